@@ -1,0 +1,44 @@
+# CELCOMBiller: `make run` starts it, `make test` tests it. Each does all of its own set-up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find celcombiller twisted -name '*.py' -o -name '*.mako') setup.py pyproject.toml
+CONFIG_OPTION := $(if $(CONFIG),--config $(CONFIG))
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed  ## Install, make the database with a first administrator, start the biller in the foreground
+	@celcombiller $(CONFIG_OPTION) init
+	@exec twistd --nodaemon --pidfile= celcombiller $(CONFIG_OPTION)
+
+test: $(VENV)/.tested lint  ## Install all that the tests need, then run every one of them (PYTEST_ARGS adds options)
+	@bash tests/real/prepare
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.tested  ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "CELCOMBiller needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# An ordinary install, not an editable one: twistd does not see the plugin of an editable one. It is made anew when a
+# source is newer, so the installed copy is always the tree's. `twistd --help` writes Twisted's cache of plugins.
+$(VENV)/.installed: $(VENV)/bin/pip $(SOURCES) constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt .
+	@$(BIN)/twistd --help > /dev/null
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[test]'
+	@touch $@
+
+clean:  ## Remove what was built (not the database)
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help run test lint clean

@@ -1,0 +1,1 @@
+"""CELCOMBiller: prepaid billing for Asterisk and OpenBTS networks."""

@@ -1,0 +1,407 @@
+"""What the dialplan asks of the biller over FastAGI: ``caller`` instead of Dial, ``reducer`` at hangup, ``balance``.
+
+A script is a conversation with one channel. It owns no credit: it asks the ledger's door and does what it says. The
+first thing it does is a question with a number in it that nobody can guess: lines that a phone smuggled into the
+environment would stand before the answer, and end the session (`celcombiller.asterisk.agi` refuses them).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults  # noqa: A004  Twisted's own name
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from celcombiller import schema
+from celcombiller.asterisk import variables
+from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.fastagi import full_variable
+from celcombiller.charging import NUMBER, Initiate, Terminate
+from celcombiller.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
+from celcombiller.model import CallState, Ending, Grant, Kind, Settlement, Subscriber, Witness
+from celcombiller.subscribers import Directory, subscriber_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celcombiller.asterisk.monitor import Monitor
+    from celcombiller.config import Config
+    from celcombiller.reading import Reader
+    from celcombiller.store import Store
+
+_STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
+_UP = {"Up", "6"}
+_DRAIN_SECONDS = 10
+_RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
+
+
+class Scripts:
+    """The scripts, and the calls whose Dial is running in this process."""
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: Any, config: Config, store: Store, reader: Reader, monitors: Mapping[str, Monitor]
+    ) -> None:
+        self._clock = clock
+        self._config = config
+        self._store = store
+        self._reader = reader
+        self._monitors = monitors
+        self._settling: set[Deferred[Any]] = set()
+        self._named = {"caller": self.caller, "reducer": self.reducer, "balance": self.balance}
+
+    async def __call__(self, agi: Any) -> None:
+        """Run the script that the dialplan named: ``agi://host/caller``."""
+        path = agi.variables.get("agi_network_script", "") or agi.variables.get("agi_request", "").rpartition("/")[2]
+        name = path.partition("?")[0].strip("/")
+        script = self._named.get(name)
+        if script is None:
+            self._log.warn("No AGI script is called {name!r}; there are caller, reducer and balance", name=name[:80])
+            return
+        await script(agi)
+
+    async def drain(self) -> None:
+        """Wait for the settlements that are being made; those that still fail stay open, and a sweep closes them."""
+        waiting = gatherResults([_heard(each) for each in self._settling], consumeErrors=True)
+        try:
+            await waiting.addTimeout(_DRAIN_SECONDS, self._clock)
+        except TimeoutError:
+            self._log.warn("{count} calls could not be settled before the stop", count=len(self._settling))
+
+    # -- caller -------------------------------------------------------------------------------------------------
+
+    async def caller(self, agi: Any) -> None:
+        """Decide, dial with the limit, settle."""
+        state, code, *previous = await self._ask(
+            agi, "${CHANNEL(state)}", "${CHANNEL(accountcode)}", "${DIALSTATUS}", "${ANSWEREDTIME_MS}"
+        )
+        if not state:  # func_channel is not loaded
+            state = str(await agi.channelStatus())
+            code = agi.variables.get("agi_accountcode", "")
+        number = agi.variables["agi_extension"]
+        if number in self._config.calls.always_allowed:
+            await self._dial_allowed(agi, number)
+            return
+        question = Initiate(
+            server=self._server(agi),
+            uniqueid=agi.variables["agi_uniqueid"],
+            authorization=secrets.token_hex(8),
+            channel=agi.variables.get("agi_channel", ""),
+            account_code=code or "",
+            caller_number=agi.variables.get("agi_callerid", ""),
+            called_number=number,
+            answered_early=state in _UP,
+            previous=_ending(previous[0], previous[1], None, datetime.now(UTC)),
+        )
+        try:
+            grant = await self._decide(question)
+        except (StoreUnavailable, TimeoutError) as error:
+            await self._without_decision(agi, question, error)
+            return
+        except BillerError as refusal:
+            self._log.info(
+                "Refused {called} to {caller}: {code}, {reason}",
+                called=_tail(number),
+                caller=_tail(question.caller_number),
+                code=refusal.code,
+                reason=str(refusal),
+            )
+            await self._refuse(agi, refusal.code)
+            return
+        if grant.callee is None:
+            dial = self._config.calls.external_dial.format(number=number)
+        else:
+            dial = _dial_to(self._config.calls.internal_dial, grant.callee)
+        self._log.info(
+            "Granted {seconds} s to {user} for {called}, call {reference}",
+            seconds=grant.seconds,
+            user=grant.subscriber.username,
+            called=_tail(number),
+            reference=grant.call.reference,
+        )
+        await self._dial(agi, question, dial, grant.seconds, grant)
+
+    async def _decide(self, question: Initiate) -> Grant:
+        """Ask the ledger, but not for ever. A grant that comes too late is given back."""
+        answer: Deferred[Grant] = Deferred()
+
+        def decided(result: Grant | Failure) -> None:
+            if not answer.called:
+                answer.callback(result)  # a Failure takes the errback side
+            elif isinstance(result, Grant):
+                late = Ending(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
+                self._begin_settling(Terminate(question.server, question.uniqueid, Witness.AGI, late))
+
+        self._store.charge(question).addBoth(decided)
+        return await answer.addTimeout(self._config.calls.decision_seconds, self._clock)
+
+    async def _without_decision(self, agi: Any, question: Initiate, error: BaseException) -> None:
+        """Do as the failure policy says: deny, or let go and charge when the ledger is back."""
+        calls = self._config.calls
+        dial = calls.external_dial.format(number=question.called_number) if calls.external_dial else ""
+        if not dial and "{imsi}" not in calls.internal_dial and "{username}" not in calls.internal_dial:
+            dial = calls.internal_dial.format(clid=question.called_number)
+        allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(question.called_number)
+        self._log.error(
+            "No decision for channel {uniqueid!r}: {error}; {what} as calls.on_failure says",
+            uniqueid=question.uniqueid,
+            error=str(error) or type(error).__name__,
+            what="allowed" if allow else "denied",
+        )
+        if allow:
+            await self._dial(agi, question, dial, calls.max_call_seconds, None)
+        else:
+            await self._refuse(agi, BillerError.code)
+
+    async def _dial_allowed(self, agi: Any, number: str) -> None:
+        """Let a number through that is always allowed: no ledger, no limit, no charge."""
+        calls = self._config.calls
+        template = calls.always_allowed_dial or calls.external_dial
+        if template:
+            dial = template.format(number=number)
+        else:
+            table = schema.subscriber
+            rows = await self._reader.fetch(sa.select(table).where(table.c.clid == number))
+            if not rows:
+                self._log.error("{number} is always allowed, but there is no way to it", number=number)
+                await self._refuse(agi, BillerError.code)
+                return
+            dial = _dial_to(calls.internal_dial, subscriber_of(rows[0]))
+        self._log.info("Let {number} through: it is always allowed", number=number)
+        await agi.setVariable(variables.RESULT, "GRANTED")
+        await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{calls.dial_options}")
+
+    async def _refuse(self, agi: Any, code: str) -> None:
+        await agi.setVariable(variables.RESULT, code)
+        prompt = getattr(self._config.prompts, code.lower(), "")
+        if prompt:
+            try:
+                await agi.streamFile(prompt)
+            except (AgiCommandRefused, ConnectionClosed) as error:
+                self._log.warn("The prompt {prompt!r} was not played: {error}", prompt=prompt, error=str(error))
+
+    async def _dial(self, agi: Any, question: Initiate, dial: str, seconds: int, grant: Grant | None) -> None:
+        """Dial with both limits; then settle by what the channel says of the Dial.
+
+        The absolute time-out counts from now, so it has the ringing in it until AMI sets it anew at the answer; it
+        survives transfers. ``L`` counts from the answer and works without AMI.
+        """
+        calls = self._config.calls
+        monitor = self._monitors.get(question.server)
+        options = f"{calls.dial_options}L({seconds * 1000})"
+        stamp = next(filter(None, map(_STAMP.fullmatch, _arguments(agi))), None)
+        if stamp is not None:
+            options += f"U({stamp[1]})"
+        if monitor is not None and grant is not None:
+            monitor.watch(grant.call)
+        try:
+            await agi.setVariable(variables.SECONDS, str(seconds))
+            await agi.setVariable(variables.RESULT, "GRANTED")
+            await agi.setAutoHangup(calls.ring_seconds + seconds)
+            await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
+            status, answered_ms, cause, answered, now = await self._ask(
+                agi,
+                *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{variables.ANSWERED}}}"),
+                variables.NOW,
+            )
+        except (ConnectionClosed, AgiProtocolError):
+            if monitor is not None:
+                monitor.session_lost(question.uniqueid)
+            raise
+        ending = _ending(status, answered_ms, answered, variables.instant(now) or datetime.now(UTC), cause=cause)
+        if ending.answered and ending.talk_ms is None and monitor is not None and monitor.connected:
+            # The caller was transferred: his channel lives on, and he pays to its end, which AMI will tell.
+            monitor.transferred(question.uniqueid)
+            self._log.info("Channel {uniqueid!r} was transferred; it is charged at its end", uniqueid=question.uniqueid)
+            return
+        end = Terminate(
+            question.server, question.uniqueid, Witness.AGI, ending, unheld=None if grant is not None else question
+        )
+        settled = await self._settle(end)
+        if settled is not None and not getattr(agi, "hungup", False):
+            # The dialplan may go on, with a prompt or another Dial: the limit was this call's.
+            with suppress(AgiCommandRefused):
+                await agi.setAutoHangup(0)
+
+    # -- reducer and balance ------------------------------------------------------------------------------------
+
+    async def reducer(self, agi: Any) -> None:
+        """Say how the call of this channel ended: confirms what ``caller`` settled, or makes it good."""
+        status, answered_ms, cause, answered, now = await self._ask(
+            agi,
+            *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{variables.ANSWERED}}}"),
+            variables.NOW,
+        )
+        ending = _ending(status, answered_ms, answered, variables.instant(now) or datetime.now(UTC), cause=cause)
+        end = Terminate(self._server(agi), agi.variables["agi_uniqueid"], Witness.REDUCER, ending)
+        settlement = await self._settle(end)
+        if settlement is not None and settlement.call.state is not CallState.OPEN:
+            await agi.setVariable(variables.SETTLED, "1")
+
+    async def balance(self, agi: Any) -> None:
+        """Put what the caller has available into channel variables."""
+        (code,) = await self._ask(agi, "${CHANNEL(accountcode)}")
+        words = [code or agi.variables.get("agi_accountcode", ""), agi.variables.get("agi_callerid", "")]
+        rows = await self._reader.fetch(sa.select(schema.subscriber).where(Directory.named(words)))
+        payer = Directory(map(subscriber_of, rows)).caller(words[0], words[1])
+        if payer is None:
+            await self._refuse(agi, UnknownSubscriber.code)
+            return
+        table = schema.account
+        accounts = await self._reader.fetch(
+            sa.select(table.c.kind, (table.c.posted - table.c.held - table.c.floor).label("available")).where(
+                table.c.subscriber_id == payer.id
+            )
+        )
+        available = {row.kind: row.available for row in accounts}
+        await agi.setVariable(variables.VOICE_BALANCE, str(available[Kind.VOICE]))
+        await agi.setVariable(variables.DATA_BALANCE, str(available[Kind.DATA]))
+
+    # -- settling -----------------------------------------------------------------------------------------------
+
+    async def _settle(self, end: Terminate) -> Settlement | None:
+        """Settle, and wait for it as long as a call may wait; what takes longer goes on without the channel."""
+        answer: Deferred[Settlement | None] = Deferred()
+        self._begin_settling(end).addBoth(lambda result: None if answer.called else answer.callback(result))
+        try:
+            return await answer.addTimeout(self._config.calls.decision_seconds, self._clock)
+        except TimeoutError:
+            return None
+
+    def _begin_settling(self, end: Terminate) -> Deferred[Settlement | None]:
+        settling: Deferred[Settlement | None] = Deferred.fromCoroutine(self._until_settled(end))
+        self._settling.add(settling)
+
+        def over(result: Any) -> Any:
+            self._settling.discard(settling)
+            if isinstance(result, Failure):
+                self._log.failure("The end of channel {uniqueid!r} was not settled", result, uniqueid=end.uniqueid)
+                return None
+            return result
+
+        return settling.addBoth(over)
+
+    async def _until_settled(self, end: Terminate) -> Settlement | None:
+        """Try until the ledger has it: an answered call is charged in the end."""
+        attempt = 0
+        while True:
+            try:
+                settlement: Settlement = await self._store.charge(end)
+            except StoreUnavailable as error:
+                wait_seconds = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                self._log.warn("A call's end waits {seconds} s: {error}", seconds=wait_seconds, error=str(error))
+                await deferLater(self._clock, wait_seconds)
+                attempt += 1
+            except UnknownCall:
+                return None
+            except BillerError as refusal:
+                self._log.error(
+                    "The end of channel {uniqueid!r} was refused: {code}, {reason}",
+                    uniqueid=end.uniqueid,
+                    code=refusal.code,
+                    reason=str(refusal),
+                )
+                return None
+            else:
+                self._settled(end, settlement)
+                return settlement
+
+    def _settled(self, end: Terminate, settlement: Settlement) -> None:
+        call = settlement.call
+        monitor = self._monitors.get(call.server)
+        if monitor is not None and call.state is not CallState.OPEN:
+            monitor.closed(call.uniqueid)
+        log_settlement(self._log, end.witness, settlement)
+
+    # -- small things -------------------------------------------------------------------------------------------
+
+    async def _ask(self, agi: Any, *expressions: str) -> list[str]:
+        """Evaluate expressions on the channel in one round trip that only this channel's Asterisk can answer."""
+        nonce = secrets.token_hex(8)
+        answer = await full_variable(agi, "|".join((nonce, *expressions)))
+        first, *values = answer.split("|")
+        if first != nonce or len(values) != len(expressions):
+            raise AgiProtocolError("the answer is not to the question that was asked")
+        return values
+
+    def _server(self, agi: Any) -> str:
+        """Name the Asterisk of a session: by its systemname in the uniqueid, else by its address, else the only one."""
+        servers = self._config.asterisk
+        prefix = agi.variables["agi_uniqueid"].rpartition("-")[0]
+        if prefix in {each.name for each in servers}:
+            return str(prefix)
+        if len(servers) == 1:
+            return servers[0].name
+        host = getattr(agi.transport.getPeer(), "host", "")
+        by_host = [each.name for each in servers if each.host == host]
+        return by_host[0] if len(by_host) == 1 else re.sub(r"[^A-Za-z0-9_.-]", "_", prefix or host or "asterisk")
+
+
+def log_settlement(log: Logger, witness: Witness, settlement: Settlement) -> None:
+    """Write the one line of a charging decision."""
+    call = settlement.call
+    if settlement.first:
+        log.info(
+            "{state} call {reference} by {witness}: {talk_ms} ms, {cost} credits",
+            state=call.state.capitalize(),
+            reference=call.reference,
+            witness=witness,
+            talk_ms=call.talk_ms,
+            cost=call.cost,
+        )
+    elif settlement.difference_ms is not None and abs(settlement.difference_ms) > 1000:  # noqa: PLR2004
+        log.warn(
+            "Discrepancy of {difference_ms} ms on call {reference}: {witness} differs from {first}",
+            difference_ms=settlement.difference_ms,
+            reference=call.reference,
+            witness=witness,
+            first=call.witness,
+        )
+
+
+def _ending(status: str, answered_ms: str, answered: str | None, now: datetime, *, cause: str = "") -> Ending:
+    return Ending(
+        answered=status == "ANSWER",
+        at=now,
+        talk_ms=variables.milliseconds(answered_ms),
+        answered_at=variables.instant(answered),
+        outcome=f"{status} {cause}".strip()[:64],
+    )
+
+
+def _heard(deferred: Deferred[Any]) -> Deferred[None]:
+    """Wait for a Deferred without taking its result, or its fate, from others."""
+    heard: Deferred[None] = Deferred()
+
+    def pass_on(result: Any) -> Any:
+        if not heard.called:
+            heard.callback(None)
+        return result
+
+    deferred.addBoth(pass_on)
+    return heard
+
+
+def _arguments(agi: Any) -> list[str]:
+    """Give the arguments of the dialplan's AGI() line (starpy leaves them among the variables)."""
+    return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")] or list(
+        getattr(agi, "arguments", ())
+    )
+
+
+def _dial_to(template: str, callee: Subscriber) -> str:
+    return template.format(imsi=callee.imsi, clid=callee.clid, username=callee.username)
+
+
+def _tail(number: str) -> str:
+    """Give the last four digits of a number, which is all that a log may have."""
+    return f"…{re.sub('[^0-9A-Za-z]', '', number)[-4:]}"

@@ -1,0 +1,47 @@
+"""Every channel variable the biller reads or sets, and how Asterisk writes what they hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+RESULT = "CELCOMBILLER_RESULT"
+"""``GRANTED`` or the code of a refusal; empty when the biller did not answer."""
+
+SECONDS = "CELCOMBILLER_SECONDS"
+"""Granted seconds of talk."""
+
+ANSWERED = "CELCOMBILLER_ANSWERED"
+"""When the callee answered, set by the dialplan fragment's subroutine."""
+
+SETTLED = "CELCOMBILLER_SETTLED"
+"""``1`` when the charge is durable; else the dialplan notes the call's end in Asterisk's database."""
+
+VOICE_BALANCE = "CELCOMBILLER_VOICE_BALANCE"
+DATA_BALANCE = "CELCOMBILLER_DATA_BALANCE"
+"""Credits available to the caller, set by the ``balance`` script."""
+
+NOW = "${STRFTIME(,,%s.%6q)}"
+"""Asterisk's clock, in the form of `instant`."""
+
+NOTE_FAMILY = "celcombiller"
+"""Where in Asterisk's database the dialplan notes ends of calls that nobody took."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_MAX = 253402300799  # the last second of the year 9999
+
+
+def instant(text: str | None) -> datetime | None:
+    """Read seconds since 1970 with up to six decimals; ``None`` when it is not that."""
+    whole, _, fraction = (text or "").partition(".")
+    if not (whole.isascii() and whole.isdigit()) or int(whole) > _SECONDS_MAX:
+        return None
+    if fraction and not (fraction.isascii() and fraction.isdigit()):
+        return None
+    return _EPOCH + timedelta(seconds=int(whole), microseconds=int(fraction[:6].ljust(6, "0")))
+
+
+def milliseconds(text: str | None) -> int | None:
+    """Read ANSWEREDTIME_MS; ``None`` when Asterisk left it empty. More than eleven days is not believed."""
+    if text and text.isascii() and text.isdigit() and len(text) <= 9:  # noqa: PLR2004
+        return int(text)
+    return None

@@ -1,0 +1,176 @@
+"""The proof: recompute every balance and every hold from what is recorded, and name each difference.
+
+Laws 1 to 4 of the ledger, as questions to the database that must have no answer. They only read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller import schema
+from celcombiller.model import CallState, HoldState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection
+
+account, transfer, hold, call = schema.account, schema.transfer, schema.hold, schema.call
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as the law says: where, what, and the two values that should be one."""
+
+    law: str
+    subject: str
+    expected: int | str | None
+    found: int | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was recomputed, and what differed."""
+
+    accounts: int
+    transfers: int
+    holds: int
+    calls: int
+    differences: list[Difference]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as recorded."""
+        return not self.differences
+
+
+def audit(tx: Connection) -> Report:
+    """Recompute everything. Takes time in proportion to the history; nothing is locked on PostgreSQL."""
+
+    def count(table: sa.Table) -> int:
+        return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+    differences = [difference for question in (_posted, _chain, _held, _calls, _charges) for difference in question(tx)]
+    return Report(count(account), count(transfer), count(hold), count(call), differences)
+
+
+def _moves() -> sa.Subquery:
+    """Every transfer twice, as each of its two accounts sees it: signed value and balance after."""
+    return sa.union_all(
+        sa.select(
+            transfer.c.id,
+            transfer.c.reference,
+            transfer.c.credit_account_id.label("account_id"),
+            transfer.c.amount.label("value"),
+            transfer.c.credit_posted.label("posted"),
+        ),
+        sa.select(
+            transfer.c.id,
+            transfer.c.reference,
+            transfer.c.debit_account_id,
+            -transfer.c.amount,
+            transfer.c.debit_posted,
+        ),
+    ).subquery()
+
+
+def _posted(tx: Connection) -> Iterator[Difference]:
+    """Law 1: posted = credits - debits."""
+    moves = _moves()
+    totals = sa.select(moves.c.account_id, sa.func.sum(moves.c.value).label("total")).group_by(moves.c.account_id)
+    total = totals.subquery()
+    expected = sa.func.coalesce(total.c.total, 0)
+    rows = tx.execute(
+        sa.select(account.c.id, account.c.posted, expected.label("expected"))
+        .outerjoin(total, total.c.account_id == account.c.id)
+        .where(account.c.subscriber_id.is_not(None), account.c.posted != expected)
+        .order_by(account.c.id)
+    )
+    for row in rows:
+        yield Difference("posted is the sum of its transfers", _account(tx, row.id), int(row.expected), row.posted)
+
+
+def _chain(tx: Connection) -> Iterator[Difference]:
+    """Law 1: each transfer's balance after continues the one before."""
+    moves = _moves()
+    before = sa.func.lag(moves.c.posted, 1, 0).over(partition_by=moves.c.account_id, order_by=moves.c.id)
+    chain = (
+        sa.select(moves, before.label("before"))
+        .join(account, account.c.id == moves.c.account_id)
+        .where(account.c.subscriber_id.is_not(None))
+        .subquery()
+    )
+    expected = chain.c.before + chain.c.value
+    rows = tx.execute(
+        sa.select(chain.c.reference, chain.c.account_id, chain.c.posted, expected.label("expected"))
+        .where(sa.or_(chain.c.posted.is_(None), chain.c.posted != expected))
+        .order_by(chain.c.id)
+    )
+    for row in rows:
+        subject = f"transfer {row.reference} of {_account(tx, row.account_id)}"
+        yield Difference("the balance after continues the one before", subject, row.expected, row.posted)
+
+
+def _held(tx: Connection) -> Iterator[Difference]:
+    """Law 2: held = the sum of the open holds."""
+    sums = (
+        sa.select(hold.c.account_id, sa.func.sum(hold.c.amount).label("total"))
+        .where(hold.c.state == HoldState.OPEN)
+        .group_by(hold.c.account_id)
+        .subquery()
+    )
+    expected = sa.func.coalesce(sums.c.total, 0)
+    rows = tx.execute(
+        sa.select(account.c.id, account.c.held, expected.label("expected"))
+        .outerjoin(sums, sums.c.account_id == account.c.id)
+        .where(account.c.held != expected)
+        .order_by(account.c.id)
+    )
+    for row in rows:
+        yield Difference("held is the sum of the open holds", _account(tx, row.id), int(row.expected), row.held)
+
+
+def _calls(tx: Connection) -> Iterator[Difference]:
+    """Law 5: a call and its hold end together, in the same way."""
+    rows = tx.execute(
+        sa.select(call.c.reference, call.c.state, hold.c.state.label("hold_state"))
+        .outerjoin(hold, hold.c.reference == call.c.reference)
+        .where(sa.or_(hold.c.state.is_(None), hold.c.state != call.c.state))
+        .order_by(call.c.id)
+    )
+    for row in rows:
+        yield Difference("a call's hold is in the call's state", row.reference, row.state, row.hold_state)
+
+
+def _charges(tx: Connection) -> Iterator[Difference]:
+    """Law 4: a settled call is charged its cost, once, to its account; any other call nothing."""
+    charged = sa.func.coalesce(transfer.c.amount, 0)
+    expected = sa.case((call.c.state == CallState.SETTLED, call.c.cost), else_=0)
+    rows = tx.execute(
+        sa.select(call.c.reference, expected.label("expected"), charged.label("charged"))
+        .outerjoin(transfer, transfer.c.reference == call.c.reference)
+        .where(sa.or_(charged != expected, transfer.c.debit_account_id != call.c.account_id))
+        .order_by(call.c.id)
+    )
+    for row in rows:
+        yield Difference("a call is charged its cost", row.reference, row.expected, row.charged)
+    strays = tx.execute(
+        sa.select(transfer.c.reference, transfer.c.amount)
+        .outerjoin(call, call.c.reference == transfer.c.reference)
+        .where(transfer.c.reference.like("call:%"), call.c.id.is_(None))
+        .order_by(transfer.c.id)
+    )
+    for stray in strays:
+        yield Difference("a call's charge has a call", stray.reference, None, stray.amount)
+
+
+def _account(tx: Connection, account_id: int) -> str:
+    row = tx.execute(
+        sa.select(schema.subscriber.c.username, account.c.kind)
+        .select_from(account.outerjoin(schema.subscriber, schema.subscriber.c.id == account.c.subscriber_id))
+        .where(account.c.id == account_id)
+    ).one()
+    return f"{row.username or 'operator'}'s {row.kind} account"

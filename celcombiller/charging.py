@@ -1,0 +1,380 @@
+"""Charging: initiate, answer, terminate and credit, for a whole batch of requests in one transaction.
+
+The verbs follow credit control (RFC 8506): *initiate* authorizes and holds, *terminate* settles. A batch is loaded
+(a few set-wise statements), planned in memory (pure: values in, values out), and saved. Each request gets its own
+answer or its own refusal, so one that is wrong spoils no other.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, assert_never
+
+import sqlalchemy as sa
+
+from celcombiller import schema
+from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
+from celcombiller.errors import (
+    BadNumber,
+    BillerError,
+    InsufficientBalance,
+    SubscriberDisabled,
+    UnknownCall,
+    UnknownSubscriber,
+)
+from celcombiller.ledger import Book
+from celcombiller.model import (
+    Account,
+    Call,
+    CallState,
+    Ending,
+    Grant,
+    Kind,
+    Settlement,
+    Transfer,
+    Witness,
+)
+from celcombiller.rating import Tariff, affordable_seconds, charged_ms, price
+from celcombiller.subscribers import Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+HOLD_MARGIN = timedelta(minutes=10)
+"""How long after the last moment a call can be alive its hold stays open, for a witness to come late."""
+
+NUMBER = re.compile(r"\+?[0-9*#]{1,32}|IMSI[0-9]{6,15}")
+"""What may be called: nothing that means something in a dial string (``& , / @``) or ends a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The operator's conditions, from the settings: the price list, the longest call, whether others can be called."""
+
+    tariff: Tariff
+    ring_seconds: int = 40
+    max_call_seconds: int = 7200
+    external: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Initiate:
+    """May this call go, and for how long? ``authorization`` is an id the asking session made for this question.
+
+    ``previous`` is what the channel says of an earlier Dial of its own, should that leg still be open.
+    """
+
+    server: str
+    uniqueid: str
+    authorization: str
+    channel: str
+    account_code: str
+    caller_number: str
+    called_number: str
+    answered_early: bool
+    previous: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """AMI says that the callee of this channel answered."""
+
+    server: str
+    uniqueid: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """A witness says how the call of this channel ended.
+
+    ``unheld`` is the question that could not be asked at the start, when the policy let the call go all the same.
+    ``leg`` names one leg where the witness means that one only; ``expired``: no witness came in the hold's validity.
+    """
+
+    server: str
+    uniqueid: str
+    witness: Witness
+    ending: Ending
+    unheld: Initiate | None = None
+    leg: int | None = None
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Give (or, negative, take) ``value`` credits of one kind, once for a ``reference``."""
+
+    username: str
+    kind: Kind
+    value: int
+    origin: str
+    reference: str
+    note: str = ""
+
+
+Request = Initiate | Answer | Terminate | Credit
+Answered = Grant | Call | Settlement | Transfer
+Result = Answered | BillerError
+
+
+def perform(tx: Connection, terms: Terms, requests: Sequence[Request], now: datetime) -> list[Result]:
+    """Do a batch on an open transaction; the answers are in the order of the requests, refusals among them."""
+    state = State.load(tx, requests)
+    results = [state.plan(terms, request, now) for request in requests]
+    state.save(tx)
+    return results
+
+
+@dataclass(slots=True)
+class State:
+    """What a batch works on: who the subscribers are, their accounts, holds and calls."""
+
+    directory: Directory
+    book: Book
+    register: Register
+    account_ids: dict[tuple[int, Kind], int]
+
+    @classmethod
+    def load(cls, tx: Connection, requests: Sequence[Request]) -> State:
+        """Read all that the batch names; calls, then accounts, are locked."""
+        uniqueids: set[str] = set()
+        identities: set[str] = set()
+        references: set[str] = set()
+        asked: list[Initiate] = []
+        for request in requests:
+            if isinstance(request, Credit):
+                identities.add(request.username)
+                references.add(request.reference)
+                continue
+            uniqueids.add(request.uniqueid)
+            initiate = request if isinstance(request, Initiate) else getattr(request, "unheld", None)
+            if initiate is not None:
+                asked.append(initiate)
+                identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))
+        directory = Directory.load(tx, identities)
+        payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
+        payers += [directory.caller(each.username, "") for each in requests if isinstance(each, Credit)]
+        register = Register.load(tx, uniqueids)
+        open_calls = [call for call in register if call.state is CallState.OPEN]
+        account_ids = _account_ids(tx, {payer.id for payer in payers if payer is not None})
+        book = Book()
+        book.load_accounts(tx, {*account_ids.values(), *(call.account_id for call in open_calls)})
+        book.load_holds(tx, {call.reference for call in open_calls})
+        book.load_transfers(tx, references)
+        return cls(directory, book, register, account_ids)
+
+    def save(self, tx: Connection) -> None:
+        """Write what the plan changed."""
+        self.register.save(tx)
+        self.book.save(tx)
+
+    def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
+        """Decide one request; what it asks for is done in memory, or a refusal is given and nothing is done."""
+        try:
+            match request:
+                case Initiate():
+                    return self._initiate(terms, request, now)
+                case Answer():
+                    return self._answer(request)
+                case Terminate():
+                    return self._terminate(terms, request, now)
+                case Credit():
+                    return self._credit(request, now)
+                case _:
+                    assert_never(request)
+        except BillerError as refusal:
+            return refusal
+
+    def _initiate(self, terms: Terms, request: Initiate, now: datetime) -> Grant:
+        last = self.register.last(request.server, request.uniqueid)
+        if last is not None and last.state is CallState.OPEN:
+            if last.authorization == request.authorization:
+                return self._grant(terms, last, request)
+            # A channel runs one application at a time: that it asks again proves that its last Dial is over.
+            self._close(last, Witness.AGI, request.previous, now)
+        call, account = self._admit(terms, request, now, leg=0 if last is None else last.leg + 1)
+        seconds = affordable_seconds(call.rate, account.available, terms.max_call_seconds)
+        if seconds == 0:
+            raise InsufficientBalance(f"{max(account.available, 0)} available")
+        call = self.register.add(replace(call, granted_seconds=seconds))
+        grant = self._grant(terms, call, request)
+        self.book.hold(
+            call.reference, account.id, price(call.rate, seconds * 1000), now=now, expires_at=grant.expires_at
+        )
+        return grant
+
+    def _admit(self, terms: Terms, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
+        """Decide who pays, whom he calls and at what rate."""
+        payer = self.directory.caller(request.account_code, request.caller_number)
+        if payer is None:
+            raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
+        if not payer.enabled:
+            raise SubscriberDisabled(payer.username)
+        if not NUMBER.fullmatch(request.called_number):
+            raise BadNumber("a number is made of digits, * and #")
+        callee = self.directory.callee(request.called_number)
+        if callee is None and not terms.external:
+            raise BadNumber("nobody here has this number, and there is no way to others (calls.external_dial)")
+        to_number = request.called_number if callee is None else callee.clid
+        call = Call(
+            server=request.server,
+            uniqueid=request.uniqueid,
+            leg=leg,
+            authorization=request.authorization,
+            channel=request.channel,
+            subscriber_id=payer.id,
+            account_id=self.account_ids[payer.id, Kind.VOICE],
+            from_number=payer.clid,
+            to_number=to_number,
+            callee_id=None if callee is None else callee.id,
+            rate=terms.tariff.rate_for(to_number),
+            granted_seconds=0,
+            answered_early=request.answered_early,
+            started_at=now,
+        )
+        return call, self.book.accounts[call.account_id]
+
+    def _grant(self, terms: Terms, call: Call, request: Initiate) -> Grant:
+        payer = self.directory.caller(request.account_code, request.caller_number)
+        if payer is None:
+            raise UnknownSubscriber("the subscriber went away while he was asking")
+        return Grant(
+            call=call,
+            subscriber=payer,
+            callee=self.directory.callee(request.called_number),
+            seconds=call.granted_seconds,
+            expires_at=call.started_at + timedelta(seconds=terms.ring_seconds + call.granted_seconds) + HOLD_MARGIN,
+        )
+
+    def _answer(self, request: Answer) -> Call:
+        call = self._named(request.server, request.uniqueid)
+        if call.state is CallState.OPEN and call.answered_at is None:
+            return self.register.change(call, answered_at=request.at)
+        return call
+
+    def _terminate(self, terms: Terms, request: Terminate, now: datetime) -> Settlement:
+        call = self.register.last(request.server, request.uniqueid)
+        if call is None and request.unheld is not None:
+            call = self._admit_late(terms, request.unheld, now)
+        if call is None or (request.leg is not None and request.leg != call.leg):
+            raise UnknownCall(f"no call of {request.server} has the uniqueid {request.uniqueid}")
+        said_ms = talk_ms(call, request.ending)
+        if call.state is CallState.OPEN:
+            if _second_hand(call, request):
+                self._testify(call, request.witness, request.ending, said_ms, None, now)
+                return Settlement(call, first=False)
+            closed = self._close(call, request.witness, request.ending, now, expired=request.expired)
+            return Settlement(closed, first=True)
+        difference_ms = said_ms - (call.talk_ms or 0)
+        self._testify(call, request.witness, request.ending, said_ms, difference_ms, now)
+        return Settlement(call, first=False, difference_ms=difference_ms)
+
+    def _admit_late(self, terms: Terms, request: Initiate, now: datetime) -> Call:
+        """Make the call that was let go without an authorization: nothing is held, what is talked is charged."""
+        call, account = self._admit(terms, request, now, leg=0)
+        call = self.register.add(replace(call, granted_seconds=terms.max_call_seconds))
+        expires_at = now + HOLD_MARGIN
+        self.book.hold(call.reference, account.id, 0, now=now, expires_at=expires_at)
+        return self.register.change(call, note="let go without an authorization: the ledger did not answer")
+
+    def _close(self, call: Call, witness: Witness, ending: Ending, now: datetime, *, expired: bool = False) -> Call:
+        """End an open call by what its first witness says: charge it if it was answered, else release its hold."""
+        said_ms = talk_ms(call, ending)
+        note = "; ".join(filter(None, (call.note, ending.note)))
+        if ending.answered:
+            cost = price(call.rate, charged_ms(said_ms, call.granted_seconds))
+            hold = self.book.holds[call.reference]
+            if cost > hold.amount:
+                note = "; ".join(filter(None, (note, f"{cost} for the talk, {hold.amount} were held")))
+            self.book.settle(call.reference, cost, origin="call", now=now, note=note)
+            state = CallState.SETTLED
+        else:
+            cost = 0
+            end, state = (self.book.expire, CallState.EXPIRED) if expired else (self.book.release, CallState.RELEASED)
+            end(call.reference, now=now)
+        answered_at = ending.answered_at or call.answered_at
+        if ending.answered and answered_at is None:
+            answered_at = ending.at - timedelta(milliseconds=said_ms)
+        closed = self.register.change(
+            call,
+            state=state,
+            answered_at=answered_at if ending.answered else None,
+            ended_at=ending.at,
+            talk_ms=said_ms,
+            cost=cost,
+            witness=witness,
+            outcome=ending.outcome,
+            note=note,
+        )
+        self._testify(closed, witness, ending, said_ms, None, now)
+        return closed
+
+    def _testify(
+        self,
+        call: Call,
+        witness: Witness,
+        ending: Ending,
+        said_ms: int,
+        difference_ms: int | None,
+        now: datetime,
+    ) -> None:
+        self.register.testify(
+            Testimony(
+                reference=call.reference,
+                witness=witness,
+                at=now,
+                answered=ending.answered,
+                talk_ms=said_ms,
+                outcome=ending.outcome,
+                difference_ms=difference_ms,
+                discrepancy=difference_ms is not None and abs(difference_ms) > DISCREPANCY_MS,
+                note=ending.note,
+            )
+        )
+
+    def _credit(self, request: Credit, now: datetime) -> Transfer:
+        subscriber = self.directory.caller(request.username, "")
+        if subscriber is None or subscriber.username != request.username:
+            raise UnknownSubscriber(f"no subscriber is called {request.username}")
+        mine = self.account_ids[subscriber.id, request.kind]
+        theirs = schema.OPERATOR_ACCOUNT_IDS[request.kind]
+        debit, credit = (theirs, mine) if request.value >= 0 else (mine, theirs)
+        return self.book.post(
+            request.reference,
+            debit,
+            credit,
+            abs(request.value),
+            origin=request.origin,
+            now=now,
+            note=request.note,
+        )
+
+    def _named(self, server: str, uniqueid: str) -> Call:
+        call = self.register.last(server, uniqueid)
+        if call is None:
+            raise UnknownCall(f"no call of {server} has the uniqueid {uniqueid}")
+        return call
+
+
+def _second_hand(call: Call, request: Terminate) -> bool:
+    """Tell whether the reducer speaks of a later Dial of the dialplan's own: each Dial resets DIALSTATUS.
+
+    It says that nobody answered, while AMI saw the answer: then AMI's Hangup, which follows, settles the call.
+    """
+    return request.witness is Witness.REDUCER and not request.ending.answered and call.answered_at is not None
+
+
+def _account_ids(tx: Connection, subscriber_ids: set[int]) -> dict[tuple[int, Kind], int]:
+    if not subscriber_ids:
+        return {}
+    table = schema.account
+    rows = tx.execute(
+        sa.select(table.c.subscriber_id, table.c.kind, table.c.id).where(table.c.subscriber_id.in_(subscriber_ids))
+    )
+    return {(row.subscriber_id, Kind(row.kind)): row.id for row in rows}

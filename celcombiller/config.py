@@ -1,0 +1,467 @@
+"""The settings: one TOML file and the environment to one frozen ``Config``, or one line that says what is wrong.
+
+Reads the file and the secret files it names, nothing else; it opens no database and no port. What a value means
+is said beside its field here and, for operators, in ``etc/celcombiller.toml``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import re
+import string
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import msgspec
+from msgspec import Meta, field, inspect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from celcombiller.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+FILE_NAME = "celcombiller.toml"
+SYSTEM_FILE = Path("/etc/celcombiller") / FILE_NAME
+ENVIRONMENT_PREFIX = "CELCOMBILLER_"
+
+# A 63-bit column holds any sum of these for longer than a biller lives.
+_CREDITS_MAX = 10**12
+# Taken by the biller (the limits and the answer stamp) or leaving the billed Dial at the answer (G).
+_RESERVED_DIAL_OPTIONS = "LSUG"
+_DIAL_OPTIONS = re.compile(r"([A-Za-z])(\([^(),\"\\\x00-\x1f\x7f]*\))?")
+_NEVER_SHOWN = frozenset({"secret", "url"})
+
+# \Z and not $, which lets a newline follow.
+_Listen = Annotated[
+    str,
+    Meta(
+        pattern=r"^((tcp|tcp6):[0-9]{1,5}(:[^\s]+)?|(unix|ssl|systemd|haproxy):[^\s]+)\Z",
+        description='an endpoint such as "tcp:5000:interface=127.0.0.1", "unix:/run/celcombiller/rest" or "ssl:…"',
+    ),
+]
+_Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}\Z", description="1 to 32 letters, digits, _ or -")]
+_Port = Annotated[int, Meta(ge=1, le=65535)]
+_Word = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,255}\Z", description="1 to 255 characters without spaces")]
+_Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255, description="one line of text")]
+_Number = Annotated[
+    str, Meta(pattern=r"^\+?[0-9*#]{1,20}\Z", description='a number as it is dialled, such as "112" or "*100#"')
+]
+_Prefix = Annotated[
+    str, Meta(pattern=r"^(\+?[0-9]{1,20})?\Z", description='digits, or + and digits, or "" for every number')
+]
+_Sound = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_./:+-]{0,200}\Z", description='a sound file\'s name such as "custom/no-credit", or ""'),
+]
+_Credits = Annotated[int, Meta(ge=0, le=_CREDITS_MAX)]
+
+
+class _Wrong(ValueError):
+    """A value of the right type that still cannot be used: its key in the table, and why."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key = key
+        self.reason = reason
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all tables of the file have in common."""
+
+
+class Database(_Table, frozen=True):
+    """Where the ledger lives."""
+
+    url: str = "sqlite:///celcombiller.sqlite"
+    """``sqlite:///FILE`` (relative to the current folder) or ``postgresql+psycopg://…``."""
+    lock_seconds: Annotated[int, Meta(ge=1, le=60)] = 5
+    """How long to wait for a lock that another process holds on the database."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the store cannot open; the value itself is not shown, it may hold a password."""
+        try:
+            url = make_url(self.url)
+        except (ArgumentError, ValueError):
+            url = None
+        if url is not None and url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
+            return
+        if url is not None and url.drivername == "postgresql+psycopg" and url.database:
+            return
+        scheme = self.url.partition(":")[0]
+        if scheme in ("postgres", "postgresql", "postgresql+psycopg2"):
+            raise _Wrong("url", f"write postgresql+psycopg:// in place of {scheme}:// (and name the database)")
+        raise _Wrong("url", "must be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE")
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        url = make_url(self.url).render_as_string(hide_password=True)
+        return f"Database(url={url!r}, lock_seconds={self.lock_seconds})"
+
+
+class Rest(_Table, frozen=True):
+    """The REST API."""
+
+    listen: _Listen = "tcp:5000:interface=127.0.0.1"
+    """A Twisted server endpoint."""
+
+    def __post_init__(self) -> None:
+        """Refuse a port that no machine has."""
+        _check_port(self.listen)
+
+
+class Agi(_Table, frozen=True):
+    """The FastAGI listener that the dialplan calls."""
+
+    listen: _Listen = "tcp:4573:interface=127.0.0.1"
+    """A Twisted server endpoint."""
+    allow: tuple[str, ...] = ("127.0.0.1", "::1")
+    """The addresses and networks that may connect over TCP."""
+    library: Literal["builtin", "starpy"] = "builtin"
+    """Whose AGI and AMI protocols run: ours, or starpy where it is installed."""
+    idle_seconds: Annotated[int, Meta(ge=1, le=600)] = 10
+    """How long Asterisk may take for the environment and for each answer outside a call."""
+    connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 15_000
+    """How many sessions may be open at once; one stays open for the length of each call."""
+
+    def __post_init__(self) -> None:
+        """Refuse a port or an address that does not exist."""
+        _check_port(self.listen)
+        for position, each in enumerate(self.allow, 1):
+            try:
+                ipaddress.ip_network(each)
+            except ValueError as error:
+                reason = f"must be an IP address or a network such as 10.0.0.0/8, not {_shown(each)}"
+                if "host bits" in str(error):
+                    reason += f" (write {ipaddress.ip_network(each, strict=False)})"
+                raise _Wrong(f"allow item {position}", reason) from None
+
+    @property
+    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """``allow``, parsed."""
+        return tuple(ipaddress.ip_network(each) for each in self.allow)
+
+
+class Asterisk(_Table, frozen=True, kw_only=True):
+    """One Asterisk server: where its manager interface (AMI) is and how to log in."""
+
+    name: _Name
+    """Part of the key of every call of this server."""
+    host: _Word
+    port: _Port = 5038
+    username: _Word
+    secret: _Text = ""
+    secret_file: _Text = ""
+    """A file that holds the secret, relative to the folder of the configuration; empty once it was read."""
+
+    def __post_init__(self) -> None:
+        """Demand one source of the secret."""
+        if bool(self.secret) == bool(self.secret_file):
+            raise _Wrong("secret", "write exactly one of secret and secret_file")
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Asterisk(name={self.name!r}, host={self.host!r}, port={self.port}, username={self.username!r})"
+
+
+class Calls(_Table, frozen=True):
+    """How calls are decided, dialled and limited."""
+
+    ring_seconds: Annotated[int, Meta(ge=5, le=300)] = 40
+    """How long a phone rings."""
+    max_call_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 7200
+    """How long a call may last, whatever the balance."""
+    internal_dial: str = "PJSIP/IMSI{imsi}@openbts"
+    """Dial string to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
+    external_dial: str = ""
+    """Dial string to any other ``{number}``; empty: only subscribers can be called."""
+    always_allowed: tuple[_Number, ...] = ("112", "190")
+    """Numbers put through unbilled, whatever else fails."""
+    always_allowed_dial: str = ""
+    """Dial string for those; empty: as ``external_dial``, else the subscriber who has that number."""
+    on_failure: Literal["deny", "allow"] = "deny"
+    """What becomes of a call that the ledger cannot decide."""
+    decision_seconds: Annotated[int, Meta(ge=1, le=60)] = 3
+    """How long a call waits for the ledger before ``on_failure`` decides."""
+    dial_options: str = "gi"
+    """Options of every Dial. ``t`` and ``T`` let phones transfer calls: the wiring guide says what that costs."""
+
+    def __post_init__(self) -> None:
+        """Refuse dial strings and options that would break a Dial or escape its limits."""
+        _check_template("internal_dial", self.internal_dial, ("imsi", "clid", "username"), required=True)
+        _check_template("external_dial", self.external_dial, ("number",), required=bool(self.external_dial))
+        _check_template("always_allowed_dial", self.always_allowed_dial, ("number",), required=False)
+        _check_dial_options(self.dial_options)
+
+
+class Prompts(_Table, frozen=True):
+    """The sound file played for each refusal; empty: none."""
+
+    no_credit: _Sound = ""
+    unknown: _Sound = ""
+    disabled: _Sound = ""
+    bad_number: _Sound = ""
+    no_rate: _Sound = ""
+    failed: _Sound = ""
+
+
+class RateRow(_Table, frozen=True):
+    """One row of the price list; the longest prefix of a number wins."""
+
+    prefix: _Prefix = ""
+    name: _Text = ""
+    connect_fee: _Credits = 0
+    """Credits, once per answered call."""
+    price: _Credits = 1
+    """Credits per begun increment; 0 is free."""
+    increment_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 1
+
+
+class Config(_Table, frozen=True):
+    """Every setting. Without a file: one SQLite file here, loopback only, one credit a second."""
+
+    database: Database = field(default_factory=Database)
+    rest: Rest = field(default_factory=Rest)
+    agi: Agi = field(default_factory=Agi)
+    asterisk: tuple[Asterisk, ...] = ()
+    calls: Calls = field(default_factory=Calls)
+    prompts: Prompts = field(default_factory=Prompts)
+    rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
+
+    def __post_init__(self) -> None:
+        """Refuse two servers of one name and two rates of one prefix."""
+        _check_unique("asterisk", "name", [each.name for each in self.asterisk])
+        _check_unique("rates", "prefix", [each.prefix for each in self.rates])
+
+
+_SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in ("asterisk", "rates")}
+
+
+def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -> Config:
+    """Read the settings, or raise ``ConfigError`` whose text is one line; ``environ`` wins over the file.
+
+    Without ``path`` the first of ``celcombiller.toml`` in ``folder`` and ``SYSTEM_FILE`` is read, else none.
+    """
+    file = path if path is not None else source(folder)
+    tables = _parse(file) if file is not None else {}
+    from_environment = dict(_environment(environ))
+    for (section, key), value in from_environment.items():
+        table = tables.setdefault(section, {})
+        if isinstance(table, dict):  # if not, the conversion below says so
+            table[key] = value
+    try:
+        config = msgspec.convert(tables, Config)
+    except msgspec.ValidationError as error:
+        _refuse(file, tables, from_environment, error)
+    servers = tuple(_with_secret(each, file, position) for position, each in enumerate(config.asterisk, 1))
+    return msgspec.structs.replace(config, asterisk=servers)
+
+
+def source(folder: Path = Path()) -> Path | None:
+    """Say which file is read when none is named."""
+    for candidate in (folder / FILE_NAME, SYSTEM_FILE):
+        try:
+            if candidate.exists():
+                return candidate
+        except OSError as error:
+            raise _line(candidate, f"cannot be read: {error.strerror}") from None
+    return None
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise _line(file, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise _line(file, "is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise _line(file, f"is not TOML: {error}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
+        raise _line(file, "is not TOML that makes sense: a number too long, or tables nested too deep") from None
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], object]]:
+    for name in sorted(environ):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+        if section in ("asterisk", "rates"):
+            advice = "keep the secret out of it with secret_file" if section == "asterisk" else "price lists are long"
+            raise _line("environment", f"{name}: [[{section}]] tables are set in the file only; {advice}")
+        if section not in _SECTIONS:
+            continue  # another program's, or a switch of the tests
+        types = {each.name: inspect.type_info(each.type) for each in msgspec.structs.fields(_SECTIONS[section])}
+        if key not in types:
+            known = [f"{ENVIRONMENT_PREFIX}{section}_{each}".upper() for each in types]
+            raise _line("environment", f"{name}: {_unknown(name, known)}")
+        yield (section, key), _from_text(environ[name], types[key])
+
+
+def _from_text(text: str, wanted: inspect.Type) -> object:
+    """Turn an environment variable's text into what TOML would give; leave what does not fit for the check."""
+    if isinstance(wanted, inspect.VarTupleType):
+        return [each.strip() for each in text.split(",") if each.strip()]
+    if isinstance(wanted, inspect.IntType) and re.fullmatch(r"-?[0-9]{1,18}", text.strip(), re.ASCII):
+        return int(text)
+    return text
+
+
+def _refuse(
+    file: Path | None,
+    tables: dict[str, Any],
+    from_environment: Mapping[tuple[str, str], object],
+    error: msgspec.ValidationError,
+) -> NoReturn:
+    """Say in the operator's words what msgspec found, from where it found it."""
+    found = re.search(r" - at `\$([^`]*)`$", str(error))
+    steps: list[str | int] = [
+        int(index) if index else name
+        for name, index in re.findall(r"\.([a-z_]+)|\[([0-9]+)\]", found.group(1) if found else "")
+    ]
+    wrong = error.__cause__
+    if isinstance(wrong, _Wrong):
+        steps.append(wrong.key)
+        reason = wrong.reason
+    else:
+        reason = _reason(tables, steps)
+    key = tuple(str(each).partition(" ")[0] for each in steps[:2])
+    if key in from_environment:
+        name = ENVIRONMENT_PREFIX + "_".join(key).upper()
+        raise _line("environment", f"{name}: {reason}")
+    raise _line(file or FILE_NAME, f"{_place(steps)}: {reason}" if steps else reason)
+
+
+def _reason(tables: dict[str, Any], steps: list[str | int]) -> str:
+    """Compare the value at ``steps`` with its type; where a key is unknown or missing, append it to ``steps``."""
+    value: Any = tables
+    wanted: inspect.Type = inspect.type_info(Config)
+    for step in steps:
+        value = value[step]
+        bare = _bare(wanted)
+        if isinstance(step, int):
+            wanted = bare.item_type if isinstance(bare, inspect.VarTupleType) else wanted
+        elif isinstance(bare, inspect.StructType):
+            wanted = next(each.type for each in bare.fields if each.name == step)
+    bare = _bare(wanted)
+    if isinstance(bare, inspect.StructType) and isinstance(value, dict):
+        known = {each.name: each for each in bare.fields}
+        for key in value:
+            if key not in known:
+                steps.append(key)
+                return _unknown(key, known)
+        missing = next(each for each in bare.fields if each.required and each.name not in value)
+        steps.append(missing.name)
+        return f"is missing; must be {_allowed(missing.type)}"
+    shown = "" if steps and steps[-1] in _NEVER_SHOWN else f", not {_shown(value)}"
+    return f"must be {_allowed(wanted)}{shown}"
+
+
+def _bare(wanted: inspect.Type) -> inspect.Type:
+    return wanted.type if isinstance(wanted, inspect.Metadata) else wanted
+
+
+def _allowed(wanted: inspect.Type) -> str:
+    if isinstance(wanted, inspect.Metadata):
+        described = (wanted.extra_json_schema or {}).get("description")
+        return str(described) if described else _allowed(wanted.type)
+    if isinstance(wanted, inspect.IntType):
+        return f"a whole number from {wanted.ge} to {wanted.le}"
+    if isinstance(wanted, inspect.LiteralType):
+        return " or ".join(_shown(each) for each in wanted.values)
+    if isinstance(wanted, inspect.VarTupleType):
+        return f"a list, each item {_allowed(wanted.item_type)}"
+    return "a table" if isinstance(wanted, inspect.StructType) else "text in quotes"
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"unknown; did you mean {close[0]}?" if close else f"unknown; known are {', '.join(names)}"
+
+
+def _shown(value: object) -> str:
+    """Show a wrong value, short and on one line."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - a line stays a line
+
+
+def _place(steps: list[str | int]) -> str:
+    """Name a key as the file spells it; tables and items count from 1, as people do."""
+    if len(steps) > 1 and steps[0] in ("asterisk", "rates") and isinstance(steps[1], int):
+        return ": ".join([f"[[{steps[0]}]] table {steps[1] + 1}", *(str(each) for each in steps[2:])])
+    return ".".join(str(each) for each in steps if isinstance(each, str)) + "".join(
+        f" item {each + 1}" for each in steps if isinstance(each, int)
+    )
+
+
+def _line(where: Path | str, text: str) -> ConfigError:
+    """Make the one line: whatever a file or a name contained, it has no control characters."""
+    line = f"{where}: {text}"
+    return ConfigError("".join(each if each.isprintable() else repr(each)[1:-1] for each in line))
+
+
+def _with_secret(server: Asterisk, file: Path | None, position: int) -> Asterisk:
+    if not server.secret_file:
+        return server
+    here = f"[[asterisk]] table {position}: secret_file"
+    name = (file or Path(FILE_NAME)).parent / server.secret_file
+    try:
+        secret = name.read_bytes().decode("utf-8").strip()
+    except OSError as error:
+        raise _line(file or FILE_NAME, f"{here}: {name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise _line(file or FILE_NAME, f"{here}: {name} is not UTF-8 text") from None
+    if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,255}", secret):
+        raise _line(file or FILE_NAME, f"{here}: {name} must hold one line of 1 to 255 characters")
+    return msgspec.structs.replace(server, secret=secret, secret_file="")
+
+
+def _check_port(listen: str) -> None:
+    kind, _, rest = listen.partition(":")
+    port = rest.partition(":")[0]
+    if kind.startswith("tcp") and int(port) > 65535:  # noqa: PLR2004 - TCP's own
+        raise _Wrong("listen", f"the port must be from 0 to 65535, not {port}")
+
+
+def _check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:
+    choice = ", ".join(f"{{{each}}}" for each in allowed)
+    try:
+        fields = [
+            (name, conversion, form)
+            for _, name, form, conversion in string.Formatter().parse(template)
+            if name is not None
+        ]
+    except ValueError:
+        raise _Wrong(key, f"has a lone {{ or }}; placeholders are {choice}") from None
+    for name, conversion, form in fields:
+        if name not in allowed or conversion or form:
+            raise _Wrong(key, f"{_shown('{' + name + '}')} is no placeholder here; allowed are {choice}")
+    if not template.isprintable() or "," in template or template != template.strip():
+        raise _Wrong(key, "must be one dial string without commas, newlines or outer spaces")
+    if required and not fields:
+        raise _Wrong(key, f"must use at least one of {choice}")
+
+
+def _check_dial_options(options: str) -> None:
+    letters = [match.group(1) for match in _DIAL_OPTIONS.finditer(options)]
+    if _DIAL_OPTIONS.sub("", options):
+        raise _Wrong("dial_options", f"must be letters, each with or without (arguments), not {_shown(options)}")
+    for letter in letters:
+        if letter in _RESERVED_DIAL_OPTIONS:
+            raise _Wrong("dial_options", f"{letter} is the biller's own; the others may be used, not L, S, U, G")
+
+
+def _check_unique(section: str, key: str, values: list[str]) -> None:
+    for value, times in Counter(values).items():
+        if times > 1:
+            raise _Wrong(section, f"{times} tables have {key} = {_shown(value)}; each needs its own")

@@ -1,0 +1,313 @@
+"""The ledger: the one place where credit moves.
+
+A transaction loads the accounts it names into a `Book` (locked, in id order), moves credit there in memory, where
+every law is checked, and saves the book set-wise. So one call and a thousand are the same few statements, and the
+laws can be tested on values alone. Nothing recorded is edited: a mistake is corrected by another transfer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller import schema
+from celcombiller.errors import HoldNotOpen, InsufficientBalance, InvalidValue, TransferConflict
+from celcombiller.model import Account, Hold, HoldState, Kind, Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+AMOUNT_MAX = 2**53 - 1
+"""No amount or balance above this: the largest whole number that every JSON reader keeps exact (RFC 8259, 6)."""
+
+
+class LedgerRace(Exception):
+    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
+
+
+@dataclass(slots=True)
+class Book:
+    """The accounts, holds and transfers that one transaction works on.
+
+    ``transfers`` and ``holds`` hold what is recorded already under the references that were asked for, and what this
+    transaction adds. A method either does all it says or raises and changes nothing.
+    """
+
+    accounts: dict[int, Account] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    transfers: dict[str, Transfer] = field(default_factory=dict)
+    _loaded: dict[int, Account] = field(default_factory=dict)
+    _new_transfers: list[Transfer] = field(default_factory=list)
+    _new_holds: set[str] = field(default_factory=set)
+    _ended_holds: set[str] = field(default_factory=set)
+
+    def post(
+        self,
+        reference: str,
+        debit_account_id: int,
+        credit_account_id: int,
+        amount: int,
+        *,
+        origin: str,
+        now: datetime,
+        note: str = "",
+        beyond_floor: bool = False,
+    ) -> Transfer:
+        """Move ``amount`` credits from the debit to the credit account, once for a ``reference``.
+
+        The same reference and content gives the first transfer back. Raises `TransferConflict` for other content,
+        `InsufficientBalance` when the debit account has less available (unless ``beyond_floor``, which is for talk
+        that has happened and must have a ``note``), `InvalidValue` for an amount out of bounds.
+        """
+        known = self.transfers.get(reference)
+        if known is not None:
+            same = (known.debit_account_id, known.credit_account_id, known.amount, known.origin)
+            if same != (debit_account_id, credit_account_id, amount, origin):
+                raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
+            return known
+        debit, credit = self.accounts[debit_account_id], self.accounts[credit_account_id]
+        _check_amount(amount, least=1)
+        if debit.kind is not credit.kind or debit.id == credit.id:
+            raise InvalidValue("credit moves between two accounts of one kind")
+        if not (debit.is_system or beyond_floor) and debit.available < amount:
+            raise InsufficientBalance(f"{amount} asked for, {max(debit.available, 0)} available")
+        if not credit.is_system:
+            _check_amount(credit.posted + amount)
+        transfer = Transfer(
+            reference=reference,
+            debit_account_id=debit.id,
+            credit_account_id=credit.id,
+            amount=amount,
+            origin=origin,
+            at=now,
+            debit_posted=self._move(debit, -amount),
+            credit_posted=self._move(credit, amount),
+            note=note,
+        )
+        self.transfers[reference] = transfer
+        self._new_transfers.append(transfer)
+        return transfer
+
+    def hold(self, reference: str, account_id: int, amount: int, *, now: datetime, expires_at: datetime) -> Hold:
+        """Set ``amount`` credits aside; they stay the account's, but are not available.
+
+        Raises `InsufficientBalance` when less is available, `TransferConflict` when the reference was used before.
+        """
+        account = self.accounts[account_id]
+        _check_amount(amount)
+        if reference in self.holds:
+            raise TransferConflict(f"a hold with the id {reference} exists")
+        if account.available < amount:
+            raise InsufficientBalance(f"{amount} asked for, {max(account.available, 0)} available")
+        made = Hold(reference, account_id, amount, HoldState.OPEN, opened_at=now, expires_at=expires_at)
+        self.accounts[account_id] = replace(account, held=account.held + amount)
+        self.holds[reference] = made
+        self._new_holds.add(reference)
+        return made
+
+    def settle(self, reference: str, amount: int, *, origin: str, now: datetime, note: str = "") -> Transfer | None:
+        """End an open hold by charging ``amount`` to its account; 0 charges nothing and leaves no transfer.
+
+        What is charged may be more than was held (talk that a limit did not cut); the ``note`` must then say why.
+        Raises `HoldNotOpen` when the hold ended before.
+        """
+        hold = self._open(reference)
+        if amount > hold.amount and not note:
+            raise InvalidValue(f"{amount} is more than the {hold.amount} held, and no reason is given")
+        _check_amount(amount)
+        account = self._end(hold, HoldState.SETTLED, now)
+        if amount == 0:
+            return None
+        operator_id = schema.OPERATOR_ACCOUNT_IDS[account.kind]
+        return self.post(
+            reference, account.id, operator_id, amount, origin=origin, now=now, note=note, beyond_floor=True
+        )
+
+    def release(self, reference: str, *, now: datetime) -> None:
+        """End an open hold by charging nothing. Raises `HoldNotOpen` when it ended before."""
+        self._end(self._open(reference), HoldState.RELEASED, now)
+
+    def expire(self, reference: str, *, now: datetime) -> None:
+        """End an open hold because its validity ran out. Raises `HoldNotOpen` when it ended before."""
+        self._end(self._open(reference), HoldState.EXPIRED, now)
+
+    def _open(self, reference: str) -> Hold:
+        hold = self.holds.get(reference)
+        if hold is None or hold.state is not HoldState.OPEN:
+            raise HoldNotOpen(f"the hold {reference} is {hold.state if hold else 'not there'}")
+        return hold
+
+    def _end(self, hold: Hold, state: HoldState, now: datetime) -> Account:
+        account = self.accounts[hold.account_id]
+        account = self.accounts[account.id] = replace(account, held=account.held - hold.amount)
+        self.holds[hold.reference] = replace(hold, state=state, ended_at=now)
+        self._ended_holds.add(hold.reference)
+        return account
+
+    def _move(self, account: Account, change: int) -> int | None:
+        if account.is_system:
+            return None
+        self.accounts[account.id] = replace(account, posted=account.posted + change)
+        return account.posted + change
+
+    # -- the book and the database ------------------------------------------------------------------------------
+
+    def load_accounts(self, tx: Connection, ids: Iterable[int]) -> None:
+        """Read and lock these accounts, in id order so that two transactions never wait for each other in a ring."""
+        for operator_id, kind in ((i, k) for k, i in schema.OPERATOR_ACCOUNT_IDS.items()):
+            self.accounts[operator_id] = Account(operator_id, kind, None, 0, 0, 0)
+        wanted = sorted(set(ids) - self.accounts.keys())
+        if not wanted:
+            return
+        table = schema.account
+        rows = tx.execute(sa.select(table).where(table.c.id.in_(wanted)).order_by(table.c.id).with_for_update())
+        for row in rows:
+            self.accounts[row.id] = self._loaded[row.id] = account_of(row)
+
+    def load_holds(self, tx: Connection, references: Collection[str]) -> None:
+        """Read these holds. Their accounts are locked already, so they cannot change underneath."""
+        if references:
+            rows = tx.execute(sa.select(schema.hold).where(schema.hold.c.reference.in_(references)))
+            self.holds.update((row.reference, _hold_of(row)) for row in rows)
+
+    def load_transfers(self, tx: Connection, references: Collection[str]) -> None:
+        """Read which of these references are recorded already."""
+        if references:
+            rows = tx.execute(sa.select(schema.transfer).where(schema.transfer.c.reference.in_(references)))
+            self.transfers.update((row.reference, transfer_of(row)) for row in rows)
+
+    def save(self, tx: Connection) -> None:
+        """Write all that changed, set-wise; each update is guarded by what was read, so a lost race is an error."""
+        _insert(tx, schema.transfer, [_columns(each) for each in self._new_transfers])
+        _insert(tx, schema.hold, [_columns(self.holds[reference]) for reference in sorted(self._new_holds)])
+        _update(
+            tx,
+            sa.update(schema.hold)
+            .where(schema.hold.c.reference == sa.bindparam("key"), schema.hold.c.state == HoldState.OPEN)
+            .values(state=sa.bindparam("state"), ended_at=sa.bindparam("ended_at")),
+            [
+                {"key": reference, "state": hold.state, "ended_at": hold.ended_at}
+                for reference in sorted(self._ended_holds - self._new_holds)
+                for hold in (self.holds[reference],)
+            ],
+        )
+        table = schema.account
+        _update(
+            tx,
+            sa.update(table)
+            .where(
+                table.c.id == sa.bindparam("key"),
+                table.c.posted == sa.bindparam("was_posted"),
+                table.c.held == sa.bindparam("was_held"),
+            )
+            .values(posted=sa.bindparam("posted"), held=sa.bindparam("held")),
+            [
+                {
+                    "key": was.id,
+                    "was_posted": was.posted,
+                    "was_held": was.held,
+                    "posted": account.posted,
+                    "held": account.held,
+                }
+                for was in self._loaded.values()
+                for account in (self.accounts[was.id],)
+                if (was.posted, was.held) != (account.posted, account.held)
+            ],
+        )
+
+
+def _check_amount(amount: int, *, least: int = 0) -> None:
+    if not least <= amount <= AMOUNT_MAX:
+        raise InvalidValue(f"an amount is a whole number from {least} to {AMOUNT_MAX}")
+
+
+def _columns(row: Transfer | Hold) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__slots__}
+
+
+def _insert(tx: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        tx.execute(sa.insert(table), rows)
+
+
+def _update(tx: Connection, statement: sa.Update, rows: list[dict[str, Any]]) -> None:
+    """Run one guarded update for each row; every one must find its row as it was read."""
+    if rows and tx.execute(statement, rows).rowcount != len(rows):
+        raise LedgerRace(statement.table)
+
+
+def account_of(row: Any) -> Account:
+    """Make the value of an account row."""
+    return Account(row.id, Kind(row.kind), row.subscriber_id, row.posted, row.held, row.floor)
+
+
+def transfer_of(row: Any) -> Transfer:
+    """Make the value of a transfer row."""
+    return Transfer(
+        row.reference,
+        row.debit_account_id,
+        row.credit_account_id,
+        row.amount,
+        row.origin,
+        row.at,
+        row.debit_posted,
+        row.credit_posted,
+        row.note,
+    )
+
+
+def _hold_of(row: Any) -> Hold:
+    return Hold(
+        row.reference,
+        row.account_id,
+        row.amount,
+        HoldState(row.state),
+        row.opened_at,
+        row.expires_at,
+        row.ended_at,
+    )
+
+
+def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
+    """Give a subscriber's accounts by kind, as they stand."""
+    rows = tx.execute(sa.select(schema.account).where(schema.account.c.subscriber_id == subscriber_id))
+    return {account.kind: account for account in map(account_of, rows)}
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """A transfer seen from one account: ``value`` is signed, ``posted`` the balance after it."""
+
+    id: int
+    kind: Kind
+    at: datetime
+    value: int
+    posted: int
+    origin: str
+    reference: str
+    note: str
+
+
+def statement(tx: Connection, account: Account, *, limit: int) -> list[StatementLine]:
+    """Give the last ``limit`` movements of an account, newest first."""
+    table = schema.transfer
+    columns = (table.c.id, table.c.at, table.c.origin, table.c.reference, table.c.note)
+
+    def side(mine: sa.Column[Any], value: sa.ColumnElement[int], posted: sa.Column[Any]) -> sa.Subquery:
+        rows = sa.select(*columns, value.label("value"), posted.label("posted")).where(mine == account.id)
+        return rows.order_by(table.c.id.desc()).limit(limit).subquery()
+
+    sides = sa.union_all(
+        sa.select(side(table.c.credit_account_id, table.c.amount, table.c.credit_posted)),
+        sa.select(side(table.c.debit_account_id, -table.c.amount, table.c.debit_posted)),
+    ).subquery()
+    rows = tx.execute(sa.select(sides).order_by(sides.c.id.desc()).limit(limit))
+    return [
+        StatementLine(row.id, account.kind, row.at, row.value, row.posted, row.origin, row.reference, row.note)
+        for row in rows
+    ]

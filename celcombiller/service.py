@@ -1,0 +1,236 @@
+"""The service that ``twistd celcombiller`` runs: the only file that sees everything."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sqlalchemy as sa
+from twisted.application import strports
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.web.server import Site
+
+from celcombiller import config as settings
+from celcombiller import migrations
+from celcombiller.asterisk.amiclient import AMIFactory
+from celcombiller.asterisk.fastagi import FastAGIFactory, run
+from celcombiller.asterisk.monitor import Monitor
+from celcombiller.asterisk.scripts import Scripts
+from celcombiller.calls import overdue_calls
+from celcombiller.charging import Terminate, Terms, perform
+from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
+from celcombiller.model import Ending, Rate, Witness
+from celcombiller.periodic import PeriodicService
+from celcombiller.rating import Tariff
+from celcombiller.reading import Reader
+from celcombiller.rest.health import Health
+from celcombiller.store import Store, open_engine, transact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.application.service import IService
+
+    from celcombiller.config import Asterisk, Config
+
+OVERDUE_SECONDS = 60.0
+"""How often holds are looked for whose validity has run out."""
+
+OVERDUE_MAX = 1000
+
+
+class Options(usage.Options):
+    """What ``twistd celcombiller`` takes."""
+
+    synopsis = "[--config FILE]"
+    longdesc = (
+        "Prepaid biller for Asterisk and OpenBTS: REST API, FastAGI and AMI in one process. "
+        "Without --config: ./celcombiller.toml, then /etc/celcombiller/celcombiller.toml, then built-in defaults. "
+        "Run `celcombiller init` once before."
+    )
+    optParameters: ClassVar[list[list[Any]]] = [["config", "c", None, "the TOML file with the settings"]]
+
+
+def makeService(options: Options) -> IService:
+    """Build the service from the settings, or exit with the one line that says what is wrong."""
+    from twisted.internet import reactor  # noqa: PLC0415  importing it installs it
+
+    try:
+        path = options["config"]
+        config = settings.load(Path(path) if path else None, os.environ)
+        return build(reactor, config)
+    except BillerError as error:
+        raise SystemExit(f"celcombiller: {error}") from None
+
+
+def build(reactor: Any, config: Config) -> IService:
+    """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible."""
+    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
+    root = Root(hold_alone(config.database.url))
+    check_database(engine)
+    terms = terms_of(config)
+    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now))
+    reader = Reader(reactor, engine)
+    monitors: dict[str, Monitor] = {}
+    scripts = Scripts(reactor, config, store, reader, monitors)
+    for server in config.asterisk:
+        monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store)
+        monitors[server.name] = monitor
+        monitor.setServiceParent(root)
+    for section, listen, factory in (
+        ("agi", config.agi.listen, _agi_factory(reactor, config, scripts)),
+        ("rest", config.rest.listen, Site(Health(store, monitors).resource())),
+    ):
+        try:
+            service = strports.service(listen, factory)
+        except ValueError as error:
+            raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
+        service.setName(section)
+        service.setServiceParent(root)
+    overdue = PeriodicService(reactor, OVERDUE_SECONDS, partial(close_overdue, store, monitors))
+    overdue.setServiceParent(root)
+    root.store, root.scripts, root.config = store, scripts, config
+    return root
+
+
+class Root(MultiService):
+    """All of it, stopped in order: first nothing new comes in, then what was begun ends, then the store closes."""
+
+    _log = Logger()
+    store: Store
+    scripts: Scripts
+    config: Config
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__()
+        self._lock = lock
+
+    def privilegedStartService(self) -> None:
+        """Listen; a port that is taken is one line, not a traceback."""
+        try:
+            super().privilegedStartService()
+        except CannotListenError as error:
+            raise SystemExit(f"celcombiller: {error}") from None
+
+    def startService(self) -> None:
+        """Start the store, then all that uses it."""
+        self.store.start()
+        super().startService()
+        self._log.info(
+            "REST on {rest}, FastAGI on {agi}, AMI of {ami}",
+            rest=self.config.rest.listen,
+            agi=self.config.agi.listen,
+            ami=", ".join(f"{each.name} ({each.host}:{each.port})" for each in self.config.asterisk)
+            or "nobody: add [[asterisk]] tables, or an end that no script tells is not heard",
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Stop, and fire when the last answer is durable."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.running = 0
+        for service in reversed(list(self)):
+            stopped = service.stopService()
+            if isinstance(stopped, Deferred):
+                await stopped
+        await self.scripts.drain()
+        await self.store.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def terms_of(config: Config) -> Terms:
+    """Give the operator's conditions that charging needs."""
+    return Terms(
+        tariff=Tariff(
+            Rate(row.prefix, row.name, row.connect_fee, row.price, row.increment_seconds) for row in config.rates
+        ),
+        ring_seconds=config.calls.ring_seconds,
+        max_call_seconds=config.calls.max_call_seconds,
+        external=config.calls.external_dial != "",
+    )
+
+
+def check_database(engine: sa.Engine) -> None:
+    """Raise unless the database answers and is of this program's version."""
+    transact(engine.execution_options(reading=True), migrations.check)
+
+
+def hold_alone(url: str) -> Any:
+    """Keep a second biller off a SQLite file: one process writes it well, two only wait for each other.
+
+    The lock is the kernel's, so it ends with the process however that ends. The operator's command works meanwhile.
+    """
+    database = sa.make_url(url)
+    if database.get_backend_name() != "sqlite" or database.database in (None, "", ":memory:"):
+        return None
+    try:
+        lock = Path(f"{database.database}.lock").open("w")  # noqa: SIM115  held for the life of the process
+    except OSError as error:
+        raise StoreUnavailable(f"{database.database}: cannot be opened: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StoreUnavailable(
+            f"{database.database}: another biller runs on this SQLite file; several need PostgreSQL (database.url)"
+        ) from None
+    return lock
+
+
+async def close_overdue(store: Store, monitors: Mapping[str, Monitor]) -> None:
+    """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
+    now = datetime.now(UTC)
+    for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
+        monitor = monitors.get(call.server)
+        if monitor is not None and monitor.connected:
+            continue
+        answered = call.answered_at is not None
+        ending = Ending(
+            answered=answered,
+            at=call.answered_at or call.started_at,
+            outcome="expired",
+            note="nobody told of its end in the validity of its hold",
+        )
+        await store.charge(Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True))
+
+
+def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:
+    if config.agi.library == "starpy":
+        return _starpy("fastagi").FastAGIFactory(partial(run, scripts))
+    return FastAGIFactory(
+        scripts,
+        clock=reactor,
+        environment_seconds=config.agi.idle_seconds,
+        command_seconds=config.agi.idle_seconds,
+        allow=config.agi.allow,
+        connections_max=config.agi.connections_max,
+    )
+
+
+def _login(reactor: Any, config: Config, server: Asterisk) -> Deferred[Any]:
+    if config.agi.library == "starpy":
+        factory = _starpy("manager").AMIFactory(server.username, server.secret)
+        factory.maxRetries = 0  # the monitor connects again, at its own pace
+    else:
+        factory = AMIFactory(server.username, server.secret, clock=reactor)
+    login: Deferred[Any] = factory.login(server.host, server.port)
+    return login
+
+
+def _starpy(module: str) -> Any:
+    try:
+        __import__(f"starpy.{module}")
+    except ImportError:
+        raise ConfigError('agi.library: "starpy" is not installed; use "builtin"') from None
+    return sys.modules[f"starpy.{module}"]

@@ -1,0 +1,222 @@
+"""The one door to the database: engines, transactions, the writing thread, bounded retry, natural batching.
+
+Everything that writes passes through one thread. What arrives while a transaction runs is done together in the next
+one, so one commit (one sync of the disk) serves all; alone, a request waits for nobody. Nothing is answered before
+its commit. A request may be done twice (a lost connection at the commit leaves its fate unknown), so whatever moves
+credit carries an id made by its sender.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from celcombiller.errors import BillerError, StoreUnavailable
+from celcombiller.ledger import LedgerRace
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.engine import Connection, Engine
+    from twisted.internet.interfaces import IReactorFromThreads
+
+T = TypeVar("T")
+
+BATCH_MAX = 1000
+"""Requests in one transaction at most: enough to be limited by the work and not by the disk, short enough to wait."""
+
+ATTEMPTS = 5
+"""How often a transaction is tried that lost a race, a deadlock or its connection."""
+
+_TRANSIENT_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
+
+
+def open_engine(url: str, *, lock_seconds: float) -> Engine:
+    """Make the engine of a database; nothing is connected yet. ``lock_seconds``: how long to wait for another's lock.
+
+    SQLite writes are ``BEGIN IMMEDIATE``: with the driver's own deferred transactions two could read the same
+    balance and both spend it. WAL and ``synchronous=FULL`` make a commit outlive a power cut.
+    """
+    if sa.make_url(url).get_backend_name() != "sqlite":
+        return sa.create_engine(
+            url,
+            pool_pre_ping=False,
+            pool_recycle=1800,
+            connect_args={"connect_timeout": max(2, int(lock_seconds)), "options": f"-c lock_timeout={lock_seconds}s"},
+        )
+    engine = sa.create_engine(url, connect_args={"timeout": lock_seconds, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def _connected(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on"):
+            connection.execute(f"pragma {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _began(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """Do ``work`` in one transaction, here and now; retried when it lost a race. Raises `StoreUnavailable`."""
+
+    def once() -> T:
+        with engine.begin() as tx:
+            return work(tx)
+
+    try:
+        return _retrying()(once)
+    except exc.DBAPIError as error:
+        raise _unavailable(error) from error
+
+
+def _retrying() -> Retrying:
+    return Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.02, max=0.5),
+        retry=retry_if_exception(_is_transient),
+        reraise=True,
+    )
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, LedgerRace | exc.IntegrityError):
+        return True  # another node made the same row between our look and our insert: look again
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES
+
+
+def _unavailable(error: exc.DBAPIError) -> StoreUnavailable:
+    return StoreUnavailable(f"the database does not answer: {str(error.orig).strip().splitlines()[0]}")
+
+
+@dataclass(slots=True)
+class _Asked(Generic[T]):
+    """One thing to do in the writing thread: a request of a batch, or a unit of work of its own."""
+
+    work: Callable[[Connection], T] | None
+    request: Any
+    answer: Deferred[T]
+
+
+class Store:
+    """The door as the reactor sees it: `charge` for the requests of calls, `transact` for any other unit of work."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorFromThreads, engine: Engine, perform: Any) -> None:
+        self._reactor = reactor
+        self._engine = engine
+        self._perform = perform
+        self._queue: queue.SimpleQueue[_Asked[Any] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed: Deferred[None] = Deferred()
+        self._connection: Connection | None = None
+
+    def start(self) -> None:
+        """Start the writing thread."""
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    def close(self) -> Deferred[None]:
+        """Finish what was asked, then end; fires when the last answer was given."""
+        self._queue.put(None)
+        return self._closed
+
+    def charge(self, request: Any) -> Deferred[Any]:
+        """Do a request in the next batch; fires with its answer, or fails with its `BillerError`, after the commit."""
+        return self._ask(_Asked(None, request, Deferred()))
+
+    def transact(self, work: Callable[[Connection], T]) -> Deferred[T]:
+        """Do ``work`` in a transaction of its own. It may run twice, so it must touch nothing but its transaction."""
+        return self._ask(_Asked(work, None, Deferred()))
+
+    def _ask(self, asked: _Asked[T]) -> Deferred[T]:
+        self._queue.put(asked)
+        return asked.answer
+
+    # -- in the writing thread ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            taken = [self._queue.get()]
+            while len(taken) < BATCH_MAX:
+                try:
+                    taken.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            last = None in taken
+            asked = [each for each in taken if each is not None]
+            requests = [each for each in asked if each.work is None]
+            if requests:
+                self._deliver(requests, self._batch([each.request for each in requests]))
+            for each in asked:
+                if each.work is not None:
+                    self._deliver([each], [self._guarded(each.work)])
+        self._disconnect()
+        self._reactor.callFromThread(self._closed.callback, None)
+
+    def _batch(self, requests: list[Any]) -> Sequence[Any]:
+        """Do a batch; if it fails as a whole, do its requests one at a time, so that none spoils another."""
+
+        def work(tx: Connection) -> Sequence[Any]:
+            answers: Sequence[Any] = self._perform(tx, requests, datetime.now(UTC))
+            return answers
+
+        result = self._guarded(work)
+        if not isinstance(result, Failure):
+            answers: Sequence[Any] = result
+            return answers
+        if len(requests) == 1 or result.check(StoreUnavailable):
+            return [result] * len(requests)
+        return [answer for request in requests for answer in self._batch([request])]
+
+    def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
+        try:
+            answer: T = _retrying()(self._once, work)
+        except exc.DBAPIError as error:
+            self._disconnect()
+            return Failure(_unavailable(error))
+        except Exception:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread
+            return Failure()
+        return answer
+
+    def _once(self, work: Callable[[Connection], T]) -> T:
+        if self._connection is None or self._connection.invalidated:
+            self._disconnect()
+            self._connection = self._engine.connect()
+        with self._connection.begin():
+            return work(self._connection)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _deliver(self, asked: Sequence[_Asked[Any]], answers: Sequence[Any]) -> None:
+        """Give a whole batch its answers in one hop to the reactor."""
+        self._reactor.callFromThread(self._give, list(zip(asked, answers, strict=True)))
+
+    @staticmethod
+    def _give(answered: list[tuple[_Asked[Any], Any]]) -> None:
+        for each, answer in answered:
+            if isinstance(answer, BillerError | Failure):
+                each.answer.errback(answer)
+            else:
+                each.answer.callback(answer)

@@ -1,0 +1,54 @@
+"""Packaging of CELCOMBiller: ``pip install .`` installs the service, its twistd plugin and the command."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+
+setup(
+    name="celcombiller",
+    version="1.0.0.dev0",
+    description="Prepaid biller for Asterisk and OpenBTS: no credit spent twice, no answered call free",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="GPL-3.0-or-later",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["celcombiller", "celcombiller.*"]), "twisted.plugins"],
+    package_data={
+        "celcombiller": ["py.typed"],
+        "celcombiller.migrations": ["*.mako"],
+        "twisted.plugins": ["celcombiller_plugin.py"],
+    },
+    include_package_data=False,
+    install_requires=[
+        "twisted>=24.7,<27",
+        "klein>=24.8,<26",
+        "sqlalchemy>=2.0.36,<2.2",
+        "alchimia>=0.8.1,<0.9",
+        "psycopg[binary]>=3.2,<4",
+        "alembic>=1.13,<2",
+        "msgspec>=0.19,<1",
+        "argon2-cffi>=23.1,<26",
+        "tenacity>=9,<10",
+    ],
+    extras_require={
+        # Not on PyPI: `pip install "starpy @ git+https://github.com/asterisk/starpy@1.1.1"` by hand first.
+        "starpy": ["starpy>=1.1"],
+        "test": [
+            "pytest>=8,<10",
+            "pytest-twisted>=1.14,<2",
+            "hypothesis>=6.100,<7",
+            "treq>=24.9,<27",
+            "ruff>=0.9,<1",
+            "mypy>=1.13,<3",
+            "mypy-zope>=1.0.9,<2",
+        ],
+    },
+    entry_points={"console_scripts": ["celcombiller = celcombiller.cli:main"]},
+    classifiers=[
+        "Framework :: Twisted",
+        "License :: OSI Approved :: GNU General Public License v3 or later (GPLv3+)",
+        "Topic :: Communications :: Telephony",
+    ],
+)
