@@ -1,0 +1,40 @@
+"""Which of the real parts stand on this machine. tests/real/prepare brings them."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[3]
+HERE = PROJECT / "tests" / "real"
+ASTERISK_TREE = PROJECT / ".cache" / "asterisk"
+
+
+def postgresql_programs() -> Path | None:
+    """Give the folder of the newest initdb: Debian keeps it out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    in_path = shutil.which("initdb")
+    return Path(in_path).resolve().parent if in_path else None
+
+
+def missing() -> str:
+    """Say what is missing and how to have it; nothing when all is there."""
+    lacking = []
+    if os.geteuid() != 0:
+        lacking.append("root (for the chroot)")
+    elif not _asterisk_runs():
+        lacking.append("Asterisk in .cache/asterisk")
+    if shutil.which("sipp") is None:
+        lacking.append("SIPp")
+    if postgresql_programs() is None:
+        lacking.append("PostgreSQL")
+    if not lacking:
+        return ""
+    return f"no {', no '.join(lacking)}: run `make test` (or `bash tests/real/prepare`) as root on Debian 12"
+
+
+def _asterisk_runs() -> bool:
+    command = ["chroot", str(ASTERISK_TREE), "/usr/sbin/asterisk", "-V"]
+    return ASTERISK_TREE.is_dir() and subprocess.run(command, capture_output=True, check=False).returncode == 0
