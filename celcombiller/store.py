@@ -39,6 +39,9 @@ BATCH_MAX = 1000
 ATTEMPTS = 5
 """How often a transaction is tried that lost a race, a deadlock or its connection."""
 
+_AWAY = (exc.OperationalError, exc.InterfaceError)
+"""The database's own troubles; any other error of it is about what was asked."""
+
 _TRANSIENT_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
 
 
@@ -80,7 +83,7 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
 
     try:
         return _retrying()(once)
-    except exc.DBAPIError as error:
+    except _AWAY as error:
         raise _unavailable(error) from error
 
 
@@ -190,7 +193,7 @@ class Store:
     def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
         try:
             answer: T = _retrying()(self._once, work)
-        except exc.DBAPIError as error:
+        except _AWAY as error:
             self._disconnect()
             return Failure(_unavailable(error))
         except Exception:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread

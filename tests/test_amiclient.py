@@ -1,4 +1,4 @@
-# ruff: noqa: N802 - the names of a Twisted transport
+
 """The AMI client, over a transport in memory and a clock that is told the time."""
 
 import re

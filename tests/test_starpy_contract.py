@@ -1,4 +1,4 @@
-# ruff: noqa: N802 - the names of a Twisted protocol
+
 """What scripts and the monitor may count on, on our own AGI and AMI and on starpy's, over loopback TCP.
 
 starpy runs where it is installed. Left out of the contract is what it cannot do: HANGUP in front of an answer, answers

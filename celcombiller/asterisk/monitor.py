@@ -276,20 +276,17 @@ class Monitor(Service):
                 self._callees.pop(live.callee, None)
 
     async def _noted(self, ami: Any, call: Call) -> Ending | None:
-        """Read, and take away, what the dialplan noted of an end that no biller took."""
-        key = f"DB({variables.NOTE_FAMILY}/{call.uniqueid})"
+        """Read what the dialplan noted of an end that no biller took. It is read for open calls only, so it may stay."""
+        request = {"Action": "DBGet", "Family": variables.NOTE_FAMILY, "Key": call.uniqueid}
         try:
-            text = await ami.getVar(None, key)
+            items = await ami.collectDeferred(request, "DBGetComplete")
         except AmiRefused:
             return None
-        status, *facts = (text or "").split("|")
+        text = next((item.get("val", "") for item in items if item.get("event") == "DBGetResponse"), "")
+        status, *facts = text.split("|")
         at = variables.instant(facts[2]) if len(facts) == 3 else None  # noqa: PLR2004
         if at is None:
             return None
-        try:
-            await ami.setVar(None, f"DB_DELETE({variables.NOTE_FAMILY}/{call.uniqueid})", "1")
-        except AmiRefused as error:
-            self._log.info("The note of {call} stays: {error}", call=call.reference, error=str(error))
         return Ending(
             answered=status == "ANSWER",
             at=at,

@@ -24,7 +24,9 @@ class Phone:
         command += ["-trace_err", "-error_file", "errors", "-timeout", "40", "-timeout_error"]
         command += ["-d", str(round(talk * 1000)), "-mp", str(free_ports(4, socket.SOCK_DGRAM)), *arguments]
         with (folder / "screen").open("wb") as screen:
-            self._process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen)
+            self._process = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen
+            )
 
     def finish(self, seconds: float = 20) -> None:
         """The whole scenario went as it is written."""
@@ -56,23 +58,33 @@ class Phone:
         until(lambda: 180 in self.answers, f"{self} rings")
 
     def report(self) -> str:
-        parts = [f"--- {self} {name} ---\n{(self.folder / name).read_text(errors='replace')[-6000:]}"
-                 for name in ("errors", "messages") if (self.folder / name).exists()]
+        parts = [
+            f"--- {self} {name} ---\n{(self.folder / name).read_text(errors='replace')[-6000:]}"
+            for name in ("errors", "messages")
+            if (self.folder / name).exists()
+        ]
         return "\n".join(parts)
 
     def __repr__(self) -> str:
         return f"<{self.scenario} in {self.folder.name}>"
 
 
-def caller(folder: Path, does: str, *, number: str, dials: str, sip_port: int, talk: float = 1.5,
-           address: str = "127.0.0.1") -> Phone:
+def caller(
+    folder: Path, does: str, *, number: str, dials: str, sip_port: int, talk: float = 1.5, address: str = "127.0.0.1"
+) -> Phone:
     arguments = ["-i", address, "-p", str(free_ports(1, socket.SOCK_DGRAM)), "-s", dials, "-key", "caller", number]
     return Phone(folder, f"caller_{does}", [*arguments, f"127.0.0.1:{sip_port}"], talk=talk)
 
 
 def callee(folder: Path, does: str, *, port: int, talk: float = 1.5, ring: float = 0.2, forward_to: str = "") -> Phone:
-    phone = Phone(folder, f"callee_{does}", ["-i", "127.0.0.1", "-p", str(port)], talk=talk,
-                  ring_ms=round(ring * 1000), forward_to=forward_to)
+    phone = Phone(
+        folder,
+        f"callee_{does}",
+        ["-i", "127.0.0.1", "-p", str(port)],
+        talk=talk,
+        ring_ms=round(ring * 1000),
+        forward_to=forward_to,
+    )
     until(lambda: _bound(port), f"{phone} is reachable")
     return phone
 

@@ -1,0 +1,135 @@
+"""The product as an operator runs it: a settings file, the command, and twistd in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from lab.pbx import SECRET, Asterisk
+from lab.waiting import end, free_ports, listens, until
+
+PROGRAMS = Path(sys.executable).parent
+
+
+class Biller:
+    """One biller in a folder of its own; what it did is read through its own command only."""
+
+    def __init__(
+        self, folder: Path, *, agi_port: int | None = None, url: str = "", pbx: Asterisk | None = None
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.agi_port = agi_port or free_ports(1)
+        self.rest_port = free_ports(1)
+        self.url = url or "sqlite:///celcombiller.sqlite"
+        self.pbx = pbx
+        self.ami_port = pbx.ami_port if pbx else None
+        self.secret = SECRET
+        self.calls = {"internal_dial": "PJSIP/{clid}", "external_dial": "PJSIP/{number}@trunk", "ring_seconds": 5}
+        self.agi: dict[str, object] = {}
+        self._process: subprocess.Popen | None = None
+
+    def write(self) -> None:
+        lines = ["[database]", f"url = {json.dumps(self.url)}", "lock_seconds = 2"]
+        lines += ["[rest]", f'listen = "tcp:{self.rest_port}:interface=127.0.0.1"']
+        lines += ["[agi]", f'listen = "tcp:{self.agi_port}:interface=127.0.0.1"']
+        lines += [f"{key} = {json.dumps(value)}" for key, value in self.agi.items()]
+        lines += ["[calls]", *(f"{key} = {json.dumps(value)}" for key, value in self.calls.items())]
+        if self.ami_port:
+            lines += ["[[asterisk]]", 'name = "pbx1"', 'host = "127.0.0.1"', f"port = {self.ami_port}"]
+            lines += ['username = "celcombiller"', f'secret = "{self.secret}"']
+        (self.folder / "celcombiller.toml").write_text("\n".join(lines) + "\n")
+
+    def run(self, *words: object, status: int = 0) -> str:
+        """Run the operator's command; its status is part of what is expected."""
+        done = subprocess.run(
+            [PROGRAMS / "celcombiller", *map(str, words)],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=_environment(),
+        )
+        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log}"
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    def json(self, *words: object) -> object:
+        return json.loads(self.run(*words, "--json"))
+
+    def init(self) -> "Biller":
+        self.write()
+        self.run("init", "--admin", "admin")
+        return self
+
+    def subscriber(self, number: int, credit: int = 0) -> None:
+        username = f"user{number}"
+        self.run("user", "add", username, "--clid", number, "--imsi", f"72400000000{number}", "--name", username)
+        if credit:
+            self.run("credit", username, credit)
+
+    def start(self) -> "Biller":
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [PROGRAMS / "twistd", "--nodaemon", "--pidfile=", "celcombiller"],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+            )
+        until(lambda: listens(self.agi_port) or self._process.poll() is not None, "the biller listens", seconds=20)
+        assert self._process.poll() is None, self.log
+        if self.pbx is not None and self.secret == SECRET:
+            connected = self.log.count("AMI of pbx1 is connected")
+            until(lambda: self.log.count("AMI of pbx1 is connected") > connected or connected, "AMI is connected")
+        return self
+
+    def stop(self) -> None:
+        if self._process is not None:
+            end(self._process)
+
+    def kill9(self) -> None:
+        end(self._process, first=signal.SIGKILL)
+
+    @property
+    def log(self) -> str:
+        file = self.folder / "log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    # -- what an operator sees --------------------------------------------------------------------------------------
+
+    def user(self, number: int) -> dict:
+        return self.json("user", "show", f"user{number}")
+
+    def calls_of(self, number: int) -> list[dict]:
+        return [row for row in self.json("calls") if row["user"] == f"user{number}"]
+
+    def closed_call(self, number: int, seconds: float = 15) -> dict:
+        """Give the one call of a caller once it is closed."""
+
+        def closed() -> dict | None:
+            rows = [row for row in self.calls_of(number) if row["state"] != "open"]
+            return rows[0] if rows else None
+
+        row = until(closed, f"the call of {number} is closed\n{self.log[-3000:]}", seconds=seconds, every=0.3)
+        assert len(self.calls_of(number)) == 1
+        return row
+
+    def check_books(self, number: int, *, credit: int, cost: int) -> None:
+        """The money is where the call says it is: one charge or none, nothing held, and all of it proved."""
+        user = self.user(number)
+        assert (user["voice_balance"], user["voice_held"]) == (credit - cost, 0)
+        charges = [line["value"] for line in self.json("statement", f"user{number}") if line["origin"] == "call"]
+        assert charges == ([-cost] if cost else [])
+        report = self.json("audit")
+        assert report["ok"], report["differences"]
+        assert "Unhandled Error" not in self.log
+        assert "Traceback" not in self.log
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("CELCOMBILLER_")}

@@ -1,0 +1,80 @@
+"""The house: arrows point up the list only, and the core knows no Twisted, no clock and no I/O."""
+
+import ast
+from pathlib import Path
+
+import celcombiller
+
+ROOT = Path(celcombiller.__file__).parent
+ORDER = [
+    "errors",
+    "model",
+    "rating",
+    "schema",
+    "migrations",
+    "ledger",
+    "subscribers",
+    "calls",
+    "charging",
+    "audit",
+    "store",
+    "reading",
+    "asterisk.agi",
+    "asterisk.ami",
+    "asterisk.variables",
+    "asterisk.fastagi",
+    "asterisk.amiclient",
+    "asterisk.peer",
+    "config",
+    "asterisk.scripts",
+    "asterisk.monitor",
+    "rest.health",
+    "periodic",
+    "service",
+    "cli",
+]
+CORE = ORDER[: ORDER.index("store")]
+FORBIDDEN_IN_CORE = {"twisted", "klein", "alchimia", "time", "os", "socket", "random", "secrets", "uuid"}
+
+
+def _imports(module):
+    """Give what a module imports when it runs (not what only its types name)."""
+    path = ROOT.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{each.name}" for each in node.names)
+
+
+def test_every_module_has_its_place_in_the_list():
+    found = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in ROOT.rglob("*.py")
+        if path.name != "__init__.py" and "migrations" not in path.parts
+    }
+    assert found | {"migrations"} == set(ORDER)
+
+
+def test_arrows_point_up_the_list_only():
+    for place, module in enumerate(ORDER):
+        for name in _imports(module):
+            target = name.removeprefix("celcombiller.")
+            if target in ORDER:
+                assert ORDER.index(target) < place, f"{module} imports {target}"
+
+
+def test_the_core_knows_no_twisted_no_clock_and_no_io():
+    for module in CORE:
+        assert not {name.partition(".")[0] for name in _imports(module)} & FORBIDDEN_IN_CORE, module
