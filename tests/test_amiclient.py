@@ -1,4 +1,3 @@
-
 """The AMI client, over a transport in memory and a clock that is told the time."""
 
 import re

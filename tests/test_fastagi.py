@@ -1,4 +1,3 @@
-
 """The FastAGI protocol, over a transport in memory and a clock that is told the time."""
 
 import socket

@@ -1,4 +1,3 @@
-
 """What scripts and the monitor may count on, on our own AGI and AMI and on starpy's, over loopback TCP.
 
 starpy runs where it is installed. Left out of the contract is what it cannot do: HANGUP in front of an answer, answers

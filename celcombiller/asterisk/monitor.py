@@ -276,7 +276,7 @@ class Monitor(Service):
                 self._callees.pop(live.callee, None)
 
     async def _noted(self, ami: Any, call: Call) -> Ending | None:
-        """Read what the dialplan noted of an end that no biller took. It is read for open calls only, so it may stay."""
+        """Read what the dialplan noted of an end that no biller took; read for open calls only, so it may stay."""
         request = {"Action": "DBGet", "Family": variables.NOTE_FAMILY, "Key": call.uniqueid}
         try:
             items = await ami.collectDeferred(request, "DBGetComplete")
