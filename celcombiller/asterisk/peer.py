@@ -16,6 +16,8 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.protocols.basic import LineOnlyReceiver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
@@ -162,12 +164,15 @@ class AgiPeer(LineOnlyReceiver):
         transport.write(data)
 
 
-async def play(reactor: IReactorTime, host: str, port: int, channel: Channel) -> Channel:
+async def play(
+    reactor: IReactorTime, host: str, port: int, channel: Channel, scripts: Sequence[str] = ("caller", "reducer")
+) -> Channel:
     """Play a whole call as the two lines of the dialplan do: ``caller``, then ``reducer`` in ``h``.
 
     Raises what the connection raises, `ConnectionRefusedError` first of all.
     """
-    for script, extension in (("caller", None), ("reducer", "h")):
+    for script in scripts:
+        extension = "h" if script == "reducer" else None
         peer = AgiPeer(channel, channel.environment(script, host, extension=extension))
         await connectProtocol(HostnameEndpoint(reactor, host, port), peer)
         await peer.over

@@ -1,0 +1,195 @@
+"""The AMI witness, with Asterisk's answers played: what it believes, what it settles, what it leaves alone."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from test_ledger import ask, credit, database, initiate, proved, voice
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from celcombiller.asterisk.ami import AmiProtocolError, AmiRefused
+from celcombiller.asterisk.monitor import SWEEP_SECONDS, Monitor
+from celcombiller.errors import BillerError
+
+CHANNEL = "PJSIP/1001-1.0"
+
+
+class StoreHere:
+    def __init__(self, engine):
+        self.engine = engine
+
+    def charge(self, request):
+        (answer,) = ask(self.engine, request, now=datetime.now(UTC))
+        return fail(answer) if isinstance(answer, BillerError) else succeed(answer)
+
+    def transact(self, work):
+        with self.engine.begin() as tx:
+            return succeed(work(tx))
+
+
+class Asterisk:
+    """AMI as the monitor uses it: what is alive, the note it has, and what it was told to do."""
+
+    def __init__(self):
+        self.alive, self.note, self.limits, self.hearers = [CHANNEL], None, [], {}
+        self.incomplete = False
+        self.closed = Deferred()
+        self.transport = self
+
+    def loseConnection(self):
+        closed, self.closed = self.closed, Deferred()
+        closed.callback(None)
+
+    def onClose(self):
+        return self.closed
+
+    def registerEvent(self, names, hearer):
+        for name in [names] if isinstance(names, str) else names:
+            self.hearers[name] = hearer
+
+    def absoluteTimeout(self, channel, seconds):
+        self.limits.append((channel, seconds))
+        return succeed({})
+
+    def getVar(self, channel, variable):
+        return succeed(None)
+
+    def collectDeferred(self, request, stop):
+        if self.note is None:
+            return fail(AmiRefused("Database entry not found"))
+        return succeed([{"response": "Success"}, {"event": "DBGetResponse", "val": self.note}, {"event": stop}])
+
+    def status(self, channel=None):
+        if self.incomplete:
+            return fail(AmiProtocolError("the list is short"))
+        if channel is not None and channel not in self.alive:
+            return fail(AmiRefused("No such channel"))
+        return succeed(
+            [
+                {"event": "Status", "channel": name, "uniqueid": name.partition("-")[2], "bridgeid": ""}
+                for name in self.alive
+            ]
+        )
+
+    def event(self, name, **fields):
+        self.hearers[name](self, {"event": name, "channel": CHANNEL, "uniqueid": "1.0", **fields})
+
+
+@pytest.fixture
+def scene(tmp_path):
+    made = Scene(tmp_path / "db.sqlite")
+    yield made
+    made.monitor.stopService()
+    made.engine.dispose()
+
+
+class Scene:
+    """A call of user 1001 is up: granted, known to the monitor, its session in this process."""
+
+    def __init__(self, path):
+        self.engine, self.clock, self.asterisk = database(path), Clock(), Asterisk()
+        ask(self.engine, credit(60))
+        long_ago = datetime.now(UTC) - timedelta(seconds=30)
+        (self.grant,) = ask(self.engine, initiate(), now=long_ago)
+        self.monitor = Monitor(self.clock, "pbx1", lambda: succeed(self.asterisk), StoreHere(self.engine))
+        self.monitor.startService()
+        self.monitor.watch(self.grant.call)
+
+    def sweep(self, times=1):
+        self.clock.pump([SWEEP_SECONDS] * times)
+
+
+def stamp(seconds_ago):
+    return f"{(datetime.now(UTC) - timedelta(seconds=seconds_ago)).timestamp():.6f}"
+
+
+def answered(scene, seconds_ago=10.0, **facts):
+    fields = {"dialstatus": "ANSWER", "destuniqueid": "1.1", "timestamp": stamp(seconds_ago), **facts}
+    scene.asterisk.event("DialEnd", **fields)
+
+
+def test_an_answer_sets_the_limit_anew_from_the_answer(scene):
+    answered(scene, seconds_ago=0.0)
+    ((channel, seconds),) = scene.asterisk.limits
+    assert channel == CHANNEL
+    assert 59 < seconds <= 60
+
+
+def test_a_hangup_nobody_else_told_of_settles_from_the_answer_to_the_callees_end(scene):
+    answered(scene, seconds_ago=10)
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.event("Hangup", channel="PJSIP/1002-1.1", uniqueid="1.1", timestamp=stamp(4))
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0), cause="16")
+    assert voice(scene.engine).held == 0
+    assert voice(scene.engine).posted in (53, 54)  # six seconds by two readings of the clock
+    proved(scene.engine)
+
+
+def test_a_forged_hangup_of_a_live_channel_is_not_believed(scene):
+    answered(scene)
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).held == 60
+
+
+def test_a_hangup_that_names_another_channel_is_not_about_this_call(scene):
+    answered(scene)
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", channel="PJSIP/evil-1", timestamp=stamp(0))
+    assert voice(scene.engine).held == 60
+
+
+def test_an_unanswered_call_that_is_gone_is_released(scene):
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
+
+
+def test_a_transferred_caller_pays_to_his_own_end(scene):
+    answered(scene, seconds_ago=10)
+    scene.asterisk.event("BlindTransfer", transfereeuniqueid="1.0")
+    scene.asterisk.event("Hangup", channel="PJSIP/1002-1.1", uniqueid="1.1", timestamp=stamp(8))
+    scene.monitor.transferred("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).posted in (49, 50)
+
+
+def test_one_list_without_a_call_is_not_enough_and_two_are(scene):
+    answered(scene, seconds_ago=10)
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.sweep()
+    assert voice(scene.engine).held == 60
+    scene.sweep()
+    assert voice(scene.engine).held == 0
+    assert voice(scene.engine).posted < 60
+    proved(scene.engine)
+
+
+def test_a_call_whose_session_is_here_is_left_to_it(scene):
+    scene.asterisk.alive = []
+    scene.sweep(5)
+    assert voice(scene.engine).held == 60
+
+
+def test_a_list_that_is_not_complete_ends_nothing(scene):
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive, scene.asterisk.incomplete = [], True
+    scene.sweep(5)
+    assert voice(scene.engine).held == 60
+
+
+def test_the_dialplans_note_of_the_end_is_exact(scene):
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.note = f"ANSWER|7100|{stamp(20)}|{stamp(12)}"
+    scene.sweep(2)
+    assert voice(scene.engine).posted == 52
+    proved(scene.engine)
+
+
+def test_a_lost_link_is_connected_again(scene):
+    scene.asterisk.loseConnection()
+    scene.clock.advance(0)
+    assert scene.monitor.connected

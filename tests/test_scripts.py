@@ -1,0 +1,187 @@
+"""The AGI scripts over a real socket, with Asterisk's side played by `celcombiller.asterisk.peer`."""
+
+import pytest
+import pytest_twisted
+from test_ledger import ask, credit, database, proved, voice
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import deferLater
+
+from celcombiller.asterisk.fastagi import FastAGIFactory
+from celcombiller.asterisk.peer import Channel, play
+from celcombiller.asterisk.scripts import Scripts
+from celcombiller.charging import Initiate, Terminate
+from celcombiller.config import Calls, Config, Prompts
+from celcombiller.errors import BillerError, StoreUnavailable
+from celcombiller.reading import Reader
+from celcombiller.service import terms_of
+
+
+class StoreHere:
+    """The store in this thread, answering at once; `trouble` makes it fail or wait."""
+
+    def __init__(self, engine, config):
+        self.engine, self.config, self.trouble = engine, config, {}
+
+    def charge(self, request):
+        trouble = self.trouble.get(type(request))
+        if isinstance(trouble, Deferred):
+            return trouble.addCallback(lambda _: self._now(request))
+        if trouble:
+            return fail(trouble.pop(0))
+        return self._now(request)
+
+    def _now(self, request):
+        (answer,) = ask(self.engine, request, terms=terms_of(self.config))
+        return fail(answer) if isinstance(answer, BillerError) else succeed(answer)
+
+
+class House:
+    """A biller without AMI: scripts, a ledger, and a port."""
+
+    def __init__(self, path, **calls):
+        facts = {"internal_dial": "PJSIP/{clid}", "decision_seconds": 1, **calls}
+        self.config = Config(calls=Calls(**facts), prompts=Prompts(no_credit="no-money"))
+        self.engine = database(path)
+        ask(self.engine, credit(60))
+        self.store = StoreHere(self.engine, self.config)
+        self.scripts = Scripts(reactor, self.config, self.store, Reader(reactor, self.engine), {})
+        self.port = reactor.listenTCP(0, FastAGIFactory(self.scripts, clock=reactor), interface="127.0.0.1")
+
+    async def call(self, called="1002", caller="1001", **facts):
+        channel = Channel(caller, called, **facts)
+        return await play(reactor, "127.0.0.1", self.port.getHost().port, channel)
+
+    async def close(self):
+        await self.scripts.drain()
+        await self.port.stopListening()
+        self.engine.dispose()
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path / "db.sqlite")
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
+
+
+@pytest.fixture
+def houses(tmp_path):
+    made = []
+
+    def build(**calls):
+        made.append(House(tmp_path / "db.sqlite", **calls))
+        return made[-1]
+
+    yield build
+    for each in made:
+        pytest_twisted.blockon(Deferred.fromCoroutine(each.close()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_is_dialled_with_the_limit_and_charged(house):
+    channel = await house.call(talk_ms=2300)
+    assert channel.dialled == "PJSIP/1002,40,giL(60000)"
+    assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    assert channel.variables["CELCOMBILLER_SECONDS"] == "60"
+    assert channel.variables["CELCOMBILLER_SETTLED"] == "1"
+    assert voice(house.engine).posted == 57
+    proved(house.engine)
+
+
+@pytest.mark.parametrize("outcome", ["BUSY", "NOANSWER", "CANCEL", "CHANUNAVAIL"])
+@pytest_twisted.ensureDeferred
+async def test_what_was_not_answered_costs_nothing(house, outcome):
+    await house.call(outcome=outcome)
+    assert (voice(house.engine).posted, voice(house.engine).held) == (60, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_is_told_with_its_prompt_and_dials_nobody(house):
+    channel = await house.call(caller="1002", called="1001")
+    assert channel.variables["CELCOMBILLER_RESULT"] == "NO_CREDIT"
+    assert channel.dialled == ""
+    assert ("biller", 'STREAM FILE no-money "" 0') in channel.transcript
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_ledger_calls_are_denied_by_default(house):
+    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    channel = await house.call()
+    assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_the_policy_allows_a_call_without_a_ledger_is_charged_when_it_is_back(houses):
+    house = houses(on_failure="allow")
+    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    house.store.trouble[Terminate] = [StoreUnavailable("still away")]
+    channel = await house.call(talk_ms=5000)
+    assert channel.dialled == "PJSIP/1002,40,giL(7200000)"
+    assert voice(house.engine).posted == 55
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_decision_that_comes_too_late_is_given_back(house):
+    late = house.store.trouble[Initiate] = Deferred()
+    channel = await house.call()
+    assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
+    late.callback(None)
+    await deferLater(reactor, 0)
+    assert (voice(house.engine).posted, voice(house.engine).held) == (60, 0)
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_allowed_number_needs_no_ledger_and_no_credit(houses):
+    house = houses(always_allowed_dial="PJSIP/{number}@emergency")
+    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    channel = await house.call(caller="nobody", called="112")
+    assert channel.dialled == "PJSIP/112@emergency,40,gi"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_dialplans_stamp_subroutine_is_called_at_the_answer(house):
+    class Stamped(Channel):
+        def environment(self, script, host, *, extension=None):
+            return super().environment(script, host, extension=extension)[:-1] + b"agi_arg_1: stamp=answered\n\n"
+
+    channel = Stamped("1001", "1002", talk_ms=1000)
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert channel.dialled.endswith("L(60000)U(answered)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_without_our_number_in_it_ends_the_session(house):
+    class Liar(Channel):
+        def answer(self, line):
+            return "200 result=1 (Ring||||)" if "FULL" in line else super().answer(line)
+
+    channel = Liar("1001", "1002")
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert channel.dialled == ""
+    assert voice(house.engine).held == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_transfer_without_ami_is_charged_at_once_and_not_free(house):
+    class Transferred(Channel):
+        def _dial(self, argument):
+            answer = super()._dial(argument)
+            self.variables["ANSWEREDTIME_MS"] = ""
+            return answer
+
+    channel = Transferred("1001", "1002", talk_ms=3000)
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert voice(house.engine).posted < 60
+    assert voice(house.engine).held == 0
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_balance_puts_what_is_available_into_channel_variables(house):
+    channel = Channel("1001", "700")
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel, scripts=("balance",))
+    assert channel.variables["CELCOMBILLER_VOICE_BALANCE"] == "60"
+    assert channel.variables["CELCOMBILLER_DATA_BALANCE"] == "0"
