@@ -96,7 +96,7 @@ def build(reactor: Any, config: Config) -> IService:
             raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
         service.setName(section)
         service.setServiceParent(root)
-    overdue = PeriodicService(reactor, OVERDUE_SECONDS, partial(close_overdue, store, monitors))
+    overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
     overdue.setServiceParent(root)
     root.store, root.scripts, root.config = store, scripts, config
     return root
@@ -188,9 +188,8 @@ def hold_alone(url: str) -> Any:
     return lock
 
 
-async def close_overdue(store: Store, monitors: Mapping[str, Monitor]) -> None:
+async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime) -> None:
     """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
-    now = datetime.now(UTC)
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)
         if monitor is not None and monitor.connected:

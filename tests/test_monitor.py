@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from celcombiller.asterisk.ami import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.monitor import SWEEP_SECONDS, Monitor
 from celcombiller.errors import BillerError
+from celcombiller.service import close_overdue
 
 CHANNEL = "PJSIP/1001-1.0"
 
@@ -193,3 +194,14 @@ def test_a_lost_link_is_connected_again(scene):
     scene.asterisk.loseConnection()
     scene.clock.advance(0)
     assert scene.monitor.connected
+
+
+def test_a_call_that_nobody_ever_told_of_ends_when_its_hold_runs_out(scene):
+    scene.monitor.stopService()
+    store = StoreHere(scene.engine)
+    soon, late = (scene.grant.expires_at + timedelta(seconds=seconds) for seconds in (-1, 1))
+    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, soon))
+    assert voice(scene.engine).held == 60
+    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, late))
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
+    proved(scene.engine)

@@ -1,0 +1,183 @@
+"""The operator's command: what it does, what it refuses, and that it never shows a traceback."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from celcombiller.cli import main
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("CELCOMBILLER_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def command(here, capsys):
+    def run(*words):
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as over:
+            status = over.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def ready(command):
+    assert command("init")[0] == 0
+    words = ("user", "add", "ana", "--clid", "2001", "--imsi", "724000000002001", "--name", "Ana")
+    assert command(*words)[0] == 0
+    return command
+
+
+def test_init_shows_the_password_once_and_changes_nothing_the_second_time(command):
+    status, out, _ = command("init", "--admin", "root")
+    assert status == 0
+    assert "Administrator: root, password " in out
+    status, out, _ = command("init", "--admin", "other")
+    assert (status, "password" in out, "root, as before" in out) == (0, False, True)
+
+
+def test_a_password_from_a_file_is_not_shown(command, here):
+    (here / "secret").write_text("correct horse\n")
+    _, out, _ = command("init", "--password-file", "secret")
+    assert "horse" not in out
+    (here / "secret").write_text("short")
+    status, _, err = command(
+        "user", "add", "b", "--clid", 1, "--imsi", 123456, "--name", "B", "--password-file", "secret"
+    )
+    assert (status, "at least 8" in err) == (1, True)
+
+
+def test_credit_is_given_and_taken_but_never_below_what_is_available(ready):
+    assert ready("credit", "ana", 60)[0] == 0
+    assert ready("credit", "ana", -20, "--id", "x")[0] == 0
+    assert ready("credit", "ana", -20, "--id", "x")[0] == 0
+    status, _, err = ready("credit", "ana", -41)
+    assert (status, "40 available" in err) == (1, True)
+    user = json.loads(ready("user", "show", "ana", "--json")[1])
+    assert {name: user[name] for name in ("voice_balance", "data_balance", "voice_held", "data_held")} == {
+        "voice_balance": 40,
+        "data_balance": 0,
+        "voice_held": 0,
+        "data_held": 0,
+    }
+    values = [line["value"] for line in json.loads(ready("statement", "ana", "--json")[1])]
+    assert values == [-20, 60]
+
+
+def test_data_credit_is_another_pot(ready):
+    ready("credit", "ana", 1000, "--kind", "data")
+    user = json.loads(ready("user", "show", "ana", "--json")[1])
+    assert (user["voice_balance"], user["data_balance"]) == (0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("user", "add", "ana", "--clid", 9, "--imsi", 999999, "--name", "x"), "has the username ana"),
+        (("user", "add", "b", "--clid", 2001, "--imsi", 999999, "--name", "x"), "has the clid 2001"),
+        (("user", "add", "b", "--clid", "12a", "--imsi", 999999, "--name", "x"), "clid must be"),
+        (("user", "add", "b", "--clid", 9, "--imsi", 99, "--name", "x"), "imsi must be"),
+        (("user", "add", "a b", "--clid", 9, "--imsi", 999999, "--name", "x"), "username must be"),
+        (("user", "show", "nobody"), "nobody"),
+        (("credit", "nobody", 5), "nobody"),
+        (("credit", "ana", 0), "whole number"),
+        (("credit", "ana", 2**60), "whole number"),
+        (("statement", "nobody"), "nobody"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_status_1(ready, words, says):
+    status, _, err = ready(*words)
+    assert status == 1
+    assert says in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("nonsense",), ("credit", "ana", "1.5"), ("credit", "ana"), ("calls", "--limit", 0)]
+)
+def test_wrong_usage_is_status_2(command, words):
+    assert command(*words)[0] == 2
+
+
+def test_audit_exits_1_and_names_the_first_difference(ready, here):
+    ready("credit", "ana", 60)
+    status, out, _ = ready("audit", "--json")
+    report = json.loads(out)
+    assert (status, report["ok"], report["transfers"], report["differences"]) == (0, True, 1, [])
+    with sqlite3.connect(here / "celcombiller.sqlite") as database:
+        database.execute("update account set posted = 61 where posted = 60")
+    status, out, _ = ready("audit")
+    assert (status, "ana's voice account" in out) == (1, True)
+
+
+def test_a_typo_in_the_settings_is_one_line_with_file_and_key(command, here):
+    (here / "celcombiller.toml").write_text("[calls]\nring_second = 3\n")
+    status, _, err = command("check-config")
+    assert status == 1
+    assert err.count("\n") == 1
+    assert "celcombiller.toml" in err
+    assert "ring_second" in err
+
+
+def test_a_database_without_tables_says_what_to_do(command):
+    status, _, err = command("calls")
+    assert (status, "celcombiller init" in err) == (1, True)
+
+
+def test_a_database_locked_by_another_is_one_line(ready, here, monkeypatch):
+    monkeypatch.setenv("CELCOMBILLER_DATABASE_LOCK_SECONDS", "1")
+    with sqlite3.connect(here / "celcombiller.sqlite", isolation_level=None) as other:
+        other.execute("begin immediate")
+        status, _, err = ready("credit", "ana", 5)
+    assert (status, "locked" in err) == (1, True)
+
+
+def test_a_folder_that_is_not_there_is_one_line(command, monkeypatch):
+    monkeypatch.setenv("CELCOMBILLER_DATABASE_URL", "sqlite:///no/where/x.sqlite")
+    status, _, err = command("init")
+    assert (status, "no/where" in err) == (1, True)
+
+
+def test_a_postgresql_that_is_away_is_one_line(command, monkeypatch):
+    monkeypatch.setenv("CELCOMBILLER_DATABASE_URL", "postgresql+psycopg://x@127.0.0.1:1/x")
+    status, _, err = command("calls")
+    assert (status, "does not answer" in err) == (1, True)
+
+
+def test_a_call_to_a_biller_that_does_not_run_is_one_line(ready, here, monkeypatch):
+    monkeypatch.setenv("CELCOMBILLER_AGI_LISTEN", "tcp:1:interface=127.0.0.1")
+    program = Path(sys.executable).parent / "celcombiller"
+    done = subprocess.run([program, "call", "ana", "2001"], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no biller answers on 127.0.0.1:1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CELCOMBILLER_AGI_LISTEN", "tcp:70000", "CELCOMBILLER_AGI_LISTEN"),
+        ("CELCOMBILLER_CALLS_RING_SECONDS", "soon", "CELCOMBILLER_CALLS_RING_SECONDS"),
+        ("CELCOMBILLER_DATABASE_URL", "sqlite:///empty.sqlite", "celcombiller init"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why_in_one_line(here, monkeypatch, name, value, says):
+    monkeypatch.setenv(name, value)
+    program = Path(sys.executable).parent / "twistd"
+    command = [program, "--nodaemon", "--pidfile=", "celcombiller"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert (done.stderr.count("\n"), says in done.stderr) == (1, True), done.stderr
