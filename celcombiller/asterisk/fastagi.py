@@ -94,6 +94,11 @@ async def full_variable(agi: AgiSession, expression: str) -> str:
     return _value(text)
 
 
+async def set_variable(agi: AgiSession, name: str, value: str) -> None:
+    """Set a channel variable; starpy's own ``setVariable`` quotes twice, and a value with a space breaks it."""
+    await agi.sendCommand(command("SET VARIABLE", name, value).decode().removesuffix("\n"))
+
+
 class FastAGIProtocol(TwistedProtocol):
     """One session with one channel."""
 

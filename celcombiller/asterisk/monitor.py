@@ -131,8 +131,11 @@ class Monitor(Service):
     def closed(self, uniqueid: str) -> None:
         """Know that a call is settled: what AMI says of its end is a confirmation."""
         live = self._calls.get(uniqueid)
-        if live is not None:
-            live.in_session, live.closed = False, True
+        if live is None:
+            return
+        live.in_session, live.closed = False, True
+        if not self.connected:  # nobody will hear its Hangup
+            self._forget(uniqueid)
 
     # -- the link -----------------------------------------------------------------------------------------------
 
@@ -155,7 +158,13 @@ class Monitor(Service):
                 await deferLater(self._clock, wait_seconds)
                 continue
             failures, said = 0, ""
-            await self._serve(ami)
+            try:
+                await self._serve(ami)
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001  a fault here must not end the watch over a server
+                self._log.failure("Serving AMI of {server} failed; connecting again", server=self._server)
+                await deferLater(self._clock, 1.0)
 
     async def _serve(self, ami: Any) -> None:
         """Hear one connection to its end."""
@@ -271,9 +280,12 @@ class Monitor(Service):
             return
         log_settlement(self._log, witness, settlement)
         if settlement.call.state is not CallState.OPEN:
-            live = self._calls.pop(call.uniqueid, None)
-            if live is not None:
-                self._callees.pop(live.callee, None)
+            self._forget(call.uniqueid)
+
+    def _forget(self, uniqueid: str) -> None:
+        live = self._calls.pop(uniqueid, None)
+        if live is not None:
+            self._callees.pop(live.callee, None)
 
     async def _noted(self, ami: Any, call: Call) -> Ending | None:
         """Read what the dialplan noted of an end that no biller took; read for open calls only, so it may stay."""
@@ -316,6 +328,8 @@ class Monitor(Service):
         asked_at = datetime.now(UTC)
         items = await ami.status()
         alive = {item.get("uniqueid", ""): item for item in items if item.get("event") == "Status"}
+        for uniqueid in [each for each, live in self._calls.items() if live.closed and each not in alive]:
+            self._forget(uniqueid)
         calls: list[Call] = await self._store.transact(lambda tx: open_calls(tx, self._server))
         for call in calls:
             live = self._calls.setdefault(call.uniqueid, _Live(call, in_session=False, answered_at=call.answered_at))

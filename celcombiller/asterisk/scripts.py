@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from celcombiller import schema
 from celcombiller.asterisk import variables
 from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
-from celcombiller.asterisk.fastagi import full_variable
+from celcombiller.asterisk.fastagi import full_variable, set_variable
 from celcombiller.charging import NUMBER, Initiate, Terminate
 from celcombiller.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
 from celcombiller.model import CallState, Ending, Grant, Kind, Settlement, Subscriber, Witness
@@ -177,11 +177,11 @@ class Scripts:
                 return
             dial = _dial_to(calls.internal_dial, subscriber_of(rows[0]))
         self._log.info("Let {number} through: it is always allowed", number=number)
-        await agi.setVariable(variables.RESULT, "GRANTED")
+        await set_variable(agi, variables.RESULT, "GRANTED")
         await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{calls.dial_options}")
 
     async def _refuse(self, agi: Any, code: str) -> None:
-        await agi.setVariable(variables.RESULT, code)
+        await set_variable(agi, variables.RESULT, code)
         prompt = getattr(self._config.prompts, code.lower(), "")
         if prompt:
             try:
@@ -204,8 +204,8 @@ class Scripts:
         if monitor is not None and grant is not None:
             monitor.watch(grant.call)
         try:
-            await agi.setVariable(variables.SECONDS, str(seconds))
-            await agi.setVariable(variables.RESULT, "GRANTED")
+            await set_variable(agi, variables.SECONDS, str(seconds))
+            await set_variable(agi, variables.RESULT, "GRANTED")
             await agi.setAutoHangup(calls.ring_seconds + seconds)
             await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
             status, answered_ms, cause, answered, now = await self._ask(
@@ -245,7 +245,7 @@ class Scripts:
         end = Terminate(self._server(agi), agi.variables["agi_uniqueid"], Witness.REDUCER, ending)
         settlement = await self._settle(end)
         if settlement is not None and settlement.call.state is not CallState.OPEN:
-            await agi.setVariable(variables.SETTLED, "1")
+            await set_variable(agi, variables.SETTLED, "1")
 
     async def balance(self, agi: Any) -> None:
         """Put what the caller has available into channel variables."""
@@ -263,8 +263,8 @@ class Scripts:
             )
         )
         available = {row.kind: row.available for row in accounts}
-        await agi.setVariable(variables.VOICE_BALANCE, str(available[Kind.VOICE]))
-        await agi.setVariable(variables.DATA_BALANCE, str(available[Kind.DATA]))
+        await set_variable(agi, variables.VOICE_BALANCE, str(available[Kind.VOICE]))
+        await set_variable(agi, variables.DATA_BALANCE, str(available[Kind.DATA]))
 
     # -- settling -----------------------------------------------------------------------------------------------
 
