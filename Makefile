@@ -30,6 +30,7 @@ $(VENV)/bin/pip:
 # An ordinary install, not an editable one: twistd does not see the plugin of an editable one. It is made anew when a
 # source is newer, so the installed copy is always the tree's. `twistd --help` writes Twisted's cache of plugins.
 $(VENV)/.installed: $(VENV)/bin/pip $(SOURCES) constraints.txt
+	@rm -rf build  # setuptools would install from it what the tree no longer has
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt .
 	@$(BIN)/twistd --help > /dev/null
 	@touch $@

@@ -228,7 +228,7 @@ def _play(arguments: argparse.Namespace, config: Config) -> int:
     async def run(reactor: Any) -> None:
         try:
             await play(reactor, host, port, channel)
-        except ConnectError as error:
+        except (ConnectError, TimeoutError) as error:
             failed.append(f"no biller answers on {host}:{port} (start one: twistd celcombiller): {error}")
 
     try:

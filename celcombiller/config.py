@@ -236,7 +236,7 @@ class Config(_Table, frozen=True):
     def __post_init__(self) -> None:
         """Refuse two servers of one name and two rates of one prefix."""
         _check_unique("asterisk", "name", [each.name for each in self.asterisk])
-        _check_unique("rates", "prefix", [each.prefix for each in self.rates])
+        _check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
 
 
 _SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in ("asterisk", "rates")}

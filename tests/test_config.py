@@ -355,3 +355,10 @@ def test_any_text_in_the_environment_gives_a_config_or_one_line(key, value):
     name = f"CELCOMBILLER_{key[0]}_{key[1]}".upper()
     found = settled({}, {name: value})
     assert isinstance(found, Config) or name in found
+
+
+def test_a_prefix_with_and_without_a_plus_is_the_same_prefix(tmp_path):
+    file = tmp_path / "celcombiller.toml"
+    file.write_text('[[rates]]\nprefix = "55"\n[[rates]]\nprefix = "+55"\n')
+    with pytest.raises(ConfigError, match="2 tables have prefix"):
+        load(file, {})

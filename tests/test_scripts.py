@@ -5,6 +5,7 @@ import pytest_twisted
 from test_ledger import ask, credit, database, proved, voice
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from celcombiller.asterisk.fastagi import FastAGIFactory
@@ -185,3 +186,12 @@ async def test_balance_puts_what_is_available_into_channel_variables(house):
     await play(reactor, "127.0.0.1", house.port.getHost().port, channel, scripts=("balance",))
     assert channel.variables["CELCOMBILLER_VOICE_BALANCE"] == "60"
     assert channel.variables["CELCOMBILLER_DATA_BALANCE"] == "0"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_silent_biller_does_not_hold_the_played_call_for_ever(monkeypatch):
+    monkeypatch.setattr("celcombiller.asterisk.peer.SESSION_SECONDS", 0.1)
+    silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
+    with pytest.raises(TimeoutError, match="no answer"):
+        await play(reactor, "127.0.0.1", silent.getHost().port, Channel("1001", "1002"))
+    await silent.stopListening()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 USAGE = "520-Invalid command syntax.  Proper usage follows:\nSee the command's description.\n520 End of proper usage."
 
+SESSION_SECONDS = 60
+"""How long one script may take here, where talk takes no time."""
+
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"?|((?:[^\s"\\]|\\.)+)')
 _CAUSES = {"ANSWER": "16", "BUSY": "17", "NOANSWER": "0", "CANCEL": "127", "CHANUNAVAIL": "3"}
 
@@ -157,7 +160,14 @@ class AgiPeer(LineOnlyReceiver):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # noqa: ARG002  Twisted's has a default
         """Tell that the script is over."""
-        self.over.callback(self._channel)
+        if not self.over.called:
+            self.over.callback(self._channel)
+
+    def give_up(self, _result: object, seconds: float) -> None:
+        """End a session in which the biller says nothing."""
+        transport: Any = self.transport
+        transport.abortConnection()
+        raise TimeoutError(f"no answer in {seconds:.0f} s")
 
     def _write(self, data: bytes) -> None:
         transport: Any = self.transport
@@ -169,11 +179,11 @@ async def play(
 ) -> Channel:
     """Play a whole call as the two lines of the dialplan do: ``caller``, then ``reducer`` in ``h``.
 
-    Raises what the connection raises, `ConnectionRefusedError` first of all.
+    Raises what the connection raises, `ConnectionRefusedError` first of all, and `TimeoutError` for a silent biller.
     """
     for script in scripts:
         extension = "h" if script == "reducer" else None
         peer = AgiPeer(channel, channel.environment(script, host, extension=extension))
         await connectProtocol(HostnameEndpoint(reactor, host, port), peer)
-        await peer.over
+        await peer.over.addTimeout(SESSION_SECONDS, reactor, onTimeoutCancel=peer.give_up)
     return channel
