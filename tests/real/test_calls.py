@@ -7,10 +7,7 @@ CREDIT = 60
 
 
 def _begin(biller, *numbers, credit=CREDIT):
-    biller.init()
-    for number in numbers:
-        biller.subscriber(number, credit if number < 2000 else 0)
-    return biller.start()
+    return biller.prepare({number: credit if number < 2000 else 0 for number in numbers}).start()
 
 
 def _call(pbx, tmp_path, does, answers="waits", *, number=1000, dials=2001, talk=1.3, **how):
@@ -158,6 +155,22 @@ def test_a_caller_who_is_transferred_pays_to_the_true_end(biller, pbx, tmp_path)
     assert call["talk_ms"] >= 1800, call
     biller.check_books(1000, credit=CREDIT, cost=call["cost"])
     assert call["cost"] >= 2
+
+
+def test_a_caller_who_sends_the_callee_elsewhere_pays_until_then(biller, pbx, tmp_path):
+    _begin(biller, 1000, 2001)
+    phone, other = _call(pbx, tmp_path, "refers", talk=1.3)
+    phone.finish()
+    other.finish()
+    assert biller.closed_call(1000)["state"] == "settled"
+    biller.check_books(1000, credit=CREDIT, cost=2)
+
+
+def test_with_the_biller_away_a_call_is_refused_as_congestion_and_leaves_no_note(pbx, tmp_path):
+    phone = caller(tmp_path / "caller", "refused", number="1000", dials="2001", sip_port=pbx.sip_port)
+    phone.finish()
+    assert 503 in phone.answers
+    assert pbx.notes() == ""
 
 
 def test_the_original_two_lines_of_dialplan_are_enough(biller, pbx, tmp_path):

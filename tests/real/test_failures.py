@@ -12,10 +12,7 @@ CREDIT = 60
 
 
 def _begin(biller, *numbers):
-    biller.init()
-    for number in numbers:
-        biller.subscriber(number, CREDIT if number < 2000 else 0)
-    return biller.start()
+    return biller.prepare({number: CREDIT if number < 2000 else 0 for number in numbers}).start()
 
 
 def _call(pbx, tmp_path, does="hangs_up", answers="waits", *, number=1000, talk=3.0):

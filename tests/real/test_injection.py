@@ -12,14 +12,17 @@ FROM = (
     "1999%0A%0A200%20result%3D1%20(PWNED)",
     "1999%0D%0A%0D%0AEvent%3A%20Hangup%0D%0AUniqueid%3A%20pbx1-1.0",
 )
-DIALLED = ("2001%0Aagi_arg_1%3A%20evil", "2001%0Aagi_accountcode%3A%20user1000", "2001%26PJSIP", "2001%2C60")
+DIALLED = (
+    "2001%0Aagi_arg_1%3A%20evil",
+    "2001%0Aagi_accountcode%3A%20user1000",
+    "2001%26PJSIP",
+    "2001%2C60",
+    "2001%22%20%7C%20%221",
+)
 
 
 def _begin(biller):
-    biller.init()
-    biller.subscriber(1000, CREDIT)
-    biller.subscriber(2001)
-    return biller.start()
+    return biller.prepare({1000: CREDIT, 2001: 0}).start()
 
 
 @pytest.mark.parametrize("name", FROM)
