@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -37,6 +38,16 @@ def talk_ms(call: Call, ending: Ending) -> int:
         return since_start if ending.talk_ms is None else ending.talk_ms
     stamped = milliseconds(answered_at, ending.at)
     return stamped if ending.talk_ms is None else min(stamped, ending.talk_ms)
+
+
+def unwitnessed(call: Call, answered_at: datetime | None, alive_until: datetime) -> Ending:
+    """Say how a call ended that nobody told of: it talked as long as it was known to be alive, at most its grant."""
+    note = f"nobody told of its end; it was alive until {alive_until:%Y-%m-%d %H:%M:%S} UTC"
+    if answered_at is None:
+        return Ending(answered=False, at=alive_until, outcome="gone", note=note)
+    cut_at = answered_at + timedelta(seconds=call.granted_seconds)
+    at = min(max(alive_until, answered_at), cut_at)
+    return Ending(answered=True, at=at, answered_at=answered_at, outcome="gone", note=note)
 
 
 def milliseconds(start: datetime, end: datetime) -> int:

@@ -25,10 +25,10 @@ from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
 from celcombiller.asterisk.scripts import Scripts
-from celcombiller.calls import overdue_calls
+from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
-from celcombiller.model import Ending, Rate, Witness
+from celcombiller.model import Rate, Witness
 from celcombiller.periodic import PeriodicService
 from celcombiller.rating import Tariff
 from celcombiller.reading import Reader
@@ -194,13 +194,8 @@ async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: date
         monitor = monitors.get(call.server)
         if monitor is not None and monitor.connected:
             continue
-        answered = call.answered_at is not None
-        ending = Ending(
-            answered=answered,
-            at=call.answered_at or call.started_at,
-            outcome="expired",
-            note="nobody told of its end in the validity of its hold",
-        )
+        seen_at = await store.transact(partial(server_last_seen, name=call.server))
+        ending = unwitnessed(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
         await store.charge(Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True))
 
 

@@ -3,12 +3,16 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from test_ledger import ask, credit, database, initiate, proved, voice
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from celcombiller import schema
 from celcombiller.asterisk.ami import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.monitor import SWEEP_SECONDS, Monitor
+from celcombiller.calls import server_seen
+from celcombiller.charging import Answer
 from celcombiller.errors import BillerError
 from celcombiller.service import close_overdue
 
@@ -194,6 +198,22 @@ def test_a_lost_link_is_connected_again(scene):
     scene.asterisk.loseConnection()
     scene.clock.advance(0)
     assert scene.monitor.connected
+
+
+@pytest.mark.parametrize(("link_lost_after", "cost"), [(10, 10), (600, 60)])
+def test_a_call_cut_off_with_its_server_costs_what_it_was_known_to_talk_and_never_more_than_its_grant(
+    scene, link_lost_after, cost
+):
+    began = scene.grant.call.started_at
+    ask(scene.engine, Answer("pbx1", "1.0", began))
+    scene.monitor.stopService()
+    with scene.engine.begin() as tx:
+        tx.execute(sa.delete(schema.server))
+        server_seen(tx, "pbx1", began + timedelta(seconds=link_lost_after))
+    late = scene.grant.expires_at + timedelta(seconds=1)
+    Deferred.fromCoroutine(close_overdue(StoreHere(scene.engine), {}, late))
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (60 - cost, 0)
+    proved(scene.engine)
 
 
 def test_a_call_that_nobody_ever_told_of_ends_when_its_hold_runs_out(scene):

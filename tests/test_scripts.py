@@ -26,8 +26,10 @@ class StoreHere:
 
     def charge(self, request):
         trouble = self.trouble.get(type(request))
-        if isinstance(trouble, Deferred):
-            return trouble.addCallback(lambda _: self._now(request))
+        if isinstance(trouble, Deferred):  # done at once, told when the Deferred fires
+            del self.trouble[type(request)]
+            result = self._now(request)
+            return trouble.addCallback(lambda _: result)
         if trouble:
             return fail(trouble.pop(0))
         return self._now(request)
@@ -131,6 +133,23 @@ async def test_a_decision_that_comes_too_late_is_given_back(house):
     late.callback(None)
     await deferLater(reactor, 0)
     assert (voice(house.engine).posted, voice(house.engine).held) == (60, 0)
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_decision_that_comes_too_late_does_not_end_the_next_call_of_that_channel(house):
+    class Patient(Channel):
+        def _dial(self, argument):
+            late.callback(None)
+            return super()._dial(argument)
+
+    late = house.store.trouble[Initiate] = Deferred()
+    first = await house.call()
+    assert first.variables["CELCOMBILLER_RESULT"] == "FAILED"
+    second = Patient("1001", "1002", talk_ms=5000, uniqueid=first.uniqueid)
+    await play(reactor, "127.0.0.1", house.port.getHost().port, second)
+    assert second.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
     proved(house.engine)
 
 

@@ -22,7 +22,7 @@ from celcombiller.asterisk import variables
 from celcombiller.asterisk.ami import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.amiclient import lost
 from celcombiller.asterisk.scripts import log_settlement
-from celcombiller.calls import open_calls, server_last_seen, server_seen
+from celcombiller.calls import open_calls, server_last_seen, server_seen, unwitnessed
 from celcombiller.charging import Answer, Terminate
 from celcombiller.errors import BillerError
 from celcombiller.model import CallState, Ending, Witness
@@ -361,15 +361,8 @@ class Monitor(Service):
         """Close a call that two lists do not have, by the best evidence there is."""
         ending = await self._noted(ami, live.call)
         if ending is None:
-            answered_at = live.answered_at or live.call.answered_at
-            seen = live.talk_ended_at or self._alive_until(live)
-            ending = Ending(
-                answered=answered_at is not None,
-                at=max(seen, answered_at) if answered_at is not None else seen,
-                answered_at=answered_at,
-                outcome="gone",
-                note=f"nobody told of its end; it was alive until {seen:%Y-%m-%d %H:%M:%S} UTC",
-            )
+            alive_until = live.talk_ended_at or self._alive_until(live)
+            ending = unwitnessed(live.call, live.answered_at or live.call.answered_at, alive_until)
         await self._testify(live.call, Witness.SWEEP, ending)
 
     def _alive_until(self, live: _Live) -> datetime:

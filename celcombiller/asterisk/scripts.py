@@ -139,7 +139,8 @@ class Scripts:
                 answer.callback(result)  # a Failure takes the errback side
             elif isinstance(result, Grant):
                 late = Ending(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
-                self._begin_settling(Terminate(question.server, question.uniqueid, Witness.AGI, late))
+                leg = result.call.leg  # the dialplan may have asked again since: that call is another
+                self._begin_settling(Terminate(question.server, question.uniqueid, Witness.AGI, late, leg=leg))
 
         self._store.charge(question).addBoth(decided)
         return await answer.addTimeout(self._config.calls.decision_seconds, self._clock)
