@@ -253,7 +253,9 @@ class State:
         )
 
     def _answer(self, request: Answer) -> Call:
-        call = self._named(request.server, request.uniqueid)
+        call = self.register.last(request.server, request.uniqueid)
+        if call is None:
+            raise _unknown(request)
         if call.state is CallState.OPEN and call.answered_at is None:
             return self.register.change(call, answered_at=request.at)
         return call
@@ -263,7 +265,7 @@ class State:
         if call is None and request.unheld is not None:
             call = self._admit_late(terms, request.unheld, now)
         if call is None or (request.leg is not None and request.leg != call.leg):
-            raise UnknownCall(f"no call of {request.server} has the uniqueid {request.uniqueid}")
+            raise _unknown(request)
         said_ms = talk_ms(call, request.ending)
         if call.state is CallState.OPEN:
             if _second_hand(call, request):
@@ -278,10 +280,9 @@ class State:
     def _admit_late(self, terms: Terms, request: Initiate, now: datetime) -> Call:
         """Make the call that was let go without an authorization: nothing is held, what is talked is charged."""
         call, account = self._admit(terms, request, now, leg=0)
-        call = self.register.add(replace(call, granted_seconds=terms.max_call_seconds))
-        expires_at = now + HOLD_MARGIN
-        self.book.hold(call.reference, account.id, 0, now=now, expires_at=expires_at)
-        return self.register.change(call, note="let go without an authorization: the ledger did not answer")
+        note = "let go without an authorization: the ledger did not answer"
+        self.book.hold(call.reference, account.id, 0, now=now, expires_at=now + HOLD_MARGIN)
+        return self.register.add(replace(call, granted_seconds=terms.max_call_seconds, note=note))
 
     def _close(self, call: Call, witness: Witness, ending: Ending, now: datetime, *, expired: bool = False) -> Call:
         """End an open call by what its first witness says: charge it if it was answered, else release its hold."""
@@ -355,11 +356,9 @@ class State:
             note=request.note,
         )
 
-    def _named(self, server: str, uniqueid: str) -> Call:
-        call = self.register.last(server, uniqueid)
-        if call is None:
-            raise UnknownCall(f"no call of {server} has the uniqueid {uniqueid}")
-        return call
+
+def _unknown(request: Answer | Terminate) -> UnknownCall:
+    return UnknownCall(f"no call of {request.server} has the uniqueid {request.uniqueid}")
 
 
 def _second_hand(call: Call, request: Terminate) -> bool:

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _init(arguments: argparse.Namespace, config: Config) -> int:
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
-    _create_folder(config)
+    _check_folder(config)
     password = _password(arguments.password_file)
     generated = password is None
     password = password or secrets.token_urlsafe(12)
@@ -285,7 +285,7 @@ def _opened(config: Config) -> sa.Engine:
     return engine
 
 
-def _create_folder(config: Config) -> None:
+def _check_folder(config: Config) -> None:
     if config.database.url.startswith("sqlite:///"):
         folder = Path(config.database.url.removeprefix("sqlite:///")).parent
         if not folder.is_dir():

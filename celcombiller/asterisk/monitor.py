@@ -199,10 +199,10 @@ class Monitor(Service):
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def _of(self, event: dict[str, str], prefix: str = "") -> _Live | None:
+    def _of(self, event: dict[str, str]) -> _Live | None:
         """Find the call an event speaks of: its uniqueid and its channel must both be the ones we know."""
-        live = self._calls.get(event.get(f"{prefix}uniqueid", ""))
-        if live is None or live.call.channel != event.get(f"{prefix}channel"):
+        live = self._calls.get(event.get("uniqueid", ""))
+        if live is None or live.call.channel != event.get("channel"):
             return None
         return live
 

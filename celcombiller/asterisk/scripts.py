@@ -11,7 +11,7 @@ import re
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults  # noqa: A004  Twisted's own name
@@ -24,6 +24,7 @@ from celcombiller import schema
 from celcombiller.asterisk import variables
 from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.fastagi import full_variable, set_variable
+from celcombiller.calls import DISCREPANCY_MS
 from celcombiller.charging import NUMBER, Initiate, Terminate
 from celcombiller.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
 from celcombiller.model import CallState, Ending, Grant, Kind, Settlement, Subscriber, Witness
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from celcombiller.config import Config
     from celcombiller.reading import Reader
     from celcombiller.store import Store
+
+T = TypeVar("T")
 
 _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
 _UP = {"Up", "6"}
@@ -71,9 +74,8 @@ class Scripts:
 
     async def drain(self) -> None:
         """Wait for the settlements that are being made; those that still fail stay open, and a sweep closes them."""
-        waiting = gatherResults([_heard(each) for each in self._settling], consumeErrors=True)
         try:
-            await waiting.addTimeout(_DRAIN_SECONDS, self._clock)
+            await self._in_time(gatherResults(list(self._settling)), _DRAIN_SECONDS)
         except TimeoutError:
             self._log.warn("{count} calls could not be settled before the stop", count=len(self._settling))
 
@@ -132,18 +134,18 @@ class Scripts:
 
     async def _decide(self, question: Initiate) -> Grant:
         """Ask the ledger, but not for ever. A grant that comes too late is given back."""
-        answer: Deferred[Grant] = Deferred()
+        asked: Deferred[Grant] = self._store.charge(question)
+        try:
+            return await self._in_time(asked, self._config.calls.decision_seconds)
+        except TimeoutError:
+            asked.addCallbacks(self._give_back, lambda _refusal: None)
+            raise
 
-        def decided(result: Grant | Failure) -> None:
-            if not answer.called:
-                answer.callback(result)  # a Failure takes the errback side
-            elif isinstance(result, Grant):
-                late = Ending(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
-                leg = result.call.leg  # the dialplan may have asked again since: that call is another
-                self._begin_settling(Terminate(question.server, question.uniqueid, Witness.AGI, late, leg=leg))
-
-        self._store.charge(question).addBoth(decided)
-        return await answer.addTimeout(self._config.calls.decision_seconds, self._clock)
+    def _give_back(self, grant: Grant) -> None:
+        """Release what was granted too late; the leg is named, as the dialplan may have asked again since."""
+        call = grant.call
+        late = Ending(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
+        self._begin_settling(Terminate(call.server, call.uniqueid, Witness.AGI, late, leg=call.leg))
 
     async def _without_decision(self, agi: Any, question: Initiate, error: BaseException) -> None:
         """Do as the failure policy says: deny, or let go and charge when the ledger is back."""
@@ -209,16 +211,11 @@ class Scripts:
             await set_variable(agi, variables.RESULT, "GRANTED")
             await agi.setAutoHangup(calls.ring_seconds + seconds)
             await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
-            status, answered_ms, cause, answered, now = await self._ask(
-                agi,
-                *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{variables.ANSWERED}}}"),
-                variables.NOW,
-            )
+            ending = await self._ending(agi)
         except (ConnectionClosed, AgiProtocolError):
             if monitor is not None:
                 monitor.session_lost(question.uniqueid)
             raise
-        ending = _ending(status, answered_ms, answered, variables.instant(now) or datetime.now(UTC), cause=cause)
         if ending.answered and ending.talk_ms is None and monitor is not None and monitor.connected:
             # The caller was transferred: his channel lives on, and he pays to its end, which AMI will tell.
             monitor.transferred(question.uniqueid)
@@ -237,12 +234,7 @@ class Scripts:
 
     async def reducer(self, agi: Any) -> None:
         """Say how the call of this channel ended: confirms what ``caller`` settled, or makes it good."""
-        status, answered_ms, cause, answered, now = await self._ask(
-            agi,
-            *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{variables.ANSWERED}}}"),
-            variables.NOW,
-        )
-        ending = _ending(status, answered_ms, answered, variables.instant(now) or datetime.now(UTC), cause=cause)
+        ending = await self._ending(agi)
         end = Terminate(self._server(agi), agi.variables["agi_uniqueid"], Witness.REDUCER, ending)
         settlement = await self._settle(end)
         if settlement is not None and settlement.call.state is not CallState.OPEN:
@@ -271,10 +263,8 @@ class Scripts:
 
     async def _settle(self, end: Terminate) -> Settlement | None:
         """Settle, and wait for it as long as a call may wait; what takes longer goes on without the channel."""
-        answer: Deferred[Settlement | None] = Deferred()
-        self._begin_settling(end).addBoth(lambda result: None if answer.called else answer.callback(result))
         try:
-            return await answer.addTimeout(self._config.calls.decision_seconds, self._clock)
+            return await self._in_time(self._begin_settling(end), self._config.calls.decision_seconds)
         except TimeoutError:
             return None
 
@@ -325,6 +315,28 @@ class Scripts:
 
     # -- small things -------------------------------------------------------------------------------------------
 
+    async def _in_time(self, work: Deferred[T], seconds: float) -> T:
+        """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on."""
+        answer: Deferred[T] = Deferred()
+
+        def pass_on(result: Any) -> Any:
+            if answer.called:
+                return result
+            answer.callback(result)  # a Failure takes the errback side
+            return None
+
+        work.addBoth(pass_on)
+        return await answer.addTimeout(seconds, self._clock)
+
+    async def _ending(self, agi: Any) -> Ending:
+        """Read what the channel says of its last Dial, by Asterisk's clock."""
+        status, answered_ms, cause, answered, now = await self._ask(
+            agi,
+            *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{variables.ANSWERED}}}"),
+            variables.NOW,
+        )
+        return _ending(status, answered_ms, answered, variables.instant(now) or datetime.now(UTC), cause=cause)
+
     async def _ask(self, agi: Any, *expressions: str) -> list[str]:
         """Evaluate expressions on the channel in one round trip that only this channel's Asterisk can answer."""
         nonce = secrets.token_hex(8)
@@ -359,7 +371,7 @@ def log_settlement(log: Logger, witness: Witness, settlement: Settlement) -> Non
             talk_ms=call.talk_ms,
             cost=call.cost,
         )
-    elif settlement.difference_ms is not None and abs(settlement.difference_ms) > 1000:  # noqa: PLR2004
+    elif settlement.difference_ms is not None and abs(settlement.difference_ms) > DISCREPANCY_MS:
         log.warn(
             "Discrepancy of {difference_ms} ms on call {reference}: {witness} differs from {first}",
             difference_ms=settlement.difference_ms,
@@ -379,24 +391,9 @@ def _ending(status: str, answered_ms: str, answered: str | None, now: datetime, 
     )
 
 
-def _heard(deferred: Deferred[Any]) -> Deferred[None]:
-    """Wait for a Deferred without taking its result, or its fate, from others."""
-    heard: Deferred[None] = Deferred()
-
-    def pass_on(result: Any) -> Any:
-        if not heard.called:
-            heard.callback(None)
-        return result
-
-    deferred.addBoth(pass_on)
-    return heard
-
-
 def _arguments(agi: Any) -> list[str]:
-    """Give the arguments of the dialplan's AGI() line (starpy leaves them among the variables)."""
-    return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")] or list(
-        getattr(agi, "arguments", ())
-    )
+    """Give the arguments of the dialplan's AGI() line."""
+    return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")]
 
 
 def _dial_to(template: str, callee: Subscriber) -> str:
