@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from celcombiller import schema
+from celcombiller.ledger import guarded_update
 from celcombiller.model import Call, CallState, Ending, Rate, Witness
 
 if TYPE_CHECKING:
@@ -121,31 +122,37 @@ class Register:
         table = schema.call
         if self._new:
             tx.execute(sa.insert(table), [_columns(call) for call in self._new.values()])
-        if self._changed:
-            names = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
-            statement = (
-                sa.update(table)
-                .where(table.c.reference == sa.bindparam("key"), table.c.state == CallState.OPEN)
-                .values({name: sa.bindparam(name) for name in names})
-            )
-            tx.execute(
-                statement,
-                [
-                    {"key": call.reference} | {name: getattr(call, name) for name in names}
-                    for call in self._changed.values()
-                ],
-            )
+        guarded_update(
+            tx,
+            _CHANGE,
+            [
+                {"key": call.reference} | {name: getattr(call, name) for name in _CHANGING}
+                for call in self._changed.values()
+            ],
+        )
         if self._testimonies:
-            columns = ", ".join(Testimony.__slots__)
-            places = ", ".join(f":{name}" for name in Testimony.__slots__)
-            types = {column.name: column.type for column in schema.testimony.c}
-            insert = sa.text(
-                f"insert into testimony ({columns}) values ({places}) on conflict do nothing"  # noqa: S608  our own names
-            ).bindparams(*(sa.bindparam(name, type_=types[name]) for name in Testimony.__slots__))
-            tx.execute(
-                insert,
-                [{name: getattr(each, name) for name in Testimony.__slots__} for each in self._testimonies],
-            )
+            tx.execute(_TESTIFY, [asdict(each) for each in self._testimonies])
+
+
+_CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
+_CHANGE = (
+    sa.update(schema.call)
+    .where(schema.call.c.reference == sa.bindparam("key"), schema.call.c.state == CallState.OPEN)
+    .values({name: sa.bindparam(name) for name in _CHANGING})
+)
+"""Change an open call; made once, as it is on the path of every call."""
+
+
+def _insert_once(table: sa.Table) -> sa.TextClause:
+    """Make an insert that leaves a row of the same key as it is, in the words that SQLite and PostgreSQL share."""
+    names = table.c.keys()
+    values = ", ".join(f":{name}" for name in names)
+    words = f"insert into {table.name} ({', '.join(names)}) values ({values}) on conflict do nothing"  # noqa: S608  ours
+    return sa.text(words).bindparams(*(sa.bindparam(column.name, type_=column.type) for column in table.c))
+
+
+_TESTIFY = _insert_once(schema.testimony)
+_MEET = _insert_once(schema.server)
 
 
 _FACTS = (
@@ -239,11 +246,7 @@ def server_seen(tx: Connection, name: str, at: datetime) -> None:
     table = schema.server
     statement = sa.update(table).where(table.c.name == name, table.c.seen_at < at).values(seen_at=at)
     if tx.execute(statement).rowcount == 0:
-        tx.execute(
-            sa.text("insert into server (name, seen_at) values (:name, :at) on conflict do nothing").bindparams(
-                sa.bindparam("name", name), sa.bindparam("at", at, type_=schema.Instant)
-            )
-        )
+        tx.execute(_MEET, {"name": name, "seen_at": at})
 
 
 def server_last_seen(tx: Connection, name: str) -> datetime | None:

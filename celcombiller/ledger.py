@@ -185,27 +185,18 @@ class Book:
         """Write all that changed, set-wise; each update is guarded by what was read, so a lost race is an error."""
         _insert(tx, schema.transfer, [_columns(each) for each in self._new_transfers])
         _insert(tx, schema.hold, [_columns(self.holds[reference]) for reference in sorted(self._new_holds)])
-        _update(
+        guarded_update(
             tx,
-            sa.update(schema.hold)
-            .where(schema.hold.c.reference == sa.bindparam("key"), schema.hold.c.state == HoldState.OPEN)
-            .values(state=sa.bindparam("state"), ended_at=sa.bindparam("ended_at")),
+            _END_HOLD,
             [
                 {"key": reference, "state": hold.state, "ended_at": hold.ended_at}
                 for reference in sorted(self._ended_holds - self._new_holds)
                 for hold in (self.holds[reference],)
             ],
         )
-        table = schema.account
-        _update(
+        guarded_update(
             tx,
-            sa.update(table)
-            .where(
-                table.c.id == sa.bindparam("key"),
-                table.c.posted == sa.bindparam("was_posted"),
-                table.c.held == sa.bindparam("was_held"),
-            )
-            .values(posted=sa.bindparam("posted"), held=sa.bindparam("held")),
+            _MOVE,
             [
                 {
                     "key": was.id,
@@ -219,6 +210,22 @@ class Book:
                 if (was.posted, was.held) != (account.posted, account.held)
             ],
         )
+
+
+_END_HOLD = (
+    sa.update(schema.hold)
+    .where(schema.hold.c.reference == sa.bindparam("key"), schema.hold.c.state == HoldState.OPEN)
+    .values(state=sa.bindparam("state"), ended_at=sa.bindparam("ended_at"))
+)
+_MOVE = (
+    sa.update(schema.account)
+    .where(
+        schema.account.c.id == sa.bindparam("key"),
+        schema.account.c.posted == sa.bindparam("was_posted"),
+        schema.account.c.held == sa.bindparam("was_held"),
+    )
+    .values(posted=sa.bindparam("posted"), held=sa.bindparam("held"))
+)
 
 
 def _check_amount(amount: int, *, least: int = 0) -> None:
@@ -235,7 +242,7 @@ def _insert(tx: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None
         tx.execute(sa.insert(table), rows)
 
 
-def _update(tx: Connection, statement: sa.Update, rows: list[dict[str, Any]]) -> None:
+def guarded_update(tx: Connection, statement: sa.Update, rows: list[dict[str, Any]]) -> None:
     """Run one guarded update for each row; every one must find its row as it was read."""
     if rows and tx.execute(statement, rows).rowcount != len(rows):
         raise LedgerRace(statement.table)

@@ -4,6 +4,7 @@ import re
 from hashlib import md5
 
 import pytest
+from outcomes import failure_of, result_of
 from test_ami import GREETING, hangup, newchannel, status, written
 from twisted.internet import error
 from twisted.internet.address import IPv4Address
@@ -75,23 +76,6 @@ def logged(monkeypatch):
     events = []
     monkeypatch.setattr(AMIProtocol, "_log", Logger(observer=events.append))
     return events
-
-
-def outcome(deferred):
-    results = []
-    deferred.addBoth(results.append)
-    return results
-
-
-def failure_of(deferred):
-    (failure,) = outcome(deferred)
-    return failure.value
-
-
-def result_of(deferred):
-    (result,) = outcome(deferred)
-    assert not isinstance(result, Failure)
-    return result
 
 
 # ---- logging in ----

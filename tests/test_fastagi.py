@@ -4,6 +4,7 @@ import socket
 from unittest.mock import ANY
 
 import pytest
+from outcomes import failure_of, result_of
 from test_agi import VALUES, environment
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
@@ -63,22 +64,6 @@ def logged(monkeypatch):
     for cls in (FastAGIProtocol, FastAGIFactory):
         monkeypatch.setattr(cls, "_log", Logger(observer=events.append))
     return events
-
-
-def outcome(deferred):
-    results = []
-    deferred.addBoth(results.append)
-    return results
-
-
-def failure_of(deferred):
-    (failure,) = outcome(deferred)
-    return failure.value
-
-
-def result_of(deferred):
-    (result,) = outcome(deferred)
-    return result
 
 
 # ---- beginning and end ----

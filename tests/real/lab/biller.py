@@ -47,15 +47,7 @@ class Biller:
 
     def run(self, *words: object, status: int = 0) -> str:
         """Run the operator's command; its status is part of what is expected."""
-        done = subprocess.run(
-            [PROGRAMS / "celcombiller", *map(str, words)],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env=_environment(),
-        )
+        done = self._finished("celcombiller", *map(str, words), seconds=60)
         assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log}"
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
@@ -109,17 +101,16 @@ class Biller:
 
     def start_in_vain(self) -> str:
         """Start a biller that refuses to; give what it says."""
-        done = subprocess.run(
-            [PROGRAMS / "twistd", "--nodaemon", "--pidfile=", "celcombiller"],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            env=_environment(),
-        )
+        done = self._finished("twistd", "--nodaemon", "--pidfile=", "celcombiller", seconds=20)
         assert done.returncode == 1, done
         return done.stdout + done.stderr
+
+    def _finished(self, program: str, *words: str, seconds: float) -> subprocess.CompletedProcess:
+        """Run one of the product's programs to its end, as an operator in this folder would."""
+        command = [PROGRAMS / program, *words]
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False, env=_environment()
+        )
 
     def stop(self) -> None:
         if self._process is not None:
