@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _init(arguments: argparse.Namespace, config: Config) -> int:
-    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
+    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, foreign_keys=False)
     _check_folder(config)
     password = _password(arguments.password_file)
     generated = password is None

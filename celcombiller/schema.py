@@ -61,22 +61,35 @@ def _account_id(name: str, *, index: bool = False) -> sa.Column[Any]:
     return sa.Column(name, BigId, sa.ForeignKey("account.id"), nullable=False, index=index)
 
 
+def _where(name: str, *columns: str, condition: str, unique: bool = False) -> sa.Index:
+    """Make an index of the rows that meet a condition, in the words that SQLite and PostgreSQL share."""
+    where = sa.text(condition)
+    return sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+def _living(name: str, *columns: str, unique: bool = False) -> sa.Index:
+    return _where(name, *columns, condition="deleted_at is null", unique=unique)
+
+
 subscriber = sa.Table(
     "subscriber",
     metadata,
     sa.Column("id", BigId, sa.Identity(), primary_key=True),
-    sa.Column("username", sa.Text, nullable=False, unique=True),
+    sa.Column("username", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
-    sa.Column("clid", sa.Text, nullable=False, unique=True),
-    sa.Column("imsi", sa.Text, nullable=False, unique=True),
-    sa.Column("cpf", sa.Text, unique=True),
+    sa.Column("clid", sa.Text, nullable=False),
+    sa.Column("imsi", sa.Text, nullable=False),
+    sa.Column("cpf", sa.Text),
     sa.Column("address", sa.Text, nullable=False, server_default=""),
     sa.Column("level", sa.SmallInteger, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("password_hash", sa.Text),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
     sa.CheckConstraint("level in (0, 1, 2)", name="level"),
+    *(_living(f"uq_subscriber_{name}", name, unique=True) for name in ("username", "clid", "imsi", "cpf")),
 )
+"""A deleted subscriber keeps his row, for what is recorded of him; his identities are free for others."""
 
 account = sa.Table(
     "account",
@@ -111,7 +124,19 @@ transfer = sa.Table(
     sa.CheckConstraint("debit_account_id <> credit_account_id", name="sides"),
     sa.Index(None, "debit_account_id", "id"),
     sa.Index(None, "credit_account_id", "id"),
+    sa.Index(None, "at", "id"),
 )
+
+transfer_detail = sa.Table(
+    "transfer_detail",
+    metadata,
+    sa.Column("reference", sa.Text, sa.ForeignKey("transfer.reference"), primary_key=True),
+    sa.Column("to_subscriber_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("user_ip", sa.Text),
+    sa.Column("connection_ip", sa.Text),
+    sa.Column("said_at", Instant),
+)
+"""What the sender of a transfer said beyond its amount; ``said_at`` is his own date of it."""
 
 hold = sa.Table(
     "hold",
@@ -126,9 +151,7 @@ hold = sa.Table(
     sa.CheckConstraint("amount >= 0", name="amount"),
     sa.CheckConstraint("state in ('open', 'settled', 'released', 'expired')", name="state"),
     sa.CheckConstraint("(state = 'open') = (ended_at is null)", name="ended"),
-    sa.Index(
-        "ix_hold_open", "account_id", sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'")
-    ),
+    _where("ix_hold_open", "account_id", condition="state = 'open'"),
 )
 
 call = sa.Table(
@@ -141,7 +164,7 @@ call = sa.Table(
     sa.Column("leg", sa.Integer, nullable=False),
     sa.Column("authorization", sa.Text, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
-    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False, index=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
     _account_id("account_id"),
     sa.Column("from_number", sa.Text, nullable=False),
     sa.Column("to_number", sa.Text, nullable=False),
@@ -165,9 +188,10 @@ call = sa.Table(
     sa.CheckConstraint("state in ('open', 'settled', 'released', 'expired')", name="state"),
     sa.CheckConstraint("(state = 'open') = (witness is null)", name="witness"),
     sa.CheckConstraint("state <> 'settled' or (cost >= 0 and talk_ms >= 0)", name="settled"),
-    sa.Index(
-        "ix_call_open", "server", sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'")
-    ),
+    _where("ix_call_open", "server", condition="state = 'open'"),
+    _where("ix_call_expired", "started_at", "id", condition="state = 'expired'"),
+    sa.Index(None, "started_at", "id"),
+    sa.Index(None, "subscriber_id", "started_at", "id"),
 )
 
 testimony = sa.Table(
@@ -182,12 +206,7 @@ testimony = sa.Table(
     sa.Column("difference_ms", sa.BigInteger),
     sa.Column("discrepancy", sa.Boolean, nullable=False),
     sa.Column("note", sa.Text, nullable=False),
-    sa.Index(
-        "ix_testimony_discrepancy",
-        "reference",
-        sqlite_where=sa.text("discrepancy"),
-        postgresql_where=sa.text("discrepancy"),
-    ),
+    _where("ix_testimony_discrepancy", "reference", condition="discrepancy"),
 )
 
 server = sa.Table(
@@ -196,3 +215,134 @@ server = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("seen_at", Instant, nullable=False),
 )
+
+session = sa.Table(
+    "session",
+    metadata,
+    sa.Column("secret_hash", sa.Text, primary_key=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False, index=True),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False, index=True),
+)
+"""A browser that is logged in. Its cookie is known by a hash only; without its row here it is worth nothing."""
+
+token = sa.Table(
+    "token",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("secret_hash", sa.Text, nullable=False, unique=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False, index=True),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant),
+    sa.Column("revoked_at", Instant),
+)
+"""A program's key to the API: at most what its owner may, narrowed by ``scopes`` (words with spaces between)."""
+
+login_attempt = sa.Table(
+    "login_attempt",
+    metadata,
+    sa.Column("who", sa.Text, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("last_at", Instant, nullable=False, index=True),
+)
+"""Logins that failed one after the other, of an account (``account:NAME``) and from an address (``address:IP``)."""
+
+trail = sa.Table(
+    "trail",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("before", sa.Text),
+    sa.Column("after", sa.Text),
+    sa.Index(None, "subject", "id"),
+)
+"""What operators changed: who, from where, and the thing as it was and as it is (JSON, without secrets)."""
+
+schedule = sa.Table(
+    "schedule",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+    sa.Column("recurrence", sa.Text, nullable=False),
+    sa.Column("day", sa.SmallInteger),
+    sa.Column("interval_days", sa.Integer),
+    sa.Column("first_on", sa.Date, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("time_zone", sa.Text, nullable=False),
+    sa.Column("catch_up", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("done_until", sa.Date),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
+    sa.CheckConstraint("kind in (1, 2, 3)", name="kind"),
+    sa.CheckConstraint("value >= 0", name="value"),
+    sa.CheckConstraint("count >= 0", name="count"),
+    sa.CheckConstraint("recurrence in ('monthly', 'weekly', 'days', 'once')", name="recurrence"),
+    sa.CheckConstraint(
+        "(recurrence = 'monthly' and day between 1 and 31) or (recurrence = 'weekly' and day between 1 and 7)"
+        " or (recurrence in ('days', 'once') and day is null)",
+        name="day",
+    ),
+    sa.CheckConstraint("(recurrence = 'days') = (interval_days is not null)", name="interval_days"),
+    sa.CheckConstraint("interval_days >= 1", name="interval_days_least"),
+    sa.CheckConstraint("catch_up in ('all', 'last', 'none')", name="catch_up"),
+    _living("ix_schedule_name", "name"),
+)
+"""A group's credit: ``value`` of a ``kind`` (1 voice, 2 data, 3 both) on each due date from ``first_on`` on.
+
+``day`` is of the month (a month without it has it on its last day) or of the week (1 is Monday). ``count`` is how
+many runs a new member gets. All due dates up to ``done_until`` are done.
+"""
+
+membership = sa.Table(
+    "membership",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("schedule_id", BigId, sa.ForeignKey("schedule.id"), nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("joined_on", sa.Date, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.CheckConstraint("count >= 0", name="count"),
+    _where("uq_membership_living", "schedule_id", "subscriber_id", condition="ended_at is null", unique=True),
+    sa.Index(None, "subscriber_id", "id"),
+)
+"""A subscriber in a schedule, with the number of runs he has left; he gets what is due from ``joined_on`` on."""
+
+contract = sa.Table(
+    "contract",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("membership_id", BigId, sa.ForeignKey("membership.id"), nullable=False, index=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("months", sa.Integer, nullable=False),
+)
+"""A membership that was renewed: how many months were bought, and when."""
+
+schedule_credit = sa.Table(
+    "schedule_credit",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("schedule_id", BigId, sa.ForeignKey("schedule.id"), nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("due_on", sa.Date, nullable=False),
+    sa.Column("membership_id", BigId, sa.ForeignKey("membership.id"), nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("voice_reference", sa.Text, sa.ForeignKey("transfer.reference")),
+    sa.Column("data_reference", sa.Text, sa.ForeignKey("transfer.reference")),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.UniqueConstraint("schedule_id", "subscriber_id", "due_on"),
+    sa.CheckConstraint("outcome in ('credited', 'passed', 'failed')", name="outcome"),
+    sa.Index(None, "subscriber_id", "id"),
+)
+"""What one due date gave one member, once: credited, passed over (disabled) or failed, and then why."""

@@ -45,8 +45,10 @@ _AWAY = (exc.OperationalError, exc.InterfaceError)
 _TRANSIENT_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
 
 
-def open_engine(url: str, *, lock_seconds: float) -> Engine:
+def open_engine(url: str, *, lock_seconds: float, foreign_keys: bool = True) -> Engine:
     """Make the engine of a database; nothing is connected yet. ``lock_seconds``: how long to wait for another's lock.
+
+    An upgrade of the tables wants ``foreign_keys`` off on SQLite, which cannot change a table that others refer to.
 
     SQLite writes are ``BEGIN IMMEDIATE``: with the driver's own deferred transactions two could read the same
     balance and both spend it. WAL and ``synchronous=FULL`` make a commit outlive a power cut.
@@ -63,7 +65,8 @@ def open_engine(url: str, *, lock_seconds: float) -> Engine:
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on"):
+        enforced = "on" if foreign_keys else "off"
+        for pragma in ("journal_mode=wal", "synchronous=full", f"foreign_keys={enforced}"):
             connection.execute(f"pragma {pragma}")
 
     @sa.event.listens_for(engine, "begin")

@@ -26,6 +26,9 @@ _SHAPES = {
     "address": (re.compile(r"[^\x00-\x08\x0b-\x1f\x7f]{0,500}"), "up to 500 characters"),
 }
 
+LIVING = schema.subscriber.c.deleted_at.is_(None)
+"""Not deleted: the condition of every look for a subscriber by who he is, and of the indexes that serve it."""
+
 
 def check(field: str, value: str) -> str:
     """Give ``value`` back if it is one for this field, or raise `InvalidValue` saying what is allowed."""
@@ -64,7 +67,7 @@ def add(
     }
     table = schema.subscriber
     for field in ("username", "clid", "imsi", "cpf"):
-        taken = sa.select(table.c.id).where(table.c[field] == values[field])
+        taken = sa.select(table.c.id).where(table.c[field] == values[field], LIVING)
         if values[field] is not None and tx.execute(taken).first() is not None:
             raise AlreadyTaken(f"another subscriber has the {field} {values[field]}")
     made = tx.execute(
@@ -80,7 +83,7 @@ def add(
 
 def find(tx: Connection, username: str) -> Subscriber:
     """Give the subscriber of this username, or raise `UnknownSubscriber`."""
-    row = tx.execute(sa.select(schema.subscriber).where(schema.subscriber.c.username == username)).first()
+    row = tx.execute(sa.select(schema.subscriber).where(schema.subscriber.c.username == username, LIVING)).first()
     if row is None:
         raise UnknownSubscriber(f"no subscriber is called {username}")
     return subscriber_of(row)
@@ -88,14 +91,14 @@ def find(tx: Connection, username: str) -> Subscriber:
 
 def everyone(tx: Connection) -> Iterable[Subscriber]:
     """Give all subscribers, by username."""
-    rows = tx.execute(sa.select(schema.subscriber).order_by(schema.subscriber.c.username))
+    rows = tx.execute(sa.select(schema.subscriber).where(LIVING).order_by(schema.subscriber.c.username))
     return map(subscriber_of, rows)
 
 
 def enable(tx: Connection, username: str, *, enabled: bool) -> Subscriber:
     """Let the subscriber use the service or not, from the next call on. Raises `UnknownSubscriber`."""
     table = schema.subscriber
-    tx.execute(sa.update(table).where(table.c.username == username).values(enabled=enabled))
+    tx.execute(sa.update(table).where(table.c.username == username, LIVING).values(enabled=enabled))
     return find(tx, username)
 
 
@@ -103,7 +106,7 @@ def any_administrator(tx: Connection) -> str | None:
     """Give the username of the first administrator, or ``None`` when there is none yet."""
     table = schema.subscriber
     row = tx.execute(
-        sa.select(table.c.username).where(table.c.level == Level.ADMINISTRATOR).order_by(table.c.id).limit(1)
+        sa.select(table.c.username).where(table.c.level == Level.ADMINISTRATOR, LIVING).order_by(table.c.id).limit(1)
     ).first()
     return None if row is None else str(row.username)
 
@@ -140,11 +143,12 @@ class Directory:
         """Give the condition on subscribers that any of ``words`` names."""
         columns = schema.subscriber.c
         words = set(words)
-        return sa.or_(
+        named = sa.or_(
             columns.username.in_(words),
             columns.clid.in_({number_of(word) for word in words}),
             columns.imsi.in_({_imsi_of(word) for word in words}),
         )
+        return sa.and_(named, LIVING)
 
     def caller(self, account_code: str, caller_number: str) -> Subscriber | None:
         """Find who pays: by account code (username or number), else caller number, else ``IMSI…`` in either."""

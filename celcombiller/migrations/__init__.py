@@ -25,11 +25,18 @@ def _config() -> Config:
 
 
 def upgrade(tx: Connection) -> None:
-    """Make or upgrade the tables. Raises `SchemaMismatch` when the database is newer than this program."""
-    _refuse_newer(tx)
+    """Make or upgrade the tables. Raises `SchemaMismatch` when the database is newer, or its rows are not whole after.
+
+    On SQLite the connection must not enforce foreign keys where there are rows: some steps make a table anew.
+    """
+    before = _refuse_newer(tx)
     config = _config()
     config.attributes["connection"] = tx
     command.upgrade(config, "head")
+    if tx.dialect.name == "sqlite" and before is not None:
+        broken = tx.exec_driver_sql("pragma foreign_key_check").first()
+        if broken is not None:
+            raise SchemaMismatch(f"the upgrade would break rows of the table {broken[0]}; nothing was changed")
 
 
 def check(tx: Connection) -> None:
