@@ -282,8 +282,16 @@ def _hold_of(row: Any) -> Hold:
 
 def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
     """Give a subscriber's accounts by kind, as they stand."""
-    rows = tx.execute(sa.select(schema.account).where(schema.account.c.subscriber_id == subscriber_id))
-    return {account.kind: account for account in map(account_of, rows)}
+    return {kind: account for (_, kind), account in balances_of(tx, [subscriber_id]).items()}
+
+
+def balances_of(tx: Connection, subscriber_ids: Collection[int]) -> dict[tuple[int, Kind], Account]:
+    """Give the accounts of these subscribers by subscriber and kind, as they stand."""
+    if not subscriber_ids:
+        return {}
+    table = schema.account
+    rows = tx.execute(sa.select(table).where(table.c.subscriber_id.in_(subscriber_ids)))
+    return {(row.subscriber_id, Kind(row.kind)): account_of(row) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

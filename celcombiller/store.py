@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -26,7 +28,7 @@ from celcombiller.ledger import LedgerRace
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy.engine import Connection, Engine
     from twisted.internet.interfaces import IReactorFromThreads
@@ -39,7 +41,7 @@ BATCH_MAX = 1000
 ATTEMPTS = 5
 """How often a transaction is tried that lost a race, a deadlock or its connection."""
 
-_AWAY = (exc.OperationalError, exc.InterfaceError)
+AWAY = (exc.OperationalError, exc.InterfaceError)
 """The database's own troubles; any other error of it is about what was asked."""
 
 _TRANSIENT_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
@@ -86,8 +88,8 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
 
     try:
         return _retrying()(once)
-    except _AWAY as error:
-        raise _unavailable(error) from error
+    except AWAY as error:
+        raise unavailable(error) from error
 
 
 def _retrying() -> Retrying:
@@ -107,7 +109,30 @@ def _is_transient(error: BaseException) -> bool:
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES
 
 
-def _unavailable(error: exc.DBAPIError) -> StoreUnavailable:
+@contextmanager
+def limited(connection: Connection, seconds: float) -> Iterator[None]:
+    """Have the database end a statement of a read that takes longer than ``seconds``; see `was_too_slow`."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(f"set statement_timeout = {int(seconds * 1000)}")
+        connection.commit()
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    ends_at = time.monotonic() + seconds
+    driver.set_progress_handler(lambda: time.monotonic() > ends_at, 100_000)  # each 100,000 steps: about a millisecond
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
+
+
+def was_too_slow(error: exc.DBAPIError) -> bool:
+    """Tell whether a statement ended because of its limit."""
+    return getattr(error.orig, "sqlstate", None) == "57014" or str(error.orig) == "interrupted"
+
+
+def unavailable(error: exc.DBAPIError) -> StoreUnavailable:
+    """Say of a database's own trouble that it does not answer, in its words."""
     return StoreUnavailable(f"the database does not answer: {str(error.orig).strip().splitlines()[0]}")
 
 
@@ -196,9 +221,9 @@ class Store:
     def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
         try:
             answer: T = _retrying()(self._once, work)
-        except _AWAY as error:
+        except AWAY as error:
             self._disconnect()
-            return Failure(_unavailable(error))
+            return Failure(unavailable(error))
         except Exception:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread
             return Failure()
         return answer

@@ -1,0 +1,92 @@
+"""From an error to its answer: one table from code to status, and the two shapes in which an error is told.
+
+``/api/v1`` tells it as a problem document (RFC 9457); the routes of the original program as ``{"message": …}``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from twisted.web import http
+
+from celcombiller import errors
+
+STATUS: dict[type[errors.BillerError], int] = {
+    errors.BrokenRequest: http.BAD_REQUEST,
+    errors.NotAuthenticated: http.UNAUTHORIZED,
+    errors.Forbidden: http.FORBIDDEN,
+    errors.SubscriberDisabled: http.FORBIDDEN,
+    errors.NotFound: http.NOT_FOUND,
+    errors.UnknownSubscriber: http.NOT_FOUND,
+    errors.UnknownCall: http.NOT_FOUND,
+    errors.WrongMethod: http.NOT_ALLOWED,
+    errors.AlreadyTaken: http.CONFLICT,
+    errors.TransferConflict: http.CONFLICT,
+    errors.InsufficientBalance: http.CONFLICT,
+    errors.HoldNotOpen: http.CONFLICT,
+    errors.LastAdministrator: http.CONFLICT,
+    errors.TooLarge: http.REQUEST_ENTITY_TOO_LARGE,
+    errors.WrongMediaType: http.UNSUPPORTED_MEDIA_TYPE,
+    errors.InvalidValue: 422,
+    errors.BadNumber: 422,
+    errors.NoRate: 422,
+    errors.TooSlow: 422,
+    errors.TooManyAttempts: 429,
+    errors.NotImplementedYet: http.NOT_IMPLEMENTED,
+    errors.StoreUnavailable: http.SERVICE_UNAVAILABLE,
+    errors.SchemaMismatch: http.SERVICE_UNAVAILABLE,
+}
+"""Any other is a fault of the program: 500."""
+
+PROBLEM_TYPE = "application/problem+json"
+_TITLES = dict(http.RESPONSES) | {422: b"Unprocessable Content", 429: b"Too Many Requests"}
+
+
+class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What went wrong (RFC 9457). Programs look at ``code``, which never changes once released."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    fields: dict[str, str] = {}
+    """Of each field that is wrong, what."""
+
+
+def status_of(error: errors.BillerError) -> int:
+    """Give the HTTP status of an error."""
+    return next((STATUS[each] for each in type(error).__mro__ if each in STATUS), http.INTERNAL_SERVER_ERROR)
+
+
+def problem(error: errors.BillerError) -> Problem:
+    """Tell an error as a problem document."""
+    status = status_of(error)
+    code = error.code
+    return Problem(
+        type=f"urn:celcombiller:problem:{code.lower().replace('_', '-')}",
+        title=_TITLES.get(status, b"Error").decode(),
+        status=status,
+        code=code,
+        detail=str(error),
+        fields=getattr(error, "fields", {}),
+    )
+
+
+def message(error: errors.BillerError) -> tuple[int, dict[str, Any]]:
+    """Tell an error as the original program did: status and body."""
+    body: dict[str, Any] = {"message": str(error)}
+    fields = getattr(error, "fields", {})
+    match error:
+        case errors.AlreadyTaken():
+            return http.CONFLICT, {"message": "the user already exists", "validation_errors": fields}
+        case errors.InvalidValue():
+            return http.BAD_REQUEST, body | ({"validation_errors": fields} if fields else {})
+        case errors.BrokenRequest():
+            return http.BAD_REQUEST, body
+        case errors.WrongMediaType():
+            text = 'Request must have "Content-Type: application/json" header'
+            return http.UNSUPPORTED_MEDIA_TYPE, {"message": text}
+        case _:
+            return status_of(error), body
