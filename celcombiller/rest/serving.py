@@ -342,7 +342,8 @@ class _Request(Request):
 def _log_line(_timestamp: str, request: Any) -> str:
     """Write one line a request, without its query: that may name people and their numbers."""
     path = request.path.decode("ascii", "replace")
-    return f"{request.getClientIP()} {request.method.decode('ascii', 'replace')} {path} {request.code}"
+    peer = getattr(request.getClientAddress(), "host", "unix")
+    return f"{peer} {request.method.decode('ascii', 'replace')} {path} {request.code}"
 
 
 def session_secret(request: Any) -> str | None:
