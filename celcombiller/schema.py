@@ -192,6 +192,7 @@ call = sa.Table(
     _where("ix_call_expired", "started_at", "id", condition="state = 'expired'"),
     sa.Index(None, "started_at", "id"),
     sa.Index(None, "subscriber_id", "started_at", "id"),
+    sa.Index(None, "server", "started_at", "id"),
 )
 
 testimony = sa.Table(
@@ -262,6 +263,7 @@ trail = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
     sa.Index(None, "subject", "id"),
+    sa.Index(None, "actor", "id"),
 )
 """What operators changed: who, from where, and the thing as it was and as it is (JSON, without secrets)."""
 

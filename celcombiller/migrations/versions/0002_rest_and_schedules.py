@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.Column("after", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trail")),
     )
+    op.create_index(op.f("ix_trail_actor_id"), "trail", ["actor", "id"], unique=False)
     op.create_index(op.f("ix_trail_subject_id"), "trail", ["subject", "id"], unique=False)
     op.create_table(
         "membership",
@@ -202,6 +203,7 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_call_subscriber_id_started_at_id"), "call", ["subscriber_id", "started_at", "id"], unique=False
     )
+    op.create_index(op.f("ix_call_server_started_at_id"), "call", ["server", "started_at", "id"], unique=False)
     before = sa.Table(
         "subscriber",
         sa.MetaData(),
