@@ -17,6 +17,7 @@ ORDER = [
     "credentials",
     "trail",
     "calls",
+    "history",
     "charging",
     "audit",
     "store",
