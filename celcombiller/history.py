@@ -15,7 +15,7 @@ from celcombiller import schema
 from celcombiller.calls import Testimony, call_of
 from celcombiller.errors import NotFound
 from celcombiller.ledger import StatementLine, hold_of
-from celcombiller.model import Call, CallState, Hold, HoldState, Kind, Witness
+from celcombiller.model import Call, CallState, Hold, HoldState, Kind, Level, Witness
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,6 +53,7 @@ class Movement:
 
     subscriber_id: int
     username: str
+    level: Level
     line: StatementLine
 
 
@@ -218,6 +219,7 @@ def _seen(page: sa.Subquery) -> sa.Select[Any]:
             account.c.kind,
             account.c.subscriber_id,
             subscriber.c.username,
+            subscriber.c.level,
         )
         .join(account, account.c.id == mine)
         .join(subscriber, subscriber.c.id == account.c.subscriber_id)
@@ -227,4 +229,4 @@ def _seen(page: sa.Subquery) -> sa.Select[Any]:
 def _movement(row: Row[Any]) -> Movement:
     kind = Kind(row.kind)
     line = StatementLine(row.id, kind, row.at, row.value, row.posted, row.origin, row.reference, row.note)
-    return Movement(row.subscriber_id, row.username, line)
+    return Movement(row.subscriber_id, row.username, Level(row.level), line)

@@ -51,7 +51,7 @@ class Reader:
 
     def __init__(self, reactor: Any, engine: sa.Engine) -> None:
         pool = reactor.getThreadPool()
-        self._reactor = reactor
+        self.reactor = reactor
         self._reading = engine.execution_options(reading=True)
         self._threads = ThreadPool(1, READING_THREADS, "reading")
         self._engine = TwistedEngine.from_sqlalchemy_engine(
@@ -68,7 +68,7 @@ class Reader:
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Do ``work`` in a transaction that only reads. Raises `TooSlow` when it takes the database too long."""
-        done: T = await deferToThreadPool(self._reactor, self._threads, self._whole, work)
+        done: T = await deferToThreadPool(self.reactor, self._threads, self._whole, work)
         return done
 
     def _whole(self, work: Callable[[sa.Connection], T]) -> T:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from celcombiller import trail
 from celcombiller.credentials import Principal, Scope
-from celcombiller.errors import Forbidden, NotAuthenticated, NotFound
+from celcombiller.errors import BillerError, Forbidden, NotAuthenticated, NotFound
 from celcombiller.model import Level
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ class Route:
     """One row of the table of routes.
 
     ``do`` runs on an open transaction (that writes, unless the method is GET); ``serve`` is for what is more than
-    one transaction (a login, a streamed download): it gets the API, the request and what was asked.
+    one transaction (a login, a streamed download): it gets the API, the request and what was asked. ``refusals`` are
+    those of the route's own; what every route can refuse (a body that is no JSON, somebody unknown) is not named.
     """
 
     method: str
@@ -148,7 +149,10 @@ class Route:
     takes_body: bool = False
     keyed: bool = False
     answer: Any = None
+    answer_type: str = "application/json"
     status: int = 200
+    other_answers: Mapping[int, Any] = field(default_factory=dict)
+    refusals: tuple[type[BillerError], ...] = ()
     summary: str = ""
     style: Style = Style.TODAY
 
