@@ -1,5 +1,7 @@
 """Who may do what: logins, sessions, tokens, levels, other sites' pages. Over real HTTP."""
 
+import json
+import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ import sqlalchemy as sa
 from resting import PASSWORD, PEOPLE, Client, biller_fixture, header
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 
 from celcombiller import credentials, migrations, schema
 from celcombiller.credentials import FAILURES_FREE, Scope
@@ -430,6 +433,22 @@ async def test_head_is_get_without_a_body_and_an_unknown_method_says_which_are_k
     answer = await admin.ask("PUT", "/api/v1/subscribers", {})
     assert (answer.code, header(answer, "allow")) == (405, "GET, HEAD, POST")
     assert (await admin.get("/api/v1/no/where")).body["code"] == "NOT_FOUND"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_goes_away_while_it_waits_is_no_fault_and_its_write_is_whole(biller):
+    admin = await biller.logged_in("admin")
+    body = json.dumps({"username": "dora", "name": "D", "clid": "55", "imsi": "1234567"})
+    lines = ("POST /api/v1/subscribers HTTP/1.1", "Host: x", "Content-Type: application/json")
+    head = "\r\n".join((*lines, f"Cookie: session={admin.cookie}", f"Content-Length: {len(body)}", "", ""))
+    with biller.engine.begin():  # the writing thread waits for this lock
+        with socket.create_connection(("127.0.0.1", int(biller.base.rpartition(":")[2]))) as client:
+            client.sendall((head + body).encode())
+            await deferLater(reactor, 0.2)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        await deferLater(reactor, 0.1)
+    assert (await admin.get("/api/v1/subscribers/dora")).code in (200, 404)
+    assert (await admin.post("/api/v1/subscribers", json.loads(body) | {"username": "eva"})).code == 409
 
 
 @pytest.fixture
