@@ -105,10 +105,10 @@ class Api:
     async def _serve(self, route: Route, request: Any, path: dict[str, Any]) -> bytes:
         try:
             answer = await self._answer(route, request, path)
-        except CancelledError:
-            raise  # the client is gone: nobody hears an answer, and what was begun in the database ends there
         except BillerError as error:
             return self._refuse(request, error, route.style)
+        except CancelledError:  # the client went away; what he asked for is done all the same, or not begun
+            raise
         except Exception:  # noqa: BLE001  a bug is ours: logged whole, and told as such
             self._log.failure("{route} failed", route=route.name)
             return self._refuse(request, BillerError("the biller made a mistake; its log says which"), route.style)
@@ -122,28 +122,29 @@ class Api:
     async def _answer(self, route: Route, request: Any, path: dict[str, Any]) -> Answer | None:
         self._check_origin(request)
         asked = self._asked(request, path)
+        raw = request.content.getvalue()  # here: it is closed under the other threads when the client goes away
         if route.serve is not None:
             if route.who is None:
-                return await route.serve(self, request, self._admitted(None, route, request, asked))
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
+                return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
             return await route.serve(self, request, admitted)
         if "password" in getattr(route.body, "__struct_fields__", ()):
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
             password = getattr(admitted.body, "password", None)
             if isinstance(password, str):
                 asked = replace(asked, password_hash=await self.passwords.hash(password))
         through = self.reader.read if route.reads else self.store.transact
-        return await through(lambda tx: self._done(tx, route, request, asked))
+        return await through(lambda tx: self._done(tx, route, request, raw, asked))
 
     # -- in a database's thread -------------------------------------------------------------------------------------
 
-    def _done(self, tx: Connection, route: Route, request: Any, asked: Asked) -> Answer:
+    def _done(self, tx: Connection, route: Route, request: Any, raw: bytes, asked: Asked) -> Answer:
         if route.do is None:
             raise NotFound("nothing is done here")
-        result = route.do(tx, self._admitted(tx, route, request, asked))
+        result = route.do(tx, self._admitted(tx, route, request, raw, asked))
         return result if isinstance(result, Answer) else Answer(result)
 
-    def _admitted(self, tx: Connection | None, route: Route, request: Any, asked: Asked) -> Asked:
+    def _admitted(self, tx: Connection | None, route: Route, request: Any, raw: bytes, asked: Asked) -> Asked:
         """Say who asks, and check that he may, before anything of what he says is looked at.
 
         Without a transaction nobody looks who asks: the process is alive though its database is away.
@@ -160,7 +161,7 @@ class Api:
             query = checked(route.query or _NoQuery, query, strict=False)
         body: Any = None
         if route.body is not None or route.takes_body:
-            body = body_of(request.content.getvalue(), request.getHeader("content-type") or "")
+            body = body_of(raw, request.getHeader("content-type") or "")
             if route.body is not None:
                 body = checked(route.body, body)
         return replace(asked, who=who, query=query, body=body)
