@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller import schema
-from celcombiller.calls import Testimony, call_of
+from celcombiller.calls import Testimony, call_of, in_words, one_by_one
 from celcombiller.errors import NotFound
 from celcombiller.ledger import StatementLine, hold_of
 from celcombiller.model import Call, CallState, Hold, HoldState, Kind, Level, Witness
@@ -77,9 +77,10 @@ def calls(tx: Connection, wanted: Wanted, *, limit: int, after: Place | None = N
     if wanted.subscriber_id is not None:
         conditions.append(table.c.subscriber_id == wanted.subscriber_id)
     if wanted.state is not None:
-        conditions.append(table.c.state == _as_written(wanted.state))
+        conditions.append(table.c.state == in_words(wanted.state))
     if wanted.server is not None:
-        conditions.append(table.c.server == wanted.server)
+        is_narrow = wanted.subscriber_id is not None or wanted.state in (CallState.OPEN, CallState.EXPIRED)
+        conditions.append((one_by_one(table.c.server) if is_narrow else table.c.server) == wanted.server)
     if wanted.number is not None:
         conditions.append(sa.or_(table.c.from_number == wanted.number, table.c.to_number == wanted.number))
     rows = tx.execute(_CALLS.where(*conditions).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit))
@@ -152,7 +153,7 @@ def open_holds(
 ) -> list[OpenHold]:
     """Give the last ``limit`` holds that are open; there are as many as calls in progress."""
     table, account, subscriber = schema.hold, schema.account, schema.subscriber
-    conditions: list[sa.ColumnElement[bool]] = [table.c.state == _as_written(HoldState.OPEN)]
+    conditions: list[sa.ColumnElement[bool]] = [table.c.state == in_words(HoldState.OPEN)]
     if subscriber_id is not None:
         mine = sa.select(account.c.id).where(account.c.subscriber_id == subscriber_id)
         conditions.append(table.c.account_id.in_(mine))
@@ -190,11 +191,6 @@ def _between(
 def _comes_after(at: sa.Column[Any], key: sa.Column[Any], place: tuple[datetime, Any]) -> sa.ColumnElement[bool]:
     """Compare whole rows, which an index on (at, key) answers at once."""
     return sa.tuple_(at, key) < sa.tuple_(sa.literal(place[0], at.type), sa.literal(place[1], key.type))
-
-
-def _as_written(state: CallState | HoldState) -> sa.BindParameter[str]:
-    """Write a state into the statement itself: an index of the rows in one state serves only where it is seen."""
-    return sa.literal(state.value, sa.Text, literal_execute=True)
 
 
 _CALLS = sa.select(schema.call, schema.subscriber.c.username).join(

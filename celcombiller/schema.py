@@ -188,7 +188,7 @@ call = sa.Table(
     sa.CheckConstraint("state in ('open', 'settled', 'released', 'expired')", name="state"),
     sa.CheckConstraint("(state = 'open') = (witness is null)", name="witness"),
     sa.CheckConstraint("state <> 'settled' or (cost >= 0 and talk_ms >= 0)", name="settled"),
-    _where("ix_call_open", "server", condition="state = 'open'"),
+    _where("ix_call_open", "started_at", "id", condition="state = 'open'"),
     _where("ix_call_expired", "started_at", "id", condition="state = 'expired'"),
     sa.Index(None, "started_at", "id"),
     sa.Index(None, "subscriber_id", "started_at", "id"),

@@ -182,7 +182,7 @@ _TODAY = (
         answer=me.SessionPage,
         refusals=(NotFound, UnknownSubscriber),
     ),
-    Route(method="DELETE", path=f"{V1}/sessions/<string(length=64):id>", who=OWN_WRITE, do=me.revoke, status=204),
+    Route(method="DELETE", path=f"{V1}/sessions/<id>", who=OWN_WRITE, do=me.revoke, status=204),
     Route(method="GET", path=f"{V1}/tokens", who=ADMINISTRATORS, do=tokens.list_all, answer=tokens.TokenList),
     Route(
         method="POST",

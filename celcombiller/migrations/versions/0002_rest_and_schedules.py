@@ -203,6 +203,15 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_call_subscriber_id_started_at_id"), "call", ["subscriber_id", "started_at", "id"], unique=False
     )
+    op.drop_index("ix_call_open", "call")
+    op.create_index(
+        "ix_call_open",
+        "call",
+        ["started_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
     op.create_index(op.f("ix_call_server_started_at_id"), "call", ["server", "started_at", "id"], unique=False)
     before = sa.Table(
         "subscriber",
