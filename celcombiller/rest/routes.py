@@ -147,7 +147,8 @@ class Route:
 
     ``do`` runs on an open transaction (that writes, unless the method is GET); ``serve`` is for what is more than
     one transaction (a login, a streamed download): it gets the API, the request and what was asked.
-    ``any_type``: the body is JSON whatever its Content-Type says. ``fixed``: why nothing here can be changed.
+    ``any_type``: the body is JSON whatever its Content-Type says. ``only_asks``: it changes nothing, though it is no
+    GET. ``fixed``: why nothing here can be changed.
     """
 
     method: str
@@ -159,6 +160,7 @@ class Route:
     body: type | None = None
     takes_body: bool = False
     any_type: bool = False
+    only_asks: bool = False
     takes_password: bool = False
     fixed: str = ""
     keyed: bool = False
@@ -175,7 +177,7 @@ class Route:
     @property
     def reads(self) -> bool:
         """Whether it changes nothing."""
-        return self.method == "GET"
+        return self.method == "GET" or self.only_asks
 
     @property
     def open_path(self) -> str:
