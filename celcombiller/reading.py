@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from celcombiller.errors import TooSlow
-from celcombiller.store import AWAY, limited, unavailable, was_too_slow
+from celcombiller.store import AWAY, unavailable, was_too_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 READING_THREADS = 4
 READ_SECONDS_MAX = 5.0
-"""No list is worth more: a `like` that was made to be slow must not keep a thread."""
+"""What a read may take, on an engine that was opened with it: a `like` made to be slow must not keep a thread."""
 
 
 class _PoolWorker:
@@ -65,6 +65,7 @@ class Reader:
     def stop(self) -> None:
         """End them, after what they are at."""
         self._threads.stop()
+        self._reading.dispose()
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Do ``work`` in a transaction that only reads. Raises `TooSlow` when it takes the database too long."""
@@ -73,8 +74,8 @@ class Reader:
 
     def _whole(self, work: Callable[[sa.Connection], T]) -> T:
         try:
-            with self._reading.connect() as connection, limited(connection, READ_SECONDS_MAX), connection.begin():
-                return work(connection)
+            with self._reading.begin() as tx:
+                return work(tx)
         except AWAY as error:
             if was_too_slow(error):
                 raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error

@@ -31,7 +31,7 @@ from celcombiller.model import Rate, Witness
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.rating import Tariff
-from celcombiller.reading import Reader
+from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
 from celcombiller.rest.table import ROUTES
 from celcombiller.store import Store, open_engine, transact
@@ -80,7 +80,8 @@ def build(reactor: Any, config: Config) -> IService:
     check_database(engine)
     terms = terms_of(config)
     store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now))
-    reader, passwords = Reader(reactor, engine), Passwords(reactor)
+    reading = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=READ_SECONDS_MAX)
+    reader, passwords = Reader(reactor, reading), Passwords(reactor)
     monitors: dict[str, Monitor] = {}
     scripts = Scripts(reactor, config, store, reader, monitors)
     for server in config.asterisk:

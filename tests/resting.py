@@ -140,8 +140,8 @@ def biller_fixture(**rest):
     """Make a fixture of a running biller with these settings of ``[rest]``."""
 
     @pytest_twisted.async_yield_fixture
-    async def biller(tmp_path):
-        made = Biller(tmp_path, rest, "")
+    async def biller(tmp_path_factory):
+        made = Biller(tmp_path_factory.mktemp("biller"), rest, "")
         yield made
         assert made.audit().ok
         await made.stop()

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 from klein import Klein
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.web import http
 from twisted.web.resource import Resource
@@ -107,6 +108,8 @@ class Api:
             answer = await self._answer(route, request, path)
         except BillerError as error:
             return self._refuse(request, error, route.style)
+        except CancelledError:  # the client went away; what he asked for is done all the same, or not begun
+            raise
         except Exception:  # noqa: BLE001  a bug is ours: logged whole, and told as such
             self._log.failure("{route} failed", route=route.name)
             return self._refuse(request, BillerError("the biller made a mistake; its log says which"), route.style)
@@ -120,26 +123,27 @@ class Api:
     async def _answer(self, route: Route, request: Any, path: dict[str, Any]) -> Answer | None:
         self._check_origin(request)
         asked = self._asked(request, path)
+        raw = request.content.getvalue()  # here: it is closed under the other threads when the client goes away
         if route.serve is not None:
-            asked = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
+            asked = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
             return await route.serve(self, request, asked)
         if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
             password = _password_of(admitted.body)
             if password is not None:
                 asked = replace(asked, password_hash=await self.passwords.hash(password))
         through = self.reader.read if route.reads else self.store.transact
-        return await through(lambda tx: self._done(tx, route, request, asked))
+        return await through(lambda tx: self._done(tx, route, request, raw, asked))
 
     # -- in a database's thread -------------------------------------------------------------------------------------
 
-    def _done(self, tx: Connection, route: Route, request: Any, asked: Asked) -> Answer:
+    def _done(self, tx: Connection, route: Route, request: Any, raw: bytes, asked: Asked) -> Answer:
         if route.do is None:
             raise NotFound("nothing is done here")
-        result = route.do(tx, self._admitted(tx, route, request, asked))
+        result = route.do(tx, self._admitted(tx, route, request, raw, asked))
         return result if isinstance(result, Answer) else Answer(result)
 
-    def _admitted(self, tx: Connection, route: Route, request: Any, asked: Asked) -> Asked:
+    def _admitted(self, tx: Connection, route: Route, request: Any, raw: bytes, asked: Asked) -> Asked:
         """Say who asks, and check that he may, before anything of what he says is looked at."""
         who = self._principal(tx, request, asked.now)
         check_may(who, route, asked.path, near=asked.local and self.config.rest.balance_checks == "loopback")
@@ -152,8 +156,8 @@ class Api:
             query = checked(route.query, query, strict=False)
         body: Any = None
         if route.body is not None or route.takes_body:
-            said = None if route.any_type else request.getHeader("content-type") or ""
-            body = body_of(request.content.getvalue(), said)
+            content_type = None if route.any_type else request.getHeader("content-type") or ""
+            body = body_of(raw, content_type)
             if route.body is not None:
                 body = checked(route.body, body)
         return replace(asked, who=who, query=query, body=body)
