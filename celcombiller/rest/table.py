@@ -74,7 +74,7 @@ _TODAY = (
 _original = partial(Route, style=Style.ORIGINAL)
 _taking = partial(_original, takes_body=True)
 _balance = partial(_taking, who=NETWORK, any_type=True, only_asks=True)
-_movement = partial(_taking, method="POST", who=STAFF_WRITE, keyed=True, status=201)
+_movement = partial(_taking, method="POST", who=STAFF_WRITE, status=201)
 
 _ORIGINAL = (
     _original(method="POST", path="/login", who=ANYBODY, serve=sessions.log_in),
@@ -91,8 +91,8 @@ _ORIGINAL = (
     _balance(method="POST", path="/check_data_balance", do=plain.data_balance),
     _original(method="GET", path="/api/users", who=OWN_READ, do=users.list_all),
     _taking(method="POST", path="/api/users", who=STAFF_WRITE, do=users.add, takes_password=True, status=201),
-    _taking(method="PATCH", path="/api/users", who=STAFF_WRITE, do=users.change_many, takes_password=True),
-    _taking(method="PUT", path="/api/users", who=STAFF_WRITE, do=users.change_many, takes_password=True),
+    _taking(method="PATCH", path="/api/users", who=STAFF_WRITE, serve=users.change_many, takes_password=True),
+    _taking(method="PUT", path="/api/users", who=STAFF_WRITE, serve=users.change_many, takes_password=True),
     _original(method="GET", path=USER, who=OWN_READ, do=users.show),
     _taking(method="PATCH", path=USER, who=OWN_WRITE, do=users.change, takes_password=True),
     _original(method="DELETE", path=USER, who=STAFF_WRITE, do=users.delete),

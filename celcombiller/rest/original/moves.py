@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from msgspec import Meta
 
 from celcombiller import ledger, schema, trail
-from celcombiller.errors import InvalidValue, TransferConflict
-from celcombiller.ledger import Book
+from celcombiller.charging import Credit, Terms, perform
+from celcombiller.errors import BillerError, InvalidValue, TransferConflict
 from celcombiller.model import Kind, Subscriber
+from celcombiller.rating import Tariff
 from celcombiller.rest.original.loose import loosely, subscriber_said
 from celcombiller.rest.restless import MISSING, Collection, Source, address_of, listing, one, shown_of
 from celcombiller.rest.routes import Answer
@@ -31,6 +32,9 @@ Value = Annotated[
 ]
 Origin = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters")]
 Address = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,64}$(?!\n)", description="up to 64 characters")]
+
+_NO_TERMS = Terms(Tariff(()))
+"""To give credit needs no price list."""
 
 _transfer, _detail, _call = schema.transfer, schema.transfer_detail, schema.call
 _callee = schema.subscriber.alias("callee")
@@ -184,19 +188,15 @@ def add_data(tx: Connection, asked: Asked) -> Answer:
 def move(tx: Connection, asked: Asked, who: Subscriber, kind: Kind, value: int, *, origin: str, reference: str) -> bool:
     """Move credit between the operator and a subscriber, once for a reference; tell whether it was not done before.
 
-    Raises as `Book.post` does.
+    Raises as charging does: `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
     """
-    mine, theirs = ledger.balances(tx, who.id)[kind].id, schema.OPERATOR_ACCOUNT_IDS[kind]
-    debit, credit = (theirs, mine) if value > 0 else (mine, theirs)
-    book = Book()
-    book.load_accounts(tx, {mine})
-    book.load_transfers(tx, {reference})
-    fresh = reference not in book.transfers
-    made = book.post(reference, debit, credit, abs(value), origin=origin, now=asked.now)
-    book.save(tx)
-    if fresh:
+    known = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).first() is not None
+    (made,) = perform(tx, _NO_TERMS, [Credit(who.username, kind, value, origin, reference)], asked.now)
+    if isinstance(made, BillerError):
+        raise made
+    if not known:
         trail.record(tx, asked.actor, "credit", f"subscriber:{who.username}", after=made, now=asked.now)
-    return fresh
+    return not known
 
 
 def _show(tx: Connection, asked: Asked, collection: Collection) -> Answer:

@@ -19,7 +19,7 @@ from celcombiller.rest.original.moves import move
 from celcombiller.rest.reading import said_of
 from celcombiller.rest.restless import MISSING, Collection, Rows, Source, address_of, listing, one, shown_of
 from celcombiller.rest.routes import Answer
-from celcombiller.rest.search import Field, Shape, search_of
+from celcombiller.rest.search import Comparison, Field, Search, Shape, search_of
 from celcombiller.rest.subscribers import LevelNumber
 from celcombiller.subscribers import LIVING, Address, Clid, Cpf, Imsi, Name, Username
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.rest.routes import Asked
+    from celcombiller.rest.serving import Api
 
-CHANGED_MAX = 500
+CHANGED_MAX = 100
 """Users that one PATCH may change: calls wait while it does."""
 
 Opening = Annotated[int, Meta(ge=0, le=ledger.AMOUNT_MAX, description="a whole number of credits from 0")]
@@ -153,20 +154,31 @@ def change(tx: Connection, asked: Asked) -> Answer:
     return Answer(shown_of(tx, COLLECTION, who.id))
 
 
-def change_many(tx: Connection, asked: Asked) -> Answer:
-    """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means."""
+async def change_many(api: Api, _request: Any, asked: Asked) -> Answer:
+    """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means.
+
+    They are looked for beside the thread that writes, so that a slow search holds up no call.
+    """
     body = dict(asked.body)
     search = search_of(body.pop("q", {}), COLLECTION.fields, asked.now)
     if not search.filters:
         raise BrokenRequest("q must have filters: a change of all users at once is refused")
-    given = _changes(body)
-    rows = Rows(tx, COLLECTION, search, asked.only_subscriber_id)
-    ids = rows.ids(0, CHANGED_MAX + 1)
+    given = _changes(said_of(body))
+    if not given:
+        return Answer({"num_modified": 0})
+    ids = await api.reader.read(lambda tx: Rows(tx, COLLECTION, search, None).ids(0, CHANGED_MAX + 1))
     if len(ids) > CHANGED_MAX:
         raise BrokenRequest(f"q finds more than {CHANGED_MAX} users: change fewer at once")
-    for each in rows.shown(ids, listed=False) if given else ():
-        today.change_as(tx, asked, each["username"], given)
-    return Answer({"num_modified": len(ids) if given else 0})
+    same = Search(filters=(*search.filters, Comparison("_id", "in", tuple(ids))))
+
+    def work(tx: Connection) -> int:
+        found = Rows(tx, COLLECTION, same, None)
+        ids = found.ids(0, CHANGED_MAX)
+        for each in found.shown(ids, listed=False):
+            today.change_as(tx, asked, each["username"], given)
+        return len(ids)
+
+    return Answer({"num_modified": await api.store.transact(work)})
 
 
 def delete(tx: Connection, asked: Asked) -> Answer:
