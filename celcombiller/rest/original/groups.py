@@ -73,7 +73,7 @@ def _named(name: str, key: str) -> Collection:
         },
         sources=(
             Source(
-                tables=_schedule,
+                table=_schedule,
                 rows=schedules.LIVING,
                 columns={
                     "_id": _schedule.c.id,

@@ -16,7 +16,7 @@ from celcombiller import schedules, schema, trail
 from celcombiller.errors import BrokenRequest, InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.rest.original.groups import DAY, Runs
 from celcombiller.rest.original.loose import loosely, subscriber_said
-from celcombiller.rest.restless import MISSING, Collection, Rows, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import MISSING, Beside, Collection, Rows, Source, address_of, listing, one, shown_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Field, Shape, search_of
 
@@ -49,7 +49,7 @@ MEMBERS = Collection(
     },
     sources=(
         Source(
-            tables=_membership.join(_schedule, _schedule.c.id == _membership.c.schedule_id),
+            table=_membership.join(_schedule, _schedule.c.id == _membership.c.schedule_id),
             rows=_LIVING,
             columns={
                 "_id": _membership.c.id,
@@ -76,7 +76,7 @@ CONTRACTS = Collection(
     },
     sources=(
         Source(
-            tables=_contract.outerjoin(_membership, _membership.c.id == _contract.c.membership_id),
+            table=_contract,
             rows=sa.true(),
             columns={
                 "_id": _contract.c.id,
@@ -84,7 +84,9 @@ CONTRACTS = Collection(
                 "date": _contract.c.at,
                 "months": _contract.c.months,
             },
-            owned=lambda subscriber_id: _membership.c.subscriber_id == subscriber_id,
+            owned=lambda subscriber_id: _contract.c.membership_id.in_(
+                sa.select(_membership.c.id).where(_membership.c.subscriber_id == subscriber_id)
+            ),
         ),
     ),
 )
@@ -99,9 +101,7 @@ INPUTS = Collection(
     },
     sources=(
         Source(
-            tables=_credit.outerjoin(_voice, _voice.c.reference == _credit.c.voice_reference).outerjoin(
-                _data, _data.c.reference == _credit.c.data_reference
-            ),
+            table=_credit,
             rows=_CREDITED,
             columns={
                 "_id": _credit.c.id,
@@ -110,6 +110,10 @@ INPUTS = Collection(
                 "data_balance_id": _data.c.id,
             },
             owned=lambda subscriber_id: sa.and_(_CREDITED, _credit.c.subscriber_id == subscriber_id),
+            beside=(
+                Beside(_voice, _voice.c.reference == _credit.c.voice_reference, frozenset({"voice_balance_id"})),
+                Beside(_data, _data.c.reference == _credit.c.data_reference, frozenset({"data_balance_id"})),
+            ),
         ),
     ),
 )

@@ -14,7 +14,7 @@ from celcombiller.errors import BillerError, InvalidValue, TransferConflict
 from celcombiller.model import Kind, Subscriber
 from celcombiller.rating import Tariff
 from celcombiller.rest.original.loose import loosely, subscriber_said
-from celcombiller.rest.restless import MISSING, Collection, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import MISSING, Beside, Collection, Source, address_of, listing, one, shown_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Field, Shape, instant_of
 
@@ -38,6 +38,7 @@ _NO_TERMS = Terms(Tariff(()))
 
 _transfer, _detail, _call = schema.transfer, schema.transfer_detail, schema.call
 _callee = schema.subscriber.alias("callee")
+_TO = frozenset({"to_user_id", "to_user_clid"})
 _TO_ID = sa.func.coalesce(_detail.c.to_subscriber_id, _call.c.callee_id)
 
 
@@ -77,13 +78,18 @@ def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[st
             return mine == his.scalar_subquery()
 
         return Source(
-            tables=_transfer.outerjoin(owner, owner.c.id == mine)
-            .outerjoin(_detail, _detail.c.reference == _transfer.c.reference)
-            .outerjoin(_call, _call.c.reference == _transfer.c.reference)
-            .outerjoin(_callee, _callee.c.id == _TO_ID),
+            table=_transfer,
             rows=theirs == operator_id,
             columns=columns(value, owner),
             owned=owned,
+            beside=(
+                Beside(owner, owner.c.id == mine, frozenset({"from_user_id", "user_id"})),
+                Beside(
+                    _detail, _detail.c.reference == _transfer.c.reference, _TO | {"date", "user_ip", "connection_ip"}
+                ),
+                Beside(_call, _call.c.reference == _transfer.c.reference, _TO),
+                Beside(_callee, _callee.c.id == _TO_ID, frozenset({"to_user_clid"})),
+            ),
         )
 
     debit, credit, amount = _transfer.c.debit_account_id, _transfer.c.credit_account_id, _transfer.c.amount

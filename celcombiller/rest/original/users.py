@@ -17,7 +17,7 @@ from celcombiller.rest import subscribers as today
 from celcombiller.rest.original.loose import loosely
 from celcombiller.rest.original.moves import move
 from celcombiller.rest.reading import said_of
-from celcombiller.rest.restless import MISSING, Collection, Rows, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import MISSING, Beside, Collection, Rows, Source, address_of, listing, one, shown_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Comparison, Field, Search, Shape, search_of
 from celcombiller.rest.subscribers import LevelNumber
@@ -36,6 +36,12 @@ Opening = Annotated[int, Meta(ge=0, le=ledger.AMOUNT_MAX, description="a whole n
 
 _voice, _data = schema.account.alias("voice"), schema.account.alias("data")
 _person = schema.subscriber
+
+
+def _account(account: Any, kind: Kind) -> Beside:
+    his = sa.and_(account.c.subscriber_id == _person.c.id, account.c.kind == kind)
+    return Beside(account, his, frozenset({f"{kind}_balance"}))
+
 
 COLLECTION = Collection(
     name="users",
@@ -56,9 +62,7 @@ COLLECTION = Collection(
     },
     sources=(
         Source(
-            tables=_person.outerjoin(
-                _voice, sa.and_(_voice.c.subscriber_id == _person.c.id, _voice.c.kind == Kind.VOICE)
-            ).outerjoin(_data, sa.and_(_data.c.subscriber_id == _person.c.id, _data.c.kind == Kind.DATA)),
+            table=_person,
             rows=LIVING,
             columns={
                 "_id": _person.c.id,
@@ -67,6 +71,7 @@ COLLECTION = Collection(
                 "data_balance": _data.c.posted,
             },
             owned=lambda subscriber_id: sa.and_(_person.c.id == subscriber_id, LIVING),
+            beside=(_account(_voice, Kind.VOICE), _account(_data, Kind.DATA)),
         ),
     ),
 )
