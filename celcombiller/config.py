@@ -15,6 +15,7 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta, field, inspect
@@ -218,6 +219,20 @@ class Calls(_Table, frozen=True):
         _check_dial_options(self.dial_options)
 
 
+class Schedules(_Table, frozen=True):
+    """Credit that comes by the calendar."""
+
+    time_zone: str = "UTC"
+    """Whose calendar a new schedule follows that names no zone of its own (a name of the IANA list)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a zone that does not exist."""
+        try:
+            ZoneInfo(self.time_zone)
+        except (OSError, ValueError, LookupError):
+            raise _Wrong("time_zone", "must be a name of the IANA list, such as America/Sao_Paulo") from None
+
+
 class Prompts(_Table, frozen=True):
     """The sound file played for each refusal; empty: none."""
 
@@ -249,6 +264,7 @@ class Config(_Table, frozen=True):
     agi: Agi = field(default_factory=Agi)
     asterisk: tuple[Asterisk, ...] = ()
     calls: Calls = field(default_factory=Calls)
+    schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 

@@ -55,6 +55,8 @@ ORDER = [
     "rest.original.loose",
     "rest.original.moves",
     "rest.original.users",
+    "rest.original.groups",
+    "rest.original.members",
     "rest.original.plain",
     "rest.table",
     "periodic",

@@ -20,6 +20,8 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.NotFound: http.NOT_FOUND,
     errors.UnknownSubscriber: http.NOT_FOUND,
     errors.UnknownCall: http.NOT_FOUND,
+    errors.UnknownSchedule: http.NOT_FOUND,
+    errors.UnknownMembership: http.NOT_FOUND,
     errors.WrongMethod: http.NOT_ALLOWED,
     errors.AlreadyTaken: http.CONFLICT,
     errors.TransferConflict: http.CONFLICT,

@@ -18,6 +18,7 @@ from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.web import http
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -94,13 +95,11 @@ class Api:
 
     def site(self) -> Site:
         """Give what a port serves."""
-        site = Site(
+        return _Site(
             _Front(self),
             requestFactory=partial(_Request, self.config.rest.body_kib_max * 1024),
             logFormatter=_log_line,
         )
-        site.displayTracebacks = False
-        return site
 
     # -- one request ------------------------------------------------------------------------------------------------
 
@@ -125,16 +124,16 @@ class Api:
         self._check_origin(request)
         asked = self._asked(request, path)
         raw = request.content.getvalue()  # here: it is closed under the other threads when the client goes away
-        if route.serve is not None:
-            if route.who is None:
-                return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
-            return await route.serve(self, request, admitted)
         if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
             admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
             password = _password_of(admitted.body)
             if password is not None:
                 asked = replace(asked, password_hash=await self.passwords.hash(password))
+        if route.serve is not None:
+            if route.who is None:
+                return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
+            return await route.serve(self, request, admitted)
         through = self.reader.read if route.reads else self.store.transact
         return await through(lambda tx: self._done(tx, route, request, raw, asked))
 
@@ -339,6 +338,24 @@ class _Front(Resource):
         request.setHeader(b"Access-Control-Allow-Credentials", b"true")
         request.setHeader(b"Access-Control-Expose-Headers", b"Link, Location, Retry-After")
         return True
+
+
+class _Channel(HTTPChannel):
+    """A connection that says why it ends."""
+
+    def lineLengthExceeded(self, _line: bytes) -> None:
+        """Refuse an address or a header of more than 16 KiB; Twisted itself would hang up without a word."""
+        reason = b"431 Request Header Fields Too Large" if self.requests else b"414 URI Too Long"
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % reason)
+        self.loseConnection()
+
+
+class _Site(Site):
+    """What a port serves: connections of our own, and no traceback to anybody."""
+
+    protocol: Any = _Channel
+    displayTracebacks = False
 
 
 class _Request(Request):
