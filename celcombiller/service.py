@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
-from celcombiller import migrations
+from celcombiller import migrations, workers
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -37,7 +37,7 @@ from celcombiller.rest.table import ROUTES
 from celcombiller.store import Store, open_engine, transact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from twisted.application.service import IService
 
@@ -67,14 +67,33 @@ def makeService(options: Options) -> IService:
 
     try:
         path = options["config"]
-        config = settings.load(Path(path) if path else None, os.environ)
+        file = Path(path) if path else settings.source()
+        config = settings.load(file, os.environ)
+        if workers.number(os.environ) is not None:
+            workers.join(reactor)
+            return build(reactor, config, partial(workers.Inherited, reactor))
+        if config.service.workers > 1:
+            return share(reactor, config, file, options.parent)
         return build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
 
 
-def build(reactor: Any, config: Config) -> IService:
-    """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible."""
+def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> IService:
+    """Let several processes do it, each by its own `build`; what would keep all of them from it is said here."""
+    workers.check_attended(attended)
+    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
+    check_database(engine)
+    engine.dispose()
+    listens = {"agi": config.agi.listen, "rest": config.rest.listen}
+    return workers.Workers(reactor, listens, config.service.workers, file)
+
+
+def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _section: None) -> IService:
+    """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible.
+
+    ``binder`` gives what binds the port of a section in place of the reactor.
+    """
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     root = Root(hold_alone(config.database.url))
     check_database(engine)
@@ -93,7 +112,7 @@ def build(reactor: Any, config: Config) -> IService:
         ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES).site()),
     ):
         try:
-            service = strports.service(listen, factory)
+            service = strports.service(listen, factory, binder(section))
         except ValueError as error:
             raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
         service.setName(section)

@@ -42,6 +42,7 @@ ORDER = [
     "rest.tokens",
     "rest.table",
     "periodic",
+    "workers",
     "service",
     "cli",
 ]
