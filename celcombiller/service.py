@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import socket
 import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 import sqlalchemy as sa
 from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
@@ -28,6 +31,7 @@ from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.model import Rate, Witness
+from celcombiller.nodes import announce
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.rating import Tariff
@@ -47,6 +51,9 @@ OVERDUE_SECONDS = 60.0
 """How often holds are looked for whose validity has run out."""
 
 OVERDUE_MAX = 1000
+
+NODES_SECONDS = 15.0
+"""How often a node says that it is there, where several can be."""
 
 
 class Options(usage.Options):
@@ -69,9 +76,12 @@ def makeService(options: Options) -> IService:
         path = options["config"]
         file = Path(path) if path else settings.source()
         config = settings.load(file, os.environ)
-        if workers.number(os.environ) is not None:
+        number = workers.number(os.environ)
+        if number is not None:
             workers.join(reactor)
-            return build(reactor, config, partial(workers.Inherited, reactor))
+            root = build(reactor, config, partial(workers.Inherited, reactor))
+            root.log_observer = workers.observer(number)
+            return root
         if config.service.workers > 1:
             return share(reactor, config, file, options.parent)
         return build(reactor, config)
@@ -89,7 +99,7 @@ def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> ISe
     return workers.Workers(reactor, listens, config.service.workers, file)
 
 
-def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _section: None) -> IService:
+def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _section: None) -> Root:
     """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible.
 
     ``binder`` gives what binds the port of a section in place of the reactor.
@@ -119,6 +129,8 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         service.setServiceParent(root)
     overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
     overdue.setServiceParent(root)
+    if engine.dialect.name != "sqlite":
+        PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     root.store, root.scripts, root.config, root.threads = store, scripts, config, (reader, passwords)
     return root
 
@@ -131,10 +143,18 @@ class Root(MultiService):
     scripts: Scripts
     config: Config
     threads: tuple[Reader, Passwords]
+    log_observer: Any = None
+    """What writes the log in place of twistd's own text."""
 
     def __init__(self, lock: Any) -> None:
         super().__init__()
         self._lock = lock
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, which then logs through our observer from the first line on."""
+        super().setServiceParent(parent)
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""
@@ -223,6 +243,33 @@ async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: date
         seen_at = await store.transact(partial(server_last_seen, name=call.server))
         ending = unwitnessed(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
         await store.charge(Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True))
+
+
+class Comparison:
+    """Tells, whenever it changes, which other nodes of this ledger price calls by other settings."""
+
+    _log = Logger()
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store = store
+        self._name = f"{socket.gethostname()} {config.agi.listen}"
+        calls = config.calls
+        facts = (config.rates, calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "")
+        self._terms = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+        self._differing: list[str] = []
+
+    async def __call__(self) -> None:
+        """Say that this node is there, and look at the others."""
+        now = datetime.now(UTC)
+        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._terms, now))
+        if differing and differing != self._differing:
+            self._log.warn(
+                "Other nodes price calls by other settings ([[rates]], or the limits in [calls]): {nodes}",
+                nodes="; ".join(differing),
+            )
+        elif self._differing and not differing:
+            self._log.info("All nodes price calls by the same settings now")
+        self._differing = differing
 
 
 def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:

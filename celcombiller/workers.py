@@ -101,7 +101,7 @@ class Workers(Service):
         self._reactor.spawnProcess(
             process,
             sys.executable,
-            [sys.executable, *_TWISTD, f"--logger={__name__}.observer", *words],
+            [sys.executable, *_TWISTD, *words],
             env=os.environ | {WORKER: str(number)},
             childFDs={0: "w", 1: 1, 2: 2} | {DESCRIPTORS[name]: port.fileno() for name, port in self._ports.items()},
         )
@@ -223,14 +223,13 @@ class Inherited:
         return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory), backlog, interface)
 
 
-def observer() -> Any:
-    """Write to standard output as twistd does, with the worker's number in each line; it is twistd that calls this."""
+def observer(number: int) -> Any:
+    """Write to standard output as twistd does, with the worker's number in each line."""
     write = textFileLogObserver(sys.stdout)
-    name = f"worker {os.environ.get(WORKER, '?')}"
 
     @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
-        write(event | {"log_namespace": f"{name} {event.get('log_namespace', '-')}"})
+        write(event | {"log_namespace": f"worker {number} {event.get('log_namespace', '-')}"})
 
     return observe
 

@@ -17,6 +17,7 @@ ORDER = [
     "credentials",
     "trail",
     "calls",
+    "nodes",
     "charging",
     "audit",
     "store",

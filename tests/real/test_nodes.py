@@ -125,6 +125,18 @@ def test_what_is_changed_on_one_node_holds_on_the_others_at_once(nodes):
     assert "Granted 5 s" in third.run("call", "user1003", CALLEE, "--talk", "1")
 
 
+def test_a_node_with_another_price_list_says_so(nodes, tmp_path):
+    other = Biller(tmp_path / "other", url=nodes[0].url)
+    other.calls["max_call_seconds"] = 2 * LIMIT
+    other.write()
+    other.start()
+    try:
+        until(lambda: "Other nodes price calls by other settings" in other.log, "it is told")
+        assert all(f"tcp:{each.agi_port}:" in other.log for each in nodes)
+    finally:
+        other.stop()
+
+
 def more(traffic, calls):
     """Wait until so many more calls are over; and a random moment, so that a kill may fall anywhere."""
     reached = traffic.count() + calls

@@ -58,7 +58,9 @@ def test_a_call_whose_biller_dies_is_charged_by_the_other_when_the_caller_hangs_
     settled = second.closed_call(1000)
     assert (settled["witness"], settled["cost"]) == ("reducer", 5), settled
     second.check_books(1000, credit=CREDIT, cost=5)
-    call = Conversation(asterisk_of_two, tmp_path / "again", talk=1.3)  # and the next one is the other's from the beginning
+    call = Conversation(
+        asterisk_of_two, tmp_path / "again", talk=1.3
+    )  # and the next one is the other's from the beginning
     call.finish()
     until(lambda: [row["witness"] for row in second.calls_of(1000)] == ["agi", "reducer"], "the second call is charged")
 
