@@ -217,6 +217,15 @@ server = sa.Table(
     sa.Column("seen_at", Instant, nullable=False),
 )
 
+node = sa.Table(
+    "node",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("terms", sa.Text, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+)
+"""A biller of this ledger: when it last said that it is there, and a digest of what it charges by."""
+
 session = sa.Table(
     "session",
     metadata,

@@ -19,6 +19,7 @@ ORDER = [
     "trail",
     "calls",
     "history",
+    "nodes",
     "charging",
     "schedules",
     "audit",
@@ -60,6 +61,7 @@ ORDER = [
     "rest.original.plain",
     "rest.table",
     "periodic",
+    "workers",
     "service",
     "cli",
 ]

@@ -24,6 +24,13 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_login_attempt_last_at"), "login_attempt", ["last_at"], unique=False)
     op.create_table(
+        "node",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("terms", sa.Text(), nullable=False),
+        sa.Column("seen_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_node")),
+    )
+    op.create_table(
         "schedule",
         sa.Column("id", BIG_ID, sa.Identity(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
