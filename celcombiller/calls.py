@@ -223,6 +223,13 @@ def open_calls(tx: Connection, server: str) -> list[Call]:
     return list(map(call_of, rows))
 
 
+def still_open(tx: Connection, references: Collection[str]) -> list[Call]:
+    """Give those of these calls that nobody has closed."""
+    table = schema.call
+    rows = tx.execute(sa.select(table).where(table.c.reference.in_(references), table.c.state == CallState.OPEN))
+    return list(map(call_of, rows))
+
+
 def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
     """Give open calls whose hold has run out: no limit of Asterisk can have let them live so long."""
     table, hold = schema.call, schema.hold

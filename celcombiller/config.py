@@ -15,6 +15,7 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta, field, inspect
@@ -35,6 +36,8 @@ _CREDITS_MAX = 10**12
 # Taken by the biller (the limits and the answer stamp) or leaving the billed Dial at the answer (G).
 _RESERVED_DIAL_OPTIONS = "LSUG"
 _DIAL_OPTIONS = re.compile(r"([A-Za-z])(\([^(),\"\\\x00-\x1f\x7f]*\))?")
+# What several processes can listen on: a socket that one of them binds and all inherit.
+_SHARED = ("tcp:", "tcp6:", "ssl:", "haproxy:tcp")
 _NEVER_SHOWN = frozenset({"secret", "url"})
 
 # \Z and not $, which lets a newline follow.
@@ -106,6 +109,13 @@ class Database(_Table, frozen=True):
         """Without the password."""
         url = make_url(self.url).render_as_string(hide_password=True)
         return f"Database(url={url!r}, lock_seconds={self.lock_seconds})"
+
+
+class Service(_Table, frozen=True):
+    """The process itself."""
+
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """How many processes share the listening ports; more than one needs PostgreSQL."""
 
 
 class Rest(_Table, frozen=True):
@@ -218,6 +228,20 @@ class Calls(_Table, frozen=True):
         _check_dial_options(self.dial_options)
 
 
+class Schedules(_Table, frozen=True):
+    """Credit that comes by the calendar."""
+
+    time_zone: str = "UTC"
+    """Whose calendar a new schedule follows that names no zone of its own (a name of the IANA list)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a zone that does not exist."""
+        try:
+            ZoneInfo(self.time_zone)
+        except (OSError, ValueError, LookupError):
+            raise _Wrong("time_zone", "must be a name of the IANA list, such as America/Sao_Paulo") from None
+
+
 class Prompts(_Table, frozen=True):
     """The sound file played for each refusal; empty: none."""
 
@@ -245,17 +269,21 @@ class Config(_Table, frozen=True):
     """Every setting. Without a file: one SQLite file here, loopback only, one credit a second."""
 
     database: Database = field(default_factory=Database)
+    service: Service = field(default_factory=Service)
     rest: Rest = field(default_factory=Rest)
     agi: Agi = field(default_factory=Agi)
     asterisk: tuple[Asterisk, ...] = ()
     calls: Calls = field(default_factory=Calls)
+    schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
     def __post_init__(self) -> None:
-        """Refuse two servers of one name and two rates of one prefix."""
+        """Refuse two servers of one name, two rates of one prefix, and workers that could not share what they need."""
         _check_unique("asterisk", "name", [each.name for each in self.asterisk])
         _check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
+        if self.service.workers > 1:
+            _check_shared(self)
 
 
 _SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in ("asterisk", "rates")}
@@ -478,6 +506,14 @@ def _check_dial_options(options: str) -> None:
     for letter in letters:
         if letter in _RESERVED_DIAL_OPTIONS:
             raise _Wrong("dial_options", f"{letter} is the biller's own; the others may be used, not L, S, U, G")
+
+
+def _check_shared(config: Config) -> None:
+    if config.database.url.startswith("sqlite"):
+        raise _Wrong("service.workers", "several processes need PostgreSQL (database.url); one writes a SQLite file")
+    for section, listen in (("agi", config.agi.listen), ("rest", config.rest.listen)):
+        if not listen.startswith(_SHARED):
+            raise _Wrong(f"{section}.listen", f"with service.workers it begins with one of {', '.join(_SHARED)}")
 
 
 def _check_unique(section: str, key: str, values: list[str]) -> None:

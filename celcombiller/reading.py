@@ -18,8 +18,8 @@ from alchimia.engine import TwistedEngine
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from celcombiller.errors import TooSlow
-from celcombiller.store import AWAY, unavailable, was_too_slow
+from celcombiller.errors import StoreUnavailable, TooSlow
+from celcombiller.store import AWAY, transact, unavailable, was_too_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,15 +74,25 @@ class Reader:
 
     def _whole(self, work: Callable[[sa.Connection], T]) -> T:
         try:
-            with self._reading.begin() as tx:
-                return work(tx)
-        except AWAY as error:
-            if was_too_slow(error):
+            return transact(self._reading, work)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, AWAY) and was_too_slow(error.__cause__):
                 raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error
-            raise unavailable(error) from error
+            raise
 
     async def fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        """Give the rows of one statement."""
+        """Give the rows of one statement. Raises `StoreUnavailable`."""
+        try:
+            try:
+                return await self._fetch(statement)
+            except AWAY as error:
+                if not error.connection_invalidated:
+                    raise
+            return await self._fetch(statement)  # the pool was left with connections to a database that has gone
+        except AWAY as error:
+            raise unavailable(error) from error
+
+    async def _fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         connection = await self._engine.connect()
         try:
             rows: Sequence[sa.Row[Any]] = await (await connection.execute(statement)).fetchall()

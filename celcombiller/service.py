@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import socket
 import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 import sqlalchemy as sa
 from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
-from celcombiller import migrations
+from celcombiller import migrations, workers
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -28,6 +31,7 @@ from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.model import Rate, Witness
+from celcombiller.nodes import announce
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.rating import Tariff
@@ -37,7 +41,7 @@ from celcombiller.rest.table import ROUTES
 from celcombiller.store import Store, open_engine, transact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from twisted.application.service import IService
 
@@ -47,6 +51,9 @@ OVERDUE_SECONDS = 60.0
 """How often holds are looked for whose validity has run out."""
 
 OVERDUE_MAX = 1000
+
+NODES_SECONDS = 15.0
+"""How often a node says that it is there, where several can be."""
 
 
 class Options(usage.Options):
@@ -67,14 +74,36 @@ def makeService(options: Options) -> IService:
 
     try:
         path = options["config"]
-        config = settings.load(Path(path) if path else None, os.environ)
+        file = Path(path) if path else settings.source()
+        config = settings.load(file, os.environ)
+        number = workers.number(os.environ)
+        if number is not None:
+            workers.join(reactor)
+            root = build(reactor, config, partial(workers.Inherited, reactor))
+            root.log_observer = workers.observer(number)
+            return root
+        if config.service.workers > 1:
+            return share(reactor, config, file, options.parent)
         return build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
 
 
-def build(reactor: Any, config: Config) -> IService:
-    """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible."""
+def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> IService:
+    """Let several processes do it, each by its own `build`; what would keep all of them from it is said here."""
+    workers.check_attended(attended)
+    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
+    check_database(engine)
+    engine.dispose()
+    listens = {"agi": config.agi.listen, "rest": config.rest.listen}
+    return workers.Workers(reactor, listens, config.service.workers, file)
+
+
+def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _section: None) -> Root:
+    """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible.
+
+    ``binder`` gives what binds the port of a section in place of the reactor.
+    """
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     root = Root(hold_alone(config.database.url))
     check_database(engine)
@@ -93,13 +122,15 @@ def build(reactor: Any, config: Config) -> IService:
         ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES).site()),
     ):
         try:
-            service = strports.service(listen, factory)
+            service = strports.service(listen, factory, binder(section))
         except ValueError as error:
             raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
         service.setName(section)
         service.setServiceParent(root)
     overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
     overdue.setServiceParent(root)
+    if engine.dialect.name != "sqlite":
+        PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     root.store, root.scripts, root.config, root.threads = store, scripts, config, (reader, passwords)
     return root
 
@@ -112,10 +143,18 @@ class Root(MultiService):
     scripts: Scripts
     config: Config
     threads: tuple[Reader, Passwords]
+    log_observer: Any = None
+    """What writes the log in place of twistd's own text."""
 
     def __init__(self, lock: Any) -> None:
         super().__init__()
         self._lock = lock
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, which then logs through our observer from the first line on."""
+        super().setServiceParent(parent)
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""
@@ -204,6 +243,33 @@ async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: date
         seen_at = await store.transact(partial(server_last_seen, name=call.server))
         ending = unwitnessed(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
         await store.charge(Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True))
+
+
+class Comparison:
+    """Tells, whenever it changes, which other nodes of this ledger price calls by other settings."""
+
+    _log = Logger()
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store = store
+        self._name = f"{socket.gethostname()} {config.agi.listen}"
+        calls = config.calls
+        facts = (config.rates, calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "")
+        self._terms = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+        self._differing: list[str] = []
+
+    async def __call__(self) -> None:
+        """Say that this node is there, and look at the others."""
+        now = datetime.now(UTC)
+        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._terms, now))
+        if differing and differing != self._differing:
+            self._log.warn(
+                "Other nodes price calls by other settings ([[rates]], or the limits in [calls]): {nodes}",
+                nodes="; ".join(differing),
+            )
+        elif self._differing and not differing:
+            self._log.info("All nodes price calls by the same settings now")
+        self._differing = differing
 
 
 def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:

@@ -109,15 +109,23 @@ async def test_a_refusal_is_told_with_its_prompt_and_dials_nobody(house):
 
 @pytest_twisted.ensureDeferred
 async def test_without_a_ledger_calls_are_denied_by_default(house):
-    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
     channel = await house.call()
     assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_ledger_that_is_back_in_time_costs_no_call(house):
+    house.store.trouble[Initiate] = [StoreUnavailable("restarting")] * 2
+    channel = await house.call(talk_ms=5000)
+    assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
+
+
+@pytest_twisted.ensureDeferred
 async def test_where_the_policy_allows_a_call_without_a_ledger_is_charged_when_it_is_back(houses):
     house = houses(on_failure="allow")
-    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
     house.store.trouble[Terminate] = [StoreUnavailable("still away")]
     channel = await house.call(talk_ms=5000)
     assert channel.dialled == "PJSIP/1002,40,giL(7200000)"
@@ -156,7 +164,7 @@ async def test_a_decision_that_comes_too_late_does_not_end_the_next_call_of_that
 @pytest_twisted.ensureDeferred
 async def test_an_allowed_number_needs_no_ledger_and_no_credit(houses):
     house = houses(always_allowed_dial="PJSIP/{number}@emergency")
-    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
     channel = await house.call(caller="nobody", called="112")
     assert channel.dialled == "PJSIP/112@emergency,40,gi"
 

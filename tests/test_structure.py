@@ -10,6 +10,7 @@ ORDER = [
     "errors",
     "model",
     "rating",
+    "calendar",
     "schema",
     "migrations",
     "ledger",
@@ -18,7 +19,9 @@ ORDER = [
     "trail",
     "calls",
     "history",
+    "nodes",
     "charging",
+    "schedules",
     "audit",
     "store",
     "reading",
@@ -48,8 +51,17 @@ ORDER = [
     "rest.trail",
     "rest.tokens",
     "rest.openapi",
+    "rest.search",
+    "rest.restless",
+    "rest.original.loose",
+    "rest.original.moves",
+    "rest.original.users",
+    "rest.original.groups",
+    "rest.original.members",
+    "rest.original.plain",
     "rest.table",
     "periodic",
+    "workers",
     "service",
     "cli",
 ]
@@ -91,7 +103,7 @@ def test_arrows_point_up_the_list_only():
     for place, module in enumerate(ORDER):
         for name in _imports(module):
             target = name.removeprefix("celcombiller.")
-            if target in ORDER:
+            if target != name and target in ORDER:  # `calendar` alone is Python's own
                 assert ORDER.index(target) < place, f"{module} imports {target}"
 
 

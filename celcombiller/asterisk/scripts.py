@@ -43,6 +43,7 @@ T = TypeVar("T")
 _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
 _UP = {"Up", "6"}
 _DRAIN_SECONDS = 10
+_ASK_AGAIN_SECONDS = 0.25
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
 
 
@@ -134,12 +135,25 @@ class Scripts:
 
     async def _decide(self, question: Initiate) -> Grant:
         """Ask the ledger, but not for ever. A grant that comes too late is given back."""
-        asked: Deferred[Grant] = self._store.charge(question)
+        seconds = self._config.calls.decision_seconds
+        asked: Deferred[Grant] = Deferred.fromCoroutine(self._asked(question, self._clock.seconds() + seconds))
         try:
-            return await self._in_time(asked, self._config.calls.decision_seconds)
+            return await self._in_time(asked, seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
+
+    async def _asked(self, question: Initiate, ends_at: float) -> Grant:
+        """Ask again while there is time: a database that restarts, or hands over to another, need not cost a call."""
+        while True:
+            try:
+                grant: Grant = await self._store.charge(question)
+            except StoreUnavailable:
+                if self._clock.seconds() + _ASK_AGAIN_SECONDS >= ends_at:
+                    raise
+                await deferLater(self._clock, _ASK_AGAIN_SECONDS)
+            else:
+                return grant
 
     def _give_back(self, grant: Grant) -> None:
         """Release what was granted too late; the leg is named, as the dialplan may have asked again since."""

@@ -20,6 +20,8 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.NotFound: http.NOT_FOUND,
     errors.UnknownSubscriber: http.NOT_FOUND,
     errors.UnknownCall: http.NOT_FOUND,
+    errors.UnknownSchedule: http.NOT_FOUND,
+    errors.UnknownMembership: http.NOT_FOUND,
     errors.WrongMethod: http.NOT_ALLOWED,
     errors.AlreadyTaken: http.CONFLICT,
     errors.TransferConflict: http.CONFLICT,
@@ -81,17 +83,21 @@ def problem(error: errors.BillerError) -> Problem:
 
 def message(error: errors.BillerError) -> tuple[int, dict[str, Any]]:
     """Tell an error as the original program did: status and body."""
-    body: dict[str, Any] = {"message": str(error)}
+    text = str(error)
     fields = getattr(error, "fields", {})
     match error:
         case errors.AlreadyTaken():
-            return http.CONFLICT, {"message": "the user already exists", "validation_errors": fields}
+            status, text = http.CONFLICT, "the user already exists"
         case errors.InvalidValue():
-            return http.BAD_REQUEST, body | ({"validation_errors": fields} if fields else {})
-        case errors.BrokenRequest():
-            return http.BAD_REQUEST, body
+            status = http.BAD_REQUEST
         case errors.WrongMediaType():
-            text = 'Request must have "Content-Type: application/json" header'
-            return http.UNSUPPORTED_MEDIA_TYPE, {"message": text}
+            status, text = http.UNSUPPORTED_MEDIA_TYPE, 'Request must have "Content-Type: application/json" header'
+        case errors.NotAuthenticated():
+            status, text = http.UNAUTHORIZED, f"Not authenticated: {text}"
+        case errors.Forbidden():
+            status, text = http.FORBIDDEN, f"Forbidden: {text}"
+        case errors.InsufficientBalance():
+            status, text = http.CONFLICT, f"Insufficient balance: {text}"
         case _:
-            return status_of(error), body
+            status = status_of(error)
+    return status, {"message": text} | ({"validation_errors": fields} if fields else {})

@@ -36,15 +36,36 @@ def json_of(raw: bytes) -> Any:
     return value
 
 
-def body_of(raw: bytes, content_type: str) -> dict[str, Any]:
-    """Read a request's body, which must be a JSON object and say so. Raises `WrongMediaType`, `BrokenRequest`."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise WrongMediaType("send JSON, with the header Content-Type: application/json")
+def body_of(raw: bytes, content_type: str | None) -> dict[str, Any]:
+    """Read a request's body, which must be a JSON object and say so (``None``: it need not say so).
+
+    Raises `WrongMediaType` and `BrokenRequest`.
+    """
+    if content_type is not None:
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            raise WrongMediaType("send JSON, with the header Content-Type: application/json")
     value = json_of(raw)
     if not isinstance(value, dict):
         raise BrokenRequest("Unable to decode data: it must be an object, {…}")
     return value
+
+
+def said_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a body says of fields: the names and values of ``{"fields": […], "values": […]}``, else itself.
+
+    The original's front end sends changes as two lists. Raises `BrokenRequest` unless they are a pair.
+    """
+    if "fields" not in body and "values" not in body:
+        return dict(body)
+    names, values = body.get("fields"), body.get("values")
+    paired = isinstance(names, list) and isinstance(values, list) and len(names) == len(values)
+    if not paired or body.keys() != {"fields", "values"} or not all(isinstance(each, str) for each in names or ()):
+        raise BrokenRequest("fields and values must be two lists of one length, names in the first, and stand alone")
+    said = dict(zip(names or (), values or (), strict=True))
+    if len(said) != len(names or ()):
+        raise BrokenRequest("fields names one field twice")
+    return said
 
 
 def query_of(text: bytes) -> dict[str, str]:

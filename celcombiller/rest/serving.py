@@ -18,14 +18,16 @@ from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.web import http
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from celcombiller import credentials
 from celcombiller.errors import BillerError, BrokenRequest, Forbidden, NotFound, TooLarge, TooManyAttempts, WrongMethod
-from celcombiller.rest.problems import PROBLEM_TYPE, message, problem
-from celcombiller.rest.reading import NUL, body_of, checked, query_of
+from celcombiller.passwords import Password
+from celcombiller.rest.problems import PROBLEM_TYPE, message, problem, status_of
+from celcombiller.rest.reading import NUL, body_of, checked, query_of, said_of
 from celcombiller.rest.routes import Answer, Asked, Route, Style, check_may
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from celcombiller.store import Store
 
 JSON_TYPE = "application/json"
+TEXT_TYPE = "text/plain; charset=utf-8"
 COOKIE = b"session"
 SAFE = {b"GET", b"HEAD", b"OPTIONS"}
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
@@ -92,13 +95,11 @@ class Api:
 
     def site(self) -> Site:
         """Give what a port serves."""
-        site = Site(
+        return _Site(
             _Front(self),
             requestFactory=partial(_Request, self.config.rest.body_kib_max * 1024),
             logFormatter=_log_line,
         )
-        site.displayTracebacks = False
-        return site
 
     # -- one request ------------------------------------------------------------------------------------------------
 
@@ -123,16 +124,16 @@ class Api:
         self._check_origin(request)
         asked = self._asked(request, path)
         raw = request.content.getvalue()  # here: it is closed under the other threads when the client goes away
+        if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
+            password = _password_of(admitted.body)
+            if password is not None:
+                asked = replace(asked, password_hash=await self.passwords.hash(password))
         if route.serve is not None:
             if route.who is None:
                 return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
             admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
             return await route.serve(self, request, admitted)
-        if "password" in getattr(route.body, "__struct_fields__", ()):
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
-            password = getattr(admitted.body, "password", None)
-            if isinstance(password, str):
-                asked = replace(asked, password_hash=await self.passwords.hash(password))
         through = self.reader.read if route.reads else self.store.transact
         return await through(lambda tx: self._done(tx, route, request, raw, asked))
 
@@ -150,7 +151,7 @@ class Api:
         Without a transaction nobody looks who asks: the process is alive though its database is away.
         """
         who = None if tx is None else self._principal(tx, request, asked.now)
-        check_may(who, route, asked.path)
+        check_may(who, route, asked.path, near=asked.local and self.config.rest.balance_checks == "loopback")
         if any(NUL in each for each in asked.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
         _check_key(asked.key, needed=route.keyed)
@@ -161,7 +162,8 @@ class Api:
             query = checked(route.query or _NoQuery, query, strict=False)
         body: Any = None
         if route.body is not None or route.takes_body:
-            body = body_of(raw, request.getHeader("content-type") or "")
+            content_type = None if route.any_type else request.getHeader("content-type") or ""
+            body = body_of(raw, content_type)
             if route.body is not None:
                 body = checked(route.body, body)
         return replace(asked, who=who, query=query, body=body)
@@ -249,15 +251,17 @@ class Api:
     def _refuse(self, request: Any, error: BillerError, style: Style) -> bytes:
         if isinstance(error, TooManyAttempts):
             request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
+        status: int
+        body: Any
         if style is Style.ORIGINAL:
             status, body = message(error)
-            request.setResponseCode(status)
-            return _encoded(request, body, style)
-        told = problem(error)
-        if told.status == http.UNAUTHORIZED:
+            content_type = JSON_TYPE
+        else:
+            status, body, content_type = status_of(error), problem(error), PROBLEM_TYPE
+        if status == http.UNAUTHORIZED:
             request.setHeader(b"WWW-Authenticate", b'Bearer realm="celcombiller"')
-        request.setResponseCode(told.status)
-        return _encoded(request, told, style, PROBLEM_TYPE)
+        request.setResponseCode(status)
+        return _encoded(request, body, style, content_type)
 
     def _no_route(self, request: Any, failure: Any) -> bytes:
         """Answer for an address or a method that is in no row of the table."""
@@ -266,13 +270,24 @@ class Api:
         if isinstance(reason, MethodNotAllowed):
             allowed = sorted(reason.valid_methods or ())
             request.setHeader(b"Allow", ", ".join(allowed).encode())
-            error = WrongMethod(f"this address knows {', '.join(allowed)}")
+            known = f"this address knows {', '.join(allowed)}"
+            fixed = self._fixed(request)
+            error = WrongMethod(f"{known}: {fixed}" if fixed else known)
         return self.refuse(request, error)
 
     def refuse(self, request: Any, error: BillerError) -> bytes:
         """Answer what no route could answer, in the style of the address."""
         today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz"))
         return self._refuse(request, error, Style.TODAY if today else Style.ORIGINAL)
+
+    def _fixed(self, request: Any) -> str:
+        """Say why what is at this address cannot be changed, if its route knows."""
+        try:
+            path = request.path.decode("utf-8", "replace")
+            endpoint, _ = self.app.url_map.bind("").match(path, method="GET")
+        except HTTPException:
+            return ""
+        return next((each.fixed for each in self.routes if each.name == endpoint), "")
 
     def allowed_methods(self, request: Any) -> list[str]:
         """Give the methods of an address; none: there is nothing."""
@@ -325,6 +340,24 @@ class _Front(Resource):
         return True
 
 
+class _Channel(HTTPChannel):
+    """A connection that says why it ends."""
+
+    def lineLengthExceeded(self, _line: bytes) -> None:
+        """Refuse an address or a header of more than 16 KiB; Twisted itself would hang up without a word."""
+        reason = b"431 Request Header Fields Too Large" if self.requests else b"414 URI Too Long"
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % reason)
+        self.loseConnection()
+
+
+class _Site(Site):
+    """What a port serves: connections of our own, and no traceback to anybody."""
+
+    protocol: Any = _Channel
+    displayTracebacks = False
+
+
 class _Request(Request):
     """A request whose body is in memory and has a limit."""
 
@@ -356,6 +389,15 @@ class _Request(Request):
             super().handleContentChunk(data)
         elif self._bytes > DRAINED_MAX:
             self.channel.forceAbortClient()
+
+
+def _password_of(body: Any) -> str | None:
+    """Give the password of a body that could be one; any other is the route's to refuse, before it is hashed."""
+    said = said_of(body).get("password") if isinstance(body, dict) else getattr(body, "password", None)
+    try:
+        return msgspec.convert(said, Password)
+    except msgspec.ValidationError:
+        return None
 
 
 def _log_line(_timestamp: str, request: Any) -> str:
@@ -408,9 +450,12 @@ def _bearer(request: Any) -> str | None:
 def _encoded(request: Any, body: Any, style: Style, content_type: str = JSON_TYPE) -> bytes:
     if body is None:
         return b""
-    encoded = msgspec.json.encode(body)
-    if style is Style.ORIGINAL:
-        encoded = msgspec.json.format(encoded, indent=2) + b"\n"
+    if isinstance(body, str):
+        encoded, content_type = body.encode(), TEXT_TYPE
+    else:
+        encoded = msgspec.json.encode(body)
+        if style is Style.ORIGINAL:
+            encoded = msgspec.json.format(encoded, indent=2) + b"\n"
     request.setHeader(b"Content-Type", content_type.encode())
     request.setHeader(b"Content-Length", str(len(encoded)).encode())
     return encoded

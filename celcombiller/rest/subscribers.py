@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller import credentials, ledger, schema, subscribers, trail
+from celcombiller import credentials, ledger, schedules, schema, subscribers, trail
 from celcombiller.errors import Forbidden, NotFound
 from celcombiller.model import Account, Kind, Level, Subscriber
 from celcombiller.passwords import Password
@@ -183,6 +183,7 @@ def delete(tx: Connection, asked: Asked) -> Answer:
     username = asked.path["username"]
     asked.check_manages(subscribers.find(tx, username).level)
     was = subscribers.delete(tx, username, asked.now)
+    schedules.leave_all(tx, was.id, asked.now)
     credentials.close_sessions(tx, was.id)
     trail.record(tx, asked.actor, "delete", f"subscriber:{username}", before=was, now=asked.now)
     return Answer()
