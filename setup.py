@@ -40,6 +40,7 @@ setup(
             "pytest-twisted>=1.14,<2",
             "hypothesis>=6.100,<7",
             "treq>=24.9,<27",
+            "schemathesis>=4.32,<5",
             "ruff>=0.9,<1",
             "mypy>=1.13,<3",
             "mypy-zope>=1.0.9,<2",

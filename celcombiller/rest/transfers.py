@@ -123,7 +123,7 @@ def add(tx: Connection, asked: Asked) -> Answer:
     if body.value == 0:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
     asked.check_manages(subscribers.find(tx, body.username).level)
-    reference = f"id:{asked.key}"
+    reference = asked.reference
     known = history.transfer_by(tx, reference)
     if known is not None and known.line.note != body.note:
         raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
