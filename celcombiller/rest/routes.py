@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from celcombiller.config import Config
 
 ID_MAX = 2**53 - 1
-ID = f"<int(max={ID_MAX}):id>"
+ID = "<row:id>"
 """A row's number in an address."""
 
 
@@ -168,7 +168,7 @@ class Route:
     answer: Any = None
     answer_type: str = "application/json"
     status: int = 200
-    other_answers: Mapping[int, Any] = field(default_factory=dict)
+    other_answers: Mapping[int, Any] = field(default_factory=dict, compare=False)
     refusals: tuple[type[BillerError], ...] = ()
     summary: str = ""
     style: Style = Style.TODAY

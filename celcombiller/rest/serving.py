@@ -22,6 +22,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import BaseConverter
 
 from celcombiller import credentials
 from celcombiller.errors import BillerError, BrokenRequest, Forbidden, NotFound, TooLarge, TooManyAttempts, WrongMethod
@@ -83,6 +84,7 @@ class Api:
         self.monitors = monitors
         self.routes = routes
         self.app = Klein()
+        self.app.url_map.converters["row"] = _RowNumber
         for route in routes:
             self._mount(route)
         self.app.handle_errors(HTTPException)(self._no_route)
@@ -405,6 +407,16 @@ def _log_line(_timestamp: str, request: Any) -> str:
     path = request.path.decode("ascii", "replace")
     peer = getattr(request.getClientAddress(), "host", "unix")
     return f"{peer} {request.method.decode('ascii', 'replace')} {path} {request.code}"
+
+
+class _RowNumber(BaseConverter):
+    """The number of a row in an address; Werkzeug's own would take any script's digits, and thousands of them."""
+
+    regex = "[0-9]{1,16}"
+
+    def to_python(self, value: str) -> int:
+        """Give the number."""
+        return int(value)
 
 
 class _NoQuery(msgspec.Struct):

@@ -27,6 +27,9 @@ LevelNumber = Annotated[
 ]
 
 
+Sought = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: all of it")]
+
+
 class Balance(msgspec.Struct, kw_only=True):
     """How an account stands."""
 
@@ -83,10 +86,10 @@ class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Which subscribers: all that match every field that is given."""
 
-    username: str | None = None
-    clid: str | None = None
-    imsi: str | None = None
-    cpf: str | None = None
+    username: Sought | None = None
+    clid: Sought | None = None
+    imsi: Sought | None = None
+    cpf: Sought | None = None
     level: LevelNumber | None = None
     enabled: bool | None = None
     limit: Limit = 50

@@ -82,7 +82,8 @@ class TransferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     since: Since | None = None
     until: Until | None = None
     reference: (
-        Annotated[str, Meta(max_length=1000, description="at most 1000 characters: all of a reference")] | None
+        Annotated[str, Meta(pattern=r"^[^\x00]{0,1000}$", description="at most 1000 characters: all of a reference")]
+        | None
     ) = None
     limit: Limit = 50
     cursor: Cursor | None = None
