@@ -367,6 +367,7 @@ class _Request(Request):
 
     def __init__(self, body_bytes_max: int, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._parsePOSTFormSubmission = False  # Twisted would refuse a broken form without a word
         self._bytes_max = body_bytes_max
         self._bytes = 0
         self.too_large = False
