@@ -27,6 +27,7 @@ from celcombiller.asterisk.scripts import Scripts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
+from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Witness
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
@@ -35,6 +36,7 @@ from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
 from celcombiller.rest.table import ROUTES
 from celcombiller.store import Store, open_engine, transact
+from celcombiller.watch import AUDIT_SECONDS_MAX, Audits, ReactorDelay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,29 +70,30 @@ def makeService(options: Options) -> IService:
     try:
         path = options["config"]
         config = settings.load(Path(path) if path else None, os.environ)
-        return build(reactor, config)
+        root = build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
+    return root
 
 
-def build(reactor: Any, config: Config) -> IService:
+def build(reactor: Any, config: Config) -> Root:
     """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible."""
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     root = Root(hold_alone(config.database.url))
     check_database(engine)
     terms = terms_of(config)
-    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now))
-    reading = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=READ_SECONDS_MAX)
-    reader, passwords = Reader(reactor, reading), Passwords(reactor)
+    metrics = Metrics()
+    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now), metrics)
+    reader, passwords = Reader(reactor, _reading(config, READ_SECONDS_MAX)), Passwords(reactor)
     monitors: dict[str, Monitor] = {}
-    scripts = Scripts(reactor, config, store, reader, monitors)
+    scripts = Scripts(reactor, config, store, reader, monitors, metrics)
     for server in config.asterisk:
-        monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store)
+        monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store, metrics)
         monitors[server.name] = monitor
         monitor.setServiceParent(root)
     for section, listen, factory in (
-        ("agi", config.agi.listen, _agi_factory(reactor, config, scripts)),
-        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES).site()),
+        ("agi", config.agi.listen, _agi_factory(reactor, config, scripts, metrics)),
+        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, metrics, ROUTES).site()),
     ):
         try:
             service = strports.service(listen, factory)
@@ -98,9 +101,16 @@ def build(reactor: Any, config: Config) -> IService:
             raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
         service.setName(section)
         service.setServiceParent(root)
-    overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
+    overdue = PeriodicService(
+        reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC), metrics)
+    )
     overdue.setServiceParent(root)
-    root.store, root.scripts, root.config, root.threads = store, scripts, config, (reader, passwords)
+    ReactorDelay(reactor, metrics).setServiceParent(root)
+    if config.metrics.audit_hours:
+        auditing = _reading(config, AUDIT_SECONDS_MAX)
+        Audits(reactor, auditing, config.metrics.audit_hours, metrics).setServiceParent(root)
+    root.store, root.scripts, root.config, root.metrics = store, scripts, config, metrics
+    root.threads = (reader, passwords)
     return root
 
 
@@ -111,6 +121,7 @@ class Root(MultiService):
     store: Store
     scripts: Scripts
     config: Config
+    metrics: Metrics
     threads: tuple[Reader, Passwords]
 
     def __init__(self, lock: Any) -> None:
@@ -195,7 +206,7 @@ def hold_alone(url: str) -> Any:
     return lock
 
 
-async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime) -> None:
+async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime, metrics: Metrics) -> None:
     """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)
@@ -203,13 +214,18 @@ async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: date
             continue
         seen_at = await store.transact(partial(server_last_seen, name=call.server))
         ending = unwitnessed(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
-        await store.charge(Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True))
+        end = Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True)
+        metrics.told(Witness.SWEEP, await store.charge(end))
 
 
-def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:
+def _reading(config: Config, seconds: float) -> sa.Engine:
+    return open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=seconds)
+
+
+def _agi_factory(reactor: Any, config: Config, scripts: Scripts, metrics: Metrics) -> Any:
     if config.agi.library == "starpy":
         return _starpy("fastagi").FastAGIFactory(partial(run, scripts))
-    return FastAGIFactory(
+    factory = FastAGIFactory(
         scripts,
         clock=reactor,
         environment_seconds=config.agi.idle_seconds,
@@ -217,6 +233,9 @@ def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:
         allow=config.agi.allow,
         connections_max=config.agi.connections_max,
     )
+    metrics.agi_sessions.set_function(lambda: factory.connections)
+    metrics.agi_sessions_max.set(factory.connections_max)
+    return factory
 
 
 def _login(reactor: Any, config: Config, server: Asterisk) -> Deferred[Any]:

@@ -19,6 +19,8 @@ ORDER = [
     "calls",
     "charging",
     "audit",
+    "progress",
+    "metrics",
     "store",
     "reading",
     "passwords",
@@ -38,14 +40,16 @@ ORDER = [
     "rest.serving",
     "rest.sessions",
     "rest.health",
+    "rest.scrape",
     "rest.subscribers",
     "rest.tokens",
     "rest.table",
     "periodic",
+    "watch",
     "service",
     "cli",
 ]
-CORE = ORDER[: ORDER.index("store")]
+CORE = ORDER[: ORDER.index("metrics")]
 FORBIDDEN_IN_CORE = {"twisted", "klein", "alchimia", "time", "os", "socket", "random", "secrets", "uuid"}
 
 

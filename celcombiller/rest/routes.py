@@ -135,7 +135,8 @@ class Route:
     """One row of the table of routes.
 
     ``do`` runs on an open transaction (that writes, unless the method is GET); ``serve`` is for what is more than
-    one transaction (a login, a streamed download): it gets the API, the request and what was asked.
+    one transaction (a login, a streamed download): it gets the API, the request and what was asked. Such a route may
+    be ``free`` to who is told by the request alone: then the database is not asked who he is, so it may be away.
     """
 
     method: str
@@ -143,6 +144,7 @@ class Route:
     who: Who | None
     do: Handler | None = None
     serve: Served | None = None
+    free: Callable[[Any, Any, Asked], bool] | None = None
     query: type | None = None
     body: type | None = None
     takes_body: bool = False

@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from celcombiller import credentials
 from celcombiller.errors import BillerError, BrokenRequest, Forbidden, NotFound, TooLarge, TooManyAttempts, WrongMethod
-from celcombiller.rest.problems import PROBLEM_TYPE, message, problem
+from celcombiller.rest.problems import PROBLEM_TYPE, message, problem, status_of
 from celcombiller.rest.reading import NUL, body_of, checked, query_of
 from celcombiller.rest.routes import Answer, Asked, Route, Style, check_may
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.monitor import Monitor
     from celcombiller.config import Config
     from celcombiller.credentials import Principal
+    from celcombiller.metrics import Metrics
     from celcombiller.passwords import Passwords
     from celcombiller.reading import Reader
     from celcombiller.store import Store
@@ -69,6 +70,7 @@ class Api:
         reader: Reader,
         passwords: Passwords,
         monitors: Mapping[str, Monitor],
+        metrics: Metrics,
         routes: Sequence[Route],
     ) -> None:
         self.config = config
@@ -76,6 +78,7 @@ class Api:
         self.reader = reader
         self.passwords = passwords
         self.monitors = monitors
+        self.metrics = metrics
         self.routes = routes
         self.app = Klein()
         for route in routes:
@@ -84,7 +87,9 @@ class Api:
 
     def _mount(self, route: Route) -> None:
         async def served(request: Any, **path: Any) -> bytes:
-            return await self._serve(route, request, path)
+            answer = await self._serve(route, request, path)
+            self.metrics.requested(f"{route.method} {route.open_path}", request.code)
+            return answer
 
         self.app.route(route.path, methods=[route.method], endpoint=route.name)(served)
 
@@ -119,7 +124,8 @@ class Api:
         self._check_origin(request)
         asked = self._asked(request, path)
         if route.serve is not None:
-            asked = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
+            if route.free is None or not route.free(self, request, asked):
+                asked = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
             return await route.serve(self, request, asked)
         if "password" in getattr(route.body, "__struct_fields__", ()):
             admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
@@ -261,7 +267,8 @@ class Api:
             allowed = sorted(reason.valid_methods or ())
             request.setHeader(b"Allow", ", ".join(allowed).encode())
             error = WrongMethod(f"this address knows {', '.join(allowed)}")
-        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz"))
+        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
+        self.metrics.requested("none", status_of(error))
         return self._refuse(request, error, Style.TODAY if today else Style.ORIGINAL)
 
     def allowed_methods(self, request: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celcombiller.rest import health, sessions, subscribers, tokens
+from celcombiller.rest import health, scrape, sessions, subscribers, tokens
 from celcombiller.rest.routes import (
     ADMINISTRATORS,
     ANYBODY,
@@ -19,8 +19,9 @@ V1 = "/api/v1"
 SUBSCRIBER = f"{V1}/subscribers/<username>"
 
 _HEALTH = (
-    Route(method="GET", path="/healthz", who=ANYBODY, serve=health.healthz, answer=health.Alive),
-    Route(method="GET", path="/readyz", who=ANYBODY, serve=health.readyz, answer=health.Ready),
+    Route(method="GET", path="/healthz", who=ANYBODY, serve=health.healthz, free=health.is_free, answer=health.Alive),
+    Route(method="GET", path="/readyz", who=ANYBODY, serve=health.readyz, free=health.is_free, answer=health.Ready),
+    Route(method="GET", path="/metrics", who=STAFF_READ, serve=scrape.metrics, free=scrape.is_free),
 )
 
 _TODAY = (
