@@ -212,6 +212,13 @@ class Calls(_Table, frozen=True):
         _check_dial_options(self.dial_options)
 
 
+class Service(_Table, frozen=True):
+    """The process itself."""
+
+    log: Literal["text", "json"] = "text"
+    """How twistd's log is written: for people, or one line of JSON for each event."""
+
+
 class Metrics(_Table, frozen=True):
     """What is measured for operators, ``/metrics`` on the REST port."""
 
@@ -256,6 +263,7 @@ class RateRow(_Table, frozen=True):
 class Config(_Table, frozen=True):
     """Every setting. Without a file: one SQLite file here, loopback only, one credit a second."""
 
+    service: Service = field(default_factory=Service)
     database: Database = field(default_factory=Database)
     rest: Rest = field(default_factory=Rest)
     agi: Agi = field(default_factory=Agi)

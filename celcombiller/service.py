@@ -15,7 +15,7 @@ from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
@@ -27,6 +27,7 @@ from celcombiller.asterisk.scripts import Scripts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
+from celcombiller.logs import json_observer
 from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Witness
 from celcombiller.passwords import Passwords
@@ -73,6 +74,8 @@ def makeService(options: Options) -> IService:
         root = build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
+    if config.service.log == "json":
+        root.log_observer = json_observer(options.parent or {})
     return root
 
 
@@ -123,10 +126,18 @@ class Root(MultiService):
     config: Config
     metrics: Metrics
     threads: tuple[Reader, Passwords]
+    log_observer: Any = None
+    """What writes the log in place of twistd's own text."""
 
     def __init__(self, lock: Any) -> None:
         super().__init__()
         self._lock = lock
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, which then logs through our observer from the first line on."""
+        super().setServiceParent(parent)
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""

@@ -45,6 +45,7 @@ ORDER = [
     "rest.tokens",
     "rest.table",
     "periodic",
+    "logs",
     "watch",
     "service",
     "cli",
