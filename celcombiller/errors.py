@@ -92,6 +92,18 @@ class UnknownCall(BillerError):
     code = "UNKNOWN_CALL"
 
 
+class UnknownSchedule(BillerError):
+    """No schedule has this id or name, or it was deleted."""
+
+    code = "UNKNOWN_SCHEDULE"
+
+
+class UnknownMembership(BillerError):
+    """The subscriber is not, or no longer, in the schedule."""
+
+    code = "UNKNOWN_MEMBERSHIP"
+
+
 class StoreUnavailable(BillerError):
     """The database cannot be opened, is locked, or did not answer in time."""
 

@@ -52,7 +52,7 @@ class Reader:
 
     def __init__(self, reactor: Any, engine: sa.Engine) -> None:
         pool = reactor.getThreadPool()
-        self._reactor = reactor
+        self.reactor = reactor
         self._reading = engine.execution_options(reading=True)
         self._threads = ThreadPool(1, READING_THREADS, "reading")
         self._engine = TwistedEngine.from_sqlalchemy_engine(
@@ -73,11 +73,11 @@ class Reader:
 
         Past ``within_seconds`` it is not waited for any more, whatever the thread is waiting for.
         """
-        doing: Deferred[T] = deferToThreadPool(self._reactor, self._threads, self._whole, work)
+        doing: Deferred[T] = deferToThreadPool(self.reactor, self._threads, self._whole, work)
         if within_seconds is None:
             return await doing
         try:
-            return await doing.addTimeout(within_seconds, self._reactor)
+            return await doing.addTimeout(within_seconds, self.reactor)
         except TimeoutError:
             raise TooSlow(f"the database did not answer in {within_seconds} s") from None
 

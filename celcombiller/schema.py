@@ -188,10 +188,11 @@ call = sa.Table(
     sa.CheckConstraint("state in ('open', 'settled', 'released', 'expired')", name="state"),
     sa.CheckConstraint("(state = 'open') = (witness is null)", name="witness"),
     sa.CheckConstraint("state <> 'settled' or (cost >= 0 and talk_ms >= 0)", name="settled"),
-    _where("ix_call_open", "server", condition="state = 'open'"),
+    _where("ix_call_open", "started_at", "id", condition="state = 'open'"),
     _where("ix_call_expired", "started_at", "id", condition="state = 'expired'"),
     sa.Index(None, "started_at", "id"),
     sa.Index(None, "subscriber_id", "started_at", "id"),
+    sa.Index(None, "server", "started_at", "id"),
 )
 
 testimony = sa.Table(
@@ -262,6 +263,7 @@ trail = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
     sa.Index(None, "subject", "id"),
+    sa.Index(None, "actor", "id"),
 )
 """What operators changed: who, from where, and the thing as it was and as it is (JSON, without secrets)."""
 
@@ -280,7 +282,7 @@ schedule = sa.Table(
     sa.Column("time_zone", sa.Text, nullable=False),
     sa.Column("catch_up", sa.Text, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
-    sa.Column("done_until", sa.Date),
+    sa.Column("done_until", sa.Date, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
     sa.CheckConstraint("kind in (1, 2, 3)", name="kind"),
@@ -300,7 +302,7 @@ schedule = sa.Table(
 """A group's credit: ``value`` of a ``kind`` (1 voice, 2 data, 3 both) on each due date from ``first_on`` on.
 
 ``day`` is of the month (a month without it has it on its last day) or of the week (1 is Monday). ``count`` is how
-many runs a new member gets. All due dates up to ``done_until`` are done.
+many runs a new member gets. All due dates up to ``done_until`` have a row in ``schedule_run``.
 """
 
 membership = sa.Table(
@@ -314,6 +316,7 @@ membership = sa.Table(
     sa.Column("ended_at", Instant),
     sa.CheckConstraint("count >= 0", name="count"),
     _where("uq_membership_living", "schedule_id", "subscriber_id", condition="ended_at is null", unique=True),
+    _where("ix_membership_living", "schedule_id", "id", condition="ended_at is null"),
     sa.Index(None, "subscriber_id", "id"),
 )
 """A subscriber in a schedule, with the number of runs he has left; he gets what is due from ``joined_on`` on."""
@@ -328,6 +331,32 @@ contract = sa.Table(
 )
 """A membership that was renewed: how many months were bought, and when."""
 
+schedule_run = sa.Table(
+    "schedule_run",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("schedule_id", BigId, sa.ForeignKey("schedule.id"), nullable=False),
+    sa.Column("due_on", sa.Date, nullable=False),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("closed_at", Instant),
+    sa.Column("last_membership_id", BigId, nullable=False, server_default="0"),
+    sa.Column("credited", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("passed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("failed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.UniqueConstraint("schedule_id", "due_on"),
+    sa.CheckConstraint("kind in (1, 2, 3)", name="kind"),
+    sa.CheckConstraint("state in ('open', 'done', 'skipped')", name="state"),
+    sa.CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
+    _where("ix_schedule_run_open", "due_on", "id", condition="state = 'open'"),
+)
+"""One due date of a schedule, decided once: credited member by member (in the order of their memberships, as far as
+``last_membership_id``), or skipped as a whole, and then why. Kind and value stay what they were when it began.
+"""
+
 schedule_credit = sa.Table(
     "schedule_credit",
     metadata,
@@ -341,8 +370,10 @@ schedule_credit = sa.Table(
     sa.Column("data_reference", sa.Text, sa.ForeignKey("transfer.reference")),
     sa.Column("at", Instant, nullable=False),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
-    sa.UniqueConstraint("schedule_id", "subscriber_id", "due_on"),
+    sa.UniqueConstraint("schedule_id", "due_on", "subscriber_id"),
     sa.CheckConstraint("outcome in ('credited', 'passed', 'failed')", name="outcome"),
+    sa.CheckConstraint("outcome = 'credited' or (voice_reference is null and data_reference is null)", name="nothing"),
     sa.Index(None, "subscriber_id", "id"),
+    _where("ix_schedule_credit_odd", "schedule_id", "due_on", "id", condition="outcome <> 'credited'"),
 )
 """What one due date gave one member, once: credited, passed over (disabled) or failed, and then why."""

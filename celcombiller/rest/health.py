@@ -28,11 +28,6 @@ class Ready(msgspec.Struct):
     ami: dict[str, bool]
 
 
-def is_free(_api: Api, _request: Any, _asked: Asked) -> bool:
-    """Tell anybody, also while the database is away: a process must not be ended because its database is."""
-    return True
-
-
 async def healthz(_api: Api, _request: Any, _asked: Asked) -> Answer:
     """Answer that the reactor runs."""
     return Answer(Alive("ok"))

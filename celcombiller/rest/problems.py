@@ -55,6 +55,11 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Of each field that is wrong, what."""
 
 
+def reason_of(status: int) -> str:
+    """Give the words for a status."""
+    return _TITLES.get(status, b"Error").decode()
+
+
 def status_of(error: errors.BillerError) -> int:
     """Give the HTTP status of an error."""
     return next((STATUS[each] for each in type(error).__mro__ if each in STATUS), http.INTERNAL_SERVER_ERROR)
@@ -66,7 +71,7 @@ def problem(error: errors.BillerError) -> Problem:
     code = error.code
     return Problem(
         type=f"urn:celcombiller:problem:{code.lower().replace('_', '-')}",
-        title=_TITLES.get(status, b"Error").decode(),
+        title=reason_of(status),
         status=status,
         code=code,
         detail=str(error),
@@ -76,17 +81,21 @@ def problem(error: errors.BillerError) -> Problem:
 
 def message(error: errors.BillerError) -> tuple[int, dict[str, Any]]:
     """Tell an error as the original program did: status and body."""
-    body: dict[str, Any] = {"message": str(error)}
+    text = str(error)
     fields = getattr(error, "fields", {})
     match error:
         case errors.AlreadyTaken():
-            return http.CONFLICT, {"message": "the user already exists", "validation_errors": fields}
+            status, text = http.CONFLICT, "the user already exists"
         case errors.InvalidValue():
-            return http.BAD_REQUEST, body | ({"validation_errors": fields} if fields else {})
-        case errors.BrokenRequest():
-            return http.BAD_REQUEST, body
+            status = http.BAD_REQUEST
         case errors.WrongMediaType():
-            text = 'Request must have "Content-Type: application/json" header'
-            return http.UNSUPPORTED_MEDIA_TYPE, {"message": text}
+            status, text = http.UNSUPPORTED_MEDIA_TYPE, 'Request must have "Content-Type: application/json" header'
+        case errors.NotAuthenticated():
+            status, text = http.UNAUTHORIZED, f"Not authenticated: {text}"
+        case errors.Forbidden():
+            status, text = http.FORBIDDEN, f"Forbidden: {text}"
+        case errors.InsufficientBalance():
+            status, text = http.CONFLICT, f"Insufficient balance: {text}"
         case _:
-            return status_of(error), body
+            status = status_of(error)
+    return status, {"message": text} | ({"validation_errors": fields} if fields else {})

@@ -7,6 +7,7 @@ be tried without HTTP, runs whole in one thread, and what it writes is one trans
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from celcombiller import trail
 from celcombiller.credentials import Principal, Scope
-from celcombiller.errors import Forbidden, NotAuthenticated, NotFound
+from celcombiller.errors import BillerError, Forbidden, NotAuthenticated, NotFound
 from celcombiller.model import Level
 
 if TYPE_CHECKING:
@@ -31,11 +32,15 @@ ID = f"<int(max={ID_MAX}):id>"
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who may use a route. ``own``: a subscriber may, for what is his own; ``scope``: what a token must have."""
+    """Who may use a route. ``own``: a subscriber may, for what is his own; ``scope``: what a token must have.
+
+    ``near``: any program of this machine may too, where the settings say so (`rest.balance_checks`).
+    """
 
     scope: Scope
     levels: frozenset[Level]
     own: bool = False
+    near: bool = False
 
 
 _STAFF = frozenset({Level.ADMINISTRATOR, Level.COLLABORATOR})
@@ -46,7 +51,7 @@ STAFF_READ = Who(Scope.READ, _STAFF)
 STAFF_WRITE = Who(Scope.WRITE, _STAFF)
 OWN_READ = Who(Scope.READ, frozenset(Level), own=True)
 OWN_WRITE = Who(Scope.WRITE, frozenset(Level), own=True)
-NETWORK = Who(Scope.AGI, _STAFF)
+NETWORK = Who(Scope.AGI, _STAFF, near=True)
 """What the network's own scripts ask: balances by IMSI."""
 
 _HELD = {
@@ -83,9 +88,15 @@ class Asked:
     base_url: str
     url: str
     key: str | None = None
+    fresh: str = field(default_factory=lambda: uuid.uuid4().hex)
     password_hash: str | None = None
     secret: str | None = None
     local: bool = False
+
+    @property
+    def reference(self) -> str:
+        """Give the id under which this request moves credit: its sender's, else one made before any transaction."""
+        return f"id:{self.key or self.fresh}"
 
     @property
     def actor(self) -> trail.Actor:
@@ -119,7 +130,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a handler gives when a value alone does not say it all."""
+    """What a handler gives when a value alone does not say it all. A text is sent as it is, all else as JSON."""
 
     body: Any = None
     status: int | None = None
@@ -137,6 +148,9 @@ class Route:
     ``do`` runs on an open transaction (that writes, unless the method is GET); ``serve`` is for what is more than
     one transaction (a login, a streamed download): it gets the API, the request and what was asked. Such a route may
     be ``free`` to who is told by the request alone: then the database is not asked who he is, so it may be away.
+    ``refusals`` are those of the route's own; what every route can refuse (a body that is no JSON, somebody unknown)
+    is not named. ``any_type``: the body is JSON whatever its Content-Type says. ``only_asks``: it changes nothing,
+    though it is no GET. ``fixed``: why nothing here can be changed.
     """
 
     method: str
@@ -148,9 +162,16 @@ class Route:
     query: type | None = None
     body: type | None = None
     takes_body: bool = False
+    any_type: bool = False
+    only_asks: bool = False
+    takes_password: bool = False
+    fixed: str = ""
     keyed: bool = False
     answer: Any = None
+    answer_type: str = "application/json"
     status: int = 200
+    other_answers: Mapping[int, Any] = field(default_factory=dict)
+    refusals: tuple[type[BillerError], ...] = ()
     summary: str = ""
     style: Style = Style.TODAY
 
@@ -162,7 +183,7 @@ class Route:
     @property
     def reads(self) -> bool:
         """Whether it changes nothing."""
-        return self.method == "GET"
+        return self.method == "GET" or self.only_asks
 
     @property
     def open_path(self) -> str:
@@ -170,9 +191,12 @@ class Route:
         return re.sub(r"<(?:[^:<>]+:)?([a-z_]+)>", r"{\1}", self.path)
 
 
-def check_may(who: Principal | None, route: Route, path: Mapping[str, Any]) -> None:
-    """Raise `NotAuthenticated` or `Forbidden` unless ``who`` may use the route at this address."""
-    if route.who is None:
+def check_may(who: Principal | None, route: Route, path: Mapping[str, Any], *, near: bool = False) -> None:
+    """Raise `NotAuthenticated` or `Forbidden` unless ``who`` may use the route at this address.
+
+    ``near``: a program of this machine asks, and the settings trust those.
+    """
+    if route.who is None or (near and route.who.near):
         return
     if who is None:
         raise NotAuthenticated("log in (POST /login) or send a token (Authorization: Bearer …)")

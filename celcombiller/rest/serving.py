@@ -11,10 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import msgspec
 from klein import Klein
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.web import http
 from twisted.web.resource import Resource
@@ -23,8 +24,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from celcombiller import credentials
 from celcombiller.errors import BillerError, BrokenRequest, Forbidden, NotFound, TooLarge, TooManyAttempts, WrongMethod
+from celcombiller.passwords import Password
 from celcombiller.rest.problems import PROBLEM_TYPE, message, problem, status_of
-from celcombiller.rest.reading import NUL, body_of, checked, query_of
+from celcombiller.rest.reading import NUL, body_of, checked, query_of, said_of
 from celcombiller.rest.routes import Answer, Asked, Route, Style, check_may
 
 if TYPE_CHECKING:
@@ -42,9 +44,11 @@ if TYPE_CHECKING:
     from celcombiller.store import Store
 
 JSON_TYPE = "application/json"
+TEXT_TYPE = "text/plain; charset=utf-8"
 COOKIE = b"session"
 SAFE = {b"GET", b"HEAD", b"OPTIONS"}
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
+KEY_LENGTH_MAX = 200
 DRAINED_MAX = 64 * 1024 * 1024
 """So much of a body that is too large is read and dropped, so that the client gets to hear why; then it is cut."""
 
@@ -110,6 +114,8 @@ class Api:
             answer = await self._answer(route, request, path)
         except BillerError as error:
             return self._refuse(request, error, route.style)
+        except CancelledError:  # the client went away; what he asked for is done all the same, or not begun
+            raise
         except Exception:  # noqa: BLE001  a bug is ours: logged whole, and told as such
             self._log.failure("{route} failed", route=route.name)
             return self._refuse(request, BillerError("the biller made a mistake; its log says which"), route.style)
@@ -123,40 +129,49 @@ class Api:
     async def _answer(self, route: Route, request: Any, path: dict[str, Any]) -> Answer | None:
         self._check_origin(request)
         asked = self._asked(request, path)
+        raw = request.content.getvalue()  # here: it is closed under the other threads when the client goes away
         if route.serve is not None:
-            if route.free is None or not route.free(self, request, asked):
-                asked = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
-            return await route.serve(self, request, asked)
-        if "password" in getattr(route.body, "__struct_fields__", ()):
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, asked))
-            password = getattr(admitted.body, "password", None)
-            if isinstance(password, str):
+            if route.who is None:
+                return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
+            if route.free is not None and route.free(self, request, asked):
+                return await route.serve(self, request, asked)
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
+            return await route.serve(self, request, admitted)
+        if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
+            password = _password_of(admitted.body)
+            if password is not None:
                 asked = replace(asked, password_hash=await self.passwords.hash(password))
         through = self.reader.read if route.reads else self.store.transact
-        return await through(lambda tx: self._done(tx, route, request, asked))
+        return await through(lambda tx: self._done(tx, route, request, raw, asked))
 
     # -- in a database's thread -------------------------------------------------------------------------------------
 
-    def _done(self, tx: Connection, route: Route, request: Any, asked: Asked) -> Answer:
+    def _done(self, tx: Connection, route: Route, request: Any, raw: bytes, asked: Asked) -> Answer:
         if route.do is None:
             raise NotFound("nothing is done here")
-        result = route.do(tx, self._admitted(tx, route, request, asked))
+        result = route.do(tx, self._admitted(tx, route, request, raw, asked))
         return result if isinstance(result, Answer) else Answer(result)
 
-    def _admitted(self, tx: Connection, route: Route, request: Any, asked: Asked) -> Asked:
-        """Say who asks, and check that he may, before anything of what he says is looked at."""
-        who = self._principal(tx, request, asked.now)
-        check_may(who, route, asked.path)
+    def _admitted(self, tx: Connection | None, route: Route, request: Any, raw: bytes, asked: Asked) -> Asked:
+        """Say who asks, and check that he may, before anything of what he says is looked at.
+
+        Without a transaction nobody looks who asks: the process is alive though its database is away.
+        """
+        who = None if tx is None else self._principal(tx, request, asked.now)
+        check_may(who, route, asked.path, near=asked.local and self.config.rest.balance_checks == "loopback")
         if any(NUL in each for each in asked.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
+        _check_key(asked.key, needed=route.keyed)
         if request.too_large:
             raise TooLarge(f"a body has at most {self.config.rest.body_kib_max} KiB (rest.body_kib_max)")
         query: Any = query_of(request.uri.partition(b"?")[2])
-        if route.query is not None:
-            query = checked(route.query, query, strict=False)
+        if route.query is not None or route.style is Style.TODAY:
+            query = checked(route.query or _NoQuery, query, strict=False)
         body: Any = None
         if route.body is not None or route.takes_body:
-            body = body_of(request.content.getvalue(), request.getHeader("content-type") or "")
+            content_type = None if route.any_type else request.getHeader("content-type") or ""
+            body = body_of(raw, content_type)
             if route.body is not None:
                 body = checked(route.body, body)
         return replace(asked, who=who, query=query, body=body)
@@ -172,9 +187,6 @@ class Api:
     # -- where it comes from ----------------------------------------------------------------------------------------
 
     def _asked(self, request: Any, path: dict[str, Any]) -> Asked:
-        key = request.getHeader("idempotency-key")
-        if key is not None and not (0 < len(key) <= 200 and key.isascii() and key.isprintable()):  # noqa: PLR2004
-            raise BrokenRequest("Idempotency-Key has 1 to 200 printable ASCII characters")
         base_url = self.base_url(request)
         return Asked(
             config=self.config,
@@ -186,7 +198,7 @@ class Api:
             address=self.address(request),
             base_url=base_url,
             url=base_url + request.uri.decode("ascii", "replace"),
-            key=key,
+            key=request.getHeader("idempotency-key"),
             secret=session_secret(request),
             local=self._is_local(request),
         )
@@ -217,13 +229,12 @@ class Api:
 
     def _is_local(self, request: Any) -> bool:
         """Tell whether a program of this machine asks, itself and not through a proxy or a page of another host."""
-        host = urlsplit(self.base_url(request)).hostname or ""
         peer = getattr(request.getClientAddress(), "host", "")
         try:
+            named = urlsplit(self.base_url(request)).hostname in ("localhost", "127.0.0.1", "::1")
             near = ipaddress.ip_address(peer).is_loopback
         except ValueError:
-            near = False
-        named = host in ("localhost", "127.0.0.1", "::1")
+            return False
         return near and named and not request.getHeader("x-forwarded-for") and not request.getHeader("origin")
 
     def _check_origin(self, request: Any) -> None:
@@ -235,8 +246,7 @@ class Api:
             return
         origin = request.getHeader("origin")
         if origin is None and request.getHeader("referer"):
-            parts = urlsplit(request.getHeader("referer"))
-            origin = f"{parts.scheme}://{parts.netloc}"
+            origin = _origin_of(request.getHeader("referer"))
         if origin is None:
             foreign = request.getHeader("sec-fetch-site") not in (None, "same-origin", "none")
         else:
@@ -249,15 +259,17 @@ class Api:
     def _refuse(self, request: Any, error: BillerError, style: Style) -> bytes:
         if isinstance(error, TooManyAttempts):
             request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
+        status: int
+        body: Any
         if style is Style.ORIGINAL:
             status, body = message(error)
-            request.setResponseCode(status)
-            return _encoded(request, body, style)
-        told = problem(error)
-        if told.status == http.UNAUTHORIZED:
+            content_type = JSON_TYPE
+        else:
+            status, body, content_type = status_of(error), problem(error), PROBLEM_TYPE
+        if status == http.UNAUTHORIZED:
             request.setHeader(b"WWW-Authenticate", b'Bearer realm="celcombiller"')
-        request.setResponseCode(told.status)
-        return _encoded(request, told, style, PROBLEM_TYPE)
+        request.setResponseCode(status)
+        return _encoded(request, body, style, content_type)
 
     def _no_route(self, request: Any, failure: Any) -> bytes:
         """Answer for an address or a method that is in no row of the table."""
@@ -266,10 +278,25 @@ class Api:
         if isinstance(reason, MethodNotAllowed):
             allowed = sorted(reason.valid_methods or ())
             request.setHeader(b"Allow", ", ".join(allowed).encode())
-            error = WrongMethod(f"this address knows {', '.join(allowed)}")
-        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
+            known = f"this address knows {', '.join(allowed)}"
+            fixed = self._fixed(request)
+            error = WrongMethod(f"{known}: {fixed}" if fixed else known)
+        return self.refuse(request, error)
+
+    def refuse(self, request: Any, error: BillerError) -> bytes:
+        """Answer what no route could answer, in the style of the address."""
         self.metrics.requested("none", status_of(error))
+        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
         return self._refuse(request, error, Style.TODAY if today else Style.ORIGINAL)
+
+    def _fixed(self, request: Any) -> str:
+        """Say why what is at this address cannot be changed, if its route knows."""
+        try:
+            path = request.path.decode("utf-8", "replace")
+            endpoint, _ = self.app.url_map.bind("").match(path, method="GET")
+        except HTTPException:
+            return ""
+        return next((each.fixed for each in self.routes if each.name == endpoint), "")
 
     def allowed_methods(self, request: Any) -> list[str]:
         """Give the methods of an address; none: there is nothing."""
@@ -295,6 +322,8 @@ class _Front(Resource):
         if self._api.is_secure(request):
             request.setHeader(b"Strict-Transport-Security", b"max-age=31536000")
         allowed = self._cross_origin(request)
+        if not _is_readable(request):
+            return self._api.refuse(request, BrokenRequest("the address is not UTF-8"))
         if request.method != b"OPTIONS":
             return self._inner.render(request)
         methods = self._api.allowed_methods(request)
@@ -331,6 +360,13 @@ class _Request(Request):
         self._bytes = 0
         self.too_large = False
 
+    def getHeader(self, key: Any) -> Any:
+        """Give a header; one that is not UTF-8 is a wrong value, not a reason to fail."""
+        if isinstance(key, bytes):
+            return super().getHeader(key)
+        value = super().getHeader(key.encode())
+        return None if value is None else value.decode("utf-8", "replace")
+
     def gotLength(self, length: int | None) -> None:
         """Note a length that is too large before the first byte."""
         super().gotLength(0)
@@ -346,11 +382,49 @@ class _Request(Request):
             self.channel.forceAbortClient()
 
 
+def _password_of(body: Any) -> str | None:
+    """Give the password of a body that could be one; any other is the route's to refuse, before it is hashed."""
+    said = said_of(body).get("password") if isinstance(body, dict) else getattr(body, "password", None)
+    try:
+        return msgspec.convert(said, Password)
+    except msgspec.ValidationError:
+        return None
+
+
 def _log_line(_timestamp: str, request: Any) -> str:
     """Write one line a request, without its query: that may name people and their numbers."""
     path = request.path.decode("ascii", "replace")
     peer = getattr(request.getClientAddress(), "host", "unix")
     return f"{peer} {request.method.decode('ascii', 'replace')} {path} {request.code}"
+
+
+class _NoQuery(msgspec.Struct):
+    """A query without fields."""
+
+
+def _is_readable(request: Any) -> bool:
+    try:
+        unquote_to_bytes(request.uri.partition(b"?")[0]).decode()
+        request.method.decode()
+        (request.getHeader(b"host") or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _origin_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _check_key(key: str | None, *, needed: bool) -> None:
+    if key is None and needed:
+        raise BrokenRequest("Idempotency-Key is missing: an id of your own for this, the same when you send it again")
+    if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
+        raise BrokenRequest(f"Idempotency-Key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
 
 
 def session_secret(request: Any) -> str | None:
@@ -367,9 +441,12 @@ def _bearer(request: Any) -> str | None:
 def _encoded(request: Any, body: Any, style: Style, content_type: str = JSON_TYPE) -> bytes:
     if body is None:
         return b""
-    encoded = msgspec.json.encode(body)
-    if style is Style.ORIGINAL:
-        encoded = msgspec.json.format(encoded, indent=2) + b"\n"
+    if isinstance(body, str):
+        encoded, content_type = body.encode(), TEXT_TYPE
+    else:
+        encoded = msgspec.json.encode(body)
+        if style is Style.ORIGINAL:
+            encoded = msgspec.json.format(encoded, indent=2) + b"\n"
     request.setHeader(b"Content-Type", content_type.encode())
     request.setHeader(b"Content-Length", str(len(encoded)).encode())
     return encoded

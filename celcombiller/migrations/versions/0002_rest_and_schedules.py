@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("time_zone", sa.Text(), nullable=False),
         sa.Column("catch_up", sa.Text(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
-        sa.Column("done_until", sa.Date(), nullable=True),
+        sa.Column("done_until", sa.Date(), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("deleted_at", INSTANT, nullable=True),
         sa.CheckConstraint(
@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.Column("after", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trail")),
     )
+    op.create_index(op.f("ix_trail_actor_id"), "trail", ["actor", "id"], unique=False)
     op.create_index(op.f("ix_trail_subject_id"), "trail", ["subject", "id"], unique=False)
     op.create_table(
         "membership",
@@ -93,6 +94,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_membership")),
     )
     op.create_index(op.f("ix_membership_subscriber_id_id"), "membership", ["subscriber_id", "id"], unique=False)
+    op.create_index(
+        "ix_membership_living",
+        "membership",
+        ["schedule_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("ended_at is null"),
+        postgresql_where=sa.text("ended_at is null"),
+    )
     op.create_index(
         "uq_membership_living",
         "membership",
@@ -141,6 +150,36 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_contract_membership_id"), "contract", ["membership_id"], unique=False)
     op.create_table(
+        "schedule_run",
+        sa.Column("id", BIG_ID, sa.Identity(), nullable=False),
+        sa.Column("schedule_id", BIG_ID, nullable=False),
+        sa.Column("due_on", sa.Date(), nullable=False),
+        sa.Column("kind", sa.SmallInteger(), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("opened_at", INSTANT, nullable=False),
+        sa.Column("closed_at", INSTANT, nullable=True),
+        sa.Column("last_membership_id", BIG_ID, server_default="0", nullable=False),
+        sa.Column("credited", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("passed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("failed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.CheckConstraint("(state = 'open') = (closed_at is null)", name=op.f("ck_schedule_run_closed")),
+        sa.CheckConstraint("kind in (1, 2, 3)", name=op.f("ck_schedule_run_kind")),
+        sa.CheckConstraint("state in ('open', 'done', 'skipped')", name=op.f("ck_schedule_run_state")),
+        sa.ForeignKeyConstraint(["schedule_id"], ["schedule.id"], name=op.f("fk_schedule_run_schedule_id_schedule")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_schedule_run")),
+        sa.UniqueConstraint("schedule_id", "due_on", name=op.f("uq_schedule_run_schedule_id_due_on")),
+    )
+    op.create_index(
+        "ix_schedule_run_open",
+        "schedule_run",
+        ["due_on", "id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_table(
         "schedule_credit",
         sa.Column("id", BIG_ID, sa.Identity(), nullable=False),
         sa.Column("schedule_id", BIG_ID, nullable=False),
@@ -153,6 +192,10 @@ def upgrade() -> None:
         sa.Column("at", INSTANT, nullable=False),
         sa.Column("note", sa.Text(), server_default="", nullable=False),
         sa.CheckConstraint("outcome in ('credited', 'passed', 'failed')", name=op.f("ck_schedule_credit_outcome")),
+        sa.CheckConstraint(
+            "outcome = 'credited' or (voice_reference is null and data_reference is null)",
+            name=op.f("ck_schedule_credit_nothing"),
+        ),
         sa.ForeignKeyConstraint(
             ["data_reference"], ["transfer.reference"], name=op.f("fk_schedule_credit_data_reference_transfer")
         ),
@@ -168,8 +211,16 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_schedule_credit")),
         sa.UniqueConstraint(
-            "schedule_id", "subscriber_id", "due_on", name=op.f("uq_schedule_credit_schedule_id_subscriber_id_due_on")
+            "schedule_id", "due_on", "subscriber_id", name=op.f("uq_schedule_credit_schedule_id_due_on_subscriber_id")
         ),
+    )
+    op.create_index(
+        "ix_schedule_credit_odd",
+        "schedule_credit",
+        ["schedule_id", "due_on", "id"],
+        unique=False,
+        sqlite_where=sa.text("outcome <> 'credited'"),
+        postgresql_where=sa.text("outcome <> 'credited'"),
     )
     op.create_index(
         op.f("ix_schedule_credit_subscriber_id_id"), "schedule_credit", ["subscriber_id", "id"], unique=False
@@ -202,6 +253,16 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_call_subscriber_id_started_at_id"), "call", ["subscriber_id", "started_at", "id"], unique=False
     )
+    op.drop_index("ix_call_open", "call")
+    op.create_index(
+        "ix_call_open",
+        "call",
+        ["started_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_index(op.f("ix_call_server_started_at_id"), "call", ["server", "started_at", "id"], unique=False)
     before = sa.Table(
         "subscriber",
         sa.MetaData(),
