@@ -30,6 +30,7 @@ setup(
         "alembic>=1.13,<2",
         "msgspec>=0.19,<1",
         "argon2-cffi>=23.1,<26",
+        "prometheus-client>=0.20,<1",
         "tenacity>=9,<10",
     ],
     extras_require={
@@ -41,6 +42,7 @@ setup(
             "hypothesis>=6.100,<7",
             "treq>=24.9,<27",
             "schemathesis>=4.32,<5",
+            "pyyaml>=6,<7",
             "ruff>=0.9,<1",
             "mypy>=1.13,<3",
             "mypy-zope>=1.0.9,<2",

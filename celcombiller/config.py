@@ -67,6 +67,7 @@ _Origin = Annotated[
     Meta(pattern=r"^https?://[a-z0-9.\[\]:-]{1,255}\Z", description='an origin such as "https://console.example.org"'),
 ]
 _Credits = Annotated[int, Meta(ge=0, le=_CREDITS_MAX)]
+_Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
 class _Wrong(ValueError):
@@ -114,6 +115,8 @@ class Database(_Table, frozen=True):
 class Service(_Table, frozen=True):
     """The process itself."""
 
+    log: Literal["text", "json"] = "text"
+    """How twistd's log is written: for people, or one line of JSON for each event."""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     """How many processes share the listening ports; more than one needs PostgreSQL."""
 
@@ -161,17 +164,10 @@ class Agi(_Table, frozen=True):
     def __post_init__(self) -> None:
         """Refuse a port or an address that does not exist."""
         _check_port(self.listen)
-        for position, each in enumerate(self.allow, 1):
-            try:
-                ipaddress.ip_network(each)
-            except ValueError as error:
-                reason = f"must be an IP address or a network such as 10.0.0.0/8, not {_shown(each)}"
-                if "host bits" in str(error):
-                    reason += f" (write {ipaddress.ip_network(each, strict=False)})"
-                raise _Wrong(f"allow item {position}", reason) from None
+        _check_networks(self.allow)
 
     @property
-    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    def networks(self) -> _Networks:
         """``allow``, parsed."""
         return tuple(ipaddress.ip_network(each) for each in self.allow)
 
@@ -242,6 +238,24 @@ class Schedules(_Table, frozen=True):
             raise _Wrong("time_zone", "must be a name of the IANA list, such as America/Sao_Paulo") from None
 
 
+class Metrics(_Table, frozen=True):
+    """What is measured for operators, ``/metrics`` on the REST port."""
+
+    allow: tuple[str, ...] = ("127.0.0.1", "::1")
+    """The addresses and networks that read it without a login; others need a token with the scope read."""
+    audit_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
+    """How often the ledger is proved from its history; 0: never."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that does not exist."""
+        _check_networks(self.allow)
+
+    @property
+    def networks(self) -> _Networks:
+        """``allow``, parsed."""
+        return tuple(ipaddress.ip_network(each) for each in self.allow)
+
+
 class Prompts(_Table, frozen=True):
     """The sound file played for each refusal; empty: none."""
 
@@ -268,14 +282,15 @@ class RateRow(_Table, frozen=True):
 class Config(_Table, frozen=True):
     """Every setting. Without a file: one SQLite file here, loopback only, one credit a second."""
 
-    database: Database = field(default_factory=Database)
     service: Service = field(default_factory=Service)
+    database: Database = field(default_factory=Database)
     rest: Rest = field(default_factory=Rest)
     agi: Agi = field(default_factory=Agi)
     asterisk: tuple[Asterisk, ...] = ()
     calls: Calls = field(default_factory=Calls)
     schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
+    metrics: Metrics = field(default_factory=Metrics)
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
     def __post_init__(self) -> None:
@@ -478,6 +493,17 @@ def _check_port(listen: str) -> None:
     port = rest.partition(":")[0]
     if kind.startswith("tcp") and int(port) > 65535:  # noqa: PLR2004 - TCP's own
         raise _Wrong("listen", f"the port must be from 0 to 65535, not {port}")
+
+
+def _check_networks(allow: tuple[str, ...]) -> None:
+    for position, each in enumerate(allow, 1):
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            reason = f"must be an IP address or a network such as 10.0.0.0/8, not {_shown(each)}"
+            if "host bits" in str(error):
+                reason += f" (write {ipaddress.ip_network(each, strict=False)})"
+            raise _Wrong(f"allow item {position}", reason) from None
 
 
 def _check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:

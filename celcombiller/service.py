@@ -18,11 +18,11 @@ from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
-from celcombiller import migrations, workers
+from celcombiller import logs, migrations, workers
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -30,6 +30,7 @@ from celcombiller.asterisk.scripts import Scripts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
+from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Witness
 from celcombiller.nodes import announce
 from celcombiller.passwords import Passwords
@@ -39,6 +40,7 @@ from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
 from celcombiller.rest.table import ROUTES
 from celcombiller.store import Store, open_engine, transact
+from celcombiller.watch import AUDIT_SECONDS_MAX, Audits, ReactorDelay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,19 +79,21 @@ def makeService(options: Options) -> IService:
         file = Path(path) if path else settings.source()
         config = settings.load(file, os.environ)
         number = workers.number(os.environ)
+        service: Root | workers.Workers
         if number is not None:
             workers.join(reactor)
-            root = build(reactor, config, partial(workers.Inherited, reactor))
-            root.log_observer = workers.observer(number)
-            return root
-        if config.service.workers > 1:
-            return share(reactor, config, file, options.parent)
-        return build(reactor, config)
+            service = build(reactor, config, partial(workers.Inherited, reactor))
+        elif config.service.workers > 1:
+            service = share(reactor, config, file, options.parent)
+        else:
+            service = build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
+    service.log_observer = logs.observer(options.parent or {}, as_json=config.service.log == "json", worker=number)
+    return service
 
 
-def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> IService:
+def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> workers.Workers:
     """Let several processes do it, each by its own `build`; what would keep all of them from it is said here."""
     workers.check_attended(attended)
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
@@ -108,18 +112,18 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     root = Root(hold_alone(config.database.url))
     check_database(engine)
     terms = terms_of(config)
-    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now))
-    reading = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=READ_SECONDS_MAX)
-    reader, passwords = Reader(reactor, reading), Passwords(reactor)
+    metrics = Metrics()
+    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now), metrics)
+    reader, passwords = Reader(reactor, _reading(config, READ_SECONDS_MAX)), Passwords(reactor)
     monitors: dict[str, Monitor] = {}
-    scripts = Scripts(reactor, config, store, reader, monitors)
+    scripts = Scripts(reactor, config, store, reader, monitors, metrics)
     for server in config.asterisk:
-        monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store)
+        monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store, metrics)
         monitors[server.name] = monitor
         monitor.setServiceParent(root)
     for section, listen, factory in (
-        ("agi", config.agi.listen, _agi_factory(reactor, config, scripts)),
-        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES).site()),
+        ("agi", config.agi.listen, _agi_factory(reactor, config, scripts, metrics)),
+        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, metrics, ROUTES).site()),
     ):
         try:
             service = strports.service(listen, factory, binder(section))
@@ -127,34 +131,34 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
             raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
         service.setName(section)
         service.setServiceParent(root)
-    overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
+    overdue = PeriodicService(
+        reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC), metrics)
+    )
     overdue.setServiceParent(root)
     if engine.dialect.name != "sqlite":
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
-    root.store, root.scripts, root.config, root.threads = store, scripts, config, (reader, passwords)
+    ReactorDelay(reactor, metrics).setServiceParent(root)
+    if config.metrics.audit_hours:
+        auditing = _reading(config, AUDIT_SECONDS_MAX)
+        Audits(reactor, auditing, config.metrics.audit_hours, metrics).setServiceParent(root)
+    root.store, root.scripts, root.config, root.metrics = store, scripts, config, metrics
+    root.threads = (reader, passwords)
     return root
 
 
-class Root(MultiService):
+class Root(logs.Logged, MultiService):
     """All of it, stopped in order: first nothing new comes in, then what was begun ends, then the store closes."""
 
     _log = Logger()
     store: Store
     scripts: Scripts
     config: Config
+    metrics: Metrics
     threads: tuple[Reader, Passwords]
-    log_observer: Any = None
-    """What writes the log in place of twistd's own text."""
 
     def __init__(self, lock: Any) -> None:
         super().__init__()
         self._lock = lock
-
-    def setServiceParent(self, parent: Any) -> None:
-        """Join twistd's application, which then logs through our observer from the first line on."""
-        super().setServiceParent(parent)
-        if self.log_observer is not None:
-            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""
@@ -234,7 +238,7 @@ def hold_alone(url: str) -> Any:
     return lock
 
 
-async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime) -> None:
+async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime, metrics: Metrics) -> None:
     """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)
@@ -242,7 +246,8 @@ async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: date
             continue
         seen_at = await store.transact(partial(server_last_seen, name=call.server))
         ending = unwitnessed(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
-        await store.charge(Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True))
+        end = Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True)
+        metrics.told(Witness.SWEEP, await store.charge(end))
 
 
 class Comparison:
@@ -272,10 +277,14 @@ class Comparison:
         self._differing = differing
 
 
-def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:
+def _reading(config: Config, seconds: float) -> sa.Engine:
+    return open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=seconds)
+
+
+def _agi_factory(reactor: Any, config: Config, scripts: Scripts, metrics: Metrics) -> Any:
     if config.agi.library == "starpy":
         return _starpy("fastagi").FastAGIFactory(partial(run, scripts))
-    return FastAGIFactory(
+    factory = FastAGIFactory(
         scripts,
         clock=reactor,
         environment_seconds=config.agi.idle_seconds,
@@ -283,6 +292,9 @@ def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:
         allow=config.agi.allow,
         connections_max=config.agi.connections_max,
     )
+    metrics.agi_sessions.set_function(lambda: factory.connections)
+    metrics.agi_sessions_max.set(factory.connections_max)
+    return factory
 
 
 def _login(reactor: Any, config: Config, server: Asterisk) -> Deferred[Any]:

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from celcombiller.errors import BillerError, StoreUnavailable
 from celcombiller.ledger import LedgerRace
+from celcombiller.metrics import Metrics
 
 if TYPE_CHECKING:
     import sqlite3
@@ -168,7 +169,9 @@ class Store:
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorFromThreads, engine: Engine, perform: Any) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, engine: Engine, perform: Any, metrics: Metrics | None = None
+    ) -> None:
         self._reactor = reactor
         self._engine = engine
         self._perform = perform
@@ -176,6 +179,8 @@ class Store:
         self._thread: threading.Thread | None = None
         self._closed: Deferred[None] = Deferred()
         self._connection: Connection | None = None
+        self._metrics = metrics or Metrics()
+        self._metrics.waiting_requests.set_function(self._queue.qsize)
 
     def start(self) -> None:
         """Start the writing thread."""
@@ -214,6 +219,7 @@ class Store:
             asked = [each for each in taken if each is not None]
             requests = [each for each in asked if each.work is None]
             if requests:
+                self._metrics.batch_requests.observe(len(requests))
                 self._deliver(requests, self._batch([each.request for each in requests]))
             for each in asked:
                 if each.work is not None:
@@ -251,7 +257,10 @@ class Store:
             self._disconnect()
             self._connection = self._engine.connect()
         with self._connection.begin():
-            return work(self._connection)
+            done = work(self._connection)
+            began = time.perf_counter()
+        self._metrics.commit_seconds.observe(time.perf_counter() - began)
+        return done
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -23,6 +23,8 @@ ORDER = [
     "charging",
     "schedules",
     "audit",
+    "progress",
+    "metrics",
     "store",
     "reading",
     "passwords",
@@ -42,6 +44,7 @@ ORDER = [
     "rest.serving",
     "rest.sessions",
     "rest.health",
+    "rest.scrape",
     "rest.subscribers",
     "rest.transfers",
     "rest.accounts",
@@ -61,11 +64,13 @@ ORDER = [
     "rest.original.plain",
     "rest.table",
     "periodic",
+    "logs",
+    "watch",
     "workers",
     "service",
     "cli",
 ]
-CORE = ORDER[: ORDER.index("store")]
+CORE = ORDER[: ORDER.index("metrics")]
 FORBIDDEN_IN_CORE = {"twisted", "klein", "alchimia", "time", "os", "socket", "random", "secrets", "uuid"}
 
 
