@@ -77,7 +77,7 @@ class Book:
         if not (debit.is_system or beyond_floor) and debit.available < amount:
             raise InsufficientBalance(f"{amount} asked for, {max(debit.available, 0)} available")
         if not credit.is_system:
-            _check_amount(credit.posted + amount)
+            _check_amount(credit.posted + amount, least=-AMOUNT_MAX)
         transfer = Transfer(
             reference=reference,
             debit_account_id=debit.id,

@@ -1,0 +1,222 @@
+"""The original's users as subscribers: what is kept, what is changed to fit, who is left out. Values only."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from celcombiller.errors import InvalidValue
+from celcombiller.ledger import AMOUNT_MAX
+from celcombiller.legacy.cells import line, number, text, whole
+from celcombiller.legacy.findings import Oddity
+from celcombiller.model import Kind, Level
+from celcombiller.subscribers import check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celcombiller.legacy.findings import Findings
+    from celcombiller.legacy.original import OldUser, Original, Raw
+
+PASSWORD_LEAST = 8
+PUBLISHED_PASSWORDS = frozenset({"adm123", "123123", "yourpassword", "yournewpassowrd"})
+"""Those of the original's README and of its script for the first users: everybody knows them."""
+
+_CPF_DIGITS = 11
+_IMSI_DIGITS = 15
+_NOT_IN_USERNAMES = re.compile(r"[\s/\x00-\x1f\x7f]+")
+_BETWEEN_DIGITS = re.compile(r"[\s().-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscriber:
+    """A user as the subscriber he becomes. A balance of ``None`` is the sum of his movements."""
+
+    old_id: int
+    username: str
+    name: str
+    clid: str
+    imsi: str
+    cpf: str | None
+    address: str
+    level: Level
+    password: str | None
+    balances: dict[Kind, int | None]
+
+    @property
+    def row(self) -> str:
+        """His row in the original."""
+        return f"users:{self.old_id}"
+
+
+def converted(original: Original, findings: Findings) -> dict[int, NewSubscriber]:
+    """Give the users who can be subscribers, by their old ids."""
+    made: dict[int, NewSubscriber] = {}
+    taken: dict[str, set[str]] = {field: set() for field in ("username", "clid", "imsi", "cpf")}
+    for old in original.users():
+        note = _Note(old, findings)
+        new = _subscriber(old, note, summed=original.summed, has_admin=original.has_admin)
+        if new is None:
+            continue
+        twice = next((field for field in ("username", "clid", "imsi") if getattr(new, field) in taken[field]), None)
+        if twice is not None or new.old_id in made:
+            note(Oddity.DUPLICATE, f"{twice} {getattr(new, twice)}" if twice else "the id")
+            continue
+        if new.cpf in taken["cpf"]:
+            note(Oddity.CPF_DROPPED, f"{new.cpf} is another user's")
+            new = replace(new, cpf=None)
+        for field, values in taken.items():
+            values.add(getattr(new, field) or "")
+        made[new.old_id] = new
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A place for what is odd about one user."""
+
+    old: OldUser
+    findings: Findings
+
+    def __call__(self, oddity: Oddity, what: str = "") -> None:
+        who = line(self.old.username, 64) or line(self.old.clid, 64)
+        self.findings.note(oddity, f"{who} (users:{self.old.id}){what and f': {what}'}")
+
+
+def _subscriber(old: OldUser, note: _Note, *, summed: bool, has_admin: bool) -> NewSubscriber | None:
+    clid = _digits(old.clid)
+    try:
+        check("clid", clid)
+    except InvalidValue:
+        note(Oddity.NO_NUMBER, line(old.clid, 64) or "none")
+        return None
+    balances: dict[Kind, int | None] = dict.fromkeys(Kind)
+    if not summed:
+        balances = {Kind.VOICE: balance(old.voice, note, Kind.VOICE), Kind.DATA: balance(old.data, note, Kind.DATA)}
+        if None in balances.values():
+            return None
+    username = _username(old, clid, note)
+    return NewSubscriber(
+        old_id=old.id,
+        username=username,
+        name=_words(old.name, 200, note) or username,
+        clid=clid,
+        imsi=_imsi(old, clid, note),
+        cpf=_cpf(old, note),
+        address=_words(old.address, 500, note),
+        level=_level(old, note, has_admin=has_admin),
+        password=_password(old, username, note),
+        balances=balances,
+    )
+
+
+def balance(cell: Raw | Decimal, note: Callable[[Oddity, str], None], kind: Kind) -> int | None:
+    """Give the whole credits of a balance, rounded down; ``None`` where it is none that anybody can have."""
+    if cell is None:
+        note(Oddity.EMPTY_BALANCE, kind)
+        return 0
+    found = cell if isinstance(cell, Decimal) else number(cell)
+    if found is None or abs(found) > AMOUNT_MAX:
+        note(Oddity.NO_BALANCE, f"{kind} {line(cell, 64) if not isinstance(cell, Decimal) else cell}")
+        return None
+    credits_ = math.floor(found)
+    if credits_ != found:
+        note(Oddity.FRACTION, f"{kind} {cell} is {credits_}")
+    if credits_ < 0:
+        note(Oddity.NEGATIVE, f"{kind} {credits_}")
+    return credits_
+
+
+def _digits(cell: Raw) -> str:
+    return _BETWEEN_DIGITS.sub("", text(cell)).removeprefix("+")
+
+
+def _username(old: OldUser, clid: str, note: _Note) -> str:
+    if old.username is None:
+        return clid  # the first generation had none, and later ones allowed none
+    said = text(old.username)
+    username = _NOT_IN_USERNAMES.sub("_", said.strip())[:64] or clid
+    if username != said:
+        note(Oddity.RENAMED, username)
+    return username
+
+
+def _words(cell: Raw, most: int, note: _Note) -> str:
+    words = line(cell, most)
+    if words != text(cell).strip():
+        note(Oddity.TEXT, words)
+    return words
+
+
+def _imsi(old: OldUser, clid: str, note: _Note) -> str:
+    """Give the IMSI; a whole number column lost the zeros of 001, the only country code that begins with zeros.
+
+    No country code begins with 1, so 13 digits that do are of 001, which test networks have (ITU-T E.212). None is
+    000: a number behind zeros is nobody's IMSI, as with the administrator whom ``init`` makes.
+    """
+    imsi = _digits(old.imsi)
+    if len(imsi) == _IMSI_DIGITS - 2 and imsi.startswith("1"):
+        note(Oddity.IMSI_ZEROS, f"00{imsi}")
+        imsi = f"00{imsi}"
+    try:
+        check("imsi", imsi)
+    except InvalidValue:
+        imsi = ""
+    if not imsi.strip("0"):
+        placeholder = clid[-12:].zfill(_IMSI_DIGITS)
+        note(Oddity.NO_IMSI, f"{line(old.imsi, 64) or 'none'}, now {placeholder}")
+        return placeholder
+    if len(imsi) < _IMSI_DIGITS:
+        note(Oddity.SHORT_IMSI, imsi)
+    return imsi
+
+
+def _cpf(old: OldUser, note: _Note) -> str | None:
+    if old.cpf is None or not text(old.cpf).strip():
+        return None
+    cpf = _digits(old.cpf)
+    try:
+        check("cpf", cpf)
+    except InvalidValue:
+        note(Oddity.CPF_DROPPED, line(old.cpf, 64))
+        return None
+    if len(cpf) < _CPF_DIGITS:
+        note(Oddity.CPF_SHORT, cpf)
+    return cpf
+
+
+def _level(old: OldUser, note: _Note, *, has_admin: bool) -> Level:
+    if has_admin:
+        return Level.ADMINISTRATOR if whole(old.admin) else Level.SUBSCRIBER
+    level = whole(old.level)
+    if level in set(Level):
+        return Level(level)
+    note(Oddity.LEVEL, line(old.level, 64) or "none")
+    return Level.SUBSCRIBER
+
+
+def _password(old: OldUser, username: str, note: _Note) -> str | None:
+    password = text(old.password)
+    if not password:
+        note(Oddity.NO_PASSWORD)
+        return None
+    if isinstance(old.password, int):
+        note(Oddity.NUMBER_PASSWORD)
+    reason = weakness(password, username)
+    if reason:
+        note(Oddity.WEAK_PASSWORD, reason)
+    return password
+
+
+def weakness(password: str, username: str) -> str:
+    """Say why a password is weak; nothing where it is not."""
+    if password in PUBLISHED_PASSWORDS:
+        return "published with the original"
+    if password.casefold() == username.casefold():
+        return "the username"
+    if len(password) < PASSWORD_LEAST:
+        return f"fewer than {PASSWORD_LEAST} characters"
+    return "digits only" if password.isdecimal() else ""
