@@ -22,6 +22,7 @@ from celcombiller import audit, calls, ledger, migrations, subscribers
 from celcombiller import config as settings
 from celcombiller.charging import Credit, perform
 from celcombiller.errors import BillerError, InvalidValue
+from celcombiller.legacy import command as legacy
 from celcombiller.model import Call, Kind, Level, Subscriber
 from celcombiller.service import check_database, terms_of
 from celcombiller.store import open_engine, transact
@@ -415,6 +416,10 @@ def _parser() -> argparse.ArgumentParser:
     proof = command(commands, "audit", _audit, "Recompute every balance and hold; exit 1 at a difference.")
     for each in (show, listed, last, statement, proof):
         each.add_argument("--json", action="store_true", help="one JSON document")
+
+    legacy.add_options(
+        command(commands, "import-legacy", legacy.run, "Import the database of an original CELCOMBiller.")
+    )
 
     play = command(commands, "call", _play, "Play Asterisk's side of one call against the running biller.")
     play.add_argument("caller", metavar="FROM", help="a username or a number")

@@ -8,7 +8,10 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from celcombiller.legacy.original import Raw
+    from celcombiller.legacy.rows import Raw
+
+_DIGITS_MOST = 30
+"""More digits than any amount has: what says ``1e999999`` is no number that anybody meant."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -26,7 +29,7 @@ def text(cell: Raw) -> str:
 
 def line(cell: Raw, most: int) -> str:
     """Give the words of a cell in one line of at most ``most`` characters, without control characters."""
-    return _CONTROL.sub(" ", text(cell)).strip()[:most].strip()
+    return "" if cell is None else _CONTROL.sub(" ", text(cell)).strip()[:most].strip()
 
 
 def number(cell: Raw) -> Decimal | None:
@@ -37,7 +40,7 @@ def number(cell: Raw) -> Decimal | None:
         found = Decimal(text(cell).strip())
     except InvalidOperation:
         return None
-    return found if found.is_finite() else None
+    return found if found.is_finite() and found.adjusted() <= _DIGITS_MOST else None
 
 
 def whole(cell: Raw) -> int | None:
@@ -45,11 +48,7 @@ def whole(cell: Raw) -> int | None:
     if isinstance(cell, int):
         return cell
     found = number(cell)
-    return None if found is None or found.adjusted() > _DIGITS_MOST or found != found.to_integral_value() else int(found)
-
-
-_DIGITS_MOST = 30
-"""More digits than any amount has: a cell such as ``1e999999`` must not be written out."""
+    return None if found is None or found != found.to_integral_value() else int(found)
 
 
 def instant(cell: Raw, zone: tzinfo) -> datetime | None:

@@ -18,7 +18,7 @@ class Oddity(StrEnum):
     BAD_MEMBER = "left out: a member's count is a whole number"
     CHANGED = "left alone: changed in the original since it was imported, otherwise than by new rows"
     # Left out: nothing can be done, and nothing is lost but the row itself.
-    ORPHAN = "left out: rows of a user or plan that is not there"
+    ORPHAN = "left out: rows of a user or plan that is not there or was left out"
     NO_VALUE = "left out: rows that moved no credit, or no whole number of it"
     BAD_CONTRACT = "left out: contracts without a date or a number of months"
     UNPROVED_CALL = "left out: calls whose charge is not among the movements (they moved no credit)"
@@ -26,9 +26,9 @@ class Oddity(StrEnum):
     OTHER_COLUMN = "not read: a column that this generation of the original did not have"
     TOO_LONG_A_CHAIN = "balance imported, history not: on the way it is too big for any balance"
     # Converted, but not as it stood.
-    WEAK_PASSWORD = "weak passwords: have them changed"
-    NUMBER_PASSWORD = "passwords kept as a number by the original: zeros in front were lost in it"
-    NO_PASSWORD = "no password: cannot log in until one is set"
+    WEAK_PASSWORD = "weak passwords: have them changed"  # noqa: S105
+    NUMBER_PASSWORD = "passwords kept as a number by the original: zeros in front were lost in it"  # noqa: S105
+    NO_PASSWORD = "no password: cannot log in until one is set"  # noqa: S105
     FRACTION = "balances with a fraction, rounded down"
     NEGATIVE = "balances below zero, imported as they stand"
     EMPTY_BALANCE = "balances that were empty, imported as 0"
@@ -40,7 +40,7 @@ class Oddity(StrEnum):
     RENAMED = "usernames changed: empty, too long, or with spaces or slashes"
     LEVEL = "levels other than 0, 1 and 2, imported as 1 (user)"
     TEXT = "texts with control characters or too long, cleaned"
-    DATE = "dates that cannot be read: that of the row before stands in their place"
+    DATE = "dates that cannot be read: that of the row before (else of the row after) stands in their place"
     BELOW_ZERO = "movements that took a balance below zero in the original (noted in the statement)"
     MEMBER_TWICE = "memberships of one user in one plan, made one with the runs of both"
     MEMBER_OVER = "memberships without runs left, imported as ended"
@@ -68,6 +68,10 @@ class Findings:
     def note(self, oddity: Oddity, what: str) -> None:
         """Record one."""
         self.found.setdefault(oddity, []).append(what)
+
+    def copy(self) -> Findings:
+        """Give the same findings, to be added to."""
+        return Findings({oddity: list(said) for oddity, said in self.found.items()})
 
     @property
     def serious(self) -> bool:

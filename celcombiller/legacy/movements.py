@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -19,9 +19,10 @@ from celcombiller.legacy.cells import instant, line, number, whole
 from celcombiller.legacy.findings import Findings, Oddity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
-    from celcombiller.legacy.original import OldCall, OldMovement, Original, Raw
+    from celcombiller.legacy.original import Original
+    from celcombiller.legacy.rows import OldCall, OldMovement, Raw
     from celcombiller.model import Kind
 
 CALL_MARGIN = timedelta(minutes=1)
@@ -45,27 +46,33 @@ class Movement:
 
 
 def converted(
-    original: Original, users: set[int], zone: tzinfo, findings: Findings, now: datetime
+    original: Original, users: Container[object], zone: tzinfo, findings: Findings, now: datetime
 ) -> Iterator[Movement]:
     """Give all movements of these users, oldest first; each user's in the order in which they moved his balance."""
     beside = _CallsBeside(original.unpriced_calls(), zone)
+    firsts = [_first(source, zone, now) for source in original.sources()]
     sources = [
-        _of_source(source, users, _Dates(zone, findings, now), findings, beside) for source in original.sources()
+        _of_source(source, users, _Dates(zone, findings, first), findings, beside)
+        for source, first in zip(original.sources(), firsts, strict=True)
     ]
     yield from heapq.merge(*sources, key=lambda movement: movement.at)
     for call in beside.left():
         findings.note(Oddity.UNPROVED_CALL, call.row)
 
 
+def _first(source: Iterable[OldMovement], zone: tzinfo, now: datetime) -> datetime:
+    return next((at for old in source if (at := instant(old.date, zone)) is not None), now)
+
+
 def _of_source(
-    source: Iterable[OldMovement], users: set[int], dates: _Dates, findings: Findings, beside: _CallsBeside
+    source: Iterable[OldMovement], users: Container[object], dates: _Dates, findings: Findings, beside: _CallsBeside
 ) -> Iterator[Movement]:
     for old in source:
         at = dates.of(old)
-        amount = signed(old)
         if old.user_id not in users or not isinstance(old.user_id, int):
             findings.note(Oddity.ORPHAN, f"{old.row} (user {line(old.user_id, 20)})")
             continue
+        amount = signed(old)
         value = None if amount is None else whole_of(amount)
         if not value:
             findings.note(Oddity.NO_VALUE, f"{old.row} ({line(old.value, 20) or 'none'})")
@@ -171,34 +178,26 @@ class Course:
         self.least = min(self.least, self.total)
         self.most = max(self.most, self.total)
 
-    def fits(self, opening: int) -> bool:
-        """Say whether the opening and every balance on the way are such as an account can have."""
+    def fits(self, balance: int) -> bool:
+        """Say whether the opening that leads to this balance, and all balances on the way, are such as can be."""
+        opening = balance - self.total
         return abs(opening) <= AMOUNT_MAX and opening + self.most <= AMOUNT_MAX and opening + self.least >= -AMOUNT_MAX
 
 
-@dataclass(slots=True)
-class Courses:
-    """All accounts' courses, from one reading of all movements before anything is written."""
-
-    of: dict[tuple[int, Kind], Course] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, movements: Iterable[Movement]) -> Courses:
-        """Go along all movements."""
-        courses = cls()
-        for each in movements:
-            key = each.user_id, each.kind
-            course = courses.of.get(key)
-            if course is None:
-                course = courses.of[key] = Course(each.at)
-            course.add(each.value)
-        return courses
+def courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
+    """Give the course of each account that has movements."""
+    found: dict[tuple[int, Kind], Course] = {}
+    for each in movements:
+        course = found.get((each.user_id, each.kind))
+        if course is None:
+            course = found[each.user_id, each.kind] = Course(each.at)
+        course.add(each.value)
+    return found
 
 
-def summed(sources: Iterable[Iterable[OldMovement]]) -> dict[tuple[Raw, Kind], Decimal]:
+def sums(sources: Iterable[Iterable[OldMovement]]) -> dict[tuple[Raw, Kind], Decimal]:
     """Give the balances that stand nowhere, as the original reckoned them: the sum of all that has a sign."""
-    sums: dict[tuple[Raw, Kind], Decimal] = defaultdict(Decimal)
+    found: dict[tuple[Raw, Kind], Decimal] = defaultdict(Decimal)
     for old in (old for source in sources for old in source):
-        sums[old.user_id, old.kind] += signed(old) or 0
-    return sums
-
+        found[old.user_id, old.kind] += signed(old) or 0
+    return found

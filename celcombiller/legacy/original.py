@@ -1,7 +1,6 @@
-"""Read an original database as it stands: which generation it is, and its rows as frozen values of nobody's promise.
+"""Read an original database: which generation it is, and its rows.
 
-The file is opened read-only and read in one transaction, so it neither changes nor is changed meanwhile. SQLite keeps
-any type in any column, and the original was often altered by hand, so a value read is of any of SQLite's types.
+The file is opened read-only and read in one transaction, so it neither changes nor is changed meanwhile.
 
 The program's tables changed a dozen times within two years; ``create_all`` only ever added tables. So each table is
 known with every column it ever had, and the generation is told by what can only be of one time.
@@ -15,96 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from celcombiller.errors import InvalidValue
+from celcombiller.legacy.cells import text
+from celcombiller.legacy.rows import OldCall, OldContract, OldMember, OldMovement, OldPlan, OldUser
 from celcombiller.model import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-Raw = int | float | str | bytes | None
-"""What SQLite may keep in a column, whatever the column's declared type."""
+    from celcombiller.legacy.rows import Raw
 
 
-@dataclass(frozen=True, slots=True)
-class OldUser:
-    """A row of ``users``; what its generation did not have is ``None``."""
-
-    id: int
-    username: Raw
-    password: Raw
-    name: Raw
-    address: Raw
-    cpf: Raw
-    clid: Raw
-    imsi: Raw
-    level: Raw
-    admin: Raw
-    voice: Raw
-    data: Raw
-
-
-@dataclass(frozen=True, slots=True)
-class OldMovement:
-    """A row that moved a balance: of ``voice_balance`` or ``data_balance``, of ``balance`` before, of ``cdr`` at first.
-
-    ``sign`` is ``+`` or ``-`` where the generation kept it apart from the value. ``plan`` is the name of the plan that
-    gave it. ``row`` names it: ``table:id``.
-    """
-
-    row: str
-    kind: Kind
-    user_id: Raw
-    value: Raw
-    sign: Raw
-    date: Raw
-    origin: Raw
-    to_user_id: Raw = None
-    user_ip: Raw = None
-    connection_ip: Raw = None
-    plan: Raw = None
-
-
-@dataclass(frozen=True, slots=True)
-class OldCall:
-    """A row of ``cdr``."""
-
-    row: str
-    user_id: Raw
-    to_user_id: Raw
-    answer: Raw
-    billsec: Raw
-
-
-@dataclass(frozen=True, slots=True)
-class OldPlan:
-    """A row of ``schedule``, or of ``groups`` with its dates."""
-
-    row: str
-    name: Raw
-    day: Raw
-    value: Raw
-    kind: Raw
-    dates: tuple[Raw, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class OldMember:
-    """A row of ``schedule_user``, or of ``association``, which has no count: the group's dates are counted."""
-
-    row: str
-    plan: str
-    user_id: Raw
-    count: Raw
-
-
-@dataclass(frozen=True, slots=True)
-class OldContract:
-    """A row of ``schedule_contract``."""
-
-    row: str
-    member: str
-    date: Raw
-    months: Raw
+_Columns = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +33,26 @@ class _Table:
     """A table by all its names, with our name for each column and all the names that column had."""
 
     names: tuple[str, ...]
-    needs: dict[str, tuple[str, ...]]
-    may: dict[str, tuple[str, ...]]
+    needs: _Columns
+    may: _Columns
 
 
-def _same(*names: str) -> dict[str, tuple[str, ...]]:
+def _same(*names: str) -> _Columns:
     return {name: (name,) for name in names}
 
 
-_ID = {"id": ("_id", "id_", "id")}
+def _as(ours: str, *theirs: str) -> _Columns:
+    return {ours: theirs}
+
+
+_ID = _as("id", "_id", "id_", "id")
 _TABLES = {
     "users": _Table(
         ("users",),
         _ID | _same("clid"),
         _same("username", "password", "name", "cpf", "imsi", "level", "admin", "balance")
         | _same("voice_balance", "data_balance")
-        | {"address": ("address", "adress")},
+        | _as("address", "address", "adress"),
     ),
     "voice_balance": _Table(
         ("voice_balance",), _ID | _same("from_user_id", "to_user_id", "value", "date", "origin"), {}
@@ -137,7 +62,7 @@ _TABLES = {
     ),
     "schedule": _Table(("schedule",), _ID | _same("name"), _same("day", "value", "kind", "date")),
     "schedule_user": _Table(
-        ("schedule_user",), _same("user_id", "count") | {"plan_id": ("schedule_id", "group_id")}, _ID
+        ("schedule_user",), _same("user_id", "count") | _as("plan_id", "schedule_id", "group_id"), _ID
     ),
     "schedule_contract": _Table(("schedule_contract",), _ID | _same("schedule_user_id", "date", "months"), {}),
     "schedule_input": _Table(
@@ -145,14 +70,14 @@ _TABLES = {
     ),
     "balance": _Table(
         ("balance", "ballance"),
-        _ID | _same("date", "value", "signal") | {"user_id": ("usersId", "userId")},
-        _same("type_") | {"kind": ("balance",)},
+        _ID | _same("date", "value", "signal") | _as("user_id", "usersId", "userId"),
+        _same("type_") | _as("kind", "balance"),
     ),
     "cdr": _Table(("cdr",), _ID | _same("answer", "billsec", "from_user_id", "to_user_id"), {}),
-    "groups": _Table(("groups", "cr"), _ID | _same("name"), {"date": ("date_to_update",)}),
+    "groups": _Table(("groups", "cr"), _ID | _same("name"), _as("date", "date_to_update")),
     "dates": _Table(("dates",), _ID | _same("group_id", "date"), {}),
     "association": _Table(
-        ("association",), {"user_id": ("User_id",), "plan_id": ("Groups_id", "CreditsRegister_id")}, {}
+        ("association",), _as("user_id", "User_id") | _as("plan_id", "Groups_id", "CreditsRegister_id"), {}
     ),
 }
 _NOT_ITS_DATA = {"alembic_version"}
@@ -187,6 +112,8 @@ class Original:
         found = {str(name) for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
         found = {name for name in found if not name.startswith("sqlite_")} - _NOT_ITS_DATA
         known = {old for table in _TABLES.values() for old in table.names}
+        if {"subscriber", "transfer"} <= found:
+            raise InvalidValue("it is a database of this program, not of the original")
         if not found & known:
             raise InvalidValue("it has none of the tables of an original database")
         if found - known:
@@ -221,7 +148,7 @@ class Original:
             elif ours in _TABLES[table].needs:
                 raise InvalidValue(f"the table {self._names[table]} has no column {names[0]}")
         keys = {str(row[1]) for row in described if row[5] and str(row[2]).upper() == "INTEGER"}
-        if columns.get("id", next(iter(keys), "")) not in keys:
+        if "id" in columns and columns["id"] not in keys:
             raise InvalidValue(f"the column {columns['id']} of the table {self._names[table]} is not its key")
         return columns
 
@@ -243,7 +170,9 @@ class Original:
             return MOVEMENTS
         if "balance" in self._columns["users"]:
             return FIRST
-        raise InvalidValue("neither the table users has a column voice_balance or balance, nor is there a table balance")
+        raise InvalidValue(
+            "neither the table users has a column voice_balance or balance, nor is there a table balance"
+        )
 
     # -- its rows ------------------------------------------------------------------------------------------------
 
@@ -285,36 +214,41 @@ class Original:
         """Whether the level is a mark on administrators, as it was before there were three levels."""
         return "level" not in self._columns["users"]
 
+    @property
+    def calls_move(self) -> bool:
+        """Whether the calls themselves are what moved the balances."""
+        return self.generation is FIRST
+
     def sources(self) -> list[Iterator[OldMovement]]:
         """Give the movements of the balances, each iterator in the order in which they moved them."""
         if self.generation is LAST:
             return [self._voice(), self._data()]
-        return [self._cdr()] if self.generation is FIRST else [self._balance()]
+        return [self._cdr()] if self.calls_move else [self._balance()]
 
     def _voice(self) -> Iterator[OldMovement]:
         plan = self._plans_of("voice_balance_id")
         columns = ("id", "from_user_id", "value", "date", "origin", "to_user_id")
         for key, user_id, value, date, origin, to_user_id in self._rows("voice_balance", *columns):
             facts = (user_id, value, None, date, origin, to_user_id, None, None, plan.get(key))
-            yield OldMovement(f"voice_balance:{key}", Kind.VOICE, *facts)
+            yield OldMovement(_row("voice_balance", key), Kind.VOICE, *facts)
 
     def _data(self) -> Iterator[OldMovement]:
         plan = self._plans_of("data_balance_id")
         columns = ("id", "user_id", "value", "date", "origin", "user_ip", "connection_ip")
         for key, user_id, value, date, origin, user_ip, connection_ip in self._rows("data_balance", *columns):
             facts = (user_id, value, None, date, origin, None, user_ip, connection_ip, plan.get(key))
-            yield OldMovement(f"data_balance:{key}", Kind.DATA, *facts)
+            yield OldMovement(_row("data_balance", key), Kind.DATA, *facts)
 
     def _plans_of(self, column: str) -> dict[Raw, Raw]:
         """Give the name of the plan that made a movement, by the movement's key."""
-        names = dict(self._rows("schedule", "id", "name"))
+        names = {key: name for key, name in self._rows("schedule", "id", "name")}  # noqa: C416  a dict() of pairs
         return {key: names.get(plan) for plan, key in self._rows("schedule_input", "schedule_id", column) if key}
 
     def _balance(self) -> Iterator[OldMovement]:
         columns = ("id", "user_id", "value", "signal", "date", "kind")
         for row_id, user_id, value, sign, date, kind in self._rows("balance", *columns):
             pot = Kind.DATA if kind == "data" else Kind.VOICE
-            yield OldMovement(f"balance:{row_id}", pot, user_id, value, sign or "", date, None)
+            yield OldMovement(_row("balance", row_id), pot, user_id, value, sign or "", date, None)
 
     def _cdr(self) -> Iterator[OldMovement]:
         for call in self._calls():
@@ -324,37 +258,44 @@ class Original:
 
     def unpriced_calls(self) -> Iterator[OldCall]:
         """Give the calls that stand beside the movements which charged them."""
-        return iter(()) if self.generation is FIRST else self._calls()
+        return iter(()) if self.calls_move else self._calls()
 
     def _calls(self) -> Iterator[OldCall]:
         columns = ("id", "from_user_id", "to_user_id", "answer", "billsec")
         for row_id, *facts in self._rows("cdr", *columns):
-            yield OldCall(f"cdr:{row_id}", *facts)
+            yield OldCall(_row("cdr", row_id), *facts)
 
     def plans(self) -> Iterator[OldPlan]:
         """Give the plans."""
-        for row_id, name, day, value, kind, date in self._rows("schedule", "id", "name", "day", "value", "kind", "date"):
-            yield OldPlan(f"schedule:{row_id}", name, day, value, kind, (date,))
+        for row_id, name, day, value, kind, date in self._rows(
+            "schedule", "id", "name", "day", "value", "kind", "date"
+        ):
+            yield OldPlan(_row("schedule", row_id), name, day, value, kind, (date,))
         dates: dict[Raw, list[Raw]] = {}
         for group_id, date in self._rows("dates", "group_id", "date"):
             dates.setdefault(group_id, []).append(date)
         for row_id, name, date in self._rows("groups", "id", "name", "date"):
-            yield OldPlan(f"groups:{row_id}", name, None, None, None, (date, *dates.get(row_id, ())))
+            yield OldPlan(_row("groups", row_id), name, None, None, None, (date, *dates.get(row_id, ())))
 
     def members(self) -> Iterator[OldMember]:
         """Give the members of plans."""
         for row_id, plan_id, user_id, count in self._rows("schedule_user", "id", "plan_id", "user_id", "count"):
-            key = f"{user_id}-{plan_id}" if row_id is None else row_id
-            yield OldMember(f"schedule_user:{key}", f"schedule:{plan_id}", user_id, count)
+            row = _row("schedule_user", row_id if row_id is not None else f"{text(user_id)}-{text(plan_id)}")
+            yield OldMember(row, _row("schedule", plan_id), user_id, count)
         for plan_id, user_id in self._rows("association", "plan_id", "user_id"):
-            yield OldMember(f"association:{user_id}-{plan_id}", f"groups:{plan_id}", user_id, None)
+            row = _row("association", f"{text(user_id)}-{text(plan_id)}")
+            yield OldMember(row, _row("groups", plan_id), user_id, None)
 
     def contracts(self) -> Iterator[OldContract]:
         """Give the renewals of memberships."""
         for row_id, member_id, date, months in self._rows(
             "schedule_contract", "id", "schedule_user_id", "date", "months"
         ):
-            yield OldContract(f"schedule_contract:{row_id}", f"schedule_user:{member_id}", date, months)
+            yield OldContract(_row("schedule_contract", row_id), _row("schedule_user", member_id), date, months)
+
+
+def _row(table: str, key: Raw) -> str:
+    return f"{table}:{text(key)}"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from zoneinfo import ZoneInfo
 
-    from celcombiller.legacy.original import OldContract, OldMember, OldPlan
+    from celcombiller.legacy.rows import OldContract, OldMember, OldPlan
 
 _DAY_MOST = 31
 _DAY_EVERY_MONTH_HAS = 28

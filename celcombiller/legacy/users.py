@@ -16,10 +16,11 @@ from celcombiller.model import Kind, Level
 from celcombiller.subscribers import check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from celcombiller.legacy.findings import Findings
-    from celcombiller.legacy.original import OldUser, Original, Raw
+    from celcombiller.legacy.original import Original
+    from celcombiller.legacy.rows import OldUser, Raw
 
 PASSWORD_LEAST = 8
 PUBLISHED_PASSWORDS = frozenset({"adm123", "123123", "yourpassword", "yournewpassowrd"})
@@ -33,7 +34,10 @@ _BETWEEN_DIGITS = re.compile(r"[\s().-]+")
 
 @dataclass(frozen=True, slots=True)
 class NewSubscriber:
-    """A user as the subscriber he becomes. A balance of ``None`` is the sum of his movements."""
+    """A user as the subscriber he becomes, with the password he had in clear.
+
+    ``lost_zeros``: the original kept the password as a number, so what zeros it began with are gone.
+    """
 
     old_id: int
     username: str
@@ -44,7 +48,8 @@ class NewSubscriber:
     address: str
     level: Level
     password: str | None
-    balances: dict[Kind, int | None]
+    lost_zeros: bool
+    balances: dict[Kind, int]
 
     @property
     def row(self) -> str:
@@ -52,13 +57,18 @@ class NewSubscriber:
         return f"users:{self.old_id}"
 
 
-def converted(original: Original, findings: Findings) -> dict[int, NewSubscriber]:
-    """Give the users who can be subscribers, by their old ids."""
+def converted(
+    original: Original, sums: Mapping[tuple[Raw, Kind], Decimal] | None, findings: Findings
+) -> dict[int, NewSubscriber]:
+    """Give the users who can be subscribers, by their old ids; ``sums`` are the balances that stand nowhere."""
     made: dict[int, NewSubscriber] = {}
     taken: dict[str, set[str]] = {field: set() for field in ("username", "clid", "imsi", "cpf")}
     for old in original.users():
         note = _Note(old, findings)
-        new = _subscriber(old, note, summed=original.summed, has_admin=original.has_admin)
+        pots: dict[Kind, Raw | Decimal] = {Kind.VOICE: old.voice, Kind.DATA: old.data}
+        if sums is not None:
+            pots = {kind: sums.get((old.id, kind), 0) for kind in Kind}
+        new = _subscriber(old, pots, note, has_admin=original.has_admin)
         if new is None:
             continue
         twice = next((field for field in ("username", "clid", "imsi") if getattr(new, field) in taken[field]), None)
@@ -86,18 +96,18 @@ class _Note:
         self.findings.note(oddity, f"{who} (users:{self.old.id}){what and f': {what}'}")
 
 
-def _subscriber(old: OldUser, note: _Note, *, summed: bool, has_admin: bool) -> NewSubscriber | None:
+def _subscriber(
+    old: OldUser, pots: Mapping[Kind, Raw | Decimal], note: _Note, *, has_admin: bool
+) -> NewSubscriber | None:
     clid = _digits(old.clid)
     try:
         check("clid", clid)
     except InvalidValue:
         note(Oddity.NO_NUMBER, line(old.clid, 64) or "none")
         return None
-    balances: dict[Kind, int | None] = dict.fromkeys(Kind)
-    if not summed:
-        balances = {Kind.VOICE: balance(old.voice, note, Kind.VOICE), Kind.DATA: balance(old.data, note, Kind.DATA)}
-        if None in balances.values():
-            return None
+    balances = {kind: credits_ for kind, pot in pots.items() if (credits_ := _balance(pot, kind, note)) is not None}
+    if len(balances) < len(Kind):
+        return None
     username = _username(old, clid, note)
     return NewSubscriber(
         old_id=old.id,
@@ -108,23 +118,24 @@ def _subscriber(old: OldUser, note: _Note, *, summed: bool, has_admin: bool) -> 
         cpf=_cpf(old, note),
         address=_words(old.address, 500, note),
         level=_level(old, note, has_admin=has_admin),
-        password=_password(old, username, note),
+        password=text(old.password) or None,
+        lost_zeros=isinstance(old.password, int),
         balances=balances,
     )
 
 
-def balance(cell: Raw | Decimal, note: Callable[[Oddity, str], None], kind: Kind) -> int | None:
+def _balance(pot: Raw | Decimal, kind: Kind, note: _Note) -> int | None:
     """Give the whole credits of a balance, rounded down; ``None`` where it is none that anybody can have."""
-    if cell is None:
+    if pot is None:
         note(Oddity.EMPTY_BALANCE, kind)
         return 0
-    found = cell if isinstance(cell, Decimal) else number(cell)
+    found = pot if isinstance(pot, Decimal) else number(pot)
     if found is None or abs(found) > AMOUNT_MAX:
-        note(Oddity.NO_BALANCE, f"{kind} {line(cell, 64) if not isinstance(cell, Decimal) else cell}")
+        note(Oddity.NO_BALANCE, f"{kind} {pot!r:.64}")
         return None
     credits_ = math.floor(found)
     if credits_ != found:
-        note(Oddity.FRACTION, f"{kind} {cell} is {credits_}")
+        note(Oddity.FRACTION, f"{kind} {found} is {credits_}")
     if credits_ < 0:
         note(Oddity.NEGATIVE, f"{kind} {credits_}")
     return credits_
@@ -198,17 +209,17 @@ def _level(old: OldUser, note: _Note, *, has_admin: bool) -> Level:
     return Level.SUBSCRIBER
 
 
-def _password(old: OldUser, username: str, note: _Note) -> str | None:
-    password = text(old.password)
-    if not password:
-        note(Oddity.NO_PASSWORD)
-        return None
-    if isinstance(old.password, int):
-        note(Oddity.NUMBER_PASSWORD)
-    reason = weakness(password, username)
+def note_password(user: NewSubscriber, findings: Findings) -> None:
+    """Find what is odd about the password that a new subscriber brings."""
+    who = f"{user.username} ({user.row})"
+    if user.password is None:
+        findings.note(Oddity.NO_PASSWORD, who)
+        return
+    if user.lost_zeros:
+        findings.note(Oddity.NUMBER_PASSWORD, who)
+    reason = weakness(user.password, user.username)
     if reason:
-        note(Oddity.WEAK_PASSWORD, reason)
-    return password
+        findings.note(Oddity.WEAK_PASSWORD, f"{who}: {reason}")
 
 
 def weakness(password: str, username: str) -> str:

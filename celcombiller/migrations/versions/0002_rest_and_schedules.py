@@ -16,6 +16,12 @@ IDENTITIES = ("username", "clid", "imsi", "cpf")
 def upgrade() -> None:
     """Bring the tables from the version before to this one."""
     op.create_table(
+        "imported",
+        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("row_id", BIG_ID, nullable=False),
+        sa.PrimaryKeyConstraint("reference", name=op.f("pk_imported")),
+    )
+    op.create_table(
         "login_attempt",
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
