@@ -140,9 +140,7 @@ class _CallsBeside:
         self._calls: dict[tuple[Raw, int], list[tuple[datetime | None, OldCall]]] = defaultdict(list)
         for call in calls:
             seconds = whole(call.billsec) or 0
-            answer = instant(call.answer, zone)
-            end = None if answer is None else answer + timedelta(seconds=min(seconds, 10**6))
-            self._calls[call.user_id, seconds].append((end, call))
+            self._calls[call.user_id, seconds].append((_end(instant(call.answer, zone), seconds), call))
 
     def charged_by(self, user_id: int, value: int, at: datetime) -> OldCall | None:
         """Give the call that this movement charged, once."""
@@ -156,6 +154,13 @@ class _CallsBeside:
     def left(self) -> Iterator[OldCall]:
         """Give the calls that no movement charged."""
         return (call for waiting in self._calls.values() for _, call in waiting)
+
+
+def _end(answer: datetime | None, seconds: int) -> datetime | None:
+    try:
+        return None if answer is None else answer + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
 
 
 # -- the course of each account ----------------------------------------------------------------------------------------
