@@ -18,6 +18,8 @@ ORDER = [
     "calls",
     "charging",
     "schedules",
+    "turns",
+    "runs",
     "audit",
     "store",
     "reading",
@@ -32,6 +34,7 @@ ORDER = [
     "asterisk.monitor",
     "rest.health",
     "periodic",
+    "nightly",
     "service",
     "cli",
 ]
