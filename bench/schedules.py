@@ -44,7 +44,7 @@ FIRST = 1000
 def populate(engine: sa.Engine, members: int) -> None:
     """Make a schedule and its members, who have calls to make: the first ones have credit."""
     numbers = (
-        "with recursive series(g) as (select 1 union all select g + 1 from series where g < :members) select g from series"
+        "with recursive n(g) as (select 1 union all select g + 1 from n where g < :members) select g from n"
         if engine.dialect.name == "sqlite"
         else "select g from generate_series(1, :members) as series(g)"
     )

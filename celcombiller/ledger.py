@@ -231,7 +231,7 @@ class Grant:
 
     @classmethod
     def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> Grant:
-        """Build it for what ``due`` selects, each an ``account_id`` and its transfer's ``reference`` (null: nothing)."""
+        """Build it for what ``due`` selects: each ``account_id`` with its transfer's ``reference`` (null: nothing)."""
         table = schema.account
         amount, now = sa.bindparam("granted", type_=sa.BigInteger), sa.bindparam("now", type_=schema.Instant)
         roomy = sa.and_(table.c.kind == kind.value, table.c.posted <= AMOUNT_MAX - amount)

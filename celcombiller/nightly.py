@@ -120,24 +120,24 @@ class Round:
         while more and not self.stopping:
             size = self._size
             try:
-                advance = await self._advance(run, size)
+                more = self._told(await self._advance(run, size))
             except (IntegrityError, DataError):
-                advance = await self._one_by_one(run, size)
-            more = advance.more
-            self._tell(advance)
+                more = await self._one_by_one(run, size)
 
-    async def _one_by_one(self, run: Run, size: int) -> Advance:
+    async def _one_by_one(self, run: Run, size: int) -> bool:
         """Do a chunk again that failed as a whole: whoever breaks it alone is recorded as failed, and passed over."""
         for _ in range(size):
             try:
                 advance = await self._advance(run, 1)
             except (IntegrityError, DataError) as error:
                 advance = await self._advance(run, 1, fault=str(error.orig).strip().splitlines()[0])
-            if advance.failures:
-                self._tell(advance)
-            if not advance.more:
-                break
-        return advance
+            if not self._told(advance):
+                return False
+        return True
+
+    def _told(self, advance: Advance) -> bool:
+        self._tell(advance)
+        return advance.more
 
     async def _advance(self, run: Run, size: int, fault: str = "") -> Advance:
         def work(tx: Connection) -> tuple[Advance, float]:

@@ -67,12 +67,13 @@ def decide(tx: Connection, schedule_id: int, rules: Rules, today: date, now: dat
         return Decision(schedule, [], absent_days)
     if absent_days <= 0:
         return Decision(schedule, [])
-    runs = [_insert(tx, each) for each in _decided(tx, schedule, today, now)]
+    runs = [_insert(tx, each) for each in list(plan(tx, schedule, today, now))]
     tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule.id).values(done_until=today))
     return Decision(replace(schedule, done_until=today), runs)
 
 
-def _decided(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iterator[Run]:
+def plan(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iterator[Run]:
+    """Give the runs that `decide` would make for the due dates up to ``today``; nothing is written."""
     given_on = tx.execute(
         sa.select(sa.func.max(_run.c.due_on)).where(_run.c.schedule_id == schedule.id, _run.c.state != RunState.SKIPPED)
     ).scalar_one()
@@ -112,15 +113,20 @@ def _insert(tx: Connection, run: Run) -> Run:
 # -- crediting -------------------------------------------------------------------------------------------------------
 
 
-def open_runs(tx: Connection) -> list[Run]:
-    """Give the runs to advance, in the order of their dates; those of disabled schedules wait."""
-    rows = tx.execute(
+def open_runs(tx: Connection, schedule_id: int | None = None) -> list[Run]:
+    """Give the runs to advance, in the order of their dates, of one schedule where it is named.
+
+    Those of disabled schedules wait.
+    """
+    statement = (
         sa.select(_run)
         .join(_schedule, _schedule.c.id == _run.c.schedule_id)
         .where(_run.c.state == RunState.OPEN, sa.or_(_schedule.c.enabled, _schedule.c.deleted_at.is_not(None)))
         .order_by(_run.c.due_on, _run.c.id)
     )
-    return list(map(run_of, rows))
+    if schedule_id is not None:
+        statement = statement.where(_run.c.schedule_id == schedule_id)
+    return list(map(run_of, tx.execute(statement)))
 
 
 @dataclass(frozen=True, slots=True)

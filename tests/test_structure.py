@@ -20,6 +20,7 @@ ORDER = [
     "schedules",
     "turns",
     "runs",
+    "forecast",
     "audit",
     "store",
     "reading",
