@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.Column("after", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trail")),
     )
+    op.create_index(op.f("ix_trail_actor_id"), "trail", ["actor", "id"], unique=False)
     op.create_index(op.f("ix_trail_subject_id"), "trail", ["subject", "id"], unique=False)
     op.create_table(
         "membership",
@@ -246,6 +247,16 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_call_subscriber_id_started_at_id"), "call", ["subscriber_id", "started_at", "id"], unique=False
     )
+    op.drop_index("ix_call_open", "call")
+    op.create_index(
+        "ix_call_open",
+        "call",
+        ["started_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_index(op.f("ix_call_server_started_at_id"), "call", ["server", "started_at", "id"], unique=False)
     before = sa.Table(
         "subscriber",
         sa.MetaData(),
