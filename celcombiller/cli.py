@@ -191,7 +191,8 @@ def _audit(arguments: argparse.Namespace, config: Config) -> int:
         _print_json({"ok": report.ok} | asdict(report))
     else:
         counted = (
-            f"{report.accounts} accounts, {report.transfers} transfers, {report.holds} holds, {report.calls} calls"
+            f"{report.accounts} accounts, {report.transfers} transfers, {report.holds} holds, {report.calls} calls,"
+            f" {report.schedule_credits} scheduled credits"
         )
         print(f"{counted} recomputed: {'all as recorded' if report.ok else f'{len(report.differences)} differences'}.")
         for each in report.differences[:1]:

@@ -59,6 +59,10 @@ _Sound = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9_./:+-]{0,200}\Z", description='a sound file\'s name such as "custom/no-credit", or ""'),
 ]
+_Origin = Annotated[
+    str,
+    Meta(pattern=r"^https?://[a-z0-9.\[\]:-]{1,255}\Z", description='an origin such as "https://console.example.org"'),
+]
 _Credits = Annotated[int, Meta(ge=0, le=_CREDITS_MAX)]
 
 
@@ -108,11 +112,26 @@ class Rest(_Table, frozen=True):
     """The REST API."""
 
     listen: _Listen = "tcp:5000:interface=127.0.0.1"
-    """A Twisted server endpoint."""
+    """A Twisted server endpoint; ``ssl:…`` for TLS."""
+    session_hours: Annotated[int, Meta(ge=1, le=720)] = 12
+    """How long a login holds."""
+    body_kib_max: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """The largest body of a request, in KiB."""
+    balance_checks: Literal["token", "loopback"] = "token"
+    """Who may ask a balance by IMSI: who is logged in or has a token, or also any program on this machine."""
+    trusted_proxies: tuple[str, ...] = ()
+    """The addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    cors_origins: tuple[_Origin, ...] = ()
+    """The origins whose pages may use the API from a browser."""
 
     def __post_init__(self) -> None:
-        """Refuse a port that no machine has."""
+        """Refuse a port or an address that does not exist."""
         _check_port(self.listen)
+        for position, each in enumerate(self.trusted_proxies, 1):
+            try:
+                ipaddress.ip_address(each)
+            except ValueError:
+                raise _Wrong(f"trusted_proxies item {position}", f"must be an IP address, not {_shown(each)}") from None
 
 
 class Agi(_Table, frozen=True):

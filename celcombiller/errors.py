@@ -6,7 +6,10 @@ API answers it. The facts are attributes of the exception; its sentence is for p
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class BillerError(Exception):
@@ -51,13 +54,21 @@ class NoRate(BillerError):
     code = "NO_RATE"
 
 
-class AlreadyTaken(BillerError):
+class WrongFields(BillerError):
+    """Something is wrong with named fields: ``fields`` says of each what."""
+
+    def __init__(self, sentence: str, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(sentence)
+        self.fields = dict(fields or {})
+
+
+class AlreadyTaken(WrongFields):
     """Another subscriber has this username, number, IMSI or CPF."""
 
     code = "TAKEN"
 
 
-class InvalidValue(BillerError):
+class InvalidValue(WrongFields):
     """A value is not of the shape its field demands."""
 
     code = "INVALID"
@@ -103,3 +114,73 @@ class SchemaMismatch(BillerError):
     """The database was made by an older or a newer program than this one."""
 
     code = "SCHEMA"
+
+
+class NotFound(BillerError):
+    """There is no such thing, or none that this client may see."""
+
+    code = "NOT_FOUND"
+
+
+class LastAdministrator(BillerError):
+    """Without this administrator nobody could manage the biller."""
+
+    code = "LAST_ADMINISTRATOR"
+
+
+class NotAuthenticated(BillerError):
+    """The request says nothing, or nothing that holds any more, of who asks."""
+
+    code = "NOT_AUTHENTICATED"
+
+
+class Forbidden(BillerError):
+    """Who asks is known, and may not do this."""
+
+    code = "FORBIDDEN"
+
+
+class TooManyAttempts(BillerError):
+    """Too many logins failed; ``retry_seconds`` says when the next may be tried."""
+
+    code = "TOO_MANY_ATTEMPTS"
+
+    def __init__(self, sentence: str, retry_seconds: int) -> None:
+        super().__init__(sentence)
+        self.retry_seconds = retry_seconds
+
+
+class TooSlow(BillerError):
+    """The question would take the database too long; a narrower one would not."""
+
+    code = "TOO_SLOW"
+
+
+class BrokenRequest(BillerError):
+    """The request cannot be read: its JSON, its encoding, its query."""
+
+    code = "BROKEN_REQUEST"
+
+
+class TooLarge(BillerError):
+    """The request's body is larger than `rest.body_kib_max` allows."""
+
+    code = "TOO_LARGE"
+
+
+class WrongMediaType(BillerError):
+    """The body is not JSON, or does not say that it is."""
+
+    code = "WRONG_MEDIA_TYPE"
+
+
+class WrongMethod(BillerError):
+    """This address has no such method; of ledger rows: nothing recorded is edited or deleted."""
+
+    code = "WRONG_METHOD"
+
+
+class NotImplementedYet(BillerError):
+    """The original program had this; this one does not have it yet."""
+
+    code = "NOT_IMPLEMENTED"

@@ -23,19 +23,19 @@ class PeriodicService(Service):
         self._work = work
         self._loop = LoopingCall(self._once)
         self._loop.clock = clock
+        self._over: Deferred[Any] | None = None
 
     def startService(self) -> None:
         """Begin."""
         super().startService()
-        self._loop.start(self._seconds)
+        self._over = self._loop.start(self._seconds)
 
     def stopService(self) -> Deferred[Any] | None:
         """End after the run that is going on."""
         super().stopService()
-        over = self._loop.deferred if self._loop.running else None
         if self._loop.running:
             self._loop.stop()
-        return over
+        return self._over
 
     def _once(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._guarded())

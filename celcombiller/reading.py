@@ -1,12 +1,13 @@
-"""Reads of a single statement, from the reactor, through alchimia: lists and look-ups, nothing that moves credit.
+"""Reads from the reactor: lists and look-ups, nothing that moves credit.
 
-alchimia 0.8.1 fails to import on SQLAlchemy 2 only because a class it never uses there is gone; the stub below stands
-in its place. Each of its steps is a hop to a thread, so a unit of work goes through `celcombiller.store` instead.
+A single statement goes through alchimia; each of its steps is a hop to a thread, so what takes several statements
+runs whole in one hop (`Reader.read`), beside the thread that writes. alchimia 0.8.1 fails to import on SQLAlchemy 2
+only because a class it never uses there is gone; the stub below stands in its place.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import strategies
 
@@ -14,12 +15,22 @@ if not hasattr(strategies, "DefaultEngineStrategy"):
     strategies.DefaultEngineStrategy = type("DefaultEngineStrategy", (), {})  # type: ignore[attr-defined]
 
 from alchimia.engine import TwistedEngine
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from celcombiller.errors import TooSlow
+from celcombiller.store import AWAY, unavailable, was_too_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import sqlalchemy as sa
-    from twisted.python.threadpool import ThreadPool
+
+T = TypeVar("T")
+
+READING_THREADS = 4
+READ_SECONDS_MAX = 5.0
+"""What a read may take, on an engine that was opened with it: a `like` made to be slow must not keep a thread."""
 
 
 class _PoolWorker:
@@ -40,9 +51,35 @@ class Reader:
 
     def __init__(self, reactor: Any, engine: sa.Engine) -> None:
         pool = reactor.getThreadPool()
+        self.reactor = reactor
+        self._reading = engine.execution_options(reading=True)
+        self._threads = ThreadPool(1, READING_THREADS, "reading")
         self._engine = TwistedEngine.from_sqlalchemy_engine(
-            reactor, engine.execution_options(reading=True), create_worker=lambda: _PoolWorker(pool)
+            reactor, self._reading, create_worker=lambda: _PoolWorker(pool)
         )
+
+    def start(self) -> None:
+        """Start the threads of `read`."""
+        self._threads.start()
+
+    def stop(self) -> None:
+        """End them, after what they are at."""
+        self._threads.stop()
+        self._reading.dispose()
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do ``work`` in a transaction that only reads. Raises `TooSlow` when it takes the database too long."""
+        done: T = await deferToThreadPool(self.reactor, self._threads, self._whole, work)
+        return done
+
+    def _whole(self, work: Callable[[sa.Connection], T]) -> T:
+        try:
+            with self._reading.begin() as tx:
+                return work(tx)
+        except AWAY as error:
+            if was_too_slow(error):
+                raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error
+            raise unavailable(error) from error
 
     async def fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """Give the rows of one statement."""

@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
-from twisted.web.server import Site
 
 from celcombiller import config as settings
 from celcombiller import migrations
@@ -29,10 +28,12 @@ from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.model import Rate, Witness
+from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.rating import Tariff
-from celcombiller.reading import Reader
-from celcombiller.rest.health import Health
+from celcombiller.reading import READ_SECONDS_MAX, Reader
+from celcombiller.rest.serving import Api
+from celcombiller.rest.table import ROUTES
 from celcombiller.store import Store, open_engine, transact
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def build(reactor: Any, config: Config) -> IService:
     check_database(engine)
     terms = terms_of(config)
     store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now))
-    reader = Reader(reactor, engine)
+    reading = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=READ_SECONDS_MAX)
+    reader, passwords = Reader(reactor, reading), Passwords(reactor)
     monitors: dict[str, Monitor] = {}
     scripts = Scripts(reactor, config, store, reader, monitors)
     for server in config.asterisk:
@@ -88,7 +90,7 @@ def build(reactor: Any, config: Config) -> IService:
         monitor.setServiceParent(root)
     for section, listen, factory in (
         ("agi", config.agi.listen, _agi_factory(reactor, config, scripts)),
-        ("rest", config.rest.listen, Site(Health(store, monitors).resource())),
+        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES).site()),
     ):
         try:
             service = strports.service(listen, factory)
@@ -98,7 +100,7 @@ def build(reactor: Any, config: Config) -> IService:
         service.setServiceParent(root)
     overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
     overdue.setServiceParent(root)
-    root.store, root.scripts, root.config = store, scripts, config
+    root.store, root.scripts, root.config, root.threads = store, scripts, config, (reader, passwords)
     return root
 
 
@@ -109,6 +111,7 @@ class Root(MultiService):
     store: Store
     scripts: Scripts
     config: Config
+    threads: tuple[Reader, Passwords]
 
     def __init__(self, lock: Any) -> None:
         super().__init__()
@@ -124,6 +127,8 @@ class Root(MultiService):
     def startService(self) -> None:
         """Start the store, then all that uses it."""
         self.store.start()
+        for each in self.threads:
+            each.start()
         super().startService()
         self._log.info(
             "REST on {rest}, FastAGI on {agi}, AMI of {ami}",
@@ -145,6 +150,8 @@ class Root(MultiService):
                 await stopped
         await self.scripts.drain()
         await self.store.close()
+        for each in self.threads:
+            each.stop()
         if self._lock is not None:
             self._lock.close()
 

@@ -8,8 +8,10 @@ credit carries an id made by its sender.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.pool import ConnectionPoolEntry
     from twisted.internet.interfaces import IReactorFromThreads
 
 T = TypeVar("T")
@@ -36,42 +39,57 @@ T = TypeVar("T")
 BATCH_MAX = 1000
 """Requests in one transaction at most: enough to be limited by the work and not by the disk, short enough to wait."""
 
+PROGRESS_STEPS = 100_000
+"""SQLite looks at the clock after so many steps of a read: about every millisecond."""
+
 ATTEMPTS = 5
 """How often a transaction is tried that lost a race, a deadlock or its connection."""
 
-_AWAY = (exc.OperationalError, exc.InterfaceError)
+AWAY = (exc.OperationalError, exc.InterfaceError)
 """The database's own troubles; any other error of it is about what was asked."""
 
 _TRANSIENT_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
 
 
-def open_engine(url: str, *, lock_seconds: float, foreign_keys: bool = True) -> Engine:
+def open_engine(
+    url: str, *, lock_seconds: float, foreign_keys: bool = True, read_seconds: float | None = None
+) -> Engine:
     """Make the engine of a database; nothing is connected yet. ``lock_seconds``: how long to wait for another's lock.
 
-    An upgrade of the tables wants ``foreign_keys`` off on SQLite, which cannot change a table that others refer to.
+    With ``read_seconds`` it only reads, and no transaction (SQLite) or statement (PostgreSQL) takes longer than that:
+    see `was_too_slow`. An upgrade of the tables wants ``foreign_keys`` off on SQLite, which cannot change a table that
+    others refer to.
 
     SQLite writes are ``BEGIN IMMEDIATE``: with the driver's own deferred transactions two could read the same
     balance and both spend it. WAL and ``synchronous=FULL`` make a commit outlive a power cut.
     """
     if sa.make_url(url).get_backend_name() != "sqlite":
+        options = f"-c lock_timeout={lock_seconds}s"
+        if read_seconds is not None:
+            options += f" -c statement_timeout={int(read_seconds * 1000)} -c default_transaction_read_only=on"
         return sa.create_engine(
             url,
             pool_pre_ping=False,
             pool_recycle=1800,
-            connect_args={"connect_timeout": max(2, int(lock_seconds)), "options": f"-c lock_timeout={lock_seconds}s"},
+            connect_args={"connect_timeout": max(2, int(lock_seconds)), "options": options},
         )
     engine = sa.create_engine(url, connect_args={"timeout": lock_seconds, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")
-    def _connected(connection: sqlite3.Connection, _record: object) -> None:
+    def _connected(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
         enforced = "on" if foreign_keys else "off"
         for pragma in ("journal_mode=wal", "synchronous=full", f"foreign_keys={enforced}"):
             connection.execute(f"pragma {pragma}")
+        if read_seconds is not None:
+            connection.execute("pragma query_only=on")
+            info = record.info
+            connection.set_progress_handler(lambda: time.monotonic() > info["ends_at"], PROGRESS_STEPS)
 
     @sa.event.listens_for(engine, "begin")
     def _began(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("reading")
+        reading = read_seconds is not None or connection.get_execution_options().get("reading")
+        connection.info["ends_at"] = time.monotonic() + (read_seconds or math.inf)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
@@ -86,8 +104,8 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
 
     try:
         return _retrying()(once)
-    except _AWAY as error:
-        raise _unavailable(error) from error
+    except AWAY as error:
+        raise unavailable(error) from error
 
 
 def _retrying() -> Retrying:
@@ -107,7 +125,13 @@ def _is_transient(error: BaseException) -> bool:
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES
 
 
-def _unavailable(error: exc.DBAPIError) -> StoreUnavailable:
+def was_too_slow(error: exc.DBAPIError) -> bool:
+    """Tell whether a statement ended because of its limit."""
+    return getattr(error.orig, "sqlstate", None) == "57014" or str(error.orig) == "interrupted"
+
+
+def unavailable(error: exc.DBAPIError) -> StoreUnavailable:
+    """Say of a database's own trouble that it does not answer, in its words."""
     return StoreUnavailable(f"the database does not answer: {str(error.orig).strip().splitlines()[0]}")
 
 
@@ -196,9 +220,9 @@ class Store:
     def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
         try:
             answer: T = _retrying()(self._once, work)
-        except _AWAY as error:
+        except AWAY as error:
             self._disconnect()
-            return Failure(_unavailable(error))
+            return Failure(unavailable(error))
         except Exception:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread
             return Failure()
         return answer

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import sqlalchemy as sa
+from msgspec import Meta
 
 from celcombiller import schema
-from celcombiller.errors import AlreadyTaken, InvalidValue, UnknownSubscriber
+from celcombiller.errors import AlreadyTaken, InvalidValue, LastAdministrator, UnknownSubscriber
 from celcombiller.model import Kind, Level, Subscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
-_SHAPES = {
-    "username": (re.compile(r"[^\s/\x00-\x1f\x7f]{1,64}"), "1 to 64 characters without spaces or slashes"),
-    "clid": (re.compile(r"[0-9]{1,15}"), "1 to 15 digits (E.164 has at most 15)"),
-    "imsi": (re.compile(r"[0-9]{6,15}"), "6 to 15 digits (3GPP TS 23.003, 2.2)"),
-    "cpf": (re.compile(r"[0-9]{1,14}"), "1 to 14 digits"),
-    "name": (re.compile(r"[^\x00-\x1f\x7f]{1,200}"), "1 to 200 characters"),
-    "address": (re.compile(r"[^\x00-\x08\x0b-\x1f\x7f]{0,500}"), "up to 500 characters"),
-}
+# `$(?!\n)` and not `$`, which lets a newline follow; unlike `\Z` every reader of JSON Schema understands it.
+Username = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!\.{1,2}$)[!-.0-~\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]{1,64}$(?!\n)",
+        description="1 to 64 Latin letters, digits and signs, without spaces or slashes",
+    ),
+]
+Clid = Annotated[
+    str, Meta(pattern=r"^[0-9]{1,15}$(?!\n)", description="the number: 1 to 15 digits (E.164 has at most 15)")
+]
+Imsi = Annotated[str, Meta(pattern=r"^[0-9]{6,15}$(?!\n)", description="6 to 15 digits (3GPP TS 23.003, 2.2)")]
+Cpf = Annotated[str, Meta(pattern=r"^[0-9]{1,14}$(?!\n)", description="1 to 14 digits")]
+Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")]
+Address = Annotated[str, Meta(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]{0,500}$", description="up to 500 characters")]
+_SHAPES = {"username": Username, "clid": Clid, "imsi": Imsi, "cpf": Cpf, "name": Name, "address": Address}
+IDENTITIES = ("username", "clid", "imsi", "cpf")
+
 
 LIVING = schema.subscriber.c.deleted_at.is_(None)
 """Not deleted: the condition of every look for a subscriber by who he is, and of the indexes that serve it."""
@@ -32,10 +43,13 @@ LIVING = schema.subscriber.c.deleted_at.is_(None)
 
 def check(field: str, value: str) -> str:
     """Give ``value`` back if it is one for this field, or raise `InvalidValue` saying what is allowed."""
-    shape, allowed = _SHAPES[field]
-    if not shape.fullmatch(value):
-        raise InvalidValue(f"{field} must be {allowed}")
-    return value
+    shape: Any = _SHAPES[field]
+    try:
+        checked: str = msgspec.convert(value, shape)
+    except msgspec.ValidationError:
+        allowed = shape.__metadata__[0].description
+        raise InvalidValue(f"{field} must be {allowed}", {field: f"must be {allowed}"}) from None
+    return checked
 
 
 def add(
@@ -66,10 +80,7 @@ def add(
         "enabled": True,
     }
     table = schema.subscriber
-    for field in ("username", "clid", "imsi", "cpf"):
-        taken = sa.select(table.c.id).where(table.c[field] == values[field], LIVING)
-        if values[field] is not None and tx.execute(taken).first() is not None:
-            raise AlreadyTaken(f"another subscriber has the {field} {values[field]}")
+    _refuse_taken(tx, values)
     made = tx.execute(
         sa.insert(table).values(**values, password_hash=password_hash, created_at=now).returning(table.c.id)
     )
@@ -89,6 +100,58 @@ def find(tx: Connection, username: str) -> Subscriber:
     return subscriber_of(row)
 
 
+def change(tx: Connection, username: str, changes: Mapping[str, Any]) -> Subscriber:
+    """Change facts of a subscriber; ``password_hash`` and ``enabled`` are facts too.
+
+    Raises `UnknownSubscriber`, `InvalidValue`, `AlreadyTaken`, and `LastAdministrator` when nobody would be one.
+    """
+    was = find(tx, username)
+    values = {
+        field: check(field, value) if field in _SHAPES and value is not None else value
+        for field, value in changes.items()
+    }
+    table = schema.subscriber
+    _refuse_taken(tx, values, but=was.id)
+    if values.get("level", was.level) is not Level.ADMINISTRATOR or not values.get("enabled", was.enabled):
+        _refuse_last(tx, was)
+    if values:
+        tx.execute(sa.update(table).where(table.c.id == was.id).values(values))
+    return subscriber_of(tx.execute(sa.select(table).where(table.c.id == was.id)).one())
+
+
+def delete(tx: Connection, username: str, now: datetime) -> Subscriber:
+    """End a subscriber: his identities are free, his row stays for what is recorded of him, his credit where it is.
+
+    A call that he is in goes on and is settled. Raises `UnknownSubscriber` and `LastAdministrator`.
+    """
+    was = find(tx, username)
+    _refuse_last(tx, was)
+    table = schema.subscriber
+    tx.execute(sa.update(table).where(table.c.id == was.id).values(deleted_at=now))
+    return was
+
+
+def _refuse_taken(tx: Connection, values: Mapping[str, Any], *, but: int | None = None) -> None:
+    table = schema.subscriber
+    for field in IDENTITIES:
+        value = values.get(field)
+        if value is None:
+            continue
+        others = sa.select(table.c.id).where(table.c[field] == value, LIVING, table.c.id != (but or 0))
+        if tx.execute(others).first() is not None:
+            raise AlreadyTaken(f"another subscriber has the {field} {value}", {field: "another subscriber has it"})
+
+
+def _refuse_last(tx: Connection, who: Subscriber) -> None:
+    """Refuse to lose the last administrator who may log in."""
+    table = schema.subscriber
+    others = sa.select(table.c.id).where(
+        table.c.level == Level.ADMINISTRATOR, table.c.enabled, table.c.id != who.id, LIVING
+    )
+    if who.level is Level.ADMINISTRATOR and who.enabled and tx.execute(others.limit(1)).first() is None:
+        raise LastAdministrator(f"{who.username} is the last administrator: make another one first")
+
+
 def everyone(tx: Connection) -> Iterable[Subscriber]:
     """Give all subscribers, by username."""
     rows = tx.execute(sa.select(schema.subscriber).where(LIVING).order_by(schema.subscriber.c.username))
@@ -96,10 +159,8 @@ def everyone(tx: Connection) -> Iterable[Subscriber]:
 
 
 def enable(tx: Connection, username: str, *, enabled: bool) -> Subscriber:
-    """Let the subscriber use the service or not, from the next call on. Raises `UnknownSubscriber`."""
-    table = schema.subscriber
-    tx.execute(sa.update(table).where(table.c.username == username, LIVING).values(enabled=enabled))
-    return find(tx, username)
+    """Let the subscriber use the service or not, from the next call on. Raises as `change` does."""
+    return change(tx, username, {"enabled": enabled})
 
 
 def any_administrator(tx: Connection) -> str | None:

@@ -318,6 +318,34 @@ def test_a_database_newer_than_the_program_is_refused(engine):
             attempt(tx)
 
 
+def test_a_call_of_a_subscriber_who_is_deleted_meanwhile_is_settled_and_his_number_is_free(engine):
+    ask(engine, credit(60), initiate())
+    with engine.begin() as tx:
+        subscribers.delete(tx, "u1001", NOW)
+        heir = subscribers.add(
+            tx,
+            username="u1001",
+            name="Heir",
+            clid="1001",
+            imsi="724000000001001",
+            cpf=None,
+            address="",
+            level=Level.SUBSCRIBER,
+            password_hash=None,
+            now=NOW,
+        )
+    (settled,) = ask(engine, ended(talk_ms=10_000))
+    assert (settled.call.cost, settled.call.subscriber_id) == (10, 1)
+    assert voice(engine).posted == 0
+    (refused,) = ask(engine, initiate("2.0"))
+    assert isinstance(refused, InsufficientBalance)
+    (transfer,) = ask(engine, credit(5, "to the heir"))
+    with engine.begin() as tx:
+        assert transfer.credit_account_id == balances(tx, heir.id)[Kind.VOICE].id
+        assert balances(tx, settled.call.subscriber_id)[Kind.VOICE].posted == 50
+        assert audit(tx).ok
+
+
 @pytest.mark.parametrize(
     ("damage", "law"),
     [

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList
 
-from celcombiller.errors import BadNumber, StoreUnavailable
+from celcombiller.errors import BadNumber, StoreUnavailable, TooSlow
 from celcombiller.reading import Reader
 from celcombiller.store import Store, open_engine, transact
 
@@ -103,3 +103,43 @@ async def test_a_read_through_alchimia_sees_what_is_committed(engine):
 def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path):
     with pytest.raises(StoreUnavailable, match="unable to open"):
         transact(open_engine(f"sqlite:///{tmp_path}/no/where.sqlite", lock_seconds=1), lambda tx: None)
+
+
+@pytest.fixture
+def reader(tmp_path, engine):
+    reading = open_engine(f"sqlite:///{tmp_path / 'store.sqlite'}", lock_seconds=1, read_seconds=0.3)
+    made = Reader(reactor, reading)
+    made.start()
+    yield made
+    made.stop()
+    reading.dispose()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_of_several_statements_runs_whole_in_a_thread_that_is_not_the_reactors(engine, reader):
+    transact(engine, lambda tx: tx.execute(sa.text("insert into seen values ('x')")))
+
+    def work(tx):
+        first = tx.execute(sa.text("select count(*) from seen")).scalar_one()
+        transact(engine, lambda other: other.execute(sa.text("insert into seen values ('y')")))
+        return threading.current_thread(), first, tx.execute(sa.text("select count(*) from seen")).scalar_one()
+
+    thread, first, second = await reader.read(work)
+    assert thread is not threading.current_thread()
+    assert (first, second) == (1, 1)
+    assert seen(engine) == ["x", "y"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_that_would_take_too_long_is_ended_and_the_next_one_works(reader):
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+    with pytest.raises(TooSlow, match="ask for less"):
+        await reader.read(lambda tx: tx.execute(sa.text(endless)).scalar_one())
+    assert await reader.read(lambda tx: tx.execute(sa.text("select 1")).scalar_one()) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_cannot_write(engine, reader):
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await reader.read(lambda tx: tx.execute(sa.text("insert into seen values ('x')")))
+    assert seen(engine) == []

@@ -6,50 +6,38 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
-from klein import Klein
 from twisted.web import http
 
+from celcombiller.rest.routes import Answer
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from twisted.web.iweb import IRequest
-    from twisted.web.resource import IResource
-
-    from celcombiller.asterisk.monitor import Monitor
-    from celcombiller.store import Store
+    from celcombiller.rest.routes import Asked
+    from celcombiller.rest.serving import Api
 
 
-class Health:
-    """``/healthz``: the process answers. ``/readyz``: the ledger does too; and how each AMI link stands."""
+class Alive(msgspec.Struct):
+    """The process answers."""
 
-    app = Klein()
-
-    def __init__(self, store: Store, monitors: Mapping[str, Monitor]) -> None:
-        self._store = store
-        self._monitors = monitors
-
-    def resource(self) -> IResource:
-        """Give the resource that a site serves."""
-        resource: IResource = self.app.resource()
-        return resource
-
-    @app.route("/healthz", methods=["GET"])
-    def healthz(self, request: IRequest) -> bytes:
-        """Answer that the reactor runs."""
-        return _json(request, http.OK, {"status": "ok"})
-
-    @app.route("/readyz", methods=["GET"])
-    async def readyz(self, request: IRequest) -> bytes:
-        """Answer 200 when a transaction can be made, 503 when not; a lost AMI link is told, but calls go on."""
-        links = {name: monitor.connected for name, monitor in self._monitors.items()}
-        try:
-            await self._store.transact(lambda tx: tx.execute(sa.select(1)).scalar_one())
-        except Exception:  # noqa: BLE001  whatever it was, the answer is No
-            return _json(request, http.SERVICE_UNAVAILABLE, {"ledger": False, "ami": links})
-        return _json(request, http.OK, {"ledger": True, "ami": links})
+    status: str
 
 
-def _json(request: Any, status: int, body: object) -> bytes:
-    request.setResponseCode(status)
-    request.setHeader(b"Content-Type", b"application/json")
-    return msgspec.json.encode(body)
+class Ready(msgspec.Struct):
+    """Whether the ledger answers, and of each Asterisk server whether its AMI link is up."""
+
+    ledger: bool
+    ami: dict[str, bool]
+
+
+async def healthz(_api: Api, _request: Any, _asked: Asked) -> Answer:
+    """Answer that the reactor runs."""
+    return Answer(Alive("ok"))
+
+
+async def readyz(api: Api, _request: Any, _asked: Asked) -> Answer:
+    """Answer 200 when a transaction can be made, 503 when not; a lost AMI link is told, but calls go on."""
+    links = {name: monitor.connected for name, monitor in api.monitors.items()}
+    try:
+        await api.store.transact(lambda tx: tx.execute(sa.select(1)).scalar_one())
+    except Exception:  # noqa: BLE001  whatever it was, the answer is No
+        return Answer(Ready(ledger=False, ami=links), http.SERVICE_UNAVAILABLE)
+    return Answer(Ready(ledger=True, ami=links))

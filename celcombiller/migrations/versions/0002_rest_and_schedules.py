@@ -82,6 +82,7 @@ def upgrade() -> None:
         sa.Column("after", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trail")),
     )
+    op.create_index(op.f("ix_trail_actor_id"), "trail", ["actor", "id"], unique=False)
     op.create_index(op.f("ix_trail_subject_id"), "trail", ["subject", "id"], unique=False)
     op.create_table(
         "membership",
@@ -202,17 +203,11 @@ def upgrade() -> None:
             name=op.f("ck_schedule_credit_nothing"),
         ),
         sa.ForeignKeyConstraint(
-            ["data_reference"], ["transfer.reference"], name=op.f("fk_schedule_credit_data_reference_transfer")
-        ),
-        sa.ForeignKeyConstraint(
             ["membership_id"], ["membership.id"], name=op.f("fk_schedule_credit_membership_id_membership")
         ),
         sa.ForeignKeyConstraint(["schedule_id"], ["schedule.id"], name=op.f("fk_schedule_credit_schedule_id_schedule")),
         sa.ForeignKeyConstraint(
             ["subscriber_id"], ["subscriber.id"], name=op.f("fk_schedule_credit_subscriber_id_subscriber")
-        ),
-        sa.ForeignKeyConstraint(
-            ["voice_reference"], ["transfer.reference"], name=op.f("fk_schedule_credit_voice_reference_transfer")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_schedule_credit")),
         sa.UniqueConstraint(
@@ -258,6 +253,16 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_call_subscriber_id_started_at_id"), "call", ["subscriber_id", "started_at", "id"], unique=False
     )
+    op.drop_index("ix_call_open", "call")
+    op.create_index(
+        "ix_call_open",
+        "call",
+        ["started_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_index(op.f("ix_call_server_started_at_id"), "call", ["server", "started_at", "id"], unique=False)
     before = sa.Table(
         "subscriber",
         sa.MetaData(),

@@ -26,6 +26,7 @@ class Biller:
         self.folder = folder
         self.agi_port = agi_port or free_ports(1)
         self.rest_port = free_ports(1)
+        self.rest_listen = f"tcp:{self.rest_port}:interface=127.0.0.1"
         self.url = url or "sqlite:///celcombiller.sqlite"
         self.pbx = pbx
         self.ami_port = pbx.ami_port if pbx else None
@@ -36,7 +37,7 @@ class Biller:
 
     def write(self) -> None:
         lines = ["[database]", f"url = {json.dumps(self.url)}", "lock_seconds = 2"]
-        lines += ["[rest]", f'listen = "tcp:{self.rest_port}:interface=127.0.0.1"']
+        lines += ["[rest]", f"listen = {json.dumps(self.rest_listen)}"]
         lines += ["[agi]", f'listen = "tcp:{self.agi_port}:interface=127.0.0.1"']
         lines += [f"{key} = {json.dumps(value)}" for key, value in self.agi.items()]
         lines += ["[calls]", *(f"{key} = {json.dumps(value)}" for key, value in self.calls.items())]

@@ -26,8 +26,7 @@ def missing() -> str:
         lacking.append("root (for the chroot)")
     elif not _asterisk_runs():
         lacking.append("Asterisk in .cache/asterisk")
-    if shutil.which("sipp") is None:
-        lacking.append("SIPp")
+    lacking += [name for name, program in (("SIPp", "sipp"), ("curl", "curl")) if shutil.which(program) is None]
     if postgresql_programs() is None:
         lacking.append("PostgreSQL")
     if not lacking:

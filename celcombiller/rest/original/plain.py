@@ -1,0 +1,60 @@
+"""The original's routes that are no collections: who one is, and balances by IMSI. Answers are plain text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import sqlalchemy as sa
+
+from celcombiller import schema
+from celcombiller.errors import BrokenRequest, NotImplementedYet
+from celcombiller.model import Kind
+from celcombiller.rest.routes import Answer
+from celcombiller.subscribers import LIVING
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.rest.routes import Asked
+
+
+def name(_tx: Connection, asked: Asked) -> Answer:
+    """Say who is logged in."""
+    return Answer(asked.principal.username)
+
+
+def test(_tx: Connection, _asked: Asked) -> Answer:
+    """Say that the login holds."""
+    return Answer("test")
+
+
+def user(_tx: Connection, asked: Asked) -> Answer:
+    """Say who is logged in, in the words of the original."""
+    return Answer(f"<User {asked.principal.username!r}>")
+
+
+def voice_balance(tx: Connection, asked: Asked) -> Answer:
+    """Say the voice balance of an IMSI."""
+    return _balance(tx, asked, Kind.VOICE)
+
+
+def data_balance(tx: Connection, asked: Asked) -> Answer:
+    """Say the data balance of an IMSI."""
+    return _balance(tx, asked, Kind.DATA)
+
+
+def sms(_tx: Connection, _asked: Asked) -> NoReturn:
+    """Refuse: there is no SMS yet."""
+    raise NotImplementedYet("the biller cannot send SMS yet")
+
+
+def _balance(tx: Connection, asked: Asked, kind: Kind) -> Answer:
+    imsi = asked.body.get("imsi")
+    if type(imsi) not in (str, int):
+        raise BrokenRequest('send {"imsi": "…"}')
+    posted = tx.execute(
+        sa.select(schema.account.c.posted)
+        .join(schema.subscriber, schema.subscriber.c.id == schema.account.c.subscriber_id)
+        .where(schema.subscriber.c.imsi == str(imsi), LIVING, schema.account.c.kind == kind)
+    ).scalar()
+    return Answer("none" if posted is None else str(posted))

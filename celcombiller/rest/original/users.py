@@ -1,0 +1,190 @@
+"""``/api/users``: subscribers with their balances, by username."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, Meta, UnsetType
+from twisted.web import http
+
+from celcombiller import ledger, schema, subscribers, trail
+from celcombiller.errors import BrokenRequest, InvalidValue, UnknownSubscriber
+from celcombiller.model import Kind
+from celcombiller.passwords import Password
+from celcombiller.rest import subscribers as today
+from celcombiller.rest.original.loose import loosely
+from celcombiller.rest.original.moves import move
+from celcombiller.rest.reading import said_of
+from celcombiller.rest.restless import MISSING, Collection, Rows, Source, address_of, listing, one, shown_of
+from celcombiller.rest.routes import Answer
+from celcombiller.rest.search import Field, Shape, search_of
+from celcombiller.rest.subscribers import LevelNumber
+from celcombiller.subscribers import LIVING, Address, Clid, Cpf, Imsi, Name, Username
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.rest.routes import Asked
+
+CHANGED_MAX = 500
+"""Users that one PATCH may change: calls wait while it does."""
+
+Opening = Annotated[int, Meta(ge=0, le=ledger.AMOUNT_MAX, description="a whole number of credits from 0")]
+
+_voice, _data = schema.account.alias("voice"), schema.account.alias("data")
+_person = schema.subscriber
+
+COLLECTION = Collection(
+    name="users",
+    key="username",
+    owner="_id",
+    page=10,
+    fields={
+        "_id": Field(Shape.WHOLE),
+        "level": Field(Shape.WHOLE),
+        "name": Field(Shape.TEXT),
+        "address": Field(Shape.TEXT),
+        "cpf": Field(Shape.DIGITS, nullable=True),
+        "username": Field(Shape.TEXT),
+        "clid": Field(Shape.TEXT),
+        "imsi": Field(Shape.TEXT),
+        "voice_balance": Field(Shape.WHOLE),
+        "data_balance": Field(Shape.WHOLE),
+    },
+    sources=(
+        Source(
+            tables=_person.outerjoin(
+                _voice, sa.and_(_voice.c.subscriber_id == _person.c.id, _voice.c.kind == Kind.VOICE)
+            ).outerjoin(_data, sa.and_(_data.c.subscriber_id == _person.c.id, _data.c.kind == Kind.DATA)),
+            rows=LIVING,
+            columns={
+                "_id": _person.c.id,
+                **{name: _person.c[name] for name in ("level", "name", "address", "cpf", "username", "clid", "imsi")},
+                "voice_balance": _voice.c.posted,
+                "data_balance": _data.c.posted,
+            },
+            owned=lambda subscriber_id: sa.and_(_person.c.id == subscriber_id, LIVING),
+        ),
+    ),
+)
+
+
+class NewUser(msgspec.Struct, kw_only=True):
+    """Who is to be added."""
+
+    level: LevelNumber
+    name: Name
+    username: Username
+    password: Password
+    clid: Clid
+    imsi: Imsi
+    cpf: Cpf | None = None
+    address: Address | None = None
+    voice_balance: Opening = 0
+    data_balance: Opening = 0
+
+
+class UserChange(msgspec.Struct, kw_only=True):
+    """What is to be changed; what is not named stays."""
+
+    level: LevelNumber | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+    username: Username | UnsetType = UNSET
+    password: Password | UnsetType = UNSET
+    clid: Clid | UnsetType = UNSET
+    imsi: Imsi | UnsetType = UNSET
+    cpf: Cpf | UnsetType | None = UNSET
+    address: Address | UnsetType | None = UNSET
+
+
+FIXED = {
+    "_id": "cannot be changed",
+    "voice_balance": "cannot be set: POST the difference to /api/voice_balance",
+    "data_balance": "cannot be set: POST the difference to /api/data_balance",
+}
+
+
+def list_all(tx: Connection, asked: Asked) -> Answer:
+    """List users."""
+    return listing(tx, asked, COLLECTION)
+
+
+def show(tx: Connection, asked: Asked) -> Answer:
+    """Show one user."""
+    found = one(tx, COLLECTION, asked.path["username"], owner_id=asked.only_subscriber_id)
+    return MISSING if found is None else Answer(found)
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Add a user; the balances he begins with are transfers like any other."""
+    body = loosely(NewUser, asked.body)
+    asked.check_manages(body.level)
+    made = subscribers.add(
+        tx,
+        username=body.username,
+        name=body.name,
+        clid=body.clid,
+        imsi=body.imsi,
+        cpf=body.cpf,
+        address=body.address or "",
+        level=body.level,
+        password_hash=asked.password_hash,
+        now=asked.now,
+    )
+    trail.record(tx, asked.actor, "add", f"subscriber:{made.username}", after=made, now=asked.now)
+    for kind, value in ((Kind.VOICE, body.voice_balance), (Kind.DATA, body.data_balance)):
+        if value:
+            move(tx, asked, made, kind, value, origin="opening", reference=f"opening:{kind}:{made.id}")
+    shown = shown_of(tx, COLLECTION, made.id)
+    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], COLLECTION, shown)})
+
+
+def change(tx: Connection, asked: Asked) -> Answer:
+    """Change a user, said as an object or as two lists, ``{"fields": […], "values": […]}``."""
+    given = _changes(said_of(asked.body))
+    try:
+        who = subscribers.find(tx, asked.path["username"])
+    except UnknownSubscriber:
+        return MISSING
+    if given:
+        today.change_as(tx, asked, who.username, given)
+    return Answer(shown_of(tx, COLLECTION, who.id))
+
+
+def change_many(tx: Connection, asked: Asked) -> Answer:
+    """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means."""
+    body = dict(asked.body)
+    search = search_of(body.pop("q", {}), COLLECTION.fields, asked.now)
+    if not search.filters:
+        raise BrokenRequest("q must have filters: a change of all users at once is refused")
+    given = _changes(body)
+    rows = Rows(tx, COLLECTION, search, asked.only_subscriber_id)
+    ids = rows.ids(0, CHANGED_MAX + 1)
+    if len(ids) > CHANGED_MAX:
+        raise BrokenRequest(f"q finds more than {CHANGED_MAX} users: change fewer at once")
+    for each in rows.shown(ids, listed=False) if given else ():
+        today.change_as(tx, asked, each["username"], given)
+    return Answer({"num_modified": len(ids) if given else 0})
+
+
+def delete(tx: Connection, asked: Asked) -> Answer:
+    """Delete a user."""
+    try:
+        subscribers.find(tx, asked.path["username"])
+    except UnknownSubscriber:
+        return MISSING
+    today.delete(tx, asked)
+    return Answer(status=http.NO_CONTENT)
+
+
+def _changes(said: dict[str, Any]) -> dict[str, Any]:
+    wrong = {name: why for name, why in FIXED.items() if name in said}
+    if wrong:
+        raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
+    body = loosely(UserChange, said)
+    given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
+    if given.get("address", "") is None:
+        given["address"] = ""
+    return given

@@ -1,0 +1,104 @@
+"""``/api/v1/tokens`` and ``/api/v1/trail``: keys for programs, and what operators changed."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller import credentials, subscribers, trail
+from celcombiller.credentials import Scope, Token
+from celcombiller.errors import InvalidValue
+from celcombiller.rest.routes import Answer
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.rest.routes import Asked
+
+SECRET_PREFIX = "ccb_"  # noqa: S105  so that a leaked one is known for what it is
+
+
+class NewToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A token to make."""
+
+    name: Annotated[
+        str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters: what it is for")
+    ]
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4, description="what it may be used for")]
+    username: str | None = None
+    """Whose it is (default: the asker's); it may do at most what he may."""
+    expires_at: Annotated[datetime, Meta(tz=True, description="a time to come, with its zone")] | None = None
+
+
+class TokenShown(msgspec.Struct, kw_only=True):
+    """A token, without its secret."""
+
+    id: int
+    name: str
+    username: str
+    scopes: list[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class TokenMade(msgspec.Struct, kw_only=True):
+    """A new token; nobody can show its secret again."""
+
+    token: TokenShown
+    secret: Annotated[str, Meta(description="send it as `Authorization: Bearer …`")]
+
+
+class TokenList(msgspec.Struct, kw_only=True):
+    """All tokens, the revoked ones too."""
+
+    items: list[TokenShown]
+
+
+def list_all(tx: Connection, _asked: Asked) -> TokenList:
+    """List tokens."""
+    return TokenList(items=list(map(_shown, credentials.tokens(tx))))
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Make a token."""
+    body: NewToken = asked.body
+    expires_at = body.expires_at
+    if expires_at is not None and expires_at <= asked.now:
+        raise InvalidValue("expires_at: must be a time to come", {"expires_at": "must be a time to come"})
+    owner = subscribers.find(tx, body.username or asked.principal.username)
+    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+    made = credentials.make_token(
+        tx, secret, owner.id, name=body.name, scopes=body.scopes, expires_at=expires_at, now=asked.now
+    )
+    trail.record(tx, asked.actor, "add", f"token:{made.id}", after=made, now=asked.now)
+    return Answer(TokenMade(token=_shown(made), secret=secret), headers={"Location": f"{asked.url}/{made.id}"})
+
+
+def show(tx: Connection, asked: Asked) -> TokenShown:
+    """Show one token."""
+    return _shown(credentials.token(tx, asked.path["id"]))
+
+
+def revoke(tx: Connection, asked: Asked) -> Answer:
+    """Revoke a token; it stays in the list."""
+    before = credentials.token(tx, asked.path["id"])
+    after = credentials.revoke_token(tx, before.id, asked.now)
+    trail.record(tx, asked.actor, "revoke", f"token:{before.id}", before=before, after=after, now=asked.now)
+    return Answer()
+
+
+def _shown(each: Token) -> TokenShown:
+    return TokenShown(
+        id=each.id,
+        name=each.name,
+        username=each.username,
+        scopes=list(each.scopes),
+        created_at=each.created_at,
+        expires_at=each.expires_at,
+        revoked_at=each.revoked_at,
+    )
