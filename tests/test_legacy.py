@@ -32,6 +32,7 @@ from celcombiller.legacy.users import weakness
 from celcombiller.model import Kind, Level, Rate
 from celcombiller.rating import Tariff
 from celcombiller.store import open_engine
+from celcombiller.trail import Actor
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 BELEM = ZoneInfo("America/Belem")
@@ -76,11 +77,11 @@ def file(tmp_path):
     return tmp_path / "alph.db"
 
 
-def imported(engine, path, terms=TERMS, now=NOW, hashes=None):
+def imported(engine, path, terms=TERMS, now=NOW):
     """Import a file, prove the ledger, and give the report."""
     with opened(path) as old, engine.begin() as tx:
         prepared = prepare(old, terms, now, quietly)
-        report = write(tx, prepared, hashes or {}, quietly)
+        report = write(tx, prepared, {}, Actor("command", "tester"), quietly)
         proof = audit(tx)
         assert proof.ok, proof.differences
     return report
@@ -298,6 +299,9 @@ def test_fractions_of_2015_are_rounded_down_and_told(engine, file, generation):
     ("facts", "oddity", "kept"),
     [
         ({"username": "ana maria/2"}, Oddity.RENAMED, {"username": "ana_maria_2"}),
+        ({"username": "joa\u0303o"}, Oddity.RENAMED, {"username": "jo\u00e3o"}),
+        ({"username": "\u674e"}, Oddity.RENAMED, {"username": "991110003"}),
+        ({"username": ".."}, Oddity.RENAMED, {"username": "991110003"}),
         ({"username": ""}, Oddity.RENAMED, {"username": "991110003"}),
         ({"username": "a" * 65}, Oddity.RENAMED, {"username": "a" * 64}),
         ({"clid": "+55 (91) 1111-0003"}, None, {"clid": "559111110003"}),

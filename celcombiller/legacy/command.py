@@ -5,6 +5,7 @@ It does everything and proves it, and without ``--yes`` takes it back: so what a
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import sys
@@ -28,6 +29,7 @@ from celcombiller.legacy.prepared import Terms, prepare
 from celcombiller.model import Kind
 from celcombiller.service import check_database
 from celcombiller.store import open_engine, transact
+from celcombiller.trail import Actor
 
 if TYPE_CHECKING:
     import argparse
@@ -48,7 +50,7 @@ EXAMPLES = 5
 _SOURCE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 # OWASP's least for argon2id (Password Storage Cheat Sheet): a fifth of the usual cost, as there may be 200,000 of
-# them. A login can make it the usual one (`check_needs_rehash`).
+# them. The first login makes it the usual one.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
@@ -82,7 +84,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
             hashes = _hashed(transact(reading, lambda tx: imports.newcomers(tx, prepared)))
 
         def work(tx: Connection) -> Report:
-            report = imports.write(tx, prepared, hashes, _progress)
+            report = imports.write(tx, prepared, hashes, Actor("command", getpass.getuser()), _progress)
             _prove(tx)
             if not arguments.yes:
                 tx.rollback()

@@ -37,7 +37,7 @@ class Oddity(StrEnum):
     NO_IMSI = "no usable IMSI: zeros and the number stand in its place"
     CPF_SHORT = "CPFs of fewer than 11 digits: zeros in front were lost, or they are none"
     CPF_DROPPED = "CPFs that are not digits or another's: imported without"
-    RENAMED = "usernames changed: empty, too long, or with spaces or slashes"
+    RENAMED = "usernames changed: empty, too long, or not of Latin letters, digits and signs without spaces or slashes"
     LEVEL = "levels other than 0, 1 and 2, imported as 1 (user)"
     TEXT = "texts with control characters or too long, cleaned"
     DATE = "dates that cannot be read: that of the row before (else of the row after) stands in their place"

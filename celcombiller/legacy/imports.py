@@ -7,17 +7,13 @@ changes nothing, and one of a file that has grown since brings what is new.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
-from celcombiller import schema
+from celcombiller import trail
 from celcombiller.legacy.arrivals import Arrivals
 from celcombiller.legacy.enrolment import enrol
 from celcombiller.legacy.history import History
 from celcombiller.legacy.references import References, Report
-from celcombiller.model import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +22,7 @@ if TYPE_CHECKING:
 
     from celcombiller.legacy.prepared import Prepared, Progress
     from celcombiller.legacy.users import NewSubscriber
+    from celcombiller.trail import Actor
 
 
 def newcomers(tx: Connection, prepared: Prepared) -> list[NewSubscriber]:
@@ -33,8 +30,10 @@ def newcomers(tx: Connection, prepared: Prepared) -> list[NewSubscriber]:
     return Arrivals(tx, prepared, References.load(tx, prepared.terms.prefix), Report()).new
 
 
-def write(tx: Connection, prepared: Prepared, password_hashes: Mapping[int, str], progress: Progress) -> Report:
-    """Write what is not here yet.
+def write(
+    tx: Connection, prepared: Prepared, password_hashes: Mapping[int, str], actor: Actor, progress: Progress
+) -> Report:
+    """Write what is not here yet, in the name of ``actor``.
 
     Raises `InvalidValue` for another file than the one that was imported under this source before.
     """
@@ -46,23 +45,15 @@ def write(tx: Connection, prepared: Prepared, password_hashes: Mapping[int, str]
     enrol(tx, prepared, arrivals.ids, references, report)
     references.save(tx)
     if report.made.total():
-        _leave_trail(tx, prepared, report)
+        _leave_trail(tx, prepared, report, actor)
     return report
 
 
-def _leave_trail(tx: Connection, prepared: Prepared, report: Report) -> None:
+def _leave_trail(tx: Connection, prepared: Prepared, report: Report, actor: Actor) -> None:
     """Say in the trail that and when this came in: the dates of what came are the original's."""
     facts = {
         "generation": prepared.original.generation.name,
         "made": {table: count for table, count in report.made.items() if count},
-        "credits": {kind: report.credits[kind] for kind in Kind},
+        "credits": report.credits,
     }
-    row = {
-        "at": prepared.now,
-        "actor": "celcombiller import-legacy",
-        "address": "",
-        "action": "import",
-        "subject": prepared.terms.prefix.rstrip(":"),
-        "after": json.dumps(facts),
-    }
-    tx.execute(sa.insert(schema.trail).values(row))
+    trail.record(tx, actor, "import", prepared.terms.prefix.rstrip(":"), after=facts, now=prepared.now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from celcombiller.ledger import AMOUNT_MAX
 from celcombiller.legacy.cells import line, number, text, whole
 from celcombiller.legacy.findings import Oddity
 from celcombiller.model import Kind, Level
+from celcombiller.passwords import LENGTH_MIN
 from celcombiller.subscribers import check
 
 if TYPE_CHECKING:
@@ -22,13 +24,12 @@ if TYPE_CHECKING:
     from celcombiller.legacy.original import Original
     from celcombiller.legacy.rows import OldUser, Raw
 
-PASSWORD_LEAST = 8
 PUBLISHED_PASSWORDS = frozenset({"adm123", "123123", "yourpassword", "yournewpassowrd"})
 """Those of the original's README and of its script for the first users: everybody knows them."""
 
 _CPF_DIGITS = 11
 _IMSI_DIGITS = 15
-_NOT_IN_USERNAMES = re.compile(r"[\s/\x00-\x1f\x7f]+")
+_NOT_IN_USERNAMES = re.compile(r"[^!-.0-~\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+")
 _BETWEEN_DIGITS = re.compile(r"[\s().-]+")
 
 
@@ -149,7 +150,9 @@ def _username(old: OldUser, clid: str, note: _Note) -> str:
     if old.username is None:
         return clid  # the first generation had none, and later ones allowed none
     said = text(old.username)
-    username = _NOT_IN_USERNAMES.sub("_", said.strip())[:64] or clid
+    username = _NOT_IN_USERNAMES.sub("_", unicodedata.normalize("NFC", said).strip())[:64]
+    if not any(map(str.isalnum, username)):
+        username = clid
     if username != said:
         note(Oddity.RENAMED, username)
     return username
@@ -228,6 +231,6 @@ def weakness(password: str, username: str) -> str:
         return "published with the original"
     if password.casefold() == username.casefold():
         return "the username"
-    if len(password) < PASSWORD_LEAST:
-        return f"fewer than {PASSWORD_LEAST} characters"
+    if len(password) < LENGTH_MIN:
+        return f"fewer than {LENGTH_MIN} characters"
     return "digits only" if password.isdecimal() else ""
