@@ -63,6 +63,8 @@ ORDER = [
     "periodic",
     "nightly",
     "service",
+    "terminal",
+    "cli_schedules",
     "cli",
 ]
 CORE = ORDER[: ORDER.index("store")]
