@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from celcombiller.errors import InvalidValue
 from celcombiller.model import Recurrence
 
 if TYPE_CHECKING:
@@ -74,9 +75,18 @@ def _stepping(earliest: date, ahead_days: int, step_days: int) -> Iterator[date]
     return map(date.fromordinal, range(first, date.max.toordinal() + 1, step_days))
 
 
+def zone_of(name: str) -> ZoneInfo:
+    """Give the time zone of a name of the IANA list. Raises `InvalidValue`."""
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, LookupError):  # a folder of zones, a path, no zone
+        what = "must be a name of the IANA list, such as America/Sao_Paulo"
+        raise InvalidValue(f"time_zone {what}, not {name}", {"time_zone": what}) from None
+
+
 def comes_at(day: date, run_at: time, zone: str) -> datetime:
     """Give the instant (UTC) at which a due date has come: the run time of that day on a clock in ``zone``."""
-    return datetime.combine(day, run_at, ZoneInfo(zone)).astimezone(UTC)
+    return datetime.combine(day, run_at, zone_of(zone)).astimezone(UTC)
 
 
 def last_come(now: datetime, run_at: time, zone: str) -> date:
@@ -89,4 +99,4 @@ def last_come(now: datetime, run_at: time, zone: str) -> date:
 
 def local_date(now: datetime, zone: str) -> date:
     """Give the date that a calendar in ``zone`` shows."""
-    return now.astimezone(ZoneInfo(zone)).date()
+    return now.astimezone(zone_of(zone)).date()

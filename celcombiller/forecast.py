@@ -7,11 +7,13 @@ for as long as the group is big: not in the writing thread.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from celcombiller import schema
+from celcombiller.calendar import due_dates
 from celcombiller.errors import InvalidValue
 from celcombiller.model import CreditOutcome, Kind, Run, RunState, Schedule
 from celcombiller.runs import open_runs, plan
@@ -59,9 +61,9 @@ class DueMember:
 
 def due(tx: Connection, schedule: Schedule, rules: Rules, today: date, now: datetime) -> list[Due]:
     """Give what `decide` and `advance` would do if ``today`` were the last date that has come."""
+    if len(list(islice(due_dates(schedule, schedule.done_until, today), DATES_MAX + 1))) > DATES_MAX:
+        raise InvalidValue(f"{schedule.name} has more than {DATES_MAX} due dates until {today}: look less far")
     runs = [*open_runs(tx, schedule.id), *plan(tx, schedule, today, now)]
-    if len(runs) > DATES_MAX:
-        raise InvalidValue(f"{schedule.name} has {len(runs)} due dates until {today}; {DATES_MAX} can be looked at")
     return [_counted(tx, run, runs[:place], rules) for place, run in enumerate(runs)]
 
 

@@ -165,6 +165,11 @@ class CreditService(PeriodicService):
         self._away = False
         super().__init__(reactor, LOOK_SECONDS, self._look)
 
+    def startService(self) -> None:
+        """Go on the first round at once."""
+        self._round.stopping = False
+        super().startService()
+
     def stopService(self) -> Deferred[Any] | None:
         """End after the chunk that is going on."""
         self._round.stopping = True

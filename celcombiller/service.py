@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,12 +28,14 @@ from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.model import Rate, Witness
+from celcombiller.nightly import CreditService
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
 from celcombiller.rest.table import ROUTES
+from celcombiller.runs import Rules
 from celcombiller.store import Store, open_engine, transact
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ def build(reactor: Any, config: Config) -> IService:
         service.setServiceParent(root)
     overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
     overdue.setServiceParent(root)
+    credit = CreditService(reactor, store.transact, rules_of(config), partial(datetime.now, UTC))
+    credit.setServiceParent(root)
     root.store, root.scripts, root.config, root.threads = store, scripts, config, (reader, passwords)
     return root
 
@@ -165,6 +169,15 @@ def terms_of(config: Config) -> Terms:
         ring_seconds=config.calls.ring_seconds,
         max_call_seconds=config.calls.max_call_seconds,
         external=config.calls.external_dial != "",
+    )
+
+
+def rules_of(config: Config) -> Rules:
+    """Give the operator's rules for scheduled credits."""
+    return Rules(
+        run_at=time.fromisoformat(config.schedules.run_at),
+        catch_up_max_days=config.schedules.catch_up_max_days,
+        disabled_use_up=config.schedules.disabled_use_up,
     )
 
 

@@ -276,7 +276,7 @@ def test_groups_become_disabled_monthly_schedules_with_a_run_for_each_date_that_
         members = tx.execute(sa.select(schema.membership).order_by(schema.membership.c.id)).all()
     assert (students.day, students.first_on, students.count, students.enabled) == (5, date(2026, 11, 5), 2, False)
     assert (over.day, over.first_on, over.enabled) == (1, date(2026, 11, 2), False)
-    assert [member.count for member in members] == [2, 1]
+    assert [(member.count, member.ended_at) for member in members] == [(2, None), (0, NOW)]
 
 
 @pytest.mark.parametrize("generation", ["first", "first with names"])
@@ -886,7 +886,7 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 def import_legacy(command, *arguments):
-    return command("import-legacy", "alph.db", "--time-zone", "America/Belem", *arguments)
+    return command("import-legacy", "alph.db", "--zone", "America/Belem", *arguments)
 
 
 def rows_here(tmp_path):
@@ -940,7 +940,7 @@ def test_the_json_report_counts_every_row_and_names_every_oddity(command, tmp_pa
     assert (status, report["written"]) == (0, False)
     assert tables["voice_balance"] == {
         "table": "voice_balance",
-        "read": 8,
+        "in_the_file": 8,
         "imported": 0,
         "here_already": 0,
         "left_out": 8,
@@ -950,6 +950,13 @@ def test_the_json_report_counts_every_row_and_names_every_oddity(command, tmp_pa
     assert len(orphans["rows"]) == 8
     _, text, _ = import_legacy(command)
     assert "... and 3 more" in text
+
+
+def test_without_a_zone_that_of_the_settings_counts(command, tmp_path, monkeypatch):
+    village(tmp_path / "alph.db")
+    monkeypatch.setenv("CELCOMBILLER_SCHEDULES_TIME_ZONE", "America/Noronha")
+    _, out, _ = command("import-legacy", "alph.db", "--json")
+    assert json.loads(out)["zone"] == "America/Noronha"
 
 
 def test_somebody_left_out_is_status_1(command, tmp_path):
@@ -1022,8 +1029,8 @@ def script(path, sql):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--time-zone", "America"), "--time-zone"),
-        (("--time-zone", "/etc/passwd"), "--time-zone"),
+        (("--zone", "America"), "--zone"),
+        (("--zone", "/etc/passwd"), "--zone"),
         (("--source", "a b"), "--source"),
         (("--plans-from", "1800-01-01"), "first_on"),
     ],

@@ -63,6 +63,8 @@ ORDER = [
     "periodic",
     "nightly",
     "service",
+    "terminal",
+    "cli_schedules",
     "legacy.rows",
     "legacy.cells",
     "legacy.findings",

@@ -8,27 +8,24 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
-import msgspec
 from argon2 import PasswordHasher
 from tqdm import tqdm
 
 from celcombiller.audit import audit
 from celcombiller.errors import BillerError, InvalidValue
-from celcombiller.legacy import imports
+from celcombiller.legacy import imports, original
 from celcombiller.legacy.findings import SERIOUS, Oddity
-from celcombiller.legacy.original import opened
 from celcombiller.legacy.prepared import Terms, prepare
 from celcombiller.model import Kind
-from celcombiller.service import check_database
-from celcombiller.store import open_engine, transact
+from celcombiller.store import transact
+from celcombiller.terminal import command, day, opened, print_json, print_rows
 from celcombiller.trail import Actor
 
 if TYPE_CHECKING:
@@ -54,14 +51,15 @@ _SOURCE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+def add_commands(commands: Any) -> None:
+    """Add ``import-legacy``."""
+    parser = command(commands, "import-legacy", _import, "Import the database of an original CELCOMBiller.")
     parser.add_argument("file", type=Path, metavar="FILE", help="the original's database (alph.db); it is only read")
     parser.add_argument("--yes", action="store_true", help="import; without it nothing is written, only reported")
-    parser.add_argument("--time-zone", metavar="ZONE", help="of the file's dates, such as America/Belem")
+    parser.add_argument("--zone", help="of its dates, such as America/Belem (default: the settings')")
     parser.add_argument(
         "--plans-from",
-        type=date.fromisoformat,
+        type=day,
         metavar="DATE",
         help="the first day whose plans are not the original's business any more (default: tomorrow)",
     )
@@ -70,14 +68,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document, with every row that is odd")
 
 
-def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Import, or try to. Exit status 1 where somebody's credit or plan was left out."""
+def _import(arguments: argparse.Namespace, config: Config) -> int:
+    """Import, or try to. The exit status is 1 where somebody's credit or plan was left out."""
     now = datetime.now(UTC)
-    terms = _terms(arguments, now)
-    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
-    check_database(engine)
-    with opened(arguments.file) as original:
-        prepared = prepare(original, terms, now, _progress)
+    terms = _terms(arguments, config, now)
+    engine = opened(config)
+    with original.opened(arguments.file) as old:
+        prepared = prepare(old, terms, now, _progress)
         hashes: dict[int, str] = {}
         if arguments.yes:
             reading = engine.execution_options(reading=True)
@@ -96,13 +93,13 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     return 1 if report.findings.serious else 0
 
 
-def _terms(arguments: argparse.Namespace, now: datetime) -> Terms:
+def _terms(arguments: argparse.Namespace, config: Config, now: datetime) -> Terms:
     if arguments.source and not _SOURCE.fullmatch(arguments.source):
         raise InvalidValue("--source must be 1 to 32 letters, digits, _ or -")
     try:
-        zone = ZoneInfo(arguments.time_zone)
+        zone = ZoneInfo(arguments.zone or config.schedules.zone)
     except (OSError, ValueError, LookupError):  # a folder of zones, a path, no zone
-        raise InvalidValue("--time-zone must be a name of the IANA list, such as America/Belem") from None
+        raise InvalidValue("--zone must be a name of the IANA list, such as America/Belem") from None
     begin = arguments.plans_from or now.astimezone(zone).date() + timedelta(days=1)
     return Terms(zone, begin, arguments.source, passwords=not arguments.no_passwords)
 
@@ -130,7 +127,7 @@ def _prove(tx: Connection) -> None:
 
 def _progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
     """Show on a terminal how far the items are."""
-    bar: Iterable[T] = tqdm(items, what, total, disable=not sys.stderr.isatty(), leave=False, unit_scale=True)
+    bar: Iterable[T] = tqdm(items, what, total, disable=None, leave=False, unit_scale=True)
     return bar
 
 
@@ -144,11 +141,9 @@ class _Outcome:
 
     def print_text(self) -> None:
         """Say it to a person."""
-        print(f"{self.prepared.original.generation.name}.")
-        print(f"{'':18} {'in the file':>12} {'imported':>12} {'here already':>12} {'left out':>12}")
-        for row in self._tables():
-            counts = (row["read"], row["imported"], row["here_already"], row["left_out"])
-            print(f"{row['table']:18} " + " ".join(f"{'-' if count is None else count:>12}" for count in counts))
+        zone = self.prepared.terms.zone.key
+        print(f"{self.prepared.original.generation.name}. Its dates are by the clocks of {zone}.")
+        print_rows(self._tables(), ("table", "in_the_file", "imported", "here_already", "left_out"), as_json=False)
         for kind, sums in self._credits().items():
             print(f"{kind} credits: {sums['file']} in the file, {sums['imported']} imported.")
         if self.prepared.plans:
@@ -172,6 +167,7 @@ class _Outcome:
         document = {
             "generation": self.prepared.original.generation.name,
             "written": not self.dry,
+            "zone": self.prepared.terms.zone.key,
             "plans_from": self.prepared.terms.begin,
             "tables": self._tables(),
             "credits": self._credits(),
@@ -180,7 +176,7 @@ class _Outcome:
                 for oddity, rows in found.items()
             ],
         }
-        print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+        print_json(document)
 
     def _tables(self) -> list[dict[str, Any]]:
         """Count by table; what is only looked up, for the rows of other tables, does not come in by itself."""
@@ -188,7 +184,7 @@ class _Outcome:
         return [
             {
                 "table": table,
-                "read": read,
+                "in_the_file": read,
                 "imported": made[table] if table in self.prepared.own_tables else None,
                 "here_already": known[table] if table in self.prepared.own_tables else None,
                 "left_out": read - made[table] - known[table] if table in self.prepared.own_tables else None,

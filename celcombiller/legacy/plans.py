@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
     from celcombiller.legacy.rows import OldContract, OldMember, OldPlan
 
+RUNS = 12
+"""Of a new member, where the plan does not say: the original asked for it with every member."""
+
 _DAY_MOST = 31
 _DAY_EVERY_MONTH_HAS = 28
 
 
 @dataclass(frozen=True, slots=True)
 class NewPlan:
-    """A plan as the monthly schedule it becomes; ``dates`` are those a group still had before it, in order."""
+    """A plan as the monthly schedule it becomes; ``dates_left`` counts those that a group still had before it."""
 
     row: str
     name: str
@@ -38,6 +41,7 @@ class NewPlan:
     day: int
     first_on: date
     count: int
+    dates_left: int
     enabled: bool
 
 
@@ -89,7 +93,8 @@ def _plan(old: OldPlan, zone: ZoneInfo, begin: date, findings: Findings) -> NewP
         value=value,
         day=day,
         first_on=ahead[0] if ahead else begin,
-        count=min(max(len(ahead), 1), COUNT_MAX),
+        count=min(len(ahead), COUNT_MAX) if ahead else RUNS,
+        dates_left=len(ahead),
         enabled=None not in known,
     )
 
@@ -104,7 +109,7 @@ def members(
         if plan is None or old.user_id not in users or not isinstance(old.user_id, int):
             findings.note(Oddity.ORPHAN, f"{old.row} (user {line(old.user_id, 20)}, {old.plan})")
             continue
-        count = plan.count if old.count is None else whole(old.count)
+        count = plan.dates_left if old.count is None else whole(old.count)
         if not _within(count, -COUNT_MAX, COUNT_MAX):
             findings.note(Oddity.BAD_MEMBER, f"{old.row}: {line(old.count, 20)}")
             continue
