@@ -32,6 +32,9 @@ setup(
         "argon2-cffi>=23.1,<26",
         "prometheus-client>=0.20,<1",
         "tenacity>=9,<10",
+        "tqdm>=4.66,<5",
+        "tzdata",
+        "tzlocal>=5.2,<6",
     ],
     extras_require={
         # Not on PyPI: `pip install "starpy @ git+https://github.com/asterisk/starpy@1.1.1"` by hand first.

@@ -80,7 +80,7 @@ class Book:
         if not (debit.is_system or beyond_floor) and debit.available < amount:
             raise InsufficientBalance(f"{amount} asked for, {max(debit.available, 0)} available")
         if not credit.is_system:
-            _check_amount(credit.posted + amount)
+            _check_amount(credit.posted + amount, least=-AMOUNT_MAX)
         transfer = Transfer(
             reference=reference,
             debit_account_id=debit.id,
@@ -213,6 +213,55 @@ class Book:
                 if (was.posted, was.held) != (account.posted, account.held)
             ],
         )
+
+
+def locking(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Make the statement that locks the accounts of a condition, in id order as everybody does."""
+    columns = schema.account.c
+    rows = sa.select(columns.id).where(accounts).order_by(columns.id).with_for_update().subquery()
+    return sa.select(sa.func.count()).select_from(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """`Book.post` for a group of any size: the operator gives one amount to each of many accounts, which are locked.
+
+    One statement writes the transfers and one the balances; both must find as many accounts that have room.
+    """
+
+    transfers: sa.Insert
+    balances: sa.Update
+
+    @classmethod
+    def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> Grant:
+        """Build it for what ``due`` selects: each ``account_id`` with its transfer's ``reference`` (null: nothing)."""
+        table = schema.account
+        amount, now = sa.bindparam("granted", type_=sa.BigInteger), sa.bindparam("now", type_=schema.Instant)
+        roomy = sa.and_(table.c.kind == kind.value, table.c.posted <= AMOUNT_MAX - amount)
+        facts = {
+            "reference": due.c.reference,
+            "debit_account_id": sa.literal(schema.OPERATOR_ACCOUNT_IDS[kind], sa.BigInteger),
+            "credit_account_id": table.c.id,
+            "amount": amount,
+            "origin": sa.literal(origin),
+            "at": now,
+            "credit_posted": table.c.posted + amount,
+        }
+        named = due.c.reference.is_not(None)
+        rows = sa.select(*facts.values()).join_from(due, table, table.c.id == due.c.account_id).where(named, roomy)
+        raised = sa.update(table).where(table.c.id.in_(sa.select(due.c.account_id).where(named)), roomy)
+        return cls(
+            sa.insert(schema.transfer).from_select(list(facts), rows), raised.values(posted=table.c.posted + amount)
+        )
+
+    def perform(self, tx: Connection, amount: int, given: dict[str, Any]) -> int:
+        """Move ``amount`` credits to each, and give how many got it. ``given``: ``now``, and what ``due`` asks for."""
+        _check_amount(amount, least=1)
+        given = given | {"granted": amount}
+        moved = tx.execute(self.transfers, given, execution_options={"preserve_rowcount": True}).rowcount
+        if tx.execute(self.balances, given).rowcount != moved:
+            raise LedgerRace(schema.account)
+        return moved
 
 
 _END_HOLD = (

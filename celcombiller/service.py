@@ -7,7 +7,7 @@ import hashlib
 import os
 import socket
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,6 +32,7 @@ from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Witness
+from celcombiller.nightly import CreditService
 from celcombiller.nodes import announce
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
@@ -39,6 +40,7 @@ from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
 from celcombiller.rest.table import ROUTES
+from celcombiller.runs import Rules
 from celcombiller.store import Store, open_engine, transact
 from celcombiller.watch import AUDIT_SECONDS_MAX, Audits, ReactorDelay
 
@@ -137,6 +139,8 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     overdue.setServiceParent(root)
     if engine.dialect.name != "sqlite":
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
+    rules = rules_of(config)
+    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC)).setServiceParent(root)
     ReactorDelay(reactor, metrics).setServiceParent(root)
     if config.metrics.audit_hours:
         auditing = _reading(config, AUDIT_SECONDS_MAX)
@@ -208,6 +212,15 @@ def terms_of(config: Config) -> Terms:
         ring_seconds=config.calls.ring_seconds,
         max_call_seconds=config.calls.max_call_seconds,
         external=config.calls.external_dial != "",
+    )
+
+
+def rules_of(config: Config) -> Rules:
+    """Give the operator's rules for scheduled credits."""
+    return Rules(
+        run_at=time.fromisoformat(config.schedules.run_at),
+        catch_up_max_days=config.schedules.catch_up_max_days,
+        disabled_use_up=config.schedules.disabled_use_up,
     )
 
 
