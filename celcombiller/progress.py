@@ -67,8 +67,8 @@ def holds_statement(now: datetime) -> sa.Select[Any]:
 
 def calls_statement() -> sa.Select[str, int]:
     """Ask for the open calls of each server."""
-    counted = sa.select(_SERVER.label("server"), sa.func.count().label("calls"))
-    return counted.select_from(call).where(_OPEN).group_by(_SERVER)
+    counted = sa.select(_SERVER.label("server"), sa.func.count().label("calls")).select_from(call)
+    return counted.where(_OPEN).group_by(_SERVER)
 
 
 def _seconds_since(at: datetime | None, now: datetime) -> float:
