@@ -68,10 +68,11 @@ class _Link:
 
 
 class Metrics:
-    """Every metric. ``clock`` gives the seconds by which the gaps of AMI links are measured."""
+    """Every metric. ``clock`` gives the seconds by which the gaps of AMI links are measured, ``worker`` a label."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, worker: int | None = None) -> None:
         self._clock = clock
+        self._worker = worker
         self._links: dict[str, _Link] = {}
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -230,7 +231,7 @@ class Metrics:
         ``in_progress`` is what the database just said, ``None`` when it did not answer; ``gone`` is of each AMI link
         how many open calls have no channel any more.
         """
-        return generate_latest(_Everything(self.registry, [*self._linked(gone), *_read(in_progress)]))
+        return generate_latest(_Everything(self.registry, [*self._linked(gone), *_read(in_progress)], self._worker))
 
     def _gap_seconds(self, server: str) -> float:
         link = self._links.get(server)
@@ -261,16 +262,23 @@ class Metrics:
 
 
 class _Everything(Collector):
-    """The registry and what was read for this scrape, as one thing to encode."""
+    """The registry and what was read for this scrape, as one thing to encode.
 
-    def __init__(self, registry: Collector, read: list[Any]) -> None:
+    With several workers on one port a scrape is answered by any of them: their number, as a label, keeps their series
+    apart, and a rate over a few minutes is right for each.
+    """
+
+    def __init__(self, registry: Collector, read: list[Any], worker: int | None) -> None:
         self._registry = registry
         self._read = read
+        self._label = {} if worker is None else {"worker": str(worker)}
 
     def collect(self) -> Iterator[Any]:
         """Give all of it."""
-        yield from self._registry.collect()
-        yield from self._read
+        for family in (*self._registry.collect(), *self._read):
+            if self._label:
+                family.samples = [each._replace(labels=each.labels | self._label) for each in family.samples]
+            yield family
 
 
 def _read(in_progress: InProgress | None) -> Iterator[Any]:

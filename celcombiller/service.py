@@ -114,7 +114,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     root = Root(hold_alone(config.database.url))
     check_database(engine)
     terms = terms_of(config)
-    metrics = Metrics()
+    metrics = Metrics(worker=workers.number(os.environ))
     store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now), metrics)
     reader, passwords = Reader(reactor, _reading(config, READ_SECONDS_MAX)), Passwords(reactor)
     monitors: dict[str, Monitor] = {}

@@ -372,3 +372,10 @@ def test_an_audit_that_finds_the_database_away_keeps_the_last_result_and_comes_a
     assert told(metrics)["celcombiller_audit_timestamp_seconds"] == NOW.timestamp()
     assert house.audit(2 * 3600, monkeypatch) == 1
     service.stopService()
+
+
+def test_workers_on_one_port_keep_their_series_apart_by_their_number():
+    one, other = told(Metrics(worker=1)), told(Metrics(worker=2))
+    assert len(one) == len(other) > 50
+    assert all('worker="1"' in name for name in one)
+    assert all('worker="2"' in name for name in other)
