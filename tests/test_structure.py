@@ -11,6 +11,7 @@ ORDER = [
     "model",
     "rating",
     "schema",
+    "setwise",
     "migrations",
     "ledger",
     "subscribers",
@@ -25,6 +26,7 @@ ORDER = [
     "asterisk.agi",
     "asterisk.ami",
     "asterisk.variables",
+    "asterisk.deadlines",
     "asterisk.fastagi",
     "asterisk.amiclient",
     "asterisk.peer",
@@ -43,6 +45,10 @@ ORDER = [
     "rest.table",
     "periodic",
     "service",
+    "bench.traffic",
+    "bench.house",
+    "bench.floor",
+    "bench.series",
     "cli",
 ]
 CORE = ORDER[: ORDER.index("store")]
