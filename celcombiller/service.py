@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import sys
 from datetime import UTC, datetime
 from functools import partial
@@ -48,6 +49,13 @@ OVERDUE_SECONDS = 60.0
 
 OVERDUE_MAX = 1000
 
+AGI_BACKLOG = 4096
+"""Connections that may wait to be taken, as many as Linux allows: of a burst of calls Twisted's own 50 would be few,
+and one that finds no place tries again after a whole second."""
+
+OWN_FILES = 100
+"""Open files that are no AGI sessions: databases, AMI, REST, logs."""
+
 
 class Options(usage.Options):
     """What ``twistd celcombiller`` takes."""
@@ -89,7 +97,7 @@ def build(reactor: Any, config: Config) -> IService:
         monitors[server.name] = monitor
         monitor.setServiceParent(root)
     for section, listen, factory in (
-        ("agi", config.agi.listen, _agi_factory(reactor, config, scripts)),
+        ("agi", _with_backlog(config.agi.listen), _agi_factory(reactor, config, scripts)),
         ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES).site()),
     ):
         try:
@@ -126,6 +134,7 @@ class Root(MultiService):
 
     def startService(self) -> None:
         """Start the store, then all that uses it."""
+        self._allow_open_files()
         self.store.start()
         for each in self.threads:
             each.start()
@@ -137,6 +146,20 @@ class Root(MultiService):
             ami=", ".join(f"{each.name} ({each.host}:{each.port})" for each in self.config.asterisk)
             or "nobody: add [[asterisk]] tables, or an end that no script tells is not heard",
         )
+
+    def _allow_open_files(self) -> None:
+        """Take as many open files as the system lets us have: each call keeps one."""
+        was, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        wanted = self.config.agi.connections_max + OWN_FILES
+        if most != resource.RLIM_INFINITY and most < wanted:
+            self._log.warn(
+                "{most} open files are allowed, {wanted} are needed for agi.connections_max: raise LimitNOFILE",
+                most=most,
+                wanted=wanted,
+            )
+        else:
+            self._log.info("{most} open files are allowed ({was} before)", most=most, was=was)
 
     def stopService(self) -> Deferred[None]:
         """Stop, and fire when the last answer is durable."""
@@ -154,6 +177,10 @@ class Root(MultiService):
             each.stop()
         if self._lock is not None:
             self._lock.close()
+
+
+def _with_backlog(listen: str) -> str:
+    return f"{listen}:backlog={AGI_BACKLOG}" if listen.startswith("tcp") and "backlog=" not in listen else listen
 
 
 def terms_of(config: Config) -> Terms:

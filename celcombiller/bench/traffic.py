@@ -240,6 +240,8 @@ class Traffic:
             for each in line[9:].strip(b' "\n').split(b","):
                 name, _, value = each.partition(b"=")
                 call.values[name] = value
+        if line == b"SET AUTOHANGUP 0\n":  # the last word of `caller`, when the charge is durable
+            call.settled = True
         if line.startswith((b"SET AUTOHANGUP ", b"EXEC ")):
             return b"200 result=0\n"
         return b"510 Invalid or unknown command\n"
@@ -280,16 +282,17 @@ class Traffic:
             return
         now = time.monotonic()
         settled = call.values.get(b"CELCOMBILLER_SETTLED") == b"1"
+        # A biller that is gone closes without a word.
+        broken = broken or b"CELCOMBILLER_RESULT" not in call.values or (call.seconds is not None and not settled)
         if plan.tells_all:
-            tally.acknowledged[call.uniqueid.decode()] = (call.seconds, settled)
-        if broken or call.seconds is None:
-            tally.broken += broken
-            tally.refused += not broken
-        elif not settled:
+            tally.acknowledged[call.uniqueid.decode()] = (call.seconds, call.settled or settled)
+        if broken:
             tally.broken += 1
+        elif not settled:
+            tally.refused += 1
         elif plan.counts_from <= now < plan.ends_at:
             tally.calls += 1
-        if plan.in_flight and now < plan.ends_at:
+        if plan.in_flight and now < plan.ends_at and not broken:
             self._begin(now)
 
 
