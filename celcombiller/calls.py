@@ -216,7 +216,7 @@ def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
         sa.select(table)
         .join(hold, hold.c.reference == table.c.reference)
         .where(table.c.state == CallState.OPEN, hold.c.expires_at < now)
-        .order_by(table.c.id)
+        .order_by(table.c.server, table.c.id)  # as the index of the open calls is: else SQLite reads the whole history
         .limit(limit)
     )
     return list(map(call_of, rows))

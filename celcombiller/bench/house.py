@@ -158,6 +158,7 @@ def biller(url: str, folder: Path, *, unbatched: bool = False, settings: str = "
         f'listen = "tcp:{port}:interface=127.0.0.1"',
         'allow = ["127.0.0.0/8"]',
         "connections_max = 20000",
+        "idle_seconds = 60",
         "[calls]",
         "decision_seconds = 60",
         settings,
