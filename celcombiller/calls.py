@@ -87,7 +87,7 @@ class Register:
         """Read and lock the calls of these channels (before their accounts: that order is everybody's)."""
         register = cls()
         for row in _CALLS.run(tx, uniqueids):
-            call = call_of(row)
+            call = _call_of_columns(*row)
             register._last[call.server, call.uniqueid] = call
         return register
 
@@ -144,12 +144,14 @@ _RATE = ("rate_prefix", "rate_name", "connect_fee", "price", "increment_seconds"
 _facts_of = attrgetter(*_FACTS, "rate.prefix", "rate.name", "rate.connect_fee", "rate.price", "rate.increment_seconds")
 _CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
 
+_COLUMNS = (*_FACTS[1:], *_RATE, *_CHANGING)
+
 _CALLS = setwise.Reading(
-    f"select {setwise.names((*_FACTS[1:], *_RATE, *_CHANGING))} from call where uniqueid {{among}} order by id",  # noqa: S608  ours
+    f"select {setwise.names(_COLUMNS)} from call where uniqueid {{among}} order by id",  # noqa: S608  ours
     of=schema.call.c.uniqueid,
     lock=True,
 )
-_BEGIN = setwise.insert(schema.call, (*_FACTS, *_RATE, *_CHANGING))
+_BEGIN = setwise.insert(schema.call, ("reference", *_COLUMNS))
 _CHANGE = setwise.update(schema.call, _CHANGING, key="reference", unchanged=("state",))
 _TESTIFY = setwise.insert(schema.testimony, schema.testimony.c.keys(), once=True)
 
@@ -173,30 +175,62 @@ _testimony_of = attrgetter(*schema.testimony.c.keys())
 
 
 def call_of(row: Any) -> Call:
-    """Make the value of a call row, of SQLAlchemy's or as the driver gives it."""
+    """Make the value of a call row."""
+    return _call_of_columns(*(getattr(row, name) for name in _COLUMNS))
+
+
+def _call_of_columns(
+    server: str,
+    uniqueid: str,
+    leg: int,
+    authorization: str,
+    channel: str,
+    subscriber_id: int,
+    account_id: int,
+    from_number: str,
+    to_number: str,
+    callee_id: int | None,
+    granted_seconds: int,
+    answered_early: Any,
+    started_at: Any,
+    rate_prefix: str,
+    rate_name: str,
+    connect_fee: int,
+    price: int,
+    increment_seconds: int,
+    state: str,
+    answered_at: Any,
+    ended_at: Any,
+    talk_ms: int | None,
+    cost: int | None,
+    witness: str | None,
+    outcome: str,
+    note: str,
+) -> Call:
+    """Make a call of `_COLUMNS`, as SQLAlchemy or the driver gives them."""
     return Call(
-        server=row.server,
-        uniqueid=row.uniqueid,
-        leg=row.leg,
-        authorization=row.authorization,
-        channel=row.channel,
-        subscriber_id=row.subscriber_id,
-        account_id=row.account_id,
-        from_number=row.from_number,
-        to_number=row.to_number,
-        callee_id=row.callee_id,
-        rate=Rate(row.rate_prefix, row.rate_name, row.connect_fee, row.price, row.increment_seconds),
-        granted_seconds=row.granted_seconds,
-        answered_early=bool(row.answered_early),
-        started_at=setwise.moment(row.started_at),
-        state=CallState(row.state),
-        answered_at=setwise.moment(row.answered_at),
-        ended_at=setwise.moment(row.ended_at),
-        talk_ms=row.talk_ms,
-        cost=row.cost,
-        witness=None if row.witness is None else Witness(row.witness),
-        outcome=row.outcome,
-        note=row.note,
+        server=server,
+        uniqueid=uniqueid,
+        leg=leg,
+        authorization=authorization,
+        channel=channel,
+        subscriber_id=subscriber_id,
+        account_id=account_id,
+        from_number=from_number,
+        to_number=to_number,
+        callee_id=callee_id,
+        rate=Rate(rate_prefix, rate_name, connect_fee, price, increment_seconds),
+        granted_seconds=granted_seconds,
+        answered_early=bool(answered_early),
+        started_at=setwise.moment(started_at),
+        state=CallState(state),
+        answered_at=setwise.moment(answered_at),
+        ended_at=setwise.moment(ended_at),
+        talk_ms=talk_ms,
+        cost=cost,
+        witness=None if witness is None else Witness(witness),
+        outcome=outcome,
+        note=note,
     )
 
 

@@ -20,6 +20,7 @@ from argon2 import PasswordHasher
 
 from celcombiller import audit, calls, ledger, migrations, subscribers
 from celcombiller import config as settings
+from celcombiller.bench import run as benchmark
 from celcombiller.charging import Credit, perform
 from celcombiller.errors import BillerError, InvalidValue
 from celcombiller.model import Call, Kind, Level, Subscriber
@@ -271,6 +272,10 @@ def _deferred(work: Any) -> Any:
     return Deferred.fromCoroutine(work)
 
 
+def _bench(arguments: argparse.Namespace, _config: Config) -> int:
+    return benchmark.bench(arguments)
+
+
 def _agi_address(listen: str) -> tuple[str, int]:
     parts = listen.split(":")
     if not parts[0].startswith("tcp"):
@@ -415,6 +420,8 @@ def _parser() -> argparse.ArgumentParser:
     proof = command(commands, "audit", _audit, "Recompute every balance and hold; exit 1 at a difference.")
     for each in (show, listed, last, statement, proof):
         each.add_argument("--json", action="store_true", help="one JSON document")
+
+    benchmark.add_arguments(command(commands, "bench", _bench, "Measure how fast the biller is on this machine."))
 
     play = command(commands, "call", _play, "Play Asterisk's side of one call against the running biller.")
     play.add_argument("caller", metavar="FROM", help="a username or a number")

@@ -16,7 +16,7 @@ from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
@@ -31,6 +31,7 @@ from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.model import Rate, Witness
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
+from celcombiller.plainlog import plain_observer
 from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
@@ -76,12 +77,14 @@ def makeService(options: Options) -> IService:
     try:
         path = options["config"]
         config = settings.load(Path(path) if path else None, os.environ)
-        return build(reactor, config)
+        root = build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
+    root.log_observer = plain_observer(options.parent or {})
+    return root
 
 
-def build(reactor: Any, config: Config) -> IService:
+def build(reactor: Any, config: Config) -> Root:
     """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible."""
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     root = Root(hold_alone(config.database.url))
@@ -120,10 +123,18 @@ class Root(MultiService):
     scripts: Scripts
     config: Config
     threads: tuple[Reader, Passwords]
+    log_observer: Any = None
+    """What writes the log in place of twistd's own text."""
 
     def __init__(self, lock: Any) -> None:
         super().__init__()
         self._lock = lock
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, which then logs through our observer from the first line on."""
+        super().setServiceParent(parent)
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""

@@ -46,8 +46,11 @@ class Writing:
         if not rows:
             return 0
         if tx.dialect.name == "sqlite":
-            return tx.exec_driver_sql(self._sqlite, [self._plain(row) for row in rows]).rowcount
-        return tx.exec_driver_sql(self._postgresql, tuple(map(list, zip(*rows, strict=True)))).rowcount
+            cursor = _told(tx, self._sqlite, [self._plain(row) for row in rows], many=True)
+        else:
+            cursor = _told(tx, self._postgresql, tuple(map(list, zip(*rows, strict=True))))
+        written: int = cursor.rowcount
+        return written
 
     def _plain(self, row: Row) -> Row:
         if not self._moments:
@@ -104,19 +107,18 @@ class Reading:
         self._sqlite = query.format(among="in (select value from json_each(?))")
         self._postgresql = query.format(among=f"= any(%s::{_array(of)}[])") + (" for update" if lock else "")
 
-    def run(self, tx: Connection, *values: Collection[Any]) -> Iterable[Any]:
+    def run(self, tx: Connection, *values: Collection[Any]) -> Iterable[Row]:
         """Give the rows: a moment in them is read by `moment`. One collection of values, or one for each place."""
         if not any(values):
             return ()
         given = values * (self._count if len(values) == 1 else 1)
         if tx.dialect.name == "sqlite":
             texts = tuple(msgspec.json.encode(list(each)).decode() for each in given)
-            return tx.exec_driver_sql(self._sqlite, texts).fetchall()
-        return tx.exec_driver_sql(self._postgresql, tuple(map(list, given))).fetchall()
-
-    def said_to(self, dialect: str) -> str:
-        """Give the text, for who asks the planner about it."""
-        return self._sqlite if dialect == "sqlite" else self._postgresql
+            cursor = _told(tx, self._sqlite, texts)
+        else:
+            cursor = _told(tx, self._postgresql, tuple(map(list, given)))
+        rows: list[Row] = cursor.fetchall()
+        return rows
 
 
 def moment(value: Any) -> Any:
@@ -124,6 +126,30 @@ def moment(value: Any) -> Any:
     if value is None:
         return None
     return datetime.fromisoformat(value + "+00:00") if isinstance(value, str) else value.astimezone(UTC)
+
+
+def _told(tx: Connection, text: str, values: Sequence[Any], *, many: bool = False) -> Any:
+    """Tell the driver, and give its cursor; its errors come as SQLAlchemy's, which the store knows.
+
+    SQLAlchemy's own way to do this makes a description of each result anew, which costs more than the result.
+    """
+    driver = tx.connection
+    cursor = driver.cursor()
+    try:
+        (cursor.executemany if many else cursor.execute)(text, values)
+    except tx.dialect.loaded_dbapi.Error as error:
+        is_gone = tx.dialect.is_disconnect(error, driver.dbapi_connection, cursor)
+        if is_gone:
+            tx.invalidate(error)
+        raise sa.exc.DBAPIError.instance(
+            text,
+            None,
+            error,
+            tx.dialect.loaded_dbapi.Error,
+            connection_invalidated=is_gone,
+            dialect=tx.dialect,
+        ) from error
+    return cursor
 
 
 def _text_of(value: datetime) -> str:

@@ -44,11 +44,14 @@ ORDER = [
     "rest.tokens",
     "rest.table",
     "periodic",
+    "plainlog",
     "service",
     "bench.traffic",
     "bench.house",
     "bench.floor",
+    "bench.history",
     "bench.series",
+    "bench.run",
     "cli",
 ]
 CORE = ORDER[: ORDER.index("store")]

@@ -16,6 +16,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import sqlalchemy as sa
@@ -29,7 +30,7 @@ from celcombiller.rating import Tariff
 from celcombiller.store import open_engine, transact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
 START_SECONDS = 30.0
@@ -39,18 +40,26 @@ CREDIT = 10**9
 
 _UNBATCHED = "import celcombiller.store as store; store.BATCH_MAX = 1; from twisted.scripts.twistd import run; run()"
 _TICKS = os.sysconf("SC_CLK_TCK")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _SHIM = Path(__file__).with_name("slow_sync.c")
 
 
 class Process:
     """A program of ours, from when it listens to its end."""
 
-    def __init__(self, command: Sequence[str], port: int, folder: Path, **environment: str) -> None:
+    def __init__(
+        self, command: Sequence[str], port: int, folder: Path, environment: Mapping[str, str] = _NOTHING
+    ) -> None:
         self.port = port
         self._log = folder / f"log-{port}"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  our own programs
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment() | environment
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment() | dict(environment),
             )
         wait_until = time.monotonic() + START_SECONDS
         while not listens(port):
@@ -88,7 +97,7 @@ class Process:
 class PostgreSQL:
     """A cluster of our own in ``folder``, with its own settings but for the ports: commits are synchronous."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] = _NOTHING) -> None:
         self._programs = postgresql_programs()
         self._folder = folder / f"postgresql{len(environment)}"
         self._folder.mkdir()
@@ -99,7 +108,7 @@ class PostgreSQL:
         self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions")
         port = free_port()
         command = self._command("postgres", "-D", data, "-p", str(port), "-k", str(self._folder))
-        self._process = Process([*command, "-c", "listen_addresses=127.0.0.1"], port, self._folder, **environment)
+        self._process = Process([*command, "-c", "listen_addresses=127.0.0.1"], port, self._folder, environment)
         self.url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/"
         self._made = 0
 
@@ -146,7 +155,9 @@ def postgresql_programs() -> Path:
     return found[-1].parent if found else Path(str(in_path)).resolve().parent
 
 
-def biller(url: str, folder: Path, *, unbatched: bool = False, settings: str = "", **environment: str) -> Process:
+def biller(
+    url: str, folder: Path, environment: Mapping[str, str] = _NOTHING, *, unbatched: bool = False, settings: str = ""
+) -> Process:
     """Start ``twistd celcombiller`` on a database; ``unbatched``: with a transaction for each request."""
     port, rest_port = free_port(), free_port()
     lines = [
@@ -167,7 +178,7 @@ def biller(url: str, folder: Path, *, unbatched: bool = False, settings: str = "
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     start = ["-c", _UNBATCHED] if unbatched else [str(Path(sys.executable).with_name("twistd"))]
     options = ["--nodaemon", "--pidfile=", "celcombiller", "--config", str(file)]
-    return Process([sys.executable, *start, *options], port, folder, **environment)
+    return Process([sys.executable, *start, *options], port, folder, environment)
 
 
 def floor(folder: Path) -> Process:
@@ -190,13 +201,13 @@ def slow_sync(folder: Path, milliseconds: int) -> dict[str, str]:
 # -- the database ----------------------------------------------------------------------------------------------------
 
 
-def fill(url: str, subscribers: int) -> None:
-    """Make the tables and so many subscribers with credit, as the product itself does."""
+def fill(url: str, subscribers: int, *, first: int = 0) -> None:
+    """Make the tables and so many subscribers with credit, as the product itself does, but for the ``first``."""
     engine = open_engine(url, lock_seconds=5)
     transact(engine, migrations.upgrade)
     now = datetime.now(UTC)
-    for first in range(0, subscribers, 10_000):
-        numbers = range(FIRST_NUMBER + first, FIRST_NUMBER + min(first + 10_000, subscribers))
+    for start in range(first, subscribers, 10_000):
+        numbers = range(FIRST_NUMBER + start, FIRST_NUMBER + min(start + 10_000, subscribers))
 
         def work(tx: sa.Connection, numbers: range = numbers) -> None:
             add_subscribers(tx, numbers, now)
@@ -238,6 +249,14 @@ def add_subscribers(tx: sa.Connection, numbers: range, now: datetime) -> None:
             ),
         )
     )
+
+
+def count(url: str) -> int:
+    """Count the subscribers."""
+    engine = open_engine(url, lock_seconds=5)
+    found: int = transact(engine, lambda tx: tx.execute(sa.select(sa.func.count(schema.subscriber.c.id))).scalar_one())
+    engine.dispose()
+    return found
 
 
 def differences(url: str) -> int:

@@ -27,8 +27,8 @@ def without_scans_if_possible(connection, _branch=None):
     connection.exec_driver_sql("set enable_seqscan = off")
 
 
-def test_no_query_of_a_call_scans_a_table_on_postgresql(engine):
-    statements = the_path_of_a_call(engine)
+def test_no_query_of_a_call_scans_a_table_on_postgresql(engine, monkeypatch):
+    statements = the_path_of_a_call(engine, monkeypatch)
     assert len(statements) >= 15
     sa.event.listen(engine, "begin", without_scans_if_possible)
     assert scans(engine, "explain", statements) == []
