@@ -202,10 +202,12 @@ class State:
             # A channel runs one application at a time: that it asks again proves that its last Dial is over.
             self._close(last, Witness.AGI, request.previous, now)
         call, account = self._admit(terms, request, now, leg=0 if last is None else last.leg + 1)
-        seconds = affordable_seconds(call.rate, account.available, terms.max_call_seconds)
+        seconds = affordable_seconds(call.rate, account.available, call.granted_seconds)
         if seconds == 0:
             raise InsufficientBalance(f"{max(account.available, 0)} available")
-        call = self.register.add(replace(call, granted_seconds=seconds))
+        if seconds != call.granted_seconds:
+            call = replace(call, granted_seconds=seconds)
+        self.register.add(call)
         grant = self._grant(terms, call, request)
         self.book.hold(
             call.reference, account.id, price(call.rate, seconds * 1000), now=now, expires_at=grant.expires_at
@@ -213,7 +215,7 @@ class State:
         return grant
 
     def _admit(self, terms: Terms, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
-        """Decide who pays, whom he calls and at what rate."""
+        """Decide who pays, whom he calls and at what rate, for the longest call there may be."""
         payer = self.directory.caller(request.account_code, request.caller_number)
         if payer is None:
             raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
@@ -237,7 +239,7 @@ class State:
             to_number=to_number,
             callee_id=None if callee is None else callee.id,
             rate=terms.tariff.rate_for(to_number),
-            granted_seconds=0,
+            granted_seconds=terms.max_call_seconds,
             answered_early=request.answered_early,
             started_at=now,
         )
@@ -285,7 +287,7 @@ class State:
         call, account = self._admit(terms, request, now, leg=0)
         note = "let go without an authorization: the ledger did not answer"
         self.book.hold(call.reference, account.id, 0, now=now, expires_at=now + HOLD_MARGIN)
-        return self.register.add(replace(call, granted_seconds=terms.max_call_seconds, note=note))
+        return self.register.add(replace(call, note=note))
 
     def _close(self, call: Call, witness: Witness, ending: Ending, now: datetime, *, expired: bool = False) -> Call:
         """End an open call by what its first witness says: charge it if it was answered, else release its hold."""

@@ -7,7 +7,7 @@ laws can be tested on values alone. Nothing recorded is edited: a mistake is cor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,7 @@ class Book:
         if account.available < amount:
             raise InsufficientBalance(f"{amount} asked for, {max(account.available, 0)} available")
         made = Hold(reference, account_id, amount, HoldState.OPEN, opened_at=now, expires_at=expires_at)
-        self.accounts[account_id] = replace(account, held=account.held + amount)
+        self.accounts[account_id] = _with(account, posted=account.posted, held=account.held + amount)
         self.holds[reference] = made
         self._new_holds.add(reference)
         return made
@@ -145,15 +145,19 @@ class Book:
 
     def _end(self, hold: Hold, state: HoldState, now: datetime) -> Account:
         account = self.accounts[hold.account_id]
-        account = self.accounts[account.id] = replace(account, held=account.held - hold.amount)
-        self.holds[hold.reference] = replace(hold, state=state, ended_at=now)
+        account = _with(account, posted=account.posted, held=account.held - hold.amount)
+        self.accounts[account.id] = account
+        ended = Hold(
+            hold.reference, hold.account_id, hold.amount, state, hold.opened_at, hold.expires_at, ended_at=now
+        )
+        self.holds[hold.reference] = ended
         self._ended_holds.add(hold.reference)
         return account
 
     def _move(self, account: Account, change: int) -> int | None:
         if account.is_system:
             return None
-        self.accounts[account.id] = replace(account, posted=account.posted + change)
+        self.accounts[account.id] = _with(account, posted=account.posted + change, held=account.held)
         return account.posted + change
 
     # -- the book and the database ------------------------------------------------------------------------------
@@ -229,6 +233,11 @@ _MOVE = setwise.update(schema.account, ("posted", "held"), key="id", unchanged=(
 def _hold_columns(hold: Hold) -> setwise.Row:
     times = (hold.opened_at, hold.expires_at, hold.ended_at)
     return (hold.reference, hold.account_id, hold.amount, hold.state.value, *times)
+
+
+def _with(account: Account, *, posted: int, held: int) -> Account:
+    """Give the account with other balances; `dataclasses.replace` costs four times as much, and a call has four."""
+    return Account(account.id, account.kind, account.subscriber_id, posted, held, account.floor)
 
 
 def _check_amount(amount: int, *, least: int = 0) -> None:

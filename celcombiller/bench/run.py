@@ -134,7 +134,7 @@ class Series:
                 own = {} if slow_cluster else slowly
                 now += [*self._slow(own), *self._unbatched(own, "slow, unbatched")]
                 rounds.append(now)
-            medians = [_median(list(runs)) for runs in zip(*rounds, strict=True)]
+            medians = [median_of(list(runs)) for runs in zip(*rounds, strict=True)]
             self._cluster = cluster
             medians += self._many()
             self._result.commits_per_second[self._database] = house.commits_per_second(self._url(), COMMITS_SECONDS)
@@ -269,7 +269,7 @@ def _shown(made: Run) -> Run:
     return made
 
 
-def _median(runs: list[Run]) -> Run:
+def median_of(runs: list[Run]) -> Run:
     """Give the run whose every figure is the median of these."""
     first = runs[0]
     return Run(
