@@ -17,6 +17,7 @@ setup(
     packages=[*find_packages(include=["celcombiller", "celcombiller.*"]), "twisted.plugins"],
     package_data={
         "celcombiller": ["py.typed"],
+        "celcombiller.bench": ["*.c"],
         "celcombiller.migrations": ["*.mako"],
         "twisted.plugins": ["celcombiller_plugin.py"],
     },

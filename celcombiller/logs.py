@@ -1,4 +1,4 @@
-"""The log as one line of JSON for each event, for programs that collect logs.
+"""What writes the log: text for people, or one line of JSON for each event, for programs that collect logs.
 
 It goes where twistd would have written its text: standard output, or ``--logfile`` with its rotation.
 """
@@ -11,9 +11,11 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from twisted.logger import FileLogObserver, ILogObserver, eventAsText, textFileLogObserver
+from twisted.logger import FileLogObserver, ILogObserver, eventAsText
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
+
+from celcombiller.plainlog import PlainText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,18 +40,19 @@ class Logged:
 
 
 def observer(twistd: Mapping[str, Any], *, as_json: bool, worker: int | None) -> ILogObserver | None:
-    """Make what writes the log, where these options of twistd's say; ``None``: twistd itself does it well.
+    """Make what writes the log, where these options of twistd's say; ``None`` for syslog, which has its own form.
 
     A ``worker`` has its parent's standard output, and its number in each line.
     """
     if worker is not None:
         return _Numbered(worker, as_json=as_json)
-    if not as_json or twistd.get("syslog"):  # that one has its own form
+    if twistd.get("syslog"):
         return None
+    form = json_line if as_json else PlainText()
     name = twistd.get("logfile")
     if name == "-" or (twistd.get("nodaemon") and not name):
-        return FileLogObserver(sys.stdout, json_line)
-    return FileLogObserver(LogFile.fromFullPath(name or "twistd.log"), json_line)
+        return FileLogObserver(sys.stdout, form)
+    return FileLogObserver(LogFile.fromFullPath(name or "twistd.log"), form)
 
 
 @implementer(ILogObserver)
@@ -57,7 +60,7 @@ class _Numbered:
     """Writes a worker's lines to standard output."""
 
     def __init__(self, worker: int, *, as_json: bool) -> None:
-        self._write = FileLogObserver(sys.stdout, json_line) if as_json else textFileLogObserver(sys.stdout)
+        self._write = FileLogObserver(sys.stdout, json_line if as_json else PlainText())
         self._worker, self._as_json = worker, as_json
 
     def __call__(self, event: LogEvent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import resource
 import socket
 import sys
 from datetime import UTC, datetime, time
@@ -18,7 +19,7 @@ from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
@@ -58,6 +59,12 @@ OVERDUE_MAX = 1000
 
 NODES_SECONDS = 15.0
 """How often a node says that it is there, where several can be."""
+AGI_BACKLOG = 4096
+"""Connections that may wait to be taken, as many as Linux allows: of a burst of calls Twisted's own 50 would be few,
+and one that finds no place tries again after a whole second."""
+
+OWN_FILES = 100
+"""Open files that are no AGI sessions: databases, AMI, REST, logs."""
 
 
 class Options(usage.Options):
@@ -101,7 +108,7 @@ def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> wor
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     check_database(engine)
     engine.dispose()
-    listens = {"agi": config.agi.listen, "rest": config.rest.listen}
+    listens = {"agi": _with_backlog(config.agi.listen), "rest": config.rest.listen}
     return workers.Workers(reactor, listens, config.service.workers, file)
 
 
@@ -124,7 +131,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         monitors[server.name] = monitor
         monitor.setServiceParent(root)
     for section, listen, factory in (
-        ("agi", config.agi.listen, _agi_factory(reactor, config, scripts, metrics)),
+        ("agi", _with_backlog(config.agi.listen), _agi_factory(reactor, config, scripts, metrics)),
         ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, metrics, ROUTES).site()),
     ):
         try:
@@ -164,6 +171,12 @@ class Root(logs.Logged, MultiService):
         super().__init__()
         self._lock = lock
 
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, which then logs through our observer from the first line on."""
+        super().setServiceParent(parent)
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
+
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""
         try:
@@ -173,6 +186,7 @@ class Root(logs.Logged, MultiService):
 
     def startService(self) -> None:
         """Start the store, then all that uses it."""
+        self._allow_open_files()
         self.store.start()
         for each in self.threads:
             each.start()
@@ -184,6 +198,20 @@ class Root(logs.Logged, MultiService):
             ami=", ".join(f"{each.name} ({each.host}:{each.port})" for each in self.config.asterisk)
             or "nobody: add [[asterisk]] tables, or an end that no script tells is not heard",
         )
+
+    def _allow_open_files(self) -> None:
+        """Take as many open files as the system lets us have: each call keeps one."""
+        was, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        wanted = self.config.agi.connections_max + OWN_FILES
+        if most != resource.RLIM_INFINITY and most < wanted:
+            self._log.warn(
+                "{most} open files are allowed, {wanted} are needed for agi.connections_max: raise LimitNOFILE",
+                most=most,
+                wanted=wanted,
+            )
+        else:
+            self._log.info("{most} open files are allowed ({was} before)", most=most, was=was)
 
     def stopService(self) -> Deferred[None]:
         """Stop, and fire when the last answer is durable."""
@@ -201,6 +229,10 @@ class Root(logs.Logged, MultiService):
             each.stop()
         if self._lock is not None:
             self._lock.close()
+
+
+def _with_backlog(listen: str) -> str:
+    return f"{listen}:backlog={AGI_BACKLOG}" if listen.startswith("tcp") and "backlog=" not in listen else listen
 
 
 def terms_of(config: Config) -> Terms:

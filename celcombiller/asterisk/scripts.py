@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from celcombiller import schema
 from celcombiller.asterisk import variables
 from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.deadlines import Deadlines
 from celcombiller.asterisk.fastagi import full_variable, set_variable
 from celcombiller.calls import DISCREPANCY_MS
 from celcombiller.charging import NUMBER, Initiate, Terminate
@@ -68,6 +69,7 @@ class Scripts:
         self._reader = reader
         self._monitors = monitors
         self._metrics = metrics or Metrics()
+        self._deadlines = Deadlines(clock)
         self._settling: set[Deferred[Any]] = set()
         self._named = {"caller": self.caller, "reducer": self.reducer, "balance": self.balance}
 
@@ -87,6 +89,7 @@ class Scripts:
             await self._in_time(gatherResults(list(self._settling)), _DRAIN_SECONDS)
         except TimeoutError:
             self._log.warn("{count} calls could not be settled before the stop", count=len(self._settling))
+        self._deadlines.stop()
 
     # -- caller -------------------------------------------------------------------------------------------------
 
@@ -234,8 +237,7 @@ class Scripts:
         if monitor is not None and grant is not None:
             monitor.watch(grant.call)
         try:
-            await set_variable(agi, variables.SECONDS, str(seconds))
-            await set_variable(agi, variables.RESULT, "GRANTED")
+            await agi.execute("MSET", f"{variables.SECONDS}={seconds}", f"{variables.RESULT}=GRANTED")
             await agi.setAutoHangup(calls.ring_seconds + seconds)
             await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
             ending = await self._ending(agi)
@@ -350,11 +352,13 @@ class Scripts:
         def pass_on(result: Any) -> Any:
             if answer.called:
                 return result
+            self._deadlines.met(answer)
             answer.callback(result)  # a Failure takes the errback side
             return None
 
+        self._deadlines.set(answer, seconds, lambda: answer.errback(TimeoutError(seconds, "Deferred")))
         work.addBoth(pass_on)
-        return await answer.addTimeout(seconds, self._clock)
+        return await answer
 
     async def _ending(self, agi: Any) -> Ending:
         """Read what the channel says of its last Dial, by Asterisk's clock."""
