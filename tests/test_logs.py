@@ -133,8 +133,8 @@ def test_the_setting_alone_decides_what_writes_twistds_log(tmp_path, monkeypatch
     application = Application("celcombiller")
     root = makeService(options)
     root.setServiceParent(application)
-    observer = application.getComponent(ILogObserver, None)
-    assert (observer is not None) == (form == "json")
+    writes = application.getComponent(ILogObserver, None)
+    assert (writes.formatEvent is json_line) == (form == "json")
     root._lock.close()
 
 
