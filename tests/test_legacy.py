@@ -952,6 +952,16 @@ def test_the_json_report_counts_every_row_and_names_every_oddity(command, tmp_pa
     assert "... and 3 more" in text
 
 
+def test_a_plan_that_came_over_is_due_on_its_next_day_for_the_members_it_had(command, tmp_path):
+    village(tmp_path / "alph.db")
+    import_legacy(command, "--yes")
+    status, out, _ = command("schedules", "due", "--on", datetime.now(UTC).date() + timedelta(days=40), "--json")
+    due = json.loads(out)
+    assert status == 0
+    assert {(row["name"], row["members"], row["value"]) for row in due["due"]} == {("Gold", 1, 50)}
+    assert {each["username"] for each in due["members"]} == {"ana"}
+
+
 def test_without_a_zone_that_of_the_settings_counts(command, tmp_path, monkeypatch):
     village(tmp_path / "alph.db")
     monkeypatch.setenv("CELCOMBILLER_SCHEDULES_TIME_ZONE", "America/Noronha")
