@@ -292,6 +292,12 @@ def test_fractions_of_2015_are_rounded_down_and_told(engine, file, generation):
     assert user(engine, who).level is (Level.SUBSCRIBER if generation == "first" else Level.ADMINISTRATOR)
 
 
+def test_an_empty_balance_of_2015_is_nothing(engine, file):
+    report = imported(engine, original(file, "first", users=[(1, "2001", "Ana", None)]))
+    assert balances(engine, "2001") == (0, 0)
+    assert found(report, Oddity.EMPTY_BALANCE) == ["2001 (users:1): voice"]
+
+
 # -- what is odd -----------------------------------------------------------------------------------------------------
 
 
@@ -653,6 +659,22 @@ def test_a_file_that_has_grown_brings_what_is_new(engine, file, tmp_path):
         "opening": 1,
     }
     assert [balances(engine, name)[0] for name in ("ana", "guest", "bia")] == [75, 5, 3]
+
+
+def test_who_joined_a_plan_here_is_not_joined_again_by_the_file(engine, file):
+    village(file)
+    imported(engine, file)
+    with engine.begin() as tx:
+        (gold,) = schedules.everything(tx)
+        schedules.join(tx, gold, subscribers.find(tx, "guest").id, count=7, now=NOW)
+    old = sqlite3.connect(file)
+    with old:
+        old.execute("insert into schedule_user values (2, 2, 1, 3)")
+    old.close()
+    before = everything(engine)
+    report = imported(engine, file)
+    assert found(report, Oddity.MEMBER_HERE) == ["schedule_user:2"]
+    assert everything(engine) == before
 
 
 @pytest.mark.parametrize(
