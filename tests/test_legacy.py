@@ -292,6 +292,12 @@ def test_fractions_of_2015_are_rounded_down_and_told(engine, file, generation):
     assert user(engine, who).level is (Level.SUBSCRIBER if generation == "first" else Level.ADMINISTRATOR)
 
 
+def test_an_empty_balance_of_2015_is_nothing(engine, file):
+    report = imported(engine, original(file, "first", users=[(1, "2001", "Ana", None)]))
+    assert balances(engine, "2001") == (0, 0)
+    assert found(report, Oddity.EMPTY_BALANCE) == ["2001 (users:1): voice"]
+
+
 # -- what is odd -----------------------------------------------------------------------------------------------------
 
 
@@ -655,6 +661,22 @@ def test_a_file_that_has_grown_brings_what_is_new(engine, file, tmp_path):
     assert [balances(engine, name)[0] for name in ("ana", "guest", "bia")] == [75, 5, 3]
 
 
+def test_who_joined_a_plan_here_is_not_joined_again_by_the_file(engine, file):
+    village(file)
+    imported(engine, file)
+    with engine.begin() as tx:
+        (gold,) = schedules.everything(tx)
+        schedules.join(tx, gold, subscribers.find(tx, "guest").id, count=7, now=NOW)
+    old = sqlite3.connect(file)
+    with old:
+        old.execute("insert into schedule_user values (2, 2, 1, 3)")
+    old.close()
+    before = everything(engine)
+    report = imported(engine, file)
+    assert found(report, Oddity.MEMBER_HERE) == ["schedule_user:2"]
+    assert everything(engine) == before
+
+
 @pytest.mark.parametrize(
     "edit",
     [
@@ -950,6 +972,16 @@ def test_the_json_report_counts_every_row_and_names_every_oddity(command, tmp_pa
     assert len(orphans["rows"]) == 8
     _, text, _ = import_legacy(command)
     assert "... and 3 more" in text
+
+
+def test_a_plan_that_came_over_is_due_on_its_next_day_for_the_members_it_had(command, tmp_path):
+    village(tmp_path / "alph.db")
+    import_legacy(command, "--yes")
+    status, out, _ = command("schedules", "due", "--on", datetime.now(UTC).date() + timedelta(days=40), "--json")
+    due = json.loads(out)
+    assert status == 0
+    assert {(row["name"], row["members"], row["value"]) for row in due["due"]} == {("Gold", 1, 50)}
+    assert {each["username"] for each in due["members"]} == {"ana"}
 
 
 def test_without_a_zone_that_of_the_settings_counts(command, tmp_path, monkeypatch):
