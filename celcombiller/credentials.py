@@ -114,6 +114,48 @@ def close_sessions(tx: Connection, subscriber_id: int, *, but: str | None = None
     tx.execute(sa.delete(table).where(table.c.subscriber_id == subscriber_id, others))
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that is logged in, named by the hash of its cookie, which opens nothing."""
+
+    id: str
+    subscriber_id: int
+    username: str
+    address: str
+    created_at: datetime
+    expires_at: datetime
+
+
+def sessions(
+    tx: Connection, subscriber_id: int, now: datetime, *, limit: int, after: tuple[datetime, str] | None = None
+) -> list[Session]:
+    """Give the last ``limit`` sessions of a subscriber, newest first, or those that come ``after`` a place."""
+    table = schema.session
+    conditions = [table.c.subscriber_id == subscriber_id, table.c.expires_at > now]
+    if after is not None:
+        place = sa.tuple_(sa.literal(after[0], schema.Instant), sa.literal(after[1]))
+        conditions.append(sa.tuple_(table.c.created_at, table.c.secret_hash) < place)
+    order = (table.c.created_at.desc(), table.c.secret_hash.desc())
+    return list(map(_session_of, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
+
+
+def session(tx: Connection, session_id: str) -> Session:
+    """Give one session, or raise `NotFound`."""
+    row = tx.execute(_SESSIONS.where(schema.session.c.secret_hash == session_id)).first()
+    if row is None:
+        raise NotFound("there is no such session")
+    return _session_of(row)
+
+
+def revoke_session(tx: Connection, session_id: str) -> None:
+    """End one session."""
+    tx.execute(sa.delete(schema.session).where(schema.session.c.secret_hash == session_id))
+
+
+def _session_of(row: Any) -> Session:
+    return Session(row.secret_hash, row.subscriber_id, row.username, row.address, row.created_at, row.expires_at)
+
+
 def by_session(tx: Connection, secret: str, now: datetime) -> Principal | None:
     """Give who is logged in with this cookie."""
     row = tx.execute(_BY_SESSION, {"secret_hash": hash_of(secret), "now": now}).first()
@@ -242,4 +284,7 @@ _BY_TOKEN = (
 )
 _TOKENS = sa.select(schema.token, schema.subscriber.c.username).join(
     schema.subscriber, schema.subscriber.c.id == schema.token.c.subscriber_id
+)
+_SESSIONS = sa.select(schema.session, schema.subscriber.c.username).join(
+    schema.subscriber, schema.subscriber.c.id == schema.session.c.subscriber_id
 )

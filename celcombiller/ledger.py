@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller import schema
-from celcombiller.errors import HoldNotOpen, InsufficientBalance, InvalidValue, TransferConflict
+from celcombiller.errors import HoldNotOpen, InsufficientBalance, InvalidValue, NotFound, TransferConflict
 from celcombiller.model import Account, Hold, HoldState, Kind, Transfer
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 AMOUNT_MAX = 2**53 - 1
 """No amount or balance above this: the largest whole number that every JSON reader keeps exact (RFC 8259, 6)."""
+
+REVERSAL = "reversal"
+"""The origin of a transfer that moves back another one, and the first word of its reference."""
 
 
 class LedgerRace(Exception):
@@ -77,7 +80,7 @@ class Book:
         if not (debit.is_system or beyond_floor) and debit.available < amount:
             raise InsufficientBalance(f"{amount} asked for, {max(debit.available, 0)} available")
         if not credit.is_system:
-            _check_amount(credit.posted + amount)
+            _check_amount(credit.posted + amount, least=-AMOUNT_MAX)
         transfer = Transfer(
             reference=reference,
             debit_account_id=debit.id,
@@ -173,7 +176,7 @@ class Book:
         """Read these holds. Their accounts are locked already, so they cannot change underneath."""
         if references:
             rows = tx.execute(sa.select(schema.hold).where(schema.hold.c.reference.in_(references)))
-            self.holds.update((row.reference, _hold_of(row)) for row in rows)
+            self.holds.update((row.reference, hold_of(row)) for row in rows)
 
     def load_transfers(self, tx: Connection, references: Collection[str]) -> None:
         """Read which of these references are recorded already."""
@@ -212,6 +215,55 @@ class Book:
         )
 
 
+def locking(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Make the statement that locks the accounts of a condition, in id order as everybody does."""
+    columns = schema.account.c
+    rows = sa.select(columns.id).where(accounts).order_by(columns.id).with_for_update().subquery()
+    return sa.select(sa.func.count()).select_from(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """`Book.post` for a group of any size: the operator gives one amount to each of many accounts, which are locked.
+
+    One statement writes the transfers and one the balances; both must find as many accounts that have room.
+    """
+
+    transfers: sa.Insert
+    balances: sa.Update
+
+    @classmethod
+    def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> Grant:
+        """Build it for what ``due`` selects: each ``account_id`` with its transfer's ``reference`` (null: nothing)."""
+        table = schema.account
+        amount, now = sa.bindparam("granted", type_=sa.BigInteger), sa.bindparam("now", type_=schema.Instant)
+        roomy = sa.and_(table.c.kind == kind.value, table.c.posted <= AMOUNT_MAX - amount)
+        facts = {
+            "reference": due.c.reference,
+            "debit_account_id": sa.literal(schema.OPERATOR_ACCOUNT_IDS[kind], sa.BigInteger),
+            "credit_account_id": table.c.id,
+            "amount": amount,
+            "origin": sa.literal(origin),
+            "at": now,
+            "credit_posted": table.c.posted + amount,
+        }
+        named = due.c.reference.is_not(None)
+        rows = sa.select(*facts.values()).join_from(due, table, table.c.id == due.c.account_id).where(named, roomy)
+        raised = sa.update(table).where(table.c.id.in_(sa.select(due.c.account_id).where(named)), roomy)
+        return cls(
+            sa.insert(schema.transfer).from_select(list(facts), rows), raised.values(posted=table.c.posted + amount)
+        )
+
+    def perform(self, tx: Connection, amount: int, given: dict[str, Any]) -> int:
+        """Move ``amount`` credits to each, and give how many got it. ``given``: ``now``, and what ``due`` asks for."""
+        _check_amount(amount, least=1)
+        given = given | {"granted": amount}
+        moved = tx.execute(self.transfers, given, execution_options={"preserve_rowcount": True}).rowcount
+        if tx.execute(self.balances, given).rowcount != moved:
+            raise LedgerRace(schema.account)
+        return moved
+
+
 _END_HOLD = (
     sa.update(schema.hold)
     .where(schema.hold.c.reference == sa.bindparam("key"), schema.hold.c.state == HoldState.OPEN)
@@ -226,6 +278,40 @@ _MOVE = (
     )
     .values(posted=sa.bindparam("posted"), held=sa.bindparam("held"))
 )
+
+
+def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Transfer:
+    """Move back what a transfer moved, once; the ``note`` says why.
+
+    The same again gives the first answer. Raises `NotFound` for a transfer that was never made, `TransferConflict`
+    when it was reversed for another reason, `InsufficientBalance` when what it gave is not there any more.
+    """
+    table = schema.transfer
+    row = tx.execute(sa.select(table).where(table.c.reference == reference)).first()
+    if row is None:
+        raise NotFound(f"there is no transfer {reference}")
+    back = f"{REVERSAL}:{reference}"
+    book = Book()
+    book.load_accounts(tx, (row.debit_account_id, row.credit_account_id))
+    book.load_transfers(tx, [back])
+    made = book.post(back, row.credit_account_id, row.debit_account_id, row.amount, origin=REVERSAL, now=now, note=note)
+    if made.note != note:
+        raise TransferConflict(f"{reference} is reversed already: {made.note}")
+    book.save(tx)
+    return made
+
+
+def set_floor(tx: Connection, account_id: int, floor: int) -> Account:
+    """Say down to which balance an account may be used: 0 for prepaid, less for a credit limit.
+
+    What is held or was taken already stays so; only what is granted from now on knows the new floor.
+    """
+    if not -AMOUNT_MAX <= floor <= 0:
+        raise InvalidValue(f"a floor is a whole number from -{AMOUNT_MAX} to 0")
+    book = Book()
+    book.load_accounts(tx, [account_id])
+    tx.execute(sa.update(schema.account).where(schema.account.c.id == account_id).values(floor=floor))
+    return replace(book.accounts[account_id], floor=floor)
 
 
 def _check_amount(amount: int, *, least: int = 0) -> None:
@@ -268,7 +354,8 @@ def transfer_of(row: Any) -> Transfer:
     )
 
 
-def _hold_of(row: Any) -> Hold:
+def hold_of(row: Any) -> Hold:
+    """Make the value of a hold row."""
     return Hold(
         row.reference,
         row.account_id,
@@ -308,13 +395,28 @@ class StatementLine:
     note: str
 
 
-def statement(tx: Connection, account: Account, *, limit: int) -> list[StatementLine]:
-    """Give the last ``limit`` movements of an account, newest first."""
+def statement(
+    tx: Connection,
+    account: Account,
+    *,
+    limit: int,
+    before_id: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[StatementLine]:
+    """Give the last ``limit`` movements of an account, newest first: of those before a row, or in a span of time."""
     table = schema.transfer
     columns = (table.c.id, table.c.at, table.c.origin, table.c.reference, table.c.note)
+    conditions = []
+    if before_id is not None:
+        conditions.append(table.c.id < before_id)
+    if since is not None:
+        conditions.append(table.c.at >= since)
+    if until is not None:
+        conditions.append(table.c.at < until)
 
     def side(mine: sa.Column[Any], value: sa.ColumnElement[int], posted: sa.Column[Any]) -> sa.Subquery:
-        rows = sa.select(*columns, value.label("value"), posted.label("posted")).where(mine == account.id)
+        rows = sa.select(*columns, value.label("value"), posted.label("posted")).where(mine == account.id, *conditions)
         return rows.order_by(table.c.id.desc()).limit(limit).subquery()
 
     sides = sa.union_all(

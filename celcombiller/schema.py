@@ -188,10 +188,11 @@ call = sa.Table(
     sa.CheckConstraint("state in ('open', 'settled', 'released', 'expired')", name="state"),
     sa.CheckConstraint("(state = 'open') = (witness is null)", name="witness"),
     sa.CheckConstraint("state <> 'settled' or (cost >= 0 and talk_ms >= 0)", name="settled"),
-    _where("ix_call_open", "server", condition="state = 'open'"),
+    _where("ix_call_open", "started_at", "id", condition="state = 'open'"),
     _where("ix_call_expired", "started_at", "id", condition="state = 'expired'"),
     sa.Index(None, "started_at", "id"),
     sa.Index(None, "subscriber_id", "started_at", "id"),
+    sa.Index(None, "server", "started_at", "id"),
 )
 
 testimony = sa.Table(
@@ -215,6 +216,15 @@ server = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("seen_at", Instant, nullable=False),
 )
+
+node = sa.Table(
+    "node",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("terms", sa.Text, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+)
+"""A biller of this ledger: when it last said that it is there, and a digest of what it charges by."""
 
 session = sa.Table(
     "session",
@@ -262,6 +272,7 @@ trail = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
     sa.Index(None, "subject", "id"),
+    sa.Index(None, "actor", "id"),
 )
 """What operators changed: who, from where, and the thing as it was and as it is (JSON, without secrets)."""
 
@@ -364,8 +375,8 @@ schedule_credit = sa.Table(
     sa.Column("due_on", sa.Date, nullable=False),
     sa.Column("membership_id", BigId, sa.ForeignKey("membership.id"), nullable=False),
     sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("voice_reference", sa.Text, sa.ForeignKey("transfer.reference")),
-    sa.Column("data_reference", sa.Text, sa.ForeignKey("transfer.reference")),
+    sa.Column("voice_reference", sa.Text),
+    sa.Column("data_reference", sa.Text),
     sa.Column("at", Instant, nullable=False),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.UniqueConstraint("schedule_id", "due_on", "subscriber_id"),
@@ -375,3 +386,11 @@ schedule_credit = sa.Table(
     _where("ix_schedule_credit_odd", "schedule_id", "due_on", "id", condition="outcome <> 'credited'"),
 )
 """What one due date gave one member, once: credited, passed over (disabled) or failed, and then why."""
+
+imported = sa.Table(
+    "imported",
+    metadata,
+    sa.Column("reference", sa.Text, primary_key=True),
+    sa.Column("row_id", BigId, nullable=False),
+)
+"""Rows of an original database that are here, and what they became, so that each comes once (`legacy.imports`)."""

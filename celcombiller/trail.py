@@ -54,5 +54,40 @@ def record(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the trail; ``before`` and ``after`` are JSON texts."""
+
+    id: int
+    at: datetime
+    actor: str
+    address: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+
+
+def entries(
+    tx: Connection,
+    *,
+    limit: int,
+    before_id: int | None = None,
+    actor: str | None = None,
+    subject: str | None = None,
+) -> list[Entry]:
+    """Give the last ``limit`` rows, newest first: of those before a row, by one actor, of one subject."""
+    table = schema.trail
+    conditions = [] if before_id is None else [table.c.id < before_id]
+    if actor is not None:
+        conditions.append(table.c.actor == actor)
+    if subject is not None:
+        conditions.append(table.c.subject == subject)
+    rows = tx.execute(sa.select(table).where(*conditions).order_by(table.c.id.desc()).limit(limit))
+    return [
+        Entry(row.id, row.at, row.actor, row.address, row.action, row.subject, row.before, row.after) for row in rows
+    ]
+
+
 def _json(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()

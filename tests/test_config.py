@@ -187,6 +187,9 @@ def uncommented(text):
         ('[agi]\nlisten = "5000"', "agi.listen: must be an endpoint such as"),
         ('[rest]\nlisten = "tcp:70000"', "rest.listen: the port must be from 0 to 65535, not 70000"),
         ('[agi]\nallow = ["10.0.0.1/8"]', "(write 10.0.0.0/8)"),
+        ('[metrics]\nallow = ["::1", "monitoring"]', "metrics.allow item 2: must be an IP address or a network"),
+        ("[metrics]\naudit_hours = -1", "metrics.audit_hours: must be a whole number from 0 to 8760, not -1"),
+        ('[service]\nlog = "xml"', 'service.log: must be "json" or "text", not "xml"'),
         (
             '[[asterisk]]\nname = "a b"\nhost = "h"\nusername = "u"\nsecret = "s"',
             '[[asterisk]] table 1: name: must be 1 to 32 letters, digits, _ or -, not "a b"',

@@ -57,6 +57,11 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Of each field that is wrong, what."""
 
 
+def reason_of(status: int) -> str:
+    """Give the words for a status."""
+    return _TITLES.get(status, b"Error").decode()
+
+
 def status_of(error: errors.BillerError) -> int:
     """Give the HTTP status of an error."""
     return next((STATUS[each] for each in type(error).__mro__ if each in STATUS), http.INTERNAL_SERVER_ERROR)
@@ -68,7 +73,7 @@ def problem(error: errors.BillerError) -> Problem:
     code = error.code
     return Problem(
         type=f"urn:celcombiller:problem:{code.lower().replace('_', '-')}",
-        title=_TITLES.get(status, b"Error").decode(),
+        title=reason_of(status),
         status=status,
         code=code,
         detail=str(error),

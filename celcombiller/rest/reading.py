@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -17,6 +19,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 QUERY_FIELDS_MAX = 50
 NUL = "\x00"
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 def json_of(raw: bytes) -> Any:
@@ -85,7 +88,8 @@ def query_of(text: bytes) -> dict[str, str]:
 def checked(kind: type[T], given: Mapping[str, Any], *, strict: bool = True) -> T:
     """Make a value of ``kind``, or raise `InvalidValue` that names every field that is wrong, missing or unknown.
 
-    Not ``strict``: texts are taken for numbers, booleans and times, as in a query.
+    Not ``strict``: texts are taken for whole numbers and booleans where those are wanted, as in a query. Times come
+    out in UTC.
     """
     known = {each.encode_name: each for each in msgspec.structs.fields(kind)}
     wrong = dict.fromkeys(given.keys() - known.keys(), "there is no such field")
@@ -96,18 +100,41 @@ def checked(kind: type[T], given: Mapping[str, Any], *, strict: bool = True) -> 
                 wrong[name] = "is missing"
             continue
         try:
-            values[each.name] = msgspec.convert(given[name], each.type, strict=strict)
-        except msgspec.ValidationError as error:
+            value = given[name] if strict else _from_text(given[name], each.type)
+            values[each.name] = _in_utc(msgspec.convert(value, each.type))
+        except (msgspec.ValidationError, OverflowError) as error:
             wrong[name] = _sentence(error, each.type)
     if wrong:
         raise InvalidValue("; ".join(f"{name}: {what}" for name, what in sorted(wrong.items())), wrong)
     return kind(**values)
 
 
-def _sentence(error: msgspec.ValidationError, kind: Any) -> str:
-    """Say what is allowed: the type's own description where it has one, else msgspec's words."""
+def _types(kind: Any) -> tuple[Any, ...]:
+    """Give a type and, if it is a union, what it is of."""
     info = msgspec.inspect.type_info(kind)
-    for each in (info, *getattr(info, "types", ())):
+    return (info, *getattr(info, "types", ()))
+
+
+def _from_text(text: str, kind: Any) -> Any:
+    """Turn a query's text into the number or boolean that is wanted; leave what is none for the check."""
+    inner = [getattr(each, "type", each) for each in _types(kind)]
+    if any(isinstance(each, msgspec.inspect.BoolType) for each in inner):
+        return {"true": True, "false": False}.get(text, text)
+    whole = any(isinstance(each, msgspec.inspect.IntType) or _is_int_enum(each) for each in inner)
+    return int(text) if whole and _WHOLE.fullmatch(text) else text
+
+
+def _is_int_enum(each: Any) -> bool:
+    return isinstance(each, msgspec.inspect.EnumType) and issubclass(each.cls, int)
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
+
+
+def _sentence(error: Exception, kind: Any) -> str:
+    """Say what is allowed: the type's own description where it has one, else msgspec's words."""
+    for each in _types(kind):
         extra = getattr(each, "extra_json_schema", None) or {}
         if "description" in extra:
             return f"must be {extra['description']}"

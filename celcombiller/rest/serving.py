@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import msgspec
 from klein import Klein
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.monitor import Monitor
     from celcombiller.config import Config
     from celcombiller.credentials import Principal
+    from celcombiller.metrics import Metrics
     from celcombiller.passwords import Passwords
     from celcombiller.reading import Reader
     from celcombiller.store import Store
@@ -48,6 +49,7 @@ TEXT_TYPE = "text/plain; charset=utf-8"
 COOKIE = b"session"
 SAFE = {b"GET", b"HEAD", b"OPTIONS"}
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
+KEY_LENGTH_MAX = 200
 DRAINED_MAX = 64 * 1024 * 1024
 """So much of a body that is too large is read and dropped, so that the client gets to hear why; then it is cut."""
 
@@ -73,6 +75,7 @@ class Api:
         reader: Reader,
         passwords: Passwords,
         monitors: Mapping[str, Monitor],
+        metrics: Metrics,
         routes: Sequence[Route],
     ) -> None:
         self.config = config
@@ -80,6 +83,7 @@ class Api:
         self.reader = reader
         self.passwords = passwords
         self.monitors = monitors
+        self.metrics = metrics
         self.routes = routes
         self.app = Klein()
         for route in routes:
@@ -88,7 +92,9 @@ class Api:
 
     def _mount(self, route: Route) -> None:
         async def served(request: Any, **path: Any) -> bytes:
-            return await self._serve(route, request, path)
+            answer = await self._serve(route, request, path)
+            self.metrics.requested(f"{route.method} {route.open_path}", request.code)
+            return answer
 
         self.app.route(route.path, methods=[route.method], endpoint=route.name)(served)
 
@@ -129,8 +135,12 @@ class Api:
             if password is not None:
                 asked = replace(asked, password_hash=await self.passwords.hash(password))
         if route.serve is not None:
-            asked = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
-            return await route.serve(self, request, asked)
+            if route.who is None:
+                return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
+            if route.free is not None and route.free(self, request, asked):
+                return await route.serve(self, request, asked)
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
+            return await route.serve(self, request, admitted)
         through = self.reader.read if route.reads else self.store.transact
         return await through(lambda tx: self._done(tx, route, request, raw, asked))
 
@@ -142,17 +152,21 @@ class Api:
         result = route.do(tx, self._admitted(tx, route, request, raw, asked))
         return result if isinstance(result, Answer) else Answer(result)
 
-    def _admitted(self, tx: Connection, route: Route, request: Any, raw: bytes, asked: Asked) -> Asked:
-        """Say who asks, and check that he may, before anything of what he says is looked at."""
-        who = self._principal(tx, request, asked.now)
+    def _admitted(self, tx: Connection | None, route: Route, request: Any, raw: bytes, asked: Asked) -> Asked:
+        """Say who asks, and check that he may, before anything of what he says is looked at.
+
+        Without a transaction nobody looks who asks: the process is alive though its database is away.
+        """
+        who = None if tx is None else self._principal(tx, request, asked.now)
         check_may(who, route, asked.path, near=asked.local and self.config.rest.balance_checks == "loopback")
         if any(NUL in each for each in asked.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
+        _check_key(asked.key, needed=route.keyed)
         if request.too_large:
             raise TooLarge(f"a body has at most {self.config.rest.body_kib_max} KiB (rest.body_kib_max)")
         query: Any = query_of(request.uri.partition(b"?")[2])
-        if route.query is not None:
-            query = checked(route.query, query, strict=False)
+        if route.query is not None or route.style is Style.TODAY:
+            query = checked(route.query or _NoQuery, query, strict=False)
         body: Any = None
         if route.body is not None or route.takes_body:
             content_type = None if route.any_type else request.getHeader("content-type") or ""
@@ -172,9 +186,6 @@ class Api:
     # -- where it comes from ----------------------------------------------------------------------------------------
 
     def _asked(self, request: Any, path: dict[str, Any]) -> Asked:
-        key = request.getHeader("idempotency-key")
-        if key is not None and not (0 < len(key) <= 200 and key.isascii() and key.isprintable()):  # noqa: PLR2004
-            raise BrokenRequest("Idempotency-Key has 1 to 200 printable ASCII characters")
         base_url = self.base_url(request)
         return Asked(
             config=self.config,
@@ -186,7 +197,7 @@ class Api:
             address=self.address(request),
             base_url=base_url,
             url=base_url + request.uri.decode("ascii", "replace"),
-            key=key,
+            key=request.getHeader("idempotency-key"),
             secret=session_secret(request),
             local=self._is_local(request),
         )
@@ -217,13 +228,12 @@ class Api:
 
     def _is_local(self, request: Any) -> bool:
         """Tell whether a program of this machine asks, itself and not through a proxy or a page of another host."""
-        host = urlsplit(self.base_url(request)).hostname or ""
         peer = getattr(request.getClientAddress(), "host", "")
         try:
+            named = urlsplit(self.base_url(request)).hostname in ("localhost", "127.0.0.1", "::1")
             near = ipaddress.ip_address(peer).is_loopback
         except ValueError:
-            near = False
-        named = host in ("localhost", "127.0.0.1", "::1")
+            return False
         return near and named and not request.getHeader("x-forwarded-for") and not request.getHeader("origin")
 
     def _check_origin(self, request: Any) -> None:
@@ -235,8 +245,7 @@ class Api:
             return
         origin = request.getHeader("origin")
         if origin is None and request.getHeader("referer"):
-            parts = urlsplit(request.getHeader("referer"))
-            origin = f"{parts.scheme}://{parts.netloc}"
+            origin = _origin_of(request.getHeader("referer"))
         if origin is None:
             foreign = request.getHeader("sec-fetch-site") not in (None, "same-origin", "none")
         else:
@@ -271,7 +280,12 @@ class Api:
             known = f"this address knows {', '.join(allowed)}"
             fixed = self._fixed(request)
             error = WrongMethod(f"{known}: {fixed}" if fixed else known)
-        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz"))
+        return self.refuse(request, error)
+
+    def refuse(self, request: Any, error: BillerError) -> bytes:
+        """Answer what no route could answer, in the style of the address."""
+        self.metrics.requested("none", status_of(error))
+        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
         return self._refuse(request, error, Style.TODAY if today else Style.ORIGINAL)
 
     def _fixed(self, request: Any) -> str:
@@ -307,6 +321,8 @@ class _Front(Resource):
         if self._api.is_secure(request):
             request.setHeader(b"Strict-Transport-Security", b"max-age=31536000")
         allowed = self._cross_origin(request)
+        if not _is_readable(request):
+            return self._api.refuse(request, BrokenRequest("the address is not UTF-8"))
         if request.method != b"OPTIONS":
             return self._inner.render(request)
         methods = self._api.allowed_methods(request)
@@ -361,6 +377,13 @@ class _Request(Request):
         self._bytes = 0
         self.too_large = False
 
+    def getHeader(self, key: Any) -> Any:
+        """Give a header; one that is not UTF-8 is a wrong value, not a reason to fail."""
+        if isinstance(key, bytes):
+            return super().getHeader(key)
+        value = super().getHeader(key.encode())
+        return None if value is None else value.decode("utf-8", "replace")
+
     def gotLength(self, length: int | None) -> None:
         """Note a length that is too large before the first byte."""
         super().gotLength(0)
@@ -390,6 +413,35 @@ def _log_line(_timestamp: str, request: Any) -> str:
     path = request.path.decode("ascii", "replace")
     peer = getattr(request.getClientAddress(), "host", "unix")
     return f"{peer} {request.method.decode('ascii', 'replace')} {path} {request.code}"
+
+
+class _NoQuery(msgspec.Struct):
+    """A query without fields."""
+
+
+def _is_readable(request: Any) -> bool:
+    try:
+        unquote_to_bytes(request.uri.partition(b"?")[0]).decode()
+        request.method.decode()
+        (request.getHeader(b"host") or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _origin_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _check_key(key: str | None, *, needed: bool) -> None:
+    if key is None and needed:
+        raise BrokenRequest("Idempotency-Key is missing: an id of your own for this, the same when you send it again")
+    if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
+        raise BrokenRequest(f"Idempotency-Key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
 
 
 def session_secret(request: Any) -> str | None:

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
 from celcombiller import credentials, ledger, schedules, schema, subscribers, trail
-from celcombiller.errors import Forbidden
-from celcombiller.model import Kind, Level, Subscriber
+from celcombiller.errors import Forbidden, NotFound
+from celcombiller.model import Account, Kind, Level, Subscriber
 from celcombiller.passwords import Password
-from celcombiller.rest.paging import Cursor, Limit, page_of, position_of
+from celcombiller.rest.paging import Cursor, Limit, RowId, page_of, position_of
 from celcombiller.rest.routes import Answer
 from celcombiller.subscribers import LIVING, Address, Clid, Cpf, Imsi, Name, Username
 
@@ -113,7 +113,7 @@ def list_all(tx: Connection, asked: Asked) -> SubscriberPage:
         for name in ("username", "clid", "imsi", "cpf", "level", "enabled")
         if (value := getattr(query, name)) is not None
     ]
-    after = position_of(query.cursor, int)
+    after = position_of(query.cursor, RowId)
     if after is not None:
         wanted.append(table.c.id > after)
     rows = tx.execute(sa.select(table).where(LIVING, *wanted).order_by(table.c.id).limit(query.limit + 1)).all()
@@ -189,14 +189,22 @@ def delete(tx: Connection, asked: Asked) -> Answer:
     return Answer()
 
 
+def whose(tx: Connection, asked: Asked, username: str | None) -> Subscriber | None:
+    """Give the subscriber whose things are asked for; ``None``: everybody's. He who may see his own only gets those."""
+    if asked.only_subscriber_id is not None:
+        if username not in (None, asked.principal.username):
+            raise NotFound("there is no such thing, or it is not yours")
+        username = asked.principal.username
+    return None if username is None else subscribers.find(tx, username)
+
+
+def balance_of(account: Account) -> Balance:
+    """Say how an account stands."""
+    return Balance(posted=account.posted, held=account.held, available=account.available, credit_limit=-account.floor)
+
+
 def _shown(tx: Connection, found: list[Subscriber]) -> list[SubscriberShown]:
     accounts = ledger.balances_of(tx, [each.id for each in found])
-
-    def balance(subscriber_id: int, kind: Kind) -> Balance:
-        account = accounts[subscriber_id, kind]
-        return Balance(
-            posted=account.posted, held=account.held, available=account.available, credit_limit=-account.floor
-        )
 
     return [
         SubscriberShown(
@@ -209,8 +217,8 @@ def _shown(tx: Connection, found: list[Subscriber]) -> list[SubscriberShown]:
             address=each.address,
             level=each.level,
             enabled=each.enabled,
-            voice=balance(each.id, Kind.VOICE),
-            data=balance(each.id, Kind.DATA),
+            voice=balance_of(accounts[each.id, Kind.VOICE]),
+            data=balance_of(accounts[each.id, Kind.DATA]),
         )
         for each in found
     ]

@@ -4,7 +4,31 @@ from __future__ import annotations
 
 from functools import partial
 
-from celcombiller.rest import health, sessions, subscribers, tokens
+from celcombiller.errors import (
+    AlreadyTaken,
+    InsufficientBalance,
+    InvalidValue,
+    LastAdministrator,
+    NotFound,
+    TooManyAttempts,
+    TransferConflict,
+    UnknownSubscriber,
+)
+from celcombiller.metrics import MEDIA_TYPE
+from celcombiller.rest import (
+    accounts,
+    calls,
+    health,
+    me,
+    openapi,
+    scrape,
+    sessions,
+    subscribers,
+    tokens,
+    trail,
+    transfers,
+)
+from celcombiller.rest.download import CSV_TYPE
 from celcombiller.rest.original import groups, members, moves, plain, users
 from celcombiller.rest.routes import (
     ADMINISTRATORS,
@@ -28,10 +52,27 @@ CONTRACTS, INPUTS = "/api/schedule_contract", "/api/schedule_input"
 
 _HEALTH = (
     Route(method="GET", path="/healthz", who=ANYBODY, serve=health.healthz, answer=health.Alive),
-    Route(method="GET", path="/readyz", who=ANYBODY, serve=health.readyz, answer=health.Ready),
+    Route(
+        method="GET",
+        path="/readyz",
+        who=ANYBODY,
+        serve=health.readyz,
+        answer=health.Ready,
+        other_answers={503: health.Ready},
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        who=STAFF_READ,
+        serve=scrape.metrics,
+        free=scrape.is_free,
+        answer=str,
+        answer_type=MEDIA_TYPE,
+    ),
 )
 
 _TODAY = (
+    Route(method="GET", path=openapi.PATH, who=ANYBODY, serve=openapi.describe),
     Route(
         method="GET",
         path=f"{V1}/subscribers",
@@ -48,8 +89,16 @@ _TODAY = (
         body=subscribers.NewSubscriber,
         answer=subscribers.SubscriberShown,
         status=201,
+        refusals=(AlreadyTaken, TooManyAttempts),
     ),
-    Route(method="GET", path=SUBSCRIBER, who=OWN_READ, do=subscribers.show, answer=subscribers.SubscriberShown),
+    Route(
+        method="GET",
+        path=SUBSCRIBER,
+        who=OWN_READ,
+        do=subscribers.show,
+        answer=subscribers.SubscriberShown,
+        refusals=(UnknownSubscriber,),
+    ),
     Route(
         method="PATCH",
         path=SUBSCRIBER,
@@ -57,8 +106,113 @@ _TODAY = (
         do=subscribers.change,
         body=subscribers.SubscriberChange,
         answer=subscribers.SubscriberShown,
+        refusals=(UnknownSubscriber, AlreadyTaken, LastAdministrator, TooManyAttempts),
     ),
-    Route(method="DELETE", path=SUBSCRIBER, who=STAFF_WRITE, do=subscribers.delete, status=204),
+    Route(
+        method="DELETE",
+        path=SUBSCRIBER,
+        who=STAFF_WRITE,
+        do=subscribers.delete,
+        status=204,
+        refusals=(UnknownSubscriber, LastAdministrator),
+    ),
+    Route(
+        method="GET",
+        path=f"{SUBSCRIBER}/accounts",
+        who=OWN_READ,
+        do=accounts.list_of,
+        answer=accounts.AccountList,
+        refusals=(UnknownSubscriber,),
+    ),
+    Route(
+        method="PATCH",
+        path=f"{SUBSCRIBER}/accounts/<any(voice,data):kind>",
+        who=ADMINISTRATORS,
+        do=accounts.change,
+        body=accounts.AccountChange,
+        answer=accounts.AccountShown,
+        refusals=(UnknownSubscriber,),
+    ),
+    Route(
+        method="GET",
+        path=f"{SUBSCRIBER}/statement",
+        who=OWN_READ,
+        do=accounts.statement,
+        query=accounts.StatementQuery,
+        answer=transfers.TransferPage,
+        refusals=(UnknownSubscriber,),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/transfers",
+        who=STAFF_READ,
+        do=transfers.list_all,
+        query=transfers.TransferQuery,
+        answer=transfers.TransferPage,
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/transfers",
+        who=STAFF_WRITE,
+        do=transfers.add,
+        body=transfers.NewTransfer,
+        keyed=True,
+        answer=transfers.TransferShown,
+        status=201,
+        refusals=(UnknownSubscriber, InsufficientBalance, TransferConflict),
+    ),
+    Route(method="GET", path=f"{V1}/transfers/{ID}", who=OWN_READ, do=transfers.show, answer=transfers.TransferShown),
+    Route(
+        method="POST",
+        path=f"{V1}/transfers/{ID}/reversal",
+        who=STAFF_WRITE,
+        do=transfers.reverse,
+        body=transfers.Reversal,
+        answer=transfers.TransferShown,
+        status=201,
+        refusals=(InsufficientBalance, TransferConflict),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/holds",
+        who=OWN_READ,
+        do=accounts.holds,
+        query=accounts.HoldQuery,
+        answer=accounts.HoldPage,
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/calls",
+        who=OWN_READ,
+        do=calls.list_all,
+        query=calls.CallQuery,
+        answer=calls.CallPage,
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/calls.csv",
+        who=OWN_READ,
+        serve=calls.download,
+        query=calls.CallFilter,
+        answer=str,
+        answer_type=CSV_TYPE,
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(method="GET", path=f"{V1}/calls/{ID}", who=OWN_READ, do=calls.show, answer=calls.CallWhole),
+    Route(method="GET", path=f"{V1}/rates", who=OWN_READ, do=me.rates, answer=me.RateList),
+    Route(method="GET", path=f"{V1}/me", who=OWN_READ, do=me.me, answer=me.Me),
+    Route(
+        method="GET",
+        path=f"{V1}/sessions",
+        who=OWN_READ,
+        do=me.sessions,
+        query=me.SessionQuery,
+        answer=me.SessionPage,
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(method="DELETE", path=f"{V1}/sessions/<id>", who=OWN_WRITE, do=me.revoke, status=204),
     Route(method="GET", path=f"{V1}/tokens", who=ADMINISTRATORS, do=tokens.list_all, answer=tokens.TokenList),
     Route(
         method="POST",
@@ -68,9 +222,18 @@ _TODAY = (
         body=tokens.NewToken,
         answer=tokens.TokenMade,
         status=201,
+        refusals=(UnknownSubscriber, InvalidValue),
     ),
     Route(method="GET", path=f"{V1}/tokens/{ID}", who=ADMINISTRATORS, do=tokens.show, answer=tokens.TokenShown),
     Route(method="DELETE", path=f"{V1}/tokens/{ID}", who=ADMINISTRATORS, do=tokens.revoke, status=204),
+    Route(
+        method="GET",
+        path=f"{V1}/trail",
+        who=ADMINISTRATORS,
+        do=trail.list_all,
+        query=trail.TrailQuery,
+        answer=trail.TrailPage,
+    ),
 )
 
 _original = partial(Route, style=Style.ORIGINAL)

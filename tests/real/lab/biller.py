@@ -33,10 +33,12 @@ class Biller:
         self.secret = SECRET
         self.calls = {"internal_dial": "PJSIP/{clid}", "external_dial": "PJSIP/{number}@trunk", "ring_seconds": 5}
         self.agi: dict[str, object] = {}
+        self.workers = 1
         self._process: subprocess.Popen | None = None
 
     def write(self) -> None:
         lines = ["[database]", f"url = {json.dumps(self.url)}", "lock_seconds = 2"]
+        lines += ["[service]", f"workers = {self.workers}"]
         lines += ["[rest]", f"listen = {json.dumps(self.rest_listen)}"]
         lines += ["[agi]", f'listen = "tcp:{self.agi_port}:interface=127.0.0.1"']
         lines += [f"{key} = {json.dumps(value)}" for key, value in self.agi.items()]
