@@ -84,6 +84,8 @@ def open_engine(
         options = f"-c lock_timeout={lock_seconds}s"
         if read_seconds is not None:
             options += f" -c statement_timeout={int(read_seconds * 1000)} -c default_transaction_read_only=on"
+            # A plan for any value takes the operator's account, on one side of every transfer, for one of a million.
+            options += " -c plan_cache_mode=force_custom_plan"
             if parsed.query.get("target_session_attrs") == "read-write":  # our own sessions here are not
                 parsed = parsed.update_query_dict({"target_session_attrs": "primary"})
         several = "," in str(parsed.query.get("host", "")) or isinstance(parsed.query.get("host"), tuple)
