@@ -11,6 +11,7 @@ from lab.waiting import until
 from test_nodes import (
     CALLEE,
     CALLERS,
+    CREDIT,
     LINES_EACH,
     check_that_what_was_said_is_so,
     more,
