@@ -279,6 +279,20 @@ def test_a_database_that_the_store_cannot_open_is_refused(refusal, url):
     assert refusal(f'[database]\nurl = "{url}"').startswith("celcombiller.toml: database.url: ")
 
 
+def test_several_hosts_of_one_postgresql_are_a_database(written):
+    url = "postgresql+psycopg://biller@/biller?host=a:5432&host=b:5432&target_session_attrs=read-write"
+    assert written(f'[database]\nurl = "{url}"').database.url == url
+
+
+def test_several_workers_need_postgresql_and_sockets_that_can_be_inherited(written, refusal):
+    postgresql = '[database]\nurl = "postgresql+psycopg://h/d"\n'
+    assert refusal("[service]\nworkers = 2").startswith("celcombiller.toml: service.workers: several processes need")
+    text = postgresql + '[service]\nworkers = 2\n[rest]\nlisten = "unix:/run/rest"'
+    assert refusal(text).startswith("celcombiller.toml: rest.listen: with service.workers")
+    assert written(postgresql + "[service]\nworkers = 2").service.workers == 2
+    assert written(postgresql, CELCOMBILLER_SERVICE_WORKERS="3").service.workers == 3
+
+
 def test_a_plain_postgresql_url_is_refused_with_what_to_write_and_without_its_password(refusal):
     line = refusal('[database]\nurl = "postgresql://biller:hush@db/biller"')
     assert "write postgresql+psycopg:// in place of postgresql://" in line
