@@ -27,10 +27,6 @@ AMOUNT_MAX = 2**53 - 1
 """No amount or balance above this: the largest whole number that every JSON reader keeps exact (RFC 8259, 6)."""
 
 
-class LedgerRace(Exception):
-    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
-
-
 @dataclass(slots=True)
 class Book:
     """The accounts, holds and transfers that one transaction works on.
@@ -147,9 +143,7 @@ class Book:
         account = self.accounts[hold.account_id]
         account = _with(account, posted=account.posted, held=account.held - hold.amount)
         self.accounts[account.id] = account
-        ended = Hold(
-            hold.reference, hold.account_id, hold.amount, state, hold.opened_at, hold.expires_at, ended_at=now
-        )
+        ended = Hold(hold.reference, hold.account_id, hold.amount, state, hold.opened_at, hold.expires_at, ended_at=now)
         self.holds[hold.reference] = ended
         self._ended_holds.add(hold.reference)
         return account
@@ -185,23 +179,21 @@ class Book:
             rows = tx.execute(sa.select(schema.transfer).where(schema.transfer.c.reference.in_(references)))
             self.transfers.update((row.reference, transfer_of(row)) for row in rows)
 
-    def save(self, tx: Connection) -> None:
+    def save(self, writes: setwise.Writes) -> None:
         """Write all that changed, set-wise; each update is guarded by what was read, so a lost race is an error."""
-        _POST.run(tx, list(map(attrgetter(*_TRANSFER), self._new_transfers)))
+        writes.insert(_POST, list(map(attrgetter(*_TRANSFER), self._new_transfers)))
         holds = [self.holds[reference] for reference in sorted(self._new_holds | self._ended_holds)]
-        _HOLD.run(tx, [_hold_columns(each) for each in holds if each.reference in self._new_holds])
-        guarded(
+        writes.insert(_HOLD, [_hold_columns(each) for each in holds if each.reference in self._new_holds])
+        writes.update(
             _END_HOLD,
-            tx,
             [
                 (each.state.value, each.ended_at, each.reference, HoldState.OPEN.value)
                 for each in holds
                 if each.reference not in self._new_holds
             ],
         )
-        guarded(
+        writes.update(
             _MOVE,
-            tx,
             [
                 (account.posted, account.held, was.id, was.posted, was.held)
                 for was in self._loaded.values()
@@ -243,12 +235,6 @@ def _with(account: Account, *, posted: int, held: int) -> Account:
 def _check_amount(amount: int, *, least: int = 0) -> None:
     if not least <= amount <= AMOUNT_MAX:
         raise InvalidValue(f"an amount is a whole number from {least} to {AMOUNT_MAX}")
-
-
-def guarded(statement: setwise.Writing, tx: Connection, rows: list[setwise.Row]) -> None:
-    """Update these rows; every one must be found as it was read."""
-    if statement.run(tx, rows) != len(rows):
-        raise LedgerRace(statement.table)
 
 
 def account_of(row: Any) -> Account:

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.errors import BillerError, StoreUnavailable
-from celcombiller.ledger import LedgerRace
+from celcombiller.setwise import LedgerRace
 
 if TYPE_CHECKING:
     import sqlite3
