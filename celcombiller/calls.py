@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller import schema, setwise
-from celcombiller.ledger import guarded
 from celcombiller.model import Call, CallState, Ending, Rate, Witness
 
 if TYPE_CHECKING:
@@ -115,15 +114,12 @@ class Register:
         """Keep what a witness said; the first word of each witness stays."""
         self._testimonies.append(testimony)
 
-    def save(self, tx: Connection) -> None:
+    def save(self, writes: setwise.Writes) -> None:
         """Write all of it, set-wise."""
-        _BEGIN.run(tx, list(map(_columns, self._new.values())))
-        guarded(
-            _CHANGE,
-            tx,
-            [(*_ended(call), call.reference, CallState.OPEN.value) for call in self._changed.values()],
-        )
-        _TESTIFY.run(tx, [_said(each) for each in self._testimonies])
+        writes.insert(_BEGIN, list(map(_columns, self._new.values())))
+        changed = [(*_ended(call), call.reference, CallState.OPEN.value) for call in self._changed.values()]
+        writes.update(_CHANGE, changed)
+        writes.insert(_TESTIFY, list(map(_said, self._testimonies)))
 
 
 def _insert_once(table: sa.Table) -> sa.TextClause:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
-from celcombiller import schema
+from celcombiller import schema, setwise
 from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
 from celcombiller.errors import (
     BadNumber,
@@ -174,8 +174,9 @@ class State:
 
     def save(self, tx: Connection) -> None:
         """Write what the plan changed."""
-        self.register.save(tx)
-        self.book.save(tx)
+        with setwise.writes(tx) as writes:
+            self.register.save(writes)
+            self.book.write(writes)
 
     def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
         """Decide one request; what it asks for is done in memory, or a refusal is given and nothing is done."""

@@ -30,10 +30,6 @@ REVERSAL = "reversal"
 """The origin of a transfer that moves back another one, and the first word of its reference."""
 
 
-class LedgerRace(Exception):
-    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
-
-
 @dataclass(slots=True)
 class Book:
     """The accounts, holds and transfers that one transaction works on.
@@ -187,22 +183,25 @@ class Book:
             self.transfers.update((row.reference, transfer_of(row)) for row in rows)
 
     def save(self, tx: Connection) -> None:
+        """Write all that changed; see `write`."""
+        with setwise.writes(tx) as writes:
+            self.write(writes)
+
+    def write(self, writes: setwise.Writes) -> None:
         """Write all that changed, set-wise; each update is guarded by what was read, so a lost race is an error."""
-        _POST.run(tx, list(map(attrgetter(*_TRANSFER), self._new_transfers)))
+        writes.insert(_POST, list(map(attrgetter(*_TRANSFER), self._new_transfers)))
         holds = [self.holds[reference] for reference in sorted(self._new_holds | self._ended_holds)]
-        _HOLD.run(tx, [_hold_columns(each) for each in holds if each.reference in self._new_holds])
-        guarded(
+        writes.insert(_HOLD, [_hold_columns(each) for each in holds if each.reference in self._new_holds])
+        writes.update(
             _END_HOLD,
-            tx,
             [
                 (each.state.value, each.ended_at, each.reference, HoldState.OPEN.value)
                 for each in holds
                 if each.reference not in self._new_holds
             ],
         )
-        guarded(
+        writes.update(
             _MOVE,
-            tx,
             [
                 (account.posted, account.held, was.id, was.posted, was.held)
                 for was in self._loaded.values()
@@ -257,7 +256,7 @@ class Grant:
         given = given | {"granted": amount}
         moved = tx.execute(self.transfers, given, execution_options={"preserve_rowcount": True}).rowcount
         if tx.execute(self.balances, given).rowcount != moved:
-            raise LedgerRace(schema.account)
+            raise setwise.LedgerRace(schema.account)
         return moved
 
 
@@ -327,12 +326,6 @@ def set_floor(tx: Connection, account_id: int, floor: int) -> Account:
 def _check_amount(amount: int, *, least: int = 0) -> None:
     if not least <= amount <= AMOUNT_MAX:
         raise InvalidValue(f"an amount is a whole number from {least} to {AMOUNT_MAX}")
-
-
-def guarded(statement: setwise.Writing, tx: Connection, rows: list[setwise.Row]) -> None:
-    """Update these rows; every one must be found as it was read."""
-    if statement.run(tx, rows) != len(rows):
-        raise LedgerRace(statement.table)
 
 
 def account_of(row: Any) -> Account:

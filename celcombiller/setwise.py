@@ -7,6 +7,7 @@ as text. All else is written with SQLAlchemy Core; the tables and their types ar
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from celcombiller.schema import Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -41,16 +42,14 @@ class Writing:
         self._postgresql = postgresql.format(given=f"unnest({arrays})")
         self._moments = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
 
-    def run(self, tx: Connection, rows: list[Row]) -> int:
-        """Write the rows; give how many were written."""
-        if not rows:
-            return 0
+    def told(self, tx: Connection, rows: list[Row]) -> Any:
+        """Tell the driver to write the rows; give its cursor."""
         if tx.dialect.name == "sqlite":
-            cursor = _told(tx, self._sqlite, [self._plain(row) for row in rows], many=True)
-        else:
-            cursor = _told(tx, self._postgresql, tuple(map(list, zip(*rows, strict=True))))
-        written: int = cursor.rowcount
-        return written
+            return _told(tx, self._sqlite, [self._plain(row) for row in rows], many=True)
+        for place in self._moments:
+            for row in rows:
+                _refuse_naive(row[place])
+        return _told(tx, self._postgresql, tuple(map(list, zip(*rows, strict=True))))
 
     def _plain(self, row: Row) -> Row:
         if not self._moments:
@@ -60,6 +59,50 @@ class Writing:
             if values[place] is not None:
                 values[place] = _text_of(values[place])
         return tuple(values)
+
+
+class LedgerRace(Exception):
+    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
+
+
+class Writes:
+    """What one transaction writes at its end: see `writes`."""
+
+    def __init__(self, tx: Connection) -> None:
+        self._tx = tx
+        self._guarded: list[tuple[Any, int, sa.Table]] = []
+
+    def insert(self, statement: Writing, rows: list[Row]) -> None:
+        """Insert these rows."""
+        if rows:
+            statement.told(self._tx, rows)
+
+    def update(self, statement: Writing, rows: list[Row]) -> None:
+        """Update these rows; every one must be found as it was read."""
+        if rows:
+            self._guarded.append((statement.told(self._tx, rows), len(rows), statement.table))
+
+    def check(self) -> None:
+        """Raise `LedgerRace` unless every row that was to be updated was there."""
+        for cursor, count, table in self._guarded:
+            if cursor.rowcount != count:
+                raise LedgerRace(table)
+
+
+@contextmanager
+def writes(tx: Connection) -> Iterator[Writes]:
+    """Write in here what depends on no answer: PostgreSQL is told all of it before its first answer is waited for."""
+    made = Writes(tx)
+    if tx.dialect.name == "sqlite":
+        yield made
+    else:
+        driver: Any = tx.connection.driver_connection
+        try:
+            with driver.pipeline():
+                yield made
+        except tx.dialect.loaded_dbapi.Error as error:
+            raise _translated(tx, "", error) from error
+    made.check()
 
 
 def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> Writing:
@@ -138,24 +181,27 @@ def _told(tx: Connection, text: str, values: Sequence[Any], *, many: bool = Fals
     try:
         (cursor.executemany if many else cursor.execute)(text, values)
     except tx.dialect.loaded_dbapi.Error as error:
-        is_gone = tx.dialect.is_disconnect(error, driver.dbapi_connection, cursor)
-        if is_gone:
-            tx.invalidate(error)
-        raise sa.exc.DBAPIError.instance(
-            text,
-            None,
-            error,
-            tx.dialect.loaded_dbapi.Error,
-            connection_invalidated=is_gone,
-            dialect=tx.dialect,
-        ) from error
+        raise _translated(tx, text, error) from error
     return cursor
 
 
+def _translated(tx: Connection, text: str, error: Exception) -> BaseException:
+    """Give SQLAlchemy's error for the driver's."""
+    is_gone = tx.dialect.is_disconnect(error, tx.connection.dbapi_connection, None)  # type: ignore[arg-type]
+    if is_gone:
+        tx.invalidate(error)
+    base = tx.dialect.loaded_dbapi.Error
+    return sa.exc.DBAPIError.instance(text, None, error, base, connection_invalidated=is_gone, dialect=tx.dialect)
+
+
 def _text_of(value: datetime) -> str:
-    if value.tzinfo is None:
-        raise ValueError("a time without a zone cannot be stored")
+    _refuse_naive(value)
     return value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
+
+
+def _refuse_naive(value: datetime | None) -> None:
+    if value is not None and value.tzinfo is None:
+        raise ValueError("a time without a zone cannot be stored")
 
 
 def _array(column: sa.Column[Any]) -> str:

@@ -25,8 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.errors import BillerError, StoreUnavailable
-from celcombiller.ledger import LedgerRace
 from celcombiller.metrics import Metrics
+from celcombiller.setwise import LedgerRace
 
 if TYPE_CHECKING:
     import sqlite3
