@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 import test_runs
+from lab.biller import Biller
+from lab.waiting import until
 from rounds import DAY, NOW, RULES, TODAY, credit_rows, go, plan, pots, proved, subscriber
 
 from celcombiller import migrations, runs, schedules, schema, subscribers
@@ -210,3 +212,27 @@ def test_the_work_of_a_chunk_does_not_grow_with_the_group(engine):
             advanced = runs.advance(tx, run.id, RULES, NOW, size=size)
             assert tx.execute(read).scalar_one() - before < 60 * size, chunk
     assert advanced.run.credited == 60 * size
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_biller_credits_what_is_due_when_it_is_there_again_and_the_command_beside_it(tmp_path, cluster, database):
+    """As an operator does it. The biller dies at once, as hard as can be, and is started again; nobody gets it twice."""
+    biller = Biller(tmp_path / "biller", url=cluster.database() if database == "postgresql" else "")
+    biller.prepare({2001: 0, 2002: 0})
+    with (biller.folder / "celcombiller.toml").open("a") as settings:
+        settings.write('[schedules]\nrun_at = "00:00"\n')
+    biller.run("schedules", "add", "gold", "--value", 60, "--kind", "both", "--every", 1, "--zone", "UTC")
+    for number in (2001, 2002):
+        biller.run("schedules", "join", "gold", f"user{number}")
+    biller.start()
+    biller.kill9()
+    biller.start()
+    try:
+        until(lambda: "2 credited" in biller.log, "the log says that it credited", seconds=20)
+        biller.run("schedules", "run")
+    finally:
+        biller.stop()
+    assert [biller.user(number)["voice_balance"] for number in (2001, 2002)] == [60, 60]
+    assert [run["credited"] for run in biller.json("schedules", "history")] == [2]
+    assert biller.json("audit")["ok"]
+    assert "Traceback" not in biller.log
