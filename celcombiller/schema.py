@@ -324,7 +324,7 @@ membership = sa.Table(
     sa.Column("joined_on", sa.Date, nullable=False),
     sa.Column("ended_at", Instant),
     sa.CheckConstraint("count >= 0", name="count"),
-    _where("uq_membership_living", "schedule_id", "subscriber_id", condition="ended_at is null", unique=True),
+    _where("uq_membership_living", "subscriber_id", "schedule_id", condition="ended_at is null", unique=True),
     _where("ix_membership_living", "schedule_id", "id", condition="ended_at is null"),
     sa.Index(None, "subscriber_id", "id"),
 )

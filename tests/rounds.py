@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from celcombiller import nightly, runs, schedules, schema, subscribers
 from celcombiller.audit import audit
+from celcombiller.errors import StoreUnavailable
 from celcombiller.ledger import balances
 from celcombiller.model import Kind, Level
 from celcombiller.nightly import Round
@@ -50,8 +51,8 @@ def plan(tx, now=NOW, **facts):
     return schedules.add(tx, **usual | facts, now=now)
 
 
-class Killed(BaseException):
-    """The process is gone: nothing catches it."""
+class Killed(StoreUnavailable):
+    """The process is gone as far as the database can tell: the transaction is not there, and the round has ended."""
 
 
 def go(engine, now=NOW, rules=RULES, only=None, size=2):

@@ -118,7 +118,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_membership_living",
         "membership",
-        ["schedule_id", "subscriber_id"],
+        ["subscriber_id", "schedule_id"],
         unique=True,
         sqlite_where=sa.text("ended_at is null"),
         postgresql_where=sa.text("ended_at is null"),
