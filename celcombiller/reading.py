@@ -15,6 +15,7 @@ if not hasattr(strategies, "DefaultEngineStrategy"):
     strategies.DefaultEngineStrategy = type("DefaultEngineStrategy", (), {})  # type: ignore[attr-defined]
 
 from alchimia.engine import TwistedEngine
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -67,10 +68,18 @@ class Reader:
         self._threads.stop()
         self._reading.dispose()
 
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do ``work`` in a transaction that only reads. Raises `TooSlow` when it takes the database too long."""
-        done: T = await deferToThreadPool(self.reactor, self._threads, self._whole, work)
-        return done
+    async def read(self, work: Callable[[sa.Connection], T], *, within_seconds: float | None = None) -> T:
+        """Do ``work`` in a transaction that only reads. Raises `TooSlow` when it takes the database too long.
+
+        Past ``within_seconds`` it is not waited for any more, whatever the thread is waiting for.
+        """
+        doing: Deferred[T] = deferToThreadPool(self.reactor, self._threads, self._whole, work)
+        if within_seconds is None:
+            return await doing
+        try:
+            return await doing.addTimeout(within_seconds, self.reactor)
+        except TimeoutError:
+            raise TooSlow(f"the database did not answer in {within_seconds} s") from None
 
     def _whole(self, work: Callable[[sa.Connection], T]) -> T:
         try:

@@ -22,19 +22,18 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ProcessExitedAlready, ReactorNotRunning
 from twisted.internet.protocol import Factory, ProcessProtocol
-from twisted.logger import ILogObserver, Logger, textFileLogObserver
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import provider
 
 from celcombiller.errors import ConfigError
+from celcombiller.logs import Logged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from twisted.internet.interfaces import IListeningPort
-    from twisted.logger import LogEvent
 
 WORKER = "CELCOMBILLER_WORKER"
 """The environment variable that tells a worker its number."""
@@ -54,7 +53,7 @@ _TWISTD = ("-P", "-c", "from twisted.scripts.twistd import run; run()", "--nodae
 # -- the parent --------------------------------------------------------------------------------------------------------
 
 
-class Workers(Service):
+class Workers(Logged, Service):
     """The parent: the sockets and the processes."""
 
     _log = Logger()
@@ -221,17 +220,6 @@ class Inherited:
     ) -> IListeningPort:
         """Speak TLS on it."""
         return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory), backlog, interface)
-
-
-def observer(number: int) -> Any:
-    """Write to standard output as twistd does, with the worker's number in each line."""
-    write = textFileLogObserver(sys.stdout)
-
-    @provider(ILogObserver)
-    def observe(event: LogEvent) -> None:
-        write(event | {"log_namespace": f"worker {number} {event.get('log_namespace', '-')}"})
-
-    return observe
 
 
 def check_attended(options: Any) -> None:

@@ -14,6 +14,7 @@ from celcombiller.asterisk.monitor import OTHERS_SECONDS, SWEEP_SECONDS, Monitor
 from celcombiller.calls import server_seen
 from celcombiller.charging import Answer
 from celcombiller.errors import BillerError, StoreUnavailable
+from celcombiller.metrics import Metrics
 from celcombiller.service import close_overdue
 
 CHANNEL = "PJSIP/1001-1.0"
@@ -103,10 +104,15 @@ class Scene:
         ask(self.engine, credit(60))
         self.began = datetime.now(UTC) - timedelta(seconds=30)
         (self.grant,) = ask(self.engine, initiate(), now=self.began)
-        self.monitor = Monitor(self.clock, "pbx1", lambda: succeed(self.asterisk), self.store)
+        self.metrics = Metrics(self.clock.seconds)
+        self.monitor = Monitor(self.clock, "pbx1", lambda: succeed(self.asterisk), self.store, self.metrics)
         self.monitor.startService()
         if watched:
             self.monitor.watch(self.grant.call)
+
+    def told(self, name):
+        text = self.metrics.exposition(None, {"pbx1": self.monitor.gone}).decode()
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).rpartition(" ")[2])
 
     def sweep(self, times=1):
         self.clock.pump([SWEEP_SECONDS] * times)
@@ -171,11 +177,15 @@ def test_a_transferred_caller_pays_to_his_own_end(scene):
 def test_one_list_without_a_call_is_not_enough_and_two_are(scene):
     answered(scene, seconds_ago=10)
     scene.monitor.session_lost("1.0")
+    assert scene.told('celcombiller_gone_calls{server="pbx1"}') == 0
     scene.asterisk.alive = []
     scene.sweep()
     assert voice(scene.engine).held == 60
+    assert scene.told('celcombiller_gone_calls{server="pbx1"}') == 1
     scene.sweep()
     assert voice(scene.engine).held == 0
+    assert scene.told('celcombiller_gone_calls{server="pbx1"}') == 0
+    assert scene.told('celcombiller_calls_ended_total{state="settled",witness="sweep"}') == 1
     assert voice(scene.engine).posted < 60
     proved(scene.engine)
 
@@ -282,6 +292,16 @@ def test_a_lost_link_is_connected_again(scene):
     assert scene.monitor.connected
 
 
+def test_the_time_without_a_link_is_measured(scene):
+    up, gap_seconds = 'celcombiller_ami_up{server="pbx1"}', 'celcombiller_ami_gap_seconds_total{server="pbx1"}'
+    scene.clock.advance(100)
+    assert (scene.told(up), scene.told(gap_seconds)) == (1, 0)
+    scene.monitor._login = lambda: fail(AmiProtocolError("nobody there"))
+    scene.asterisk.loseConnection()
+    scene.clock.advance(0.25)
+    assert (scene.told(up), scene.told(gap_seconds)) == (0, 0.25)
+
+
 @pytest.mark.parametrize(("link_lost_after", "cost"), [(10, 10), (600, 60)])
 def test_a_call_cut_off_with_its_server_costs_what_it_was_known_to_talk_and_never_more_than_its_grant(
     scene, link_lost_after, cost
@@ -293,7 +313,7 @@ def test_a_call_cut_off_with_its_server_costs_what_it_was_known_to_talk_and_neve
         tx.execute(sa.delete(schema.server))
         server_seen(tx, "pbx1", began + timedelta(seconds=link_lost_after))
     late = scene.grant.expires_at + timedelta(seconds=1)
-    Deferred.fromCoroutine(close_overdue(StoreHere(scene.engine), {}, late))
+    Deferred.fromCoroutine(close_overdue(StoreHere(scene.engine), {}, late, Metrics()))
     assert (voice(scene.engine).posted, voice(scene.engine).held) == (60 - cost, 0)
     proved(scene.engine)
 
@@ -302,8 +322,9 @@ def test_a_call_that_nobody_ever_told_of_ends_when_its_hold_runs_out(scene):
     scene.monitor.stopService()
     store = StoreHere(scene.engine)
     soon, late = (scene.grant.expires_at + timedelta(seconds=seconds) for seconds in (-1, 1))
-    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, soon))
+    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, soon, Metrics()))
     assert voice(scene.engine).held == 60
-    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, late))
+    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, late, scene.metrics))
+    assert scene.told('celcombiller_calls_ended_total{state="expired",witness="sweep"}') == 1
     assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
     proved(scene.engine)

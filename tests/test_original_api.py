@@ -87,6 +87,7 @@ async def test_users_are_listed_and_shown_as_they_were(biller):
         assert answer.code == 404, path
     assert (await client.get("/api/users/nobody")).body == {}
     assert (await client.get("/api/users/")).code == 404
+    assert (await client.get("/api/users/%FF")).body == {"message": "the address is not UTF-8"}
     assert (await client.ask("HEAD", "/api/users")).code == 200
     assert header(await client.ask("OPTIONS", "/api/users"), "allow") == "GET, HEAD, PATCH, POST, PUT"
 

@@ -25,6 +25,7 @@ from celcombiller.asterisk.scripts import log_settlement
 from celcombiller.calls import open_calls, server_last_seen, server_seen, still_open, unwitnessed
 from celcombiller.charging import Answer, Terminate
 from celcombiller.errors import BillerError
+from celcombiller.metrics import Metrics
 from celcombiller.model import CallState, Ending, Witness
 
 if TYPE_CHECKING:
@@ -78,12 +79,20 @@ class Monitor(Service):
 
     _log = Logger()
 
-    def __init__(self, clock: Any, server: str, login: Callable[[], Deferred[Any]], store: Store) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        server: str,
+        login: Callable[[], Deferred[Any]],
+        store: Store,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.setName(f"monitor-{server}")
         self._clock = clock
         self._server = server
         self._login = login
         self._store = store
+        self._metrics = metrics or Metrics()
         self._ami: Any = None
         self._calls: dict[str, _Live] = {}
         self._callees: dict[str, _Live] = {}
@@ -99,9 +108,15 @@ class Monitor(Service):
         """Whether the link is up, so that an end will be heard."""
         return self._ami is not None
 
+    @property
+    def gone(self) -> int:
+        """How many open calls the last list of channels did not have."""
+        return sum(not live.closed and live.missing > 0 for live in self._calls.values())
+
     def startService(self) -> None:
         """Begin to connect, and never stop."""
         super().startService()
+        self._metrics.link_down(self._server)
         self._running = Deferred.fromCoroutine(self._stay_connected())
         self._running.addErrback(self._ended)
 
@@ -189,11 +204,13 @@ class Monitor(Service):
         except BillerError as error:
             self._log.warn("When {server} was last seen is not known: {error}", server=self._server, error=str(error))
         self._ami = ami
+        self._metrics.link_up(self._server)
         self._sweeps.start(SWEEP_SECONDS)
         try:
             await over
         finally:
             self._ami = None
+            self._metrics.link_down(self._server)
             if self._sweeps.running:
                 self._sweeps.stop()
             self._look_no_more()
@@ -331,6 +348,7 @@ class Monitor(Service):
             self._log.warn("{witness} on {call}: {error}", witness=witness, call=call.reference, error=str(error))
             return
         log_settlement(self._log, witness, settlement)
+        self._metrics.told(witness, settlement)
         if settlement.call.state is not CallState.OPEN:
             self._forget(call.uniqueid)
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.monitor import Monitor
     from celcombiller.config import Config
     from celcombiller.credentials import Principal
+    from celcombiller.metrics import Metrics
     from celcombiller.passwords import Passwords
     from celcombiller.reading import Reader
     from celcombiller.store import Store
@@ -75,6 +76,7 @@ class Api:
         reader: Reader,
         passwords: Passwords,
         monitors: Mapping[str, Monitor],
+        metrics: Metrics,
         routes: Sequence[Route],
     ) -> None:
         self.config = config
@@ -82,6 +84,7 @@ class Api:
         self.reader = reader
         self.passwords = passwords
         self.monitors = monitors
+        self.metrics = metrics
         self.routes = routes
         self.app = Klein()
         self.app.url_map.converters["row"] = _RowNumber
@@ -91,7 +94,9 @@ class Api:
 
     def _mount(self, route: Route) -> None:
         async def served(request: Any, **path: Any) -> bytes:
-            return await self._serve(route, request, path)
+            answer = await self._serve(route, request, path)
+            self.metrics.requested(f"{route.method} {route.open_path}", request.code)
+            return answer
 
         self.app.route(route.path, methods=[route.method], endpoint=route.name)(served)
 
@@ -134,6 +139,8 @@ class Api:
         if route.serve is not None:
             if route.who is None:
                 return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
+            if route.free is not None and route.free(self, request, asked):
+                return await route.serve(self, request, asked)
             admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
             return await route.serve(self, request, admitted)
         through = self.reader.read if route.reads else self.store.transact
@@ -279,7 +286,8 @@ class Api:
 
     def refuse(self, request: Any, error: BillerError) -> bytes:
         """Answer what no route could answer, in the style of the address."""
-        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz"))
+        self.metrics.requested("none", status_of(error))
+        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
         return self._refuse(request, error, Style.TODAY if today else Style.ORIGINAL)
 
     def _fixed(self, request: Any) -> str:

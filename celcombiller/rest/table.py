@@ -14,7 +14,20 @@ from celcombiller.errors import (
     TransferConflict,
     UnknownSubscriber,
 )
-from celcombiller.rest import accounts, calls, health, me, openapi, sessions, subscribers, tokens, trail, transfers
+from celcombiller.metrics import MEDIA_TYPE
+from celcombiller.rest import (
+    accounts,
+    calls,
+    health,
+    me,
+    openapi,
+    scrape,
+    sessions,
+    subscribers,
+    tokens,
+    trail,
+    transfers,
+)
 from celcombiller.rest.download import CSV_TYPE
 from celcombiller.rest.original import groups, members, moves, plain, users
 from celcombiller.rest.routes import (
@@ -46,6 +59,15 @@ _HEALTH = (
         serve=health.readyz,
         answer=health.Ready,
         other_answers={503: health.Ready},
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        who=STAFF_READ,
+        serve=scrape.metrics,
+        free=scrape.is_free,
+        answer=str,
+        answer_type=MEDIA_TYPE,
     ),
 )
 

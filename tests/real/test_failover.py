@@ -6,11 +6,12 @@ import pytest
 from lab.biller import Biller
 from lab.phones import callee, caller
 from lab.postgres import Cluster
-from lab.traffic import Traffic
+from lab.traffic import Traffic, balance
 from lab.waiting import until
 from test_nodes import (
     CALLEE,
     CALLERS,
+    CREDIT,
     LINES_EACH,
     check_that_what_was_said_is_so,
     more,
@@ -55,6 +56,7 @@ def test_nothing_acknowledged_is_lost_when_the_primary_dies_and_its_standby_take
     hosts = f"host=127.0.0.1:{own_cluster.port}&host=127.0.0.1:{standby.port}"
     url = f"postgresql+psycopg://postgres@/{name}?{hosts}&target_session_attrs=read-write"
     billers += on_one_ledger(url, tmp_path, count=2)
+    assert [balance(each.agi_port, CALLERS[0]) for each in billers] == [str(CREDIT)] * 2
     traffic = begin(billers)
     more(traffic, 150)
     killed_at = time.monotonic()
@@ -66,6 +68,9 @@ def test_nothing_acknowledged_is_lost_when_the_primary_dies_and_its_standby_take
     played = traffic.stop()
     check_the_gap(played, killed_at)
     check_books_after(played, billers, url)
+    # Reads had connections of their own to the server that died.
+    left = billers[0].user(CALLERS[0])["voice_balance"]
+    assert [balance(each.agi_port, CALLERS[0]) for each in billers] == [str(left)] * 2
 
 
 def test_a_restart_of_postgresql_under_load_loses_nothing(own_cluster, billers, tmp_path):

@@ -2,15 +2,24 @@
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
 from lab.biller import Biller
 from lab.traffic import Traffic, most_spoken_for
 from lab.waiting import until
+from twisted.internet.defer import Deferred, succeed
 
 from celcombiller import schema
-from celcombiller.store import open_engine
+from celcombiller.charging import Answer, Initiate, Terms, perform
+from celcombiller.errors import BillerError
+from celcombiller.model import Ending, Rate
+from celcombiller.rating import Tariff
+from celcombiller.service import close_overdue
+from celcombiller.store import open_engine, transact
 
 CREDIT = 600
 LIMIT = 100
@@ -83,7 +92,7 @@ def test_credit_is_granted_once_while_any_of_three_billers_is_killed_and_comes_b
     report = nodes[0].json("audit")
     assert report["ok"], report["differences"]
 
-    # What nobody will tell of any more ends when its validity does, whichever node looks first, or all at once.
+    # What nobody will tell of any more ends when its validity does, by whichever node looks first.
     left = [row.reference for row in calls_by_uniqueid(url).values() if row.state == "open"]
     assert left, "every call was told of to its end"
     rows(url, sa.update(schema.hold).values(expires_at=sa.func.now()).where(schema.hold.c.state == "open"))
@@ -102,6 +111,67 @@ def test_credit_is_granted_once_while_any_of_three_billers_is_killed_and_comes_b
     for each in nodes:
         assert "Traceback" not in each.log
         assert "Unhandled Error" not in each.log
+
+
+def test_three_sweeps_at_once_end_each_overdue_call_once(cluster, tmp_path):
+    url = cluster.database()
+    biller = Biller(tmp_path / "biller", url=url).prepare({1000: CREDIT, CALLEE: 0})
+    engine, now = open_engine(url, lock_seconds=5), datetime.now(UTC)
+    unanswered, answered = question("1.0"), question("2.0")
+    perform_now(engine, now, unanswered, answered, Answer("pbx1", "2.0", now))
+    together = Barrier(3, timeout=20)
+    sweeps = [Sweep(engine, now + timedelta(hours=1), together) for _ in range(3)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda sweep: sweep.run(), sweeps))
+    engine.dispose()
+    assert sum(each.firsts for each in sweeps) == 2, "each call was ended by one of them"
+    assert sum(each.seconds for each in sweeps) == 4, "and confirmed by the others"
+    states = {row.uniqueid: row.state for row in calls_by_uniqueid(url).values()}
+    assert states == {"1.0": "expired", "2.0": "settled"}
+    assert len(rows(url, sa.select(schema.testimony))) == 2
+    report = biller.json("audit")
+    assert report["ok"], report["differences"]
+    assert biller.user(1000)["voice_held"] == 0
+
+
+TERMS = Terms(Tariff([Rate("", "", 0, 1, 1)]), max_call_seconds=LIMIT)
+
+
+def question(uniqueid):
+    nothing = Ending(answered=False, at=datetime.now(UTC))
+    return Initiate("pbx1", uniqueid, uniqueid, f"PJSIP/1000-{uniqueid}", "", "1000", str(CALLEE), False, nothing)
+
+
+def perform_now(engine, now, *requests):
+    answers = transact(engine, lambda tx: perform(tx, TERMS, requests, now))
+    assert not [each for each in answers if isinstance(each, BillerError)], answers
+    return answers
+
+
+class Sweep:
+    """One node's look for overdue holds, in a thread; all have looked before any of them acts."""
+
+    def __init__(self, engine, now, together):
+        self.engine, self.now, self.together = engine, now, together
+        self.firsts = self.seconds = 0
+
+    def run(self):
+        over = Deferred.fromCoroutine(close_overdue(self, {}, self.now))
+        assert over.called
+        over.addErrback(lambda failure: failure.raiseException())
+
+    def transact(self, work):
+        result = transact(self.engine, work)
+        if isinstance(result, list):
+            assert len(result) == 2
+            self.together.wait()
+        return succeed(result)
+
+    def charge(self, request):
+        (settlement,) = perform_now(self.engine, self.now, request)
+        self.firsts += settlement.first
+        self.seconds += not settlement.first
+        return succeed(settlement)
 
 
 def posted():

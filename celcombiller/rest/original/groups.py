@@ -227,7 +227,7 @@ def _made(tx: Connection, asked: Asked, body: NewSchedule | NewGroup, first_on: 
         interval_days=None,
         first_on=first_on,
         count=body.count,
-        time_zone=asked.config.schedules.time_zone,
+        time_zone=asked.config.schedules.zone,
         now=asked.now,
     )
     trail.record(tx, asked.actor, "add", f"schedule:{made.id}", after=made, now=asked.now)
@@ -240,7 +240,7 @@ def _answer(tx: Connection, asked: Asked, collection: Collection, made: Schedule
 
 
 def _today(asked: Asked) -> date:
-    return local_date(asked.now, asked.config.schedules.time_zone)
+    return local_date(asked.now, asked.config.schedules.zone)
 
 
 def _first_on(asked: Asked, body: NewGroup) -> date:

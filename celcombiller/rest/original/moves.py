@@ -79,7 +79,7 @@ def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[st
 
         return Source(
             table=_transfer,
-            rows=theirs == operator_id,
+            rows=theirs == sa.literal_column(str(operator_id)),  # in the text, so that every plan knows how many
             columns=columns(value, owner),
             owned=owned,
             beside=(

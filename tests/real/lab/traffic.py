@@ -139,6 +139,13 @@ class Traffic:
         return answer
 
 
+def balance(port: int, number: int) -> str:
+    """Ask a biller as the dialplan's `balance` does; empty when it could not say."""
+    channel = Channel(str(number), "")
+    asyncio.run(Traffic([port], [], 0)._session(port, Played(number, channel, 0.0), "balance"))
+    return channel.variables.get("CELCOMBILLER_VOICE_BALANCE", "")
+
+
 def most_spoken_for(played: list[Played], number: int) -> int:
     """Give the most credits of an account that were granted or spent at one moment, as the wire saw it.
 
