@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller import schema
-from celcombiller.calendar import due_dates, period
+from celcombiller.calendar import comes_at, due_dates, next_due_date, period
 from celcombiller.model import CatchUp, CreditOutcome, Run, RunState, Schedule, ScheduleKind
-from celcombiller.schedules import find
+from celcombiller.schedules import everything, find
 from celcombiller.turns import next_in_line, take
 
 if TYPE_CHECKING:
@@ -143,6 +143,26 @@ class Advance:
     run: Run
     more: bool
     failures: list[Failure] = field(default_factory=list)
+
+
+def owed_since(tx: Connection, rules: Rules, now: datetime) -> datetime | None:
+    """Give when the oldest credit came due that nobody has got by ``now``; ``None``: nothing is owed."""
+    known = {each.id: each for each in everything(tx) if each.enabled}
+    waiting = [(each, next_due_date(each, each.done_until)) for each in known.values()]
+    waiting += [
+        (known[run.schedule_id], run.due_on)
+        for run in open_runs(tx)
+        if run.schedule_id in known and next_in_line(tx, run, 1) is not None
+    ]
+    owed = [at for each, due_on in waiting if (at := _came_at(each, due_on, rules)) is not None and at <= now]
+    return min(owed, default=None)
+
+
+def _came_at(schedule: Schedule, due_on: date | None, rules: Rules) -> datetime | None:
+    try:
+        return None if due_on is None else comes_at(due_on, rules.run_at, schedule.time_zone)
+    except (OSError, ValueError, LookupError):  # a zone that is gone: the round tells of it
+        return None
 
 
 def advance(tx: Connection, run_id: int, rules: Rules, now: datetime, *, size: int, fault: str = "") -> Advance:

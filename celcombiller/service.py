@@ -148,7 +148,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     if engine.dialect.name != "sqlite":
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     rules = rules_of(config)
-    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC)).setServiceParent(root)
+    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
     ReactorDelay(reactor, metrics).setServiceParent(root)
     if config.metrics.audit_hours and worker in (None, 1):
         auditing = _reading(config, AUDIT_SECONDS_MAX)
