@@ -19,8 +19,10 @@ from argon2 import PasswordHasher
 
 from celcombiller import audit, calls, cli_schedules, ledger, migrations, subscribers
 from celcombiller import config as settings
+from celcombiller.bench import run as benchmark
 from celcombiller.charging import Credit, perform
 from celcombiller.errors import BillerError, InvalidValue
+from celcombiller.legacy import command as legacy
 from celcombiller.model import Call, Kind, Level, Subscriber
 from celcombiller.service import terms_of
 from celcombiller.store import open_engine, transact
@@ -272,6 +274,10 @@ def _deferred(work: Any) -> Any:
     return Deferred.fromCoroutine(work)
 
 
+def _bench(arguments: argparse.Namespace, _config: Config) -> int:
+    return benchmark.bench(arguments)
+
+
 def _agi_address(listen: str) -> tuple[str, int]:
     parts = listen.split(":")
     if not parts[0].startswith("tcp"):
@@ -377,6 +383,8 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--json", action="store_true", help="one JSON document")
 
     cli_schedules.add_commands(commands)
+    legacy.add_commands(commands)
+    benchmark.add_arguments(command(commands, "bench", _bench, "Measure how fast the biller is on this machine."))
 
     play = command(commands, "call", _play, "Play Asterisk's side of one call against the running biller.")
     play.add_argument("caller", metavar="FROM", help="a username or a number")

@@ -37,6 +37,8 @@ _CREDITS_MAX = 10**12
 # Taken by the biller (the limits and the answer stamp) or leaving the billed Dial at the answer (G).
 _RESERVED_DIAL_OPTIONS = "LSUG"
 _DIAL_OPTIONS = re.compile(r"([A-Za-z])(\([^(),\"\\\x00-\x1f\x7f]*\))?")
+# What several processes can listen on: a socket that one of them binds and all inherit.
+_SHARED = ("tcp:", "tcp6:", "ssl:", "haproxy:tcp")
 _SWITCHES = {"true": True, "false": False}
 _NEVER_SHOWN = frozenset({"secret", "url"})
 
@@ -67,6 +69,7 @@ _Origin = Annotated[
     Meta(pattern=r"^https?://[a-z0-9.\[\]:-]{1,255}\Z", description='an origin such as "https://console.example.org"'),
 ]
 _Credits = Annotated[int, Meta(ge=0, le=_CREDITS_MAX)]
+_Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 _Time = Annotated[
     str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time of the day such as "00:30"')
 ]
@@ -114,6 +117,15 @@ class Database(_Table, frozen=True):
         return f"Database(url={url!r}, lock_seconds={self.lock_seconds})"
 
 
+class Service(_Table, frozen=True):
+    """The process itself."""
+
+    log: Literal["text", "json"] = "text"
+    """How twistd's log is written: for people, or one line of JSON for each event."""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """How many processes share the listening ports; more than one needs PostgreSQL."""
+
+
 class Rest(_Table, frozen=True):
     """The REST API."""
 
@@ -157,17 +169,10 @@ class Agi(_Table, frozen=True):
     def __post_init__(self) -> None:
         """Refuse a port or an address that does not exist."""
         _check_port(self.listen)
-        for position, each in enumerate(self.allow, 1):
-            try:
-                ipaddress.ip_network(each)
-            except ValueError as error:
-                reason = f"must be an IP address or a network such as 10.0.0.0/8, not {_shown(each)}"
-                if "host bits" in str(error):
-                    reason += f" (write {ipaddress.ip_network(each, strict=False)})"
-                raise _Wrong(f"allow item {position}", reason) from None
+        _check_networks(self.allow)
 
     @property
-    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    def networks(self) -> _Networks:
         """``allow``, parsed."""
         return tuple(ipaddress.ip_network(each) for each in self.allow)
 
@@ -253,6 +258,24 @@ class Schedules(_Table, frozen=True):
             return "UTC"
 
 
+class Metrics(_Table, frozen=True):
+    """What is measured for operators, ``/metrics`` on the REST port."""
+
+    allow: tuple[str, ...] = ("127.0.0.1", "::1")
+    """The addresses and networks that read it without a login; others need a token with the scope read."""
+    audit_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
+    """How often the ledger is proved from its history; 0: never."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that does not exist."""
+        _check_networks(self.allow)
+
+    @property
+    def networks(self) -> _Networks:
+        """``allow``, parsed."""
+        return tuple(ipaddress.ip_network(each) for each in self.allow)
+
+
 class Prompts(_Table, frozen=True):
     """The sound file played for each refusal; empty: none."""
 
@@ -279,6 +302,7 @@ class RateRow(_Table, frozen=True):
 class Config(_Table, frozen=True):
     """Every setting. Without a file: one SQLite file here, loopback only, one credit a second."""
 
+    service: Service = field(default_factory=Service)
     database: Database = field(default_factory=Database)
     rest: Rest = field(default_factory=Rest)
     agi: Agi = field(default_factory=Agi)
@@ -286,12 +310,15 @@ class Config(_Table, frozen=True):
     calls: Calls = field(default_factory=Calls)
     schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
+    metrics: Metrics = field(default_factory=Metrics)
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
     def __post_init__(self) -> None:
-        """Refuse two servers of one name and two rates of one prefix."""
+        """Refuse two servers of one name, two rates of one prefix, and workers that could not share what they need."""
         _check_unique("asterisk", "name", [each.name for each in self.asterisk])
         _check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
+        if self.service.workers > 1:
+            _check_shared(self)
 
 
 _SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in ("asterisk", "rates")}
@@ -492,6 +519,17 @@ def _check_port(listen: str) -> None:
         raise _Wrong("listen", f"the port must be from 0 to 65535, not {port}")
 
 
+def _check_networks(allow: tuple[str, ...]) -> None:
+    for position, each in enumerate(allow, 1):
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            reason = f"must be an IP address or a network such as 10.0.0.0/8, not {_shown(each)}"
+            if "host bits" in str(error):
+                reason += f" (write {ipaddress.ip_network(each, strict=False)})"
+            raise _Wrong(f"allow item {position}", reason) from None
+
+
 def _check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:
     choice = ", ".join(f"{{{each}}}" for each in allowed)
     try:
@@ -518,6 +556,14 @@ def _check_dial_options(options: str) -> None:
     for letter in letters:
         if letter in _RESERVED_DIAL_OPTIONS:
             raise _Wrong("dial_options", f"{letter} is the biller's own; the others may be used, not L, S, U, G")
+
+
+def _check_shared(config: Config) -> None:
+    if config.database.url.startswith("sqlite"):
+        raise _Wrong("service.workers", "several processes need PostgreSQL (database.url); one writes a SQLite file")
+    for section, listen in (("agi", config.agi.listen), ("rest", config.rest.listen)):
+        if not listen.startswith(_SHARED):
+            raise _Wrong(f"{section}.listen", f"with service.workers it begins with one of {', '.join(_SHARED)}")
 
 
 def _check_unique(section: str, key: str, values: list[str]) -> None:

@@ -35,7 +35,7 @@ END_MAX = 2000
 """Memberships ended in one transaction at most: a million at once would let calls wait for seconds."""
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
-_FIRST, _LAST = date(1970, 1, 1), date(2999, 12, 31)
+_FIRST, _LAST = date(1970, 1, 1), date(9000, 12, 31)
 _DAYS = {Recurrence.MONTHLY: 31, Recurrence.WEEKLY: 7}
 _FACTS = (
     *("name", "kind", "value", "recurrence", "day", "interval_days", "first_on", "count", "time_zone"),

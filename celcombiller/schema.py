@@ -217,6 +217,15 @@ server = sa.Table(
     sa.Column("seen_at", Instant, nullable=False),
 )
 
+node = sa.Table(
+    "node",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("terms", sa.Text, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+)
+"""A biller of this ledger: when it last said that it is there, and a digest of what it charges by."""
+
 session = sa.Table(
     "session",
     metadata,
@@ -377,3 +386,11 @@ schedule_credit = sa.Table(
     _where("ix_schedule_credit_odd", "schedule_id", "due_on", "id", condition="outcome <> 'credited'"),
 )
 """What one due date gave one member, once: credited, passed over (disabled) or failed, and then why."""
+
+imported = sa.Table(
+    "imported",
+    metadata,
+    sa.Column("reference", sa.Text, primary_key=True),
+    sa.Column("row_id", BigId, nullable=False),
+)
+"""Rows of an original database that are here, and what they became, so that each comes once (`legacy.imports`)."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller import ledger, schema
+from celcombiller import ledger, schema, setwise
 from celcombiller.ledger import AMOUNT_MAX
 from celcombiller.model import CreditOutcome, Kind, Run, ScheduleKind
 
@@ -262,7 +262,7 @@ def take(tx: Connection, run: Run, last_id: int, *, disabled_use_up: bool, fault
     if written != credited:
         odd = [(row.subscriber_id, CreditOutcome(row.outcome), row.note) for row in tx.execute(_ODD, given)]
     if written != credited + len(odd):
-        raise ledger.LedgerRace(_credit)
+        raise setwise.LedgerRace(_credit)
     used_up = [CreditOutcome.CREDITED.value, *([CreditOutcome.PASSED.value] if disabled_use_up else [])]
     tx.execute(_COUNT_DOWN, given | {"used_up": used_up})
     return Taken(credited, odd)

@@ -192,6 +192,9 @@ def uncommented(text):
         ('[agi]\nlisten = "5000"', "agi.listen: must be an endpoint such as"),
         ('[rest]\nlisten = "tcp:70000"', "rest.listen: the port must be from 0 to 65535, not 70000"),
         ('[agi]\nallow = ["10.0.0.1/8"]', "(write 10.0.0.0/8)"),
+        ('[metrics]\nallow = ["::1", "monitoring"]', "metrics.allow item 2: must be an IP address or a network"),
+        ("[metrics]\naudit_hours = -1", "metrics.audit_hours: must be a whole number from 0 to 8760, not -1"),
+        ('[service]\nlog = "xml"', 'service.log: must be "json" or "text", not "xml"'),
         (
             '[[asterisk]]\nname = "a b"\nhost = "h"\nusername = "u"\nsecret = "s"',
             '[[asterisk]] table 1: name: must be 1 to 32 letters, digits, _ or -, not "a b"',
@@ -279,6 +282,20 @@ def test_other_dial_options_are_taken(written, options):
 )
 def test_a_database_that_the_store_cannot_open_is_refused(refusal, url):
     assert refusal(f'[database]\nurl = "{url}"').startswith("celcombiller.toml: database.url: ")
+
+
+def test_several_hosts_of_one_postgresql_are_a_database(written):
+    url = "postgresql+psycopg://biller@/biller?host=a:5432&host=b:5432&target_session_attrs=read-write"
+    assert written(f'[database]\nurl = "{url}"').database.url == url
+
+
+def test_several_workers_need_postgresql_and_sockets_that_can_be_inherited(written, refusal):
+    postgresql = '[database]\nurl = "postgresql+psycopg://h/d"\n'
+    assert refusal("[service]\nworkers = 2").startswith("celcombiller.toml: service.workers: several processes need")
+    text = postgresql + '[service]\nworkers = 2\n[rest]\nlisten = "unix:/run/rest"'
+    assert refusal(text).startswith("celcombiller.toml: rest.listen: with service.workers")
+    assert written(postgresql + "[service]\nworkers = 2").service.workers == 2
+    assert written(postgresql, CELCOMBILLER_SERVICE_WORKERS="3").service.workers == 3
 
 
 def test_a_plain_postgresql_url_is_refused_with_what_to_write_and_without_its_password(refusal):
