@@ -36,7 +36,7 @@ T = TypeVar("T")
 LOOK_SECONDS = 60.0
 """How often the service looks for what is due, so a date is credited within a minute of its run time."""
 
-CHUNK_SECONDS = 0.03
+CHUNK_SECONDS = 0.02
 """How long a chunk should take: a call that asks meanwhile waits for no more than the chunk before it."""
 
 SIZE_FIRST, SIZE_LEAST, SIZE_MOST = 200, 20, 5000

@@ -212,7 +212,8 @@ _COUNT_DOWN = (
 _BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 _NEXT_BY_KEY = _NEXT.add_columns(*(sa.func.set_config(*each, True) for each in _BY_KEY.items()))
 """A chunk is some rows of big tables, found by their keys. PostgreSQL, whose statistics may be from before the group
-was made or before today's rows, must not come to think in this transaction that reading tables whole is quicker."""
+was made or before today's rows, must not come to think in this transaction that reading tables whole is quicker. (To
+force custom plans as well would do so for the check of each foreign key of each row.)"""
 
 
 @dataclass(frozen=True, slots=True)
