@@ -18,7 +18,6 @@ from celcombiller.model import CatchUp, Kind, Membership, Recurrence, Run, Sched
 from celcombiller.nightly import Broken, Round, Told
 from celcombiller.runs import Advance, Decision, Rules
 from celcombiller.schedules import COUNT_MAX, INTERVAL_DAYS_MAX
-from celcombiller.service import rules_of
 from celcombiller.store import transact
 from celcombiller.terminal import command, day, opened, print_json, print_rows, whole
 
@@ -155,7 +154,7 @@ def _renew(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _due(arguments: argparse.Namespace, config: Config) -> int:
-    now, rules = datetime.now(UTC), rules_of(config)
+    now, rules = datetime.now(UTC), config.schedules.rules
 
     def work(tx: sa.Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
         rows: list[dict[str, Any]] = []
@@ -194,7 +193,7 @@ def _due(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _run(arguments: argparse.Namespace, config: Config) -> int:
-    rules = rules_of(config)
+    rules = config.schedules.rules
     if arguments.overdue:
         rules = replace(rules, catch_up_max_days=date.max.toordinal())
     engine = opened(config)

@@ -13,6 +13,7 @@ import re
 import string
 import tomllib
 from collections import Counter
+from datetime import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from zoneinfo import ZoneInfo
@@ -24,6 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from celcombiller.errors import ConfigError
+from celcombiller.runs import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -248,6 +250,15 @@ class Schedules(_Table, frozen=True):
         except (OSError, ValueError, LookupError):
             what = 'must be a name of the IANA list such as "America/Sao_Paulo", or "" for this machine\'s zone'
             raise _Wrong("time_zone", f"{what}, not {_shown(self.time_zone)}") from None
+
+    @property
+    def rules(self) -> Rules:
+        """What of it decides when a date has come and what is caught up."""
+        return Rules(
+            run_at=time.fromisoformat(self.run_at),
+            catch_up_max_days=self.catch_up_max_days,
+            disabled_use_up=self.disabled_use_up,
+        )
 
     @property
     def zone(self) -> str:

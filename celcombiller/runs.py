@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from celcombiller import schema
 from celcombiller.calendar import comes_at, due_dates, next_due_date, period
+from celcombiller.errors import NotFound
 from celcombiller.model import CatchUp, CreditOutcome, Run, RunState, Schedule, ScheduleKind
 from celcombiller.schedules import everything, find
 from celcombiller.turns import next_in_line, take
@@ -217,9 +218,19 @@ def _close(tx: Connection, run: Run, now: datetime, note: str) -> Run:
 # -- looking ---------------------------------------------------------------------------------------------------------
 
 
-def history(tx: Connection, *, schedule_id: int | None = None, limit: int) -> list[Run]:
-    """Give the last runs, latest due date first, of one schedule where it is named."""
+def find_run(tx: Connection, run_id: int) -> Run:
+    """Give a run by its id. Raises `NotFound`, but not for one that was seen before: runs are never deleted."""
+    row = tx.execute(sa.select(_run).where(_run.c.id == run_id)).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run_of(row)
+
+
+def history(tx: Connection, *, schedule_id: int | None = None, before: date | None = None, limit: int) -> list[Run]:
+    """Give the last runs, latest due date first, of one schedule and ``before`` a date where they are named."""
     statement = sa.select(_run).order_by(_run.c.due_on.desc(), _run.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(_run.c.due_on < before)
     if schedule_id is not None:
         statement = statement.where(_run.c.schedule_id == schedule_id)
     return list(map(run_of, tx.execute(statement)))

@@ -116,9 +116,10 @@ def named(tx: Connection, name: str) -> list[Schedule]:
     return list(map(schedule_of, rows))
 
 
-def everything(tx: Connection) -> list[Schedule]:
-    """Give all schedules, oldest first."""
-    return list(map(schedule_of, tx.execute(sa.select(_schedule).where(LIVING).order_by(_schedule.c.id))))
+def everything(tx: Connection, *, after_id: int = 0, limit: int | None = None) -> list[Schedule]:
+    """Give all schedules, oldest first; or as many as ``limit`` says of those after one."""
+    living = sa.select(_schedule).where(LIVING, _schedule.c.id > after_id)
+    return list(map(schedule_of, tx.execute(living.order_by(_schedule.c.id).limit(limit))))
 
 
 def change(tx: Connection, schedule_id: int, **facts: Any) -> Schedule:
@@ -281,13 +282,16 @@ def memberships(
     return list(map(membership_of, tx.execute(statement.order_by(_membership.c.id).limit(limit))))
 
 
-def members(tx: Connection, schedule_id: int, *, limit: int) -> list[tuple[str, Membership]]:
-    """Give the first members of a schedule, in the order in which they joined, each with his username."""
+def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) -> list[tuple[str, Membership]]:
+    """Give the first members of a schedule, in the order in which they joined, each with his username.
+
+    Or the first ones of those after a membership.
+    """
     subscriber = schema.subscriber
     rows = tx.execute(
         sa.select(_membership, subscriber.c.username)
         .join(subscriber, subscriber.c.id == _membership.c.subscriber_id)
-        .where(_membership.c.schedule_id == schedule_id, _LIVING_MEMBER)
+        .where(_membership.c.schedule_id == schedule_id, _membership.c.id > after_id, _LIVING_MEMBER)
         .order_by(_membership.c.id)
         .limit(limit)
     )

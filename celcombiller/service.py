@@ -8,7 +8,7 @@ import os
 import resource
 import socket
 import sys
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,7 +41,6 @@ from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
 from celcombiller.rest.table import ROUTES
-from celcombiller.runs import Rules
 from celcombiller.store import Store, open_engine, transact
 from celcombiller.watch import AUDIT_SECONDS_MAX, Audits, ReactorDelay
 
@@ -147,7 +146,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     overdue.setServiceParent(root)
     if engine.dialect.name != "sqlite":
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
-    rules = rules_of(config)
+    rules = config.schedules.rules
     CreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
     ReactorDelay(reactor, metrics).setServiceParent(root)
     if config.metrics.audit_hours and worker in (None, 1):
@@ -239,15 +238,6 @@ def terms_of(config: Config) -> Terms:
         ring_seconds=config.calls.ring_seconds,
         max_call_seconds=config.calls.max_call_seconds,
         external=config.calls.external_dial != "",
-    )
-
-
-def rules_of(config: Config) -> Rules:
-    """Give the operator's rules for scheduled credits."""
-    return Rules(
-        run_at=time.fromisoformat(config.schedules.run_at),
-        catch_up_max_days=config.schedules.catch_up_max_days,
-        disabled_use_up=config.schedules.disabled_use_up,
     )
 
 

@@ -58,6 +58,8 @@ ORDER = [
     "rest.me",
     "rest.trail",
     "rest.tokens",
+    "rest.schedules",
+    "rest.memberships",
     "rest.openapi",
     "rest.search",
     "rest.restless",

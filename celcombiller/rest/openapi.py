@@ -40,6 +40,7 @@ _TAGS = {
     "holds": "What calls in progress set aside.",
     "calls": "What was authorized, talked and charged.",
     "schedules": "Groups whose members are credited on due dates.",
+    "runs": "What the due dates of schedules gave.",
     "rates": "The price list.",
     "me": "Who asks.",
     "sessions": "Browsers that are logged in.",
@@ -111,7 +112,7 @@ def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]
         "tags": [_tag(route)],
         "summary": _summary(route),
         "description": _who(route),
-        "security": [] if route.who is None else [{"token": []}, {"session": []}],
+        "security": _security(route),
         "responses": _responses(route, schemas),
     }
     if parameters:
@@ -142,7 +143,16 @@ def _who(route: Route) -> str:
         return "Anybody may."
     levels = ", ".join(f"{level.value} ({level.name.lower()})" for level in sorted(route.who.levels))
     own = "; a subscriber for what is his own" if route.who.own else ""
-    return f"Levels that may: {levels}{own}. A token needs the scope `{route.who.scope}` (or one that holds it)."
+    free = "" if route.free is None else " From some addresses it needs no login, as the settings say."
+    return f"Levels that may: {levels}{own}. A token needs the scope `{route.who.scope}` (or one that holds it).{free}"
+
+
+def _security(route: Route) -> list[dict[str, Any]]:
+    """Give what is good to log in with; an empty way beside others: it may do without."""
+    if route.who is None:
+        return []
+    ways: list[dict[str, Any]] = [{"token": []}, {"session": []}]
+    return ways if route.free is None else [{}, *ways]
 
 
 # -- parameters ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from celcombiller.errors import (
     NotFound,
     TooManyAttempts,
     TransferConflict,
+    UnknownMembership,
+    UnknownSchedule,
     UnknownSubscriber,
 )
 from celcombiller.metrics import MEDIA_TYPE
@@ -20,7 +22,9 @@ from celcombiller.rest import (
     calls,
     health,
     me,
+    memberships,
     openapi,
+    schedules,
     scrape,
     sessions,
     subscribers,
@@ -45,10 +49,15 @@ from celcombiller.rest.routes import (
 
 V1 = "/api/v1"
 SUBSCRIBER = f"{V1}/subscribers/<username>"
+SCHEDULE = f"{V1}/schedules/{ID}"
+MEMBERS_OF = f"{SCHEDULE}/members"
+MEMBER = f"{MEMBERS_OF}/<username>"
 USER = "/api/users/<username>"
 VOICE, DATA = "/api/voice_balance", "/api/data_balance"
 BY_ID, BY_NAME, MEMBERS = "/api/schedule", "/api/schedules", "/api/schedule_user"
 CONTRACTS, INPUTS = "/api/schedule_contract", "/api/schedule_input"
+
+_OF_MEMBER = (UnknownSchedule, UnknownSubscriber, UnknownMembership)
 
 _HEALTH = (
     Route(method="GET", path="/healthz", who=ANYBODY, serve=health.healthz, answer=health.Alive),
@@ -201,6 +210,130 @@ _TODAY = (
         refusals=(NotFound, UnknownSubscriber),
     ),
     Route(method="GET", path=f"{V1}/calls/{ID}", who=OWN_READ, do=calls.show, answer=calls.CallWhole),
+    Route(
+        method="GET",
+        path=f"{V1}/schedules",
+        who=STAFF_READ,
+        do=schedules.list_all,
+        query=schedules.PageQuery,
+        answer=schedules.SchedulePage,
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/schedules",
+        who=STAFF_WRITE,
+        do=schedules.add,
+        body=schedules.NewSchedule,
+        answer=schedules.ScheduleShown,
+        status=201,
+    ),
+    Route(
+        method="GET",
+        path=SCHEDULE,
+        who=STAFF_READ,
+        do=schedules.show,
+        answer=schedules.ScheduleShown,
+        refusals=(UnknownSchedule,),
+    ),
+    Route(
+        method="PATCH",
+        path=SCHEDULE,
+        who=STAFF_WRITE,
+        do=schedules.change,
+        body=schedules.ScheduleChange,
+        answer=schedules.ScheduleShown,
+        refusals=(UnknownSchedule,),
+    ),
+    Route(
+        method="DELETE",
+        path=SCHEDULE,
+        who=STAFF_WRITE,
+        do=schedules.delete,
+        status=204,
+        refusals=(UnknownSchedule,),
+    ),
+    Route(
+        method="GET",
+        path=f"{SCHEDULE}/due",
+        who=STAFF_READ,
+        do=schedules.due,
+        query=schedules.DueQuery,
+        answer=schedules.Forecast,
+        refusals=(UnknownSchedule,),
+    ),
+    Route(
+        method="GET",
+        path=f"{SCHEDULE}/runs",
+        who=STAFF_READ,
+        do=schedules.list_runs,
+        query=schedules.PageQuery,
+        answer=schedules.RunPage,
+        refusals=(UnknownSchedule,),
+    ),
+    Route(method="GET", path=f"{V1}/runs/{ID}", who=STAFF_READ, do=schedules.show_run, answer=schedules.RunWhole),
+    Route(
+        method="GET",
+        path=MEMBERS_OF,
+        who=STAFF_READ,
+        do=memberships.list_in,
+        query=schedules.PageQuery,
+        answer=memberships.MembershipPage,
+        refusals=(UnknownSchedule,),
+    ),
+    Route(
+        method="POST",
+        path=MEMBERS_OF,
+        who=STAFF_WRITE,
+        do=memberships.join,
+        body=memberships.NewMember,
+        answer=memberships.MembershipShown,
+        status=201,
+        refusals=(UnknownSchedule, UnknownSubscriber, AlreadyTaken),
+    ),
+    Route(
+        method="GET",
+        path=MEMBER,
+        who=STAFF_READ,
+        do=memberships.show,
+        answer=memberships.MembershipWhole,
+        refusals=_OF_MEMBER,
+    ),
+    Route(
+        method="PATCH",
+        path=MEMBER,
+        who=STAFF_WRITE,
+        do=memberships.change,
+        body=memberships.MemberChange,
+        answer=memberships.MembershipShown,
+        refusals=_OF_MEMBER,
+    ),
+    Route(
+        method="POST",
+        path=f"{MEMBER}/renewals",
+        who=STAFF_WRITE,
+        do=memberships.renew,
+        body=memberships.Renewal,
+        answer=memberships.MembershipWhole,
+        status=201,
+        refusals=_OF_MEMBER,
+    ),
+    Route(
+        method="DELETE",
+        path=MEMBER,
+        who=STAFF_WRITE,
+        do=memberships.leave,
+        status=204,
+        refusals=_OF_MEMBER,
+    ),
+    Route(
+        method="GET",
+        path=f"{SUBSCRIBER}/memberships",
+        who=OWN_READ,
+        do=memberships.list_of,
+        query=schedules.PageQuery,
+        answer=memberships.MembershipPage,
+        refusals=(UnknownSubscriber,),
+    ),
     Route(method="GET", path=f"{V1}/rates", who=OWN_READ, do=me.rates, answer=me.RateList),
     Route(method="GET", path=f"{V1}/me", who=OWN_READ, do=me.me, answer=me.Me),
     Route(
