@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from celcombiller import schema
+from celcombiller import networks, schema
 from celcombiller.model import CallState, HoldState
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def audit(tx: Connection) -> Report:
     def count(table: sa.Table) -> int:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
-    differences = [difference for question in (_posted, _chain, _held, _calls, _charges) for difference in question(tx)]
+    differences = [difference for question in QUESTIONS for difference in question(tx)]
     return Report(count(account), count(transfer), count(hold), count(call), differences)
 
 
@@ -165,6 +165,15 @@ def _charges(tx: Connection) -> Iterator[Difference]:
     )
     for stray in strays:
         yield Difference("a call's charge has a call", stray.reference, None, stray.amount)
+
+
+def _networks(tx: Connection) -> Iterator[Difference]:
+    """Every network is wanted to know exactly the subscribers who may use the service."""
+    for network, imsi, expected, found in networks.inconsistent(tx):
+        yield Difference("a network is to know who may use the service", f"IMSI {imsi} on {network}", expected, found)
+
+
+QUESTIONS = (_posted, _chain, _held, _calls, _charges, _networks)
 
 
 def _account(tx: Connection, account_id: int) -> str:

@@ -140,7 +140,7 @@ def _user_list(arguments: argparse.Namespace, config: Config) -> int:
 
 def _user_enable(arguments: argparse.Namespace, config: Config) -> int:
     enabled = arguments.action == "enable"
-    transact(_opened(config), lambda tx: subscribers.enable(tx, arguments.username, enabled=enabled))
+    transact(_opened(config), lambda tx: subscribers.enable(tx, arguments.username, datetime.now(UTC), enabled=enabled))
     print(f"{arguments.username} is {arguments.action}d.")
     return 0
 

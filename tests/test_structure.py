@@ -14,6 +14,7 @@ ORDER = [
     "schema",
     "migrations",
     "ledger",
+    "networks",
     "subscribers",
     "credentials",
     "trail",
