@@ -31,6 +31,7 @@ setup(
         "msgspec>=0.19,<1",
         "argon2-cffi>=23.1,<26",
         "tenacity>=9,<10",
+        "pyzmq>=26,<28",
     ],
     extras_require={
         # Not on PyPI: `pip install "starpy @ git+https://github.com/asterisk/starpy@1.1.1"` by hand first.

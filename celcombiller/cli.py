@@ -23,6 +23,7 @@ from celcombiller import config as settings
 from celcombiller.charging import Credit, perform
 from celcombiller.errors import BillerError, InvalidValue
 from celcombiller.model import Call, Kind, Level, Subscriber
+from celcombiller.provisioning import command as provisioning
 from celcombiller.service import check_database, terms_of
 from celcombiller.store import open_engine, transact
 
@@ -415,6 +416,8 @@ def _parser() -> argparse.ArgumentParser:
     proof = command(commands, "audit", _audit, "Recompute every balance and hold; exit 1 at a difference.")
     for each in (show, listed, last, statement, proof):
         each.add_argument("--json", action="store_true", help="one JSON document")
+
+    provisioning.add_to(commands, command)
 
     play = command(commands, "call", _play, "Play Asterisk's side of one call against the running biller.")
     play.add_argument("caller", metavar="FROM", help="a username or a number")

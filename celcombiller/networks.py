@@ -91,7 +91,7 @@ def configure(tx: Connection, kinds: Mapping[str, str], now: datetime) -> None:
     """
     if tx.dialect.name == "postgresql":  # no subscriber is added on another node between the look and the commit
         tx.execute(sa.text("lock table subscriber in share mode"))
-    known = dict(tx.execute(sa.select(_network.c.name, _network.c.kind)).tuples().all())
+    known = {row.name: row.kind for row in tx.execute(sa.select(_network.c.name, _network.c.kind))}
     for name, kind in kinds.items():
         if name not in known:
             tx.execute(sa.insert(_network).values(name=name, kind=kind, added_at=now, last_error=""))
@@ -319,7 +319,7 @@ def answered(tx: Connection, name: str, now: datetime) -> None:
 
 def failed(tx: Connection, name: str, error: str, now: datetime, *, retry_seconds_max: float) -> None:
     """Write that a network does not answer; it is left alone for a while, longer each time."""
-    failures = tx.execute(sa.select(_network.c.failures).where(_network.c.name == name)).scalar_one() + 1
+    failures = (tx.execute(sa.select(_network.c.failures).where(_network.c.name == name)).scalar() or 0) + 1
     again = now + retry_after(failures, retry_seconds_max)
     values = {"failures": failures, "next_try_at": again, "last_error": _short(error)}
     tx.execute(
@@ -341,29 +341,37 @@ def _short(error: str) -> str:
 
 def backlog(tx: Connection) -> list[Backlog]:
     """Give how far each network is: what is waiting, since when, and what fails."""
-    waiting = sa.func.sum(sa.case((_WAITING, 1), else_=0))
-    rows = tx.execute(
+    waits = (
         sa.select(
-            _network,
-            sa.func.coalesce(waiting, 0).label("waiting"),
-            sa.func.min(sa.case((_WAITING, _entry.c.queued_at), else_=None)).label("oldest_at"),
-            sa.func.coalesce(sa.func.sum(sa.case((sa.and_(_WAITING, _entry.c.attempts > 0), 1), else_=0)), 0).label(
-                "failing"
-            ),
-            sa.func.coalesce(sa.func.sum(sa.case((_entry.c.wanted, 1), else_=0)), 0).label("entries"),
+            _entry.c.network,
+            sa.func.count().label("waiting"),
+            sa.func.min(_entry.c.queued_at).label("oldest_at"),
+            sa.func.sum(sa.case((_entry.c.attempts > 0, 1), else_=0)).label("failing"),
         )
-        .outerjoin(_entry, _entry.c.network == _network.c.name)
-        .group_by(*_network.c)
+        .where(_WAITING)
+        .group_by(_entry.c.network)
+        .subquery()
+    )
+    members = (
+        sa.select(_entry.c.network, sa.func.count().label("entries"))
+        .where(_entry.c.wanted)
+        .group_by(_entry.c.network)
+        .subquery()
+    )
+    rows = tx.execute(
+        sa.select(_network, waits.c.waiting, waits.c.oldest_at, waits.c.failing, members.c.entries)
+        .outerjoin(waits, waits.c.network == _network.c.name)
+        .outerjoin(members, members.c.network == _network.c.name)
         .order_by(_network.c.name)
     )
     return [
         Backlog(
             row.name,
             row.kind,
-            int(row.waiting),
+            row.waiting or 0,
             row.oldest_at,
-            int(row.failing),
-            int(row.entries),
+            int(row.failing or 0),
+            row.entries or 0,
             row.done_total,
             row.failed_total,
             row.answered_at,

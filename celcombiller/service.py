@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
-from celcombiller import migrations
+from celcombiller import migrations, networks
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -30,6 +30,8 @@ from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.model import Rate, Witness
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
+from celcombiller.provisioning.kinds import kinds_of, network_of
+from celcombiller.provisioning.provisioner import Provisioner, ProvisioningService
 from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
 
     from celcombiller.config import Asterisk, Config
+    from celcombiller.provisioning.network import Network
 
 OVERDUE_SECONDS = 60.0
 """How often holds are looked for whose validity has run out."""
@@ -83,6 +86,7 @@ def build(reactor: Any, config: Config) -> IService:
     reading = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=READ_SECONDS_MAX)
     reader, passwords = Reader(reactor, reading), Passwords(reactor)
     monitors: dict[str, Monitor] = {}
+    radio = _radio_networks(reactor, config, engine)
     scripts = Scripts(reactor, config, store, reader, monitors)
     for server in config.asterisk:
         monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store)
@@ -90,7 +94,7 @@ def build(reactor: Any, config: Config) -> IService:
         monitor.setServiceParent(root)
     for section, listen, factory in (
         ("agi", config.agi.listen, _agi_factory(reactor, config, scripts)),
-        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES).site()),
+        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES, radio).site()),
     ):
         try:
             service = strports.service(listen, factory)
@@ -100,6 +104,17 @@ def build(reactor: Any, config: Config) -> IService:
         service.setServiceParent(root)
     overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
     overdue.setServiceParent(root)
+    for each in config.provisioning:
+        if each.name in radio:
+            provisioner = Provisioner(
+                each.name,
+                radio[each.name],
+                transact=store.transact,
+                read=reader.read,
+                now=partial(datetime.now, UTC),
+                retry_seconds_max=each.retry_seconds_max,
+            )
+            ProvisioningService(reactor, provisioner).setServiceParent(root)
     root.store, root.scripts, root.config, root.threads = store, scripts, config, (reader, passwords)
     return root
 
@@ -171,6 +186,14 @@ def terms_of(config: Config) -> Terms:
 def check_database(engine: sa.Engine) -> None:
     """Raise unless the database answers and is of this program's version."""
     transact(engine.execution_options(reading=True), migrations.check)
+
+
+def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str, Network]:
+    """Give the networks of the settings, after the database knows them too."""
+    kinds = kinds_of(config)
+    if kinds:
+        transact(engine, partial(networks.configure, kinds=kinds, now=datetime.now(UTC)))
+    return {each.name: network_of(reactor, each) for each in config.provisioning if each.name in kinds}
 
 
 def hold_alone(url: str) -> Any:

@@ -41,6 +41,7 @@ _TAGS = {
     "calls": "What was authorized, talked and charged.",
     "schedules": "Groups whose members are credited on due dates.",
     "rates": "The price list.",
+    "provisioning": "The radio networks, and whether they know what they should.",
     "me": "Who asks.",
     "sessions": "Browsers that are logged in.",
     "tokens": "Keys for programs.",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from celcombiller.config import Config
     from celcombiller.credentials import Principal
     from celcombiller.passwords import Passwords
+    from celcombiller.provisioning.network import Network
     from celcombiller.reading import Reader
     from celcombiller.store import Store
 
@@ -74,6 +75,7 @@ class Api:
         passwords: Passwords,
         monitors: Mapping[str, Monitor],
         routes: Sequence[Route],
+        radio: Mapping[str, Network],
     ) -> None:
         self.config = config
         self.store = store
@@ -81,6 +83,7 @@ class Api:
         self.passwords = passwords
         self.monitors = monitors
         self.routes = routes
+        self.radio = radio
         self.app = Klein()
         for route in routes:
             self._mount(route)

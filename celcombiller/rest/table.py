@@ -9,12 +9,25 @@ from celcombiller.errors import (
     InsufficientBalance,
     InvalidValue,
     LastAdministrator,
+    NetworkUnavailable,
     NotFound,
     TooManyAttempts,
     TransferConflict,
     UnknownSubscriber,
 )
-from celcombiller.rest import accounts, calls, health, me, openapi, sessions, subscribers, tokens, trail, transfers
+from celcombiller.rest import (
+    accounts,
+    calls,
+    health,
+    me,
+    openapi,
+    provisioning,
+    sessions,
+    subscribers,
+    tokens,
+    trail,
+    transfers,
+)
 from celcombiller.rest.download import CSV_TYPE
 from celcombiller.rest.original import moves, plain, users
 from celcombiller.rest.routes import (
@@ -209,6 +222,30 @@ _TODAY = (
         do=trail.list_all,
         query=trail.TrailQuery,
         answer=trail.TrailPage,
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/provisioning",
+        who=STAFF_READ,
+        do=provisioning.status,
+        answer=provisioning.NetworkList,
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/provisioning/<network>/diff",
+        who=STAFF_READ,
+        serve=provisioning.diff,
+        answer=provisioning.DriftShown,
+        refusals=(NetworkUnavailable,),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/provisioning/<network>/sync",
+        who=ADMINISTRATORS,
+        serve=provisioning.bring,
+        body=provisioning.SyncOrder,
+        answer=provisioning.SyncShown,
+        refusals=(NetworkUnavailable,),
     ),
 )
 
