@@ -96,8 +96,8 @@ def _entry(imsi: str, msisdn: str) -> Entry:
 
 # -- the list, which only the console (VTY) has ------------------------------------------------------------------------
 
-LIST_COMMAND = b"show subscribers all\r\n"
-_PROMPT = re.compile(rb"(?:^|\n)[A-Za-z0-9_.-]+[>#] \Z")
+LIST_COMMAND = b"show subscribers all\n"  # with CR too it would be two lines
+_PROMPT = re.compile(rb"(?:^|[^A-Za-z0-9_.-])[A-Za-z0-9_.-]+[>#] \Z")  # the first one comes behind telnet's options
 _TITLES = ["ID", "MSISDN", "IMSI", "IMEI", "NAM"]
 _ROW = re.compile(r"[0-9]+ +(none|[0-9]{1,15}) +([0-9]{6,15}) +(?:-+|[0-9]{14,16}) *(?:CS)?(?:PS)? *", re.ASCII)
 _TOTAL = re.compile(r" *Subscribers Shown: ([0-9]+)", re.ASCII)
