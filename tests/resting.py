@@ -72,7 +72,7 @@ class Client:
 class Biller:
     """The service, the database beside it, and clients of every kind."""
 
-    def __init__(self, folder, rest, url):
+    def __init__(self, folder, rest, url, **sections):
         self.engine = open_engine(url or f"sqlite:///{folder / 'rest.sqlite'}", lock_seconds=5)
         transact(self.engine, self._fill)
         port = free_ports(1)
@@ -81,6 +81,7 @@ class Biller:
             database=Database(url=self.engine.url.render_as_string(hide_password=False)),
             rest=Rest(listen=f"tcp:{port}:interface=127.0.0.1", **rest),
             agi=Agi(listen=f"tcp:{free_ports(1)}:interface=127.0.0.1"),
+            **sections,
         )
         self.service = build(reactor, self.config)
         self.service.privilegedStartService()
