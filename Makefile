@@ -18,6 +18,9 @@ test: $(VENV)/.tested lint  ## Install all that the tests need, then run every o
 	@bash tests/real/prepare
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+bench: $(VENV)/.installed  ## Measure the biller on this machine (BENCH_ARGS="--quick" takes a few minutes)
+	celcombiller bench $(BENCH_ARGS)
+
 lint: $(VENV)/.tested  ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -42,4 +45,4 @@ $(VENV)/.tested: $(VENV)/.installed
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run test lint clean
+.PHONY: help run test bench lint clean

@@ -17,6 +17,7 @@ setup(
     packages=[*find_packages(include=["celcombiller", "celcombiller.*"]), "twisted.plugins"],
     package_data={
         "celcombiller": ["py.typed"],
+        "celcombiller.bench": ["*.c"],
         "celcombiller.migrations": ["*.mako"],
         "twisted.plugins": ["celcombiller_plugin.py"],
     },
@@ -30,8 +31,12 @@ setup(
         "alembic>=1.13,<2",
         "msgspec>=0.19,<1",
         "argon2-cffi>=23.1,<26",
+        "prometheus-client>=0.20,<1",
         "tenacity>=9,<10",
         "pyzmq>=26,<28",
+        "tqdm>=4.66,<5",
+        "tzdata",
+        "tzlocal>=5.2,<6",
     ],
     extras_require={
         # Not on PyPI: `pip install "starpy @ git+https://github.com/asterisk/starpy@1.1.1"` by hand first.
@@ -41,6 +46,8 @@ setup(
             "pytest-twisted>=1.14,<2",
             "hypothesis>=6.100,<7",
             "treq>=24.9,<27",
+            "schemathesis>=4.32,<5",
+            "pyyaml>=6,<7",
             "ruff>=0.9,<1",
             "mypy>=1.13,<3",
             "mypy-zope>=1.0.9,<2",

@@ -1,6 +1,6 @@
 """The proof: recompute every balance and every hold from what is recorded, and name each difference.
 
-Laws 1 to 4 of the ledger, as questions to the database that must have no answer. They only read.
+Laws 1 to 6, as questions to the database that must have no answer. They only read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller import networks, schema
-from celcombiller.model import CallState, HoldState
+from celcombiller.model import CallState, CreditOutcome, HoldState, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 account, transfer, hold, call = schema.account, schema.transfer, schema.hold, schema.call
+credit, run = schema.schedule_credit, schema.schedule_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Report:
     transfers: int
     holds: int
     calls: int
+    schedule_credits: int
     differences: list[Difference]
 
     @property
@@ -53,8 +55,9 @@ def audit(tx: Connection) -> Report:
     def count(table: sa.Table) -> int:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
-    differences = [difference for question in QUESTIONS for difference in question(tx)]
-    return Report(count(account), count(transfer), count(hold), count(call), differences)
+    questions = (_posted, _chain, _held, _calls, _charges, _schedule_credits, _schedule_transfers, _runs, _networks)
+    differences = [difference for question in questions for difference in question(tx)]
+    return Report(count(account), count(transfer), count(hold), count(call), count(credit), differences)
 
 
 def _moves() -> sa.Subquery:
@@ -167,13 +170,76 @@ def _charges(tx: Connection) -> Iterator[Difference]:
         yield Difference("a call's charge has a call", stray.reference, None, stray.amount)
 
 
+def _schedule_credits(tx: Connection) -> Iterator[Difference]:
+    """Law 6: who was credited on a due date got the run's value of each of its kinds, and who was not got nothing."""
+    for kind, kinds in ((Kind.VOICE, (1, 3)), (Kind.DATA, (2, 3))):
+        owed = sa.and_(credit.c.outcome == CreditOutcome.CREDITED, run.c.kind.in_(kinds))
+        expected = sa.case((owed, run.c.value), else_=None)
+        made = sa.and_(
+            transfer.c.reference == credit.c[f"{kind}_reference"],
+            transfer.c.credit_account_id == account.c.id,
+            transfer.c.debit_account_id == schema.OPERATOR_ACCOUNT_IDS[kind],
+            transfer.c.origin == "schedule",
+        )
+        mine = sa.and_(account.c.subscriber_id == credit.c.subscriber_id, account.c.kind == kind)
+        of_run = sa.and_(run.c.schedule_id == credit.c.schedule_id, run.c.due_on == credit.c.due_on)
+        rows = tx.execute(
+            sa.select(credit, expected.label("expected"), transfer.c.amount)
+            .select_from(credit.outerjoin(run, of_run).outerjoin(account, mine).outerjoin(transfer, made))
+            .where(sa.or_(run.c.id.is_(None), expected.is_distinct_from(transfer.c.amount)))
+            .order_by(credit.c.id)
+        )
+        for row in rows:
+            subject = f"schedule {row.schedule_id}, due on {row.due_on}, subscriber {row.subscriber_id}, {kind}"
+            yield Difference("a due date gives what its run says", subject, row.expected, row.amount)
+
+
+def _schedule_transfers(tx: Connection) -> Iterator[Difference]:
+    """Law 6: a transfer of a schedule belongs to one member's due date."""
+    references = (credit.c.voice_reference, credit.c.data_reference)
+    known = sa.union_all(
+        *(sa.select(each.label("reference")).where(each.is_not(None)) for each in references)
+    ).subquery()
+    strays = tx.execute(
+        sa.select(transfer.c.reference, transfer.c.amount)
+        .outerjoin(known, known.c.reference == transfer.c.reference)
+        .where(transfer.c.reference.like("schedule:%"), known.c.reference.is_(None))
+        .order_by(transfer.c.id)
+    )
+    for stray in strays:
+        yield Difference("a schedule's transfer has its due date", stray.reference, None, stray.amount)
+
+
+def _runs(tx: Connection) -> Iterator[Difference]:
+    """Law 6: a run says how many members it credited, passed over and failed to credit."""
+    counts = (
+        sa.select(credit.c.schedule_id, credit.c.due_on, credit.c.outcome, sa.func.count().label("members"))
+        .group_by(credit.c.schedule_id, credit.c.due_on, credit.c.outcome)
+        .subquery()
+    )
+    for outcome in CreditOutcome:
+        counted = counts.alias()
+        expected = sa.func.coalesce(counted.c.members, 0)
+        same = sa.and_(
+            counted.c.schedule_id == run.c.schedule_id,
+            counted.c.due_on == run.c.due_on,
+            counted.c.outcome == outcome,
+        )
+        rows = tx.execute(
+            sa.select(run.c.schedule_id, run.c.due_on, run.c[outcome].label("found"), expected.label("expected"))
+            .outerjoin(counted, same)
+            .where(run.c[outcome] != expected)
+            .order_by(run.c.id)
+        )
+        for row in rows:
+            subject = f"schedule {row.schedule_id}, due on {row.due_on}"
+            yield Difference(f"a run counts whom it {outcome}", subject, row.expected, row.found)
+
+
 def _networks(tx: Connection) -> Iterator[Difference]:
     """Every network is wanted to know exactly the subscribers who may use the service."""
     for network, imsi, expected, found in networks.inconsistent(tx):
         yield Difference("a network is to know who may use the service", f"IMSI {imsi} on {network}", expected, found)
-
-
-QUESTIONS = (_posted, _chain, _held, _calls, _charges, _networks)
 
 
 def _account(tx: Connection, account_id: int) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from celcombiller.errors import InvalidValue
 from celcombiller.model import Recurrence
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _WEEK_DAYS = 7
 
 def due_dates(schedule: Schedule, after: date, until: date) -> Iterator[date]:
     """Give the due dates later than ``after`` and not later than ``until``, in order."""
+    if after >= date.max:
+        return
     earliest = max(schedule.first_on, after + _DAY)
     match schedule.recurrence:
         case Recurrence.ONCE:
@@ -33,12 +36,11 @@ def due_dates(schedule: Schedule, after: date, until: date) -> Iterator[date]:
         case Recurrence.MONTHLY:
             dates = _monthly(earliest, schedule.day or 1)
         case Recurrence.WEEKLY:
-            ahead = ((schedule.day or 1) - earliest.isoweekday()) % _WEEK_DAYS
-            dates = _stepping(earliest + ahead * _DAY, _WEEK_DAYS)
+            ahead_days = ((schedule.day or 1) - earliest.isoweekday()) % _WEEK_DAYS
+            dates = _stepping(earliest, ahead_days, _WEEK_DAYS)
         case Recurrence.DAYS:
             interval_days = schedule.interval_days or 1
-            ahead = -(earliest - schedule.first_on).days % interval_days
-            dates = _stepping(earliest + ahead * _DAY, interval_days)
+            dates = _stepping(earliest, -(earliest - schedule.first_on).days % interval_days, interval_days)
     for each in dates:
         if each > until:
             return
@@ -48,7 +50,7 @@ def due_dates(schedule: Schedule, after: date, until: date) -> Iterator[date]:
 
 def next_due_date(schedule: Schedule, after: date) -> date | None:
     """Give the first due date later than ``after``, or ``None`` when there is no more."""
-    return next(due_dates(schedule, after, date.max - _WEEK_DAYS * _DAY), None)
+    return next(due_dates(schedule, after, date.max), None)
 
 
 def period(schedule: Schedule, day: date) -> tuple[int, int] | None:
@@ -63,22 +65,28 @@ def period(schedule: Schedule, day: date) -> tuple[int, int] | None:
 
 
 def _monthly(earliest: date, day: int) -> Iterator[date]:
-    year, month = earliest.year, earliest.month
-    while year < date.max.year:
-        yield date(year, month, min(day, monthrange(year, month)[1]))
-        year, month = (year, month + 1) if month < 12 else (year + 1, 1)  # noqa: PLR2004  a year's months
+    for month in range(earliest.year * 12 + earliest.month - 1, (date.max.year + 1) * 12):
+        year, number = month // 12, month % 12 + 1
+        yield date(year, number, min(day, monthrange(year, number)[1]))
 
 
-def _stepping(first: date, days: int) -> Iterator[date]:
-    each = first
-    while True:
-        yield each
-        each += days * _DAY
+def _stepping(earliest: date, ahead_days: int, step_days: int) -> Iterator[date]:
+    first = earliest.toordinal() + ahead_days
+    return map(date.fromordinal, range(first, date.max.toordinal() + 1, step_days))
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """Give the time zone of a name of the IANA list. Raises `InvalidValue`."""
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, LookupError):  # a folder of zones, a path, no zone
+        what = "must be a name of the IANA list, such as America/Sao_Paulo"
+        raise InvalidValue(f"time_zone {what}, not {name}", {"time_zone": what}) from None
 
 
 def comes_at(day: date, run_at: time, zone: str) -> datetime:
     """Give the instant (UTC) at which a due date has come: the run time of that day on a clock in ``zone``."""
-    return datetime.combine(day, run_at, ZoneInfo(zone)).astimezone(UTC)
+    return datetime.combine(day, run_at, zone_of(zone)).astimezone(UTC)
 
 
 def last_come(now: datetime, run_at: time, zone: str) -> date:
@@ -91,4 +99,4 @@ def last_come(now: datetime, run_at: time, zone: str) -> date:
 
 def local_date(now: datetime, zone: str) -> date:
     """Give the date that a calendar in ``zone`` shows."""
-    return now.astimezone(ZoneInfo(zone)).date()
+    return now.astimezone(zone_of(zone)).date()

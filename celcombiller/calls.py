@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller import schema
-from celcombiller.ledger import guarded_update
+from celcombiller import schema, setwise
 from celcombiller.model import Call, CallState, Ending, Rate, Witness
 
 if TYPE_CHECKING:
@@ -86,13 +86,9 @@ class Register:
     def load(cls, tx: Connection, uniqueids: Collection[str]) -> Register:
         """Read and lock the calls of these channels (before their accounts: that order is everybody's)."""
         register = cls()
-        if uniqueids:
-            table = schema.call
-            rows = tx.execute(
-                sa.select(table).where(table.c.uniqueid.in_(uniqueids)).order_by(table.c.id).with_for_update()
-            )
-            for row in rows:
-                register._last[row.server, row.uniqueid] = call_of(row)
+        for row in _CALLS.run(tx, uniqueids):
+            call = _call_of_columns(*row)
+            register._last[call.server, call.uniqueid] = call
         return register
 
     def __iter__(self) -> Iterator[Call]:
@@ -118,30 +114,12 @@ class Register:
         """Keep what a witness said; the first word of each witness stays."""
         self._testimonies.append(testimony)
 
-    def save(self, tx: Connection) -> None:
+    def save(self, writes: setwise.Writes) -> None:
         """Write all of it, set-wise."""
-        table = schema.call
-        if self._new:
-            tx.execute(sa.insert(table), [_columns(call) for call in self._new.values()])
-        guarded_update(
-            tx,
-            _CHANGE,
-            [
-                {"key": call.reference} | {name: getattr(call, name) for name in _CHANGING}
-                for call in self._changed.values()
-            ],
-        )
-        if self._testimonies:
-            tx.execute(_TESTIFY, [asdict(each) for each in self._testimonies])
-
-
-_CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
-_CHANGE = (
-    sa.update(schema.call)
-    .where(schema.call.c.reference == sa.bindparam("key"), schema.call.c.state == CallState.OPEN)
-    .values({name: sa.bindparam(name) for name in _CHANGING})
-)
-"""Change an open call; made once, as it is on the path of every call."""
+        writes.insert(_BEGIN, list(map(_columns, self._new.values())))
+        changed = [(*_ended(call), call.reference, CallState.OPEN.value) for call in self._changed.values()]
+        writes.update(_CHANGE, changed)
+        writes.insert(_TESTIFY, list(map(_said, self._testimonies)))
 
 
 def _insert_once(table: sa.Table) -> sa.TextClause:
@@ -152,53 +130,104 @@ def _insert_once(table: sa.Table) -> sa.TextClause:
     return sa.text(words).bindparams(*(sa.bindparam(column.name, type_=column.type) for column in table.c))
 
 
-_TESTIFY = _insert_once(schema.testimony)
 _MEET = _insert_once(schema.server)
 
 
 _FACTS = (
     *("reference", "server", "uniqueid", "leg", "authorization", "channel", "subscriber_id", "account_id"),
-    *("from_number", "to_number", "callee_id", "granted_seconds", "answered_early", "started_at", "state"),
-    *("answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note"),
+    *("from_number", "to_number", "callee_id", "granted_seconds", "answered_early", "started_at"),
 )
+_RATE = ("rate_prefix", "rate_name", "connect_fee", "price", "increment_seconds")
+_facts_of = attrgetter(*_FACTS, "rate.prefix", "rate.name", "rate.connect_fee", "rate.price", "rate.increment_seconds")
+_CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
+
+_COLUMNS = (*_FACTS[1:], *_RATE, *_CHANGING)
+
+_CALLS = setwise.Reading(
+    f"select {setwise.names(_COLUMNS)} from call where uniqueid {{among}} order by id",  # noqa: S608  ours
+    of=schema.call.c.uniqueid,
+    lock=True,
+)
+_BEGIN = setwise.insert(schema.call, ("reference", *_COLUMNS))
+_CHANGE = setwise.update(schema.call, _CHANGING, key="reference", unchanged=("state",))
+_TESTIFY = setwise.insert(schema.testimony, schema.testimony.c.keys(), once=True)
 
 
-def _columns(call: Call) -> dict[str, Any]:
-    rate = call.rate
-    return {name: getattr(call, name) for name in _FACTS} | {
-        "rate_prefix": rate.prefix,
-        "rate_name": rate.name,
-        "connect_fee": rate.connect_fee,
-        "price": rate.price,
-        "increment_seconds": rate.increment_seconds,
-    }
+def _columns(call: Call) -> setwise.Row:
+    return (*_facts_of(call), *_ended(call))
+
+
+def _ended(call: Call) -> setwise.Row:
+    witness = None if call.witness is None else call.witness.value
+    times = (call.answered_at, call.ended_at)
+    return (call.state.value, *times, call.talk_ms, call.cost, witness, call.outcome, call.note)
+
+
+def _said(testimony: Testimony) -> setwise.Row:
+    reference, witness, *said = _testimony_of(testimony)
+    return (reference, witness.value, *said)
+
+
+_testimony_of = attrgetter(*schema.testimony.c.keys())
 
 
 def call_of(row: Any) -> Call:
     """Make the value of a call row."""
+    return _call_of_columns(*(getattr(row, name) for name in _COLUMNS))
+
+
+def _call_of_columns(
+    server: str,
+    uniqueid: str,
+    leg: int,
+    authorization: str,
+    channel: str,
+    subscriber_id: int,
+    account_id: int,
+    from_number: str,
+    to_number: str,
+    callee_id: int | None,
+    granted_seconds: int,
+    answered_early: Any,
+    started_at: Any,
+    rate_prefix: str,
+    rate_name: str,
+    connect_fee: int,
+    price: int,
+    increment_seconds: int,
+    state: str,
+    answered_at: Any,
+    ended_at: Any,
+    talk_ms: int | None,
+    cost: int | None,
+    witness: str | None,
+    outcome: str,
+    note: str,
+) -> Call:
+    """Make a call of `_COLUMNS`, as SQLAlchemy or the driver gives them."""
     return Call(
-        server=row.server,
-        uniqueid=row.uniqueid,
-        leg=row.leg,
-        authorization=row.authorization,
-        channel=row.channel,
-        subscriber_id=row.subscriber_id,
-        account_id=row.account_id,
-        from_number=row.from_number,
-        to_number=row.to_number,
-        callee_id=row.callee_id,
-        rate=Rate(row.rate_prefix, row.rate_name, row.connect_fee, row.price, row.increment_seconds),
-        granted_seconds=row.granted_seconds,
-        answered_early=row.answered_early,
-        started_at=row.started_at,
-        state=CallState(row.state),
-        answered_at=row.answered_at,
-        ended_at=row.ended_at,
-        talk_ms=row.talk_ms,
-        cost=row.cost,
-        witness=None if row.witness is None else Witness(row.witness),
-        outcome=row.outcome,
-        note=row.note,
+        server=server,
+        uniqueid=uniqueid,
+        leg=leg,
+        authorization=authorization,
+        channel=channel,
+        subscriber_id=subscriber_id,
+        account_id=account_id,
+        from_number=from_number,
+        to_number=to_number,
+        callee_id=callee_id,
+        rate=Rate(rate_prefix, rate_name, connect_fee, price, increment_seconds),
+        granted_seconds=granted_seconds,
+        answered_early=bool(answered_early),
+        started_at=setwise.moment(started_at),
+        state=CallState(state),
+        answered_at=setwise.moment(answered_at),
+        ended_at=setwise.moment(ended_at),
+        talk_ms=talk_ms,
+        cost=cost,
+        witness=None if witness is None else Witness(witness),
+        outcome=outcome,
+        note=note,
     )
 
 
@@ -220,6 +249,13 @@ def open_calls(tx: Connection, server: str) -> list[Call]:
         .where(one_by_one(table.c.server) == server, table.c.state == in_words(CallState.OPEN))
         .order_by(table.c.started_at, table.c.id)
     )
+    return list(map(call_of, rows))
+
+
+def still_open(tx: Connection, references: Collection[str]) -> list[Call]:
+    """Give those of these calls that nobody has closed."""
+    table = schema.call
+    rows = tx.execute(sa.select(table).where(table.c.reference.in_(references), table.c.state == CallState.OPEN))
     return list(map(call_of, rows))
 
 

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
-import sqlalchemy as sa
-
-from celcombiller import schema
+from celcombiller import schema, setwise
 from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
 from celcombiller.errors import (
     BadNumber,
@@ -138,7 +136,6 @@ class State:
     directory: Directory
     book: Book
     register: Register
-    account_ids: dict[tuple[int, Kind], int]
 
     @classmethod
     def load(cls, tx: Connection, requests: Sequence[Request]) -> State:
@@ -147,6 +144,7 @@ class State:
         identities: set[str] = set()
         references: set[str] = set()
         asked: list[Initiate] = []
+        credits_asked = [each for each in requests if isinstance(each, Credit)]
         for request in requests:
             if isinstance(request, Credit):
                 identities.add(request.username)
@@ -159,20 +157,26 @@ class State:
                 identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))
         directory = Directory.load(tx, identities)
         payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
-        payers += [directory.caller(each.username, "") for each in requests if isinstance(each, Credit)]
+        payers += [directory.caller(each.username, "") for each in credits_asked]
+        kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
         register = Register.load(tx, uniqueids)
         open_calls = [call for call in register if call.state is CallState.OPEN]
-        account_ids = _account_ids(tx, {payer.id for payer in payers if payer is not None})
         book = Book()
-        book.load_accounts(tx, {*account_ids.values(), *(call.account_id for call in open_calls)})
+        paying = {
+            directory.account_ids[payer.id, kind]
+            for payer, kind in zip(payers, kinds, strict=True)
+            if payer is not None
+        }
+        book.load_accounts(tx, paying | {call.account_id for call in open_calls})
         book.load_holds(tx, {call.reference for call in open_calls})
         book.load_transfers(tx, references)
-        return cls(directory, book, register, account_ids)
+        return cls(directory, book, register)
 
     def save(self, tx: Connection) -> None:
         """Write what the plan changed."""
-        self.register.save(tx)
-        self.book.save(tx)
+        with setwise.writes(tx) as writes:
+            self.register.save(writes)
+            self.book.write(writes)
 
     def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
         """Decide one request; what it asks for is done in memory, or a refusal is given and nothing is done."""
@@ -199,10 +203,12 @@ class State:
             # A channel runs one application at a time: that it asks again proves that its last Dial is over.
             self._close(last, Witness.AGI, request.previous, now)
         call, account = self._admit(terms, request, now, leg=0 if last is None else last.leg + 1)
-        seconds = affordable_seconds(call.rate, account.available, terms.max_call_seconds)
+        seconds = affordable_seconds(call.rate, account.available, call.granted_seconds)
         if seconds == 0:
             raise InsufficientBalance(f"{max(account.available, 0)} available")
-        call = self.register.add(replace(call, granted_seconds=seconds))
+        if seconds != call.granted_seconds:
+            call = replace(call, granted_seconds=seconds)
+        self.register.add(call)
         grant = self._grant(terms, call, request)
         self.book.hold(
             call.reference, account.id, price(call.rate, seconds * 1000), now=now, expires_at=grant.expires_at
@@ -210,7 +216,7 @@ class State:
         return grant
 
     def _admit(self, terms: Terms, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
-        """Decide who pays, whom he calls and at what rate."""
+        """Decide who pays, whom he calls and at what rate, for the longest call there may be."""
         payer = self.directory.caller(request.account_code, request.caller_number)
         if payer is None:
             raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
@@ -229,12 +235,12 @@ class State:
             authorization=request.authorization,
             channel=request.channel,
             subscriber_id=payer.id,
-            account_id=self.account_ids[payer.id, Kind.VOICE],
+            account_id=self.directory.account_ids[payer.id, Kind.VOICE],
             from_number=payer.clid,
             to_number=to_number,
             callee_id=None if callee is None else callee.id,
             rate=terms.tariff.rate_for(to_number),
-            granted_seconds=0,
+            granted_seconds=terms.max_call_seconds,
             answered_early=request.answered_early,
             started_at=now,
         )
@@ -282,7 +288,7 @@ class State:
         call, account = self._admit(terms, request, now, leg=0)
         note = "let go without an authorization: the ledger did not answer"
         self.book.hold(call.reference, account.id, 0, now=now, expires_at=now + HOLD_MARGIN)
-        return self.register.add(replace(call, granted_seconds=terms.max_call_seconds, note=note))
+        return self.register.add(replace(call, note=note))
 
     def _close(self, call: Call, witness: Witness, ending: Ending, now: datetime, *, expired: bool = False) -> Call:
         """End an open call by what its first witness says: charge it if it was answered, else release its hold."""
@@ -343,7 +349,7 @@ class State:
         subscriber = self.directory.caller(request.username, "")
         if subscriber is None or subscriber.username != request.username:
             raise UnknownSubscriber(f"no subscriber is called {request.username}")
-        mine = self.account_ids[subscriber.id, request.kind]
+        mine = self.directory.account_ids[subscriber.id, request.kind]
         theirs = schema.OPERATOR_ACCOUNT_IDS[request.kind]
         debit, credit = (theirs, mine) if request.value >= 0 else (mine, theirs)
         return self.book.post(
@@ -367,13 +373,3 @@ def _second_hand(call: Call, request: Terminate) -> bool:
     It says that nobody answered, while AMI saw the answer: then AMI's Hangup, which follows, settles the call.
     """
     return request.witness is Witness.REDUCER and not request.ending.answered and call.answered_at is not None
-
-
-def _account_ids(tx: Connection, subscriber_ids: set[int]) -> dict[tuple[int, Kind], int]:
-    if not subscriber_ids:
-        return {}
-    table = schema.account
-    rows = tx.execute(
-        sa.select(table.c.subscriber_id, table.c.kind, table.c.id).where(table.c.subscriber_id.in_(subscriber_ids))
-    )
-    return {(row.subscriber_id, Kind(row.kind)): row.id for row in rows}

@@ -15,20 +15,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from argon2 import PasswordHasher
 
-from celcombiller import audit, calls, ledger, migrations, subscribers
+from celcombiller import audit, calls, cli_schedules, ledger, migrations, subscribers
 from celcombiller import config as settings
+from celcombiller.bench import run as benchmark
 from celcombiller.charging import Credit, perform
 from celcombiller.errors import BillerError, InvalidValue
+from celcombiller.legacy import command as legacy
 from celcombiller.model import Call, Kind, Level, Subscriber
 from celcombiller.provisioning import command as provisioning
-from celcombiller.service import check_database, terms_of
+from celcombiller.service import terms_of
 from celcombiller.store import open_engine, transact
+from celcombiller.terminal import command, opened, print_json, print_rows, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import sqlalchemy as sa
 
@@ -117,15 +119,15 @@ def _user_add(arguments: argparse.Namespace, config: Config) -> int:
             now=datetime.now(UTC),
         )
 
-    made = transact(_opened(config), work)
+    made = transact(opened(config), work)
     print(f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
     return 0
 
 
 def _user_show(arguments: argparse.Namespace, config: Config) -> int:
-    user = transact(_opened(config), lambda tx: _with_balances(tx, subscribers.find(tx, arguments.username)))
+    user = transact(opened(config), lambda tx: _with_balances(tx, subscribers.find(tx, arguments.username)))
     if arguments.json:
-        _print_json(user)
+        print_json(user)
     else:
         for name, value in user.items():
             print(f"{name:14} {value}")
@@ -133,15 +135,15 @@ def _user_show(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _user_list(arguments: argparse.Namespace, config: Config) -> int:
-    users = transact(_opened(config), lambda tx: [_with_balances(tx, each) for each in list(subscribers.everyone(tx))])
+    users = transact(opened(config), lambda tx: [_with_balances(tx, each) for each in list(subscribers.everyone(tx))])
     columns = ("username", "clid", "imsi", "level", "enabled", "voice_balance", "data_balance")
-    _print_rows(users, columns, as_json=arguments.json)
+    print_rows(users, columns, as_json=arguments.json)
     return 0
 
 
 def _user_enable(arguments: argparse.Namespace, config: Config) -> int:
     enabled = arguments.action == "enable"
-    transact(_opened(config), lambda tx: subscribers.enable(tx, arguments.username, datetime.now(UTC), enabled=enabled))
+    transact(opened(config), lambda tx: subscribers.enable(tx, arguments.username, datetime.now(UTC), enabled=enabled))
     print(f"{arguments.username} is {arguments.action}d.")
     return 0
 
@@ -158,7 +160,7 @@ def _credit(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> Any:
         return perform(tx, terms_of(config), [request], datetime.now(UTC))[0]
 
-    result = transact(_opened(config), work)
+    result = transact(opened(config), work)
     if isinstance(result, BillerError):
         raise result
     posted = result.credit_posted if request.value > 0 else result.debit_posted
@@ -167,9 +169,9 @@ def _credit(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _calls(arguments: argparse.Namespace, config: Config) -> int:
-    rows = transact(_opened(config), lambda tx: calls.recent(tx, limit=arguments.limit))
+    rows = transact(opened(config), lambda tx: calls.recent(tx, limit=arguments.limit))
     columns = ("started_at", "user", "from", "to", "state", "talk_ms", "cost", "witness", "server", "uniqueid")
-    _print_rows([_call(user, call) for user, call in rows], columns, as_json=arguments.json)
+    print_rows([_call(user, call) for user, call in rows], columns, as_json=arguments.json)
     return 0
 
 
@@ -179,19 +181,20 @@ def _statement(arguments: argparse.Namespace, config: Config) -> int:
         lines = [line for each in accounts.values() for line in ledger.statement(tx, each, limit=arguments.limit)]
         return sorted(lines, key=lambda line: -line.id)[: arguments.limit]
 
-    lines = [asdict(line) for line in transact(_opened(config), work)]
+    lines = [asdict(line) for line in transact(opened(config), work)]
     columns = ("at", "kind", "value", "posted", "origin", "reference", "note")
-    _print_rows(lines, columns, as_json=arguments.json)
+    print_rows(lines, columns, as_json=arguments.json)
     return 0
 
 
 def _audit(arguments: argparse.Namespace, config: Config) -> int:
-    report = transact(_opened(config).execution_options(reading=True), audit.audit)
+    report = transact(opened(config).execution_options(reading=True), audit.audit)
     if arguments.json:
-        _print_json({"ok": report.ok} | asdict(report))
+        print_json({"ok": report.ok} | asdict(report))
     else:
         counted = (
-            f"{report.accounts} accounts, {report.transfers} transfers, {report.holds} holds, {report.calls} calls"
+            f"{report.accounts} accounts, {report.transfers} transfers, {report.holds} holds, {report.calls} calls,"
+            f" {report.schedule_credits} scheduled credits"
         )
         print(f"{counted} recomputed: {'all as recorded' if report.ok else f'{len(report.differences)} differences'}.")
         for each in report.differences[:1]:
@@ -206,7 +209,7 @@ def _play(arguments: argparse.Namespace, config: Config) -> int:
     from celcombiller.asterisk.peer import Channel, play  # noqa: PLC0415
 
     host, port = _agi_address(config.agi.listen)
-    engine = _opened(config)
+    engine = opened(config)
     who = arguments.caller
 
     def number_of(tx: sa.Connection) -> str:
@@ -272,18 +275,16 @@ def _deferred(work: Any) -> Any:
     return Deferred.fromCoroutine(work)
 
 
+def _bench(arguments: argparse.Namespace, _config: Config) -> int:
+    return benchmark.bench(arguments)
+
+
 def _agi_address(listen: str) -> tuple[str, int]:
     parts = listen.split(":")
     if not parts[0].startswith("tcp"):
         raise InvalidValue("`call` reaches a biller over TCP: agi.listen is not tcp:")
     interface = next((part.partition("=")[2] for part in parts if part.startswith("interface=")), "")
     return interface.replace("\\", "") or "127.0.0.1", int(parts[1])
-
-
-def _opened(config: Config) -> sa.Engine:
-    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
-    check_database(engine)
-    return engine
 
 
 def _check_folder(config: Config) -> None:
@@ -338,45 +339,10 @@ def _call(user: str, call: Call) -> dict[str, Any]:
     }
 
 
-def _print_json(value: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
-    if as_json:
-        _print_json(rows)
-        return
-    cells = [[_cell(row[column]) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for line in (columns, *cells):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone().isoformat(" ", "seconds")
-    return "" if value is None else str(value)
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be from {least} to {most}")
-        return value
-
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="celcombiller", description="Prepaid biller for Asterisk and OpenBTS.")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings (default: as for twistd)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(under: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = under.add_parser(name, help=text, description=text)
-        made.set_defaults(run=run)
-        return made
 
     init = command(commands, "init", _init, "Make or upgrade the database, with a first administrator.")
     init.add_argument("--admin", metavar="USERNAME", default="admin")
@@ -412,12 +378,15 @@ def _parser() -> argparse.ArgumentParser:
     for each in (show, statement):
         each.add_argument("username")
     for each in (last, statement):
-        each.add_argument("--limit", type=_whole(1, LIST_MAX), default=50)
+        each.add_argument("--limit", type=whole(1, LIST_MAX), default=50)
     proof = command(commands, "audit", _audit, "Recompute every balance and hold; exit 1 at a difference.")
     for each in (show, listed, last, statement, proof):
         each.add_argument("--json", action="store_true", help="one JSON document")
 
-    provisioning.add_to(commands, command)
+    cli_schedules.add_commands(commands)
+    legacy.add_commands(commands)
+    benchmark.add_arguments(command(commands, "bench", _bench, "Measure how fast the biller is on this machine."))
+    provisioning.add_commands(commands)
 
     play = command(commands, "call", _play, "Play Asterisk's side of one call against the running biller.")
     play.add_argument("caller", metavar="FROM", help="a username or a number")

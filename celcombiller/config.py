@@ -1,7 +1,7 @@
 """The settings: one TOML file and the environment to one frozen ``Config``, or one line that says what is wrong.
 
-Reads the file and the secret files it names, nothing else; it opens no database and no port. What a value means
-is said beside its field here and, for operators, in ``etc/celcombiller.toml``.
+Reads the file and the secret files it names, and this machine's zone; it opens no database and no port. What a value
+means is said beside its field here and, for operators, in ``etc/celcombiller.toml``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from zoneinfo import ZoneInfo
 
 import msgspec
+import tzlocal
 from msgspec import Meta, field, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -35,6 +37,9 @@ _CREDITS_MAX = 10**12
 # Taken by the biller (the limits and the answer stamp) or leaving the billed Dial at the answer (G).
 _RESERVED_DIAL_OPTIONS = "LSUG"
 _DIAL_OPTIONS = re.compile(r"([A-Za-z])(\([^(),\"\\\x00-\x1f\x7f]*\))?")
+# What several processes can listen on: a socket that one of them binds and all inherit.
+_SHARED = ("tcp:", "tcp6:", "ssl:", "haproxy:tcp")
+_SWITCHES = {"true": True, "false": False}
 _NEVER_SHOWN = frozenset({"secret", "url"})
 
 # \Z and not $, which lets a newline follow.
@@ -64,6 +69,10 @@ _Origin = Annotated[
     Meta(pattern=r"^https?://[a-z0-9.\[\]:-]{1,255}\Z", description='an origin such as "https://console.example.org"'),
 ]
 _Credits = Annotated[int, Meta(ge=0, le=_CREDITS_MAX)]
+_Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+_Time = Annotated[
+    str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time of the day such as "00:30"')
+]
 
 
 class _Wrong(ValueError):
@@ -106,6 +115,15 @@ class Database(_Table, frozen=True):
         """Without the password."""
         url = make_url(self.url).render_as_string(hide_password=True)
         return f"Database(url={url!r}, lock_seconds={self.lock_seconds})"
+
+
+class Service(_Table, frozen=True):
+    """The process itself."""
+
+    log: Literal["text", "json"] = "text"
+    """How twistd's log is written: for people, or one line of JSON for each event."""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """How many processes share the listening ports; more than one needs PostgreSQL."""
 
 
 class Rest(_Table, frozen=True):
@@ -151,17 +169,10 @@ class Agi(_Table, frozen=True):
     def __post_init__(self) -> None:
         """Refuse a port or an address that does not exist."""
         _check_port(self.listen)
-        for position, each in enumerate(self.allow, 1):
-            try:
-                ipaddress.ip_network(each)
-            except ValueError as error:
-                reason = f"must be an IP address or a network such as 10.0.0.0/8, not {_shown(each)}"
-                if "host bits" in str(error):
-                    reason += f" (write {ipaddress.ip_network(each, strict=False)})"
-                raise _Wrong(f"allow item {position}", reason) from None
+        _check_networks(self.allow)
 
     @property
-    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    def networks(self) -> _Networks:
         """``allow``, parsed."""
         return tuple(ipaddress.ip_network(each) for each in self.allow)
 
@@ -241,6 +252,53 @@ class Calls(_Table, frozen=True):
         _check_dial_options(self.dial_options)
 
 
+class Schedules(_Table, frozen=True):
+    """When and how scheduled credits are given."""
+
+    run_at: _Time = "00:30"
+    """The local time, on a clock in the schedule's zone, at which a due date has come."""
+    time_zone: str = ""
+    """The zone of a new schedule that names none; empty: this machine's."""
+    catch_up_max_days: Annotated[int, Meta(ge=1, le=3660)] = 62
+    """After a longer absence an operator has to say that it was one and not a wrong clock."""
+    disabled_use_up: bool = False
+    """Whether a disabled member, who gets nothing, still has one run less."""
+
+    def __post_init__(self) -> None:
+        """Refuse a zone that there is not."""
+        try:
+            ZoneInfo(self.time_zone or "UTC")
+        except (OSError, ValueError, LookupError):
+            what = 'must be a name of the IANA list such as "America/Sao_Paulo", or "" for this machine\'s zone'
+            raise _Wrong("time_zone", f"{what}, not {_shown(self.time_zone)}") from None
+
+    @property
+    def zone(self) -> str:
+        """``time_zone``, or this machine's where it has a name, else UTC."""
+        try:
+            return self.time_zone or tzlocal.get_localzone_name() or "UTC"
+        except (OSError, ValueError, LookupError):  # what says it is at odds with itself
+            return "UTC"
+
+
+class Metrics(_Table, frozen=True):
+    """What is measured for operators, ``/metrics`` on the REST port."""
+
+    allow: tuple[str, ...] = ("127.0.0.1", "::1")
+    """The addresses and networks that read it without a login; others need a token with the scope read."""
+    audit_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
+    """How often the ledger is proved from its history; 0: never."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that does not exist."""
+        _check_networks(self.allow)
+
+    @property
+    def networks(self) -> _Networks:
+        """``allow``, parsed."""
+        return tuple(ipaddress.ip_network(each) for each in self.allow)
+
+
 class Prompts(_Table, frozen=True):
     """The sound file played for each refusal; empty: none."""
 
@@ -267,20 +325,25 @@ class RateRow(_Table, frozen=True):
 class Config(_Table, frozen=True):
     """Every setting. Without a file: one SQLite file here, loopback only, one credit a second."""
 
+    service: Service = field(default_factory=Service)
     database: Database = field(default_factory=Database)
     rest: Rest = field(default_factory=Rest)
     agi: Agi = field(default_factory=Agi)
     asterisk: tuple[Asterisk, ...] = ()
     provisioning: tuple[RadioNetwork, ...] = ()
     calls: Calls = field(default_factory=Calls)
+    schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
+    metrics: Metrics = field(default_factory=Metrics)
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
     def __post_init__(self) -> None:
-        """Refuse two servers or networks of one name and two rates of one prefix."""
+        """Refuse two of one name, two rates of one prefix, and workers that could not share what they need."""
         _check_unique("asterisk", "name", [each.name for each in self.asterisk])
         _check_unique("provisioning", "name", [each.name for each in self.provisioning])
         _check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
+        if self.service.workers > 1:
+            _check_shared(self)
 
 
 _LISTS = ("asterisk", "provisioning", "rates")
@@ -354,6 +417,8 @@ def _from_text(text: str, wanted: inspect.Type) -> object:
     """Turn an environment variable's text into what TOML would give; leave what does not fit for the check."""
     if isinstance(wanted, inspect.VarTupleType):
         return [each.strip() for each in text.split(",") if each.strip()]
+    if isinstance(wanted, inspect.BoolType) and text.strip().lower() in _SWITCHES:
+        return _SWITCHES[text.strip().lower()]
     if isinstance(wanted, inspect.IntType) and re.fullmatch(r"-?[0-9]{1,18}", text.strip(), re.ASCII):
         return int(text)
     return text
@@ -419,6 +484,8 @@ def _allowed(wanted: inspect.Type) -> str:
         return str(described) if described else _allowed(wanted.type)
     if isinstance(wanted, inspect.IntType):
         return f"a whole number from {wanted.ge} to {wanted.le}"
+    if isinstance(wanted, inspect.BoolType):
+        return " or ".join(_SWITCHES)
     if isinstance(wanted, inspect.LiteralType):
         return " or ".join(_shown(each) for each in wanted.values)
     if isinstance(wanted, inspect.VarTupleType):
@@ -480,6 +547,17 @@ def _check_port(listen: str) -> None:
         raise _Wrong("listen", f"the port must be from 0 to 65535, not {port}")
 
 
+def _check_networks(allow: tuple[str, ...]) -> None:
+    for position, each in enumerate(allow, 1):
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            reason = f"must be an IP address or a network such as 10.0.0.0/8, not {_shown(each)}"
+            if "host bits" in str(error):
+                reason += f" (write {ipaddress.ip_network(each, strict=False)})"
+            raise _Wrong(f"allow item {position}", reason) from None
+
+
 def _check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:
     choice = ", ".join(f"{{{each}}}" for each in allowed)
     try:
@@ -506,6 +584,14 @@ def _check_dial_options(options: str) -> None:
     for letter in letters:
         if letter in _RESERVED_DIAL_OPTIONS:
             raise _Wrong("dial_options", f"{letter} is the biller's own; the others may be used, not L, S, U, G")
+
+
+def _check_shared(config: Config) -> None:
+    if config.database.url.startswith("sqlite"):
+        raise _Wrong("service.workers", "several processes need PostgreSQL (database.url); one writes a SQLite file")
+    for section, listen in (("agi", config.agi.listen), ("rest", config.rest.listen)):
+        if not listen.startswith(_SHARED):
+            raise _Wrong(f"{section}.listen", f"with service.workers it begins with one of {', '.join(_SHARED)}")
 
 
 def _check_unique(section: str, key: str, values: list[str]) -> None:

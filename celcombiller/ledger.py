@@ -8,11 +8,12 @@ laws can be tested on values alone. Nothing recorded is edited: a mistake is cor
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller import schema
+from celcombiller import schema, setwise
 from celcombiller.errors import HoldNotOpen, InsufficientBalance, InvalidValue, NotFound, TransferConflict
 from celcombiller.model import Account, Hold, HoldState, Kind, Transfer
 
@@ -27,10 +28,6 @@ AMOUNT_MAX = 2**53 - 1
 
 REVERSAL = "reversal"
 """The origin of a transfer that moves back another one, and the first word of its reference."""
-
-
-class LedgerRace(Exception):
-    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
 
 
 @dataclass(slots=True)
@@ -80,7 +77,7 @@ class Book:
         if not (debit.is_system or beyond_floor) and debit.available < amount:
             raise InsufficientBalance(f"{amount} asked for, {max(debit.available, 0)} available")
         if not credit.is_system:
-            _check_amount(credit.posted + amount)
+            _check_amount(credit.posted + amount, least=-AMOUNT_MAX)
         transfer = Transfer(
             reference=reference,
             debit_account_id=debit.id,
@@ -108,7 +105,7 @@ class Book:
         if account.available < amount:
             raise InsufficientBalance(f"{amount} asked for, {max(account.available, 0)} available")
         made = Hold(reference, account_id, amount, HoldState.OPEN, opened_at=now, expires_at=expires_at)
-        self.accounts[account_id] = replace(account, held=account.held + amount)
+        self.accounts[account_id] = _with(account, posted=account.posted, held=account.held + amount)
         self.holds[reference] = made
         self._new_holds.add(reference)
         return made
@@ -147,15 +144,17 @@ class Book:
 
     def _end(self, hold: Hold, state: HoldState, now: datetime) -> Account:
         account = self.accounts[hold.account_id]
-        account = self.accounts[account.id] = replace(account, held=account.held - hold.amount)
-        self.holds[hold.reference] = replace(hold, state=state, ended_at=now)
+        account = _with(account, posted=account.posted, held=account.held - hold.amount)
+        self.accounts[account.id] = account
+        ended = Hold(hold.reference, hold.account_id, hold.amount, state, hold.opened_at, hold.expires_at, ended_at=now)
+        self.holds[hold.reference] = ended
         self._ended_holds.add(hold.reference)
         return account
 
     def _move(self, account: Account, change: int) -> int | None:
         if account.is_system:
             return None
-        self.accounts[account.id] = replace(account, posted=account.posted + change)
+        self.accounts[account.id] = _with(account, posted=account.posted + change, held=account.held)
         return account.posted + change
 
     # -- the book and the database ------------------------------------------------------------------------------
@@ -165,18 +164,17 @@ class Book:
         for operator_id, kind in ((i, k) for k, i in schema.OPERATOR_ACCOUNT_IDS.items()):
             self.accounts[operator_id] = Account(operator_id, kind, None, 0, 0, 0)
         wanted = sorted(set(ids) - self.accounts.keys())
-        if not wanted:
-            return
-        table = schema.account
-        rows = tx.execute(sa.select(table).where(table.c.id.in_(wanted)).order_by(table.c.id).with_for_update())
-        for row in rows:
-            self.accounts[row.id] = self._loaded[row.id] = account_of(row)
+        for number, kind, subscriber_id, posted, held, floor in _ACCOUNTS.run(tx, wanted):
+            read = Account(number, Kind(kind), subscriber_id, posted, held, floor)
+            self.accounts[number] = self._loaded[number] = read
 
     def load_holds(self, tx: Connection, references: Collection[str]) -> None:
         """Read these holds. Their accounts are locked already, so they cannot change underneath."""
-        if references:
-            rows = tx.execute(sa.select(schema.hold).where(schema.hold.c.reference.in_(references)))
-            self.holds.update((row.reference, hold_of(row)) for row in rows)
+        for reference, account_id, amount, state, *times in _HOLDS.run(tx, references):
+            opened_at, expires_at, ended_at = map(setwise.moment, times)
+            self.holds[reference] = Hold(
+                reference, account_id, amount, HoldState(state), opened_at, expires_at, ended_at
+            )
 
     def load_transfers(self, tx: Connection, references: Collection[str]) -> None:
         """Read which of these references are recorded already."""
@@ -185,29 +183,27 @@ class Book:
             self.transfers.update((row.reference, transfer_of(row)) for row in rows)
 
     def save(self, tx: Connection) -> None:
+        """Write all that changed; see `write`."""
+        with setwise.writes(tx) as writes:
+            self.write(writes)
+
+    def write(self, writes: setwise.Writes) -> None:
         """Write all that changed, set-wise; each update is guarded by what was read, so a lost race is an error."""
-        _insert(tx, schema.transfer, [_columns(each) for each in self._new_transfers])
-        _insert(tx, schema.hold, [_columns(self.holds[reference]) for reference in sorted(self._new_holds)])
-        guarded_update(
-            tx,
+        writes.insert(_POST, list(map(attrgetter(*_TRANSFER), self._new_transfers)))
+        holds = [self.holds[reference] for reference in sorted(self._new_holds | self._ended_holds)]
+        writes.insert(_HOLD, [_hold_columns(each) for each in holds if each.reference in self._new_holds])
+        writes.update(
             _END_HOLD,
             [
-                {"key": reference, "state": hold.state, "ended_at": hold.ended_at}
-                for reference in sorted(self._ended_holds - self._new_holds)
-                for hold in (self.holds[reference],)
+                (each.state.value, each.ended_at, each.reference, HoldState.OPEN.value)
+                for each in holds
+                if each.reference not in self._new_holds
             ],
         )
-        guarded_update(
-            tx,
+        writes.update(
             _MOVE,
             [
-                {
-                    "key": was.id,
-                    "was_posted": was.posted,
-                    "was_held": was.held,
-                    "posted": account.posted,
-                    "held": account.held,
-                }
+                (account.posted, account.held, was.id, was.posted, was.held)
                 for was in self._loaded.values()
                 for account in (self.accounts[was.id],)
                 if (was.posted, was.held) != (account.posted, account.held)
@@ -215,20 +211,82 @@ class Book:
         )
 
 
-_END_HOLD = (
-    sa.update(schema.hold)
-    .where(schema.hold.c.reference == sa.bindparam("key"), schema.hold.c.state == HoldState.OPEN)
-    .values(state=sa.bindparam("state"), ended_at=sa.bindparam("ended_at"))
+def locking(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Make the statement that locks the accounts of a condition, in id order as everybody does."""
+    columns = schema.account.c
+    rows = sa.select(columns.id).where(accounts).order_by(columns.id).with_for_update().subquery()
+    return sa.select(sa.func.count()).select_from(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """`Book.post` for a group of any size: the operator gives one amount to each of many accounts, which are locked.
+
+    One statement writes the transfers and one the balances; both must find as many accounts that have room.
+    """
+
+    transfers: sa.Insert
+    balances: sa.Update
+
+    @classmethod
+    def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> Grant:
+        """Build it for what ``due`` selects: each ``account_id`` with its transfer's ``reference`` (null: nothing)."""
+        table = schema.account
+        amount, now = sa.bindparam("granted", type_=sa.BigInteger), sa.bindparam("now", type_=schema.Instant)
+        roomy = sa.and_(table.c.kind == kind.value, table.c.posted <= AMOUNT_MAX - amount)
+        facts = {
+            "reference": due.c.reference,
+            "debit_account_id": sa.literal(schema.OPERATOR_ACCOUNT_IDS[kind], sa.BigInteger),
+            "credit_account_id": table.c.id,
+            "amount": amount,
+            "origin": sa.literal(origin),
+            "at": now,
+            "credit_posted": table.c.posted + amount,
+        }
+        named = due.c.reference.is_not(None)
+        rows = sa.select(*facts.values()).join_from(due, table, table.c.id == due.c.account_id).where(named, roomy)
+        raised = sa.update(table).where(table.c.id.in_(sa.select(due.c.account_id).where(named)), roomy)
+        return cls(
+            sa.insert(schema.transfer).from_select(list(facts), rows), raised.values(posted=table.c.posted + amount)
+        )
+
+    def perform(self, tx: Connection, amount: int, given: dict[str, Any]) -> int:
+        """Move ``amount`` credits to each, and give how many got it. ``given``: ``now``, and what ``due`` asks for."""
+        _check_amount(amount, least=1)
+        given = given | {"granted": amount}
+        moved = tx.execute(self.transfers, given, execution_options={"preserve_rowcount": True}).rowcount
+        if tx.execute(self.balances, given).rowcount != moved:
+            raise setwise.LedgerRace(schema.account)
+        return moved
+
+
+_ACCOUNTS = setwise.Reading(
+    "select id, kind, subscriber_id, posted, held, floor from account where id {among} order by id",
+    of=schema.account.c.id,
+    lock=True,
 )
-_MOVE = (
-    sa.update(schema.account)
-    .where(
-        schema.account.c.id == sa.bindparam("key"),
-        schema.account.c.posted == sa.bindparam("was_posted"),
-        schema.account.c.held == sa.bindparam("was_held"),
-    )
-    .values(posted=sa.bindparam("posted"), held=sa.bindparam("held"))
+_HOLDS = setwise.Reading(
+    "select reference, account_id, amount, state, opened_at, expires_at, ended_at from hold where reference {among}",
+    of=schema.hold.c.reference,
 )
+_TRANSFER = (
+    *("reference", "debit_account_id", "credit_account_id", "amount", "origin", "at"),
+    *("debit_posted", "credit_posted", "note"),
+)
+_POST = setwise.insert(schema.transfer, _TRANSFER)
+_HOLD = setwise.insert(schema.hold, schema.hold.c.keys())
+_END_HOLD = setwise.update(schema.hold, ("state", "ended_at"), key="reference", unchanged=("state",))
+_MOVE = setwise.update(schema.account, ("posted", "held"), key="id", unchanged=("posted", "held"))
+
+
+def _hold_columns(hold: Hold) -> setwise.Row:
+    times = (hold.opened_at, hold.expires_at, hold.ended_at)
+    return (hold.reference, hold.account_id, hold.amount, hold.state.value, *times)
+
+
+def _with(account: Account, *, posted: int, held: int) -> Account:
+    """Give the account with other balances; `dataclasses.replace` costs four times as much, and a call has four."""
+    return Account(account.id, account.kind, account.subscriber_id, posted, held, account.floor)
 
 
 def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Transfer:
@@ -268,21 +326,6 @@ def set_floor(tx: Connection, account_id: int, floor: int) -> Account:
 def _check_amount(amount: int, *, least: int = 0) -> None:
     if not least <= amount <= AMOUNT_MAX:
         raise InvalidValue(f"an amount is a whole number from {least} to {AMOUNT_MAX}")
-
-
-def _columns(row: Transfer | Hold) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in row.__slots__}
-
-
-def _insert(tx: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        tx.execute(sa.insert(table), rows)
-
-
-def guarded_update(tx: Connection, statement: sa.Update, rows: list[dict[str, Any]]) -> None:
-    """Run one guarded update for each row; every one must find its row as it was read."""
-    if rows and tx.execute(statement, rows).rowcount != len(rows):
-        raise LedgerRace(statement.table)
 
 
 def account_of(row: Any) -> Account:

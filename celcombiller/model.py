@@ -94,6 +94,14 @@ class RunState(StrEnum):
     SKIPPED = "skipped"
 
 
+class CreditOutcome(StrEnum):
+    """What a due date brought one member: its credit, nothing because he is disabled, or nothing because of a fault."""
+
+    CREDITED = "credited"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Subscriber:
     """Who holds the service. Identity numbers are text: leading zeros count."""

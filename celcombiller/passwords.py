@@ -26,7 +26,9 @@ THREADS = 2
 WAITING_MAX = 400
 """Logins that may wait for a thread: about half a minute's work. More are told to come again."""
 
-Password = Annotated[str, Meta(min_length=LENGTH_MIN, max_length=1024, description="8 to 1024 characters")]
+Password = Annotated[
+    str, Meta(pattern=r"^[^\x00]*$", min_length=LENGTH_MIN, max_length=1024, description="8 to 1024 characters")
+]
 
 _hasher = PasswordHasher()
 

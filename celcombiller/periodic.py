@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from celcombiller.errors import StoreUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -43,5 +45,7 @@ class PeriodicService(Service):
     async def _guarded(self) -> None:
         try:
             await self._work()
+        except StoreUnavailable as error:
+            self._log.warn("Periodic work waits {seconds} s: {error}", seconds=self._seconds, error=str(error))
         except Exception:  # noqa: BLE001  one error must not end the loop
             self._log.failure("Periodic work failed; it runs again in {seconds} s", seconds=self._seconds)

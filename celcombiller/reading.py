@@ -15,11 +15,12 @@ if not hasattr(strategies, "DefaultEngineStrategy"):
     strategies.DefaultEngineStrategy = type("DefaultEngineStrategy", (), {})  # type: ignore[attr-defined]
 
 from alchimia.engine import TwistedEngine
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from celcombiller.errors import TooSlow
-from celcombiller.store import AWAY, unavailable, was_too_slow
+from celcombiller.errors import StoreUnavailable, TooSlow
+from celcombiller.store import AWAY, transact, unavailable, was_too_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,22 +68,40 @@ class Reader:
         self._threads.stop()
         self._reading.dispose()
 
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do ``work`` in a transaction that only reads. Raises `TooSlow` when it takes the database too long."""
-        done: T = await deferToThreadPool(self.reactor, self._threads, self._whole, work)
-        return done
+    async def read(self, work: Callable[[sa.Connection], T], *, within_seconds: float | None = None) -> T:
+        """Do ``work`` in a transaction that only reads. Raises `TooSlow` when it takes the database too long.
+
+        Past ``within_seconds`` it is not waited for any more, whatever the thread is waiting for.
+        """
+        doing: Deferred[T] = deferToThreadPool(self.reactor, self._threads, self._whole, work)
+        if within_seconds is None:
+            return await doing
+        try:
+            return await doing.addTimeout(within_seconds, self.reactor)
+        except TimeoutError:
+            raise TooSlow(f"the database did not answer in {within_seconds} s") from None
 
     def _whole(self, work: Callable[[sa.Connection], T]) -> T:
         try:
-            with self._reading.begin() as tx:
-                return work(tx)
-        except AWAY as error:
-            if was_too_slow(error):
+            return transact(self._reading, work)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, AWAY) and was_too_slow(error.__cause__):
                 raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error
-            raise unavailable(error) from error
+            raise
 
     async def fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        """Give the rows of one statement."""
+        """Give the rows of one statement. Raises `StoreUnavailable`."""
+        try:
+            try:
+                return await self._fetch(statement)
+            except AWAY as error:
+                if not error.connection_invalidated:
+                    raise
+            return await self._fetch(statement)  # the pool was left with connections to a database that has gone
+        except AWAY as error:
+            raise unavailable(error) from error
+
+    async def _fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         connection = await self._engine.connect()
         try:
             rows: Sequence[sa.Row[Any]] = await (await connection.execute(statement)).fetchall()

@@ -11,12 +11,11 @@ import re
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from celcombiller import schema
-from celcombiller.calendar import local_date
+from celcombiller.calendar import local_date, zone_of
 from celcombiller.errors import AlreadyTaken, InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.ledger import AMOUNT_MAX
 from celcombiller.model import CatchUp, Contract, Membership, Recurrence, Schedule, ScheduleKind
@@ -36,7 +35,7 @@ END_MAX = 2000
 """Memberships ended in one transaction at most: a million at once would let calls wait for seconds."""
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
-_FIRST, _LAST = date(1970, 1, 1), date(2999, 12, 31)
+_FIRST, _LAST = date(1970, 1, 1), date(9000, 12, 31)
 _DAYS = {Recurrence.MONTHLY: 31, Recurrence.WEEKLY: 7}
 _FACTS = (
     *("name", "kind", "value", "recurrence", "day", "interval_days", "first_on", "count", "time_zone"),
@@ -65,13 +64,14 @@ def add(
     recurrence: str,
     day: int | None,
     interval_days: int | None,
-    first_on: date,
+    first_on: date | None = None,
     count: int,
     time_zone: str,
     catch_up: str = CatchUp.ALL,
     now: datetime,
 ) -> Schedule:
     """Make a schedule; the first date that it can be due is today's. Names may repeat. Raises `InvalidValue`."""
+    today = local_date(now, time_zone)
     made = _checked(
         Schedule(
             id=0,
@@ -81,19 +81,17 @@ def add(
             recurrence=_one_of(Recurrence, "recurrence", recurrence),
             day=day,
             interval_days=interval_days,
-            first_on=first_on,
+            first_on=first_on or today,
             count=count,
             time_zone=time_zone,
             catch_up=_one_of(CatchUp, "catch_up", catch_up),
             enabled=True,
-            done_until=first_on,
+            done_until=today - timedelta(days=1),
             created_at=now,
         )
     )
-    today = local_date(now, time_zone)
-    if made.recurrence is Recurrence.ONCE and first_on < today:
-        raise InvalidValue(f"first_on is {first_on}, which is past: a schedule of one date would never run")
-    made = replace(made, done_until=today - timedelta(days=1))
+    if made.recurrence is Recurrence.ONCE and made.first_on < today:
+        raise _wrong("first_on", f"is {first_on}, which is past: a schedule of one date would never run")
     values = asdict(made)
     del values["id"]
     made_id = tx.execute(sa.insert(_schedule).values(values).returning(_schedule.c.id)).scalar_one()
@@ -128,9 +126,8 @@ def change(tx: Connection, schedule_id: int, **facts: Any) -> Schedule:
 
     With a new ``recurrence``, ``day`` and ``interval_days`` are what is given with it.
     """
-    unknown = facts.keys() - set(_FACTS)
-    if unknown:
-        raise InvalidValue(f"a schedule has no {', '.join(sorted(unknown))} that can be changed")
+    for unknown in sorted(facts.keys() - set(_FACTS)):
+        raise _wrong(unknown, "is nothing that can be changed")
     for name, kind in (("kind", ScheduleKind), ("recurrence", Recurrence), ("catch_up", CatchUp)):
         if name in facts:
             facts[name] = _one_of(kind, name, facts[name])
@@ -163,30 +160,27 @@ def end_orphans(tx: Connection, now: datetime) -> int:
 
 def _checked(schedule: Schedule) -> Schedule:
     if not _NAME.fullmatch(schedule.name):
-        raise InvalidValue("name must be 1 to 200 characters")
+        raise _wrong("name", "must be 1 to 200 characters on one line")
     _check_whole("value", schedule.value, 0, AMOUNT_MAX)
     _check_whole("count", schedule.count, 0, COUNT_MAX)
     if not _FIRST <= schedule.first_on <= _LAST:
-        raise InvalidValue(f"first_on must be from {_FIRST} to {_LAST}")
+        raise _wrong("first_on", f"must be from {_FIRST} to {_LAST}")
     recurrence = schedule.recurrence
     if recurrence in _DAYS:
         _check_whole("day", schedule.day, 1, _DAYS[recurrence])
     elif schedule.day is not None:
-        raise InvalidValue(f"day has no meaning for {recurrence}")
+        raise _wrong("day", f"has no meaning for {recurrence}")
     if recurrence is Recurrence.DAYS:
         _check_whole("interval_days", schedule.interval_days, 1, INTERVAL_DAYS_MAX)
     elif schedule.interval_days is not None:
-        raise InvalidValue(f"interval_days has no meaning for {recurrence}")
-    try:
-        ZoneInfo(schedule.time_zone)
-    except (OSError, ValueError, LookupError):  # a folder of zones, a path, no zone
-        raise InvalidValue("time_zone must be a name of the IANA list, such as America/Sao_Paulo") from None
+        raise _wrong("interval_days", f"has no meaning for {recurrence}")
+    zone_of(schedule.time_zone)
     return schedule
 
 
 def _check_whole(name: str, value: int | None, least: int, most: int) -> None:
     if value is None or not least <= value <= most:
-        raise InvalidValue(f"{name} must be a whole number from {least} to {most}")
+        raise _wrong(name, f"must be a whole number from {least} to {most}")
 
 
 def _one_of(kind: type[E], name: str, value: object) -> E:
@@ -194,7 +188,11 @@ def _one_of(kind: type[E], name: str, value: object) -> E:
         return kind(value)
     except ValueError:
         allowed = ", ".join(str(each.value) for each in kind)
-        raise InvalidValue(f"{name} must be one of {allowed}") from None
+        raise _wrong(name, f"must be one of {allowed}") from None
+
+
+def _wrong(name: str, what: str) -> InvalidValue:
+    return InvalidValue(f"{name} {what}", {name: what})
 
 
 def schedule_of(row: Any) -> Schedule:
@@ -281,6 +279,26 @@ def memberships(
     if subscriber_id is not None:
         statement = statement.where(_membership.c.subscriber_id == subscriber_id)
     return list(map(membership_of, tx.execute(statement.order_by(_membership.c.id).limit(limit))))
+
+
+def members(tx: Connection, schedule_id: int, *, limit: int) -> list[tuple[str, Membership]]:
+    """Give the first members of a schedule, in the order in which they joined, each with his username."""
+    subscriber = schema.subscriber
+    rows = tx.execute(
+        sa.select(_membership, subscriber.c.username)
+        .join(subscriber, subscriber.c.id == _membership.c.subscriber_id)
+        .where(_membership.c.schedule_id == schedule_id, _LIVING_MEMBER)
+        .order_by(_membership.c.id)
+        .limit(limit)
+    )
+    return [(row.username, membership_of(row)) for row in rows]
+
+
+def member_counts(tx: Connection) -> dict[int, int]:
+    """Give how many members each schedule has that has any."""
+    column = _membership.c.schedule_id
+    rows = tx.execute(sa.select(column, sa.func.count().label("members")).where(_LIVING_MEMBER).group_by(column))
+    return {row.schedule_id: row.members for row in rows}
 
 
 def renew(tx: Connection, membership: Membership, *, count: int, months: int, now: datetime) -> Membership:

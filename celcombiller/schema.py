@@ -217,6 +217,15 @@ server = sa.Table(
     sa.Column("seen_at", Instant, nullable=False),
 )
 
+node = sa.Table(
+    "node",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("terms", sa.Text, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+)
+"""A biller of this ledger: when it last said that it is there, and a digest of what it charges by."""
+
 session = sa.Table(
     "session",
     metadata,
@@ -315,7 +324,7 @@ membership = sa.Table(
     sa.Column("joined_on", sa.Date, nullable=False),
     sa.Column("ended_at", Instant),
     sa.CheckConstraint("count >= 0", name="count"),
-    _where("uq_membership_living", "schedule_id", "subscriber_id", condition="ended_at is null", unique=True),
+    _where("uq_membership_living", "subscriber_id", "schedule_id", condition="ended_at is null", unique=True),
     _where("ix_membership_living", "schedule_id", "id", condition="ended_at is null"),
     sa.Index(None, "subscriber_id", "id"),
 )
@@ -366,8 +375,8 @@ schedule_credit = sa.Table(
     sa.Column("due_on", sa.Date, nullable=False),
     sa.Column("membership_id", BigId, sa.ForeignKey("membership.id"), nullable=False),
     sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("voice_reference", sa.Text, sa.ForeignKey("transfer.reference")),
-    sa.Column("data_reference", sa.Text, sa.ForeignKey("transfer.reference")),
+    sa.Column("voice_reference", sa.Text),
+    sa.Column("data_reference", sa.Text),
     sa.Column("at", Instant, nullable=False),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.UniqueConstraint("schedule_id", "due_on", "subscriber_id"),
@@ -418,3 +427,11 @@ network_entry = sa.Table(
 
 ``version`` grows with each change of what is wanted; who works the row has it claimed, for a while.
 """
+
+imported = sa.Table(
+    "imported",
+    metadata,
+    sa.Column("reference", sa.Text, primary_key=True),
+    sa.Column("row_id", BigId, nullable=False),
+)
+"""Rows of an original database that are here, and what they became, so that each comes once (`legacy.imports`)."""

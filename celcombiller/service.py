@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import resource
+import socket
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 import sqlalchemy as sa
 from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
-from celcombiller import migrations, networks
+from celcombiller import logs, migrations, networks, workers
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -27,7 +31,10 @@ from celcombiller.asterisk.scripts import Scripts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
+from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Witness
+from celcombiller.nightly import CreditService
+from celcombiller.nodes import announce
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.provisioning.kinds import kinds_of, network_of
@@ -36,10 +43,12 @@ from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
 from celcombiller.rest.table import ROUTES
+from celcombiller.runs import Rules
 from celcombiller.store import Store, open_engine, transact
+from celcombiller.watch import AUDIT_SECONDS_MAX, Audits, ReactorDelay
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from twisted.application.service import IService
 
@@ -50,6 +59,15 @@ OVERDUE_SECONDS = 60.0
 """How often holds are looked for whose validity has run out."""
 
 OVERDUE_MAX = 1000
+
+NODES_SECONDS = 15.0
+"""How often a node says that it is there, where several can be."""
+AGI_BACKLOG = 4096
+"""Connections that may wait to be taken, as many as Linux allows: of a burst of calls Twisted's own 50 would be few,
+and one that finds no place tries again after a whole second."""
+
+OWN_FILES = 100
+"""Open files that are no AGI sessions: databases, AMI, REST, logs."""
 
 
 class Options(usage.Options):
@@ -70,39 +88,65 @@ def makeService(options: Options) -> IService:
 
     try:
         path = options["config"]
-        config = settings.load(Path(path) if path else None, os.environ)
-        return build(reactor, config)
+        file = Path(path) if path else settings.source()
+        config = settings.load(file, os.environ)
+        number = workers.number(os.environ)
+        service: Root | workers.Workers
+        if number is not None:
+            workers.join(reactor)
+            service = build(reactor, config, partial(workers.Inherited, reactor))
+        elif config.service.workers > 1:
+            service = share(reactor, config, file, options.parent)
+        else:
+            service = build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
+    service.log_observer = logs.observer(options.parent or {}, as_json=config.service.log == "json", worker=number)
+    return service
 
 
-def build(reactor: Any, config: Config) -> IService:
-    """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible."""
+def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> workers.Workers:
+    """Let several processes do it, each by its own `build`; what would keep all of them from it is said here."""
+    workers.check_attended(attended)
+    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
+    check_database(engine)
+    engine.dispose()
+    listens = {"agi": _with_backlog(config.agi.listen), "rest": config.rest.listen}
+    return workers.Workers(reactor, listens, config.service.workers, file)
+
+
+def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _section: None) -> Root:
+    """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible.
+
+    ``binder`` gives what binds the port of a section in place of the reactor.
+    """
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     root = Root(hold_alone(config.database.url))
     check_database(engine)
     terms = terms_of(config)
-    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now))
-    reading = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=READ_SECONDS_MAX)
-    reader, passwords = Reader(reactor, reading), Passwords(reactor)
+    metrics = Metrics(worker=workers.number(os.environ))
+    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now), metrics)
+    reader, passwords = Reader(reactor, _reading(config, READ_SECONDS_MAX)), Passwords(reactor)
     monitors: dict[str, Monitor] = {}
     radio = _radio_networks(reactor, config, engine)
-    scripts = Scripts(reactor, config, store, reader, monitors)
+    scripts = Scripts(reactor, config, store, reader, monitors, metrics)
     for server in config.asterisk:
-        monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store)
+        monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store, metrics)
         monitors[server.name] = monitor
         monitor.setServiceParent(root)
     for section, listen, factory in (
-        ("agi", config.agi.listen, _agi_factory(reactor, config, scripts)),
-        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, ROUTES, radio).site()),
+        ("agi", _with_backlog(config.agi.listen), _agi_factory(reactor, config, scripts, metrics)),
+        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, metrics, ROUTES, radio).site()),
     ):
         try:
-            service = strports.service(listen, factory)
+            service = strports.service(listen, factory, binder(section))
         except ValueError as error:
             raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
         service.setName(section)
         service.setServiceParent(root)
-    overdue = PeriodicService(reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC)))
+    overdue = PeriodicService(
+        reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC), metrics)
+    )
     overdue.setServiceParent(root)
     for each in config.provisioning:
         if each.name in radio:
@@ -115,22 +159,38 @@ def build(reactor: Any, config: Config) -> IService:
                 retry_seconds_max=each.retry_seconds_max,
             )
             ProvisioningService(reactor, provisioner).setServiceParent(root)
-    root.store, root.scripts, root.config, root.threads = store, scripts, config, (reader, passwords)
+    if engine.dialect.name != "sqlite":
+        PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
+    rules = rules_of(config)
+    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC)).setServiceParent(root)
+    ReactorDelay(reactor, metrics).setServiceParent(root)
+    if config.metrics.audit_hours:
+        auditing = _reading(config, AUDIT_SECONDS_MAX)
+        Audits(reactor, auditing, config.metrics.audit_hours, metrics).setServiceParent(root)
+    root.store, root.scripts, root.config, root.metrics = store, scripts, config, metrics
+    root.threads = (reader, passwords)
     return root
 
 
-class Root(MultiService):
+class Root(logs.Logged, MultiService):
     """All of it, stopped in order: first nothing new comes in, then what was begun ends, then the store closes."""
 
     _log = Logger()
     store: Store
     scripts: Scripts
     config: Config
+    metrics: Metrics
     threads: tuple[Reader, Passwords]
 
     def __init__(self, lock: Any) -> None:
         super().__init__()
         self._lock = lock
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, which then logs through our observer from the first line on."""
+        super().setServiceParent(parent)
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""
@@ -141,6 +201,7 @@ class Root(MultiService):
 
     def startService(self) -> None:
         """Start the store, then all that uses it."""
+        self._allow_open_files()
         self.store.start()
         for each in self.threads:
             each.start()
@@ -152,6 +213,20 @@ class Root(MultiService):
             ami=", ".join(f"{each.name} ({each.host}:{each.port})" for each in self.config.asterisk)
             or "nobody: add [[asterisk]] tables, or an end that no script tells is not heard",
         )
+
+    def _allow_open_files(self) -> None:
+        """Take as many open files as the system lets us have: each call keeps one."""
+        was, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        wanted = self.config.agi.connections_max + OWN_FILES
+        if most != resource.RLIM_INFINITY and most < wanted:
+            self._log.warn(
+                "{most} open files are allowed, {wanted} are needed for agi.connections_max: raise LimitNOFILE",
+                most=most,
+                wanted=wanted,
+            )
+        else:
+            self._log.info("{most} open files are allowed ({was} before)", most=most, was=was)
 
     def stopService(self) -> Deferred[None]:
         """Stop, and fire when the last answer is durable."""
@@ -171,6 +246,10 @@ class Root(MultiService):
             self._lock.close()
 
 
+def _with_backlog(listen: str) -> str:
+    return f"{listen}:backlog={AGI_BACKLOG}" if listen.startswith("tcp") and "backlog=" not in listen else listen
+
+
 def terms_of(config: Config) -> Terms:
     """Give the operator's conditions that charging needs."""
     return Terms(
@@ -180,6 +259,15 @@ def terms_of(config: Config) -> Terms:
         ring_seconds=config.calls.ring_seconds,
         max_call_seconds=config.calls.max_call_seconds,
         external=config.calls.external_dial != "",
+    )
+
+
+def rules_of(config: Config) -> Rules:
+    """Give the operator's rules for scheduled credits."""
+    return Rules(
+        run_at=time.fromisoformat(config.schedules.run_at),
+        catch_up_max_days=config.schedules.catch_up_max_days,
+        disabled_use_up=config.schedules.disabled_use_up,
     )
 
 
@@ -218,7 +306,7 @@ def hold_alone(url: str) -> Any:
     return lock
 
 
-async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime) -> None:
+async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime, metrics: Metrics) -> None:
     """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)
@@ -226,13 +314,45 @@ async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: date
             continue
         seen_at = await store.transact(partial(server_last_seen, name=call.server))
         ending = unwitnessed(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
-        await store.charge(Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True))
+        end = Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True)
+        metrics.told(Witness.SWEEP, await store.charge(end))
 
 
-def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:
+class Comparison:
+    """Tells, whenever it changes, which other nodes of this ledger price calls by other settings."""
+
+    _log = Logger()
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store = store
+        self._name = f"{socket.gethostname()} {config.agi.listen}"
+        calls = config.calls
+        facts = (config.rates, calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "")
+        self._terms = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+        self._differing: list[str] = []
+
+    async def __call__(self) -> None:
+        """Say that this node is there, and look at the others."""
+        now = datetime.now(UTC)
+        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._terms, now))
+        if differing and differing != self._differing:
+            self._log.warn(
+                "Other nodes price calls by other settings ([[rates]], or the limits in [calls]): {nodes}",
+                nodes="; ".join(differing),
+            )
+        elif self._differing and not differing:
+            self._log.info("All nodes price calls by the same settings now")
+        self._differing = differing
+
+
+def _reading(config: Config, seconds: float) -> sa.Engine:
+    return open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=seconds)
+
+
+def _agi_factory(reactor: Any, config: Config, scripts: Scripts, metrics: Metrics) -> Any:
     if config.agi.library == "starpy":
         return _starpy("fastagi").FastAGIFactory(partial(run, scripts))
-    return FastAGIFactory(
+    factory = FastAGIFactory(
         scripts,
         clock=reactor,
         environment_seconds=config.agi.idle_seconds,
@@ -240,6 +360,9 @@ def _agi_factory(reactor: Any, config: Config, scripts: Scripts) -> Any:
         allow=config.agi.allow,
         connections_max=config.agi.connections_max,
     )
+    metrics.agi_sessions.set_function(lambda: factory.connections)
+    metrics.agi_sessions_max.set(factory.connections_max)
+    return factory
 
 
 def _login(reactor: Any, config: Config, server: Asterisk) -> Deferred[Any]:

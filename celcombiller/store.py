@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -24,7 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.errors import BillerError, StoreUnavailable
-from celcombiller.ledger import LedgerRace
+from celcombiller.metrics import Metrics
+from celcombiller.setwise import LedgerRace
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,6 +50,17 @@ ATTEMPTS = 5
 AWAY = (exc.OperationalError, exc.InterfaceError)
 """The database's own troubles; any other error of it is about what was asked."""
 
+CONNECT_SECONDS_LEAST = 2
+"""The shortest wait for a connection that libpq knows; with several hosts each has it, so they wait no longer."""
+
+_LIVELINESS = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A host that has not answered TCP for about ten seconds is given up (libpq, 34.1.2); the kernel itself takes hours."""
+
 _TRANSIENT_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
 
 
@@ -62,16 +75,26 @@ def open_engine(
 
     SQLite writes are ``BEGIN IMMEDIATE``: with the driver's own deferred transactions two could read the same
     balance and both spend it. WAL and ``synchronous=FULL`` make a commit outlive a power cut.
+
+    A PostgreSQL that is gone without a word (power, cable) is noticed by `_LIVELINESS`; where the URL names several
+    hosts, the next connection goes to the one that has become the primary.
     """
-    if sa.make_url(url).get_backend_name() != "sqlite":
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
         options = f"-c lock_timeout={lock_seconds}s"
         if read_seconds is not None:
             options += f" -c statement_timeout={int(read_seconds * 1000)} -c default_transaction_read_only=on"
+            # A plan for any value takes the operator's account, on one side of every transfer, for one of a million.
+            options += " -c plan_cache_mode=force_custom_plan"
+            if parsed.query.get("target_session_attrs") == "read-write":  # our own sessions here are not
+                parsed = parsed.update_query_dict({"target_session_attrs": "primary"})
+        several = "," in str(parsed.query.get("host", "")) or isinstance(parsed.query.get("host"), tuple)
+        connect_seconds = CONNECT_SECONDS_LEAST if several else max(CONNECT_SECONDS_LEAST, int(lock_seconds))
         return sa.create_engine(
-            url,
+            parsed,
             pool_pre_ping=False,
             pool_recycle=1800,
-            connect_args={"connect_timeout": max(2, int(lock_seconds)), "options": options},
+            connect_args={"connect_timeout": connect_seconds, "options": options, **_LIVELINESS},
         )
     engine = sa.create_engine(url, connect_args={"timeout": lock_seconds, "check_same_thread": False})
 
@@ -103,18 +126,25 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
             return work(tx)
 
     try:
-        return _retrying()(once)
+        return _tried(once)
     except AWAY as error:
         raise unavailable(error) from error
 
 
-def _retrying() -> Retrying:
-    return Retrying(
-        stop=stop_after_attempt(ATTEMPTS),
+def _tried(once: Callable[[], T]) -> T:
+    """Do ``once``, and again when it lost a race; the first time without tenacity, which costs half a transaction."""
+    try:
+        return once()
+    except Exception as error:
+        if not _is_transient(error):
+            raise
+    again = Retrying(
+        stop=stop_after_attempt(ATTEMPTS - 1),
         wait=wait_random_exponential(multiplier=0.02, max=0.5),
         retry=retry_if_exception(_is_transient),
         reraise=True,
     )
+    return again(once)
 
 
 def _is_transient(error: BaseException) -> bool:
@@ -149,7 +179,9 @@ class Store:
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorFromThreads, engine: Engine, perform: Any) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, engine: Engine, perform: Any, metrics: Metrics | None = None
+    ) -> None:
         self._reactor = reactor
         self._engine = engine
         self._perform = perform
@@ -157,6 +189,8 @@ class Store:
         self._thread: threading.Thread | None = None
         self._closed: Deferred[None] = Deferred()
         self._connection: Connection | None = None
+        self._metrics = metrics or Metrics()
+        self._metrics.waiting_requests.set_function(self._queue.qsize)
 
     def start(self) -> None:
         """Start the writing thread."""
@@ -195,6 +229,7 @@ class Store:
             asked = [each for each in taken if each is not None]
             requests = [each for each in asked if each.work is None]
             if requests:
+                self._metrics.batch_requests.observe(len(requests))
                 self._deliver(requests, self._batch([each.request for each in requests]))
             for each in asked:
                 if each.work is not None:
@@ -219,20 +254,22 @@ class Store:
 
     def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
         try:
-            answer: T = _retrying()(self._once, work)
+            return _tried(partial(self._once, work))
         except AWAY as error:
             self._disconnect()
             return Failure(unavailable(error))
         except Exception:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread
             return Failure()
-        return answer
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None or self._connection.invalidated:
             self._disconnect()
             self._connection = self._engine.connect()
         with self._connection.begin():
-            return work(self._connection)
+            done = work(self._connection)
+            began = time.perf_counter()
+        self._metrics.commit_seconds.observe(time.perf_counter() - began)
+        return done
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from celcombiller import networks, schema
+from celcombiller import networks, schema, setwise
 from celcombiller.errors import AlreadyTaken, InvalidValue, LastAdministrator, UnknownSubscriber
 from celcombiller.model import Kind, Level, Subscriber
 
@@ -189,18 +189,32 @@ class Directory:
         self._by_username: dict[str, Subscriber] = {}
         self._by_clid: dict[str, Subscriber] = {}
         self._by_imsi: dict[str, Subscriber] = {}
+        self.account_ids: dict[tuple[int, Kind], int] = {}
         for each in subscribers:
-            self._by_username[each.username] = each
-            self._by_clid[each.clid] = each
-            self._by_imsi[each.imsi] = each
+            self._add(each)
+
+    def _add(self, each: Subscriber) -> None:
+        self._by_username[each.username] = each
+        self._by_clid[each.clid] = each
+        self._by_imsi[each.imsi] = each
 
     @classmethod
     def load(cls, tx: Connection, identities: Iterable[str]) -> Directory:
-        """Read the subscribers whom any of ``identities`` may name: a username, a number, or IMSI and digits."""
+        """Read the subscribers whom any of ``identities`` may name, with the ids of their accounts.
+
+        An identity is a username, a number, or IMSI and digits.
+        """
         words = {word for word in identities if word}
-        if not words:
-            return cls(())
-        return cls(map(subscriber_of, tx.execute(sa.select(schema.subscriber).where(cls.named(words)))))
+        directory = cls(())
+        imsis = {_imsi_of(word) for word in words} - {""}
+        for row in _NAMED.run(tx, words, set(map(number_of, words)), imsis):
+            number, username, name, clid, imsi, cpf, address, level, enabled, voice_id, data_id = row
+            directory._add(
+                Subscriber(number, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))
+            )
+            directory.account_ids[number, Kind.VOICE] = voice_id
+            directory.account_ids[number, Kind.DATA] = data_id
+        return directory
 
     @staticmethod
     def named(words: Iterable[str]) -> sa.ColumnElement[bool]:
@@ -226,6 +240,16 @@ class Directory:
     def callee(self, number: str) -> Subscriber | None:
         """Find who has the called number."""
         return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_of(number))
+
+
+_NAMED = setwise.Reading(
+    "select id, username, name, clid, imsi, cpf, address, level, enabled,"
+    " (select id from account where subscriber_id = subscriber.id and kind = 'voice'),"
+    " (select id from account where subscriber_id = subscriber.id and kind = 'data')"
+    " from subscriber where (username {among} and deleted_at is null)"
+    " or (clid {among} and deleted_at is null) or (imsi {among} and deleted_at is null)",
+    of=schema.subscriber.c.username,
+)
 
 
 def number_of(word: str) -> str:

@@ -13,13 +13,14 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from celcombiller import migrations, schema, subscribers
 from celcombiller.audit import audit
-from celcombiller.config import Agi, Config, Database, Rest
+from celcombiller.config import Agi, Config, Database, Metrics, Rest
 from celcombiller.model import Level
 from celcombiller.passwords import hash_password
 from celcombiller.service import build
 from celcombiller.store import open_engine, transact
 
 PASSWORD = "correct horse"
+NOBODY_NEAR = Metrics(allow=())
 HASHED = hash_password(PASSWORD)
 PEOPLE = {"admin": Level.ADMINISTRATOR, "ana": Level.SUBSCRIBER, "bia": Level.SUBSCRIBER, "clara": Level.COLLABORATOR}
 
@@ -72,7 +73,7 @@ class Client:
 class Biller:
     """The service, the database beside it, and clients of every kind."""
 
-    def __init__(self, folder, rest, url, **sections):
+    def __init__(self, folder, rest, url, metrics=NOBODY_NEAR, **sections):
         self.engine = open_engine(url or f"sqlite:///{folder / 'rest.sqlite'}", lock_seconds=5)
         transact(self.engine, self._fill)
         port = free_ports(1)
@@ -80,6 +81,7 @@ class Biller:
         self.config = Config(
             database=Database(url=self.engine.url.render_as_string(hide_password=False)),
             rest=Rest(listen=f"tcp:{port}:interface=127.0.0.1", **rest),
+            metrics=metrics,
             agi=Agi(listen=f"tcp:{free_ports(1)}:interface=127.0.0.1"),
             **sections,
         )
@@ -137,12 +139,12 @@ def header(answer, name):
     return (answer.headers.getRawHeaders(name) or [""])[0]
 
 
-def biller_fixture(**rest):
-    """Make a fixture of a running biller with these settings of ``[rest]``."""
+def biller_fixture(metrics=NOBODY_NEAR, **rest):
+    """Make a fixture of a running biller with these settings of ``[rest]``, and of ``[metrics]``."""
 
     @pytest_twisted.async_yield_fixture
     async def biller(tmp_path_factory):
-        made = Biller(tmp_path_factory.mktemp("biller"), rest, "")
+        made = Biller(tmp_path_factory.mktemp("biller"), rest, "", metrics)
         yield made
         assert made.audit().ok
         await made.stop()

@@ -11,16 +11,25 @@ from functools import cmp_to_key
 import hypothesis.strategies as st
 import sqlalchemy as sa
 
-from celcombiller import schema, subscribers
+from celcombiller import schedules, schema, subscribers
 from celcombiller.config import Config
 from celcombiller.credentials import Principal
 from celcombiller.model import Kind, Level
-from celcombiller.rest.original import moves, users
+from celcombiller.rest.original import groups, members, moves, users
 from celcombiller.rest.restless import listing
 from celcombiller.rest.routes import Asked
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-COLLECTIONS = {"users": users.COLLECTION, "voice_balance": moves.VOICE, "data_balance": moves.DATA}
+COLLECTIONS = {
+    "users": users.COLLECTION,
+    "voice_balance": moves.VOICE,
+    "data_balance": moves.DATA,
+    "schedule": groups.BY_ID,
+    "schedules": groups.BY_NAME,
+    "schedule_user": members.MEMBERS,
+    "schedule_contract": members.CONTRACTS,
+    "schedule_input": members.INPUTS,
+}
 NAMES = (
     "Ana",
     "ana",
@@ -74,6 +83,13 @@ SHAPES = {
         "origin": TEXT,
     },
 }
+SHAPES["schedule"] = {"_id": WHOLE, "name": TEXT, "day": WHOLE, "value": WHOLE, "kind": WHOLE}
+SHAPES["schedules"] = SHAPES["schedule"]
+SHAPES["schedule_user"] = dict.fromkeys(("_id", "user_id", "schedule_id", "count", "day", "value", "kind"), WHOLE)
+SHAPES["schedule_user"]["schedule_name"] = TEXT
+SHAPES["schedule_contract"] = {"_id": WHOLE, "schedule_user_id": WHOLE, "date": INSTANT, "months": WHOLE}
+SHAPES["schedule_input"] = dict.fromkeys(("_id", "schedule_id", "voice_balance_id", "data_balance_id"), WHOLE)
+OWNERS = {"users": "_id", "voice_balance": "from_user_id", "data_balance": "user_id", "schedule_user": "user_id"}
 SYNONYMS = {
     "eq": ("==", "eq", "equals", "equal_to"),
     "ne": ("!=", "ne", "neq", "not_equal_to", "does_not_equal"),
@@ -118,6 +134,48 @@ def fill(tx):
     subscribers.delete(tx, "U4", NOW)
     for number in range(1, 41):
         _movement(tx, number, accounts)
+    for number in range(1, 10):
+        _group(tx, number)
+    schedules.delete(tx, 3, NOW)
+
+
+def _group(tx, number):
+    weekly = number % 4 == 0
+    schedule = schedules.add(
+        tx,
+        name=NAMES[number % 7],
+        kind=number % 3 + 1,
+        value=number % 4,
+        recurrence="weekly" if weekly else "monthly",
+        day=number % 6 + 1,
+        interval_days=None,
+        first_on=NOW.date(),
+        count=number,
+        time_zone="UTC",
+        now=NOW,
+    )
+    for subscriber_id in range(1, number % 4 + 1):
+        member = schedules.join(tx, schedule, subscriber_id, count=(number * subscriber_id) % 5, now=NOW)
+        at = NOW + timedelta(hours=subscriber_id)
+        if number % 2:
+            member = schedules.renew(tx, member, count=subscriber_id, months=number % 3, now=at)
+        moved = {f"{kind}_reference": f"id:{number % 8 + kind_number}" for kind_number, kind in enumerate(Kind, 1)}
+        if number % 3 == 0:
+            moved["data_reference"] = None
+        outcome = ("credited", "credited", "passed", "failed")[subscriber_id % 4]
+        tx.execute(
+            sa.insert(schema.schedule_credit).values(
+                schedule_id=schedule.id,
+                subscriber_id=subscriber_id,
+                due_on=NOW.date(),
+                membership_id=member.id,
+                outcome=outcome,
+                at=NOW,
+                **(moved if outcome == "credited" else {}),
+            )
+        )
+        if (number, subscriber_id) in ((2, 1), (7, 3)):
+            schedules.leave(tx, member, NOW)
 
 
 def _movement(tx, number, accounts):
@@ -205,6 +263,49 @@ def rows_of(tx):
             shown |= {"user_id": account.subscriber_id, "user_ip": detail and detail.user_ip}
             shown["connection_ip"] = detail and detail.connection_ip
         found[f"{account.kind}_balance"].append(shown)
+    return found | _groups_of(tx)
+
+
+def _groups_of(tx):
+    all_of = {
+        table.name: {row.id: row for row in tx.execute(sa.select(table))}
+        for table in (schema.schedule, schema.membership, schema.contract, schema.schedule_credit)
+    }
+    transfers = {row.reference: row.id for row in tx.execute(sa.select(schema.transfer))}
+    living = {}
+    for row in all_of["schedule"].values():
+        if row.deleted_at is None:
+            day = row.day if row.recurrence == "monthly" else None
+            living[row.id] = {"_id": row.id, "name": row.name, "day": day, "value": row.value, "kind": row.kind}
+    found = {"schedule": list(living.values()), "schedules": list(living.values())}
+    found["schedule_user"] = [
+        {
+            **living[row.schedule_id],
+            "_id": row.id,
+            "user_id": row.subscriber_id,
+            "schedule_id": row.schedule_id,
+            "count": row.count,
+            "schedule_name": living[row.schedule_id]["name"],
+        }
+        for row in all_of["membership"].values()
+        if row.ended_at is None and row.schedule_id in living
+    ]
+    for row in found["schedule_user"]:
+        del row["name"]
+    found["schedule_contract"] = [
+        {"_id": row.id, "schedule_user_id": row.membership_id, "date": row.at, "months": row.months}
+        for row in all_of["contract"].values()
+    ]
+    found["schedule_input"] = [
+        {
+            "_id": row.id,
+            "schedule_id": row.schedule_id,
+            "voice_balance_id": transfers.get(row.voice_reference),
+            "data_balance_id": transfers.get(row.data_reference),
+        }
+        for row in all_of["schedule_credit"].values()
+        if row.outcome == "credited"
+    ]
     return found
 
 
@@ -293,7 +394,8 @@ def shown(row):
             return value.astimezone().strftime("%Y-%m-%dT%H:%M:%S.%f")
         return value
 
-    return {name: written(value) for name, value in row.items() if name != "to_user_clid" or value is not None}
+    listed = {"to_user_clid"} | ({"day"} if "schedule_name" in row else set())
+    return {name: written(value) for name, value in row.items() if name not in listed or value is not None}
 
 
 # -- searches --------------------------------------------------------------------------------------------------------

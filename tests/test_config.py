@@ -184,9 +184,17 @@ def uncommented(text):
         ('[calls]\nalways_allowed = "112"', "calls.always_allowed: must be a list, each item a number"),
         ('[calls]\nalways_allowed = ["112", "1&2"]', "calls.always_allowed item 2: must be a number as it is dialled"),
         ('[calls]\nalways_allowed = ["112\\n"]', "calls.always_allowed item 1: must be a number as it is dialled"),
+        ('[schedules]\nrun_at = "24:00"', 'schedules.run_at: must be a time of the day such as "00:30", not "24:00"'),
+        ("[schedules]\nrun_at = 00:30:00", 'schedules.run_at: must be a time of the day such as "00:30"'),
+        ("[schedules]\ndisabled_use_up = 1", "schedules.disabled_use_up: must be true or false, not 1"),
+        ('[schedules]\ntime_zone = "Mars"', "schedules.time_zone: must be a name of the IANA list such as"),
+        ('[schedules]\ntime_zone = "../passwd"', "schedules.time_zone: must be a name of the IANA list such as"),
         ('[agi]\nlisten = "5000"', "agi.listen: must be an endpoint such as"),
         ('[rest]\nlisten = "tcp:70000"', "rest.listen: the port must be from 0 to 65535, not 70000"),
         ('[agi]\nallow = ["10.0.0.1/8"]', "(write 10.0.0.0/8)"),
+        ('[metrics]\nallow = ["::1", "monitoring"]', "metrics.allow item 2: must be an IP address or a network"),
+        ("[metrics]\naudit_hours = -1", "metrics.audit_hours: must be a whole number from 0 to 8760, not -1"),
+        ('[service]\nlog = "xml"', 'service.log: must be "json" or "text", not "xml"'),
         (
             '[[asterisk]]\nname = "a b"\nhost = "h"\nusername = "u"\nsecret = "s"',
             '[[asterisk]] table 1: name: must be 1 to 32 letters, digits, _ or -, not "a b"',
@@ -276,6 +284,20 @@ def test_a_database_that_the_store_cannot_open_is_refused(refusal, url):
     assert refusal(f'[database]\nurl = "{url}"').startswith("celcombiller.toml: database.url: ")
 
 
+def test_several_hosts_of_one_postgresql_are_a_database(written):
+    url = "postgresql+psycopg://biller@/biller?host=a:5432&host=b:5432&target_session_attrs=read-write"
+    assert written(f'[database]\nurl = "{url}"').database.url == url
+
+
+def test_several_workers_need_postgresql_and_sockets_that_can_be_inherited(written, refusal):
+    postgresql = '[database]\nurl = "postgresql+psycopg://h/d"\n'
+    assert refusal("[service]\nworkers = 2").startswith("celcombiller.toml: service.workers: several processes need")
+    text = postgresql + '[service]\nworkers = 2\n[rest]\nlisten = "unix:/run/rest"'
+    assert refusal(text).startswith("celcombiller.toml: rest.listen: with service.workers")
+    assert written(postgresql + "[service]\nworkers = 2").service.workers == 2
+    assert written(postgresql, CELCOMBILLER_SERVICE_WORKERS="3").service.workers == 3
+
+
 def test_a_plain_postgresql_url_is_refused_with_what_to_write_and_without_its_password(refusal):
     line = refusal('[database]\nurl = "postgresql://biller:hush@db/biller"')
     assert "write postgresql+psycopg:// in place of postgresql://" in line
@@ -289,6 +311,36 @@ def test_the_secret_is_read_from_a_file_beside_the_configuration(written, tmp_pa
     (tmp_path / "pbx1.secret").write_text("hush hush\n", encoding="utf-8")
     (server,) = written(SERVER + 'secret_file = "pbx1.secret"').asterisk
     assert server.secret == "hush hush"
+
+
+@pytest.mark.parametrize(("text", "switch"), [("true", True), (" False", False)])
+def test_a_switch_is_set_from_the_environment(written, text, switch):
+    opposite = f"[schedules]\ndisabled_use_up = {str(not switch).lower()}"
+    assert written(opposite, CELCOMBILLER_SCHEDULES_DISABLED_USE_UP=text).schedules.disabled_use_up is switch
+
+
+def test_a_switch_that_is_neither_is_refused(refusal):
+    line = refusal("", CELCOMBILLER_SCHEDULES_DISABLED_USE_UP="yes")
+    assert line == 'environment: CELCOMBILLER_SCHEDULES_DISABLED_USE_UP: must be true or false, not "yes"'
+
+
+@pytest.mark.parametrize(
+    ("setting", "machine", "zone"),
+    [
+        ("America/Recife", "Europe/Berlin", "America/Recife"),
+        ("", "Europe/Berlin", "Europe/Berlin"),
+        ("", None, "UTC"),
+        ("", LookupError("two places say two zones"), "UTC"),
+    ],
+)
+def test_a_new_schedule_is_in_the_zone_of_the_settings_or_of_the_machine(written, monkeypatch, setting, machine, zone):
+    def name():
+        if isinstance(machine, Exception):
+            raise machine
+        return machine
+
+    monkeypatch.setattr(config.tzlocal, "get_localzone_name", name)
+    assert written(f'[schedules]\ntime_zone = "{setting}"').schedules.zone == zone
 
 
 @pytest.mark.parametrize("content", [None, b"", b"two\nlines", b"\xff\xfe"])

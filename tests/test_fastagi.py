@@ -1,7 +1,7 @@
 """The FastAGI protocol, over a transport in memory and a clock that is told the time."""
 
 import socket
-from unittest.mock import ANY
+from contextlib import suppress
 
 import pytest
 from outcomes import failure_of, result_of
@@ -79,7 +79,7 @@ def test_the_script_runs_once_the_environment_is_whole():
     assert begun == [session.agi]
     assert session.agi.variables == {**VALUES, "agi_arg_1": "2000", "agi_arg_2": ""}
     assert session.agi.arguments == ("2000", "")
-    assert session.clock.getDelayedCalls() == []
+    assert not session.agi.factory.deadlines
 
 
 def test_an_environment_that_does_not_come_in_time_ends_the_session(logged):
@@ -114,7 +114,7 @@ def test_a_script_that_ends_closes_the_session():
     assert session.transport.connected
     session.say(b"200 result=0\n")
     assert not session.transport.connected
-    assert session.clock.getDelayedCalls() == []
+    assert not session.agi.factory.deadlines
 
 
 def test_a_script_may_return_a_deferred():
@@ -285,7 +285,7 @@ def test_the_end_of_the_connection_fails_what_waits_and_what_comes_after():
     answers.append(session.agi.noop())
     for answer in answers:
         assert isinstance(failure_of(answer), ConnectionDone)
-    assert session.clock.getDelayedCalls() == []
+    assert not session.agi.factory.deadlines
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_a_command_that_is_not_answered_in_time_ends_the_session(ask, seconds):
     assert session.transport.aborted
     assert isinstance(failure_of(answer), AgiProtocolError)
     assert isinstance(failure_of(queued), AgiProtocolError)
-    assert session.clock.getDelayedCalls() == []
+    assert not session.agi.factory.deadlines
 
 
 @pytest.mark.parametrize("line", ["EXEC DIAL x", 'EXEC "Dial" "x,30"', "exec dial x"])
@@ -432,10 +432,10 @@ def test_no_more_connections_are_taken_than_allowed(logged):
     assert session.factory.buildProtocol(ASTERISK) is not None
 
 
-def test_the_socket_acknowledges_at_once():
+def test_the_socket_acknowledges_at_once_what_more_is_to_follow():
     calls = []
 
-    class Socket:
+    class Socket(socket.socket):
         def setsockopt(self, *arguments):
             calls.append(arguments)
 
@@ -447,8 +447,9 @@ def test_the_socket_acknowledges_at_once():
             calls.append(("keepalive", enabled))
 
         def getHandle(self):
-            return Socket()
+            return made
 
+    made = Socket()
     session = Session(begin=False)
     agi = session.factory.buildProtocol(ASTERISK)
     transport = TCPTransport(peerAddress=ASTERISK)
@@ -458,5 +459,45 @@ def test_the_socket_acknowledges_at_once():
     assert calls == [("nodelay", True), ("keepalive", True)]
     agi.dataReceived(environment()[:10])
     agi.dataReceived(environment()[10:])
+    agi.dataReceived(b"HANGUP\n")
     if hasattr(socket, "TCP_QUICKACK"):
-        assert calls[2:] == [(ANY, socket.TCP_QUICKACK, 1)] * 2
+        assert calls[2:] == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)] * 2
+    made.close()
+
+
+def test_a_command_goes_to_the_socket_at_once_and_what_does_not_fit_to_the_transport():
+    here, there = socket.socketpair()
+    here.setblocking(False)
+
+    class TCPTransport(Transport):
+        disconnecting = False
+
+        def setTcpNoDelay(self, enabled):
+            pass
+
+        def setTcpKeepAlive(self, enabled):
+            pass
+
+        def getHandle(self):
+            return here
+
+    session = Session(begin=False)
+    agi = session.factory.buildProtocol(ASTERISK)
+    transport = TCPTransport(peerAddress=ASTERISK)
+    directlyProvides(transport, ITCPTransport)
+    agi.makeConnection(transport)
+    agi.dataReceived(environment())
+    with suppress(BlockingIOError):
+        while here.send(b"x" * 4096):
+            pass
+    agi.noop()
+    assert transport.value() == b"NOOP\n"
+    transport.clear()
+    while len(there.recv(1 << 20)) == 1 << 20:
+        pass
+    agi.dataReceived(b"200 result=0\n")
+    agi.noop()
+    assert transport.value() == b""
+    assert there.recv(100).endswith(b"NOOP\n")
+    here.close()
+    there.close()

@@ -250,6 +250,13 @@ def test_credit_is_not_taken_below_what_is_available(engine):
     assert isinstance(refused, InsufficientBalance)
 
 
+def test_credit_that_leaves_a_balance_below_zero_is_given(engine):
+    ask(engine, ended(talk_ms=4000, unheld=initiate()))
+    (given,) = ask(engine, credit(3))
+    assert given.credit_posted == -1
+    proved(engine)
+
+
 def test_a_hold_ends_once(engine):
     book = Book(accounts={1: Account(1, Kind.VOICE, None, 0, 0, 0), 5: Account(5, Kind.VOICE, 1, 9, 0, 0)})
     book.hold("c", 5, 4, now=NOW, expires_at=NOW)

@@ -186,8 +186,8 @@ def test_single_gives_one_object_with_its_address_or_says_why_not(tx):
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_a_subscriber_finds_his_own_rows_whatever_he_looks_for(engine, rows, data):
-    name = data.draw(st.sampled_from(sorted(SHAPES)))
-    owner = {"users": "_id", "voice_balance": "from_user_id", "data_balance": "user_id"}[name]
+    name = data.draw(st.sampled_from(sorted(model.OWNERS)))
+    owner = model.OWNERS[name]
     number = data.draw(st.sampled_from([1, 2, 7]))
     q = data.draw(model.searches(SHAPES[name], rows[name]))
     with engine.begin() as tx:

@@ -14,6 +14,7 @@ from celcombiller.asterisk.scripts import Scripts
 from celcombiller.charging import Initiate, Terminate
 from celcombiller.config import Calls, Config, Prompts
 from celcombiller.errors import BillerError, StoreUnavailable
+from celcombiller.metrics import Metrics
 from celcombiller.reading import Reader
 from celcombiller.service import terms_of
 
@@ -48,12 +49,17 @@ class House:
         self.engine = database(path)
         ask(self.engine, credit(60))
         self.store = StoreHere(self.engine, self.config)
-        self.scripts = Scripts(reactor, self.config, self.store, Reader(reactor, self.engine), {})
+        self.metrics = Metrics()
+        self.scripts = Scripts(reactor, self.config, self.store, Reader(reactor, self.engine), {}, self.metrics)
         self.port = reactor.listenTCP(0, FastAGIFactory(self.scripts, clock=reactor), interface="127.0.0.1")
 
     async def call(self, called="1002", caller="1001", **facts):
         channel = Channel(caller, called, **facts)
         return await play(reactor, "127.0.0.1", self.port.getHost().port, channel)
+
+    def decided(self):
+        (family,) = self.metrics._authorizations.collect()
+        return {each.labels["result"]: each.value for each in family.samples if each.value}
 
     async def close(self):
         await self.scripts.drain()
@@ -105,23 +111,34 @@ async def test_a_refusal_is_told_with_its_prompt_and_dials_nobody(house):
     assert channel.variables["CELCOMBILLER_RESULT"] == "NO_CREDIT"
     assert channel.dialled == ""
     assert ("biller", 'STREAM FILE no-money "" 0') in channel.transcript
+    assert house.decided() == {"NO_CREDIT": 1}
 
 
 @pytest_twisted.ensureDeferred
 async def test_without_a_ledger_calls_are_denied_by_default(house):
-    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
     channel = await house.call()
     assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
+    assert house.decided() == {"FAILED": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_ledger_that_is_back_in_time_costs_no_call(house):
+    house.store.trouble[Initiate] = [StoreUnavailable("restarting")] * 2
+    channel = await house.call(talk_ms=5000)
+    assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
 
 
 @pytest_twisted.ensureDeferred
 async def test_where_the_policy_allows_a_call_without_a_ledger_is_charged_when_it_is_back(houses):
     house = houses(on_failure="allow")
-    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
     house.store.trouble[Terminate] = [StoreUnavailable("still away")]
     channel = await house.call(talk_ms=5000)
     assert channel.dialled == "PJSIP/1002,40,giL(7200000)"
     assert voice(house.engine).posted == 55
+    assert house.decided() == {"ALLOWED_ON_FAILURE": 1}
     proved(house.engine)
 
 
@@ -156,9 +173,10 @@ async def test_a_decision_that_comes_too_late_does_not_end_the_next_call_of_that
 @pytest_twisted.ensureDeferred
 async def test_an_allowed_number_needs_no_ledger_and_no_credit(houses):
     house = houses(always_allowed_dial="PJSIP/{number}@emergency")
-    house.store.trouble[Initiate] = [StoreUnavailable("away")]
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
     channel = await house.call(caller="nobody", called="112")
     assert channel.dialled == "PJSIP/112@emergency,40,gi"
+    assert house.decided() == {"ALWAYS_ALLOWED": 1}
 
 
 @pytest_twisted.ensureDeferred

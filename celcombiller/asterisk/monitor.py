@@ -22,14 +22,16 @@ from celcombiller.asterisk import variables
 from celcombiller.asterisk.ami import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.amiclient import lost
 from celcombiller.asterisk.scripts import log_settlement
-from celcombiller.calls import open_calls, server_last_seen, server_seen, unwitnessed
+from celcombiller.calls import open_calls, server_last_seen, server_seen, still_open, unwitnessed
 from celcombiller.charging import Answer, Terminate
 from celcombiller.errors import BillerError
+from celcombiller.metrics import Metrics
 from celcombiller.model import CallState, Ending, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from celcombiller.model import Call
@@ -40,6 +42,9 @@ SWEEP_SECONDS = 5.0
 
 SETTLING_IN = timedelta(seconds=5)
 """A call younger than this may not be in a list that was asked for before it began."""
+
+OTHERS_SECONDS = 1.0
+"""How long the biller that began a call has to do at its answer and its end what any biller that hears it could do."""
 
 REFUSED_SECONDS = 15.0
 """Wait at least this long after a refused login: it will not be right a second later."""
@@ -60,6 +65,10 @@ class _Live:
     closed: bool = False
     missing: int = 0
     seen_at: datetime | None = None
+    elsewhere: bool = False
+    """Begun by another biller, or by this one before it was started again."""
+    hung_up_at: datetime | None = None
+    cause: str = ""
 
 
 class Monitor(Service):
@@ -70,16 +79,26 @@ class Monitor(Service):
 
     _log = Logger()
 
-    def __init__(self, clock: Any, server: str, login: Callable[[], Deferred[Any]], store: Store) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        server: str,
+        login: Callable[[], Deferred[Any]],
+        store: Store,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.setName(f"monitor-{server}")
         self._clock = clock
         self._server = server
         self._login = login
         self._store = store
+        self._metrics = metrics or Metrics()
         self._ami: Any = None
         self._calls: dict[str, _Live] = {}
         self._callees: dict[str, _Live] = {}
         self._heard_until: datetime | None = None
+        self._elsewhere: dict[str, _Live] = {}
+        self._look: IDelayedCall | None = None
         self._sweeps = LoopingCall(self._sweep_soon)
         self._sweeps.clock = clock
         self._running: Deferred[None] | None = None
@@ -89,9 +108,15 @@ class Monitor(Service):
         """Whether the link is up, so that an end will be heard."""
         return self._ami is not None
 
+    @property
+    def gone(self) -> int:
+        """How many open calls the last list of channels did not have."""
+        return sum(not live.closed and live.missing > 0 for live in self._calls.values())
+
     def startService(self) -> None:
         """Begin to connect, and never stop."""
         super().startService()
+        self._metrics.link_down(self._server)
         self._running = Deferred.fromCoroutine(self._stay_connected())
         self._running.addErrback(self._ended)
 
@@ -179,13 +204,16 @@ class Monitor(Service):
         except BillerError as error:
             self._log.warn("When {server} was last seen is not known: {error}", server=self._server, error=str(error))
         self._ami = ami
+        self._metrics.link_up(self._server)
         self._sweeps.start(SWEEP_SECONDS)
         try:
             await over
         finally:
             self._ami = None
+            self._metrics.link_down(self._server)
             if self._sweeps.running:
                 self._sweeps.stop()
+            self._look_no_more()
             await self._note_seen()
         self._log.warn("AMI of {server} is lost; connecting again", server=self._server)
 
@@ -219,9 +247,15 @@ class Monitor(Service):
         live.answered_at = _when(event)
         live.callee = event.get("destuniqueid", "")
         self._callees[live.callee] = live
-        elapsed = (datetime.now(UTC) - live.answered_at).total_seconds()
-        remaining = live.call.granted_seconds - (elapsed if 0 <= elapsed < live.call.granted_seconds else 0)
-        self._tell(self._answered(ami, live, remaining))
+        if live.elsewhere:
+            self._look_later(ami, live)
+        else:
+            self._tell(self._answered(ami, live, self._remaining_seconds(live, live.answered_at)))
+
+    @staticmethod
+    def _remaining_seconds(live: _Live, answered_at: datetime) -> float:
+        elapsed = (datetime.now(UTC) - answered_at).total_seconds()
+        return live.call.granted_seconds - (elapsed if 0 <= elapsed < live.call.granted_seconds else 0)
 
     async def _answered(self, ami: Any, live: _Live, remaining_seconds: float) -> None:
         """Count the limit from the answer, and keep when it was."""
@@ -244,20 +278,55 @@ class Monitor(Service):
         if callee_of is not None and not callee_of.transferred and callee_of.talk_ended_at is None:
             callee_of.talk_ended_at = _when(event)
         live = self._of(event)
-        if live is not None:
-            self._tell(self._over(ami, live, _when(event), event.get("cause", "")))
+        if live is None:
+            return
+        live.hung_up_at, live.cause = _when(event), event.get("cause", "")
+        if live.elsewhere:
+            self._look_later(ami, live)
+        else:
+            self._tell(self._over(ami, live, live.hung_up_at))
 
-    async def _over(self, ami: Any, live: _Live, at: datetime, cause: str) -> None:
+    def _look_later(self, ami: Any, live: _Live) -> None:
+        """Leave a call to the biller that began it, and see in a moment whether it was there to do it."""
+        self._elsewhere[live.call.reference] = live
+        if self._look is None:
+            self._look = self._clock.callLater(OTHERS_SECONDS, self._look_now, ami)
+
+    def _look_now(self, ami: Any) -> None:
+        self._look = None
+        lives, self._elsewhere = self._elsewhere, {}
+        self._tell(self._make_good(ami, lives))
+
+    def _look_no_more(self) -> None:
+        look, self._look = self._look, None
+        self._elsewhere.clear()
+        if look is not None and look.active():
+            look.cancel()
+
+    async def _make_good(self, ami: Any, lives: dict[str, _Live]) -> None:
+        """Do what is not done yet for calls that were begun elsewhere."""
+        calls: list[Call] = await self._store.transact(lambda tx: still_open(tx, lives))
+        left = {call.reference: call for call in calls}
+        for reference, live in lives.items():
+            if reference not in left:
+                self._forget(live.call.uniqueid)
+            elif live.hung_up_at is not None:
+                await self._over(ami, live, live.hung_up_at)
+            elif live.answered_at is not None and left[reference].answered_at is None:
+                await self._answered(ami, live, self._remaining_seconds(live, live.answered_at))
+
+    async def _over(self, ami: Any, live: _Live, at: datetime) -> None:
         """Testify to the end of a call; nobody is believed about an open one without asking Asterisk."""
         if not live.closed and await self._is_alive(ami, live.call):
             self._log.warn("An AMI Hangup of {channel!r} is not true: the channel is alive", channel=live.call.channel)
+            live.hung_up_at = None
             return
         answered_at = live.answered_at or live.call.answered_at
         ending = Ending(
             answered=answered_at is not None,
             at=(live.talk_ended_at or at) if answered_at is not None else at,
             answered_at=answered_at,
-            outcome=f"Hangup {cause}"[:64],
+            outcome=f"Hangup {live.cause}"[:64],
         )
         if not live.closed:
             ending = await self._noted(ami, live.call) or ending
@@ -279,6 +348,7 @@ class Monitor(Service):
             self._log.warn("{witness} on {call}: {error}", witness=witness, call=call.reference, error=str(error))
             return
         log_settlement(self._log, witness, settlement)
+        self._metrics.told(witness, settlement)
         if settlement.call.state is not CallState.OPEN:
             self._forget(call.uniqueid)
 
@@ -328,11 +398,16 @@ class Monitor(Service):
         asked_at = datetime.now(UTC)
         items = await ami.status()
         alive = {item.get("uniqueid", ""): item for item in items if item.get("event") == "Status"}
-        for uniqueid in [each for each, live in self._calls.items() if live.closed and each not in alive]:
-            self._forget(uniqueid)
         calls: list[Call] = await self._store.transact(lambda tx: open_calls(tx, self._server))
+        still = {call.reference for call in calls}
+        for uniqueid in [
+            each
+            for each, live in self._calls.items()
+            if each not in alive and (live.closed or (live.elsewhere and live.call.reference not in still))
+        ]:
+            self._forget(uniqueid)
         for call in calls:
-            live = self._calls.setdefault(call.uniqueid, _Live(call, in_session=False, answered_at=call.answered_at))
+            live = self._met(call)
             if call.uniqueid in alive:
                 live.missing, live.seen_at = 0, asked_at
                 if live.answered_at is None and alive[call.uniqueid].get("bridgeid"):
@@ -345,6 +420,14 @@ class Monitor(Service):
                 await self._gone(ami, live)
         if any(live.missing == 1 for live in self._calls.values()):
             self._clock.callLater(1.0, self._sweep_again, ami)
+
+    def _met(self, call: Call) -> _Live:
+        """Know an open call that this process did not begin, or did before it was started again."""
+        live = self._calls.get(call.uniqueid)
+        if live is None or live.call.leg < call.leg:
+            live = _Live(call, in_session=False, answered_at=call.answered_at, elsewhere=True)
+            self._calls[call.uniqueid] = live
+        return live
 
     def _sweep_again(self, ami: Any) -> None:
         if self._ami is ami:
@@ -366,8 +449,9 @@ class Monitor(Service):
         await self._testify(live.call, Witness.SWEEP, ending)
 
     def _alive_until(self, live: _Live) -> datetime:
-        """When this call was last known to be alive: on a list, or when the link that would have told was lost."""
-        return max(each for each in (live.seen_at, self._heard_until, live.call.started_at) if each is not None)
+        """When this call was last known to be alive: at its Hangup, on a list, or when the link that tells was lost."""
+        known = (live.hung_up_at, live.seen_at, self._heard_until, live.call.started_at)
+        return max(each for each in known if each is not None)
 
     def _tell(self, work: Any) -> None:
         """Run what an event started; its failure is a line in the log and nothing else."""

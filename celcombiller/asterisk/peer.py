@@ -81,7 +81,7 @@ class Channel:
         }
         return "".join(f"agi_{name}: {value}\n" for name, value in lines.items()).encode() + b"\n"
 
-    def answer(self, line: str) -> str:  # noqa: PLR0911  a table, one row a command
+    def answer(self, line: str) -> str:  # noqa: C901, PLR0911  a table, one row a command
         """Answer one command line."""
         words = [re.sub(r"\\(.)", r"\1", first or second) for first, second in _WORD.findall(line)]
         match [word.upper() for word in words[:3]]:
@@ -103,6 +103,9 @@ class Channel:
                 return "200 result=0 endpos=8000"
             case ["EXEC", "DIAL", *_]:
                 return self._dial(words[2] if len(words) > 2 else "")  # noqa: PLR2004
+            case ["EXEC", "MSET", _]:
+                self.variables |= dict(re.findall(r"([^=,]+)=([^,]*)", words[2]))
+                return "200 result=0"
             case ["EXEC", _, *_]:
                 return "200 result=0"
         return "510 Invalid or unknown command"

@@ -23,10 +23,12 @@ from twisted.python.failure import Failure
 from celcombiller import schema
 from celcombiller.asterisk import variables
 from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.deadlines import Deadlines
 from celcombiller.asterisk.fastagi import full_variable, set_variable
 from celcombiller.calls import DISCREPANCY_MS
 from celcombiller.charging import NUMBER, Initiate, Terminate
 from celcombiller.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
+from celcombiller.metrics import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED, Metrics
 from celcombiller.model import CallState, Ending, Grant, Kind, Settlement, Subscriber, Witness
 from celcombiller.subscribers import Directory, subscriber_of
 
@@ -43,6 +45,7 @@ T = TypeVar("T")
 _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
 _UP = {"Up", "6"}
 _DRAIN_SECONDS = 10
+_ASK_AGAIN_SECONDS = 0.25
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
 
 
@@ -52,13 +55,21 @@ class Scripts:
     _log = Logger()
 
     def __init__(
-        self, clock: Any, config: Config, store: Store, reader: Reader, monitors: Mapping[str, Monitor]
+        self,
+        clock: Any,
+        config: Config,
+        store: Store,
+        reader: Reader,
+        monitors: Mapping[str, Monitor],
+        metrics: Metrics | None = None,
     ) -> None:
         self._clock = clock
         self._config = config
         self._store = store
         self._reader = reader
         self._monitors = monitors
+        self._metrics = metrics or Metrics()
+        self._deadlines = Deadlines(clock)
         self._settling: set[Deferred[Any]] = set()
         self._named = {"caller": self.caller, "reducer": self.reducer, "balance": self.balance}
 
@@ -78,6 +89,7 @@ class Scripts:
             await self._in_time(gatherResults(list(self._settling)), _DRAIN_SECONDS)
         except TimeoutError:
             self._log.warn("{count} calls could not be settled before the stop", count=len(self._settling))
+        self._deadlines.stop()
 
     # -- caller -------------------------------------------------------------------------------------------------
 
@@ -117,6 +129,7 @@ class Scripts:
                 code=refusal.code,
                 reason=str(refusal),
             )
+            self._metrics.decided(refusal.code)
             await self._refuse(agi, refusal.code)
             return
         if grant.callee is None:
@@ -130,16 +143,31 @@ class Scripts:
             called=_tail(number),
             reference=grant.call.reference,
         )
+        self._metrics.decided(GRANTED)
         await self._dial(agi, question, dial, grant.seconds, grant)
 
     async def _decide(self, question: Initiate) -> Grant:
         """Ask the ledger, but not for ever. A grant that comes too late is given back."""
-        asked: Deferred[Grant] = self._store.charge(question)
+        seconds = self._config.calls.decision_seconds
+        asked: Deferred[Grant] = Deferred.fromCoroutine(self._asked(question, self._clock.seconds() + seconds))
         try:
-            return await self._in_time(asked, self._config.calls.decision_seconds)
+            with self._metrics.authorization_seconds.time():
+                return await self._in_time(asked, seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
+
+    async def _asked(self, question: Initiate, ends_at: float) -> Grant:
+        """Ask again while there is time: a database that restarts, or hands over to another, need not cost a call."""
+        while True:
+            try:
+                grant: Grant = await self._store.charge(question)
+            except StoreUnavailable:
+                if self._clock.seconds() + _ASK_AGAIN_SECONDS >= ends_at:
+                    raise
+                await deferLater(self._clock, _ASK_AGAIN_SECONDS)
+            else:
+                return grant
 
     def _give_back(self, grant: Grant) -> None:
         """Release what was granted too late; the leg is named, as the dialplan may have asked again since."""
@@ -160,6 +188,7 @@ class Scripts:
             error=str(error) or type(error).__name__,
             what="allowed" if allow else "denied",
         )
+        self._metrics.decided(ALLOWED_ON_FAILURE if allow else BillerError.code)
         if allow:
             await self._dial(agi, question, dial, calls.max_call_seconds, None)
         else:
@@ -180,6 +209,7 @@ class Scripts:
                 return
             dial = _dial_to(calls.internal_dial, subscriber_of(rows[0]))
         self._log.info("Let {number} through: it is always allowed", number=number)
+        self._metrics.decided(ALWAYS_ALLOWED)
         await set_variable(agi, variables.RESULT, "GRANTED")
         await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{calls.dial_options}")
 
@@ -207,8 +237,7 @@ class Scripts:
         if monitor is not None and grant is not None:
             monitor.watch(grant.call)
         try:
-            await set_variable(agi, variables.SECONDS, str(seconds))
-            await set_variable(agi, variables.RESULT, "GRANTED")
+            await agi.execute("MSET", f"{variables.SECONDS}={seconds}", f"{variables.RESULT}=GRANTED")
             await agi.setAutoHangup(calls.ring_seconds + seconds)
             await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
             ending = await self._ending(agi)
@@ -312,6 +341,7 @@ class Scripts:
         if monitor is not None and call.state is not CallState.OPEN:
             monitor.closed(call.uniqueid)
         log_settlement(self._log, end.witness, settlement)
+        self._metrics.told(end.witness, settlement)
 
     # -- small things -------------------------------------------------------------------------------------------
 
@@ -322,11 +352,13 @@ class Scripts:
         def pass_on(result: Any) -> Any:
             if answer.called:
                 return result
+            self._deadlines.met(answer)
             answer.callback(result)  # a Failure takes the errback side
             return None
 
+        self._deadlines.set(answer, seconds, lambda: answer.errback(TimeoutError(seconds, "Deferred")))
         work.addBoth(pass_on)
-        return await answer.addTimeout(seconds, self._clock)
+        return await answer
 
     async def _ending(self, agi: Any) -> Ending:
         """Read what the channel says of its last Dial, by Asterisk's clock."""

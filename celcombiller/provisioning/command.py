@@ -6,8 +6,6 @@ the queue with whoever else works it.
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -18,8 +16,8 @@ from celcombiller.errors import BillerError, InvalidValue
 from celcombiller.provisioning import drift, sync
 from celcombiller.provisioning.kinds import kinds_of, network_of
 from celcombiller.provisioning.provisioner import Provisioner
-from celcombiller.service import check_database
-from celcombiller.store import open_engine, transact
+from celcombiller.store import transact
+from celcombiller.terminal import command, opened, print_json
 
 if TYPE_CHECKING:
     import argparse
@@ -36,8 +34,8 @@ SHOWN_MAX = 100
 """Lines of differences that are printed; all of them are in ``--json``."""
 
 
-def add_to(commands: Any, command: Any) -> None:
-    """Register the commands; ``command`` is how the program adds one."""
+def add_commands(commands: Any) -> None:
+    """Add them to the program's."""
     text = "The radio networks: how far they are, what differs there, bringing it in step."
     under = commands.add_parser("provisioning", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"
@@ -56,7 +54,7 @@ def add_to(commands: Any, command: Any) -> None:
 
 
 def _status(arguments: argparse.Namespace, config: Config) -> int:
-    engine = _opened(config)
+    engine = opened(config)
 
     def work(tx: sa.Connection) -> list[tuple[Backlog, list[networks.Trouble]]]:
         return [(each, networks.troubles(tx, each.network, limit=SHOWN_MAX)) for each in networks.backlog(tx)]
@@ -68,7 +66,7 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
             asdict(each) | {"configured": each.network in configured, "troubles": [asdict(one) for one in troubles]}
             for each, troubles in found
         ]
-        _print_json(shown)
+        print_json(shown)
     for each, troubles in [] if arguments.json else found:
         print(_line(each, configured=each.network in configured))
         for one in troubles:
@@ -92,7 +90,7 @@ def _line(each: Backlog, *, configured: bool) -> str:
 
 
 def _diff(arguments: argparse.Namespace, config: Config) -> int:
-    engine = _opened(config)
+    engine = opened(config)
     found: dict[str, list[Difference]] = {}
 
     async def run(reactor: Any) -> None:
@@ -105,7 +103,7 @@ def _diff(arguments: argparse.Namespace, config: Config) -> int:
 
     _react(run)
     if arguments.json:
-        _print_json({name: _shown(each) for name, each in found.items()})
+        print_json({name: _shown(each) for name, each in found.items()})
     else:
         for name, each in found.items():
             _print(name, each)
@@ -113,7 +111,7 @@ def _diff(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _sync(arguments: argparse.Namespace, config: Config) -> int:
-    engine = _opened(config)
+    engine = opened(config)
     said: dict[str, Any] = {}
 
     async def run(reactor: Any) -> None:
@@ -128,7 +126,7 @@ def _sync(arguments: argparse.Namespace, config: Config) -> int:
         transact(engine, partial(networks.configure, kinds=kinds_of(config), now=datetime.now(UTC)))
     _react(run)
     if arguments.json:
-        _print_json(said)
+        print_json(said)
     for name, each in {} if arguments.json else said.items():
         verb = "would be queued" if arguments.dry_run else "queued"
         print(
@@ -162,19 +160,13 @@ def _forget(arguments: argparse.Namespace, config: Config) -> int:
     name = arguments.network
     if name in kinds_of(config):
         raise InvalidValue(f"{name} is in the settings: take its [[provisioning]] table out first")
-    if not transact(_opened(config), partial(networks.forget, name=name)):
+    if not transact(opened(config), partial(networks.forget, name=name)):
         raise InvalidValue(f"there is no network {name}")
     print(f"{name} is forgotten; what it knows, it still knows.")
     return 0
 
 
 # -- small things ----------------------------------------------------------------------------------------------------
-
-
-def _opened(config: Config) -> sa.Engine:
-    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
-    check_database(engine)
-    return engine
 
 
 def _chosen(name: str | None, config: Config) -> list[RadioNetwork]:
@@ -228,8 +220,3 @@ def _print(name: str, found: list[Difference]) -> None:
 
 def _shown(found: list[Difference]) -> list[dict[str, Any]]:
     return [asdict(each) for each in found]
-
-
-def _print_json(value: object) -> None:
-    json.dump(value, sys.stdout, indent=2, default=str)
-    print()

@@ -12,7 +12,7 @@ from celcombiller import history, ledger, subscribers, trail
 from celcombiller.history import Movement
 from celcombiller.model import Kind
 from celcombiller.rest.paging import Cursor, Limit, NamedPlace, RowId, Since, Until, page_of, position_of
-from celcombiller.rest.subscribers import Balance, balance_of, whose
+from celcombiller.rest.subscribers import Balance, Sought, balance_of, whose
 from celcombiller.rest.transfers import TransferPage, shown
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class HoldShown(msgspec.Struct, kw_only=True):
 class HoldQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Whose holds; without a username everybody's."""
 
-    username: str | None = None
+    username: Sought | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 

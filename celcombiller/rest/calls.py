@@ -93,7 +93,9 @@ class CallWhole(CallShown, kw_only=True):
     """A call with all that is known of it."""
 
     hold: CallHold | None
-    transfer_id: Annotated[int, Meta(description="the transfer that charged it; null: it cost nothing")] | None
+    transfer_id: (
+        Annotated[int, Meta(description="the number of the transfer that charged it; null: it cost nothing")] | None
+    )
     testimonies: list[TestimonyShown]
 
 
@@ -102,15 +104,21 @@ class CallFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     since: Since | None = None
     until: Until | None = None
-    username: Annotated[str, Meta(max_length=64, description="at most 64 characters: who pays")] | None = None
+    username: Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")] | None = (
+        None
+    )
     state: Annotated[CallState, Meta(description="open, settled, released or expired")] | None = None
     server: (
-        Annotated[str, Meta(max_length=64, description="at most 64 characters: an Asterisk server's name")] | None
+        Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: an Asterisk server's name")]
+        | None
     ) = None
     number: (
         Annotated[
             str,
-            Meta(max_length=64, description="a caller's or called number, whole; with it give username or since"),
+            Meta(
+                pattern=r"^[^\x00]{0,64}$",
+                description="a caller's or called number, whole; with it give username or since",
+            ),
         ]
         | None
     ) = None

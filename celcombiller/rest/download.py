@@ -98,7 +98,8 @@ async def send(
         _log.failure("{path} was cut off", path=request.path)
         request.channel.forceAbortClient()
     finally:
-        request.unregisterProducer()
+        if request.channel is not None:  # it has none once the client is gone
+            request.unregisterProducer()
 
 
 def csv_of(rows: Iterable[Iterable[object]]) -> bytes:

@@ -48,7 +48,8 @@ class SessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Whose sessions; an administrator may ask for anybody's."""
 
     username: (
-        Annotated[str, Meta(max_length=64, description="at most 64 characters: whose; default: one's own")] | None
+        Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: whose; default: one's own")]
+        | None
     ) = None
     limit: Limit = 50
     cursor: Cursor | None = None

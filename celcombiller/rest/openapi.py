@@ -160,7 +160,7 @@ _KEY = {
 def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
     for kind, argument, name in _PARAMETER.findall(route.path):
         schema: dict[str, Any] = {"type": "string", "minLength": 1}
-        if kind == "int":
+        if kind == "row":
             schema = {"type": "integer", "minimum": 0, "maximum": ID_MAX}
         elif kind == "any":
             schema = {"type": "string", "enum": [each.strip() for each in argument.split(",")]}

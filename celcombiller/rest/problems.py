@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from twisted.web import http
 
 from celcombiller import errors
@@ -20,6 +21,8 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.NotFound: http.NOT_FOUND,
     errors.UnknownSubscriber: http.NOT_FOUND,
     errors.UnknownCall: http.NOT_FOUND,
+    errors.UnknownSchedule: http.NOT_FOUND,
+    errors.UnknownMembership: http.NOT_FOUND,
     errors.WrongMethod: http.NOT_ALLOWED,
     errors.AlreadyTaken: http.CONFLICT,
     errors.TransferConflict: http.CONFLICT,
@@ -47,13 +50,12 @@ _TITLES = dict(http.RESPONSES) | {422: b"Unprocessable Content", 429: b"Too Many
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What went wrong (RFC 9457). Programs look at ``code``, which never changes once released."""
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    fields: dict[str, str] = {}
-    """Of each field that is wrong, what."""
+    type: Annotated[str, Meta(description="the code as a URN")]
+    title: Annotated[str, Meta(description="the status in words")]
+    status: Annotated[int, Meta(description="the HTTP status")]
+    code: Annotated[str, Meta(description="which error it is; it never changes once released")]
+    detail: Annotated[str, Meta(description="a sentence for people")]
+    fields: Annotated[dict[str, str], Meta(description="of each field that is wrong, what")] = {}
 
 
 def reason_of(status: int) -> str:

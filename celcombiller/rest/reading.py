@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -19,13 +20,16 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 QUERY_FIELDS_MAX = 50
 NUL = "\x00"
+WHOLE_DIGITS = 16
+"""Whole numbers of more digits are not kept exact by every reader of JSON (RFC 8259, 6)."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 def json_of(raw: bytes) -> Any:
     """Read a JSON document strictly: UTF-8, no key twice, no NaN, no NUL in a text. Raises `BrokenRequest`."""
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
     except UnicodeDecodeError:
         raise BrokenRequest("Unable to decode data: it is not UTF-8") from None
     except RecursionError:
@@ -148,6 +152,13 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {name!r} stands there twice")
         found[name] = value
     return found
+
+
+def _number(text: str) -> int | float:
+    """Read a number with a point or an exponent: ``5.0`` is the whole number 5, as JSON Schema has it."""
+    value = Decimal(text)
+    is_whole = value.adjusted() < WHOLE_DIGITS and value == value.to_integral_value()
+    return int(value) if is_whole else float(text)
 
 
 def _constant(word: str) -> NoReturn:

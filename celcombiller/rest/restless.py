@@ -21,7 +21,7 @@ from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Builder, Columns, Fields, Search, Shape, search_of, whole_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Engine, RowMapping
@@ -40,16 +40,38 @@ MISSING = Answer({}, http.NOT_FOUND)
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """A table with at most one row for each of another's, and the fields for which it is needed.
+
+    A database does not leave out by itself what a count does not need.
+    """
+
+    table: sa.FromClause
+    on: sa.ColumnElement[bool]
+    fields: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Rows of one statement: its tables, which of their rows, and the columns by the names that a collection shows.
 
-    ``owned`` gives the rows of one subscriber, in a way that an index serves; without it they are nobody's.
+    ``owned`` gives the rows of one subscriber, in a way that an index serves.
     """
 
-    tables: sa.FromClause
+    table: sa.FromClause
     rows: sa.ColumnElement[bool]
     columns: Columns
     owned: Callable[[int], sa.ColumnElement[bool]]
+    beside: tuple[Beside, ...] = ()
+
+    def tables(self, names: Iterable[str]) -> sa.FromClause:
+        """Give the tables that these fields need."""
+        needed = frozenset(names)
+        tables = self.table
+        for each in self.beside:
+            if needed & each.fields:
+                tables = tables.outerjoin(each.table, each.on)
+        return tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +189,7 @@ class Rows:
         if self.search.group_by:
             return int(self.tx.execute(sa.select(sa.func.count()).select_from(self._firsts().subquery())).scalar_one())
         counts = [
-            sa.select(sa.func.count()).select_from(source.tables).where(*self._where(source)).scalar_subquery()
-            for source in self.collection.sources
+            self._looked_for(source, sa.select(sa.func.count())).scalar_subquery() for source in self.collection.sources
         ]
         return sum(self.tx.execute(sa.select(*counts)).one())
 
@@ -188,9 +209,8 @@ class Rows:
     def having(self, name: str, value: Any) -> list[int]:
         """Give the id of a row whose field has this value."""
         for source in self.collection.sources:
-            statement = sa.select(source.columns["_id"]).select_from(source.tables)
-            found = self.tx.execute(statement.where(*self._where(source), source.columns[name] == value).limit(1))
-            ids = list(found.scalars())
+            statement = self._looked_for(source, sa.select(source.columns["_id"]), name)
+            ids = list(self.tx.execute(statement.where(source.columns[name] == value).limit(1)).scalars())
             if ids:
                 return ids
         return []
@@ -202,7 +222,7 @@ class Rows:
         found: dict[int, dict[str, Any]] = {}
         for source in self.collection.sources:
             columns = [source.columns[name].label(name) for name in self.collection.fields]
-            statement = sa.select(*columns).select_from(source.tables)
+            statement = sa.select(*columns).select_from(source.tables(self.collection.fields))
             for row in self.tx.execute(statement.where(source.rows, source.columns["_id"].in_(ids))).mappings():
                 found[row["_id"]] = self._object(row, listed=listed)
         return [found[row_id] for row_id in ids if row_id in found]
@@ -219,20 +239,24 @@ class Rows:
     def _builder(self, source: Source) -> Builder:
         return Builder(self.collection.fields, source.columns, self.tx.dialect.name)
 
-    def _where(self, source: Source) -> list[sa.ColumnElement[bool]]:
-        """Give the conditions on a source. Whose rows are looked for is said in the way that an index serves."""
+    def _looked_for(self, source: Source, statement: sa.Select[Any], *names: str) -> sa.Select[Any]:
+        """Add the tables that the search and these fields need, and the conditions.
+
+        Whose rows are looked for is said in the way that an index serves.
+        """
         owner_id = self.owner_id
         if owner_id is None and self.collection.owner:
             owner_id = self.search.pinned(self.collection.owner)
         rows = source.rows if owner_id is None else source.owned(owner_id)
-        return [rows, *self._builder(source).conditions(self.search.filters)]
+        conditions = self._builder(source).conditions(self.search.filters)
+        return statement.select_from(source.tables((*names, *self.search.names()))).where(rows, *conditions)
 
     def _found(self, source: Source, many: int) -> sa.Subquery:
         """Give the first ids of one source with what they are ordered by."""
         names = dict.fromkeys(name for name, _ in self.search.order_by if name != "_id")
         columns = {name: source.columns[name] for name in ("_id", *names)}
-        statement = sa.select(*(column.label(name) for name, column in columns.items())).select_from(source.tables)
-        statement = statement.where(*self._where(source))
+        statement: sa.Select[Any] = sa.select(*(column.label(name) for name, column in columns.items()))
+        statement = self._looked_for(source, statement, *columns)
         if self.search.group_by:
             statement = statement.where(columns["_id"].in_(self._firsts()))
         return statement.order_by(*self._order(columns)).limit(many).subquery()
@@ -246,9 +270,7 @@ class Rows:
         """Give the first id of each group."""
         names = dict.fromkeys(("_id", *self.search.group_by))
         statements = [
-            sa.select(*(source.columns[name].label(name) for name in names))
-            .select_from(source.tables)
-            .where(*self._where(source))
+            self._looked_for(source, sa.select(*(source.columns[name].label(name) for name in names)), *names)
             for source in self.collection.sources
         ]
         rows = (sa.union_all(*statements) if len(statements) > 1 else statements[0]).subquery()

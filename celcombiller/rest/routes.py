@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from celcombiller.config import Config
 
 ID_MAX = 2**53 - 1
-ID = f"<int(max={ID_MAX}):id>"
+ID = "<row:id>"
 """A row's number in an address."""
 
 
@@ -146,10 +146,11 @@ class Route:
     """One row of the table of routes.
 
     ``do`` runs on an open transaction (that writes, unless the method is GET); ``serve`` is for what is more than
-    one transaction (a login, a streamed download): it gets the API, the request and what was asked. ``refusals`` are
-    those of the route's own; what every route can refuse (a body that is no JSON, somebody unknown) is not named.
-    ``any_type``: the body is JSON whatever its Content-Type says. ``only_asks``: it changes nothing, though it is no
-    GET. ``fixed``: why nothing here can be changed.
+    one transaction (a login, a streamed download): it gets the API, the request and what was asked. Such a route may
+    be ``free`` to who is told by the request alone: then the database is not asked who he is, so it may be away.
+    ``refusals`` are those of the route's own; what every route can refuse (a body that is no JSON, somebody unknown)
+    is not named. ``any_type``: the body is JSON whatever its Content-Type says. ``only_asks``: it changes nothing,
+    though it is no GET. ``fixed``: why nothing here can be changed.
     """
 
     method: str
@@ -157,6 +158,7 @@ class Route:
     who: Who | None
     do: Handler | None = None
     serve: Served | None = None
+    free: Callable[[Any, Any, Asked], bool] | None = None
     query: type | None = None
     body: type | None = None
     takes_body: bool = False
@@ -168,7 +170,7 @@ class Route:
     answer: Any = None
     answer_type: str = "application/json"
     status: int = 200
-    other_answers: Mapping[int, Any] = field(default_factory=dict)
+    other_answers: Mapping[int, Any] = field(default_factory=dict, compare=False)
     refusals: tuple[type[BillerError], ...] = ()
     summary: str = ""
     style: Style = Style.TODAY

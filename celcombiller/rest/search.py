@@ -8,7 +8,7 @@ other two), and nothing comes before all there is, as SQLite has it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -33,6 +33,9 @@ WHOLE_MAX = 2**63 - 1
 
 _DIGITS_MAX = 14
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+_VARIES = re.compile(r"[%_A-Za-z]")
+"""What makes a pattern match more than itself."""
+
 _ESCAPE = "\x01"
 """PostgreSQL would take a backslash in a pattern for more than itself, SQLite would not."""
 
@@ -93,10 +96,24 @@ class Search:
     offset: int = 0
     single: bool = False
 
+    def names(self) -> set[str]:
+        """Give the fields that the filters need."""
+        return {name for each in self.filters for name in _names(each)}
+
     def pinned(self, name: str) -> int | None:
         """Give the one value that a field must have in all that is found, if a filter says so outright."""
         values = (each.value for each in self.filters if isinstance(each, Comparison) and _pins(each, name))
         return next(values, None)
+
+
+def _names(each: Filter) -> Iterator[str]:
+    if isinstance(each, Junction):
+        for inner in each.filters:
+            yield from _names(inner)
+    else:
+        yield each.name
+        if each.other is not None:
+            yield each.other
 
 
 def _pins(each: Comparison, name: str) -> bool:
@@ -356,9 +373,11 @@ class Builder:
         return compared
 
     def _like(self, each: Comparison) -> sa.ColumnElement[bool]:
-        column = self._typed(each.name)
+        column: sa.ColumnElement[Any] = self._typed(each.name)
         if self.fields[each.name].shape is not Shape.TEXT:
             column = sa.cast(column, sa.Text)
+        if not _VARIES.search(each.value):  # as old AGI scripts look for a number: an index finds it
+            return column.in_([each.value])
         pattern = each.value.replace(_ESCAPE, _ESCAPE * 2)
         if self.dialect == "sqlite":  # its LIKE is ILIKE for A to Z
             return column.like(pattern, escape=_ESCAPE)

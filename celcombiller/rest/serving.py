@@ -18,9 +18,11 @@ from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.web import http
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import BaseConverter
 
 from celcombiller import credentials
 from celcombiller.errors import BillerError, BrokenRequest, Forbidden, NotFound, TooLarge, TooManyAttempts, WrongMethod
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.monitor import Monitor
     from celcombiller.config import Config
     from celcombiller.credentials import Principal
+    from celcombiller.metrics import Metrics
     from celcombiller.passwords import Passwords
     from celcombiller.provisioning.network import Network
     from celcombiller.reading import Reader
@@ -74,6 +77,7 @@ class Api:
         reader: Reader,
         passwords: Passwords,
         monitors: Mapping[str, Monitor],
+        metrics: Metrics,
         routes: Sequence[Route],
         radio: Mapping[str, Network],
     ) -> None:
@@ -82,28 +86,30 @@ class Api:
         self.reader = reader
         self.passwords = passwords
         self.monitors = monitors
+        self.metrics = metrics
         self.routes = routes
         self.radio = radio
         self.app = Klein()
+        self.app.url_map.converters["row"] = _RowNumber
         for route in routes:
             self._mount(route)
         self.app.handle_errors(HTTPException)(self._no_route)
 
     def _mount(self, route: Route) -> None:
         async def served(request: Any, **path: Any) -> bytes:
-            return await self._serve(route, request, path)
+            answer = await self._serve(route, request, path)
+            self.metrics.requested(f"{route.method} {route.open_path}", request.code)
+            return answer
 
         self.app.route(route.path, methods=[route.method], endpoint=route.name)(served)
 
     def site(self) -> Site:
         """Give what a port serves."""
-        site = Site(
+        return _Site(
             _Front(self),
             requestFactory=partial(_Request, self.config.rest.body_kib_max * 1024),
             logFormatter=_log_line,
         )
-        site.displayTracebacks = False
-        return site
 
     # -- one request ------------------------------------------------------------------------------------------------
 
@@ -128,16 +134,18 @@ class Api:
         self._check_origin(request)
         asked = self._asked(request, path)
         raw = request.content.getvalue()  # here: it is closed under the other threads when the client goes away
-        if route.serve is not None:
-            if route.who is None:
-                return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
-            return await route.serve(self, request, admitted)
         if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
             admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
             password = _password_of(admitted.body)
             if password is not None:
                 asked = replace(asked, password_hash=await self.passwords.hash(password))
+        if route.serve is not None:
+            if route.who is None:
+                return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
+            if route.free is not None and route.free(self, request, asked):
+                return await route.serve(self, request, asked)
+            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
+            return await route.serve(self, request, admitted)
         through = self.reader.read if route.reads else self.store.transact
         return await through(lambda tx: self._done(tx, route, request, raw, asked))
 
@@ -281,7 +289,8 @@ class Api:
 
     def refuse(self, request: Any, error: BillerError) -> bytes:
         """Answer what no route could answer, in the style of the address."""
-        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz"))
+        self.metrics.requested("none", status_of(error))
+        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
         return self._refuse(request, error, Style.TODAY if today else Style.ORIGINAL)
 
     def _fixed(self, request: Any) -> str:
@@ -344,6 +353,24 @@ class _Front(Resource):
         return True
 
 
+class _Channel(HTTPChannel):
+    """A connection that says why it ends."""
+
+    def lineLengthExceeded(self, _line: bytes) -> None:
+        """Refuse an address or a header of more than 16 KiB; Twisted itself would hang up without a word."""
+        reason = b"431 Request Header Fields Too Large" if self.requests else b"414 URI Too Long"
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % reason)
+        self.loseConnection()
+
+
+class _Site(Site):
+    """What a port serves: connections of our own, and no traceback to anybody."""
+
+    protocol: Any = _Channel
+    displayTracebacks = False
+
+
 class _Request(Request):
     """A request whose body is in memory and has a limit."""
 
@@ -351,6 +378,7 @@ class _Request(Request):
 
     def __init__(self, body_bytes_max: int, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._parsePOSTFormSubmission = False  # Twisted would refuse a broken form without a word
         self._bytes_max = body_bytes_max
         self._bytes = 0
         self.too_large = False
@@ -391,6 +419,16 @@ def _log_line(_timestamp: str, request: Any) -> str:
     path = request.path.decode("ascii", "replace")
     peer = getattr(request.getClientAddress(), "host", "unix")
     return f"{peer} {request.method.decode('ascii', 'replace')} {path} {request.code}"
+
+
+class _RowNumber(BaseConverter):
+    """The number of a row in an address; Werkzeug's own would take any script's digits, and thousands of them."""
+
+    regex = "[0-9]{1,16}"
+
+    def to_python(self, value: str) -> int:
+        """Give the number."""
+        return int(value)
 
 
 class _NoQuery(msgspec.Struct):

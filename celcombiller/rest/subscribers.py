@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller import credentials, ledger, schema, subscribers, trail
+from celcombiller import credentials, ledger, schedules, schema, subscribers, trail
 from celcombiller.errors import Forbidden, NotFound
 from celcombiller.model import Account, Kind, Level, Subscriber
 from celcombiller.passwords import Password
@@ -25,6 +25,9 @@ LevelNumber = Annotated[
     Level,
     Meta(description="0 administrator, 1 subscriber (his own data only), 2 collaborator (subscribers and credit)"),
 ]
+
+
+Sought = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: all of it")]
 
 
 class Balance(msgspec.Struct, kw_only=True):
@@ -83,10 +86,10 @@ class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Which subscribers: all that match every field that is given."""
 
-    username: str | None = None
-    clid: str | None = None
-    imsi: str | None = None
-    cpf: str | None = None
+    username: Sought | None = None
+    clid: Sought | None = None
+    imsi: Sought | None = None
+    cpf: Sought | None = None
     level: LevelNumber | None = None
     enabled: bool | None = None
     limit: Limit = 50
@@ -183,6 +186,7 @@ def delete(tx: Connection, asked: Asked) -> Answer:
     username = asked.path["username"]
     asked.check_manages(subscribers.find(tx, username).level)
     was = subscribers.delete(tx, username, asked.now)
+    schedules.leave_all(tx, was.id, asked.now)
     credentials.close_sessions(tx, was.id)
     trail.record(tx, asked.actor, "delete", f"subscriber:{username}", before=was, now=asked.now)
     return Answer()

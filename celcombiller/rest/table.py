@@ -15,6 +15,7 @@ from celcombiller.errors import (
     TransferConflict,
     UnknownSubscriber,
 )
+from celcombiller.metrics import MEDIA_TYPE
 from celcombiller.rest import (
     accounts,
     calls,
@@ -22,6 +23,7 @@ from celcombiller.rest import (
     me,
     openapi,
     provisioning,
+    scrape,
     sessions,
     subscribers,
     tokens,
@@ -29,7 +31,7 @@ from celcombiller.rest import (
     transfers,
 )
 from celcombiller.rest.download import CSV_TYPE
-from celcombiller.rest.original import moves, plain, users
+from celcombiller.rest.original import groups, members, moves, plain, users
 from celcombiller.rest.routes import (
     ADMINISTRATORS,
     ANYBODY,
@@ -47,6 +49,8 @@ V1 = "/api/v1"
 SUBSCRIBER = f"{V1}/subscribers/<username>"
 USER = "/api/users/<username>"
 VOICE, DATA = "/api/voice_balance", "/api/data_balance"
+BY_ID, BY_NAME, MEMBERS = "/api/schedule", "/api/schedules", "/api/schedule_user"
+CONTRACTS, INPUTS = "/api/schedule_contract", "/api/schedule_input"
 
 _HEALTH = (
     Route(method="GET", path="/healthz", who=ANYBODY, serve=health.healthz, answer=health.Alive),
@@ -57,6 +61,15 @@ _HEALTH = (
         serve=health.readyz,
         answer=health.Ready,
         other_answers={503: health.Ready},
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        who=STAFF_READ,
+        serve=scrape.metrics,
+        free=scrape.is_free,
+        answer=str,
+        answer_type=MEDIA_TYPE,
     ),
 )
 
@@ -269,8 +282,8 @@ _ORIGINAL = (
     _balance(method="POST", path="/check_data_balance", do=plain.data_balance),
     _original(method="GET", path="/api/users", who=OWN_READ, do=users.list_all),
     _taking(method="POST", path="/api/users", who=STAFF_WRITE, do=users.add, takes_password=True, status=201),
-    _taking(method="PATCH", path="/api/users", who=STAFF_WRITE, do=users.change_many, takes_password=True),
-    _taking(method="PUT", path="/api/users", who=STAFF_WRITE, do=users.change_many, takes_password=True),
+    _taking(method="PATCH", path="/api/users", who=STAFF_WRITE, serve=users.change_many, takes_password=True),
+    _taking(method="PUT", path="/api/users", who=STAFF_WRITE, serve=users.change_many, takes_password=True),
     _original(method="GET", path=USER, who=OWN_READ, do=users.show),
     _taking(method="PATCH", path=USER, who=OWN_WRITE, do=users.change, takes_password=True),
     _original(method="DELETE", path=USER, who=STAFF_WRITE, do=users.delete),
@@ -280,6 +293,27 @@ _ORIGINAL = (
     _original(method="GET", path=DATA, who=OWN_READ, do=moves.list_data, fixed=moves.FIXED),
     _movement(path=DATA, do=moves.add_data),
     _original(method="GET", path=f"{DATA}/{ID}", who=OWN_READ, do=moves.show_data, fixed=moves.FIXED),
+    _original(method="GET", path=BY_ID, who=OWN_READ, do=groups.list_by_id),
+    _taking(method="POST", path=BY_ID, who=STAFF_WRITE, do=groups.add_by_id, status=201),
+    _original(method="GET", path=f"{BY_ID}/{ID}", who=OWN_READ, do=groups.show_by_id),
+    _taking(method="PATCH", path=f"{BY_ID}/{ID}", who=STAFF_WRITE, do=groups.change_by_id),
+    _original(method="DELETE", path=f"{BY_ID}/{ID}", who=STAFF_WRITE, do=groups.delete_by_id),
+    _original(method="GET", path=BY_NAME, who=OWN_READ, do=groups.list_by_name),
+    _taking(method="POST", path=BY_NAME, who=STAFF_WRITE, do=groups.add_by_name, status=201),
+    _original(method="GET", path=f"{BY_NAME}/<name>", who=OWN_READ, do=groups.show_by_name),
+    _taking(method="PATCH", path=f"{BY_NAME}/<name>", who=STAFF_WRITE, do=groups.change_by_name),
+    _original(method="DELETE", path=f"{BY_NAME}/<name>", who=STAFF_WRITE, do=groups.delete_by_name),
+    _original(method="GET", path=MEMBERS, who=OWN_READ, do=members.list_all),
+    _taking(method="POST", path=MEMBERS, who=STAFF_WRITE, do=members.add, status=201),
+    _taking(method="PATCH", path=MEMBERS, who=STAFF_WRITE, do=members.renew),
+    _taking(method="PUT", path=MEMBERS, who=STAFF_WRITE, do=members.renew),
+    _original(method="GET", path=f"{MEMBERS}/{ID}", who=OWN_READ, do=members.show),
+    _taking(method="PATCH", path=f"{MEMBERS}/{ID}", who=STAFF_WRITE, do=members.change),
+    _original(method="DELETE", path=f"{MEMBERS}/{ID}", who=STAFF_WRITE, do=members.delete),
+    _original(method="GET", path=CONTRACTS, who=OWN_READ, do=members.list_contracts, fixed=members.FIXED),
+    _original(method="GET", path=f"{CONTRACTS}/{ID}", who=OWN_READ, do=members.show_contract, fixed=members.FIXED),
+    _original(method="GET", path=INPUTS, who=OWN_READ, do=members.list_inputs, fixed=members.FIXED),
+    _original(method="GET", path=f"{INPUTS}/{ID}", who=OWN_READ, do=members.show_input, fixed=members.FIXED),
 )
 
 ROUTES = (*_HEALTH, *_TODAY, *_ORIGINAL)

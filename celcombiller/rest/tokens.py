@@ -13,6 +13,7 @@ from celcombiller import credentials, subscribers, trail
 from celcombiller.credentials import Scope, Token
 from celcombiller.errors import InvalidValue
 from celcombiller.rest.routes import Answer
+from celcombiller.subscribers import Username
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -29,21 +30,20 @@ class NewToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters: what it is for")
     ]
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4, description="what it may be used for")]
-    username: str | None = None
-    """Whose it is (default: the asker's); it may do at most what he may."""
-    expires_at: Annotated[datetime, Meta(tz=True, description="a time to come, with its zone")] | None = None
+    username: Annotated[Username, Meta(description="whose it is; default: the asker's")] | None = None
+    expires_at: Annotated[datetime, Meta(tz=True, description="a time to come (RFC 3339, with its zone)")] | None = None
 
 
 class TokenShown(msgspec.Struct, kw_only=True):
     """A token, without its secret."""
 
-    id: int
-    name: str
-    username: str
-    scopes: list[Scope]
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
+    id: Annotated[int, Meta(description="the number of its row; it never changes")]
+    name: Annotated[str, Meta(description="what it is for")]
+    username: Annotated[str, Meta(description="whose it is; it may do at most what he may")]
+    scopes: Annotated[list[Scope], Meta(description="what it may be used for")]
+    created_at: Annotated[datetime, Meta(tz=True, description="when it was made (RFC 3339, UTC)")]
+    expires_at: Annotated[datetime, Meta(tz=True, description="until when it holds (RFC 3339, UTC)")] | None
+    revoked_at: Annotated[datetime, Meta(tz=True, description="since when it is worthless (RFC 3339, UTC)")] | None
 
 
 class TokenMade(msgspec.Struct, kw_only=True):

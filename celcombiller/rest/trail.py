@@ -34,10 +34,16 @@ class TrailQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Which changes: all that match every field that is given."""
 
     actor: (
-        Annotated[str, Meta(max_length=128, description="at most 128 characters: an actor, as it is shown")] | None
+        Annotated[
+            str, Meta(pattern=r"^[^\x00]{0,128}$", description="at most 128 characters: an actor, as it is shown")
+        ]
+        | None
     ) = None
     subject: (
-        Annotated[str, Meta(max_length=1000, description="at most 1000 characters: a subject, as it is shown")] | None
+        Annotated[
+            str, Meta(pattern=r"^[^\x00]{0,1000}$", description="at most 1000 characters: a subject, as it is shown")
+        ]
+        | None
     ) = None
     limit: Limit = 50
     cursor: Cursor | None = None

@@ -82,7 +82,8 @@ class TransferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     since: Since | None = None
     until: Until | None = None
     reference: (
-        Annotated[str, Meta(max_length=1000, description="at most 1000 characters: all of a reference")] | None
+        Annotated[str, Meta(pattern=r"^[^\x00]{0,1000}$", description="at most 1000 characters: all of a reference")]
+        | None
     ) = None
     limit: Limit = 50
     cursor: Cursor | None = None
@@ -123,7 +124,7 @@ def add(tx: Connection, asked: Asked) -> Answer:
     if body.value == 0:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
     asked.check_manages(subscribers.find(tx, body.username).level)
-    reference = f"id:{asked.key}"
+    reference = asked.reference
     known = history.transfer_by(tx, reference)
     if known is not None and known.line.note != body.note:
         raise TransferConflict(f"a transfer with the id {reference} exists and says something else")

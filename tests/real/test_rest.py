@@ -15,7 +15,7 @@ from lab.biller import Biller
 @pytest.fixture
 def biller_over_tls(parts, tmp_path):
     made = Biller(tmp_path / "biller")
-    made.folder.joinpath("pair.pem").write_bytes(_certificate())
+    made.folder.joinpath("pair.pem").write_bytes(certificate())
     made.rest_listen = f"ssl:{made.rest_port}:interface=127.0.0.1:privateKey=pair.pem"
     yield made
     made.stop()
@@ -44,7 +44,7 @@ def _curl(biller: Biller, *words: str) -> str:
     return done.stdout
 
 
-def _certificate() -> bytes:
+def certificate() -> bytes:
     """Make a key and its certificate for 127.0.0.1, in one PEM file as Twisted's ssl endpoint takes it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])

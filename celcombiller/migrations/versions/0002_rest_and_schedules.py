@@ -16,6 +16,12 @@ IDENTITIES = ("username", "clid", "imsi", "cpf")
 def upgrade() -> None:
     """Bring the tables from the version before to this one."""
     op.create_table(
+        "imported",
+        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("row_id", BIG_ID, nullable=False),
+        sa.PrimaryKeyConstraint("reference", name=op.f("pk_imported")),
+    )
+    op.create_table(
         "login_attempt",
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
@@ -23,6 +29,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("who", name=op.f("pk_login_attempt")),
     )
     op.create_index(op.f("ix_login_attempt_last_at"), "login_attempt", ["last_at"], unique=False)
+    op.create_table(
+        "node",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("terms", sa.Text(), nullable=False),
+        sa.Column("seen_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_node")),
+    )
     op.create_table(
         "schedule",
         sa.Column("id", BIG_ID, sa.Identity(), nullable=False),
@@ -105,7 +118,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_membership_living",
         "membership",
-        ["schedule_id", "subscriber_id"],
+        ["subscriber_id", "schedule_id"],
         unique=True,
         sqlite_where=sa.text("ended_at is null"),
         postgresql_where=sa.text("ended_at is null"),
@@ -197,17 +210,11 @@ def upgrade() -> None:
             name=op.f("ck_schedule_credit_nothing"),
         ),
         sa.ForeignKeyConstraint(
-            ["data_reference"], ["transfer.reference"], name=op.f("fk_schedule_credit_data_reference_transfer")
-        ),
-        sa.ForeignKeyConstraint(
             ["membership_id"], ["membership.id"], name=op.f("fk_schedule_credit_membership_id_membership")
         ),
         sa.ForeignKeyConstraint(["schedule_id"], ["schedule.id"], name=op.f("fk_schedule_credit_schedule_id_schedule")),
         sa.ForeignKeyConstraint(
             ["subscriber_id"], ["subscriber.id"], name=op.f("fk_schedule_credit_subscriber_id_subscriber")
-        ),
-        sa.ForeignKeyConstraint(
-            ["voice_reference"], ["transfer.reference"], name=op.f("fk_schedule_credit_voice_reference_transfer")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_schedule_credit")),
         sa.UniqueConstraint(

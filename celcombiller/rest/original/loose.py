@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ from celcombiller.rest.reading import checked
 from celcombiller.rest.search import whole_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy.engine import Connection
 
@@ -31,21 +32,39 @@ def loosely(kind: type[T], body: Mapping[str, Any]) -> T:
 
     A password is never made of a number: what is hashed is the text that came.
     """
-    texts = {
-        each.encode_name
-        for each in msgspec.structs.fields(kind)
-        if each.name != "password" and _is_text(inspect.type_info(each.type))
-    }
-    given = {name: str(value) if name in texts and type(value) is int else value for name, value in body.items()}
-    return checked(kind, given, strict=False)
+    types = {each.encode_name: inspect.type_info(each.type) for each in msgspec.structs.fields(kind)}
+    return checked(
+        kind,
+        {
+            name: _loosened(value, types[name]) if name in types and name != "password" else value
+            for name, value in body.items()
+        },
+    )
 
 
-def _is_text(info: inspect.Type) -> bool:
+def _loosened(value: Any, info: inspect.Type) -> Any:
+    """Turn a text into the number, or a number into the text, that is wanted; leave what is neither for the check."""
+    wanted = {type(each): each for each in _flat(info)}
+    items = wanted.get(inspect.ListType)
+    if isinstance(items, inspect.ListType) and isinstance(value, list):
+        return [_loosened(each, items.item_type) for each in value]
+    if inspect.StrType in wanted:
+        return str(value) if type(value) is int and inspect.IntType not in wanted else value
+    if wanted.keys() & {inspect.IntType, inspect.EnumType}:
+        with suppress(ValueError):
+            return whole_of(value)
+    return value
+
+
+def _flat(info: inspect.Type) -> Iterator[inspect.Type]:
+    """Give the bare types that a type is made of."""
     if isinstance(info, inspect.Metadata):
-        return _is_text(info.type)
-    if isinstance(info, inspect.UnionType):
-        return any(map(_is_text, info.types)) and not any(isinstance(each, inspect.IntType) for each in info.types)
-    return isinstance(info, inspect.StrType)
+        yield from _flat(info.type)
+    elif isinstance(info, inspect.UnionType):
+        for each in info.types:
+            yield from _flat(each)
+    else:
+        yield info
 
 
 def subscriber_said(tx: Connection, field: str, said: int | str) -> Subscriber:

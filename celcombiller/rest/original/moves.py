@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from msgspec import Meta
 
 from celcombiller import ledger, schema, trail
-from celcombiller.errors import InvalidValue, TransferConflict
-from celcombiller.ledger import Book
+from celcombiller.charging import Credit, Terms, perform
+from celcombiller.errors import BillerError, InvalidValue, TransferConflict
 from celcombiller.model import Kind, Subscriber
+from celcombiller.rating import Tariff
 from celcombiller.rest.original.loose import loosely, subscriber_said
-from celcombiller.rest.restless import MISSING, Collection, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import MISSING, Beside, Collection, Source, address_of, listing, one, shown_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Field, Shape, instant_of
 
@@ -32,8 +33,12 @@ Value = Annotated[
 Origin = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters")]
 Address = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,64}$(?!\n)", description="up to 64 characters")]
 
+_NO_TERMS = Terms(Tariff(()))
+"""To give credit needs no price list."""
+
 _transfer, _detail, _call = schema.transfer, schema.transfer_detail, schema.call
 _callee = schema.subscriber.alias("callee")
+_TO = frozenset({"to_user_id", "to_user_clid"})
 _TO_ID = sa.func.coalesce(_detail.c.to_subscriber_id, _call.c.callee_id)
 
 
@@ -73,13 +78,18 @@ def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[st
             return mine == his.scalar_subquery()
 
         return Source(
-            tables=_transfer.outerjoin(owner, owner.c.id == mine)
-            .outerjoin(_detail, _detail.c.reference == _transfer.c.reference)
-            .outerjoin(_call, _call.c.reference == _transfer.c.reference)
-            .outerjoin(_callee, _callee.c.id == _TO_ID),
-            rows=theirs == operator_id,
+            table=_transfer,
+            rows=theirs == sa.literal_column(str(operator_id)),  # in the text, so that every plan knows how many
             columns=columns(value, owner),
             owned=owned,
+            beside=(
+                Beside(owner, owner.c.id == mine, frozenset({"from_user_id", "user_id"})),
+                Beside(
+                    _detail, _detail.c.reference == _transfer.c.reference, _TO | {"date", "user_ip", "connection_ip"}
+                ),
+                Beside(_call, _call.c.reference == _transfer.c.reference, _TO),
+                Beside(_callee, _callee.c.id == _TO_ID, frozenset({"to_user_clid"})),
+            ),
         )
 
     debit, credit, amount = _transfer.c.debit_account_id, _transfer.c.credit_account_id, _transfer.c.amount
@@ -184,19 +194,15 @@ def add_data(tx: Connection, asked: Asked) -> Answer:
 def move(tx: Connection, asked: Asked, who: Subscriber, kind: Kind, value: int, *, origin: str, reference: str) -> bool:
     """Move credit between the operator and a subscriber, once for a reference; tell whether it was not done before.
 
-    Raises as `Book.post` does.
+    Raises as charging does: `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
     """
-    mine, theirs = ledger.balances(tx, who.id)[kind].id, schema.OPERATOR_ACCOUNT_IDS[kind]
-    debit, credit = (theirs, mine) if value > 0 else (mine, theirs)
-    book = Book()
-    book.load_accounts(tx, {mine})
-    book.load_transfers(tx, {reference})
-    fresh = reference not in book.transfers
-    made = book.post(reference, debit, credit, abs(value), origin=origin, now=asked.now)
-    book.save(tx)
-    if fresh:
+    known = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).first() is not None
+    (made,) = perform(tx, _NO_TERMS, [Credit(who.username, kind, value, origin, reference)], asked.now)
+    if isinstance(made, BillerError):
+        raise made
+    if not known:
         trail.record(tx, asked.actor, "credit", f"subscriber:{who.username}", after=made, now=asked.now)
-    return fresh
+    return not known
 
 
 def _show(tx: Connection, asked: Asked, collection: Collection) -> Answer:

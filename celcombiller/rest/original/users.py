@@ -17,9 +17,9 @@ from celcombiller.rest import subscribers as today
 from celcombiller.rest.original.loose import loosely
 from celcombiller.rest.original.moves import move
 from celcombiller.rest.reading import said_of
-from celcombiller.rest.restless import MISSING, Collection, Rows, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import MISSING, Beside, Collection, Rows, Source, address_of, listing, one, shown_of
 from celcombiller.rest.routes import Answer
-from celcombiller.rest.search import Field, Shape, search_of
+from celcombiller.rest.search import Comparison, Field, Search, Shape, search_of
 from celcombiller.rest.subscribers import LevelNumber
 from celcombiller.subscribers import LIVING, Address, Clid, Cpf, Imsi, Name, Username
 
@@ -27,14 +27,21 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.rest.routes import Asked
+    from celcombiller.rest.serving import Api
 
-CHANGED_MAX = 500
+CHANGED_MAX = 100
 """Users that one PATCH may change: calls wait while it does."""
 
 Opening = Annotated[int, Meta(ge=0, le=ledger.AMOUNT_MAX, description="a whole number of credits from 0")]
 
 _voice, _data = schema.account.alias("voice"), schema.account.alias("data")
 _person = schema.subscriber
+
+
+def _account(account: Any, kind: Kind) -> Beside:
+    his = sa.and_(account.c.subscriber_id == _person.c.id, account.c.kind == kind)
+    return Beside(account, his, frozenset({f"{kind}_balance"}))
+
 
 COLLECTION = Collection(
     name="users",
@@ -55,9 +62,7 @@ COLLECTION = Collection(
     },
     sources=(
         Source(
-            tables=_person.outerjoin(
-                _voice, sa.and_(_voice.c.subscriber_id == _person.c.id, _voice.c.kind == Kind.VOICE)
-            ).outerjoin(_data, sa.and_(_data.c.subscriber_id == _person.c.id, _data.c.kind == Kind.DATA)),
+            table=_person,
             rows=LIVING,
             columns={
                 "_id": _person.c.id,
@@ -66,6 +71,7 @@ COLLECTION = Collection(
                 "data_balance": _data.c.posted,
             },
             owned=lambda subscriber_id: sa.and_(_person.c.id == subscriber_id, LIVING),
+            beside=(_account(_voice, Kind.VOICE), _account(_data, Kind.DATA)),
         ),
     ),
 )
@@ -153,20 +159,31 @@ def change(tx: Connection, asked: Asked) -> Answer:
     return Answer(shown_of(tx, COLLECTION, who.id))
 
 
-def change_many(tx: Connection, asked: Asked) -> Answer:
-    """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means."""
+async def change_many(api: Api, _request: Any, asked: Asked) -> Answer:
+    """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means.
+
+    They are looked for beside the thread that writes, so that a slow search holds up no call.
+    """
     body = dict(asked.body)
     search = search_of(body.pop("q", {}), COLLECTION.fields, asked.now)
     if not search.filters:
         raise BrokenRequest("q must have filters: a change of all users at once is refused")
-    given = _changes(body)
-    rows = Rows(tx, COLLECTION, search, asked.only_subscriber_id)
-    ids = rows.ids(0, CHANGED_MAX + 1)
+    given = _changes(said_of(body))
+    if not given:
+        return Answer({"num_modified": 0})
+    ids = await api.reader.read(lambda tx: Rows(tx, COLLECTION, search, None).ids(0, CHANGED_MAX + 1))
     if len(ids) > CHANGED_MAX:
         raise BrokenRequest(f"q finds more than {CHANGED_MAX} users: change fewer at once")
-    for each in rows.shown(ids, listed=False) if given else ():
-        today.change_as(tx, asked, each["username"], given)
-    return Answer({"num_modified": len(ids) if given else 0})
+    same = Search(filters=(*search.filters, Comparison("_id", "in", tuple(ids))))
+
+    def work(tx: Connection) -> int:
+        found = Rows(tx, COLLECTION, same, None)
+        ids = found.ids(0, CHANGED_MAX)
+        for each in found.shown(ids, listed=False):
+            today.change_as(tx, asked, each["username"], given)
+        return len(ids)
+
+    return Answer({"num_modified": await api.store.transact(work)})
 
 
 def delete(tx: Connection, asked: Asked) -> Answer:

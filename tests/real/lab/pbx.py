@@ -22,9 +22,10 @@ _number = itertools.count(1)
 class Asterisk:
     """Started by `start`; every path is inside the chroot, in a folder of its own that `remove` takes away."""
 
-    def __init__(self, *, agi_port: int, systemname: str = "pbx1") -> None:
+    def __init__(self, *, agi_port: int, second_port: int | None = None, systemname: str = "pbx1") -> None:
         self.systemname = systemname
         self.agi_port = agi_port
+        self.second_port = second_port
         self.ami_port = free_ports(1)
         self.sip_port = free_ports(2, socket.SOCK_DGRAM)
         self.trunk_port = self.sip_port + 1
@@ -96,6 +97,7 @@ class Asterisk:
             "MODULES": f"/{modules.relative_to(ASTERISK_TREE)}",
             "SYSTEMNAME": self.systemname,
             "AGI": self.agi_port,
+            "SECOND": f"agi://127.0.0.1:{self.second_port}" if self.second_port else "",
             "AMI": self.ami_port,
             "SIP": self.sip_port,
             "TRUNK": self.trunk_port,

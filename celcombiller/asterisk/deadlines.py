@@ -1,0 +1,60 @@
+"""Deadlines that are nearly always met: one timer for all of them, where Twisted would make one for each.
+
+A call has a dozen waits, and a timer made and cancelled for each of them was a tenth of its cost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Deadlines:
+    """Who waits, until when, and what is done when that passes."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: dict[Hashable, tuple[float, Callable[[], object]]] = {}
+        self._timer: IDelayedCall | None = None
+        self._looks_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def set(self, who: Hashable, seconds: float, give_up: Callable[[], object]) -> None:
+        """Call ``give_up`` in so many seconds unless `met` is called before; a new deadline replaces the old one."""
+        due_at = self._clock.seconds() + seconds
+        self._waiting[who] = (due_at, give_up)
+        if self._timer is None or due_at < self._looks_at:
+            self._look_at(due_at)
+
+    def met(self, who: Hashable) -> None:
+        """Forget the deadline of this one."""
+        self._waiting.pop(who, None)
+
+    def stop(self) -> None:
+        """Forget all."""
+        self._waiting.clear()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _look_at(self, moment: float) -> None:
+        # The timer stays when its deadline was met: it looks then for the next one, which is seldom.
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._looks_at = moment
+        self._timer = self._clock.callLater(max(0.0, moment - self._clock.seconds()), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        for who, (due_at, give_up) in list(self._waiting.items()):
+            if due_at <= now and self._waiting.pop(who, None) is not None:
+                give_up()
+        if self._waiting and self._timer is None:
+            self._look_at(min(due_at for due_at, _ in self._waiting.values()))

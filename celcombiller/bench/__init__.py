@@ -1,0 +1,1 @@
+"""``celcombiller bench``: how fast this biller is on this machine, beside yardsticks of the same run."""

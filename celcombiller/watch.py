@@ -1,0 +1,137 @@
+"""What is measured again and again: how late the reactor is, and whether the ledger is as its history says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from celcombiller.audit import audit
+from celcombiller.store import AWAY
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from twisted.internet.interfaces import IDelayedCall
+
+    from celcombiller.audit import Report
+    from celcombiller.metrics import Metrics
+
+DELAY_SECONDS = 1.0
+"""How often the reactor is asked how late it is."""
+
+FIRST_AUDIT_SECONDS = 600.0
+"""When after the start the first audit begins: not while the calls of an outage are made good."""
+
+AUDIT_SECONDS_MAX = 6 * 3600.0
+"""An audit that takes longer is given up: on SQLite its journal cannot shrink as long as somebody reads."""
+
+DIFFERENCES_TOLD = 10
+"""So many lines of the log at most; `celcombiller audit` names them all."""
+
+
+class ReactorDelay(Service):
+    """Sets an alarm each second and looks how late it comes: so late is everything else that is due."""
+
+    def __init__(self, clock: Any, metrics: Metrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._alarm: IDelayedCall | None = None
+        self._due = 0.0
+
+    def startService(self) -> None:
+        """Begin."""
+        super().startService()
+        self._set()
+
+    def stopService(self) -> None:
+        """End."""
+        super().stopService()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _set(self) -> None:
+        self._due = self._clock.seconds() + DELAY_SECONDS
+        self._alarm = self._clock.callLater(DELAY_SECONDS, self._came)
+
+    def _came(self) -> None:
+        self._metrics.reactor_delay_seconds.observe(max(0.0, self._clock.seconds() - self._due))
+        self._set()
+
+
+class Audits(Service):
+    """Proves the ledger every ``hours``, in a thread of its own that only reads and may take its time.
+
+    A stop does not wait for it: the thread ends with the process, and what it read is worth nothing half.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, engine: sa.Engine, hours: float, metrics: Metrics) -> None:
+        self._reactor = reactor
+        self._engine = engine
+        self._seconds = hours * 3600.0
+        self._metrics = metrics
+        self._next: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        """Begin, after a while."""
+        super().startService()
+        self._next = self._reactor.callLater(FIRST_AUDIT_SECONDS, self._begin)
+
+    def stopService(self) -> None:
+        """End."""
+        super().stopService()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+
+    def _begin(self) -> None:
+        threading.Thread(target=self._prove, name="audit", daemon=True).start()
+
+    def _prove(self) -> None:
+        """Audit, in the thread; tell the reactor what came of it."""
+        began = time.monotonic()
+        found: Report | Failure
+        try:
+            with self._engine.execution_options(reading=True).begin() as tx:
+                found = audit(tx)
+        except Exception:  # noqa: BLE001  whatever it was is told, and the next audit comes all the same
+            found = Failure()
+        self._reactor.callFromThread(self._over, found, time.monotonic() - began)
+
+    def _over(self, found: Report | Failure, seconds: float) -> None:
+        if isinstance(found, Failure):
+            self._failed(found)
+        else:
+            self._metrics.audited(found, seconds=seconds, at=datetime.now(UTC))
+            self._tell(found, seconds)
+        if self.running:
+            self._next = self._reactor.callLater(self._seconds, self._begin)
+
+    def _tell(self, report: Report, seconds: float) -> None:
+        if report.ok:
+            self._log.info(
+                "Audited {transfers} transfers and {calls} calls in {seconds} s: all is as recorded",
+                transfers=report.transfers,
+                calls=report.calls,
+                seconds=round(seconds, 1),
+            )
+        for each in report.differences[:DIFFERENCES_TOLD]:
+            self._log.error(
+                "Audit: {law}; {subject}: expected {expected}, found {found}",
+                law=each.law,
+                subject=each.subject,
+                expected=each.expected,
+                found=each.found,
+            )
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(*AWAY):
+            self._log.warn("The ledger could not be audited: {reason}", reason=failure.getErrorMessage())
+        else:
+            self._log.failure("The audit failed", failure)

@@ -1,0 +1,31 @@
+"""Nodes of one ledger tell what they charge by; who charges by something else is named as long as it is there."""
+
+from datetime import timedelta
+
+import pytest
+from test_ledger import NOW, database
+
+from celcombiller.nodes import GONE_AFTER, announce
+from celcombiller.store import transact
+
+
+@pytest.fixture
+def said(tmp_path):
+    engine = database(tmp_path / "db.sqlite")
+    yield lambda name, terms, at=NOW: transact(engine, lambda tx: announce(tx, name, terms, at))
+    engine.dispose()
+
+
+def test_a_node_that_charges_by_something_else_is_named_until_it_agrees(said):
+    assert said("a", "cheap") == []
+    assert said("b", "dear") == ["a"]
+    assert said("c", "cheap") == ["b"]
+    assert said("a", "cheap") == ["b"]
+    assert said("b", "cheap") == []
+    assert said("a", "cheap") == []
+
+
+def test_a_node_that_is_gone_disagrees_with_nobody(said):
+    said("a", "cheap")
+    assert said("b", "dear", NOW + GONE_AFTER - timedelta(seconds=1)) == ["a"]
+    assert said("b", "dear", NOW + GONE_AFTER) == []

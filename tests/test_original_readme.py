@@ -1,0 +1,103 @@
+"""curl runs every command of the original's README (`original_readme.md`, as it was printed) against a started biller.
+
+Three things are not as printed: the port, ``localost``, and that the last two commands send the login's cookie too.
+"""
+
+import json
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from lab.biller import Biller
+
+from celcombiller import subscribers
+from celcombiller.model import Level
+from celcombiller.passwords import hash_password
+from celcombiller.store import open_engine, transact
+
+README = Path(__file__).parent / "original_readme.md"
+COMMANDS = re.findall(r"^curl .*$", README.read_text(), re.MULTILINE)
+ADMIN = {"level": Level.ADMINISTRATOR, "clid": "999999990", "imsi": "999999999999999", "cpf": "0000"}
+GUEST = {"level": Level.SUBSCRIBER, "clid": "999999998", "imsi": "999999999999998", "cpf": "1"}
+
+
+@pytest.fixture
+def biller(tmp_path):
+    made = Biller(tmp_path).init()
+    engine = open_engine(f"sqlite:///{tmp_path / 'celcombiller.sqlite'}", lock_seconds=5)
+
+    def work(tx):
+        subscribers.change(tx, "admin", ADMIN | {"password_hash": hash_password("adm123")})
+        now = datetime.now(UTC)
+        subscribers.add(tx, username="guest", name="guest", address="", password_hash=None, now=now, **GUEST)
+
+    transact(engine, work)
+    engine.dispose()
+    made.start()
+    yield made
+    made.stop()
+
+
+def run(biller, command):
+    """Run one line of a shell in the biller's folder; give status and what came, and stand on valid JSON."""
+    line = command.replace("localost", "localhost").replace("localhost:5000", f"127.0.0.1:{biller.rest_port}")
+    if "/api/" in line and "cookiefile" not in line:
+        line += " -b cookiefile"
+    done = subprocess.run(
+        [*("bash", "-c"), line + r" -w '\n%{http_code}'"], cwd=biller.folder, capture_output=True, text=True, check=True
+    )
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body) if body.strip() else None
+
+
+def test_every_command_of_the_originals_readme_works(biller):
+    assert len(COMMANDS) == 8
+    log_in, add_user, add_data, add_voice, change_user, delete_user, add_group, change_group = COMMANDS
+
+    status, body = run(biller, log_in)
+    assert (status, body["roles"], body["id"]) == (200, ["admin"], 1)
+    assert "#HttpOnly_127.0.0.1" in (biller.folder / "cookiefile").read_text()
+
+    status, body = run(biller, add_user)
+    assert (status, body["_id"], body["username"], body["cpf"], body["level"]) == (201, 3, "yourusername", 0, 1)
+    assert (body["clid"], body["imsi"], body["voice_balance"]) == ("999999999", "12345678900", 0)
+    assert run(biller, add_user)[0] == 409
+
+    status, body = run(biller, add_data)
+    assert (status, body["user_id"], body["value"], body["origin"]) == (201, 3, 1000, "web")
+    status, body = run(biller, add_data.replace('"1000"', '"-400"'))
+    assert (status, body["value"]) == (201, -400)
+    status, body = run(biller, add_voice)
+    assert (status, body["from_user_id"], body["value"], body["to_user_id"]) == (201, 1, 1000, None)
+    status, body = run(biller, add_voice.replace('"1000"', "-400"))
+    assert (status, body["value"]) == (201, -400)
+    assert biller.json("user", "show", "yourusername")["data_balance"] == 600
+    assert biller.json("user", "show", "admin")["voice_balance"] == 600
+
+    assert run(biller, change_user) == (404, {})
+    biller.run("user", "add", "youroldusername", "--clid", 7, "--imsi", 7000000, "--name", "old")
+    status, body = run(biller, change_user)
+    assert (status, body["_id"], body["username"]) == (200, 4, "yournewusername")
+    status, _ = run(biller, log_in.replace("admin&password=adm123", "yournewusername&password=yournewpassowrd"))
+    assert status == 200
+    run(biller, log_in)
+
+    assert run(biller, delete_user) == (204, None)
+    assert run(biller, delete_user) == (404, {})
+
+    status, body = run(biller, add_group)
+    assert (status, body) == (201, {"_id": 1, "name": "group_name", "day": 1, "value": 0, "kind": 1})
+    assert run(biller, add_group) == (
+        400,
+        {"message": "Already has this Group", "validation_errors": {"name": "another schedule has it"}},
+    )
+    assert run(biller, change_group) == (404, {})
+    run(biller, add_group.replace("group_name", "schedule"))
+    status, body = run(biller, change_group)
+    assert (status, body["name"]) == (200, "schedule")
+
+    biller.run("audit")
+    assert "Traceback" not in biller.log
+    assert "adm123" not in biller.log

@@ -1,0 +1,118 @@
+"""Rows written set-wise are what SQLAlchemy reads, guards hold, and the driver's errors are the ones the store knows."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import hypothesis.strategies as st
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from sqlalchemy import exc
+from test_ledger import NOW, database
+
+from celcombiller import schema, setwise
+
+HOLD = setwise.insert(schema.hold, schema.hold.c.keys())
+HOLD_ONCE = setwise.insert(schema.hold, schema.hold.c.keys(), once=True)
+END = setwise.update(schema.hold, ("state", "ended_at"), key="reference", unchanged=("state", "amount"))
+FOUND = setwise.Reading(
+    "select reference, amount, ended_at from hold where reference {among} order by reference",
+    of=schema.hold.c.reference,
+    lock=True,
+)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    made = database(tmp_path / "setwise.sqlite")
+    yield made
+    made.dispose()
+
+
+def hold(reference="a", amount=5, *, state="open", at=NOW, ended_at=None):
+    return (reference, 1, amount, state, at, at, ended_at)
+
+
+def write(engine, *, insert=(), once=(), update=()):
+    with engine.begin() as tx, setwise.writes(tx) as writes:
+        writes.insert(HOLD, list(insert))
+        writes.insert(HOLD_ONCE, list(once))
+        writes.update(END, list(update))
+
+
+def read(engine):
+    with engine.begin() as tx:
+        return [tuple(row) for row in tx.execute(sa.select(schema.hold).order_by(schema.hold.c.reference))]
+
+
+zones = st.integers(-12, 12).map(lambda hours: timezone(timedelta(hours=hours)))
+moments = st.integers(0, 4 * 10**15).map(lambda since: datetime(1970, 1, 2, tzinfo=UTC) + timedelta(microseconds=since))
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+
+
+row_sets = st.dictionaries(texts, st.tuples(st.integers(0, 2**53), moments, st.none() | moments, zones), max_size=8)
+many_rows = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def check_round_trip(engine, rows):
+    made = [
+        hold(key, amount, at=at.astimezone(zone), ended_at=end, state="open" if end is None else "settled")
+        for key, (amount, at, end, zone) in rows.items()
+    ]
+    write(engine, insert=made)
+    try:
+        assert sorted(read(engine)) == sorted(made)
+        with engine.begin() as tx:
+            found = {key: (amount, setwise.moment(end)) for key, amount, end in FOUND.run(tx, set(rows))}
+        assert found == {row[0]: (row[2], row[6]) for row in made}
+    finally:
+        with engine.begin() as tx:
+            tx.execute(sa.delete(schema.hold))
+
+
+@many_rows
+@given(row_sets)
+def test_rows_are_read_as_they_were_written_by_either(engine, rows):
+    check_round_trip(engine, rows)
+
+
+def test_a_row_inserted_once_stays_as_it_is(engine):
+    write(engine, insert=[hold("a", 1)], once=[hold("a", 2), hold("b", 3)])
+    assert [row[2] for row in read(engine)] == [1, 3]
+
+
+def test_a_row_that_is_not_as_it_was_read_is_a_lost_race_and_nothing_is_written(engine):
+    write(engine, insert=[hold("a", 1), hold("b", 2)])
+    with pytest.raises(setwise.LedgerRace):
+        write(
+            engine,
+            insert=[hold("c")],
+            update=[("settled", NOW, "a", "open", 1), ("settled", NOW, "b", "open", 7)],
+        )
+    assert [row[3] for row in read(engine)] == ["open", "open"]
+    write(engine, update=[("settled", NOW, "a", "open", 1), ("released", NOW, "b", "open", 2)])
+    assert [row[3] for row in read(engine)] == ["settled", "released"]
+
+
+def test_the_drivers_errors_are_sqlalchemys(engine):
+    write(engine, insert=[hold("a")])
+    with pytest.raises(exc.IntegrityError):
+        write(engine, insert=[hold("a")])
+    with engine.begin() as tx, pytest.raises(exc.DBAPIError):
+        setwise.Reading("select nothing from hold where reference {among}", of=schema.hold.c.reference).run(tx, ["a"])
+
+
+def test_a_time_without_a_zone_is_refused(engine):
+    with pytest.raises(ValueError, match="zone"):
+        write(engine, insert=[hold("a", at=datetime(2026, 1, 1))])  # noqa: DTZ001  that is the point
+    assert read(engine) == []
+
+
+def test_nothing_asked_for_is_nothing_found(engine):
+    with engine.begin() as tx:
+        assert list(FOUND.run(tx, [])) == []
+
+
+def test_a_moment_comes_back_in_utc():
+    assert setwise.moment(None) is None
+    assert setwise.moment("2026-11-01 12:00:00.000000") == NOW
+    assert setwise.moment(NOW.astimezone(timezone(timedelta(hours=-3)))).tzinfo is UTC
