@@ -97,7 +97,12 @@ def configure(tx: Connection, kinds: Mapping[str, str], now: datetime) -> None:
             tx.execute(sa.insert(_network).values(name=name, kind=kind, added_at=now, last_error=""))
         elif known[name] != kind:
             tx.execute(sa.update(_network).where(_network.c.name == name).values(kind=kind))
-    for name in kinds.keys() | known.keys():
+    complete(tx, now)
+
+
+def complete(tx: Connection, now: datetime) -> None:
+    """Queue on every network what the subscribers' table says and no row does: after many were added at once."""
+    for name in tx.execute(sa.select(_network.c.name)).scalars().all():
         _complete(tx, name, now)
 
 
@@ -137,7 +142,7 @@ def _complete(tx: Connection, name: str, now: datetime) -> None:
     """Queue on one network what the subscribers say and its rows do not: all of them, when it is new."""
     have = _entry.alias()
     lacking = (
-        sa.select(_subscriber.c.id, _subscriber.c.imsi, _subscriber.c.clid)
+        sa.select(_subscriber.c.id, _subscriber.c.imsi, _subscriber.c.clid, have.c.imsi.label("known"))
         .outerjoin(have, sa.and_(have.c.network == name, have.c.imsi == _subscriber.c.imsi))
         .where(_ENTITLED)
         .where(
@@ -155,10 +160,14 @@ def _complete(tx: Connection, name: str, now: datetime) -> None:
         .where(_entry.c.network == name, _entry.c.wanted, sa.not_(entitled))
         .values(_fresh(now, wanted=False, msisdn=""))
     )
+    new = []
     for row in tx.execute(lacking).all():
-        values = _fresh(now, wanted=True, msisdn=row.clid, subscriber_id=row.id)
-        if not _set(tx, name, row.imsi, values):
-            tx.execute(sa.insert(_entry).values(_new(name, Entry(row.imsi, row.clid), row.id, now)))
+        if row.known is None:
+            new.append(_new(name, Entry(row.imsi, row.clid), row.id, now))
+        else:
+            _set(tx, name, row.imsi, _fresh(now, wanted=True, msisdn=row.clid, subscriber_id=row.id))
+    if new:
+        tx.execute(sa.insert(_entry), new)
 
 
 def _new(name: str, entry: Entry, subscriber_id: int | None, now: datetime) -> dict[str, Any]:

@@ -165,7 +165,7 @@ async def bring(api: Api, _request: Any, asked: Asked) -> Answer:
 
 
 def _named(api: Api, asked: Asked) -> tuple[str, Network]:
-    name = asked.path["network"]
+    name = asked.path["name"]
     if name not in api.radio:
         raise NotFound("there is no such network in the settings")
     return name, api.radio[name]

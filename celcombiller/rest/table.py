@@ -245,7 +245,7 @@ _TODAY = (
     ),
     Route(
         method="GET",
-        path=f"{V1}/provisioning/<network>/diff",
+        path=f"{V1}/provisioning/<name>/diff",
         who=STAFF_READ,
         serve=provisioning.diff,
         answer=provisioning.DriftShown,
@@ -253,7 +253,7 @@ _TODAY = (
     ),
     Route(
         method="POST",
-        path=f"{V1}/provisioning/<network>/sync",
+        path=f"{V1}/provisioning/<name>/sync",
         who=ADMINISTRATORS,
         serve=provisioning.bring,
         body=provisioning.SyncOrder,
