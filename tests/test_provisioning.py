@@ -189,6 +189,23 @@ def test_a_new_network_is_told_of_all_who_are_there_already(village):
     assert village.do(audit).ok
 
 
+def test_who_is_added_straight_into_the_table_is_queued_when_it_is_said(village):
+    add(village, 2001)
+    village.do(lambda tx: tx.execute(sa.text("update subscriber set clid = '2009'")))
+    village.do(
+        lambda tx: tx.execute(
+            sa.insert(schema.subscriber).values(
+                username="b", name="B", clid="2002", imsi=imsi(2002), level=1, enabled=True, created_at=village.now
+            )
+        )
+    )
+    assert len(village.do(audit).differences) == 2
+    village.do(lambda tx: networks.complete(tx, village.now))
+    village.work()
+    assert numbers(village) == {imsi(2001): "2009", imsi(2002): "2002"}
+    assert village.do(audit).ok
+
+
 def test_a_network_that_is_out_of_the_settings_keeps_collecting_until_it_is_forgotten(village):
     village.do(lambda tx: networks.configure(tx, {"hill": "osmocom"}, village.now))
     add(village, 2001)

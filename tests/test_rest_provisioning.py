@@ -69,6 +69,10 @@ async def test_a_network_that_is_away_delays_no_change_and_gets_it_when_it_is_ba
     assert (village["name"], village["configured"], village["entries"], village["waiting"]) == ("village", True, 24, 20)
     assert "does not answer" in village["last_error"]
     assert (await admin.get("/api/v1/provisioning/village/diff")).code == 502
+    said = (await admin.get("/metrics")).bytes.decode()
+    assert 'celcombiller_network_up{network="village"} 0.0' in said
+    assert 'celcombiller_network_waiting{network="village"} 20.0' in said
+    assert 'celcombiller_network_done_total{network="village"} 4.0' in said
     manager.start()
     await until(lambda: len(manager.numbers()) == 24)
     await until(lambda: transact(biller.engine, networks.backlog)[0].waiting == 0)
