@@ -19,7 +19,7 @@ from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
@@ -124,7 +124,8 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     root = Root(hold_alone(config.database.url))
     check_database(engine)
     terms = terms_of(config)
-    metrics = Metrics(worker=workers.number(os.environ))
+    worker = workers.number(os.environ)
+    metrics = Metrics(worker=worker)
     store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now), metrics)
     reader, passwords = Reader(reactor, _reading(config, READ_SECONDS_MAX)), Passwords(reactor)
     monitors: dict[str, Monitor] = {}
@@ -162,9 +163,9 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     if engine.dialect.name != "sqlite":
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     rules = rules_of(config)
-    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC)).setServiceParent(root)
+    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
     ReactorDelay(reactor, metrics).setServiceParent(root)
-    if config.metrics.audit_hours:
+    if config.metrics.audit_hours and worker in (None, 1):
         auditing = _reading(config, AUDIT_SECONDS_MAX)
         Audits(reactor, auditing, config.metrics.audit_hours, metrics).setServiceParent(root)
     root.store, root.scripts, root.config, root.metrics = store, scripts, config, metrics
@@ -185,12 +186,6 @@ class Root(logs.Logged, MultiService):
     def __init__(self, lock: Any) -> None:
         super().__init__()
         self._lock = lock
-
-    def setServiceParent(self, parent: Any) -> None:
-        """Join twistd's application, which then logs through our observer from the first line on."""
-        super().setServiceParent(parent)
-        if self.log_observer is not None:
-            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""

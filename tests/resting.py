@@ -146,7 +146,8 @@ def biller_fixture(metrics=NOBODY_NEAR, **rest):
     async def biller(tmp_path_factory):
         made = Biller(tmp_path_factory.mktemp("biller"), rest, "", metrics)
         yield made
-        assert made.audit().ok
-        await made.stop()
+        report = made.audit()
+        await made.stop()  # first: threads that are left would keep a failed run from ending
+        assert report.ok, report.differences
 
     return biller
