@@ -34,6 +34,7 @@ hlr
         (self.folder / "osmo-hlr.cfg").write_text(config)
 
     def start(self) -> "Hlr":
+        assert self._process is None or self._process.poll() is not None, "it runs already"
         command = ["osmo-hlr", "-c", self.folder / "osmo-hlr.cfg", "-l", self.folder / "hlr.db", "-s"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
