@@ -33,6 +33,7 @@ setup(
         "argon2-cffi>=23.1,<26",
         "prometheus-client>=0.20,<1",
         "tenacity>=9,<10",
+        "pyzmq>=26,<28",
         "tqdm>=4.66,<5",
         "tzdata",
         "tzlocal>=5.2,<6",

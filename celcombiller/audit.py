@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from celcombiller import schema
+from celcombiller import networks, schema
 from celcombiller.model import CallState, CreditOutcome, HoldState, Kind
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def audit(tx: Connection) -> Report:
     def count(table: sa.Table) -> int:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
-    questions = (_posted, _chain, _held, _calls, _charges, _schedule_credits, _schedule_transfers, _runs)
+    questions = (_posted, _chain, _held, _calls, _charges, _schedule_credits, _schedule_transfers, _runs, _networks)
     differences = [difference for question in questions for difference in question(tx)]
     return Report(count(account), count(transfer), count(hold), count(call), count(credit), differences)
 
@@ -234,6 +234,12 @@ def _runs(tx: Connection) -> Iterator[Difference]:
         for row in rows:
             subject = f"schedule {row.schedule_id}, due on {row.due_on}"
             yield Difference(f"a run counts whom it {outcome}", subject, row.expected, row.found)
+
+
+def _networks(tx: Connection) -> Iterator[Difference]:
+    """Every network is wanted to know exactly the subscribers who may use the service."""
+    for network, imsi, expected, found in networks.inconsistent(tx):
+        yield Difference("a network is to know who may use the service", f"IMSI {imsi} on {network}", expected, found)
 
 
 def _account(tx: Connection, account_id: int) -> str:

@@ -24,6 +24,7 @@ from celcombiller.charging import Credit, perform
 from celcombiller.errors import BillerError, InvalidValue
 from celcombiller.legacy import command as legacy
 from celcombiller.model import Call, Kind, Level, Subscriber
+from celcombiller.provisioning import command as provisioning
 from celcombiller.service import terms_of
 from celcombiller.store import open_engine, transact
 from celcombiller.terminal import command, opened, print_json, print_rows, whole
@@ -142,7 +143,7 @@ def _user_list(arguments: argparse.Namespace, config: Config) -> int:
 
 def _user_enable(arguments: argparse.Namespace, config: Config) -> int:
     enabled = arguments.action == "enable"
-    transact(opened(config), lambda tx: subscribers.enable(tx, arguments.username, enabled=enabled))
+    transact(opened(config), lambda tx: subscribers.enable(tx, arguments.username, datetime.now(UTC), enabled=enabled))
     print(f"{arguments.username} is {arguments.action}d.")
     return 0
 
@@ -385,6 +386,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_schedules.add_commands(commands)
     legacy.add_commands(commands)
     benchmark.add_arguments(command(commands, "bench", _bench, "Measure how fast the biller is on this machine."))
+    provisioning.add_commands(commands)
 
     play = command(commands, "call", _play, "Play Asterisk's side of one call against the running biller.")
     play.add_argument("caller", metavar="FROM", help="a username or a number")

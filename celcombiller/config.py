@@ -201,6 +201,29 @@ class Asterisk(_Table, frozen=True, kw_only=True):
         return f"Asterisk(name={self.name!r}, host={self.host!r}, port={self.port}, username={self.username!r})"
 
 
+class RadioNetwork(_Table, frozen=True, kw_only=True):
+    """One radio network that is to know the subscribers: an OpenBTS or an OsmoHLR."""
+
+    name: _Name
+    """Under which its queue is kept: another name is another network."""
+    kind: Literal["none", "openbts", "osmocom"] = "none"
+    """``openbts``: the NodeManager of its sipauthserve; ``osmocom``: OsmoHLR; ``none``: leave it alone."""
+    host: _Word = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """0: 45064 of the NodeManager, 4259 of OsmoHLR's control interface."""
+    vty_port: _Port = 4258
+    """OsmoHLR's console: it alone can list the subscribers."""
+    answer_seconds: Annotated[int, Meta(ge=1, le=10)] = 5
+    """How long the network may take for an answer."""
+    retry_seconds_max: Annotated[int, Meta(ge=1, le=3600)] = 300
+    """What failed is tried again after 1, 2, 4, … seconds, and at least so often."""
+
+    @property
+    def used_port(self) -> int:
+        """The port, or the kind's own."""
+        return self.port or (45064 if self.kind == "openbts" else 4259)
+
+
 class Calls(_Table, frozen=True):
     """How calls are decided, dialled and limited."""
 
@@ -318,6 +341,7 @@ class Config(_Table, frozen=True):
     rest: Rest = field(default_factory=Rest)
     agi: Agi = field(default_factory=Agi)
     asterisk: tuple[Asterisk, ...] = ()
+    provisioning: tuple[RadioNetwork, ...] = ()
     calls: Calls = field(default_factory=Calls)
     schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
@@ -325,14 +349,18 @@ class Config(_Table, frozen=True):
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
     def __post_init__(self) -> None:
-        """Refuse two servers of one name, two rates of one prefix, and workers that could not share what they need."""
+        """Refuse two of one name, two rates of one prefix, and workers that could not share what they need."""
         _check_unique("asterisk", "name", [each.name for each in self.asterisk])
+        _check_unique("provisioning", "name", [each.name for each in self.provisioning])
         _check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
         if self.service.workers > 1:
             _check_shared(self)
 
 
-_SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in ("asterisk", "rates")}
+_LISTS = ("asterisk", "provisioning", "rates")
+"""The sections with any number of tables."""
+
+_SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in _LISTS}
 
 
 def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -> Config:
@@ -384,8 +412,8 @@ def _environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], 
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-        if section in ("asterisk", "rates"):
-            advice = "keep the secret out of it with secret_file" if section == "asterisk" else "price lists are long"
+        if section in _LISTS:
+            advice = "keep the secret out of it with secret_file" if section == "asterisk" else "there may be many"
             raise _line("environment", f"{name}: [[{section}]] tables are set in the file only; {advice}")
         if section not in _SECTIONS:
             continue  # another program's, or a switch of the tests
@@ -494,7 +522,7 @@ def _shown(value: object) -> str:
 
 def _place(steps: list[str | int]) -> str:
     """Name a key as the file spells it; tables and items count from 1, as people do."""
-    if len(steps) > 1 and steps[0] in ("asterisk", "rates") and isinstance(steps[1], int):
+    if len(steps) > 1 and steps[0] in _LISTS and isinstance(steps[1], int):
         return ": ".join([f"[[{steps[0]}]] table {steps[1] + 1}", *(str(each) for each in steps[2:])])
     return ".".join(str(each) for each in steps if isinstance(each, str)) + "".join(
         f" item {each + 1}" for each in steps if isinstance(each, int)

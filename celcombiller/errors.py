@@ -110,6 +110,12 @@ class StoreUnavailable(BillerError):
     code = "UNAVAILABLE"
 
 
+class NetworkUnavailable(BillerError):
+    """A radio network did not answer in time, or not in its own language."""
+
+    code = "NETWORK_UNAVAILABLE"
+
+
 class SchemaMismatch(BillerError):
     """The database was made by an older or a newer program than this one."""
 

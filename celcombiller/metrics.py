@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from celcombiller.audit import Report
     from celcombiller.model import Settlement
-    from celcombiller.progress import InProgress
+    from celcombiller.progress import InProgress, NetworkProgress
 
 # Without this each counter has a second series, of when it began, that nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -307,3 +307,25 @@ def _read(in_progress: InProgress | None) -> Iterator[Any]:
     for server, count in in_progress.calls.items():
         calls.add_metric((server,), count)
     yield calls
+    for name, text, value in _NETWORK_GAUGES:
+        gauge = GaugeMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
+        for network, progress in in_progress.networks.items():
+            gauge.add_metric((network,), float(value(progress)))
+        yield gauge
+    for name, text, value in _NETWORK_COUNTERS:
+        counter = CounterMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
+        for network, progress in in_progress.networks.items():
+            counter.add_metric((network,), float(value(progress)))
+        yield counter
+
+
+_NETWORK_GAUGES: tuple[tuple[str, str, Callable[[NetworkProgress], float]], ...] = (
+    ("up", "Whether this radio network answered when it was asked last.", lambda each: each.up),
+    ("waiting", "Changes of subscribers that this radio network does not have yet.", lambda each: each.waiting),
+    ("oldest_waiting_seconds", "The age of the oldest of them; 0: none.", lambda each: each.oldest_seconds),
+    ("failing", "Those of them that were tried in vain.", lambda each: each.failing),
+)
+_NETWORK_COUNTERS: tuple[tuple[str, str, Callable[[NetworkProgress], float]], ...] = (
+    ("done", "Changes that were brought to this radio network.", lambda each: each.done_total),
+    ("failures", "Attempts that were in vain.", lambda each: each.failed_total),
+)

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from celcombiller import runs, schedules
 from celcombiller.calendar import last_come
 from celcombiller.errors import StoreUnavailable, UnknownSchedule
+from celcombiller.metrics import Metrics
 from celcombiller.periodic import PeriodicService
 from celcombiller.runs import Advance, Decision
 
@@ -157,7 +158,16 @@ class CreditService(PeriodicService):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, transact: Transact, rules: Rules, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        transact: Transact,
+        rules: Rules,
+        clock: Callable[[], datetime],
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._transact, self._rules, self._clock = transact, rules, clock
+        self._metrics = metrics or Metrics()
         self._round = Round(transact, rules, clock=clock, seconds=reactor.seconds, tell=self._tell)
         self._uptime: Callable[[], float] = reactor.seconds
         self._told_at: dict[int, float] = {}
@@ -177,13 +187,22 @@ class CreditService(PeriodicService):
 
     async def _look(self) -> None:
         try:
+            await self._measure()
             await self._round.go()
+            if not self._round.stopping:
+                await self._measure()
         except StoreUnavailable as error:
             if not self._away:
                 self._log.warn("Schedules wait for the database: {error}", error=error)
             self._away = True
         else:
             self._away = False
+
+    async def _measure(self) -> None:
+        """Tell the metrics how late the schedules are, before a round, which may be long, and after it."""
+        now = self._clock()
+        since = await self._transact(partial(runs.owed_since, rules=self._rules, now=now))
+        self._metrics.scheduled(0.0 if since is None else (now - since).total_seconds(), now)
 
     def _tell(self, told: Told) -> None:
         match told:

@@ -5,12 +5,12 @@ It costs in proportion to what is open, whatever the history: the partial indexe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller import schema
+from celcombiller import networks, schema
 from celcombiller.charging import HOLD_MARGIN
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.networks import Backlog
+
 hold, call = schema.hold, schema.call
 
 # A literal, as the indexes have it: with a parameter in its place PostgreSQL's generic plans do not know that it fits.
@@ -26,6 +28,18 @@ _OPEN = sa.text("state = 'open'")
 
 # Not the bare column: SQLite would go through all calls ever by an index that has them in the order of their servers.
 _SERVER = sa.literal_column("server || ''", sa.Text)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkProgress:
+    """A radio network's queue: how much waits and for how long, what of it fails, and how it went so far."""
+
+    up: bool
+    waiting: int
+    oldest_seconds: float
+    failing: int
+    done_total: int
+    failed_total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,7 @@ class InProgress:
     overdue: int
     overdue_seconds: float
     calls: Mapping[str, int]
+    networks: Mapping[str, NetworkProgress] = field(default_factory=dict)
 
 
 def in_progress(tx: Connection, now: datetime) -> InProgress:
@@ -50,6 +65,18 @@ def in_progress(tx: Connection, now: datetime) -> InProgress:
         overdue=int(row.overdue),
         overdue_seconds=0.0 if row.expires_at is None else _seconds_since(row.expires_at - HOLD_MARGIN, now),
         calls={each.server: each.calls for each in tx.execute(calls_statement())},
+        networks={each.network: _network(each, now) for each in networks.backlog(tx)},
+    )
+
+
+def _network(backlog: Backlog, now: datetime) -> NetworkProgress:
+    return NetworkProgress(
+        up=backlog.last_error == "",
+        waiting=backlog.waiting,
+        oldest_seconds=_seconds_since(backlog.oldest_at, now),
+        failing=backlog.failing,
+        done_total=backlog.done_total,
+        failed_total=backlog.failed_total,
     )
 
 

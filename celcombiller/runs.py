@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller import schema
-from celcombiller.calendar import due_dates, period
-from celcombiller.errors import NotFound, UnknownSchedule
+from celcombiller.calendar import comes_at, due_dates, next_due_date, period
+from celcombiller.errors import NotFound
 from celcombiller.model import CatchUp, CreditOutcome, Run, RunState, Schedule, ScheduleKind
-from celcombiller.schedules import find
-from celcombiller.turns import lock_next, take
+from celcombiller.schedules import everything, find
+from celcombiller.turns import next_in_line, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,22 +146,40 @@ class Advance:
     failures: list[Failure] = field(default_factory=list)
 
 
+def owed_since(tx: Connection, rules: Rules, now: datetime) -> datetime | None:
+    """Give when the oldest credit came due that nobody has got by ``now``; ``None``: nothing is owed."""
+    known = {each.id: each for each in everything(tx) if each.enabled}
+    waiting = [(each, next_due_date(each, each.done_until)) for each in known.values()]
+    waiting += [
+        (known[run.schedule_id], run.due_on)
+        for run in open_runs(tx)
+        if run.schedule_id in known and next_in_line(tx, run, 1) is not None
+    ]
+    owed = [at for each, due_on in waiting if (at := _came_at(each, due_on, rules)) is not None and at <= now]
+    return min(owed, default=None)
+
+
+def _came_at(schedule: Schedule, due_on: date | None, rules: Rules) -> datetime | None:
+    try:
+        return None if due_on is None else comes_at(due_on, rules.run_at, schedule.time_zone)
+    except (OSError, ValueError, LookupError):  # a zone that is gone: the round tells of it
+        return None
+
+
 def advance(tx: Connection, run_id: int, rules: Rules, now: datetime, *, size: int, fault: str = "") -> Advance:
     """Give the next ``size`` members of an open run their turn.
 
     ``fault``: crediting the next one alone broke the transaction, for this reason; he is recorded as failed.
     """
-    run = find_run(tx, run_id)
-    try:
-        schedule = find(tx, run.schedule_id, lock=True)
-    except UnknownSchedule:
+    row = tx.execute(_LOCK, {"run_id": run_id}).one()
+    run = run_of(row)
+    if row.deleted_at is not None:
         return Advance(_close(tx, run, now, "the schedule was deleted"), more=False)
-    run = find_run(tx, run_id)  # as it stands now that nobody else can advance it
-    if run.state is not RunState.OPEN or not schedule.enabled:
+    if run.state is not RunState.OPEN or not row.enabled:
         return Advance(run, more=False)
-    last_id = lock_next(tx, run, size)
+    last_id = next_in_line(tx, run, size)
     if last_id is None:
-        return Advance(_close(tx, run, now, "") if run.due_on < schedule.done_until else run, more=False)
+        return Advance(_close(tx, run, now, "") if run.due_on < row.done_until else run, more=False)
     taken = take(tx, run, last_id, disabled_use_up=rules.disabled_use_up, fault=fault, now=now)
     failures = [Failure(who, reason) for who, outcome, reason in taken.odd if outcome is CreditOutcome.FAILED]
     facts: dict[str, Any] = {
@@ -170,8 +188,23 @@ def advance(tx: Connection, run_id: int, rules: Rules, now: datetime, *, size: i
         "passed": run.passed + len(taken.odd) - len(failures),
         "failed": run.failed + len(failures),
     }
-    tx.execute(sa.update(_run).where(_run.c.id == run.id).values(facts))
+    tx.execute(_MOVE_ON, {"run_id": run.id} | facts)
     return Advance(replace(run, **facts), more=True, failures=failures)
+
+
+_LOCK = (
+    sa.select(_run, _schedule.c.enabled, _schedule.c.deleted_at, _schedule.c.done_until)
+    .join(_schedule, _schedule.c.id == _run.c.schedule_id)
+    .where(_run.c.id == sa.bindparam("run_id"))
+    .with_for_update(key_share=True)
+)
+"""Nobody else can advance the run, and nobody join, leave or renew, until the transaction ends."""
+
+_MOVE_ON = (
+    sa.update(_run)
+    .where(_run.c.id == sa.bindparam("run_id"))
+    .values({name: sa.bindparam(name) for name in ("last_membership_id", *CreditOutcome)})
+)
 
 
 def _close(tx: Connection, run: Run, now: datetime, note: str) -> Run:

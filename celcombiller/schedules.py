@@ -1,8 +1,8 @@
 """Schedules and who is in them: make, find, change and end, on an open transaction.
 
-Nothing here moves credit; what is due is credited by `celcombiller.runs`. Who joins, and who credits, locks the
-schedule first: so members have their turn in the order of their ids, and nobody slips in behind the one whose turn it
-is.
+Nothing here moves credit; what is due is credited by `celcombiller.runs`. Whatever changes memberships, and whatever
+credits them, locks the schedule first: so members have their turn in the order of their ids, nobody slips in behind
+the one whose turn it is, and nobody leaves in the middle of his.
 """
 
 from __future__ import annotations
@@ -329,6 +329,7 @@ def leave(tx: Connection, membership: Membership, now: datetime) -> Membership:
 def leave_all(tx: Connection, subscriber_id: int, now: datetime) -> int:
     """End all memberships of a subscriber (who is deleted); give how many it were."""
     his = (_membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None))
+    _lock(tx, sa.select(_membership.c.schedule_id).where(*his))
     return tx.execute(sa.update(_membership).where(*his).values(ended_at=now)).rowcount
 
 
@@ -340,7 +341,15 @@ def contracts(tx: Connection, membership_ids: Collection[int]) -> list[Contract]
     return [Contract(row.id, row.membership_id, row.at, row.months) for row in rows]
 
 
+def _lock(tx: Connection, schedule_ids: Any) -> None:
+    """Lock schedules, in id order, before their memberships are changed."""
+    columns = _schedule.c
+    locked = sa.select(columns.id).where(columns.id.in_(schedule_ids)).order_by(columns.id)
+    tx.execute(locked.with_for_update(key_share=True)).all()
+
+
 def _update(tx: Connection, membership: Membership, **facts: object) -> None:
+    _lock(tx, [membership.schedule_id])
     living = (_membership.c.id == membership.id, _LIVING_MEMBER)
     if tx.execute(sa.update(_membership).where(*living).values(facts)).rowcount == 0:
         raise UnknownMembership("the subscriber is not in the schedule any more")

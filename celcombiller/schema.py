@@ -387,6 +387,47 @@ schedule_credit = sa.Table(
 )
 """What one due date gave one member, once: credited, passed over (disabled) or failed, and then why."""
 
+network = sa.Table(
+    "network",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("added_at", Instant, nullable=False),
+    sa.Column("answered_at", Instant),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_try_at", Instant),
+    sa.Column("last_error", sa.Text, nullable=False),
+    sa.Column("done_total", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("failed_total", sa.BigInteger, nullable=False, server_default="0"),
+)
+"""A radio network that the biller keeps in step. ``failures``: how often in a row it did not answer."""
+
+network_entry = sa.Table(
+    "network_entry",
+    metadata,
+    sa.Column("network", sa.Text, sa.ForeignKey("network.name"), primary_key=True),
+    sa.Column("imsi", sa.Text, primary_key=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), index=True),
+    sa.Column("msisdn", sa.Text, nullable=False),
+    sa.Column("wanted", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("done_at", Instant),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_try_at", Instant),
+    sa.Column("last_error", sa.Text, nullable=False),
+    sa.Column("claimed_by", sa.Text),
+    sa.Column("claimed_until", Instant),
+    sa.CheckConstraint("wanted = (msisdn <> '')", name="msisdn"),
+    sa.CheckConstraint("not wanted or subscriber_id is not null", name="subscriber"),
+    _where("ix_network_entry_waiting", "network", "queued_at", condition="done_at is null"),
+    sa.Index(None, "imsi"),
+)
+"""What a network should know of an IMSI: this number, or nothing. It waits until ``done_at`` says it is so there.
+
+``version`` grows with each change of what is wanted; who works the row has it claimed, for a while.
+"""
+
 imported = sa.Table(
     "imported",
     metadata,

@@ -19,11 +19,11 @@ from twisted.application import strports
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
-from celcombiller import logs, migrations, workers
+from celcombiller import logs, migrations, networks, workers
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -37,6 +37,8 @@ from celcombiller.nightly import CreditService
 from celcombiller.nodes import announce
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
+from celcombiller.provisioning.kinds import kinds_of, network_of
+from celcombiller.provisioning.provisioner import Provisioner, ProvisioningService
 from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
 
     from celcombiller.config import Asterisk, Config
+    from celcombiller.provisioning.network import Network
 
 OVERDUE_SECONDS = 60.0
 """How often holds are looked for whose validity has run out."""
@@ -120,10 +123,12 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     root = Root(hold_alone(config.database.url))
     check_database(engine)
     terms = terms_of(config)
-    metrics = Metrics(worker=workers.number(os.environ))
+    worker = workers.number(os.environ)
+    metrics = Metrics(worker=worker)
     store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now), metrics)
     reader, passwords = Reader(reactor, _reading(config, READ_SECONDS_MAX)), Passwords(reactor)
     monitors: dict[str, Monitor] = {}
+    radio = _radio_networks(reactor, config, engine)
     scripts = Scripts(reactor, config, store, reader, monitors, metrics)
     for server in config.asterisk:
         monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store, metrics)
@@ -131,7 +136,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         monitor.setServiceParent(root)
     for section, listen, factory in (
         ("agi", _with_backlog(config.agi.listen), _agi_factory(reactor, config, scripts, metrics)),
-        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, metrics, ROUTES).site()),
+        ("rest", config.rest.listen, Api(config, store, reader, passwords, monitors, metrics, ROUTES, radio).site()),
     ):
         try:
             service = strports.service(listen, factory, binder(section))
@@ -143,12 +148,23 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC), metrics)
     )
     overdue.setServiceParent(root)
+    for each in config.provisioning:
+        if each.name in radio:
+            provisioner = Provisioner(
+                each.name,
+                radio[each.name],
+                transact=store.transact,
+                read=reader.read,
+                now=partial(datetime.now, UTC),
+                retry_seconds_max=each.retry_seconds_max,
+            )
+            ProvisioningService(reactor, provisioner).setServiceParent(root)
     if engine.dialect.name != "sqlite":
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     rules = config.schedules.rules
-    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC)).setServiceParent(root)
+    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
     ReactorDelay(reactor, metrics).setServiceParent(root)
-    if config.metrics.audit_hours:
+    if config.metrics.audit_hours and worker in (None, 1):
         auditing = _reading(config, AUDIT_SECONDS_MAX)
         Audits(reactor, auditing, config.metrics.audit_hours, metrics).setServiceParent(root)
     root.store, root.scripts, root.config, root.metrics = store, scripts, config, metrics
@@ -169,12 +185,6 @@ class Root(logs.Logged, MultiService):
     def __init__(self, lock: Any) -> None:
         super().__init__()
         self._lock = lock
-
-    def setServiceParent(self, parent: Any) -> None:
-        """Join twistd's application, which then logs through our observer from the first line on."""
-        super().setServiceParent(parent)
-        if self.log_observer is not None:
-            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Listen; a port that is taken is one line, not a traceback."""
@@ -249,6 +259,14 @@ def terms_of(config: Config) -> Terms:
 def check_database(engine: sa.Engine) -> None:
     """Raise unless the database answers and is of this program's version."""
     transact(engine.execution_options(reading=True), migrations.check)
+
+
+def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str, Network]:
+    """Give the networks of the settings, after the database knows them too."""
+    kinds = kinds_of(config)
+    if kinds:
+        transact(engine, partial(networks.configure, kinds=kinds, now=datetime.now(UTC)))
+    return {each.name: network_of(reactor, each) for each in config.provisioning if each.name in kinds}
 
 
 def hold_alone(url: str) -> Any:

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from celcombiller import schema, setwise
+from celcombiller import networks, schema, setwise
 from celcombiller.errors import AlreadyTaken, InvalidValue, LastAdministrator, UnknownSubscriber
 from celcombiller.model import Kind, Level, Subscriber
 
@@ -81,15 +81,15 @@ def add(
     }
     table = schema.subscriber
     _refuse_taken(tx, values)
-    made = tx.execute(
-        sa.insert(table).values(**values, password_hash=password_hash, created_at=now).returning(table.c.id)
-    )
-    subscriber_id = made.scalar_one()
+    inserted = sa.insert(table).values(**values, password_hash=password_hash, created_at=now)
+    subscriber_id = tx.execute(inserted.returning(table.c.id)).scalar_one()
     tx.execute(
         sa.insert(schema.account),
         [{"subscriber_id": subscriber_id, "kind": kind, "posted": 0, "held": 0} for kind in Kind],
     )
-    return Subscriber(id=subscriber_id, **values)
+    made = Subscriber(id=subscriber_id, **values)
+    networks.record(tx, made, now)
+    return made
 
 
 def find(tx: Connection, username: str) -> Subscriber:
@@ -100,7 +100,7 @@ def find(tx: Connection, username: str) -> Subscriber:
     return subscriber_of(row)
 
 
-def change(tx: Connection, username: str, changes: Mapping[str, Any]) -> Subscriber:
+def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datetime) -> Subscriber:
     """Change facts of a subscriber; ``password_hash`` and ``enabled`` are facts too.
 
     Raises `UnknownSubscriber`, `InvalidValue`, `AlreadyTaken`, and `LastAdministrator` when nobody would be one.
@@ -116,7 +116,9 @@ def change(tx: Connection, username: str, changes: Mapping[str, Any]) -> Subscri
         _refuse_last(tx, was)
     if values:
         tx.execute(sa.update(table).where(table.c.id == was.id).values(values))
-    return subscriber_of(tx.execute(sa.select(table).where(table.c.id == was.id)).one())
+    is_ = subscriber_of(tx.execute(sa.select(table).where(table.c.id == was.id)).one())
+    networks.record(tx, is_, now)
+    return is_
 
 
 def delete(tx: Connection, username: str, now: datetime) -> Subscriber:
@@ -128,6 +130,7 @@ def delete(tx: Connection, username: str, now: datetime) -> Subscriber:
     _refuse_last(tx, was)
     table = schema.subscriber
     tx.execute(sa.update(table).where(table.c.id == was.id).values(deleted_at=now))
+    networks.record(tx, was, now, deleted=True)
     return was
 
 
@@ -158,9 +161,9 @@ def everyone(tx: Connection) -> Iterable[Subscriber]:
     return map(subscriber_of, rows)
 
 
-def enable(tx: Connection, username: str, *, enabled: bool) -> Subscriber:
+def enable(tx: Connection, username: str, now: datetime, *, enabled: bool) -> Subscriber:
     """Let the subscriber use the service or not, from the next call on. Raises as `change` does."""
-    return change(tx, username, {"enabled": enabled})
+    return change(tx, username, {"enabled": enabled}, now)
 
 
 def any_administrator(tx: Connection) -> str | None:

@@ -179,13 +179,12 @@ class Chunk:
         return ledger.Grant.to(due.subquery(), kind=kind, origin=ORIGIN)
 
 
-_LOCK_NEXT = sa.select(
+_NEXT = sa.select(
     sa.func.max(
         sa.select(_membership.c.id)
         .where(_FACTS.in_line())
         .order_by(_membership.c.id)
         .limit(_given("chunk_size", sa.Integer))
-        .with_for_update()
         .subquery()
         .c.id
     )
@@ -210,12 +209,11 @@ _COUNT_DOWN = (
         ended_at=sa.case((_membership.c.count <= 1, _NOW), else_=None),
     )
 )
-_BY_INDEX = sa.text(
-    "select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),"
-    " set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)"
-)
+_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+_NEXT_BY_KEY = _NEXT.add_columns(*(sa.func.set_config(*each, True) for each in _BY_KEY.items()))
 """A chunk is some rows of big tables, found by their keys. PostgreSQL, whose statistics may be from before the group
-was made or before today's rows, must not come to think that reading the tables whole is quicker."""
+was made or before today's rows, must not come to think in this transaction that reading tables whole is quicker. (To
+force custom plans as well would do so for the check of each foreign key of each row.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +224,14 @@ class Taken:
     odd: list[tuple[int, CreditOutcome, str]]
 
 
-def lock_next(tx: Connection, run: Run, size: int) -> int | None:
-    """Lock the next memberships in line, and give the id of the last of them; ``None``: there is none."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(_BY_INDEX)
+def next_in_line(tx: Connection, run: Run, size: int) -> int | None:
+    """Give the id of the last of the next ``size`` memberships in line; ``None``: there is none.
+
+    The schedule is locked, as by everybody who changes its memberships, so they need no lock of their own.
+    """
     given = {"run_schedule_id": run.schedule_id, "run_after_id": run.last_membership_id, "chunk_size": size}
-    last_id: int | None = tx.execute(_LOCK_NEXT, given).scalar_one()
+    statement = _NEXT_BY_KEY if tx.dialect.name == "postgresql" else _NEXT
+    last_id: int | None = tx.execute(statement, given).scalar()
     return last_id
 
 

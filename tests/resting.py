@@ -73,7 +73,7 @@ class Client:
 class Biller:
     """The service, the database beside it, and clients of every kind."""
 
-    def __init__(self, folder, rest, url, metrics=NOBODY_NEAR):
+    def __init__(self, folder, rest, url, metrics=NOBODY_NEAR, **sections):
         self.engine = open_engine(url or f"sqlite:///{folder / 'rest.sqlite'}", lock_seconds=5)
         transact(self.engine, self._fill)
         port = free_ports(1)
@@ -83,6 +83,7 @@ class Biller:
             rest=Rest(listen=f"tcp:{port}:interface=127.0.0.1", **rest),
             metrics=metrics,
             agi=Agi(listen=f"tcp:{free_ports(1)}:interface=127.0.0.1"),
+            **sections,
         )
         self.service = build(reactor, self.config)
         self.service.privilegedStartService()
@@ -145,7 +146,8 @@ def biller_fixture(metrics=NOBODY_NEAR, **rest):
     async def biller(tmp_path_factory):
         made = Biller(tmp_path_factory.mktemp("biller"), rest, "", metrics)
         yield made
-        assert made.audit().ok
-        await made.stop()
+        report = made.audit()
+        await made.stop()  # first: threads that are left would keep a failed run from ending
+        assert report.ok, report.differences
 
     return biller

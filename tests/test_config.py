@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celcombiller import config
-from celcombiller.config import Asterisk, Config, RateRow, load
+from celcombiller.config import Asterisk, Config, RadioNetwork, RateRow, load
 from celcombiller.errors import ConfigError
 
 EXAMPLE = Path(__file__).parent.parent / "etc" / "celcombiller.toml"
@@ -51,7 +51,7 @@ def refusal(written):
 def every_key(struct=Config):
     """All (section, key) of the file."""
     for field in msgspec.structs.fields(struct):
-        inner = {"asterisk": Asterisk, "rates": RateRow}.get(field.name, field.type)
+        inner = {"asterisk": Asterisk, "provisioning": RadioNetwork, "rates": RateRow}.get(field.name, field.type)
         for each in msgspec.structs.fields(inner):
             yield field.name, each.name
 
@@ -165,7 +165,7 @@ def test_the_examples_commented_out_server_is_valid(written):
 
 
 def uncommented(text):
-    return re.sub(r"^# (\[\[asterisk\]\]|[a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    return re.sub(r"^# (\[\[(?:asterisk|provisioning)\]\]|[a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
 
 
 # -- what is refused, and how

@@ -207,7 +207,7 @@ def test_a_call_let_go_without_the_ledger_is_charged_afterwards(engine):
 )
 def test_a_refusal_says_why_and_spoils_no_other_request(engine, question, refusal):
     with engine.begin() as tx:
-        subscribers.enable(tx, "u1003", enabled=False)
+        subscribers.enable(tx, "u1003", NOW, enabled=False)
     given, refused, granted = ask(engine, credit(10), question, initiate("7.0"))
     assert isinstance(refused, refusal)
     assert given.credit_posted == 10

@@ -96,7 +96,7 @@ async def test_a_call_in_progress_is_an_open_session_hold_and_call(biller):
         """Asks for the metrics while its Dial runs; the biller has read that it dials before it answers."""
 
         def answer(self, line):
-            if line.startswith("EXEC"):
+            if line.startswith("EXEC DIAL"):
                 seen.append(in_progress_of(biller))
                 seen.append(biller.service.metrics.agi_sessions.collect()[0].samples[0].value)
             return super().answer(line)
@@ -363,7 +363,7 @@ def test_the_ledger_is_audited_a_while_after_the_start_and_then_every_so_many_ho
 
 def test_an_audit_that_finds_the_database_away_keeps_the_last_result_and_comes_again(engine, tmp_path, monkeypatch):
     house, metrics = Here(), Metrics()
-    metrics.audited(Report(0, 0, 0, 0, [Difference("law", "subject", 1, 2)]), seconds=1.5, at=NOW)
+    metrics.audited(Report(0, 0, 0, 0, 0, [Difference("law", "subject", 1, 2)]), seconds=1.5, at=NOW)
     nowhere = open_engine(f"sqlite:///{tmp_path}/no/where.sqlite", lock_seconds=1)
     service = Audits(house, nowhere, 2, metrics)
     service.startService()

@@ -1,5 +1,8 @@
 """The service: it looks at the start and every minute, tells the log, stops between two chunks, outlives errors."""
 
+from datetime import time
+from functools import partial
+
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
@@ -11,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
 from celcombiller import nightly, schedules, schema, subscribers
+from celcombiller.calendar import comes_at
 from celcombiller.errors import StoreUnavailable
 from celcombiller.nightly import CreditService
 from celcombiller.runs import Rules
@@ -137,6 +141,18 @@ def test_after_too_long_an_absence_it_says_so_once_a_day_and_waits(here, lines):
     assert credit_rows(here.engine) == []
 
 
+def test_how_late_the_credits_are_is_measured_while_they_wait_and_is_nothing_when_they_are_given(here):
+    lag = partial(here.service._metrics.registry.get_sample_value, "celcombiller_schedule_lag_seconds")
+    first = TODAY
+    here.now += 100 * DAY  # longer than is caught up by itself
+    here.service.startService()
+    assert lag() == (here.now - comes_at(first, time(0, 30), "UTC")).total_seconds()
+    here.now -= 100 * DAY
+    here.later()
+    assert len(credit_rows(here.engine)) == 3
+    assert lag() == 0
+
+
 def test_a_database_that_is_away_is_one_line_and_then_all_goes_on(here, lines):
     here.away = True
     here.service.startService()
@@ -162,7 +178,7 @@ def test_a_schedule_that_breaks_is_logged_with_its_error_and_tried_again(here, e
 def test_it_stops_after_the_chunk_that_is_going_on(one_by_one, here):
     here.held = []
     here.service.startService()
-    for _ in range(4):  # the schedules, the decision, the open runs, the first chunk
+    for _ in range(5):  # how late it is, the schedules, the decision, the open runs, the first chunk
         answer, done = here.held.pop()
         if here.held == [] and len(credit_rows(here.engine)) == 1:
             break

@@ -1,15 +1,17 @@
 """The original's schedules over real HTTP: both shapes of them, who is in them, renewals, and what is refused."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
 import pytest_twisted
+import rounds
 from resting import biller_fixture, header
 
-from celcombiller import schema
+from celcombiller import schedules, schema
 from celcombiller.rest import restless
+from celcombiller.store import transact
 
 biller = biller_fixture()
 
@@ -179,6 +181,7 @@ async def test_a_user_joins_is_listed_with_the_plan_and_leaves(biller):
         assert (wrong.code, list(wrong.body["validation_errors"])) == (400, [field])
     assert (await client.delete("/api/schedule_user/1")).code == 204
     assert (await client.delete("/api/schedule_user/1")).body == {}
+    assert (await client.patch("/api/schedule_user/1", {"count": 5})).body == {}
     assert (await client.get("/api/schedule_user")).body["num_results"] == 0
     for field, value in (("user_id", 99), ("schedule_id", 99), ("count", -1), ("count", None), ("schedule_id", "x")):
         body = {"user_id": 2, "schedule_id": 1, "count": 1} | {field: value}
@@ -224,6 +227,46 @@ async def test_a_membership_is_renewed_by_a_search_that_names_it(biller):
             answer = await client.ask(method, path, {})
             assert (answer.code, "nothing recorded is edited" in answer.body["message"]) == (405, True)
     assert biller.everything() == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_schedule_that_is_not_monthly_has_no_day_here(biller):
+    def work(tx):
+        facts = {"name": "weekly", "kind": 1, "value": 5, "count": 1, "time_zone": "UTC", "now": datetime.now(UTC)}
+        schedules.add(tx, recurrence="weekly", day=3, interval_days=None, first_on=date(2026, 1, 1), **facts)
+
+    transact(biller.engine, work)
+    client = await biller.logged_in("admin")
+    assert (await client.get("/api/schedule/1")).body["day"] is None
+    answer = await client.patch("/api/schedule/1", {"day": 5})
+    assert (answer.code, answer.body["validation_errors"]) == (400, {"day": "this schedule is not monthly"})
+    assert (await client.patch("/api/schedule/1", {"value": 6})).body["value"] == 6
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_runs_moved_is_listed_by_the_movements_ids(biller):
+    client = await biller.logged_in("admin")
+    await client.post("/api/voice_balance", {"from_user_id": 2, "value": 1, "origin": "web"})
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+
+    def work(tx):
+        for kind in (1, 3):
+            schedules.join(tx, rounds.plan(tx, datetime.now(UTC), kind=kind, count=1), 2, now=datetime.now(UTC))
+
+    transact(biller.engine, work)
+    rounds.go(biller.engine, tomorrow)
+    moved = [(row["_id"], row["origin"]) for row in (await client.get("/api/voice_balance")).body["objects"]]
+    assert moved == [(1, "web"), (2, "schedule"), (3, "schedule")]
+    (data,) = (await client.get("/api/data_balance")).body["objects"]
+    bodies = [
+        {"_id": 1, "schedule_id": 1, "voice_balance_id": 2, "data_balance_id": None},
+        {"_id": 2, "schedule_id": 2, "voice_balance_id": 3, "data_balance_id": data["_id"]},
+    ]
+    assert (await client.get("/api/schedule_input")).body["objects"] == bodies
+    assert (await client.get("/api/schedule_input/2")).body == bodies[1]
+    assert (await client.get("/api/schedule_input/3")).body == {}
+    assert (await (await biller.logged_in("ana")).get("/api/schedule_input")).body["num_results"] == 2
+    assert (await (await biller.logged_in("bia")).get("/api/schedule_input")).body["num_results"] == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -176,6 +176,7 @@ def test_single_gives_one_object_with_its_address_or_says_why_not(tx):
     assert (answer.body["username"], answer.headers["Location"]) == ("u1", "http://h/api/things/u1")
     answer = single("eq", "nobody")
     assert (answer.status, answer.body) == (404, {"message": "No result found"})
+    assert ask(tx, "users", {"q": '{"single": true, "offset": 1000000000}'}).status == 404
     answer = single("like", "u%")
     assert (answer.status, answer.body) == (400, {"message": "Multiple results found"})
 
@@ -258,6 +259,7 @@ REFUSED = [
     ({"limit": -1}, "limit must be a whole number from 0"),
     ({"limit": "x"}, "limit must be a whole number from 0"),
     ({"offset": 2**63}, "offset must be a whole number from 0"),
+    ({"offset": 10**9 + 1, "single": True}, "offset must be a whole number from 0 to 1000000000"),
     ({"offset": [1]}, "offset must be a whole number from 0"),
 ]
 

@@ -18,7 +18,7 @@ from celcombiller.model import CatchUp, Kind, Rate, RunState
 from celcombiller.rating import Tariff
 from celcombiller.runs import Rules
 
-RULES = Rules(catch_up_max_days=40)
+ABSENCE_DAYS = 40
 USERS = [f"u{n}" for n in range(1, 6)]
 
 
@@ -28,8 +28,9 @@ class ScheduleMachine(RuleBasedStateMachine):
     users = st.sampled_from(USERS)
     groups = st.sampled_from([0, 1])
 
-    @initialize(catch_up=st.sampled_from(CatchUp), kind=st.sampled_from([1, 2, 3]))
-    def begin(self, catch_up, kind):
+    @initialize(catch_up=st.sampled_from(CatchUp), kind=st.sampled_from([1, 2, 3]), use_up=st.booleans())
+    def begin(self, catch_up, kind, use_up):
+        self.rules = Rules(catch_up_max_days=ABSENCE_DAYS, disabled_use_up=use_up)
         self.engine = database()
         self.now = NOW
         self.latest = NOW
@@ -137,7 +138,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([-3, -24, -24 * 20, -24 * 400, 24 * 35, 24 * 400]))
     def the_clock_steps(self, hours):
         """A later round sees it right again, or it stays so."""
-        go(self.engine, self.now + timedelta(hours=hours), RULES)
+        go(self.engine, self.now + timedelta(hours=hours), self.rules)
         self.latest = max(self.latest, self.now + timedelta(hours=min(hours, 24 * 40)))
 
     @rule(at=st.integers(1, 60), after_commit=st.booleans())
@@ -153,7 +154,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         for name in names:
             sa.event.listen(self.engine, name, die)
         try:
-            go(self.engine, self.now, RULES)
+            go(self.engine, self.now, self.rules)
         except Killed:
             pass
         finally:
@@ -164,7 +165,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     def round(self, size):
         expected = self.forecast()
         before = credit_rows(self.engine)
-        told = go(self.engine, self.now, RULES, size=size)
+        told = go(self.engine, self.now, self.rules, size=size)
         assert not [each for each in told if type(each).__name__ == "Broken"]
         after = credit_rows(self.engine)
         assert after[: len(before)] == before
@@ -177,11 +178,11 @@ class ScheduleMachine(RuleBasedStateMachine):
         expected = []
         with self.engine.begin() as tx:
             for each in schedules.everything(tx):
-                today = last_come(self.now, RULES.run_at, each.time_zone)
-                if (today - each.done_until).days > RULES.catch_up_max_days:
+                today = last_come(self.now, self.rules.run_at, each.time_zone)
+                if (today - each.done_until).days > ABSENCE_DAYS:
                     return None
-                dues = forecast.due(tx, each, RULES, today, self.now)
-                found = forecast.due_members(tx, dues, RULES, limit=1000)
+                dues = forecast.due(tx, each, self.rules, today, self.now)
+                found = forecast.due_members(tx, dues, self.rules, limit=1000)
                 expected += [(each.id, who.username, who.due_on, who.outcome.value) for who in found]
         return expected
 
@@ -209,16 +210,15 @@ class ScheduleMachine(RuleBasedStateMachine):
                         for each in living:
                             if each.joined_on <= run.due_on and each.subscriber_id not in deleted:
                                 assert (schedule.id, each.subscriber_id, run.due_on) in rows
-                today = last_come(self.now, RULES.run_at, schedule.time_zone)
-                assert (today - schedule.done_until).days <= 0 or (
-                    today - schedule.done_until
-                ).days > RULES.catch_up_max_days
+                today = last_come(self.now, self.rules.run_at, schedule.time_zone)
+                assert (today - schedule.done_until).days <= 0 or (today - schedule.done_until).days > ABSENCE_DAYS
 
     # -- the laws ----------------------------------------------------------------------------------------------------
 
     def used(self, tx, membership_id):
         credit = schema.schedule_credit.c
-        mine = sa.select(sa.func.count()).where(credit.membership_id == membership_id, credit.outcome == "credited")
+        taking = ["credited", "passed"] if self.rules.disabled_use_up else ["credited"]
+        mine = sa.select(sa.func.count()).where(credit.membership_id == membership_id, credit.outcome.in_(taking))
         return tx.execute(mine).scalar_one()
 
     @invariant()

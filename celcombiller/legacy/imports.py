@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celcombiller import trail
+from celcombiller import networks, trail
 from celcombiller.legacy.arrivals import Arrivals
 from celcombiller.legacy.enrolment import enrol
 from celcombiller.legacy.history import History
@@ -41,6 +41,7 @@ def write(
     references = References.load(tx, prepared.terms.prefix)
     arrivals = Arrivals(tx, prepared, references, report)
     arrivals.make(tx, password_hashes, progress)
+    networks.complete(tx, prepared.now)
     History(tx, prepared, arrivals, report).move(progress)
     enrol(tx, prepared, arrivals.ids, references, report)
     references.save(tx)

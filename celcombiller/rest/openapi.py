@@ -42,6 +42,7 @@ _TAGS = {
     "schedules": "Groups whose members are credited on due dates.",
     "runs": "What the due dates of schedules gave.",
     "rates": "The price list.",
+    "provisioning": "The radio networks, and whether they know what they should.",
     "me": "Who asks.",
     "sessions": "Browsers that are logged in.",
     "tokens": "Keys for programs.",

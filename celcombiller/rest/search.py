@@ -28,6 +28,9 @@ PATTERN_MAX = 200
 WILDCARDS_MAX = 10
 """Each ``%`` lets a database try every place of a text anew."""
 
+OFFSET_MAX = 10**9
+"""PostgreSQL's LIMIT is told in 32 bits."""
+
 WHOLE_MAX = 2**63 - 1
 """The largest number that a column of either database holds."""
 
@@ -281,8 +284,8 @@ def _count(said: dict[str, Any], name: str) -> int:
         value = whole_of(said.get(name) or 0)
     except ValueError:
         value = -1
-    if value < 0:
-        raise _refused(f"{name} must be a whole number from 0")
+    if not 0 <= value <= OFFSET_MAX:
+        raise _refused(f"{name} must be a whole number from 0 to {OFFSET_MAX}")
     return value
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from celcombiller.credentials import Principal
     from celcombiller.metrics import Metrics
     from celcombiller.passwords import Passwords
+    from celcombiller.provisioning.network import Network
     from celcombiller.reading import Reader
     from celcombiller.store import Store
 
@@ -78,6 +79,7 @@ class Api:
         monitors: Mapping[str, Monitor],
         metrics: Metrics,
         routes: Sequence[Route],
+        radio: Mapping[str, Network],
     ) -> None:
         self.config = config
         self.store = store
@@ -86,6 +88,7 @@ class Api:
         self.monitors = monitors
         self.metrics = metrics
         self.routes = routes
+        self.radio = radio
         self.app = Klein()
         self.app.url_map.converters["row"] = _RowNumber
         for route in routes:

@@ -48,7 +48,7 @@ async def log_in(api: Api, request: Any, asked: Asked) -> Answer:
         credentials.forgive(tx, name, asked.address)
         credentials.open_session(tx, secret, row.id, address=asked.address, now=asked.now, lifetime=lifetime)
         if fresh is not None:
-            subscribers.change(tx, username, {"password_hash": fresh})
+            subscribers.change(tx, username, {"password_hash": fresh}, asked.now)
         actor = trail.Actor(username, asked.address)
         trail.record(tx, actor, "log in", f"subscriber:{username}", now=asked.now)
 

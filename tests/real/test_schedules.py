@@ -163,7 +163,7 @@ def test_a_member_whose_joining_is_not_committed_yet_is_not_passed_by(engine, ur
 def test_a_node_that_is_cut_off_in_the_middle_leaves_nothing_half_done(engine, url):
     group(engine, kind=3)
     cuts = 0
-    for at in range(12, 500, 4):
+    for at in range(8, 500, 3):
         node = open_engine(url, lock_seconds=5)
         left = [at]
 

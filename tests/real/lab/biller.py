@@ -8,12 +8,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from lab.pbx import SECRET, Asterisk
 from lab.waiting import end, free_ports, listens, until
 
 PROGRAMS = Path(sys.executable).parent
 _prepared: dict[tuple, bytes] = {}
 """SQLite databases as the command made them, by who is in them: made once, then copied."""
+_templates: dict[tuple, str] = {}
+"""The same on PostgreSQL, by server and who is in them: databases to copy."""
 
 
 class Biller:
@@ -65,18 +69,15 @@ class Biller:
 
     def prepare(self, credits_of: dict[int, int]) -> "Biller":
         """Have a database with an administrator and these subscribers, as `init`, `user add` and `credit` make it."""
-        file = self.folder / "celcombiller.sqlite"
-        on_file = self.url.endswith("///celcombiller.sqlite")
         who = tuple(credits_of.items())
-        if on_file and who in _prepared:
+        kept = _KeptDatabases(sa.make_url(self.url)) if self.url.startswith("postgresql") else _KeptFiles(self.folder)
+        if kept.give(who):
             self.write()
-            file.write_bytes(_prepared[who])
             return self
         self.init()
         with ThreadPoolExecutor() as pool:
             list(pool.map(self.subscriber, credits_of.keys(), credits_of.values()))
-        if on_file:
-            _prepared[who] = file.read_bytes()
+        kept.keep(who)
         return self
 
     def subscriber(self, number: int, credit: int = 0) -> None:
@@ -156,6 +157,46 @@ class Biller:
         assert report["ok"], report["differences"]
         assert "Unhandled Error" not in self.log
         assert "Traceback" not in self.log
+
+
+class _KeptFiles:
+    """Prepared databases of SQLite."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "celcombiller.sqlite"
+
+    def give(self, who: tuple) -> bool:
+        if who in _prepared:
+            self._file.write_bytes(_prepared[who])
+        return who in _prepared
+
+    def keep(self, who: tuple) -> None:
+        _prepared[who] = self._file.read_bytes()
+
+
+class _KeptDatabases:
+    """Prepared databases of a PostgreSQL server, which copies them by itself."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self._name = url.database
+        self._server = url.set(database="postgres")
+
+    def give(self, who: tuple) -> bool:
+        template = _templates.get((str(self._server), who))
+        if template is not None:
+            self._sql(f"drop database {self._name}")
+            self._sql(f"create database {self._name} template {template}")
+        return template is not None
+
+    def keep(self, who: tuple) -> None:
+        template = _templates[str(self._server), who] = f"{self._name}_prepared"
+        self._sql(f"create database {template} template {self._name}")
+
+    def _sql(self, statement: str) -> None:
+        engine = sa.create_engine(self._server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+        engine.dispose()
 
 
 def _environment() -> dict[str, str]:

@@ -26,7 +26,11 @@ def missing() -> str:
         lacking.append("root (for the chroot)")
     elif not _asterisk_runs():
         lacking.append("Asterisk in .cache/asterisk")
-    lacking += [name for name, program in (("SIPp", "sipp"), ("curl", "curl")) if shutil.which(program) is None]
+    lacking += [
+        name
+        for name, program in (("SIPp", "sipp"), ("curl", "curl"), ("OsmoHLR", "osmo-hlr"))
+        if shutil.which(program) is None
+    ]
     if postgresql_programs() is None:
         lacking.append("PostgreSQL")
     if not lacking:

@@ -1,0 +1,230 @@
+"""OsmoHLR: entries by its control interface (CTRL), and the list of all by its console (VTY), which alone has one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from celcombiller.errors import NetworkUnavailable
+from celcombiller.provisioning import ctrl
+from celcombiller.provisioning.network import NetworkRefused, check_digits, check_imsi, check_msisdn
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from celcombiller.networks import Entry
+
+LIST_BYTES_MAX = 256 * 1024 * 1024
+"""Of the list of all: 70 bytes a subscriber."""
+
+NOBODY = ("No such subscriber.", "Subscriber doesn't exist.")
+THERE_ALREADY = "Subscriber already exists."
+
+
+class Osmocom:
+    """One OsmoHLR. It keeps one CTRL connection, made when it is needed and given up at the first silence."""
+
+    keeps_names = False
+
+    def __init__(self, reactor: Any, host: str, port: int, vty_port: int, *, answer_seconds: float) -> None:
+        self._reactor = reactor
+        self._host, self._port, self._vty_port = host, port, vty_port
+        self._seconds = answer_seconds
+        self._open: _Ctrl | None = None
+        self._lists: set[_Console] = set()
+        self._ending = False
+
+    async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[Entry]:
+        """Ask for each IMSI and each number."""
+        found: dict[str, Entry] = {}
+        for imsi in imsis:
+            check_imsi(imsi)
+        for number in numbers:
+            check_msisdn(number)
+        for key, words in (("imsi", imsis), ("msisdn", numbers)):
+            for word in words:
+                reply = await self._ask("GET", f"subscriber.by-{key}-{word}.info")
+                if reply.error is None:
+                    entry = ctrl.entry_of(reply.value)
+                    found[entry.imsi] = entry
+                elif reply.error not in NOBODY:
+                    raise NetworkUnavailable(f"OsmoHLR does not say who is there: {reply.error}")
+        return list(found.values())
+
+    async def list_all(self) -> list[Entry]:
+        """Ask the console. Its list is read in a thread: it may be long."""
+        console: _Console = await self._connect(_Console(self._reactor, self._seconds), self._vty_port)
+        self._lists.add(console)
+        try:
+            data = await console.done
+        except (DeferredTimeout, CancelledError):
+            raise NetworkUnavailable(f"the console does not answer within {self._seconds} s") from None
+        finally:
+            self._lists.discard(console)
+            console.abort()
+        entries: list[Entry] = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), ctrl.listed, data)
+        return entries
+
+    async def create(self, entry: Entry) -> None:
+        """Make a subscriber, then give him his number."""
+        check_digits(entry)
+        await self._do("subscriber.create", entry.imsi, fine=(THERE_ALREADY,))
+        await self._do(f"subscriber.by-imsi-{entry.imsi}.msisdn", entry.msisdn)
+
+    async def change(self, was: Entry, entry: Entry) -> None:
+        """Give another number; what else OsmoHLR has of him (his keys, where he is) stays."""
+        check_digits(entry)
+        await self._do(f"subscriber.by-imsi-{was.imsi}.msisdn", entry.msisdn)
+
+    async def free(self, entry: Entry) -> None:
+        """Take the number away: OsmoHLR gives none to two."""
+        check_imsi(entry.imsi)
+        await self._do(f"subscriber.by-imsi-{entry.imsi}.msisdn", "none")
+
+    async def delete(self, imsi: str) -> None:
+        """Remove a subscriber, with his keys."""
+        check_imsi(imsi)
+        await self._do("subscriber.delete", imsi, fine=NOBODY)
+
+    async def close(self) -> None:
+        """Give up the connections."""
+        self._ending = True
+        for each in (self._open, *self._lists):
+            if each is not None:
+                each.abort()
+
+    async def _do(self, variable: str, value: str, *, fine: Collection[str] = ()) -> None:
+        reply = await self._ask("SET", variable, value)
+        if reply.error is not None and reply.error not in fine:
+            raise NetworkRefused(f"OsmoHLR: {reply.error}")
+
+    async def _ask(self, verb: str, variable: str, value: str = "") -> ctrl.Reply:
+        if self._open is None or self._open.is_lost:
+            self._open = await self._connect(_Ctrl(), self._port)
+        opened = self._open
+        try:
+            return await opened.ask(verb, variable, value).addTimeout(self._seconds, self._reactor)
+        except (DeferredTimeout, CancelledError):
+            opened.abort()
+            raise NetworkUnavailable(f"OsmoHLR does not answer within {self._seconds} s") from None
+
+    async def _connect(self, protocol: Any, port: int) -> Any:
+        if self._ending:
+            raise NetworkUnavailable("the biller stops")
+        endpoint = HostnameEndpoint(self._reactor, self._host, port, timeout=self._seconds)
+        try:
+            return await endpoint.connect(Factory.forProtocol(lambda: protocol))
+        except (ConnectError, DNSLookupError, OSError) as error:
+            raise NetworkUnavailable(f"OsmoHLR at {self._host}:{port} cannot be reached: {error}") from None
+
+
+class _Lossy(Protocol):
+    """What the two connections have in common: they are lost once, and whoever waits hears why."""
+
+    is_lost = False
+
+    def abort(self) -> None:
+        """Give the connection up."""
+        if self.transport is not None and not self.is_lost:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def connectionLost(self, reason: Failure = Failure(ConnectError())) -> None:  # noqa: B008  Twisted's own default
+        """Tell who waits."""
+        self.is_lost = True
+        self.lose(Failure(NetworkUnavailable(f"OsmoHLR ended the connection: {reason.getErrorMessage()}")))
+
+    def lose(self, why: Failure) -> None:
+        """Fail what waits."""
+
+
+class _Ctrl(_Lossy):
+    """One CTRL connection: each request has a number of its own, which its reply repeats."""
+
+    def __init__(self) -> None:
+        self._decoder = ctrl.Decoder()
+        self._waiting: dict[str, Deferred[ctrl.Reply]] = {}
+        self._number = 0
+
+    def ask(self, verb: str, variable: str, value: str) -> Deferred[ctrl.Reply]:
+        """Send a request; fires with its reply."""
+        self._number += 1
+        number = str(self._number)
+        sent = ctrl.request(self._number, verb, variable, value)
+        waiting: Deferred[ctrl.Reply] = Deferred(lambda _: self._forget(number))
+        self._waiting[number] = waiting
+        assert self.transport is not None
+        self.transport.write(sent)
+        return waiting
+
+    def _forget(self, number: str) -> None:
+        self._waiting.pop(number, None)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Give the replies to who waits for them; a late one to nobody."""
+        try:
+            replies = self._decoder.receive(data)
+        except NetworkUnavailable:
+            self.lose(Failure())
+            self.abort()
+            return
+        for reply in replies:
+            waiting = self._waiting.pop(reply.id, None)
+            if waiting is not None:
+                waiting.callback(reply)
+
+    def lose(self, why: Failure) -> None:
+        """Fail what waits."""
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            each.errback(why)
+
+
+class _Console(_Lossy):
+    """One console session: at the first prompt the question, at the second one all is there."""
+
+    def __init__(self, clock: Any, seconds: float) -> None:
+        self.done: Deferred[bytes] = Deferred()
+        self._clock = clock
+        self._seconds = seconds
+        self._said = bytearray()
+        self._asked = False
+
+    def connectionMade(self) -> None:
+        """Give up on ``done`` when nothing comes for so long; a list that goes on coming may take its time."""
+        self._silence = self._clock.callLater(self._seconds, self.done.cancel)
+        self.done.addBoth(self._over)
+
+    def _over(self, result: Any) -> Any:
+        if self._silence.active():
+            self._silence.cancel()
+        return result
+
+    def dataReceived(self, data: bytes) -> None:
+        """Collect."""
+        if self.done.called:
+            return
+        self._silence.reset(self._seconds)
+        self._said += data
+        if len(self._said) > LIST_BYTES_MAX:
+            self.lose(Failure(NetworkUnavailable("OsmoHLR's list does not end")))
+            self.abort()
+        elif ctrl.at_prompt(bytes(self._said[-80:])):
+            if self._asked:
+                self.done.callback(bytes(self._said))
+                return
+            self._asked = True
+            self._said.clear()
+            assert self.transport is not None
+            self.transport.write(ctrl.LIST_COMMAND)
+
+    def lose(self, why: Failure) -> None:
+        """Fail the list."""
+        if not self.done.called:
+            self.done.errback(why)
