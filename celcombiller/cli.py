@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from argon2 import PasswordHasher
 
-from celcombiller import audit, calls, cli_schedules, ledger, migrations, subscribers
+from celcombiller import audit, calls, cli_schedules, cli_tokens, history, ledger, migrations, subscribers, trail
 from celcombiller import config as settings
 from celcombiller.bench import run as benchmark
 from celcombiller.charging import Credit, perform
@@ -27,7 +27,7 @@ from celcombiller.model import Call, Kind, Level, Subscriber
 from celcombiller.provisioning import command as provisioning
 from celcombiller.service import terms_of
 from celcombiller.store import open_engine, transact
-from celcombiller.terminal import command, opened, print_json, print_rows, whole
+from celcombiller.terminal import command, opened, operator, print_json, print_rows, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,8 +105,10 @@ def _user_add(arguments: argparse.Namespace, config: Config) -> int:
     password = _password(arguments.password_file)
     hashed = None if password is None else PasswordHasher().hash(password)
 
+    now = datetime.now(UTC)
+
     def work(tx: sa.Connection) -> Subscriber:
-        return subscribers.add(
+        made = subscribers.add(
             tx,
             username=arguments.username,
             name=arguments.name,
@@ -116,8 +118,10 @@ def _user_add(arguments: argparse.Namespace, config: Config) -> int:
             address=arguments.address,
             level=Level(arguments.level),
             password_hash=hashed,
-            now=datetime.now(UTC),
+            now=now,
         )
+        trail.record(tx, operator(), "add", f"subscriber:{made.username}", after=made, now=now)
+        return made
 
     made = transact(opened(config), work)
     print(f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
@@ -142,8 +146,14 @@ def _user_list(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _user_enable(arguments: argparse.Namespace, config: Config) -> int:
-    enabled = arguments.action == "enable"
-    transact(opened(config), lambda tx: subscribers.enable(tx, arguments.username, datetime.now(UTC), enabled=enabled))
+    username, now = arguments.username, datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> None:
+        was = subscribers.find(tx, username)
+        is_ = subscribers.enable(tx, username, now, enabled=arguments.action == "enable")
+        trail.record(tx, operator(), "change", f"subscriber:{username}", before=was, after=is_, now=now)
+
+    transact(opened(config), work)
     print(f"{arguments.username} is {arguments.action}d.")
     return 0
 
@@ -157,8 +167,14 @@ def _credit(arguments: argparse.Namespace, config: Config) -> int:
         reference=f"id:{arguments.id or uuid.uuid4()}",
     )
 
+    now = datetime.now(UTC)
+
     def work(tx: sa.Connection) -> Any:
-        return perform(tx, terms_of(config), [request], datetime.now(UTC))[0]
+        is_new = history.transfer_by(tx, request.reference) is None
+        (result,) = perform(tx, terms_of(config), [request], now)
+        if is_new and not isinstance(result, BillerError):
+            trail.record(tx, operator(), "credit", f"subscriber:{request.username}", after=result, now=now)
+        return result
 
     result = transact(opened(config), work)
     if isinstance(result, BillerError):
@@ -384,6 +400,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--json", action="store_true", help="one JSON document")
 
     cli_schedules.add_commands(commands)
+    cli_tokens.add_commands(commands)
     legacy.add_commands(commands)
     benchmark.add_arguments(command(commands, "bench", _bench, "Measure how fast the biller is on this machine."))
     provisioning.add_commands(commands)

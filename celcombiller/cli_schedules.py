@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
-from celcombiller import forecast, runs, schedules, subscribers
+from celcombiller import forecast, runs, schedules, subscribers, trail
 from celcombiller.calendar import last_come, next_due_date
 from celcombiller.errors import InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.model import CatchUp, Kind, Membership, Recurrence, Run, Schedule, ScheduleKind
@@ -19,7 +19,7 @@ from celcombiller.nightly import Broken, Round, Told
 from celcombiller.runs import Advance, Decision, Rules
 from celcombiller.schedules import COUNT_MAX, INTERVAL_DAYS_MAX
 from celcombiller.store import transact
-from celcombiller.terminal import command, day, opened, print_json, print_rows, whole
+from celcombiller.terminal import command, day, opened, operator, print_json, print_rows, whole
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +46,7 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
     when = _when(arguments) or {"recurrence": Recurrence.MONTHLY, "day": 1, "interval_days": None}
 
     def work(tx: sa.Connection) -> Schedule:
-        return schedules.add(
+        made = schedules.add(
             tx,
             name=arguments.name,
             kind=_KINDS[arguments.kind],
@@ -58,6 +58,8 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
             now=now,
             **when,
         )
+        trail.record(tx, operator(), "add", f"schedule:{made.id}", after=made, now=now)
+        return made
 
     made = transact(opened(config), work)
     print(
@@ -81,14 +83,28 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
     facts |= _when(arguments) or {}
     if arguments.once or arguments.first:
         facts["first_on"] = arguments.once or arguments.first
-    changed = transact(opened(config), lambda tx: schedules.change(tx, _resolve(tx, arguments.schedule).id, **facts))
+
+    def work(tx: sa.Connection) -> Schedule:
+        was = _resolve(tx, arguments.schedule)
+        is_ = schedules.change(tx, was.id, **facts)
+        subject = f"schedule:{was.id}"
+        trail.record(tx, operator(), "change", subject, before=was, after=is_, now=datetime.now(UTC))
+        return is_
+
+    changed = transact(opened(config), work)
     print(f"Schedule {changed.id} ({changed.name}): {_rhythm(changed)}, next due on {_next(changed)}.")
     return 0
 
 
 def _delete(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
-    deleted = transact(opened(config), lambda tx: schedules.delete(tx, _resolve(tx, arguments.schedule).id, now))
+
+    def work(tx: sa.Connection) -> Schedule:
+        was = _resolve(tx, arguments.schedule)
+        trail.record(tx, operator(), "delete", f"schedule:{was.id}", before=was, now=now)
+        return schedules.delete(tx, was.id, now)
+
+    deleted = transact(opened(config), work)
     print(f"Deleted schedule {deleted.id} ({deleted.name}); its memberships have ended.")
     return 0
 
@@ -125,9 +141,9 @@ def _join(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> tuple[Schedule, Membership]:
         schedule = _resolve(tx, arguments.schedule)
         who = subscribers.find(tx, arguments.username).id
-        return schedule, schedules.join(
-            tx, schedule, who, count=arguments.count, joined_on=arguments.joined_on, now=now
-        )
+        made = schedules.join(tx, schedule, who, count=arguments.count, joined_on=arguments.joined_on, now=now)
+        trail.record(tx, operator(), "join", f"schedule:{schedule.id}", after=made, now=now)
+        return schedule, made
 
     schedule, made = transact(opened(config), work)
     print(f"{arguments.username} is in {schedule.name} for {made.count} runs from {made.joined_on} on.")
@@ -136,7 +152,13 @@ def _join(arguments: argparse.Namespace, config: Config) -> int:
 
 def _leave(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
-    transact(opened(config), lambda tx: schedules.leave(tx, _membership(tx, arguments), now))
+
+    def work(tx: sa.Connection) -> None:
+        was = _membership(tx, arguments)
+        schedules.leave(tx, was, now)
+        trail.record(tx, operator(), "leave", f"schedule:{was.schedule_id}", before=was, now=now)
+
+    transact(opened(config), work)
     print(f"{arguments.username} has left {arguments.schedule}.")
     return 0
 
@@ -144,9 +166,11 @@ def _leave(arguments: argparse.Namespace, config: Config) -> int:
 def _renew(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
 
-    def work(tx: sa.Connection) -> Membership:
-        membership = _membership(tx, arguments)
-        return schedules.renew(tx, membership, count=arguments.count, months=arguments.months, now=now)
+    def work(tx: sa.Connection) -> None:
+        was = _membership(tx, arguments)
+        is_ = schedules.renew(tx, was, count=arguments.count, months=arguments.months, now=now)
+        action = f"renew for {arguments.months} months"
+        trail.record(tx, operator(), action, f"schedule:{was.schedule_id}", before=was, after=is_, now=now)
 
     transact(opened(config), work)
     print(f"{arguments.username} has {arguments.count} runs left in {arguments.schedule}.")

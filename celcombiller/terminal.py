@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import os
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import msgspec
 
 from celcombiller.service import check_database
 from celcombiller.store import open_engine
+from celcombiller.trail import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +34,14 @@ def opened(config: Config) -> sa.Engine:
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     check_database(engine)
     return engine
+
+
+def operator() -> Actor:
+    """Give who is at the terminal, for the trail: the command, and the system's name of who runs it."""
+    try:
+        return Actor("command", getpass.getuser())
+    except (KeyError, OSError):  # a container's user without a name
+        return Actor("command", f"uid {os.getuid()}")
 
 
 def print_json(value: object) -> None:

@@ -91,6 +91,7 @@ ORDER = [
     "terminal",
     "provisioning.command",
     "cli_schedules",
+    "cli_tokens",
     "legacy.rows",
     "legacy.cells",
     "legacy.findings",

@@ -5,7 +5,6 @@ It does everything and proves it, and without ``--yes`` takes it back: so what a
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +24,7 @@ from celcombiller.legacy.findings import SERIOUS, Oddity
 from celcombiller.legacy.prepared import Terms, prepare
 from celcombiller.model import Kind
 from celcombiller.store import transact
-from celcombiller.terminal import command, day, opened, print_json, print_rows
-from celcombiller.trail import Actor
+from celcombiller.terminal import command, day, opened, operator, print_json, print_rows
 
 if TYPE_CHECKING:
     import argparse
@@ -81,7 +79,7 @@ def _import(arguments: argparse.Namespace, config: Config) -> int:
             hashes = _hashed(transact(reading, lambda tx: imports.newcomers(tx, prepared)))
 
         def work(tx: Connection) -> Report:
-            report = imports.write(tx, prepared, hashes, Actor("command", getpass.getuser()), _progress)
+            report = imports.write(tx, prepared, hashes, operator(), _progress)
             _prove(tx)
             if not arguments.yes:
                 tx.rollback()

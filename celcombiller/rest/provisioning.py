@@ -32,7 +32,7 @@ class TroubleShown(msgspec.Struct, kw_only=True):
 
     imsi: str
     wanted: Annotated[bool, Meta(description="whether it should be on the network, or be gone from it")]
-    attempts: Annotated[int, Meta(description="how often it was tried")]
+    attempts: Annotated[int, Meta(description="number of times it was tried")]
     next_try_at: Annotated[datetime, Meta(tz=True, description="when it is tried again (RFC 3339, UTC)")] | None
     error: Annotated[str, Meta(description="why it was in vain")]
 
@@ -43,12 +43,12 @@ class NetworkShown(msgspec.Struct, kw_only=True):
     name: str
     kind: str
     configured: Annotated[bool, Meta(description="whether it is in the settings; if not, its queue only grows")]
-    entries: Annotated[int, Meta(description="subscribers that should be there")]
-    waiting: Annotated[int, Meta(description="changes that are not there yet")]
+    entries: Annotated[int, Meta(description="number of subscribers that should be there")]
+    waiting: Annotated[int, Meta(description="number of changes that are not there yet")]
     oldest_at: Annotated[datetime, Meta(tz=True, description="since when the oldest waits (RFC 3339, UTC)")] | None
-    failing: Annotated[int, Meta(description="those of the waiting that were tried in vain")]
-    done_total: Annotated[int, Meta(description="changes that were brought there, ever")]
-    failed_total: Annotated[int, Meta(description="attempts in vain, ever")]
+    failing: Annotated[int, Meta(description="number of the waiting that were tried in vain")]
+    done_total: Annotated[int, Meta(description="number of changes that were brought there, ever")]
+    failed_total: Annotated[int, Meta(description="number of attempts in vain, ever")]
     answered_at: Annotated[datetime, Meta(tz=True, description="when it answered last (RFC 3339, UTC)")] | None
     last_error: Annotated[str, Meta(description="why it is away; empty: it is not")]
     troubles: list[TroubleShown]
@@ -102,7 +102,7 @@ class SyncOrder(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class SyncShown(msgspec.Struct, kw_only=True):
     """What is queued (or would be), and what differed."""
 
-    queued: Annotated[int, Meta(description="IMSIs that are queued; a running biller brings them there")]
+    queued: Annotated[int, Meta(description="number of IMSIs that are queued; a running biller brings them there")]
     dry_run: bool
     drift: DriftShown
 

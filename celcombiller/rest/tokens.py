@@ -59,6 +59,11 @@ class TokenList(msgspec.Struct, kw_only=True):
     items: list[TokenShown]
 
 
+def new_secret() -> str:
+    """Make the secret of a token."""
+    return SECRET_PREFIX + secrets.token_urlsafe(32)
+
+
 def list_all(tx: Connection, _asked: Asked) -> TokenList:
     """List tokens."""
     return TokenList(items=list(map(_shown, credentials.tokens(tx))))
@@ -71,7 +76,7 @@ def add(tx: Connection, asked: Asked) -> Answer:
     if expires_at is not None and expires_at <= asked.now:
         raise InvalidValue("expires_at: must be a time to come", {"expires_at": "must be a time to come"})
     owner = subscribers.find(tx, body.username or asked.principal.username)
-    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+    secret = new_secret()
     made = credentials.make_token(
         tx, secret, owner.id, name=body.name, scopes=body.scopes, expires_at=expires_at, now=asked.now
     )
