@@ -1,10 +1,9 @@
-"""curl runs every command of the original's README (`original_readme.md`, as it was printed) against a started biller.
+"""curl runs every command of the original's README (`original_commands.txt`, as they were printed) against a started biller.
 
 Three things are not as printed: the port, ``localost``, and that the last two commands send the login's cookie too.
 """
 
 import json
-import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +16,7 @@ from celcombiller.model import Level
 from celcombiller.passwords import hash_password
 from celcombiller.store import open_engine, transact
 
-README = Path(__file__).parent / "original_readme.md"
-COMMANDS = re.findall(r"^curl .*$", README.read_text(), re.MULTILINE)
+COMMANDS = (Path(__file__).parent / "original_commands.txt").read_text().splitlines()
 ADMIN = {"level": Level.ADMINISTRATOR, "clid": "999999990", "imsi": "999999999999999", "cpf": "0000"}
 GUEST = {"level": Level.SUBSCRIBER, "clid": "999999998", "imsi": "999999999999998", "cpf": "1"}
 
@@ -29,7 +27,7 @@ def biller(tmp_path):
     engine = open_engine(f"sqlite:///{tmp_path / 'celcombiller.sqlite'}", lock_seconds=5)
 
     def work(tx):
-        subscribers.change(tx, "admin", ADMIN | {"password_hash": hash_password("adm123")})
+        subscribers.change(tx, "admin", ADMIN | {"password_hash": hash_password("adm123")}, datetime.now(UTC))
         now = datetime.now(UTC)
         subscribers.add(tx, username="guest", name="guest", address="", password_hash=None, now=now, **GUEST)
 

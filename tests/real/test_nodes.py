@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from celcombiller import schema
 from celcombiller.charging import Answer, Initiate, Terms, perform
 from celcombiller.errors import BillerError
+from celcombiller.metrics import Metrics
 from celcombiller.model import Ending, Rate
 from celcombiller.rating import Tariff
 from celcombiller.service import close_overdue
@@ -156,7 +157,7 @@ class Sweep:
         self.firsts = self.seconds = 0
 
     def run(self):
-        over = Deferred.fromCoroutine(close_overdue(self, {}, self.now))
+        over = Deferred.fromCoroutine(close_overdue(self, {}, self.now, Metrics()))
         assert over.called
         over.addErrback(lambda failure: failure.raiseException())
 
