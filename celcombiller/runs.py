@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from celcombiller import schema
 from celcombiller.calendar import comes_at, due_dates, next_due_date, period
-from celcombiller.errors import NotFound
+from celcombiller.errors import InvalidValue, NotFound
 from celcombiller.model import CatchUp, CreditOutcome, Run, RunState, Schedule, ScheduleKind
 from celcombiller.schedules import everything, find
 from celcombiller.turns import next_in_line, take
@@ -162,7 +162,7 @@ def owed_since(tx: Connection, rules: Rules, now: datetime) -> datetime | None:
 def _came_at(schedule: Schedule, due_on: date | None, rules: Rules) -> datetime | None:
     try:
         return None if due_on is None else comes_at(due_on, rules.run_at, schedule.time_zone)
-    except (OSError, ValueError, LookupError):  # a zone that is gone: the round tells of it
+    except InvalidValue:  # a zone that is gone: the round tells of it
         return None
 
 

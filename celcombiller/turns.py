@@ -255,13 +255,11 @@ def take(tx: Connection, run: Run, last_id: int, *, disabled_use_up: bool, fault
     chunk = Chunk.of(run.kind)
     tx.execute(chunk.lock_accounts, given)
     written = tx.execute(chunk.write, given, execution_options={"preserve_rowcount": True}).rowcount
-    credited = 0
-    for grant in chunk.grants:
-        credited = grant.perform(tx, run.value, given)
+    credited, *others = (grant.perform(tx, run.value, given) for grant in chunk.grants)
     odd = []
     if written != credited:
         odd = [(row.subscriber_id, CreditOutcome(row.outcome), row.note) for row in tx.execute(_ODD, given)]
-    if written != credited + len(odd):
+    if written != credited + len(odd) or any(each != credited for each in others):
         raise setwise.LedgerRace(_credit)
     used_up = [CreditOutcome.CREDITED.value, *([CreditOutcome.PASSED.value] if disabled_use_up else [])]
     tx.execute(_COUNT_DOWN, given | {"used_up": used_up})

@@ -121,7 +121,7 @@ def test_a_schedule_of_value_0_gives_nothing_and_uses_up_nothing(engine):
 def test_a_disabled_member_is_passed_over(engine, use_up, left):
     made = with_members(engine)
     with engine.begin() as tx:
-        subscribers.enable(tx, "u1002", NOW, enabled=False)
+        subscribers.enable(tx, "u1002", enabled=False, now=NOW)
     for _ in range(2):
         go(engine, rules=Rules(disabled_use_up=use_up))
     assert [row[3] for row in credit_rows(engine)] == ["credited", "passed", "credited"]
@@ -357,7 +357,7 @@ def test_a_schedule_that_breaks_does_not_stop_the_others(engine):
 def test_the_forecast_says_what_the_round_then_does_and_writes_nothing(engine):
     made = with_members(engine, *U, count=2, kind=3)
     with engine.begin() as tx:
-        subscribers.enable(tx, "u1003", NOW, enabled=False)
+        subscribers.enable(tx, "u1003", enabled=False, now=NOW)
         (first, *_) = schedules.memberships(tx, schedule_id=made.id, limit=9)
         schedules.set_count(tx, first, 1)
     until = TODAY + 2 * DAY
@@ -427,7 +427,7 @@ def _prepared(path):
         made = plan(tx, name="second", value=7)
         for number in range(1, 5):
             schedules.join(tx, made, subscriber(tx, number).id, count=1 + number % 2, now=NOW)
-        subscribers.enable(tx, "u3", NOW, enabled=False)
+        subscribers.enable(tx, "u3", enabled=False, now=NOW)
     engine.dispose()
 
 

@@ -97,7 +97,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     def enable(self, user, enabled):
         with self.engine.begin() as tx:
             try:
-                subscribers.enable(tx, user, self.now, enabled=enabled)
+                subscribers.enable(tx, user, enabled=enabled, now=NOW)
             except UnknownSubscriber:
                 return
 
