@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-READING_THREADS = 4
+READING_THREADS = 2
+"""More would get in each other's and the reactor's way: what reading costs is mostly Python, one thread at a time."""
 READ_SECONDS_MAX = 5.0
 """What a read may take, on an engine that was opened with it: a `like` made to be slow must not keep a thread."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import os
 import resource
@@ -100,6 +101,9 @@ def makeService(options: Options) -> IService:
             service = build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
+    # What stands here stays to the end. Looked at again by each full collection of garbage, it stopped all for 60 ms.
+    gc.collect()
+    gc.freeze()
     service.log_observer = logs.observer(options.parent or {}, as_json=config.service.log == "json", worker=number)
     return service
 

@@ -24,6 +24,7 @@ def nothing_goes_wrong_unseen():
     globalLogPublisher.addObserver(hear)
     try:
         yield failures
+        gc.unfreeze()  # a service that was made as twistd makes it froze all that was there
         gc.collect()
     finally:
         globalLogPublisher.removeObserver(hear)
