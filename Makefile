@@ -45,7 +45,10 @@ $(VENV)/.tested: $(VENV)/.installed
 bench-schedules: $(VENV)/.tested  ## Credit a million members on each database, while calls go on (BENCH_ARGS adds options)
 	$(BIN)/python bench/schedules.py $(BENCH_ARGS)
 
+bench-rest: $(VENV)/.tested  ## Ask the API of a million rows on each database, and stall its reactor (BENCH_ARGS adds options)
+	$(BIN)/python bench/rest.py $(BENCH_ARGS)
+
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run test bench bench-schedules lint clean
+.PHONY: help run test bench bench-schedules bench-rest lint clean
