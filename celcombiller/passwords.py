@@ -26,7 +26,8 @@ T = TypeVar("T")
 
 LENGTH_MIN = 8
 THREADS = 2
-NICENESS_LAST = 19
+NICENESS_LAST = 10
+"""Behind the reactor, but not so far that a thread waits long for a core while it holds Python's lock."""
 WAITING_MAX = 400
 """Logins that may wait for a thread: about half a minute's work. More are told to come again."""
 
