@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
-from celcombiller import schema, setwise
+from celcombiller import schema, setwise, trail
 from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
 from celcombiller.errors import (
     BadNumber,
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
+
+    from celcombiller.trail import Actor
 
 HOLD_MARGIN = timedelta(minutes=10)
 """How long after the last moment a call can be alive its hold stays open, for a witness to come late."""
@@ -129,6 +131,20 @@ def perform(tx: Connection, terms: Terms, requests: Sequence[Request], now: date
     return results
 
 
+def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tuple[Transfer, bool]:
+    """Do a credit by itself for an operator, with its row of the trail; tell whether it was not done before.
+
+    Raises what `perform` answers: `UnknownSubscriber`, `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
+    """
+    state = State.load(tx, [request])
+    is_new = request.reference not in state.book.transfers
+    made = state.credit(request, now)
+    state.save(tx)
+    if is_new:
+        trail.record(tx, actor, "credit", f"subscriber:{request.username}", after=made, now=now)
+    return made, is_new
+
+
 @dataclass(slots=True)
 class State:
     """What a batch works on: who the subscribers are, their accounts, holds and calls."""
@@ -189,7 +205,7 @@ class State:
                 case Terminate():
                     return self._terminate(terms, request, now)
                 case Credit():
-                    return self._credit(request, now)
+                    return self.credit(request, now)
                 case _:
                     assert_never(request)
         except BillerError as refusal:
@@ -345,7 +361,8 @@ class State:
             )
         )
 
-    def _credit(self, request: Credit, now: datetime) -> Transfer:
+    def credit(self, request: Credit, now: datetime) -> Transfer:
+        """Give or take credit, once for its reference, in memory."""
         subscriber = self.directory.caller(request.username, "")
         if subscriber is None or subscriber.username != request.username:
             raise UnknownSubscriber(f"no subscriber is called {request.username}")

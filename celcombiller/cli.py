@@ -15,17 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from argon2 import PasswordHasher
-
-from celcombiller import audit, calls, cli_schedules, cli_tokens, history, ledger, migrations, subscribers, trail
+from celcombiller import audit, calls, cli_schedules, cli_tokens, ledger, migrations, subscribers, trail
 from celcombiller import config as settings
 from celcombiller.bench import run as benchmark
-from celcombiller.charging import Credit, perform
+from celcombiller.charging import Credit, credit
 from celcombiller.errors import BillerError, InvalidValue
 from celcombiller.legacy import command as legacy
-from celcombiller.model import Call, Kind, Level, Subscriber
+from celcombiller.model import Call, Kind, Level, Subscriber, Transfer
+from celcombiller.passwords import LENGTH_MIN, hash_password
 from celcombiller.provisioning import command as provisioning
-from celcombiller.service import terms_of
 from celcombiller.store import open_engine, transact
 from celcombiller.terminal import command, opened, operator, print_json, print_rows, whole
 
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from celcombiller.config import Config
 
 LIST_MAX = 1000
-PASSWORD_LEAST = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +75,7 @@ def _init(arguments: argparse.Namespace, config: Config) -> int:
                 cpf=None,
                 address="",
                 level=Level.ADMINISTRATOR,
-                password_hash=PasswordHasher().hash(password),
+                password_hash=hash_password(password),
                 now=datetime.now(UTC),
             )
         return known
@@ -103,7 +100,7 @@ def _check_config(arguments: argparse.Namespace, config: Config) -> int:
 
 def _user_add(arguments: argparse.Namespace, config: Config) -> int:
     password = _password(arguments.password_file)
-    hashed = None if password is None else PasswordHasher().hash(password)
+    hashed = None if password is None else hash_password(password)
 
     now = datetime.now(UTC)
 
@@ -167,18 +164,11 @@ def _credit(arguments: argparse.Namespace, config: Config) -> int:
         reference=f"id:{arguments.id or uuid.uuid4()}",
     )
 
-    now = datetime.now(UTC)
-
-    def work(tx: sa.Connection) -> Any:
-        is_new = history.transfer_by(tx, request.reference) is None
-        (result,) = perform(tx, terms_of(config), [request], now)
-        if is_new and not isinstance(result, BillerError):
-            trail.record(tx, operator(), "credit", f"subscriber:{request.username}", after=result, now=now)
-        return result
+    def work(tx: sa.Connection) -> Transfer:
+        made, _ = credit(tx, request, operator(), datetime.now(UTC))
+        return made
 
     result = transact(opened(config), work)
-    if isinstance(result, BillerError):
-        raise result
     posted = result.credit_posted if request.value > 0 else result.debit_posted
     print(f"{request.value:+} {request.kind} for {request.username}: {posted} now (id {request.reference[3:]}).")
     return 0
@@ -321,8 +311,8 @@ def _password(file: Path | None) -> str | None:
         password = file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise InvalidValue(f"--password-file {file}: {error}") from None
-    if len(password) < PASSWORD_LEAST:
-        raise InvalidValue(f"--password-file {file}: a password has at least {PASSWORD_LEAST} characters")
+    if len(password) < LENGTH_MIN:
+        raise InvalidValue(f"--password-file {file}: a password has at least {LENGTH_MIN} characters")
     return password
 
 

@@ -152,6 +152,12 @@ def one(tx: Connection, collection: Collection, key: Any, *, owner_id: int | Non
     return found[0] if found else None
 
 
+def showing(tx: Connection, asked: Asked, collection: Collection, key: Any) -> Answer:
+    """Answer with the object of this key, if there is one that the asker may see."""
+    found = one(tx, collection, key, owner_id=asked.only_subscriber_id)
+    return MISSING if found is None else Answer(found)
+
+
 def shown_of(tx: Connection, collection: Collection, row_id: int) -> dict[str, Any]:
     """Give the object of a row that is there."""
     (shown,) = Rows(tx, collection, Search(), None).shown([row_id], listed=False)

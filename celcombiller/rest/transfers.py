@@ -9,11 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from celcombiller import history, ledger, subscribers, trail
-from celcombiller.charging import Credit, Terms, perform
-from celcombiller.errors import BillerError, InvalidValue, TransferConflict
+from celcombiller.charging import Credit, credit
+from celcombiller.errors import InvalidValue, TransferConflict
 from celcombiller.ledger import AMOUNT_MAX
 from celcombiller.model import Kind
-from celcombiller.rating import Tariff
 from celcombiller.rest.paging import Cursor, Limit, Place, Since, Until, page_of, position_of
 from celcombiller.rest.routes import Answer
 from celcombiller.subscribers import Username
@@ -40,8 +39,6 @@ Note = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,500}$(?!\n)", descripti
 Reason = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,500}$(?!\n)", description="1 to 500 characters on one line: why")
 ]
-_NO_TERMS = Terms(Tariff(()))
-"""To give credit needs no price list."""
 
 
 class TransferShown(msgspec.Struct, kw_only=True):
@@ -125,15 +122,10 @@ def add(tx: Connection, asked: Asked) -> Answer:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
     asked.check_manages(subscribers.find(tx, body.username).level)
     reference = asked.reference
-    known = history.transfer_by(tx, reference)
-    if known is not None and known.line.note != body.note:
-        raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
     request = Credit(body.username, body.kind, body.value, body.origin, reference, body.note)
-    (result,) = perform(tx, _NO_TERMS, [request], asked.now)
-    if isinstance(result, BillerError):
-        raise result
-    if known is None:
-        trail.record(tx, asked.actor, "credit", f"subscriber:{body.username}", after=result, now=asked.now)
+    made, _ = credit(tx, request, asked.actor, asked.now)
+    if made.note != body.note:
+        raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
     return _made(tx, asked, reference)
 
 

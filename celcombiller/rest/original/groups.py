@@ -18,7 +18,7 @@ from celcombiller.calendar import local_date
 from celcombiller.errors import BrokenRequest, InvalidValue, UnknownSchedule
 from celcombiller.model import Recurrence, Schedule, ScheduleKind
 from celcombiller.rest.original.loose import loosely, subscriber_said
-from celcombiller.rest.restless import MISSING, Collection, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import MISSING, Collection, Source, address_of, listing, showing, shown_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Field, Shape
 
@@ -103,17 +103,12 @@ def list_by_name(tx: Connection, asked: Asked) -> Answer:
 
 def show_by_id(tx: Connection, asked: Asked) -> Answer:
     """Show a schedule."""
-    return _show(tx, asked, BY_ID, asked.path["id"])
+    return showing(tx, asked, BY_ID, asked.path["id"])
 
 
 def show_by_name(tx: Connection, asked: Asked) -> Answer:
     """Show a schedule."""
-    return _show(tx, asked, BY_NAME, asked.path["name"])
-
-
-def _show(tx: Connection, asked: Asked, collection: Collection, key: Any) -> Answer:
-    found = one(tx, collection, key, owner_id=asked.only_subscriber_id)
-    return MISSING if found is None else Answer(found)
+    return showing(tx, asked, BY_NAME, asked.path["name"])
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from celcombiller import schedules, schema, trail
 from celcombiller.errors import BrokenRequest, InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.rest.original.groups import DAY, Runs
 from celcombiller.rest.original.loose import loosely, subscriber_said
-from celcombiller.rest.restless import MISSING, Beside, Collection, Rows, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import MISSING, Beside, Collection, Rows, Source, address_of, listing, showing, shown_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Field, Shape, search_of
 
@@ -136,22 +136,17 @@ def list_inputs(tx: Connection, asked: Asked) -> Answer:
 
 def show(tx: Connection, asked: Asked) -> Answer:
     """Show that a user is in a schedule."""
-    return _show(tx, asked, MEMBERS)
+    return showing(tx, asked, MEMBERS, asked.path["id"])
 
 
 def show_contract(tx: Connection, asked: Asked) -> Answer:
     """Show a renewal."""
-    return _show(tx, asked, CONTRACTS)
+    return showing(tx, asked, CONTRACTS, asked.path["id"])
 
 
 def show_input(tx: Connection, asked: Asked) -> Answer:
     """Show which movements one run made for one user."""
-    return _show(tx, asked, INPUTS)
-
-
-def _show(tx: Connection, asked: Asked, collection: Collection) -> Answer:
-    found = one(tx, collection, asked.path["id"], owner_id=asked.only_subscriber_id)
-    return MISSING if found is None else Answer(found)
+    return showing(tx, asked, INPUTS, asked.path["id"])
 
 
 class NewMember(msgspec.Struct, kw_only=True):

@@ -8,13 +8,12 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from celcombiller import ledger, schema, trail
-from celcombiller.charging import Credit, Terms, perform
-from celcombiller.errors import BillerError, InvalidValue, TransferConflict
+from celcombiller import ledger, schema
+from celcombiller.charging import Credit, credit
+from celcombiller.errors import InvalidValue, TransferConflict
 from celcombiller.model import Kind, Subscriber
-from celcombiller.rating import Tariff
 from celcombiller.rest.original.loose import loosely, subscriber_said
-from celcombiller.rest.restless import MISSING, Beside, Collection, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import Beside, Collection, Source, address_of, listing, showing, shown_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Field, Shape, instant_of
 
@@ -33,8 +32,6 @@ Value = Annotated[
 Origin = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters")]
 Address = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,64}$(?!\n)", description="up to 64 characters")]
 
-_NO_TERMS = Terms(Tariff(()))
-"""To give credit needs no price list."""
 
 _transfer, _detail, _call = schema.transfer, schema.transfer_detail, schema.call
 _callee = schema.subscriber.alias("callee")
@@ -166,12 +163,12 @@ def list_data(tx: Connection, asked: Asked) -> Answer:
 
 def show_voice(tx: Connection, asked: Asked) -> Answer:
     """Show one movement of voice credit."""
-    return _show(tx, asked, VOICE)
+    return showing(tx, asked, VOICE, asked.path["id"])
 
 
 def show_data(tx: Connection, asked: Asked) -> Answer:
     """Show one movement of data credit."""
-    return _show(tx, asked, DATA)
+    return showing(tx, asked, DATA, asked.path["id"])
 
 
 def add_voice(tx: Connection, asked: Asked) -> Answer:
@@ -191,25 +188,6 @@ def add_data(tx: Connection, asked: Asked) -> Answer:
     return _add(tx, asked, DATA, Kind.DATA, who, body, detail)
 
 
-def move(tx: Connection, asked: Asked, who: Subscriber, kind: Kind, value: int, *, origin: str, reference: str) -> bool:
-    """Move credit between the operator and a subscriber, once for a reference; tell whether it was not done before.
-
-    Raises as charging does: `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
-    """
-    known = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).first() is not None
-    (made,) = perform(tx, _NO_TERMS, [Credit(who.username, kind, value, origin, reference)], asked.now)
-    if isinstance(made, BillerError):
-        raise made
-    if not known:
-        trail.record(tx, asked.actor, "credit", f"subscriber:{who.username}", after=made, now=asked.now)
-    return not known
-
-
-def _show(tx: Connection, asked: Asked, collection: Collection) -> Answer:
-    found = one(tx, collection, asked.path["id"], owner_id=asked.only_subscriber_id)
-    return MISSING if found is None else Answer(found)
-
-
 def _add(
     tx: Connection,
     asked: Asked,
@@ -223,7 +201,9 @@ def _add(
     if body.value == 0:
         raise InvalidValue("value: must not be 0: nothing would move", {"value": "must not be 0"})
     reference = asked.reference
-    if move(tx, asked, who, kind, body.value, origin=body.origin, reference=reference):
+    request = Credit(who.username, kind, body.value, body.origin, reference)
+    _, is_new = credit(tx, request, asked.actor, asked.now)
+    if is_new:
         if any(each is not None for each in detail.values()):
             tx.execute(sa.insert(_detail).values(reference=reference, **detail))
     else:

@@ -10,14 +10,14 @@ from msgspec import UNSET, Meta, UnsetType
 from twisted.web import http
 
 from celcombiller import ledger, schema, subscribers, trail
+from celcombiller.charging import Credit, credit
 from celcombiller.errors import BrokenRequest, InvalidValue, UnknownSubscriber
 from celcombiller.model import Kind
 from celcombiller.passwords import Password
 from celcombiller.rest import subscribers as today
 from celcombiller.rest.original.loose import loosely
-from celcombiller.rest.original.moves import move
 from celcombiller.rest.reading import said_of
-from celcombiller.rest.restless import MISSING, Beside, Collection, Rows, Source, address_of, listing, one, shown_of
+from celcombiller.rest.restless import MISSING, Beside, Collection, Rows, Source, address_of, listing, showing, shown_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.search import Comparison, Field, Search, Shape, search_of
 from celcombiller.rest.subscribers import LevelNumber
@@ -119,8 +119,7 @@ def list_all(tx: Connection, asked: Asked) -> Answer:
 
 def show(tx: Connection, asked: Asked) -> Answer:
     """Show one user."""
-    found = one(tx, COLLECTION, asked.path["username"], owner_id=asked.only_subscriber_id)
-    return MISSING if found is None else Answer(found)
+    return showing(tx, asked, COLLECTION, asked.path["username"])
 
 
 def add(tx: Connection, asked: Asked) -> Answer:
@@ -142,7 +141,8 @@ def add(tx: Connection, asked: Asked) -> Answer:
     trail.record(tx, asked.actor, "add", f"subscriber:{made.username}", after=made, now=asked.now)
     for kind, value in ((Kind.VOICE, body.voice_balance), (Kind.DATA, body.data_balance)):
         if value:
-            move(tx, asked, made, kind, value, origin="opening", reference=f"opening:{kind}:{made.id}")
+            request = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
+            credit(tx, request, asked.actor, asked.now)
     shown = shown_of(tx, COLLECTION, made.id)
     return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], COLLECTION, shown)})
 
