@@ -292,7 +292,7 @@ async def test_hundreds_of_changes_while_it_is_killed_and_comes_back_leave_it_eq
         village.add(number)
         alive.append(number)
         if dice.random() < 0.5:
-            village.do(lambda tx: _some_change(tx, dice.choice(alive), dice, village.now))
+            village.do(lambda tx: some_change(tx, dice.choice(alive), dice, village.now))
         if number % 40 == 0:
             manager.stop()
         if number % 40 == 20:
@@ -310,7 +310,7 @@ async def test_hundreds_of_changes_while_it_is_killed_and_comes_back_leave_it_eq
     assert await compare("village", village.network, village.through) == []
 
 
-def _some_change(tx, number, dice, now):
+def some_change(tx, number, dice, now):
     who = f"u{number}"
     try:
         found = subscribers.find(tx, who)

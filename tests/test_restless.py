@@ -62,7 +62,7 @@ def refusal(tx, query, name="users"):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_any_search_finds_what_plain_python_finds(engine, rows, name):
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(model.searches(SHAPES[name], rows[name]), st.integers(-1, 4), st.sampled_from([None, 1, 3, 100]))
     def check(q, page, per_page):
         query = {"q": json.dumps(q), "page": str(page)} | ({"results_per_page": str(per_page)} if per_page else {})

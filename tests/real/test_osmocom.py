@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_twisted
 from lab.hlr import CTRL_PORT, VTY_PORT, Hlr
+from test_openbts import some_change
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from celcombiller import migrations, networks, subscribers
 from celcombiller.audit import audit
-from celcombiller.errors import NetworkUnavailable, UnknownSubscriber
+from celcombiller.errors import NetworkUnavailable
 from celcombiller.model import Level
 from celcombiller.networks import Entry
 from celcombiller.provisioning.network import NetworkRefused
@@ -130,23 +131,6 @@ def _add(tx, number, now):
     )
 
 
-def _some_change(tx, number, dice, now):
-    who = f"u{number}"
-    try:
-        found = subscribers.find(tx, who)
-    except UnknownSubscriber:
-        return
-    match dice.randrange(4):
-        case 0:
-            subscribers.change(tx, who, {"clid": str(number + 50_000 + dice.randrange(10) * 1000)}, now)
-        case 1:
-            subscribers.change(tx, who, {"imsi": f"7241{dice.randrange(10**6):06}{number:05}"}, now)
-        case 2:
-            subscribers.enable(tx, who, now, enabled=not found.enabled)
-        case 3:
-            subscribers.delete(tx, who, now)
-
-
 @pytest_twisted.ensureDeferred
 async def test_hundreds_of_changes_while_it_is_killed_and_comes_back_leave_it_equal(hlr, osmocom, engine):
     """On two nodes at once, which share the queue."""
@@ -158,7 +142,7 @@ async def test_hundreds_of_changes_while_it_is_killed_and_comes_back_leave_it_eq
         transact(engine, lambda tx, number=number: _add(tx, number, nodes[0].now))
         if dice.random() < 0.5:
             one = dice.randrange(2000, number + 1)
-            transact(engine, lambda tx, one=one: _some_change(tx, one, dice, nodes[0].now))
+            transact(engine, lambda tx, one=one: some_change(tx, one, dice, nodes[0].now))
         if number % 60 == 0:
             hlr.kill()
             down = True
