@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_given: set[int] = set()  # who was given a port may not listen yet, so it looks free
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = 10, every: float = 0.05) -> T:
@@ -23,16 +24,20 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 10, every: 
 
 
 def free_ports(count: int, kind: int = socket.SOCK_STREAM) -> int:
-    """Give the first of so many neighbouring ports that are free, below those that the system gives out itself."""
+    """Give the first of so many neighbouring ports that are free and were never given before, below those that the system gives out itself."""
     for _ in range(200):
         first = random.randrange(12000, 32000 - count) & ~1
+        wanted = range(first, first + count)
+        if not _given.isdisjoint(wanted):
+            continue
         with contextlib.ExitStack() as held:
             try:
-                for port in range(first, first + count):
+                for port in wanted:
                     held.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return first
+        _given.update(wanted)
+        return first
     raise AssertionError(f"no {count} free ports in a row")
 
 
