@@ -29,13 +29,16 @@ from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
 from celcombiller.asterisk.scripts import Scripts
+from celcombiller.asterisk.texts import AmiCarrier, Texts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
+from celcombiller.messages import overdue as overdue_messages
 from celcombiller.metrics import Metrics
-from celcombiller.model import Rate, Witness
+from celcombiller.model import Rate, Route, Witness
 from celcombiller.nightly import CreditService
 from celcombiller.nodes import announce
+from celcombiller.outbox import Outbox, OutboxService, tell
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.provisioning.kinds import kinds_of, network_of
@@ -53,7 +56,10 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
 
     from celcombiller.config import Asterisk, Config
+    from celcombiller.outbox import Carrier
     from celcombiller.provisioning.network import Network
+
+_LOG = Logger()
 
 OVERDUE_SECONDS = 60.0
 """How often holds are looked for whose validity has run out."""
@@ -152,6 +158,10 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC), metrics)
     )
     overdue.setServiceParent(root)
+    for outbox in _outboxes(config, store, reader, monitors, metrics):
+        OutboxService(reactor, outbox).setServiceParent(root)
+    if config.sms.ways:
+        scripts.take_texts(Texts(reactor, config, store.charge, scripts.in_time, metrics))
     for each in config.provisioning:
         if each.name in radio:
             provisioner = Provisioner(
@@ -274,6 +284,28 @@ def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str
     return {each.name: network_of(reactor, each) for each in config.provisioning if each.name in kinds}
 
 
+def _outboxes(
+    config: Config, store: Store, reader: Reader, monitors: Mapping[str, Monitor], metrics: Metrics
+) -> list[Outbox]:
+    """Give one for each way by which messages leave."""
+    carriers: dict[Route, Carrier] = {}
+    if Route.ASTERISK in config.sms.ways:
+        carriers[Route.ASTERISK] = AmiCarrier(config, monitors)
+    return [
+        Outbox(
+            route,
+            carrier,
+            transact=store.transact,
+            read=reader.read,
+            charge=store.charge,
+            now=partial(datetime.now, UTC),
+            retry_seconds_max=config.sms.retry_seconds_max,
+            metrics=metrics,
+        )
+        for route, carrier in carriers.items()
+    ]
+
+
 def hold_alone(url: str) -> Any:
     """Keep a second biller off a SQLite file: one process writes it well, two only wait for each other.
 
@@ -297,7 +329,9 @@ def hold_alone(url: str) -> Any:
 
 
 async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime, metrics: Metrics) -> None:
-    """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
+    """End calls and messages whose time ran out; where an AMI link is up, its sweep knows better of calls."""
+    for told in await store.transact(lambda tx: overdue_messages(tx, now, limit=OVERDUE_MAX)):
+        tell(_LOG, metrics, await store.charge(told))
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)
         if monitor is not None and monitor.connected:

@@ -48,6 +48,8 @@ ORDER = [
     "asterisk.scripts",
     "asterisk.monitor",
     "periodic",
+    "outbox",
+    "asterisk.texts",
     "provisioning.network",
     "provisioning.steps",
     "provisioning.drift",
