@@ -50,6 +50,7 @@ ORDER = [
     "periodic",
     "outbox",
     "asterisk.texts",
+    "smpp",
     "provisioning.network",
     "provisioning.steps",
     "provisioning.drift",
