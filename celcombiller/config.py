@@ -485,7 +485,7 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     except msgspec.ValidationError as error:
         _refuse(file, tables, from_environment, error)
     servers = tuple(_with_secret(each, file, position) for position, each in enumerate(config.asterisk, 1))
-    return msgspec.structs.replace(config, asterisk=servers, smpp=_with_password(config.smpp, file))
+    return msgspec.structs.replace(config, asterisk=servers, smpp=_with_password(config.smpp, file, from_environment))
 
 
 def source(folder: Path = Path()) -> Path | None:
@@ -647,10 +647,12 @@ def _with_secret(server: Asterisk, file: Path | None, position: int) -> Asterisk
     return msgspec.structs.replace(server, secret=secret, secret_file="")
 
 
-def _with_password(smpp: Smpp, file: Path | None) -> Smpp:
+def _with_password(smpp: Smpp, file: Path | None, from_environment: Mapping[tuple[str, str], object]) -> Smpp:
     if not smpp.password_file:
         return smpp
-    password = _in_file(file, "smpp.password_file", smpp.password_file, 8)
+    is_set = ("smpp", "password_file") in from_environment
+    here = f"{ENVIRONMENT_PREFIX}SMPP_PASSWORD_FILE" if is_set else "smpp.password_file"
+    password = _in_file(file, here, smpp.password_file, 8)
     return msgspec.structs.replace(smpp, password=password, password_file="")
 
 
