@@ -1,0 +1,78 @@
+"""The laws of messages (tests/test_message_laws.py) on PostgreSQL, and two nodes that work one queue at the same time."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from test_ledger import NOW, credit, proved, voice
+from test_message_laws import LEASE, ROUTES, MessageMachine, do
+
+from celcombiller import messages, migrations, subscribers
+from celcombiller.events import Told
+from celcombiller.model import Level, MessageOrigin, MessageState, Route
+from celcombiller.store import open_engine
+
+
+@pytest.fixture
+def fresh(cluster):
+    made = []
+
+    def build():
+        made.append(open_engine(cluster.database(), lock_seconds=5))
+        with made[-1].begin() as tx:
+            migrations.upgrade(tx)
+            for number in ("1001", "1002"):
+                subscribers.add(
+                    tx,
+                    username=f"u{number}",
+                    name="N",
+                    clid=number,
+                    imsi=f"72400000000{number}",
+                    cpf=None,
+                    address="",
+                    level=Level.SUBSCRIBER,
+                    password_hash=None,
+                    now=NOW,
+                )
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.dispose()
+
+
+def test_the_laws_hold_under_any_order_of_events(fresh):
+    class OnPostgreSQL(MessageMachine):
+        def open(self):
+            return fresh()
+
+    few = settings(max_examples=6, stateful_step_count=15, deadline=None)
+    run_state_machine_as_test(OnPostgreSQL, settings=few)
+
+
+def test_two_nodes_that_work_one_queue_take_each_message_once_and_charge_it_once(fresh):
+    engine = fresh()
+    do(engine, credit(1000))
+    with engine.begin() as tx:
+        for n in range(60):
+            facts = {"reference": str(n), "to_number": "5599", "text": "x", "now": NOW + timedelta(seconds=n)}
+            messages.submit(tx, ROUTES, payer="u1001", origin=MessageOrigin.API, **facts)
+
+    def work(owner):
+        taken = []
+        while True:
+            with engine.begin() as tx:
+                due = messages.claim(tx, Route.SMPP, owner, NOW + timedelta(minutes=2), limit=7, lease=LEASE)
+            if not due:
+                return taken
+            for each in due:
+                taken.append(each.message.reference)
+                do(engine, Told(each.message.reference, MessageState.ACCEPTED))
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [reference for each in pool.map(work, "abcd") for reference in each]
+    assert sorted(taken) == sorted(f"sms:{n}" for n in range(60))
+    assert (voice(engine).posted, voice(engine).held) == (1000 - 60 * 5, 0)
+    proved(engine)
