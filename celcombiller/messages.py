@@ -218,6 +218,12 @@ class Recorded:
     attempts: int
 
 
+def backlog(tx: Connection) -> tuple[int, datetime | None]:
+    """Give how many messages wait to be sent, and since when the oldest does."""
+    row = tx.execute(sa.select(sa.func.count(), sa.func.min(_message.c.queued_at)).where(_QUEUED)).one()
+    return int(row[0]), row[1]
+
+
 def find(tx: Connection, message_id: int) -> Recorded | None:
     """Give a message by its row's number."""
     row = tx.execute(_recorded().where(_message.c.id == message_id)).first()

@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from celcombiller import errors
 from celcombiller.calls import DISCREPANCY_MS
-from celcombiller.model import CallState, MessageState, Witness
+from celcombiller.model import CallState, MessageState, Route, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -127,12 +127,18 @@ class Metrics:
             "celcombiller_charged_credits", "Voice credits that calls were charged.", registry=registry
         )
 
-        self._messages = Counter(
+        messages = Counter(
             "celcombiller_messages",
             "Text messages by what became of them: accepted and expired ones, receipts of delivery or failure.",
             ("route", "state"),
             registry=registry,
         )
+        self._messages = {
+            (route, state): messages.labels(route, state)
+            for route in (Route.ASTERISK, Route.SMPP)
+            for state in MessageState
+            if not state.is_open
+        }
         self._message_credits = Counter(
             "celcombiller_message_credits", "Voice credits that messages were charged.", registry=registry
         )
@@ -212,7 +218,7 @@ class Metrics:
 
     def message_told(self, message: Message) -> None:
         """Count what became of a message."""
-        self._messages.labels(message.route, message.state).inc()
+        self._messages[message.route, message.state].inc()
         if message.state is MessageState.ACCEPTED:
             self._message_credits.inc(message.cost)
 
@@ -318,6 +324,14 @@ def _read(in_progress: InProgress | None) -> Iterator[Any]:
         "celcombiller_oldest_overdue_call_seconds",
         "For how long the oldest of them is past its limit; 0: none.",
         in_progress.overdue_seconds,
+    )
+    yield GaugeMetricFamily(
+        "celcombiller_queued_messages", "Text messages that wait to be sent.", in_progress.queued_messages
+    )
+    yield GaugeMetricFamily(
+        "celcombiller_oldest_queued_message_seconds",
+        "The age of the oldest of them; 0: none.",
+        in_progress.oldest_message_seconds,
     )
     calls = GaugeMetricFamily("celcombiller_open_calls", "Calls in progress on this server.", labels=("server",))
     for server, count in in_progress.calls.items():

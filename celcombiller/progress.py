@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller import networks, schema
+from celcombiller import messages, networks, schema
 from celcombiller.charging import HOLD_MARGIN
 
 if TYPE_CHECKING:
@@ -53,11 +53,14 @@ class InProgress:
     overdue_seconds: float
     calls: Mapping[str, int]
     networks: Mapping[str, NetworkProgress] = field(default_factory=dict)
+    queued_messages: int = 0
+    oldest_message_seconds: float = 0.0
 
 
 def in_progress(tx: Connection, now: datetime) -> InProgress:
     """Count what is open. A hold outlives its call's limit by `HOLD_MARGIN`; a call past that limit is overdue."""
     row = tx.execute(holds_statement(now)).one()
+    queued, queued_since = messages.backlog(tx)
     return InProgress(
         holds=row.holds,
         held=int(row.held),
@@ -66,6 +69,8 @@ def in_progress(tx: Connection, now: datetime) -> InProgress:
         overdue_seconds=0.0 if row.expires_at is None else _seconds_since(row.expires_at - HOLD_MARGIN, now),
         calls={each.server: each.calls for each in tx.execute(calls_statement())},
         networks={each.network: _network(each, now) for each in networks.backlog(tx)},
+        queued_messages=queued,
+        oldest_message_seconds=_seconds_since(queued_since, now),
     )
 
 
