@@ -10,10 +10,12 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from celcombiller import messages
 from celcombiller.errors import BillerError, StoreUnavailable
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from celcombiller.metrics import Metrics
     from celcombiller.model import Route
 
+T = TypeVar("T")
+
 POLL_SECONDS = 1.0
 """How often the queue is looked at; a look at an empty one is one read by index."""
 
@@ -41,6 +45,12 @@ LEASE = timedelta(minutes=5)
 
 WORK = timedelta(minutes=1)
 """How long a batch may be worked. What is not begun by then is given back, so that nothing comes near the lease."""
+
+
+RECORD = timedelta(minutes=1)
+"""How long it is tried to record what the network took; with `WORK` it is within the lease."""
+
+RECORD_SECONDS = 1.0
 
 
 class Refused(BillerError):
@@ -79,7 +89,7 @@ class Carrier(Protocol):
 
 
 class Outbox:
-    """Works the queue of one way.
+    """Works the queue of one way; ``clock`` is the reactor, or a test's.
 
     ``transact`` does a unit of work in the database, ``read`` one that only reads, ``charge`` a request of charging.
     """
@@ -88,6 +98,7 @@ class Outbox:
 
     def __init__(
         self,
+        clock: Any,
         route: Route,
         carrier: Carrier,
         *,
@@ -99,6 +110,7 @@ class Outbox:
         metrics: Metrics,
     ) -> None:
         self.route = route
+        self._clock = clock
         self._carrier = carrier
         self._transact = transact
         self._read = read
@@ -114,7 +126,8 @@ class Outbox:
             while not self._ending and self._carrier.is_there:
                 if not await self._read(partial(messages.is_due, route=self.route, now=self._now())):
                     break
-                await self.batch()
+                if not await self.batch():
+                    break
         except StoreUnavailable as error:
             self._log.warn("Messages by {route} wait: {error}", route=self.route, error=str(error))
 
@@ -122,21 +135,24 @@ class Outbox:
         """Begin nothing any more."""
         self._ending = True
 
-    async def batch(self) -> None:
-        """Work one batch; one message that is refused spoils no other."""
+    async def batch(self) -> bool:
+        """Work one batch, and tell whether there was one; a message that is refused spoils no other."""
         owner = uuid.uuid4().hex
         now = self._now()
         claim = partial(messages.claim, route=self.route, owner=owner, now=now, limit=BATCH_MAX, lease=LEASE)
         claimed: list[Due] = await self._transact(claim)
         places = DeferredSemaphore(self._carrier.at_once)
         until = now + WORK
-        try:
-            await gatherResults(
-                [places.run(self._in_its_place, due, owner, until) for due in claimed], consumeErrors=True
-            )
-        finally:
-            if claimed:
-                await self._transact(partial(messages.give_up, owner=owner))
+        if not claimed:
+            return False
+        sent: list[Any] = await DeferredList(
+            [places.run(self._in_its_place, due, owner, until) for due in claimed], consumeErrors=True
+        )
+        await self._transact(partial(messages.give_up, owner=owner))
+        for _, result in sent:
+            if isinstance(result, Failure):
+                result.raiseException()
+        return True
 
     def _in_its_place(self, due: Due, owner: str, until: datetime) -> Deferred[None]:
         return Deferred.fromCoroutine(self._send(due, owner, until))
@@ -147,9 +163,8 @@ class Outbox:
         reference = due.message.reference
 
         def took(part: int, network_id: str) -> Awaitable[object]:
-            return self._transact(
-                partial(messages.took, reference=reference, part=part, network_id=network_id, now=self._now())
-            )
+            record = partial(messages.took, reference=reference, part=part, network_id=network_id, now=self._now())
+            return self._recorded(partial(self._transact, record))
 
         try:
             await self._carrier.carry(due, took)
@@ -171,7 +186,19 @@ class Outbox:
             told = Told(reference, MessageState.REFUSED, str(error)[: messages.NOTE_CHARACTERS_MAX])
         else:
             told = Told(reference, MessageState.ACCEPTED)
-        tell(self._log, self._metrics, await self._charge(told))
+        tell(self._log, self._metrics, await self._recorded(partial(self._charge, told)))
+
+    async def _recorded(self, record: Callable[[], Awaitable[T]]) -> T:
+        """Record what the network took, though the database be away for a moment: else it would be sent again."""
+        until = self._now() + RECORD
+        while True:
+            try:
+                return await record()
+            except StoreUnavailable as error:
+                if self._ending or self._now() > until:
+                    raise
+                self._log.warn("What became of a message waits: {error}", error=str(error))
+                await deferLater(self._clock, RECORD_SECONDS)
 
 
 def tell(log: Logger, metrics: Metrics, posting: Posting) -> None:

@@ -162,6 +162,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     overdue.setServiceParent(root)
     for route, carrier in _carriers(reactor, config, store, monitors, root, metrics).items():
         outbox = Outbox(
+            reactor,
             route,
             carrier,
             transact=store.transact,
