@@ -88,12 +88,13 @@ def tell(tx: Connection, told: Told, now: datetime) -> Posting:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A message to be sent now: its row's number, to which subscriber, and which of its parts are taken by now."""
+    """A message to be sent ``until`` its claim lapses: its row's number, to whom, and which of its parts are taken."""
 
     id: int
     message: Message
     callee: Subscriber | None
     taken: frozenset[int]
+    until: datetime
 
 
 def is_due(tx: Connection, route: Route, now: datetime) -> bool:
@@ -120,7 +121,7 @@ def claim(tx: Connection, route: Route, owner: str, now: datetime, *, limit: int
     found = tx.execute(sa.select(_subscriber).where(_subscriber.c.id.in_({row.callee_id for row in rows} - {None})))
     callees = {row.id: subscriber_of(row) for row in found}
     return [
-        Due(row.id, message_of(row), callees.get(row.callee_id), frozenset(parts.get(row.reference, ())))
+        Due(row.id, message_of(row), callees.get(row.callee_id), frozenset(parts.get(row.reference, ())), now + lease)
         for row in rows
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from smpplib import consts
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 HEADER = struct.Struct(">LLLL")
 PDU_BYTES_MAX = 65_536
 """A deliver_sm has at most 254 bytes of text, and the parameters after it are few."""
+
+LEAST = timedelta(minutes=2)
+"""Of its claim's time that a part needs which is begun: to wait its turn and for its answer, and to be recorded."""
 
 _OK: int = consts.SMPP_ESME_ROK
 _NOT_NOW: int = consts.SMPP_ESME_RX_T_APPN
@@ -287,6 +290,8 @@ class MessageCentre(Service):
         for number, data in enumerate(made.parts, 1):
             if number in due.taken:
                 continue
+            if datetime.now(UTC) > due.until - LEAST:
+                raise Later("it took too long; the other parts follow")
             several = len(made.parts) > 1
             header = bytes((5, 0, 3, due.id % 256, len(made.parts), number)) if several else b""
             self._carrying += 1  # up to its record: a receipt may be faster

@@ -133,6 +133,8 @@ async def test_the_originals_route_answers_as_it_did_and_charges_now(biller):
     assert (await ana.post("/sms", {"id": 3, "to": "1003", "msg": "hello"})).code == 403
     answer = await admin.post("/sms", {"id": 99, "to": "1003", "msg": ""})
     assert (answer.code, set(answer.body["validation_errors"])) == (400, {"msg"})
+    answer = await admin.post("/sms", {"id": 2, "to": "1003", "msg": "x" * 10_000})
+    assert (answer.code, set(answer.body["validation_errors"])) == (400, {"msg"})
     assert (await admin.post("/sms", {"id": 99, "to": "1003", "msg": "hello"})).code == 400
     assert (await admin.post("/sms", {"to": "1003"})).code == 400
     assert len(biller.rows(schema.message)) == 2

@@ -1,5 +1,7 @@
 """Messages by SMPP, against a message centre of the tests' own: what it takes, refuses, forgets to answer, and tells later."""
 
+from datetime import timedelta
+
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
@@ -10,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from celcombiller import outbox, schema
+from celcombiller import outbox, schema, smpp
 from celcombiller.config import Smpp, Sms
 
 CREDIT = 100
@@ -124,6 +126,17 @@ async def test_a_centre_that_has_no_time_is_asked_again(house, status):
     await house.becomes("accepted")
     assert len(house.centre.submitted) == 1
     assert house.message()["attempts"] == 2
+    house.check(cost=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_part_is_begun_when_the_claim_is_nearly_over(house, monkeypatch):
+    monkeypatch.setattr(smpp, "LEAST", outbox.LEASE)
+    await house.send()
+    await until(lambda: house.message()["attempts"], "it was tried")
+    assert (house.message()["state"], house.centre.submitted) == ("queued", [])
+    monkeypatch.setattr(smpp, "LEAST", timedelta(0))
+    await house.becomes("accepted")
     house.check(cost=5)
 
 

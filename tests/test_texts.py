@@ -119,6 +119,15 @@ async def test_a_message_goes_and_is_charged(house):
 
 
 @pytest_twisted.ensureDeferred
+async def test_one_whose_way_is_another_is_queued_and_not_sent_here(house):
+    session = Session(to="5599")
+    await house.texts(session)
+    assert (session.sent, session.result) == ([], ["GRANTED"])
+    assert house.states() == [("queued", "u1001", "")]
+    assert house.account() == (100, 5)
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_that_asterisk_cannot_send_is_not(house):
     session = Session(status="FAILURE")
     await house.texts(session)
@@ -201,7 +210,7 @@ class Link:
 def due_of(engine, text="hello", taken=()):
     with engine.begin() as tx:
         posting = messages.submit(tx, ROUTES, reference="n", to_number="1002", text=text, now=NOW)
-    return Due(1, posting.message, posting.callee, frozenset(taken))
+    return Due(1, posting.message, posting.callee, frozenset(taken), NOW)
 
 
 async def carry(carrier, due):

@@ -51,7 +51,7 @@ class TransferShown(msgspec.Struct, kw_only=True):
     value: Annotated[int, Meta(description="credits: given, or (negative) taken")]
     posted: Annotated[int, Meta(description="credits: the account's settled total after it")]
     origin: Annotated[
-        str, Meta(description="where it came from: `web`, `call`, `schedule`, `reversal` or your own word")
+        str, Meta(description="where it came from: `web`, `call`, `sms`, `schedule`, `reversal` or your own word")
     ]
     note: str
     at: Annotated[datetime, Meta(tz=True, description="when it was recorded (RFC 3339, UTC)")]

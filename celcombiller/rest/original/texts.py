@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from celcombiller import schema
-from celcombiller.errors import Forbidden, NotImplementedYet, UnknownSubscriber
+from celcombiller.errors import Forbidden, InvalidValue, NotImplementedYet, UnknownSubscriber
 from celcombiller.rest import messages
 from celcombiller.rest.messages import Text
 from celcombiller.rest.original.loose import loosely, subscriber_said
@@ -41,5 +41,9 @@ def send(tx: Connection, asked: Asked) -> dict[str, Any]:
     callee = sa.select(schema.subscriber.c.id).where(schema.subscriber.c.clid == said.to, LIVING)
     if tx.execute(callee).first() is None:
         raise UnknownSubscriber("User not found")
-    messages.send(tx, asked, to_number=said.to, text=said.msg, payer=sender.username)
+    try:
+        messages.send(tx, asked, to_number=said.to, text=said.msg, payer=sender.username)
+    except InvalidValue as wrong:
+        what = wrong.fields.get("text", str(wrong))
+        raise InvalidValue(f"msg: {what}", {"msg": what}) from None
     return {}
