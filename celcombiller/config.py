@@ -26,6 +26,7 @@ from sqlalchemy.exc import ArgumentError
 
 from celcombiller.errors import ConfigError
 from celcombiller.runs import Rules
+from celcombiller.telling import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -321,6 +322,24 @@ class Prompts(_Table, frozen=True):
     failed: _Sound = ""
 
 
+class Balance(_Table, frozen=True):
+    """How a balance is told, aloud by the ``balance`` script and in text messages."""
+
+    say: Literal["time", "number"] = "time"
+    """``time``: a voice credit is a second, told in minutes and seconds; ``number``: with its ``scale``."""
+    scale: Annotated[int, Meta(ge=0, le=9)] = 0
+    """How many digits of a number stand behind the point."""
+    intro: _Sound = "vm-youhave"
+    """The sound before a balance; empty: none."""
+    unit: _Sound = ""
+    """The sound after a number; empty: none."""
+
+    @property
+    def style(self) -> Style:
+        """What of it texts need as well."""
+        return Style(as_time=self.say == "time", scale=self.scale)
+
+
 class RateRow(_Table, frozen=True):
     """One row of the price list; the longest prefix of a number wins."""
 
@@ -345,6 +364,7 @@ class Config(_Table, frozen=True):
     calls: Calls = field(default_factory=Calls)
     schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
+    balance: Balance = field(default_factory=Balance)
     metrics: Metrics = field(default_factory=Metrics)
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
