@@ -34,6 +34,8 @@ setup(
         "prometheus-client>=0.20,<1",
         "tenacity>=9,<10",
         "pyzmq>=26,<28",
+        "gsm0338>=1.1,<2",
+        "smpplib>=2.2.4,<3",
         "tqdm>=4.66,<5",
         "tzdata",
         "tzlocal>=5.2,<6",

@@ -1,14 +1,14 @@
-"""Charging: initiate, answer, terminate and credit, for a whole batch of requests in one transaction.
+"""Charging: initiate, answer, terminate, credit and messages, for a whole batch of requests in one transaction.
 
-The verbs follow credit control (RFC 8506): *initiate* authorizes and holds, *terminate* settles. A batch is loaded
+The verbs follow credit control (RFC 8506): *initiate* authorizes and holds, *terminate* settles; what is charged at
+once, a text message, is planned by `celcombiller.events`. A batch is loaded
 (a few set-wise statements), planned in memory (pure: values in, values out), and saved. Each request gets its own
 answer or its own refusal, so one that is wrong spoils no other.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
@@ -22,6 +22,7 @@ from celcombiller.errors import (
     UnknownCall,
     UnknownSubscriber,
 )
+from celcombiller.events import Desk, MessageTerms, Posting, Send, Told, refund_of
 from celcombiller.ledger import Book
 from celcombiller.model import (
     Account,
@@ -34,8 +35,9 @@ from celcombiller.model import (
     Transfer,
     Witness,
 )
+from celcombiller.postbox import Postbox
 from celcombiller.rating import Tariff, affordable_seconds, charged_ms, price
-from celcombiller.subscribers import Directory
+from celcombiller.subscribers import NUMBER, Directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,9 +50,6 @@ if TYPE_CHECKING:
 HOLD_MARGIN = timedelta(minutes=10)
 """How long after the last moment a call can be alive its hold stays open, for a witness to come late."""
 
-NUMBER = re.compile(r"\+?[0-9*#]{1,32}|IMSI[0-9]{6,15}")
-"""What may be called: nothing that means something in a dial string (``& , / @``) or ends a line."""
-
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -60,6 +59,7 @@ class Terms:
     ring_seconds: int = 40
     max_call_seconds: int = 7200
     external: bool = False
+    messages: MessageTerms = field(default_factory=MessageTerms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ class Credit:
     note: str = ""
 
 
-Request = Initiate | Answer | Terminate | Credit
-Answered = Grant | Call | Settlement | Transfer
+Request = Initiate | Answer | Terminate | Credit | Send | Told
+Answered = Grant | Call | Settlement | Transfer | Posting
 Result = Answered | BillerError
 
 
@@ -147,24 +147,31 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
 
 @dataclass(slots=True)
 class State:
-    """What a batch works on: who the subscribers are, their accounts, holds and calls."""
+    """What a batch works on: who the subscribers are, their accounts, holds, calls and messages."""
 
     directory: Directory
     book: Book
     register: Register
+    postbox: Postbox = field(default_factory=Postbox)
 
     @classmethod
     def load(cls, tx: Connection, requests: Sequence[Request]) -> State:
-        """Read all that the batch names; calls, then accounts, are locked."""
+        """Read all that the batch names; calls, then messages, then accounts, are locked."""
         uniqueids: set[str] = set()
         identities: set[str] = set()
         references: set[str] = set()
+        posted: set[str] = set()
         asked: list[Initiate] = []
         credits_asked = [each for each in requests if isinstance(each, Credit)]
         for request in requests:
             if isinstance(request, Credit):
                 identities.add(request.username)
                 references.add(request.reference)
+                continue
+            if isinstance(request, Send | Told):
+                posted.add(request.reference)
+                if isinstance(request, Send):
+                    identities.update((request.account_code, request.caller_number, request.to_number))
                 continue
             uniqueids.add(request.uniqueid)
             initiate = request if isinstance(request, Initiate) else getattr(request, "unheld", None)
@@ -175,7 +182,11 @@ class State:
         payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
         payers += [directory.caller(each.username, "") for each in credits_asked]
         kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
+        sent = [each for each in requests if isinstance(each, Send) and not each.free]
+        payers += [directory.caller(each.account_code, each.caller_number) for each in sent]
+        kinds += [Kind.VOICE for _ in sent]
         register = Register.load(tx, uniqueids)
+        postbox = Postbox.load(tx, posted)
         open_calls = [call for call in register if call.state is CallState.OPEN]
         book = Book()
         paying = {
@@ -183,15 +194,18 @@ class State:
             for payer, kind in zip(payers, kinds, strict=True)
             if payer is not None
         }
+        charged = [each for each in postbox if each.account_id is not None]
+        paying |= {each.account_id for each in charged if each.account_id is not None}
         book.load_accounts(tx, paying | {call.account_id for call in open_calls})
-        book.load_holds(tx, {call.reference for call in open_calls})
-        book.load_transfers(tx, references)
-        return cls(directory, book, register)
+        book.load_holds(tx, {call.reference for call in open_calls} | {each.reference for each in charged})
+        book.load_transfers(tx, references | {refund_of(each.reference) for each in charged})
+        return cls(directory, book, register, postbox)
 
     def save(self, tx: Connection) -> None:
         """Write what the plan changed."""
         with setwise.writes(tx) as writes:
             self.register.save(writes)
+            self.postbox.save(writes)
             self.book.write(writes)
 
     def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
@@ -206,10 +220,17 @@ class State:
                     return self._terminate(terms, request, now)
                 case Credit():
                     return self.credit(request, now)
+                case Send() | Told():
+                    return self.desk.do(terms.messages, request, now)
                 case _:
                     assert_never(request)
         except BillerError as refusal:
             return refusal
+
+    @property
+    def desk(self) -> Desk:
+        """What of it messages need."""
+        return Desk(self.directory, self.book, self.postbox)
 
     def _initiate(self, terms: Terms, request: Initiate, now: datetime) -> Grant:
         last = self.register.last(request.server, request.uniqueid)

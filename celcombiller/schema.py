@@ -428,6 +428,61 @@ network_entry = sa.Table(
 ``version`` grows with each change of what is wanted; who works the row has it claimed, for a while.
 """
 
+message = sa.Table(
+    "message",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("account_id", BigId, sa.ForeignKey("account.id")),
+    sa.Column("from_number", sa.Text, nullable=False),
+    sa.Column("to_number", sa.Text, nullable=False),
+    sa.Column("callee_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("text", sa.Text),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("encoding", sa.Text, nullable=False),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("price", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_try_at", Instant),
+    sa.Column("claimed_by", sa.Text),
+    sa.Column("claimed_until", Instant),
+    sa.CheckConstraint("origin in ('phone', 'api', 'notice')", name="origin"),
+    sa.CheckConstraint("route in ('asterisk', 'smpp')", name="route"),
+    sa.CheckConstraint("encoding in ('gsm7', 'ucs2')", name="encoding"),
+    sa.CheckConstraint("parts >= 1", name="parts"),
+    sa.CheckConstraint("price >= 0", name="price"),
+    sa.CheckConstraint("(subscriber_id is null) = (account_id is null)", name="payer"),
+    sa.CheckConstraint(
+        "state in ('queued', 'sending', 'accepted', 'delivered', 'failed', 'refused', 'expired')", name="state"
+    ),
+    sa.CheckConstraint("(state in ('queued', 'sending')) = (ended_at is null)", name="ended"),
+    sa.CheckConstraint("(state = 'queued') = (text is not null)", name="text"),
+    _where("ix_message_queued", "route", "queued_at", "id", condition="state = 'queued'"),
+    _where("ix_message_open", "expires_at", condition="ended_at is null"),
+    sa.Index(None, "queued_at", "id"),
+    sa.Index(None, "subscriber_id", "queued_at", "id"),
+)
+"""A text message (`model.Message`) and, while it is queued, how often it was tried in vain and who tries it now."""
+
+message_part = sa.Table(
+    "message_part",
+    metadata,
+    sa.Column("reference", sa.Text, sa.ForeignKey("message.reference"), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("network_id", sa.Text, nullable=False, index=True),
+    sa.Column("accepted_at", Instant, nullable=False),
+    sa.Column("delivered_at", Instant),
+)
+"""A part that a message centre took, under the id that it gave: a message tried again does not send this part twice."""
+
 imported = sa.Table(
     "imported",
     metadata,

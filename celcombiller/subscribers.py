@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -36,6 +37,9 @@ Address = Annotated[str, Meta(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]{0,500}$", des
 _SHAPES = {"username": Username, "clid": Clid, "imsi": Imsi, "cpf": Cpf, "name": Name, "address": Address}
 IDENTITIES = ("username", "clid", "imsi", "cpf")
 
+
+NUMBER = re.compile(r"\+?[0-9*#]{1,32}|IMSI[0-9]{6,15}")
+"""What may be called or written to: nothing that means something in a dial string (``& , / @``) or ends a line."""
 
 LIVING = schema.subscriber.c.deleted_at.is_(None)
 """Not deleted: the condition of every look for a subscriber by who he is, and of the indexes that serve it."""

@@ -26,11 +26,11 @@ from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.deadlines import Deadlines
 from celcombiller.asterisk.fastagi import full_variable, set_variable
 from celcombiller.calls import DISCREPANCY_MS
-from celcombiller.charging import NUMBER, Initiate, Terminate
+from celcombiller.charging import Initiate, Terminate
 from celcombiller.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
 from celcombiller.metrics import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED, Metrics
 from celcombiller.model import CallState, Ending, Grant, Kind, Settlement, Subscriber, Witness
-from celcombiller.subscribers import Directory, subscriber_of
+from celcombiller.subscribers import NUMBER, Directory, subscriber_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

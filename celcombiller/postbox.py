@@ -1,0 +1,104 @@
+"""Text messages as one transaction of charging works on them: found by their ids, made, and closed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from celcombiller import schema, setwise
+from celcombiller.model import Message, MessageOrigin, MessageState, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(slots=True)
+class Postbox:
+    """The messages that a transaction names, and what changes of them."""
+
+    _known: dict[str, Message] = field(default_factory=dict)
+    _was: dict[str, MessageState] = field(default_factory=dict)
+    _new: set[str] = field(default_factory=set)
+    _changed: set[str] = field(default_factory=set)
+
+    @classmethod
+    def load(cls, tx: Connection, references: Collection[str]) -> Postbox:
+        """Read and lock these messages (after the calls and before the accounts: that order is everybody's)."""
+        postbox = cls()
+        for row in _MESSAGES.run(tx, references):
+            message = _message_of_columns(*row)
+            postbox._known[message.reference] = message
+            postbox._was[message.reference] = message.state
+        return postbox
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._known.values())
+
+    def get(self, reference: str) -> Message | None:
+        """Give a message."""
+        return self._known.get(reference)
+
+    def add(self, message: Message) -> Message:
+        """Begin a message."""
+        self._known[message.reference] = message
+        self._new.add(message.reference)
+        return message
+
+    def change(self, message: Message, **facts: Any) -> Message:
+        """Put facts on a message."""
+        changed = replace(message, **facts)
+        self._known[message.reference] = changed
+        if message.reference not in self._new:
+            self._changed.add(message.reference)
+        return changed
+
+    def save(self, writes: setwise.Writes) -> None:
+        """Write all of it, set-wise."""
+        writes.insert(_BEGIN, [_columns(self._known[each]) for each in sorted(self._new)])
+        changed = [
+            (*_end_of(self._known[each]), each, self._was[each].value) for each in sorted(self._changed - self._new)
+        ]
+        writes.update(_CHANGE, changed)
+
+
+_FACTS = (
+    *("reference", "origin", "subscriber_id", "account_id", "from_number", "to_number", "callee_id", "route"),
+    *("digest", "encoding", "parts", "price", "queued_at", "expires_at"),
+)
+_ENDING = ("state", "text", "ended_at", "note")
+_facts_of = attrgetter(*_FACTS)
+
+_MESSAGES = setwise.Reading(
+    f"select {setwise.names((*_FACTS, *_ENDING))} from message where reference {{among}} order by id",  # noqa: S608  ours
+    of=schema.message.c.reference,
+    lock=True,
+)
+_BEGIN = setwise.insert(schema.message, (*_FACTS, *_ENDING))
+_CHANGE = setwise.update(schema.message, _ENDING, key="reference", unchanged=("state",))
+
+
+def _columns(message: Message) -> setwise.Row:
+    return (*map(_plain, _facts_of(message)), *_end_of(message))
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, MessageOrigin | Route) else value
+
+
+def _end_of(message: Message) -> setwise.Row:
+    return (message.state.value, message.text, message.ended_at, message.note)
+
+
+def message_of(row: Any) -> Message:
+    """Make the value of a message row."""
+    return _message_of_columns(*(getattr(row, name) for name in (*_FACTS, *_ENDING)))
+
+
+def _message_of_columns(*values: Any) -> Message:
+    facts = dict(zip((*_FACTS, *_ENDING), values, strict=True))
+    facts |= {name: setwise.moment(facts[name]) for name in ("queued_at", "expires_at", "ended_at")}
+    kinds = {"origin": MessageOrigin, "route": Route, "state": MessageState}
+    return Message(**facts | {name: kind(facts[name]) for name, kind in kinds.items()})
