@@ -25,6 +25,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from celcombiller.errors import ConfigError
+from celcombiller.model import Kind
+from celcombiller.notices import Rules as NoticeRules
 from celcombiller.runs import Rules
 from celcombiller.telling import Style
 
@@ -340,6 +342,21 @@ class Balance(_Table, frozen=True):
         return Style(as_time=self.say == "time", scale=self.scale)
 
 
+class Notices(_Table, frozen=True):
+    """Messages to subscribers whose balance has become low."""
+
+    thresholds: Annotated[tuple[_Credits, ...], Meta(max_length=10)] = ()
+    """The credits at which one is sent; none: no notices."""
+    kind: Literal["voice", "data"] = "voice"
+    """Which balance is looked at."""
+    text: _Text = "Your balance is {balance}."
+    """``{balance}`` and ``{threshold}`` as ``[balance]`` says, ``{credits}`` the bare number."""
+
+    def __post_init__(self) -> None:
+        """Refuse words that cannot be filled in."""
+        _check_words("text", self.text, ("balance", "credits", "threshold"))
+
+
 class RateRow(_Table, frozen=True):
     """One row of the price list; the longest prefix of a number wins."""
 
@@ -365,6 +382,7 @@ class Config(_Table, frozen=True):
     schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
     balance: Balance = field(default_factory=Balance)
+    notices: Notices = field(default_factory=Notices)
     metrics: Metrics = field(default_factory=Metrics)
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
@@ -375,6 +393,12 @@ class Config(_Table, frozen=True):
         _check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
         if self.service.workers > 1:
             _check_shared(self)
+
+    @property
+    def notice_rules(self) -> NoticeRules:
+        """What decides who is told that his balance is low."""
+        table = self.notices
+        return NoticeRules(table.thresholds, Kind(table.kind), table.text, self.balance.style)
 
 
 _LISTS = ("asterisk", "provisioning", "rates")
@@ -589,8 +613,23 @@ def _check_networks(allow: tuple[str, ...]) -> None:
             raise _Wrong(f"allow item {position}", reason) from None
 
 
+def _check_words(key: str, template: str, allowed: tuple[str, ...]) -> None:
+    """Refuse the text of a message that is empty, or whose placeholders are not these."""
+    _check_placeholders(key, template, allowed)
+    if not template.strip():
+        raise _Wrong(key, "must not be empty")
+
+
 def _check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:
-    choice = ", ".join(f"{{{each}}}" for each in allowed)
+    fields = _check_placeholders(key, template, allowed)
+    if not template.isprintable() or "," in template or template != template.strip():
+        raise _Wrong(key, "must be one dial string without commas, newlines or outer spaces")
+    if required and not fields:
+        raise _Wrong(key, f"must use at least one of {_choice(allowed)}")
+
+
+def _check_placeholders(key: str, template: str, allowed: tuple[str, ...]) -> list[str]:
+    choice = _choice(allowed)
     try:
         fields = [
             (name, conversion, form)
@@ -602,10 +641,11 @@ def _check_template(key: str, template: str, allowed: tuple[str, ...], *, requir
     for name, conversion, form in fields:
         if name not in allowed or conversion or form:
             raise _Wrong(key, f"{_shown('{' + name + '}')} is no placeholder here; allowed are {choice}")
-    if not template.isprintable() or "," in template or template != template.strip():
-        raise _Wrong(key, "must be one dial string without commas, newlines or outer spaces")
-    if required and not fields:
-        raise _Wrong(key, f"must use at least one of {choice}")
+    return [name for name, _, _ in fields]
+
+
+def _choice(allowed: tuple[str, ...]) -> str:
+    return ", ".join(f"{{{each}}}" for each in allowed)
 
 
 def _check_dial_options(options: str) -> None:

@@ -36,6 +36,7 @@ from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Witness
 from celcombiller.nightly import CreditService
 from celcombiller.nodes import announce
+from celcombiller.noticing import Noticing
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.provisioning.kinds import kinds_of, network_of
@@ -167,6 +168,16 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     rules = config.schedules.rules
     CreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
+    if config.notices.thresholds and worker in (None, 1):
+        Noticing(
+            reactor,
+            config.notice_rules,
+            terms.messages,
+            transact=store.transact,
+            read=reader.read,
+            now=partial(datetime.now, UTC),
+            metrics=metrics,
+        ).setServiceParent(root)
     ReactorDelay(reactor, metrics).setServiceParent(root)
     if config.metrics.audit_hours and worker in (None, 1):
         auditing = _reading(config, AUDIT_SECONDS_MAX)
