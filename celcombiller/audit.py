@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller import networks, schema
-from celcombiller.model import CallState, CreditOutcome, HoldState, Kind
+from celcombiller.ledger import REVERSAL
+from celcombiller.model import CallState, CreditOutcome, HoldState, Kind, MessageState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 account, transfer, hold, call = schema.account, schema.transfer, schema.hold, schema.call
-credit, run, notice = schema.schedule_credit, schema.schedule_run, schema.notice
+message, notice = schema.message, schema.notice
+credit, run = schema.schedule_credit, schema.schedule_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ def audit(tx: Connection) -> Report:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
     questions = (
-        *(_posted, _chain, _held, _calls, _charges, _schedule_credits, _schedule_transfers, _runs, _networks),
-        _notices,
+        *(_posted, _chain, _held, _calls, _charges, _messages, _message_charges, _schedule_credits),
+        *(_schedule_transfers, _runs, _networks, _notices),
     )
     differences = [difference for question in questions for difference in question(tx)]
     return Report(count(account), count(transfer), count(hold), count(call), count(credit), differences)
@@ -171,6 +173,75 @@ def _charges(tx: Connection) -> Iterator[Difference]:
     )
     for stray in strays:
         yield Difference("a call's charge has a call", stray.reference, None, stray.amount)
+
+
+_HOLD_OF_MESSAGE = {
+    MessageState.QUEUED: HoldState.OPEN,
+    MessageState.SENDING: HoldState.OPEN,
+    MessageState.ACCEPTED: HoldState.SETTLED,
+    MessageState.DELIVERED: HoldState.SETTLED,
+    MessageState.FAILED: HoldState.SETTLED,
+    MessageState.REFUSED: HoldState.RELEASED,
+    MessageState.EXPIRED: HoldState.EXPIRED,
+}
+_IS_CHARGED = message.c.state.in_([each for each, its in _HOLD_OF_MESSAGE.items() if its is HoldState.SETTLED])
+
+
+def _messages(tx: Connection) -> Iterator[Difference]:
+    """A message that somebody pays has a hold of what it costs, which ends with it, in its way; a free one none."""
+    state = sa.case(*((message.c.state == each, its.value) for each, its in _HOLD_OF_MESSAGE.items()))
+    expected = sa.case((message.c.account_id.is_not(None), state), else_=None)
+    cost = message.c.price * message.c.parts
+    rows = tx.execute(
+        sa.select(message.c.reference, expected.label("expected"), hold.c.state, cost.label("cost"), hold.c.amount)
+        .outerjoin(hold, hold.c.reference == message.c.reference)
+        .where(sa.or_(expected.is_distinct_from(hold.c.state), hold.c.amount != cost))
+        .order_by(message.c.id)
+    )
+    for row in rows:
+        if row.expected == row.state:
+            yield Difference("a message's hold is what it costs", row.reference, row.cost, row.amount)
+        else:
+            yield Difference("a message's hold is in the message's state", row.reference, row.expected, row.state)
+
+
+def _message_charges(tx: Connection) -> Iterator[Difference]:
+    """A message that was accepted is charged once; one that failed after that has its charge back."""
+    cost = sa.case((message.c.account_id.is_not(None), message.c.price * message.c.parts), else_=0)
+    back = transfer.alias()
+    charged, returned = sa.func.coalesce(transfer.c.amount, 0), sa.func.coalesce(back.c.amount, 0)
+    to_charge = sa.case((_IS_CHARGED, cost), else_=0)
+    failed = message.c.state == MessageState.FAILED
+    rows = tx.execute(
+        sa.select(
+            *(message.c.reference, to_charge.label("to_charge"), charged.label("charged")),
+            *(returned.label("returned"), failed.label("failed")),
+        )
+        .outerjoin(transfer, transfer.c.reference == message.c.reference)
+        .outerjoin(back, back.c.reference == sa.literal(f"{REVERSAL}:") + message.c.reference)
+        .where(
+            sa.or_(
+                charged != to_charge,
+                transfer.c.debit_account_id != message.c.account_id,
+                sa.and_(failed, returned != to_charge),
+                back.c.credit_account_id != message.c.account_id,
+            )
+        )
+        .order_by(message.c.id)
+    )
+    for row in rows:
+        if row.failed and row.charged == row.to_charge:
+            yield Difference("a failed message has its charge back", row.reference, row.to_charge, row.returned)
+        else:
+            yield Difference("a message is charged what it costs", row.reference, row.to_charge, row.charged)
+    strays = tx.execute(
+        sa.select(transfer.c.reference, transfer.c.amount)
+        .outerjoin(message, message.c.reference == transfer.c.reference)
+        .where(transfer.c.reference.like("sms:%"), message.c.id.is_(None))
+        .order_by(transfer.c.id)
+    )
+    for stray in strays:
+        yield Difference("a message's charge has a message", stray.reference, None, stray.amount)
 
 
 def _schedule_credits(tx: Connection) -> Iterator[Difference]:

@@ -13,7 +13,7 @@ import re
 import string
 import tomllib
 from collections import Counter
-from datetime import time
+from datetime import time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from zoneinfo import ZoneInfo
@@ -25,7 +25,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from celcombiller.errors import ConfigError
-from celcombiller.model import Kind
+from celcombiller.events import MessageTerms
+from celcombiller.model import Kind, Route
 from celcombiller.notices import Rules as NoticeRules
 from celcombiller.runs import Rules
 from celcombiller.telling import Style
@@ -72,6 +73,12 @@ _Sound = Annotated[
 _Origin = Annotated[
     str,
     Meta(pattern=r"^https?://[a-z0-9.\[\]:-]{1,255}\Z", description='an origin such as "https://console.example.org"'),
+]
+_Sender = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9]{0,11}\Z|^[0-9]{12,15}\Z", description='a number, or up to 11 letters and digits, or ""'
+    ),
 ]
 _Credits = Annotated[int, Meta(ge=0, le=_CREDITS_MAX)]
 _Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -257,6 +264,59 @@ class Calls(_Table, frozen=True):
         _check_dial_options(self.dial_options)
 
 
+class Sms(_Table, frozen=True):
+    """Text messages: which way they go, and what a part costs; without a way there are none."""
+
+    on_net_route: Literal["none", "asterisk", "smpp"] = "none"
+    """How one to a subscriber leaves: by Asterisk's MessageSend, or by SMPP to a message centre."""
+    off_net_route: Literal["none", "asterisk", "smpp"] = "none"
+    """The same for any other number."""
+    on_net_to: str = "pjsip:{clid}"
+    """Where MessageSend sends one to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
+    off_net_to: str = ""
+    """Where it sends one to any other ``{number}``."""
+    on_net_price: _Credits = 1
+    """Voice credits per part, to a subscriber."""
+    off_net_price: _Credits = 1
+    """The same to any other number."""
+    parts_max: Annotated[int, Meta(ge=1, le=255)] = 10
+    """The longest text, in short messages."""
+    sender: _Sender = ""
+    """Whom the operator's own messages come from."""
+    validity_hours: Annotated[int, Meta(ge=1, le=168)] = 24
+    """How long it is tried to send a message."""
+    retry_seconds_max: Annotated[int, Meta(ge=1, le=3600)] = 300
+    """What could not be sent is tried again after 1, 2, 4, … seconds, and at least so often."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that would break MessageSend, and a way without one."""
+        _check_template("on_net_to", self.on_net_to, ("imsi", "clid", "username"), required=True)
+        _check_template(
+            "off_net_to",
+            self.off_net_to,
+            ("number",),
+            required=self.off_net_route == "asterisk" or self.off_net_to != "",
+        )
+
+    @property
+    def ways(self) -> frozenset[Route]:
+        """The ways that are used."""
+        return frozenset({Route(self.on_net_route), Route(self.off_net_route)} - {Route.NONE})
+
+    @property
+    def terms(self) -> MessageTerms:
+        """What of it charging needs."""
+        return MessageTerms(
+            on_net_route=Route(self.on_net_route),
+            off_net_route=Route(self.off_net_route),
+            on_net_price=self.on_net_price,
+            off_net_price=self.off_net_price,
+            parts_max=self.parts_max,
+            sender=self.sender,
+            validity=timedelta(hours=self.validity_hours),
+        )
+
+
 class Schedules(_Table, frozen=True):
     """When and how scheduled credits are given."""
 
@@ -379,6 +439,7 @@ class Config(_Table, frozen=True):
     asterisk: tuple[Asterisk, ...] = ()
     provisioning: tuple[RadioNetwork, ...] = ()
     calls: Calls = field(default_factory=Calls)
+    sms: Sms = field(default_factory=Sms)
     schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
     balance: Balance = field(default_factory=Balance)
@@ -393,6 +454,10 @@ class Config(_Table, frozen=True):
         _check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
         if self.service.workers > 1:
             _check_shared(self)
+        if Route.ASTERISK in self.sms.ways and not self.asterisk:
+            raise _Wrong("sms", '"asterisk" as a way of messages needs an [[asterisk]] table')
+        if self.notices.thresholds and self.sms.on_net_route == "none":
+            raise _Wrong("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
 
     @property
     def notice_rules(self) -> NoticeRules:

@@ -187,6 +187,6 @@ class WrongMethod(BillerError):
 
 
 class NotImplementedYet(BillerError):
-    """The original program had this; this one does not have it yet."""
+    """The original program had this; here it needs a setting that is not there."""
 
     code = "NOT_IMPLEMENTED"

@@ -268,6 +268,7 @@ def terms_of(config: Config) -> Terms:
         ring_seconds=config.calls.ring_seconds,
         max_call_seconds=config.calls.max_call_seconds,
         external=config.calls.external_dial != "",
+        messages=config.sms.terms,
     )
 
 
@@ -327,7 +328,7 @@ class Comparison:
         self._store = store
         self._name = f"{socket.gethostname()} {config.agi.listen}"
         calls = config.calls
-        facts = (config.rates, calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "")
+        facts = (config.rates, calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "", config.sms)
         self._terms = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
         self._differing: list[str] = []
 
@@ -337,11 +338,11 @@ class Comparison:
         differing = await self._store.transact(lambda tx: announce(tx, self._name, self._terms, now))
         if differing and differing != self._differing:
             self._log.warn(
-                "Other nodes price calls by other settings ([[rates]], or the limits in [calls]): {nodes}",
+                "Other nodes price by other settings ([[rates]], the limits in [calls], or [sms]): {nodes}",
                 nodes="; ".join(differing),
             )
         elif self._differing and not differing:
-            self._log.info("All nodes price calls by the same settings now")
+            self._log.info("All nodes price by the same settings now")
         self._differing = differing
 
 

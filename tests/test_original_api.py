@@ -495,7 +495,7 @@ async def test_the_plain_routes_say_who_one_is(biller):
         assert (await biller.client().get(path)).code == 401
     assert (await client.post("/")).bytes == b"ana"
     answer = await client.post("/sms", {"id": 2, "to": "1003", "msg": "hello"})
-    assert (answer.code, answer.body) == (501, {"message": "the biller cannot send SMS yet"})
+    assert (answer.code, answer.body) == (501, {"message": "the biller sends no SMS: [sms] names no way"})
     assert (await client.get("/logout")).code == 200
     assert (await client.get("/test")).code == 401
 

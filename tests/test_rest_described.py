@@ -119,7 +119,7 @@ def test_a_key_is_demanded_where_credit_moves():
         for each in operation.get("parameters", ())
         if each["name"] == "Idempotency-Key" and each["required"]
     }
-    assert keyed == {"POST /api/v1/transfers"}
+    assert keyed == {"POST /api/v1/transfers", "POST /api/v1/messages"}
 
 
 def test_every_error_has_a_status_of_its_own():

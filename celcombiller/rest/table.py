@@ -6,11 +6,13 @@ from functools import partial
 
 from celcombiller.errors import (
     AlreadyTaken,
+    BadNumber,
     InsufficientBalance,
     InvalidValue,
     LastAdministrator,
     NetworkUnavailable,
     NotFound,
+    SubscriberDisabled,
     TooManyAttempts,
     TransferConflict,
     UnknownMembership,
@@ -24,6 +26,7 @@ from celcombiller.rest import (
     health,
     me,
     memberships,
+    messages,
     openapi,
     provisioning,
     schedules,
@@ -35,7 +38,7 @@ from celcombiller.rest import (
     transfers,
 )
 from celcombiller.rest.download import CSV_TYPE
-from celcombiller.rest.original import groups, members, moves, plain, users
+from celcombiller.rest.original import groups, members, moves, plain, texts, users
 from celcombiller.rest.routes import (
     ADMINISTRATORS,
     ANYBODY,
@@ -336,6 +339,27 @@ _TODAY = (
         answer=memberships.MembershipPage,
         refusals=(UnknownSubscriber,),
     ),
+    Route(
+        method="GET",
+        path=f"{V1}/messages",
+        who=OWN_READ,
+        do=messages.list_all,
+        query=messages.MessageQuery,
+        answer=messages.MessagePage,
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/messages",
+        who=OWN_WRITE,
+        do=messages.add,
+        body=messages.NewMessage,
+        keyed=True,
+        answer=messages.MessageShown,
+        status=201,
+        refusals=(UnknownSubscriber, SubscriberDisabled, BadNumber, InsufficientBalance, TransferConflict),
+    ),
+    Route(method="GET", path=f"{V1}/messages/{ID}", who=OWN_READ, do=messages.show, answer=messages.MessageShown),
     Route(method="GET", path=f"{V1}/rates", who=OWN_READ, do=me.rates, answer=me.RateList),
     Route(method="GET", path=f"{V1}/me", who=OWN_READ, do=me.me, answer=me.Me),
     Route(
@@ -408,7 +432,7 @@ _ORIGINAL = (
     _original(method="GET", path="/test", who=OWN_READ, do=plain.test),
     _original(method="GET", path="/check", who=OWN_READ, do=plain.name),
     _original(method="GET", path="/checkadm", who=OWN_READ, do=plain.user),
-    _original(method="POST", path="/sms", who=OWN_WRITE, do=plain.sms, only_asks=True),
+    _taking(method="POST", path="/sms", who=OWN_WRITE, do=texts.send),
     _balance(method="GET", path="/check_voice_balance", do=plain.voice_balance),
     _balance(method="POST", path="/check_voice_balance", do=plain.voice_balance),
     _balance(method="GET", path="/check_data_balance", do=plain.data_balance),

@@ -209,7 +209,7 @@ def test_a_node_with_another_price_list_says_so(nodes, tmp_path):
     other.write()
     other.start()
     try:
-        until(lambda: "Other nodes price calls by other settings" in other.log, "it is told")
+        until(lambda: "Other nodes price by other settings" in other.log, "it is told")
         assert all(f"tcp:{each.agi_port}:" in other.log for each in nodes)
     finally:
         other.stop()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from celcombiller import schema
-from celcombiller.errors import BrokenRequest, NotImplementedYet
+from celcombiller.errors import BrokenRequest
 from celcombiller.model import Kind
 from celcombiller.rest.routes import Answer
 from celcombiller.subscribers import LIVING
@@ -41,11 +41,6 @@ def voice_balance(tx: Connection, asked: Asked) -> Answer:
 def data_balance(tx: Connection, asked: Asked) -> Answer:
     """Say the data balance of an IMSI."""
     return _balance(tx, asked, Kind.DATA)
-
-
-def sms(_tx: Connection, _asked: Asked) -> NoReturn:
-    """Refuse: there is no SMS yet."""
-    raise NotImplementedYet("the biller cannot send SMS yet")
 
 
 def _balance(tx: Connection, asked: Asked, kind: Kind) -> Answer:
