@@ -24,6 +24,7 @@ from msgspec import Meta, field, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from celcombiller.enquiries import Wording
 from celcombiller.errors import ConfigError
 from celcombiller.events import MessageTerms
 from celcombiller.model import Kind, Route
@@ -63,6 +64,7 @@ _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255, des
 _Number = Annotated[
     str, Meta(pattern=r"^\+?[0-9*#]{1,20}\Z", description='a number as it is dialled, such as "112" or "*100#"')
 ]
+_Code = Annotated[str, Meta(pattern=r"^[0-9*#]{0,20}\Z", description='a short code such as "100", or ""')]
 _Prefix = Annotated[
     str, Meta(pattern=r"^(\+?[0-9]{1,20})?\Z", description='digits, or + and digits, or "" for every number')
 ]
@@ -283,6 +285,8 @@ class Sms(_Table, frozen=True):
     """The longest text, in short messages."""
     sender: _Sender = ""
     """Whom the operator's own messages come from."""
+    balance_code: _Code = ""
+    """A message to this number asks for the sender's balance and costs nothing; empty: none does."""
     validity_hours: Annotated[int, Meta(ge=1, le=168)] = 24
     """How long it is tried to send a message."""
     retry_seconds_max: Annotated[int, Meta(ge=1, le=3600)] = 300
@@ -395,6 +399,17 @@ class Balance(_Table, frozen=True):
     """The sound before a balance; empty: none."""
     unit: _Sound = ""
     """The sound after a number; empty: none."""
+    text: _Text = "Your balance is {balance}."
+    """The answer to a message that asks: ``{balance}`` told as above, ``{credits}`` bare, ``{data}`` of data."""
+
+    def __post_init__(self) -> None:
+        """Refuse words that cannot be filled in."""
+        _check_words("text", self.text, ("balance", "credits", "data"))
+
+    @property
+    def wording(self) -> Wording:
+        """How a message that asks is answered."""
+        return Wording(self.text, self.style)
 
     @property
     def style(self) -> Style:
@@ -456,6 +471,8 @@ class Config(_Table, frozen=True):
             _check_shared(self)
         if Route.ASTERISK in self.sms.ways and not self.asterisk:
             raise _Wrong("sms", '"asterisk" as a way of messages needs an [[asterisk]] table')
+        if self.sms.balance_code and self.sms.on_net_route == "none":
+            raise _Wrong("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
         if self.notices.thresholds and self.sms.on_net_route == "none":
             raise _Wrong("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
 

@@ -214,6 +214,12 @@ def uncommented(text):
         ('[balance]\nsay = "words"', 'balance.say: must be "number" or "time", not "words"'),
         ("[balance]\nscale = 10", "balance.scale: must be a whole number from 0 to 9, not 10"),
         ('[balance]\nintro = "a b"', "balance.intro: must be a sound file's name"),
+        (
+            '[balance]\ntext = "{threshold}"',
+            'balance.text: "{threshold}" is no placeholder here; allowed are {balance}',
+        ),
+        ('[sms]\nbalance_code = "+100"', "sms.balance_code: must be a short code"),
+        ('[sms]\nbalance_code = "100"', "sms.balance_code: the answer needs a way to subscribers: sms.on_net_route"),
         ("[notices]\nthresholds = [600]", "notices.thresholds: a notice needs a way to subscribers: sms.on_net_route"),
         ("[notices]\nthresholds = [-1]", "notices.thresholds item 1: must be a whole number from 0 to"),
         ("[notices]\nthresholds = 5", "notices.thresholds: must be a list, each item a whole number from 0 to"),

@@ -29,6 +29,7 @@ ORDER = [
     "charging",
     "messages",
     "notices",
+    "enquiries",
     "schedules",
     "turns",
     "runs",
