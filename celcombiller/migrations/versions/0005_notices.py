@@ -22,7 +22,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "notice",
-        sa.Column("transfer_id", BIG_ID, nullable=False),
+        sa.Column("transfer_id", BIG_ID, autoincrement=False, nullable=False),
         sa.Column("account_id", BIG_ID, nullable=False),
         sa.Column("threshold", sa.BigInteger(), nullable=False),
         sa.Column("at", INSTANT, nullable=False),
