@@ -17,7 +17,7 @@ import msgspec
 from celcombiller import schema, sms
 from celcombiller.errors import BadNumber, NotFound, SubscriberDisabled, TransferConflict, UnknownSubscriber
 from celcombiller.ledger import REVERSAL
-from celcombiller.model import Kind, Message, MessageOrigin, MessageState, Route
+from celcombiller.model import Kind, Message, MessageOrigin, MessageState, Route, Subscriber
 from celcombiller.subscribers import NUMBER
 
 if TYPE_CHECKING:
@@ -79,10 +79,11 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """The answer to both: the message as it is now, and whether this changed it."""
+    """The answer to both: the message as it is now, and whether this changed it; of `Send` to whom it goes."""
 
     message: Message
     first: bool
+    callee: Subscriber | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Desk:
         if known is not None:
             if known.digest != digest and request.origin is not MessageOrigin.NOTICE:
                 raise TransferConflict(f"a message with the id {request.reference} exists and says something else")
-            return Posting(known, first=False)
+            return Posting(known, first=False, callee=self.directory.callee(request.to_number))
         if not NUMBER.fullmatch(request.to_number):
             raise BadNumber("a number is made of digits, * and #")
         payer = None if request.free else self.directory.caller(request.account_code, request.caller_number)
@@ -144,7 +145,7 @@ class Desk:
             self.book.hold(
                 message.reference, message.account_id, message.cost, now=now, expires_at=expires_at + HOLD_MARGIN
             )
-        return Posting(self.postbox.add(message), first=True)
+        return Posting(self.postbox.add(message), first=True, callee=callee)
 
     def tell(self, request: Told, now: datetime) -> Posting:
         """Take what is told of a message. Only a word on the step that is due changes anything."""

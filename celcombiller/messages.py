@@ -19,6 +19,7 @@ from celcombiller.events import ORIGIN, Posting, Send, Told
 from celcombiller.model import Message, MessageOrigin, MessageState, Route
 from celcombiller.networks import retry_after
 from celcombiller.postbox import message_of
+from celcombiller.subscribers import subscriber_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.events import MessageTerms
+    from celcombiller.model import Subscriber
 
 NOTE_CHARACTERS_MAX = 500
 
@@ -86,10 +88,11 @@ def tell(tx: Connection, told: Told, now: datetime) -> Posting:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A message to be sent now: its row's number, and which of its parts the network has by now."""
+    """A message to be sent now: its row's number, to which subscriber, and which of its parts are taken by now."""
 
     id: int
     message: Message
+    callee: Subscriber | None
     taken: frozenset[int]
 
 
@@ -114,7 +117,12 @@ def claim(tx: Connection, route: Route, owner: str, now: datetime, *, limit: int
     parts: dict[str, set[int]] = {}
     for part in tx.execute(sa.select(_part).where(_part.c.reference.in_([row.reference for row in rows]))):
         parts.setdefault(part.reference, set()).add(part.part)
-    return [Due(row.id, message_of(row), frozenset(parts.get(row.reference, ()))) for row in rows]
+    found = tx.execute(sa.select(_subscriber).where(_subscriber.c.id.in_({row.callee_id for row in rows} - {None})))
+    callees = {row.id: subscriber_of(row) for row in found}
+    return [
+        Due(row.id, message_of(row), callees.get(row.callee_id), frozenset(parts.get(row.reference, ())))
+        for row in rows
+    ]
 
 
 def _ready(route: Route, now: datetime) -> list[sa.ColumnElement[bool]]:

@@ -27,14 +27,14 @@ from prometheus_client.registry import Collector
 
 from celcombiller import errors
 from celcombiller.calls import DISCREPANCY_MS
-from celcombiller.model import CallState, Witness
+from celcombiller.model import CallState, MessageState, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from celcombiller.audit import Report
-    from celcombiller.model import Settlement
+    from celcombiller.model import Message, Settlement
     from celcombiller.progress import InProgress, NetworkProgress
 
 # Without this each counter has a second series, of when it began, that nobody asks for.
@@ -127,6 +127,16 @@ class Metrics:
             "celcombiller_charged_credits", "Voice credits that calls were charged.", registry=registry
         )
 
+        self._messages = Counter(
+            "celcombiller_messages",
+            "Text messages by what became of them: accepted and expired ones, receipts of delivery or failure.",
+            ("route", "state"),
+            registry=registry,
+        )
+        self._message_credits = Counter(
+            "celcombiller_message_credits", "Voice credits that messages were charged.", registry=registry
+        )
+
         self.batch_requests = Histogram(
             "celcombiller_batch_requests",
             "How many requests one transaction did together.",
@@ -211,6 +221,12 @@ class Metrics:
             self._confirmed[witness].inc()
             if abs(settlement.difference_ms) > DISCREPANCY_MS:
                 self._differed[witness].inc()
+
+    def message_told(self, message: Message) -> None:
+        """Count what became of a message."""
+        self._messages.labels(message.route, message.state).inc()
+        if message.state is MessageState.ACCEPTED:
+            self._message_credits.inc(message.cost)
 
     def link_down(self, server: str) -> None:
         """Begin a gap: this server's AMI link is not up, or not yet."""

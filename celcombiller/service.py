@@ -29,14 +29,17 @@ from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
 from celcombiller.asterisk.scripts import Scripts
+from celcombiller.asterisk.texts import AmiCarrier, Texts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
+from celcombiller.messages import overdue as overdue_messages
 from celcombiller.metrics import Metrics
-from celcombiller.model import Rate, Witness
+from celcombiller.model import Rate, Route, Witness
 from celcombiller.nightly import CreditService
 from celcombiller.nodes import announce
 from celcombiller.noticing import Noticing
+from celcombiller.outbox import Outbox, OutboxService, tell
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.provisioning.kinds import kinds_of, network_of
@@ -54,7 +57,10 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
 
     from celcombiller.config import Asterisk, Config
+    from celcombiller.outbox import Carrier
     from celcombiller.provisioning.network import Network
+
+_LOG = Logger()
 
 OVERDUE_SECONDS = 60.0
 """How often holds are looked for whose validity has run out."""
@@ -153,6 +159,10 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC), metrics)
     )
     overdue.setServiceParent(root)
+    for outbox in _outboxes(config, store, reader, monitors, metrics):
+        OutboxService(reactor, outbox).setServiceParent(root)
+    if config.sms.ways:
+        scripts.take_texts(Texts(reactor, config, store, scripts.in_time, metrics))
     for each in config.provisioning:
         if each.name in radio:
             provisioner = Provisioner(
@@ -168,16 +178,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     rules = config.schedules.rules
     CreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
-    if config.notices.thresholds and worker in (None, 1):
-        Noticing(
-            reactor,
-            config.notice_rules,
-            terms.messages,
-            transact=store.transact,
-            read=reader.read,
-            now=partial(datetime.now, UTC),
-            metrics=metrics,
-        ).setServiceParent(root)
+    _notice_low_balances(root, reactor, config, store, reader, metrics)
     ReactorDelay(reactor, metrics).setServiceParent(root)
     if config.metrics.audit_hours and worker in (None, 1):
         auditing = _reading(config, AUDIT_SECONDS_MAX)
@@ -285,6 +286,44 @@ def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str
     return {each.name: network_of(reactor, each) for each in config.provisioning if each.name in kinds}
 
 
+def _outboxes(
+    config: Config, store: Store, reader: Reader, monitors: Mapping[str, Monitor], metrics: Metrics
+) -> list[Outbox]:
+    """Give one for each way by which messages leave."""
+    carriers: dict[Route, Carrier] = {}
+    if Route.ASTERISK in config.sms.ways:
+        carriers[Route.ASTERISK] = AmiCarrier(config, monitors)
+    return [
+        Outbox(
+            route,
+            carrier,
+            transact=store.transact,
+            read=reader.read,
+            charge=store.charge,
+            now=partial(datetime.now, UTC),
+            retry_seconds_max=config.sms.retry_seconds_max,
+            metrics=metrics,
+        )
+        for route, carrier in carriers.items()
+    ]
+
+
+def _notice_low_balances(
+    root: Root, reactor: Any, config: Config, store: Store, reader: Reader, metrics: Metrics
+) -> None:
+    """Have somebody look for them, if anybody is to be told; of several workers the first."""
+    if config.notices.thresholds and workers.number(os.environ) in (None, 1):
+        Noticing(
+            reactor,
+            config.notice_rules,
+            config.sms.terms,
+            transact=store.transact,
+            read=reader.read,
+            now=partial(datetime.now, UTC),
+            metrics=metrics,
+        ).setServiceParent(root)
+
+
 def hold_alone(url: str) -> Any:
     """Keep a second biller off a SQLite file: one process writes it well, two only wait for each other.
 
@@ -308,7 +347,9 @@ def hold_alone(url: str) -> Any:
 
 
 async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime, metrics: Metrics) -> None:
-    """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
+    """End calls and messages whose time ran out; where an AMI link is up, its sweep knows better of calls."""
+    for told in await store.transact(lambda tx: overdue_messages(tx, now, limit=OVERDUE_MAX)):
+        tell(_LOG, metrics, await store.charge(told))
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)
         if monitor is not None and monitor.connected:

@@ -53,6 +53,8 @@ ORDER = [
     "asterisk.monitor",
     "periodic",
     "noticing",
+    "outbox",
+    "asterisk.texts",
     "provisioning.network",
     "provisioning.steps",
     "provisioning.drift",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import secrets
 import socket
 from contextlib import suppress
 from functools import partial
@@ -93,6 +94,21 @@ def _report(failure: Failure, agi: AgiSession) -> None:
 async def full_variable(agi: AgiSession, expression: str) -> str:
     """Evaluate a dialplan expression on the channel, such as ``${DIALSTATUS}|${HANGUPCAUSE}``: one round trip."""
     return _value(await agi.sendCommand(command_text("GET FULL VARIABLE", expression)))
+
+
+async def ask(agi: AgiSession, *expressions: str) -> list[str]:
+    """Evaluate expressions on the channel in one round trip that only this channel's Asterisk can answer."""
+    nonce = secrets.token_hex(8)
+    answer = await full_variable(agi, "|".join((nonce, *expressions)))
+    first, *values = answer.split("|")
+    if first != nonce or len(values) != len(expressions):
+        raise AgiProtocolError("the answer is not to the question that was asked")
+    return values
+
+
+def arguments_of(agi: AgiSession) -> list[str]:
+    """Give the arguments of the dialplan's AGI() line."""
+    return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")]
 
 
 async def set_variable(agi: AgiSession, name: str, value: str) -> None:

@@ -109,6 +109,11 @@ class Monitor(Service):
         return self._ami is not None
 
     @property
+    def ami(self) -> Any:
+        """The connection while the link is up, else ``None``."""
+        return self._ami
+
+    @property
     def gone(self) -> int:
         """How many open calls the last list of channels did not have."""
         return sum(not live.closed and live.missing > 0 for live in self._calls.values())

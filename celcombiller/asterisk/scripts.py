@@ -24,7 +24,7 @@ from celcombiller import schema
 from celcombiller.asterisk import speech, variables
 from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.deadlines import Deadlines
-from celcombiller.asterisk.fastagi import full_variable, set_variable
+from celcombiller.asterisk.fastagi import arguments_of, ask, set_variable
 from celcombiller.calls import DISCREPANCY_MS
 from celcombiller.charging import Initiate, Terminate
 from celcombiller.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celcombiller.asterisk.monitor import Monitor
+    from celcombiller.asterisk.texts import Texts
     from celcombiller.config import Config
     from celcombiller.reading import Reader
     from celcombiller.store import Store
@@ -73,7 +74,8 @@ class Scripts:
         self._metrics = metrics or Metrics()
         self._deadlines = Deadlines(clock)
         self._settling: set[Deferred[Any]] = set()
-        self._named = {"caller": self.caller, "reducer": self.reducer, "balance": self.balance}
+        self._named: dict[str, Any] = {"caller": self.caller, "reducer": self.reducer, "balance": self.balance}
+        self._texts: Texts | None = None
 
     async def __call__(self, agi: Any) -> None:
         """Run the script that the dialplan named: ``agi://host/caller``."""
@@ -81,23 +83,31 @@ class Scripts:
         name = path.partition("?")[0].strip("/")
         script = self._named.get(name)
         if script is None:
-            self._log.warn("No AGI script is called {name!r}; there are caller, reducer and balance", name=name[:80])
+            known = ", ".join(self._named)
+            self._log.warn("No AGI script is called {name!r}; there are {known}", name=name[:80], known=known)
             return
         await script(agi)
+
+    def take_texts(self, texts: Texts) -> None:
+        """Have the messages of phones too."""
+        self._texts = self._named["sms"] = texts
 
     async def drain(self) -> None:
         """Wait for the settlements that are being made; those that still fail stay open, and a sweep closes them."""
         try:
-            await self._in_time(gatherResults(list(self._settling)), _DRAIN_SECONDS)
+            await self.in_time(gatherResults(self._unsettled()), _DRAIN_SECONDS)
         except TimeoutError:
-            self._log.warn("{count} calls could not be settled before the stop", count=len(self._settling))
+            self._log.warn("{count} calls could not be settled before the stop", count=len(self._unsettled()))
         self._deadlines.stop()
+
+    def _unsettled(self) -> list[Deferred[Any]]:
+        return [*self._settling, *(self._texts.settling if self._texts is not None else ())]
 
     # -- caller -------------------------------------------------------------------------------------------------
 
     async def caller(self, agi: Any) -> None:
         """Decide, dial with the limit, settle."""
-        state, code, *previous = await self._ask(
+        state, code, *previous = await ask(
             agi, "${CHANNEL(state)}", "${CHANNEL(accountcode)}", "${DIALSTATUS}", "${ANSWEREDTIME_MS}"
         )
         if not state:  # func_channel is not loaded
@@ -154,7 +164,7 @@ class Scripts:
         asked: Deferred[Grant] = Deferred.fromCoroutine(self._asked(question, self._clock.seconds() + seconds))
         try:
             with self._metrics.authorization_seconds.time():
-                return await self._in_time(asked, seconds)
+                return await self.in_time(asked, seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
@@ -233,7 +243,7 @@ class Scripts:
         calls = self._config.calls
         monitor = self._monitors.get(question.server)
         options = f"{calls.dial_options}L({seconds * 1000})"
-        stamp = next(filter(None, map(_STAMP.fullmatch, _arguments(agi))), None)
+        stamp = next(filter(None, map(_STAMP.fullmatch, arguments_of(agi))), None)
         if stamp is not None:
             options += f"U({stamp[1]})"
         if monitor is not None and grant is not None:
@@ -276,11 +286,11 @@ class Scripts:
 
         It only reads. Without a prompt, who is refused hears nothing here; the dialplan knows by the result.
         """
-        (code,) = await self._ask(agi, "${CHANNEL(accountcode)}")
+        (code,) = await ask(agi, "${CHANNEL(accountcode)}")
         words = [code or agi.variables.get("agi_accountcode", ""), agi.variables.get("agi_callerid", "")]
         asked: Deferred[Mapping[str, int] | None] = Deferred.fromCoroutine(self._available(*words))
         try:
-            available = await self._in_time(asked, self._config.calls.decision_seconds)
+            available = await self.in_time(asked, self._config.calls.decision_seconds)
         except (StoreUnavailable, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             self._log.error("Nobody can be told his balance: {error}", error=reason)
@@ -297,7 +307,7 @@ class Scripts:
             variables.BALANCE: voice,
         }
         await agi.execute("MSET", *(f"{name}={value}" for name, value in told.items()))
-        if _QUIET not in _arguments(agi):
+        if _QUIET not in arguments_of(agi):
             await self._say_balance(agi, voice)
 
     async def _available(self, code: str, number: str) -> Mapping[str, int] | None:
@@ -331,7 +341,7 @@ class Scripts:
     async def _settle(self, end: Terminate) -> Settlement | None:
         """Settle, and wait for it as long as a call may wait; what takes longer goes on without the channel."""
         try:
-            return await self._in_time(self._begin_settling(end), self._config.calls.decision_seconds)
+            return await self.in_time(self._begin_settling(end), self._config.calls.decision_seconds)
         except TimeoutError:
             return None
 
@@ -383,7 +393,7 @@ class Scripts:
 
     # -- small things -------------------------------------------------------------------------------------------
 
-    async def _in_time(self, work: Deferred[T], seconds: float) -> T:
+    async def in_time(self, work: Deferred[T], seconds: float) -> T:
         """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on."""
         answer: Deferred[T] = Deferred()
 
@@ -400,21 +410,12 @@ class Scripts:
 
     async def _ending(self, agi: Any) -> Ending:
         """Read what the channel says of its last Dial, by Asterisk's clock."""
-        status, answered_ms, cause, answered, now = await self._ask(
+        status, answered_ms, cause, answered, now = await ask(
             agi,
             *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{variables.ANSWERED}}}"),
             variables.NOW,
         )
         return _ending(status, answered_ms, answered, variables.instant(now) or datetime.now(UTC), cause=cause)
-
-    async def _ask(self, agi: Any, *expressions: str) -> list[str]:
-        """Evaluate expressions on the channel in one round trip that only this channel's Asterisk can answer."""
-        nonce = secrets.token_hex(8)
-        answer = await full_variable(agi, "|".join((nonce, *expressions)))
-        first, *values = answer.split("|")
-        if first != nonce or len(values) != len(expressions):
-            raise AgiProtocolError("the answer is not to the question that was asked")
-        return values
 
     def _server(self, agi: Any) -> str:
         """Name the Asterisk of a session: by its systemname in the uniqueid, else by its address, else the only one."""
@@ -459,11 +460,6 @@ def _ending(status: str, answered_ms: str, answered: str | None, now: datetime, 
         answered_at=variables.instant(answered),
         outcome=f"{status} {cause}".strip()[:64],
     )
-
-
-def _arguments(agi: Any) -> list[str]:
-    """Give the arguments of the dialplan's AGI() line."""
-    return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")]
 
 
 def _dial_to(template: str, callee: Subscriber) -> str:

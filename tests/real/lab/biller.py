@@ -37,6 +37,8 @@ class Biller:
         self.secret = SECRET
         self.calls = {"internal_dial": "PJSIP/{clid}", "external_dial": "PJSIP/{number}@trunk", "ring_seconds": 5}
         self.agi: dict[str, object] = {}
+        self.sms: dict[str, object] = {}
+        self.smpp: dict[str, object] = {}
         self.workers = 1
         self._process: subprocess.Popen | None = None
 
@@ -47,6 +49,9 @@ class Biller:
         lines += ["[agi]", f'listen = "tcp:{self.agi_port}:interface=127.0.0.1"']
         lines += [f"{key} = {json.dumps(value)}" for key, value in self.agi.items()]
         lines += ["[calls]", *(f"{key} = {json.dumps(value)}" for key, value in self.calls.items())]
+        for section, keys in (("sms", self.sms), ("smpp", self.smpp)):
+            if keys:
+                lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
         if self.ami_port:
             lines += ["[[asterisk]]", 'name = "pbx1"', 'host = "127.0.0.1"', f"port = {self.ami_port}"]
             lines += ['username = "celcombiller"', f'secret = "{self.secret}"']

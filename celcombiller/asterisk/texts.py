@@ -1,0 +1,272 @@
+"""Text messages through Asterisk: the script ``sms`` for those that phones send, and MessageSend over AMI for ours.
+
+Asterisk runs all messages one after the other on one channel, ``Message/ast_msg_queue``, whose uniqueid is always the
+same: so a session makes an id of its own for its message. What a phone wrote, line ends too, is read as Base64.
+
+MessageSend says that a message was sent to the phone's or trunk's address, not that somebody there took it (measured
+with 22.10): that much is what is charged here. It fails where the address is not known, and then nothing is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from celcombiller import enquiries
+from celcombiller.asterisk import variables
+from celcombiller.asterisk.agi import AgiProtocolError
+from celcombiller.asterisk.ami import AmiProtocolError
+from celcombiller.asterisk.fastagi import arguments_of, ask, set_variable
+from celcombiller.errors import BillerError, InvalidValue, StoreUnavailable, UnknownSubscriber
+from celcombiller.events import Send, Told
+from celcombiller.messages import reference_of
+from celcombiller.metrics import GRANTED
+from celcombiller.model import MessageOrigin, MessageState
+from celcombiller.outbox import Away, Later, Refused, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from celcombiller.asterisk.monitor import Monitor
+    from celcombiller.config import Config
+    from celcombiller.events import Posting
+    from celcombiller.messages import Due
+    from celcombiller.metrics import Metrics
+    from celcombiller.model import Message, Subscriber
+    from celcombiller.store import Store
+
+PIECE_BYTES_MAX = 744
+"""Of a text in one action: AMI reads lines of 1,022 bytes, and Base64 makes four of three."""
+
+_FROM = re.compile(r'(?:"[^"<>\\]*" ?|[^"<>\\]*)<sips?:([A-Za-z0-9+*#_.-]{1,64})@[^<>"@\s]+>')
+_PAYER = re.compile(r"payer=([\x21-\x7e]{1,64})")
+_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9*+./:;=?@_#-]*")
+_NO_HEADERS = base64.b64encode(b"|").decode()
+_RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
+
+
+class Texts:
+    """The script ``sms``: asks the ledger whether a phone's message may go, sends it, and tells what became of it.
+
+    ``in_time`` waits for a Deferred so many seconds, and leaves it to go on past them (`Scripts.in_time`).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: Any,
+        config: Config,
+        store: Store,
+        in_time: Callable[[Deferred[Any], float], Awaitable[Any]],
+        metrics: Metrics,
+    ) -> None:
+        self._clock = clock
+        self._config = config
+        self._charge: Callable[[Send | Told], Deferred[Posting]] = store.charge
+        self._transact = store.transact
+        self._in_time = in_time
+        self._metrics = metrics
+        self.settling: set[Deferred[Any]] = set()
+
+    async def __call__(self, agi: Any) -> None:
+        """Authorize, send, charge."""
+        try:
+            question = await self._question(agi)
+            if question.to_number == self._config.sms.balance_code:
+                posting = await self._answer(agi, question)
+            else:
+                posting = await self._decide(question)
+        except TimeoutError:
+            self._log.error("No decision on a message in time: refused")
+            await set_variable(agi, variables.RESULT, BillerError.code)
+            return
+        except BillerError as refusal:
+            if isinstance(refusal, AgiProtocolError):
+                raise
+            self._log.info("Refused a message: {code}, {reason}", code=refusal.code, reason=str(refusal))
+            await set_variable(agi, variables.RESULT, refusal.code)
+            return
+        # Before it goes: a second biller, asked because this one died, must not send it again.
+        await set_variable(agi, variables.RESULT, GRANTED)
+        message = posting.message
+        if message.state is MessageState.SENDING:
+            await self._send(agi, message, address_of(self._config, message, posting.callee))
+
+    async def _question(self, agi: Any) -> Send:
+        """Read the message. Who pays is the dialplan's ``payer=…``, else who the phone says it is."""
+        answers = await ask(agi, "${BASE64_ENCODE(${MESSAGE(from)})}", "${BASE64_ENCODE(${MESSAGE(body)})}")
+        try:
+            sender, text = (base64.b64decode(each, validate=True).decode() for each in answers)
+        except (binascii.Error, UnicodeDecodeError):
+            raise InvalidValue("the message is no UTF-8 text") from None
+        payer = next(filter(None, map(_PAYER.fullmatch, arguments_of(agi))), None)
+        found = _FROM.fullmatch(sender)
+        if payer is None and found is None:
+            raise UnknownSubscriber("the message does not say in one clear word whom it is from")
+        return Send(
+            reference=reference_of(secrets.token_hex(16)),
+            origin=MessageOrigin.PHONE,
+            account_code="" if payer is None else payer[1],
+            caller_number="" if found is None or payer is not None else found[1],
+            to_number=agi.variables["agi_extension"],
+            text=text,
+            direct=True,
+        )
+
+    async def _answer(self, agi: Any, question: Send) -> Posting:
+        """Queue the answer to who asks his balance. The same message again, told by its SIP headers, has it already."""
+        (headers,) = await ask(agi, "${BASE64_ENCODE(${MESSAGE_DATA(Call-ID)}|${MESSAGE_DATA(CSeq)})}")
+        work = partial(
+            enquiries.answer,
+            terms=self._config.sms.terms,
+            wording=self._config.balance.wording,
+            asked=question.reference if headers in ("", _NO_HEADERS) else headers,
+            account_code=question.account_code,
+            caller_number=question.caller_number,
+            now=datetime.now(UTC),
+        )
+        asked = self._transact(work)
+        try:
+            posting: Posting = await self._in_time(asked, self._config.calls.decision_seconds)
+        except TimeoutError:
+            asked.addErrback(lambda _refusal: None)
+            raise
+        self._log.info("Balance of …{last} asked for by message: answered", last=posting.message.to_number[-4:])
+        return posting
+
+    async def _decide(self, question: Send) -> Posting:
+        asked = self._charge(question)
+        try:
+            posting: Posting = await self._in_time(asked, self._config.calls.decision_seconds)
+        except TimeoutError:
+            asked.addCallbacks(self._give_back, lambda _refusal: None)
+            raise
+        return posting
+
+    def _give_back(self, posting: Posting) -> None:
+        self._begin_telling(Told(posting.message.reference, MessageState.REFUSED, "decided too late to be sent"))
+
+    async def _send(self, agi: Any, message: Message, address: str | None) -> None:
+        """Send it by the channel it came on, and charge it if Asterisk says that it went."""
+        status = "no address can be made for whom it goes to"
+        if address is not None:
+            await agi.execute("MESSAGESEND", f"{address},{message.from_number}")
+            (status,) = await ask(agi, "${MESSAGE_SEND_STATUS}")
+        if status == "SUCCESS":
+            told = Told(message.reference, MessageState.ACCEPTED)
+        else:
+            told = Told(message.reference, MessageState.REFUSED, f"MessageSend: {status[:64]}")
+        telling = self._begin_telling(told)
+        with suppress(TimeoutError):  # it goes on without the channel
+            await self._in_time(telling, self._config.calls.decision_seconds)
+        if told.outcome is MessageState.REFUSED:
+            await set_variable(agi, variables.RESULT, BillerError.code)
+
+    def _begin_telling(self, told: Told) -> Deferred[None]:
+        telling = Deferred.fromCoroutine(self._until_told(told))
+        self.settling.add(telling)
+
+        def over(result: Any) -> Any:
+            self.settling.discard(telling)
+            if isinstance(result, Failure):
+                self._log.failure("What became of {reference} was not recorded", result, reference=told.reference)
+                return None
+            return result
+
+        return telling.addBoth(over)
+
+    async def _until_told(self, told: Told) -> None:
+        """Try until the ledger has it."""
+        attempt = 0
+        while True:
+            try:
+                tell(self._log, self._metrics, await self._charge(told))
+            except StoreUnavailable as error:
+                seconds = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                self._log.warn("A message's end waits {seconds} s: {error}", seconds=seconds, error=str(error))
+                await deferLater(self._clock, seconds)
+                attempt += 1
+            else:
+                return
+
+
+class AmiCarrier:
+    """Carries the biller's own messages by the first Asterisk whose AMI link is up."""
+
+    at_once = 10
+
+    def __init__(self, config: Config, monitors: Mapping[str, Monitor]) -> None:
+        self._config = config
+        self._monitors = monitors
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a link is up."""
+        return self._ami is not None
+
+    @property
+    def _ami(self) -> Any:
+        return next((each.ami for each in self._monitors.values() if each.ami is not None), None)
+
+    async def carry(self, due: Due, took: Callable[[int, str], Awaitable[object]]) -> None:
+        """Have Asterisk send it; a text that is too long for one action goes as several messages."""
+        address = address_of(self._config, due.message, due.callee)
+        if address is None:
+            raise Refused("no address can be made for whom it goes to")
+        texts = pieces(due.message.text or "")
+        for number, text in enumerate(texts, 1):
+            if number in due.taken:
+                continue
+            await self._carry(address, due.message.from_number, text)
+            if len(texts) > 1:
+                await took(number, "")
+
+    async def _carry(self, address: str, sender: str, text: bytes) -> None:
+        ami = self._ami
+        if ami is None:
+            raise Away("no AMI link is up")
+        request = [("Action", "MessageSend"), ("To", address), ("Base64Body", base64.b64encode(text).decode())]
+        if sender:
+            request.append(("From", sender))
+        try:
+            answer = await ami.sendDeferred(request)
+        except (ConnectionClosed, AmiProtocolError) as error:
+            raise Later(f"Asterisk did not say whether it went: {error}") from None
+        if answer.get("response") != "Success":
+            raise Later(f"Asterisk: {answer.get('message', '')}")
+
+
+def address_of(config: Config, message: Message, callee: Subscriber | None) -> str | None:
+    """Give where MessageSend sends a message; ``None``: it would not be read as one address."""
+    if callee is None:
+        address = config.sms.off_net_to.format(number=message.to_number)
+    else:
+        facts = {"imsi": callee.imsi, "clid": callee.clid, "username": callee.username}
+        address = config.sms.on_net_to.format(**facts)
+    return address if _ADDRESS.fullmatch(address) else None
+
+
+def pieces(text: str) -> list[bytes]:
+    """Cut a text into as few pieces as AMI can carry, nowhere within a character."""
+    data = text.encode()
+    cut = []
+    while len(data) > PIECE_BYTES_MAX:
+        end = PIECE_BYTES_MAX
+        while data[end] & 0xC0 == 0x80:  # noqa: PLR2004  a byte that continues a character (RFC 3629, 3)
+            end -= 1
+        cut.append(data[:end])
+        data = data[end:]
+    return [*cut, data]
