@@ -47,7 +47,7 @@ _DIAL_OPTIONS = re.compile(r"([A-Za-z])(\([^(),\"\\\x00-\x1f\x7f]*\))?")
 # What several processes can listen on: a socket that one of them binds and all inherit.
 _SHARED = ("tcp:", "tcp6:", "ssl:", "haproxy:tcp")
 _SWITCHES = {"true": True, "false": False}
-_NEVER_SHOWN = frozenset({"secret", "url"})
+_NEVER_SHOWN = frozenset({"secret", "url", "password"})
 
 # \Z and not $, which lets a newline follow.
 _Listen = Annotated[
@@ -76,6 +76,8 @@ _Origin = Annotated[
     str,
     Meta(pattern=r"^https?://[a-z0-9.\[\]:-]{1,255}\Z", description='an origin such as "https://console.example.org"'),
 ]
+_Host = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,255}\Z", description='a host\'s name or address, or ""')]
+_Octet = Annotated[int, Meta(ge=0, le=255)]
 _Sender = Annotated[
     str,
     Meta(
@@ -321,6 +323,42 @@ class Sms(_Table, frozen=True):
         )
 
 
+class Smpp(_Table, frozen=True):
+    """A message centre (SMSC) that takes messages by SMPP 3.4."""
+
+    host: _Host = ""
+    port: _Port = 2775
+    system_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,15}\Z", description="up to 15 characters")] = ""
+    """The name to log in with."""
+    password: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,8}\Z", description="up to 8 characters")] = ""
+    password_file: _Text = ""
+    """A file that holds the password, relative to the folder of the configuration; empty once it was read."""
+    system_type: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,12}\Z", description="up to 12 characters")] = ""
+    source_ton: _Octet = 1
+    """The type of our numbers (1: international) and their plan (1: E.164); letters say by themselves what they are."""
+    source_npi: _Octet = 1
+    destination_ton: _Octet = 1
+    """The same of the numbers that are written to."""
+    destination_npi: _Octet = 1
+    per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    """How many parts may be submitted in a second."""
+    at_once: Annotated[int, Meta(ge=1, le=100)] = 10
+    """How many may wait for an answer at the same time."""
+    answer_seconds: Annotated[int, Meta(ge=1, le=60)] = 10
+    """How long the centre may take for an answer."""
+    enquire_seconds: Annotated[int, Meta(ge=5, le=600)] = 30
+    """How often it is asked whether it is there."""
+
+    def __post_init__(self) -> None:
+        """Demand at most one source of the password."""
+        if self.password and self.password_file:
+            raise _Wrong("password", "write one of password and password_file")
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"Smpp(host={self.host!r}, port={self.port}, system_id={self.system_id!r})"
+
+
 class Schedules(_Table, frozen=True):
     """When and how scheduled credits are given."""
 
@@ -455,6 +493,7 @@ class Config(_Table, frozen=True):
     provisioning: tuple[RadioNetwork, ...] = ()
     calls: Calls = field(default_factory=Calls)
     sms: Sms = field(default_factory=Sms)
+    smpp: Smpp = field(default_factory=Smpp)
     schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
     balance: Balance = field(default_factory=Balance)
@@ -471,10 +510,10 @@ class Config(_Table, frozen=True):
             _check_shared(self)
         if Route.ASTERISK in self.sms.ways and not self.asterisk:
             raise _Wrong("sms", '"asterisk" as a way of messages needs an [[asterisk]] table')
-        if self.sms.balance_code and self.sms.on_net_route == "none":
-            raise _Wrong("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
-        if self.notices.thresholds and self.sms.on_net_route == "none":
-            raise _Wrong("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
+        if Route.SMPP in self.sms.ways and not self.smpp.host:
+            raise _Wrong("smpp.host", 'is missing; "smpp" as a way of messages ([sms]) needs it')
+        if self.sms.on_net_route == "none":
+            _check_untold(self)
 
     @property
     def notice_rules(self) -> NoticeRules:
@@ -506,7 +545,7 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     except msgspec.ValidationError as error:
         _refuse(file, tables, from_environment, error)
     servers = tuple(_with_secret(each, file, position) for position, each in enumerate(config.asterisk, 1))
-    return msgspec.structs.replace(config, asterisk=servers)
+    return msgspec.structs.replace(config, asterisk=servers, smpp=_with_password(config.smpp, file, from_environment))
 
 
 def source(folder: Path = Path()) -> Path | None:
@@ -664,17 +703,31 @@ def _line(where: Path | str, text: str) -> ConfigError:
 def _with_secret(server: Asterisk, file: Path | None, position: int) -> Asterisk:
     if not server.secret_file:
         return server
-    here = f"[[asterisk]] table {position}: secret_file"
-    name = (file or Path(FILE_NAME)).parent / server.secret_file
+    secret = _in_file(file, f"[[asterisk]] table {position}: secret_file", server.secret_file, 255)
+    return msgspec.structs.replace(server, secret=secret, secret_file="")
+
+
+def _with_password(smpp: Smpp, file: Path | None, from_environment: Mapping[tuple[str, str], object]) -> Smpp:
+    if not smpp.password_file:
+        return smpp
+    is_set = ("smpp", "password_file") in from_environment
+    here = f"{ENVIRONMENT_PREFIX}SMPP_PASSWORD_FILE" if is_set else "smpp.password_file"
+    password = _in_file(file, here, smpp.password_file, 8)
+    return msgspec.structs.replace(smpp, password=password, password_file="")
+
+
+def _in_file(file: Path | None, here: str, named: str, characters_max: int) -> str:
+    """Read the one line of a file that holds a secret."""
+    name = (file or Path(FILE_NAME)).parent / named
     try:
         secret = name.read_bytes().decode("utf-8").strip()
     except OSError as error:
         raise _line(file or FILE_NAME, f"{here}: {name} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise _line(file or FILE_NAME, f"{here}: {name} is not UTF-8 text") from None
-    if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,255}", secret):
-        raise _line(file or FILE_NAME, f"{here}: {name} must hold one line of 1 to 255 characters")
-    return msgspec.structs.replace(server, secret=secret, secret_file="")
+    if not 0 < len(secret) <= characters_max or re.search(r"[\x00-\x1f\x7f]", secret):
+        raise _line(file or FILE_NAME, f"{here}: {name} must hold one line of 1 to {characters_max} characters")
+    return secret
 
 
 def _check_port(listen: str) -> None:
@@ -737,6 +790,14 @@ def _check_dial_options(options: str) -> None:
     for letter in letters:
         if letter in _RESERVED_DIAL_OPTIONS:
             raise _Wrong("dial_options", f"{letter} is the biller's own; the others may be used, not L, S, U, G")
+
+
+def _check_untold(config: Config) -> None:
+    """Refuse what is to be told by messages to subscribers, where there is no way for them."""
+    if config.sms.balance_code:
+        raise _Wrong("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
+    if config.notices.thresholds:
+        raise _Wrong("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
 
 
 def _check_shared(config: Config) -> None:

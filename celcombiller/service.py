@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
-from celcombiller import logs, migrations, networks, workers
+from celcombiller import logs, messages, migrations, networks, workers
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -33,7 +33,6 @@ from celcombiller.asterisk.texts import AmiCarrier, Texts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
-from celcombiller.messages import overdue as overdue_messages
 from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Route, Witness
 from celcombiller.nightly import CreditService
@@ -48,6 +47,7 @@ from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
 from celcombiller.rest.table import ROUTES
+from celcombiller.smpp import MessageCentre
 from celcombiller.store import Store, open_engine, transact
 from celcombiller.watch import AUDIT_SECONDS_MAX, Audits, ReactorDelay
 
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
 
     from celcombiller.config import Asterisk, Config
+    from celcombiller.events import Posting
+    from celcombiller.model import MessageState
     from celcombiller.outbox import Carrier
     from celcombiller.provisioning.network import Network
 
@@ -159,7 +161,17 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC), metrics)
     )
     overdue.setServiceParent(root)
-    for outbox in _outboxes(config, store, reader, monitors, metrics):
+    for route, carrier in _carriers(reactor, config, store, monitors, root, metrics).items():
+        outbox = Outbox(
+            route,
+            carrier,
+            transact=store.transact,
+            read=reader.read,
+            charge=store.charge,
+            now=partial(datetime.now, UTC),
+            retry_seconds_max=config.sms.retry_seconds_max,
+            metrics=metrics,
+        )
         OutboxService(reactor, outbox).setServiceParent(root)
     if config.sms.ways:
         scripts.take_texts(Texts(reactor, config, store, scripts.in_time, metrics))
@@ -286,26 +298,25 @@ def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str
     return {each.name: network_of(reactor, each) for each in config.provisioning if each.name in kinds}
 
 
-def _outboxes(
-    config: Config, store: Store, reader: Reader, monitors: Mapping[str, Monitor], metrics: Metrics
-) -> list[Outbox]:
-    """Give one for each way by which messages leave."""
+def _carriers(
+    reactor: Any, config: Config, store: Store, monitors: Mapping[str, Monitor], root: Root, metrics: Metrics
+) -> dict[Route, Carrier]:
+    """Give what carries messages by each way that is used."""
     carriers: dict[Route, Carrier] = {}
     if Route.ASTERISK in config.sms.ways:
         carriers[Route.ASTERISK] = AmiCarrier(config, monitors)
-    return [
-        Outbox(
-            route,
-            carrier,
-            transact=store.transact,
-            read=reader.read,
-            charge=store.charge,
-            now=partial(datetime.now, UTC),
-            retry_seconds_max=config.sms.retry_seconds_max,
-            metrics=metrics,
-        )
-        for route, carrier in carriers.items()
-    ]
+    if Route.SMPP in config.sms.ways:
+
+        async def receive(network_id: str, outcome: MessageState, note: str, now: datetime) -> Posting | None:
+            posting = await store.transact(lambda tx: messages.receive(tx, network_id, outcome, note, now))
+            if posting is not None:
+                tell(_LOG, metrics, posting)
+            return posting
+
+        centre = MessageCentre(reactor, config.smpp, receive)
+        centre.setServiceParent(root)
+        carriers[Route.SMPP] = centre
+    return carriers
 
 
 def _notice_low_balances(
@@ -348,7 +359,7 @@ def hold_alone(url: str) -> Any:
 
 async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime, metrics: Metrics) -> None:
     """End calls and messages whose time ran out; where an AMI link is up, its sweep knows better of calls."""
-    for told in await store.transact(lambda tx: overdue_messages(tx, now, limit=OVERDUE_MAX)):
+    for told in await store.transact(lambda tx: messages.overdue(tx, now, limit=OVERDUE_MAX)):
         tell(_LOG, metrics, await store.charge(told))
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)

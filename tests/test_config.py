@@ -430,6 +430,32 @@ def test_any_text_in_the_environment_gives_a_config_or_one_line(key, value):
     assert isinstance(found, Config) or name in found
 
 
+def test_a_message_centres_password_is_read_from_its_file_and_never_shown(written, refusal, tmp_path):
+    (tmp_path / "password").write_text("hush-hsh\n")
+    read = written('[smpp]\nhost = "centre"\npassword_file = "password"')
+    assert (read.smpp.password, read.smpp.password_file) == ("hush-hsh", "")
+    assert "hush" not in repr(read)
+    (tmp_path / "password").write_text("hush-hush")
+    assert "must hold one line of 1 to 8 characters" in refusal('[smpp]\npassword_file = "password"')
+    assert "hush" not in refusal('[smpp]\npassword = "hush-hush"')
+    assert "one of password and password_file" in refusal('[smpp]\npassword = "a"\npassword_file = "password"')
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('on_net_route = "asterisk"', "needs an [[asterisk]] table"),
+        ('off_net_route = "smpp"', 'smpp.host: is missing; "smpp" as a way of messages'),
+        ('off_net_route = "asterisk"', "must use at least one of {number}"),
+        ('on_net_to = "pjsip:{clid},x"', "without commas"),
+        ('sender = "Rede & Co"', "a number, or up to 11 letters and digits"),
+        ("parts_max = 256", "a whole number from 1 to 255"),
+    ],
+)
+def test_a_way_of_messages_that_leads_nowhere_is_refused(refusal, text, why):
+    assert why in refusal(f"[sms]\n{text}\n")
+
+
 def test_a_prefix_with_and_without_a_plus_is_the_same_prefix(tmp_path):
     file = tmp_path / "celcombiller.toml"
     file.write_text('[[rates]]\nprefix = "55"\n[[rates]]\nprefix = "+55"\n')

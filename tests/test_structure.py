@@ -55,6 +55,7 @@ ORDER = [
     "noticing",
     "outbox",
     "asterisk.texts",
+    "smpp",
     "provisioning.network",
     "provisioning.steps",
     "provisioning.drift",

@@ -74,10 +74,10 @@ def body_of(phone):
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
+    ("text", "count"),
     [("hello", 1), ('a|b ")(}{ ${UNIQUEID} %0A', 1), ("two\nlines, olá ç", 1), ("x" * 161, 2), ("ç" * 71, 2)],
 )
-def test_a_phones_message_arrives_as_it_was_and_each_part_is_charged(biller_on_each, pbx, tmp_path, text, parts):
+def test_a_phones_message_arrives_as_it_was_and_each_part_is_charged(biller_on_each, pbx, tmp_path, text, count):
     biller = begin(biller_on_each)
     other = reader(tmp_path / "reader", pbx.port_of("2001"))
     writer(tmp_path / "writer", text, pbx=pbx).finish()
@@ -85,8 +85,8 @@ def test_a_phones_message_arrives_as_it_was_and_each_part_is_charged(biller_on_e
     assert body_of(other) == text
     assert "From: <sip:1000@" in other.messages.partition("\nMESSAGE ")[2]
     message = Api(biller).the_message("accepted")
-    assert (message["parts"], message["cost"], message["username"]) == (parts, 3 * parts, "user1000")
-    check_books(biller, cost=3 * parts)
+    assert (message["parts"], message["cost"], message["username"]) == (count, 3 * count, "user1000")
+    check_books(biller, cost=3 * count)
 
 
 def test_two_messages_of_the_same_words_are_two_and_both_are_charged(biller, pbx, tmp_path):

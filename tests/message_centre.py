@@ -1,0 +1,109 @@
+"""A message centre of the tests' own: SMPP's server side, over smpplib's PDUs. It does as it is told, faults too."""
+
+from smpplib import consts
+from smpplib.smpp import make_pdu, parse_pdu
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+
+
+class MessageCentre(Factory):
+    """``statuses`` are the answers to the next submissions: a status, or what to do in place of an answer."""
+
+    noisy = False
+    SILENT, CUT, CUT_AFTER = "silent", "cut", "cut after it was taken"
+
+    def __init__(self):
+        self.statuses = []
+        self.submitted = []
+        self.bound = []
+        self.connections = []
+        self.lets_in = True
+        self._next_id = 0
+        self._answers = {}
+        self._port = reactor.listenTCP(0, self, interface="127.0.0.1")
+        self.port = self._port.getHost().port
+
+    def buildProtocol(self, _address):
+        return _Connection(self)
+
+    def texts(self):
+        """Give what was submitted, each with its header of parts, decoded."""
+        return [(bytes(each.destination_addr).decode(), each.short_message) for each in self.submitted]
+
+    def next_id(self):
+        self._next_id += 1
+        return f"m{self._next_id:x}"
+
+    async def receipt(self, network_id, state, *, text=True, **more):
+        """Send a receipt; gives the status of the answer."""
+        said = (
+            f"id:{network_id} sub:001 dlvrd:001 submit date:2611241200 done date:2611241201 stat:{state} err:000 text:x"
+        )
+        facts = {"esm_class": 4, "source_addr": "2001", "destination_addr": "1"}
+        facts |= {"short_message": said.encode()} if text else {}
+        connection = self.connections[-1]
+        pdu = make_pdu("deliver_sm", client=connection, **facts | more)
+        answer = connection.waiting[pdu.sequence] = Deferred()
+        connection.transport.write(pdu.generate())
+        return (await answer).status
+
+    async def stop(self):
+        for each in list(self.connections):
+            each.transport.abortConnection()
+        await self._port.stopListening()
+
+
+class _Connection(Protocol):
+    def __init__(self, centre):
+        self.centre, self.sequence, self.rest, self.waiting = centre, 0, b"", {}
+
+    def next_sequence(self):
+        self.sequence += 1
+        return self.sequence
+
+    def connectionMade(self):
+        self.centre.connections.append(self)
+
+    def connectionLost(self, _reason):
+        self.centre.connections.remove(self)
+
+    def dataReceived(self, data):
+        self.rest += data
+        while len(self.rest) >= 4 and len(self.rest) >= (length := int.from_bytes(self.rest[:4], "big")):
+            pdu, self.rest = (
+                parse_pdu(self.rest[:length], client=self, allow_unknown_opt_params=True),
+                self.rest[length:],
+            )
+            self.take(pdu)
+
+    def take(self, pdu):
+        if pdu.command == "deliver_sm_resp":
+            self.waiting.pop(pdu.sequence).callback(pdu)
+        elif pdu.command == "bind_transceiver":
+            self.centre.bound.append((bytes(pdu.system_id), bytes(pdu.password)))
+            status = consts.SMPP_ESME_ROK if self.centre.lets_in else consts.SMPP_ESME_RBINDFAIL
+            self.answer(pdu, "bind_transceiver_resp", status, system_id="centre")
+        elif pdu.command == "submit_sm":
+            self.submit(pdu)
+        elif pdu.command == "enquire_link":
+            self.answer(pdu, "enquire_link_resp", consts.SMPP_ESME_ROK)
+
+    def submit(self, pdu):
+        status = self.centre.statuses.pop(0) if self.centre.statuses else consts.SMPP_ESME_ROK
+        if status == MessageCentre.CUT:
+            self.transport.abortConnection()
+            return
+        if status in (consts.SMPP_ESME_ROK, MessageCentre.CUT_AFTER, MessageCentre.SILENT):
+            self.centre.submitted.append(pdu)
+        if status == MessageCentre.CUT_AFTER:
+            self.transport.abortConnection()
+        elif status == consts.SMPP_ESME_ROK:
+            self.answer(pdu, "submit_sm_resp", status, message_id=self.centre.next_id())
+        elif status != MessageCentre.SILENT:
+            self.answer(pdu, "submit_sm_resp", status)
+
+    def answer(self, pdu, command, status, **facts):
+        made = make_pdu(command, client=self, status=status, **facts)
+        made.sequence = pdu.sequence
+        self.transport.write(made.generate())
