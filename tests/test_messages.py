@@ -1,0 +1,374 @@
+"""Messages are charged once, when they are accepted, whatever is repeated, lost or late; the audit proves it each time."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import hypothesis.strategies as st
+import pytest
+import sqlalchemy as sa
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from test_ledger import NOW, TERMS, ask, credit, database, initiate, proved, voice
+
+from celcombiller import messages, schema, subscribers
+from celcombiller.audit import audit
+from celcombiller.charging import perform
+from celcombiller.errors import (
+    BadNumber,
+    InsufficientBalance,
+    InvalidValue,
+    NotFound,
+    SubscriberDisabled,
+    TransferConflict,
+    UnknownSubscriber,
+)
+from celcombiller.events import PHONE_VALIDITY, MessageTerms, Send, Told
+from celcombiller.model import MessageOrigin, MessageState, Route
+
+ROUTES = MessageTerms(
+    on_net_route=Route.ASTERISK, off_net_route=Route.SMPP, on_net_price=3, off_net_price=5, parts_max=4, sender="Rede"
+)
+PRICED = replace(TERMS, messages=ROUTES)
+LEASE = timedelta(minutes=5)
+ACCEPTED, REFUSED, EXPIRED = MessageState.ACCEPTED, MessageState.REFUSED, MessageState.EXPIRED
+DELIVERED, FAILED = MessageState.DELIVERED, MessageState.FAILED
+
+
+def send(reference="m", *, caller="1001", to="1002", text="hello", **facts):
+    made = Send(messages.reference_of(reference), MessageOrigin.PHONE, "", caller, to, text, direct=True)
+    return replace(made, **facts)
+
+
+def told(outcome, reference="m", note=""):
+    return Told(messages.reference_of(reference), outcome, note)
+
+
+def do(engine, *requests, now=NOW, terms=PRICED):
+    return ask(engine, *requests, now=now, terms=terms)
+
+
+def account(engine):
+    now = voice(engine)
+    return now.posted, now.held
+
+
+@pytest.fixture
+def engine(tmp_path):
+    made = database(tmp_path / "messages.sqlite")
+    do(made, credit(100))
+    yield made
+    proved(made)
+    made.dispose()
+
+
+# -- one message -----------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_held_then_charged_when_it_is_accepted(engine):
+    (posting,) = do(engine, send(text="x" * 161))
+    message = posting.message
+    assert (message.state, message.parts, message.cost, message.text) == (MessageState.SENDING, 2, 6, None)
+    assert account(engine) == (100, 6)
+    for first in (True, False):
+        (posting,) = do(engine, told(ACCEPTED))
+        assert (posting.first, posting.message.state) == (first, ACCEPTED)
+        assert account(engine) == (94, 0)
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, EXPIRED, FAILED])
+def test_a_message_that_the_network_did_not_take_costs_nothing_whatever_is_told_later(engine, outcome):
+    do(engine, send(), told(outcome, note="why"))
+    assert account(engine) == (100, 0)
+    (posting,) = do(engine, told(ACCEPTED))
+    assert (posting.first, posting.message.note) == (False, "why")
+    do(engine, told(DELIVERED), told(FAILED))
+    assert account(engine) == (100, 0)
+
+
+def test_a_failure_after_the_acceptance_gives_the_charge_back_by_a_transfer_that_names_the_first(engine):
+    do(engine, send(), told(ACCEPTED))
+    for _ in range(3):
+        do(engine, told(FAILED, note="receipt: UNDELIV"))
+    do(engine, told(DELIVERED), told(ACCEPTED))
+    assert account(engine) == (100, 0)
+    with engine.begin() as tx:
+        rows = tx.execute(sa.select(schema.transfer).where(schema.transfer.c.origin == "reversal")).all()
+    assert [(row.reference, row.amount, row.note) for row in rows] == [("reversal:sms:m", 3, "receipt: UNDELIV")]
+
+
+def test_a_delivered_message_stays_charged_whatever_a_second_receipt_says(engine):
+    do(engine, send(), told(ACCEPTED), told(DELIVERED), told(FAILED))
+    assert account(engine) == (97, 0)
+
+
+def test_a_receipt_that_is_faster_than_the_answer_charges_too(engine):
+    do(engine, send(), told(DELIVERED), told(ACCEPTED))
+    assert account(engine) == (97, 0)
+
+
+def test_the_same_message_again_gets_the_first_answer_and_another_of_its_id_is_a_conflict(engine):
+    first, again, other = do(engine, send(), send(), send(text="other"))
+    assert (again.message, again.first, first.first) == (first.message, False, True)
+    assert isinstance(other, TransferConflict)
+    assert account(engine) == (100, 3)
+
+
+def test_two_messages_are_never_granted_more_than_there_is(engine):
+    answers = do(engine, *(send(str(n), text="x" * 600) for n in range(10)))
+    granted = [each for each in answers if not isinstance(each, InsufficientBalance)]
+    assert len(granted) == 8
+    assert account(engine) == (100, 96)
+
+
+def test_a_call_and_a_message_share_one_balance_and_one_batch(engine):
+    grant, refused = do(engine, initiate(), send())
+    assert grant.seconds == 100
+    assert isinstance(refused, InsufficientBalance)
+
+
+def test_prices_are_by_net_and_free_costs_nothing_and_holds_nothing(engine):
+    on, off, free = do(engine, send("a"), send("b", to="5599"), send("c", free=True, caller=""))
+    assert [(each.message.route, each.message.cost) for each in (on, off)] == [("asterisk", 3), ("smpp", 5)]
+    assert (free.message.account_id, free.message.cost, free.message.from_number) == (None, 0, "Rede")
+    assert account(engine) == (100, 8)
+    do(engine, *(told(ACCEPTED, each) for each in "abc"))
+    assert account(engine) == (92, 0)
+
+
+def test_a_message_that_asterisk_does_not_carry_is_queued_with_its_text_until_it_is_sent(engine):
+    (posting,) = do(engine, send(to="5599"))
+    assert (posting.message.state, posting.message.text) == (MessageState.QUEUED, "hello")
+    (posting,) = do(engine, told(ACCEPTED))
+    assert posting.message.text is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "refusal"),
+    [
+        ({"caller": "9"}, UnknownSubscriber),
+        ({"to": "1002&PJSIP"}, BadNumber),
+        ({"to": "1002,1"}, BadNumber),
+        ({"to": "1002\n"}, BadNumber),
+        ({"to": ""}, BadNumber),
+        ({"text": ""}, InvalidValue),
+        ({"text": "\ud800"}, InvalidValue),
+        ({"text": "a\0"}, InvalidValue),
+        ({"text": "x" * 613}, InvalidValue),
+    ],
+)
+def test_what_may_not_go_is_refused_and_leaves_nothing(engine, facts, refusal):
+    (answer,) = do(engine, send(**facts))
+    assert isinstance(answer, refusal)
+    assert account(engine) == (100, 0)
+    with engine.begin() as tx:
+        assert messages.listed(tx, limit=9) == []
+
+
+def test_who_is_disabled_sends_nothing_and_without_a_way_nobody_does(engine):
+    with engine.begin() as tx:
+        subscribers.enable(tx, "u1002", NOW, enabled=False)
+    (refused,) = do(engine, send(caller="1002"))
+    assert isinstance(refused, SubscriberDisabled)
+    for to in ("1002", "5599"):
+        (refused,) = do(engine, send(to=to), terms=TERMS)
+        assert isinstance(refused, BadNumber)
+
+
+def test_what_is_told_of_a_message_that_there_is_not_is_refused(engine):
+    (refused,) = do(engine, told(ACCEPTED))
+    assert isinstance(refused, NotFound)
+
+
+def test_one_that_nobody_tells_of_expires_uncharged_and_says_so(engine):
+    do(engine, send("direct"), send("queued", to="5599"))
+    with engine.begin() as tx:
+        assert messages.overdue(tx, NOW + PHONE_VALIDITY - timedelta(seconds=1), limit=9) == []
+        late = messages.overdue(tx, NOW + ROUTES.validity, limit=9)
+    answers = do(engine, *late)
+    assert [(each.message.reference, each.message.state, each.message.note) for each in answers] == [
+        ("sms:direct", EXPIRED, "nobody told whether the network took it"),
+        ("sms:queued", EXPIRED, "it was not sent in its time"),
+    ]
+    assert account(engine) == (100, 0)
+
+
+# -- submit and the queue ----------------------------------------------------------------------------------------------
+
+
+def submit(engine, reference="n", text="hello", to="1002", **facts):
+    with engine.begin() as tx:
+        return messages.submit(tx, ROUTES, reference=reference, to_number=to, text=text, now=NOW, **facts)
+
+
+def claim(engine, owner="a", now=NOW, route=Route.ASTERISK, limit=9):
+    with engine.begin() as tx:
+        return messages.claim(tx, route, owner, now, limit=limit, lease=LEASE)
+
+
+def test_a_notice_is_free_and_is_queued_once_whatever_its_text_says_later(engine):
+    assert submit(engine).first
+    again = submit(engine, text="another balance")
+    assert (again.first, again.message.text, again.message.cost) == (False, "hello", 0)
+    assert len(claim(engine)) == 1
+
+
+def test_a_claimed_message_is_left_alone_until_its_claim_lapses(engine):
+    submit(engine)
+    (due,) = claim(engine)
+    assert (due.message.reference, due.callee.username, due.taken) == ("sms:n", "u1002", frozenset())
+    assert claim(engine, "b", NOW + LEASE - timedelta(seconds=1)) == []
+    assert claim(engine, "b", NOW, Route.SMPP) == []
+    assert len(claim(engine, "b", NOW + LEASE)) == 1
+
+
+def test_what_is_put_off_waits_longer_each_time_and_what_is_given_up_does_not(engine):
+    submit(engine)
+    at = NOW
+    for seconds in (1, 2, 4, 8, 8):
+        assert len(claim(engine, now=at)) == 1
+        with engine.begin() as tx:
+            messages.put_off(tx, "other", ["sms:n"], "not mine", at, retry_seconds_max=8)
+            messages.put_off(tx, "a", ["sms:n"], "away", at, retry_seconds_max=8)
+        at += timedelta(seconds=seconds)
+        assert claim(engine, now=at - timedelta(milliseconds=1)) == []
+    claim(engine, now=at)
+    with engine.begin() as tx:
+        messages.give_up(tx, "a")
+        assert messages.is_due(tx, Route.ASTERISK, at)
+        assert messages.listed(tx, limit=1)[0].attempts == 5
+
+
+def test_a_part_that_was_taken_is_known_to_who_sends_it_next(engine):
+    submit(engine, text="x" * 200, to="5599")
+    with engine.begin() as tx:
+        for network_id in ("id1", "id2"):
+            messages.took(tx, "sms:n", 1, network_id, NOW)
+    (due,) = claim(engine, route=Route.SMPP)
+    assert due.taken == {1}
+    with engine.begin() as tx:
+        assert messages.receive(tx, "id2", FAILED, "", NOW) is None
+        assert messages.receive(tx, "id1", FAILED, "", NOW).message.state is REFUSED
+
+
+@pytest.mark.parametrize(
+    ("damage", "law"),
+    [
+        ("update message set state = 'refused'", "a message's hold is in the message's state"),
+        ("delete from hold", "a message's hold is in the message's state"),
+        ("update message set price = 1", "a message's hold is what it costs"),
+        ("update transfer set amount = 2 where origin = 'sms'", "a message is charged what it costs"),
+        ("update message set state = 'failed'", "a failed message has its charge back"),
+        ("update transfer set reference = 'sms:x' where origin = 'sms'", "a message's charge has a message"),
+    ],
+)
+def test_the_audit_names_every_message_that_is_not_as_it_should_be(tmp_path, damage, law):
+    engine = database(tmp_path / "damaged.sqlite")
+    do(engine, credit(100), send(), told(ACCEPTED))
+    with engine.begin() as tx:
+        tx.execute(sa.text(damage))
+        assert law in {each.law for each in audit(tx).differences}
+    engine.dispose()
+
+
+# -- the laws under any order of events ----------------------------------------------------------------------------------
+
+FINAL = {REFUSED, EXPIRED, DELIVERED, FAILED}
+NUMBERS = st.integers(0, 4)
+
+
+class MessageMachine(RuleBasedStateMachine):
+    """Messages of phones and of the queue, crashes before a commit and after a sending, receipts and time, in any order."""
+
+    def open(self):
+        return database(terms=PRICED)
+
+    @initialize()
+    def begin(self):
+        self.engine = self.open()
+        self.now = NOW
+        self.given = 40
+        self.claims = []
+        self.states = {}
+        do(self.engine, credit(self.given))
+
+    def teardown(self):
+        if hasattr(self, "engine"):
+            self.engine.dispose()
+
+    def requests(self, numbers, length, queued):
+        to = "5599" if queued else "1002"
+        return [send(f"{to}{n}", to=to, text="x" * length) for n in numbers]
+
+    @rule(numbers=st.lists(NUMBERS, min_size=1, max_size=3), queued=st.booleans(), crash=st.booleans())
+    def sends(self, numbers, queued, crash):
+        asked = self.requests(numbers, 161 if 0 in numbers else 5, queued)
+        if not crash:
+            do(self.engine, *asked, now=self.now)
+            return
+        with self.engine.connect() as tx:
+            perform(tx, PRICED, asked, self.now)
+            tx.rollback()
+
+    @rule(
+        number=NUMBERS, queued=st.booleans(), outcomes=st.lists(st.sampled_from(sorted(FINAL | {ACCEPTED})), max_size=3)
+    )
+    def is_told(self, number, queued, outcomes):
+        reference = f"{'5599' if queued else '1002'}{number}"
+        do(self.engine, *(told(each, reference) for each in outcomes), now=self.now)
+
+    @rule(limit=st.integers(1, 3))
+    def claims_some(self, limit):
+        owner = f"owner{len(self.claims)}"
+        with self.engine.begin() as tx:
+            due = messages.claim(tx, Route.SMPP, owner, self.now, limit=limit, lease=LEASE)
+        self.claims.append((owner, due))
+
+    @rule(place=st.integers(0, 3), how=st.sampled_from(["all", "one part", "put off", "crash"]))
+    def works_a_claim(self, place, how):
+        """What an outbox does with what it claimed, perhaps long after its lease; a crash leaves the rest undone."""
+        if not self.claims:
+            return
+        owner, due = self.claims.pop(place % len(self.claims))
+        for each in due:
+            reference, parts = each.message.reference, range(1, each.message.parts + 1)
+            with self.engine.begin() as tx:
+                if how == "put off":
+                    messages.put_off(tx, owner, [reference], "why", self.now, retry_seconds_max=8)
+                for part in [n for n in parts if n not in each.taken][: 1 if how == "one part" else None]:
+                    if how in ("all", "one part"):
+                        messages.took(tx, reference, part, f"{reference}.{part}", self.now)
+            if how == "all":
+                do(self.engine, Told(reference, ACCEPTED), now=self.now)
+
+    @rule(number=NUMBERS, part=st.integers(1, 2), outcome=st.sampled_from([DELIVERED, FAILED]))
+    def a_receipt_comes(self, number, part, outcome):
+        with self.engine.begin() as tx:
+            messages.receive(tx, f"sms:5599{number}.{part}", outcome, "receipt", self.now)
+
+    @rule(minutes=st.sampled_from([1, 10, 90, 2000]))
+    def time_passes(self, minutes):
+        self.now += timedelta(minutes=minutes)
+        with self.engine.begin() as tx:
+            late = messages.overdue(tx, self.now, limit=2)
+        do(self.engine, *late, now=self.now)
+
+    @invariant()
+    def everything_is_proved_and_what_ended_stays_so(self):
+        if not hasattr(self, "engine"):
+            return
+        proved(self.engine)
+        with self.engine.begin() as tx:
+            found = [each.message for each in messages.listed(tx, limit=99)]
+        for message in found:
+            was = self.states.get(message.reference)
+            assert was not in FINAL or message.state is was
+            assert was is not ACCEPTED or message.state in (ACCEPTED, DELIVERED, FAILED)
+            self.states[message.reference] = message.state
+        charged = sum(each.cost for each in found if each.state in (ACCEPTED, DELIVERED))
+        held = sum(each.cost for each in found if each.state.is_open)
+        assert account(self.engine) == (self.given - charged, held)
+        assert held + charged <= self.given
+
+
+TestMessages = MessageMachine.TestCase
+TestMessages.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
