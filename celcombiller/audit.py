@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 account, transfer, hold, call = schema.account, schema.transfer, schema.hold, schema.call
-message = schema.message
+message, notice = schema.message, schema.notice
 credit, run = schema.schedule_credit, schema.schedule_run
 
 
@@ -59,7 +59,7 @@ def audit(tx: Connection) -> Report:
 
     questions = (
         *(_posted, _chain, _held, _calls, _charges, _messages, _message_charges, _schedule_credits),
-        *(_schedule_transfers, _runs, _networks),
+        *(_schedule_transfers, _runs, _networks, _notices),
     )
     differences = [difference for question in questions for difference in question(tx)]
     return Report(count(account), count(transfer), count(hold), count(call), count(credit), differences)
@@ -314,6 +314,24 @@ def _networks(tx: Connection) -> Iterator[Difference]:
     """Every network is wanted to know exactly the subscribers who may use the service."""
     for network, imsi, expected, found in networks.inconsistent(tx):
         yield Difference("a network is to know who may use the service", f"IMSI {imsi} on {network}", expected, found)
+
+
+def _notices(tx: Connection) -> Iterator[Difference]:
+    """A low balance that was noticed is one: the movement took it from above the threshold to there or below."""
+    crossed = sa.and_(
+        transfer.c.debit_account_id == notice.c.account_id,
+        transfer.c.debit_posted <= notice.c.threshold,
+        transfer.c.debit_posted + transfer.c.amount > notice.c.threshold,
+    )
+    rows = tx.execute(
+        sa.select(notice.c.account_id, notice.c.threshold, transfer.c.reference, transfer.c.debit_posted)
+        .join(transfer, transfer.c.id == notice.c.transfer_id)
+        .where(sa.case((crossed, 1), else_=0) == 0)
+        .order_by(notice.c.transfer_id)
+    )
+    for row in rows:
+        subject = f"{_account(tx, row.account_id)}, transfer {row.reference}"
+        yield Difference("a notice tells of a balance that became low", subject, row.threshold, row.debit_posted)
 
 
 def _account(tx: Connection, account_id: int) -> str:

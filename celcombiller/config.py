@@ -24,10 +24,13 @@ from msgspec import Meta, field, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from celcombiller.enquiries import Wording
 from celcombiller.errors import ConfigError
 from celcombiller.events import MessageTerms
-from celcombiller.model import Route
+from celcombiller.model import Kind, Route
+from celcombiller.notices import Rules as NoticeRules
 from celcombiller.runs import Rules
+from celcombiller.telling import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -61,6 +64,7 @@ _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255, des
 _Number = Annotated[
     str, Meta(pattern=r"^\+?[0-9*#]{1,20}\Z", description='a number as it is dialled, such as "112" or "*100#"')
 ]
+_Code = Annotated[str, Meta(pattern=r"^[0-9*#]{0,20}\Z", description='a short code such as "100", or ""')]
 _Prefix = Annotated[
     str, Meta(pattern=r"^(\+?[0-9]{1,20})?\Z", description='digits, or + and digits, or "" for every number')
 ]
@@ -283,6 +287,8 @@ class Sms(_Table, frozen=True):
     """The longest text, in short messages."""
     sender: _Sender = ""
     """Whom the operator's own messages come from."""
+    balance_code: _Code = ""
+    """A message to this number asks for the sender's balance and costs nothing; empty: none does."""
     validity_hours: Annotated[int, Meta(ge=1, le=168)] = 24
     """How long it is tried to send a message."""
     retry_seconds_max: Annotated[int, Meta(ge=1, le=3600)] = 300
@@ -420,6 +426,50 @@ class Prompts(_Table, frozen=True):
     failed: _Sound = ""
 
 
+class Balance(_Table, frozen=True):
+    """How a balance is told, aloud by the ``balance`` script and in text messages."""
+
+    say: Literal["time", "number"] = "time"
+    """``time``: a voice credit is a second, told in minutes and seconds; ``number``: with its ``scale``."""
+    scale: Annotated[int, Meta(ge=0, le=9)] = 0
+    """How many digits of a number stand behind the point."""
+    intro: _Sound = "vm-youhave"
+    """The sound before a balance; empty: none."""
+    unit: _Sound = ""
+    """The sound after a number; empty: none."""
+    text: _Text = "Your balance is {balance}."
+    """The answer to a message that asks: ``{balance}`` told as above, ``{credits}`` bare, ``{data}`` of data."""
+
+    def __post_init__(self) -> None:
+        """Refuse words that cannot be filled in."""
+        _check_words("text", self.text, ("balance", "credits", "data"))
+
+    @property
+    def wording(self) -> Wording:
+        """How a message that asks is answered."""
+        return Wording(self.text, self.style)
+
+    @property
+    def style(self) -> Style:
+        """What of it texts need as well."""
+        return Style(as_time=self.say == "time", scale=self.scale)
+
+
+class Notices(_Table, frozen=True):
+    """Messages to subscribers whose balance has become low."""
+
+    thresholds: Annotated[tuple[_Credits, ...], Meta(max_length=10)] = ()
+    """The credits at which one is sent; none: no notices."""
+    kind: Literal["voice", "data"] = "voice"
+    """Which balance is looked at."""
+    text: _Text = "Your balance is {balance}."
+    """``{balance}`` and ``{threshold}`` as ``[balance]`` says, ``{credits}`` the bare number."""
+
+    def __post_init__(self) -> None:
+        """Refuse words that cannot be filled in."""
+        _check_words("text", self.text, ("balance", "credits", "threshold"))
+
+
 class RateRow(_Table, frozen=True):
     """One row of the price list; the longest prefix of a number wins."""
 
@@ -446,6 +496,8 @@ class Config(_Table, frozen=True):
     smpp: Smpp = field(default_factory=Smpp)
     schedules: Schedules = field(default_factory=Schedules)
     prompts: Prompts = field(default_factory=Prompts)
+    balance: Balance = field(default_factory=Balance)
+    notices: Notices = field(default_factory=Notices)
     metrics: Metrics = field(default_factory=Metrics)
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
@@ -460,6 +512,14 @@ class Config(_Table, frozen=True):
             raise _Wrong("sms", '"asterisk" as a way of messages needs an [[asterisk]] table')
         if Route.SMPP in self.sms.ways and not self.smpp.host:
             raise _Wrong("smpp.host", 'is missing; "smpp" as a way of messages ([sms]) needs it')
+        if self.sms.on_net_route == "none":
+            _check_untold(self)
+
+    @property
+    def notice_rules(self) -> NoticeRules:
+        """What decides who is told that his balance is low."""
+        table = self.notices
+        return NoticeRules(table.thresholds, Kind(table.kind), table.text, self.balance.style)
 
 
 _LISTS = ("asterisk", "provisioning", "rates")
@@ -688,8 +748,23 @@ def _check_networks(allow: tuple[str, ...]) -> None:
             raise _Wrong(f"allow item {position}", reason) from None
 
 
+def _check_words(key: str, template: str, allowed: tuple[str, ...]) -> None:
+    """Refuse the text of a message that is empty, or whose placeholders are not these."""
+    _check_placeholders(key, template, allowed)
+    if not template.strip():
+        raise _Wrong(key, "must not be empty")
+
+
 def _check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:
-    choice = ", ".join(f"{{{each}}}" for each in allowed)
+    fields = _check_placeholders(key, template, allowed)
+    if not template.isprintable() or "," in template or template != template.strip():
+        raise _Wrong(key, "must be one dial string without commas, newlines or outer spaces")
+    if required and not fields:
+        raise _Wrong(key, f"must use at least one of {_choice(allowed)}")
+
+
+def _check_placeholders(key: str, template: str, allowed: tuple[str, ...]) -> list[str]:
+    choice = _choice(allowed)
     try:
         fields = [
             (name, conversion, form)
@@ -701,10 +776,11 @@ def _check_template(key: str, template: str, allowed: tuple[str, ...], *, requir
     for name, conversion, form in fields:
         if name not in allowed or conversion or form:
             raise _Wrong(key, f"{_shown('{' + name + '}')} is no placeholder here; allowed are {choice}")
-    if not template.isprintable() or "," in template or template != template.strip():
-        raise _Wrong(key, "must be one dial string without commas, newlines or outer spaces")
-    if required and not fields:
-        raise _Wrong(key, f"must use at least one of {choice}")
+    return [name for name, _, _ in fields]
+
+
+def _choice(allowed: tuple[str, ...]) -> str:
+    return ", ".join(f"{{{each}}}" for each in allowed)
 
 
 def _check_dial_options(options: str) -> None:
@@ -714,6 +790,14 @@ def _check_dial_options(options: str) -> None:
     for letter in letters:
         if letter in _RESERVED_DIAL_OPTIONS:
             raise _Wrong("dial_options", f"{letter} is the biller's own; the others may be used, not L, S, U, G")
+
+
+def _check_untold(config: Config) -> None:
+    """Refuse what is to be told by messages to subscribers, where there is no way for them."""
+    if config.sms.balance_code:
+        raise _Wrong("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
+    if config.notices.thresholds:
+        raise _Wrong("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
 
 
 def _check_shared(config: Config) -> None:

@@ -186,6 +186,18 @@ class Metrics:
             "When it was last looked what is due; 0: never.",
             registry=registry,
         )
+        notices = Counter(
+            "celcombiller_notices",
+            "Low balances that were noticed: the message was queued, or could not be (the log says why).",
+            ("result",),
+            registry=registry,
+        )
+        self._noticed = {queued: notices.labels(result) for queued, result in ((True, "queued"), (False, "failed"))}
+        self._noticed_at = Gauge(
+            "celcombiller_notices_looked_at_timestamp_seconds",
+            "Up to when low balances have been noticed; 0: notices are off, or left to another.",
+            registry=registry,
+        )
         self._audit_differences = Gauge(
             "celcombiller_audit_differences",
             "Where the ledger was not as its history says, at the last audit; must be 0.",
@@ -238,6 +250,14 @@ class Metrics:
         """Note that it was looked at ``at`` what schedules owe, and how long the oldest of it is due by now."""
         self._schedule_lag_seconds.set(lag_seconds)
         self._schedules_looked_at.set(at.timestamp())
+
+    def noticed(self, *, queued: bool) -> None:
+        """Count a low balance that was noticed, and whether its message could be queued."""
+        self._noticed[queued].inc()
+
+    def noticed_at(self, at: datetime) -> None:
+        """Note that all transfers before ``at`` have been looked at for low balances."""
+        self._noticed_at.set(at.timestamp())
 
     def audited(self, report: Report, *, seconds: float, at: datetime) -> None:
         """Note what an audit found."""

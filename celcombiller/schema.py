@@ -483,6 +483,28 @@ message_part = sa.Table(
 )
 """A part that a message centre took, under the id that it gave: a message tried again does not send this part twice."""
 
+notice = sa.Table(
+    "notice",
+    metadata,
+    sa.Column("transfer_id", BigId, sa.ForeignKey("transfer.id"), primary_key=True, autoincrement=False),
+    _account_id("account_id"),
+    sa.Column("threshold", sa.BigInteger, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("reference", sa.Text, sa.ForeignKey("message.reference")),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("(reference is null) = (note <> '')", name="note"),
+    sa.Index(None, "account_id", "transfer_id"),
+)
+"""A movement that took a balance to a threshold, and the message that tells of it, or why there is none."""
+
+bookmark = sa.Table(
+    "bookmark",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("transfer_id", BigId, nullable=False),
+)
+"""Up to which transfer somebody who reads them all has come."""
+
 imported = sa.Table(
     "imported",
     metadata,

@@ -37,6 +37,7 @@ from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Route, Witness
 from celcombiller.nightly import CreditService
 from celcombiller.nodes import announce
+from celcombiller.noticing import Noticing
 from celcombiller.outbox import Outbox, OutboxService, tell
 from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
@@ -178,7 +179,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         )
         OutboxService(reactor, outbox).setServiceParent(root)
     if config.sms.ways:
-        scripts.take_texts(Texts(reactor, config, store.charge, scripts.in_time, metrics))
+        scripts.take_texts(Texts(reactor, config, store, scripts.in_time, metrics))
     for each in config.provisioning:
         if each.name in radio:
             provisioner = Provisioner(
@@ -194,6 +195,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     rules = config.schedules.rules
     CreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
+    _notice_low_balances(root, reactor, config, store, reader, metrics)
     ReactorDelay(reactor, metrics).setServiceParent(root)
     if config.metrics.audit_hours and worker in (None, 1):
         auditing = _reading(config, AUDIT_SECONDS_MAX)
@@ -320,6 +322,22 @@ def _carriers(
         centre.setServiceParent(root)
         carriers[Route.SMPP] = centre
     return carriers
+
+
+def _notice_low_balances(
+    root: Root, reactor: Any, config: Config, store: Store, reader: Reader, metrics: Metrics
+) -> None:
+    """Have somebody look for them, if anybody is to be told; of several workers the first."""
+    if config.notices.thresholds and workers.number(os.environ) in (None, 1):
+        Noticing(
+            reactor,
+            config.notice_rules,
+            config.sms.terms,
+            transact=store.transact,
+            read=reader.read,
+            now=partial(datetime.now, UTC),
+            metrics=metrics,
+        ).setServiceParent(root)
 
 
 def hold_alone(url: str) -> Any:

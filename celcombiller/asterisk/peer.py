@@ -95,7 +95,7 @@ class Channel:
                     return USAGE
                 self.variables[words[2]] = words[3]
                 return "200 result=1"
-            case ["SET", "AUTOHANGUP", _] | ["NOOP", *_] | ["VERBOSE", *_]:
+            case ["SET", "AUTOHANGUP", _] | ["NOOP", *_] | ["VERBOSE", *_] | ["ANSWER"] | ["SAY", _, _]:
                 return "200 result=0"
             case ["CHANNEL", "STATUS", *_]:
                 return "200 result=4"

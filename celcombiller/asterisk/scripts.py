@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller import schema
-from celcombiller.asterisk import variables
+from celcombiller.asterisk import speech, variables
 from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.deadlines import Deadlines
 from celcombiller.asterisk.fastagi import arguments_of, ask, set_variable
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
+_QUIET = "quiet"
+"""The argument of ``balance`` that has it set variables only."""
 _UP = {"Up", "6"}
 _DRAIN_SECONDS = 10
 _ASK_AGAIN_SECONDS = 0.25
@@ -280,23 +282,59 @@ class Scripts:
             await set_variable(agi, variables.SETTLED, "1")
 
     async def balance(self, agi: Any) -> None:
-        """Put what the caller has available into channel variables."""
+        """Tell the caller what he has available: in channel variables, and aloud unless the dialplan wants it quiet.
+
+        It only reads. Without a prompt, who is refused hears nothing here; the dialplan knows by the result.
+        """
         (code,) = await ask(agi, "${CHANNEL(accountcode)}")
         words = [code or agi.variables.get("agi_accountcode", ""), agi.variables.get("agi_callerid", "")]
-        rows = await self._reader.fetch(sa.select(schema.subscriber).where(Directory.named(words)))
-        payer = Directory(map(subscriber_of, rows)).caller(words[0], words[1])
-        if payer is None:
+        asked: Deferred[Mapping[str, int] | None] = Deferred.fromCoroutine(self._available(*words))
+        try:
+            available = await self.in_time(asked, self._config.calls.decision_seconds)
+        except (StoreUnavailable, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+            self._log.error("Nobody can be told his balance: {error}", error=reason)
+            asked.addErrback(lambda _late: None)
+            await self._refuse(agi, BillerError.code)
+            return
+        if available is None:
             await self._refuse(agi, UnknownSubscriber.code)
             return
+        voice = available[Kind.VOICE]
+        told = {
+            variables.VOICE_BALANCE: voice,
+            variables.DATA_BALANCE: available[Kind.DATA],
+            variables.BALANCE: voice,
+        }
+        await agi.execute("MSET", *(f"{name}={value}" for name, value in told.items()))
+        if _QUIET not in arguments_of(agi):
+            await self._say_balance(agi, voice)
+
+    async def _available(self, code: str, number: str) -> Mapping[str, int] | None:
+        """Give what the subscriber of this account code or number has available of each kind."""
+        rows = await self._reader.fetch(sa.select(schema.subscriber).where(Directory.named((code, number))))
+        payer = Directory(map(subscriber_of, rows)).caller(code, number)
+        if payer is None:
+            return None
         table = schema.account
-        accounts = await self._reader.fetch(
-            sa.select(table.c.kind, (table.c.posted - table.c.held - table.c.floor).label("available")).where(
-                table.c.subscriber_id == payer.id
+        available = (table.c.posted - table.c.held - table.c.floor).label("available")
+        accounts = await self._reader.fetch(sa.select(table.c.kind, available).where(table.c.subscriber_id == payer.id))
+        return {row.kind: row.available for row in accounts}
+
+    async def _say_balance(self, agi: Any, available: int) -> None:
+        settings = self._config.balance
+        try:
+            await agi.answer()
+        except (AgiCommandRefused, ConnectionClosed):  # he has hung up
+            return
+        words = speech.balance(available, settings.style, intro=settings.intro, unit=settings.unit)
+        lacking = await speech.say(agi, words)
+        if lacking:
+            self._log.warn(
+                "A balance was told without {sounds}: no such sounds in {language!r}",
+                sounds=", ".join(f"{each.verb} {each.what}" for each in lacking),
+                language=agi.variables.get("agi_language", ""),
             )
-        )
-        available = {row.kind: row.available for row in accounts}
-        await set_variable(agi, variables.VOICE_BALANCE, str(available[Kind.VOICE]))
-        await set_variable(agi, variables.DATA_BALANCE, str(available[Kind.DATA]))
 
     # -- settling -----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ import binascii
 import re
 import secrets
 from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
@@ -22,6 +24,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from celcombiller import enquiries
 from celcombiller.asterisk import variables
 from celcombiller.asterisk.agi import AgiProtocolError
 from celcombiller.asterisk.ami import AmiProtocolError
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from celcombiller.messages import Due
     from celcombiller.metrics import Metrics
     from celcombiller.model import Message, Subscriber
+    from celcombiller.store import Store
 
 PIECE_BYTES_MAX = 744
 """Of a text in one action: AMI reads lines of 1,022 bytes, and Base64 makes four of three."""
@@ -49,6 +53,7 @@ PIECE_BYTES_MAX = 744
 _FROM = re.compile(r'(?:"[^"<>\\]*" ?|[^"<>\\]*)<sips?:([A-Za-z0-9+*#_.-]{1,64})@[^<>"@\s]+>')
 _PAYER = re.compile(r"payer=([\x21-\x7e]{1,64})")
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9*+./:;=?@_#-]*")
+_NO_HEADERS = base64.b64encode(b"|").decode()
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
 
 
@@ -64,13 +69,14 @@ class Texts:
         self,
         clock: Any,
         config: Config,
-        charge: Callable[[Send | Told], Deferred[Posting]],
+        store: Store,
         in_time: Callable[[Deferred[Any], float], Awaitable[Any]],
         metrics: Metrics,
     ) -> None:
         self._clock = clock
         self._config = config
-        self._charge = charge
+        self._charge: Callable[[Send | Told], Deferred[Posting]] = store.charge
+        self._transact = store.transact
         self._in_time = in_time
         self._metrics = metrics
         self.settling: set[Deferred[Any]] = set()
@@ -79,7 +85,10 @@ class Texts:
         """Authorize, send, charge."""
         try:
             question = await self._question(agi)
-            posting = await self._decide(question)
+            if question.to_number == self._config.sms.balance_code:
+                posting = await self._answer(agi, question)
+            else:
+                posting = await self._decide(question)
         except TimeoutError:
             self._log.error("No decision on a message in time: refused")
             await set_variable(agi, variables.RESULT, BillerError.code)
@@ -116,6 +125,27 @@ class Texts:
             text=text,
             direct=True,
         )
+
+    async def _answer(self, agi: Any, question: Send) -> Posting:
+        """Queue the answer to who asks his balance. The same message again, told by its SIP headers, has it already."""
+        (headers,) = await ask(agi, "${BASE64_ENCODE(${MESSAGE_DATA(Call-ID)}|${MESSAGE_DATA(CSeq)})}")
+        work = partial(
+            enquiries.answer,
+            terms=self._config.sms.terms,
+            wording=self._config.balance.wording,
+            asked=question.reference if headers in ("", _NO_HEADERS) else headers,
+            account_code=question.account_code,
+            caller_number=question.caller_number,
+            now=datetime.now(UTC),
+        )
+        asked = self._transact(work)
+        try:
+            posting: Posting = await self._in_time(asked, self._config.calls.decision_seconds)
+        except TimeoutError:
+            asked.addErrback(lambda _refusal: None)
+            raise
+        self._log.info("Balance of …{last} asked for by message: answered", last=posting.message.to_number[-4:])
+        return posting
 
     async def _decide(self, question: Send) -> Posting:
         asked = self._charge(question)

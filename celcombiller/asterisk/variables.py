@@ -20,6 +20,9 @@ VOICE_BALANCE = "CELCOMBILLER_VOICE_BALANCE"
 DATA_BALANCE = "CELCOMBILLER_DATA_BALANCE"
 """Credits available to the caller, set by the ``balance`` script."""
 
+BALANCE = "CELCOMBILLER_BALANCE"
+"""The balance that the script says aloud, in credits; empty when it found nobody or could not ask."""
+
 NOW = "${STRFTIME(,,%s.%6q)}"
 """Asterisk's clock, in the form of `instant`."""
 

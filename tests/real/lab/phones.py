@@ -70,10 +70,18 @@ class Phone:
 
 
 def caller(
-    folder: Path, does: str, *, number: str, dials: str, sip_port: int, talk: float = 1.5, address: str = "127.0.0.1"
+    folder: Path,
+    does: str,
+    *,
+    number: str,
+    dials: str,
+    sip_port: int,
+    talk: float = 1.5,
+    address: str = "127.0.0.1",
+    **words: object,
 ) -> Phone:
     arguments = ["-i", address, "-p", str(free_ports(1, socket.SOCK_DGRAM)), "-s", dials, "-key", "caller", number]
-    return Phone(folder, f"caller_{does}", [*arguments, f"127.0.0.1:{sip_port}"], talk=talk)
+    return Phone(folder, f"caller_{does}", [*arguments, f"127.0.0.1:{sip_port}"], talk=talk, **words)
 
 
 def callee(folder: Path, does: str, *, port: int, talk: float = 1.5, ring: float = 0.2, forward_to: str = "") -> Phone:
