@@ -161,24 +161,15 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
             raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
         service.setName(section)
         service.setServiceParent(root)
-    overdue = PeriodicService(
-        reactor, OVERDUE_SECONDS, lambda: close_overdue(store, monitors, datetime.now(UTC), metrics)
-    )
+
+    async def close() -> None:
+        await close_overdue(store, monitors, datetime.now(UTC), metrics)
+        await expire_messages(store, datetime.now(UTC), metrics)
+
+    overdue = PeriodicService(reactor, OVERDUE_SECONDS, close)
     overdue.setServiceParent(root)
-    for route, carrier in _carriers(reactor, config, store, monitors, root, metrics).items():
-        outbox = Outbox(
-            reactor,
-            route,
-            carrier,
-            transact=store.transact,
-            read=reader.read,
-            charge=store.charge,
-            now=partial(datetime.now, UTC),
-            retry_seconds_max=config.sms.retry_seconds_max,
-            metrics=metrics,
-        )
-        OutboxService(reactor, outbox).setServiceParent(root)
     if config.sms.ways:
+        _send_messages(reactor, config, root, store, reader, monitors, metrics)
         scripts.take_texts(Texts(reactor, config, store, scripts.in_time, metrics))
     for each in config.provisioning:
         if each.name in radio:
@@ -303,10 +294,16 @@ def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str
     return {each.name: network_of(reactor, each) for each in config.provisioning if each.name in kinds}
 
 
-def _carriers(
-    reactor: Any, config: Config, store: Store, monitors: Mapping[str, Monitor], root: Root, metrics: Metrics
-) -> dict[Route, Carrier]:
-    """Give what carries messages by each way that is used."""
+def _send_messages(
+    reactor: Any,
+    config: Config,
+    root: Root,
+    store: Store,
+    reader: Reader,
+    monitors: Mapping[str, Monitor],
+    metrics: Metrics,
+) -> None:
+    """Have the queue of each way that is used worked by what carries messages there."""
     carriers: dict[Route, Carrier] = {}
     if Route.ASTERISK in config.sms.ways:
         carriers[Route.ASTERISK] = AmiCarrier(config, monitors)
@@ -321,7 +318,19 @@ def _carriers(
         centre = MessageCentre(reactor, config.smpp, receive)
         centre.setServiceParent(root)
         carriers[Route.SMPP] = centre
-    return carriers
+    for route, carrier in carriers.items():
+        outbox = Outbox(
+            reactor,
+            route,
+            carrier,
+            transact=store.transact,
+            read=reader.read,
+            charge=store.charge,
+            now=partial(datetime.now, UTC),
+            retry_seconds_max=config.sms.retry_seconds_max,
+            metrics=metrics,
+        )
+        OutboxService(reactor, outbox).setServiceParent(root)
 
 
 def _notice_low_balances(
@@ -363,9 +372,7 @@ def hold_alone(url: str) -> Any:
 
 
 async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime, metrics: Metrics) -> None:
-    """End calls and messages whose time ran out; where an AMI link is up, its sweep knows better of calls."""
-    for told in await store.transact(lambda tx: messages.overdue(tx, now, limit=OVERDUE_MAX)):
-        tell(_LOG, metrics, await store.charge(told))
+    """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)
         if monitor is not None and monitor.connected:
@@ -374,6 +381,12 @@ async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: date
         ending = unwitnessed(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
         end = Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True)
         metrics.told(Witness.SWEEP, await store.charge(end))
+
+
+async def expire_messages(store: Store, now: datetime, metrics: Metrics) -> None:
+    """End messages whose time ran out; also when `[sms]` names no way any more, for the sake of what they hold."""
+    for told in await store.transact(lambda tx: messages.overdue(tx, now, limit=OVERDUE_MAX)):
+        tell(_LOG, metrics, await store.charge(told))
 
 
 class Comparison:

@@ -1,6 +1,6 @@
 """Messages by SMPP, against a message centre of the tests' own: what it takes, refuses, forgets to answer, and tells later."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_twisted
@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 
 from celcombiller import outbox, schema, smpp
 from celcombiller.config import Smpp, Sms
+from celcombiller.service import expire_messages
 
 CREDIT = 100
 WAYS = Sms(
@@ -243,3 +244,20 @@ async def test_a_message_waits_while_the_centre_lets_nobody_in(tmp_path):
         house.check(cost=5)
     finally:
         await house.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_that_nobody_took_in_its_time_expires_by_the_sweep(house):
+    house.centre.statuses = [consts.SMPP_ESME_RTHROTTLED] * 99
+    await house.send()
+    await until(lambda: house.message()["attempts"], "it was tried")
+    with house.biller.engine.begin() as tx:
+        late = datetime.now(UTC) + timedelta(seconds=0.5)
+        tx.execute(sa.update(schema.message).values(expires_at=late))
+    await deferLater(reactor, 1)
+    await until(lambda: house.message()["claimed_by"] is None, "nobody works it")
+    await expire_messages(house.biller.service.store, datetime.now(UTC), house.biller.service.metrics)
+    row = house.message()
+    assert (row["state"], row["text"]) == ("expired", None)
+    assert "attempts: message centre" in row["note"]
+    house.check(cost=0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_ledger import NOW, credit, database, proved, voice
 from test_message_laws import ROUTES, do
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, TimeoutError, fail, succeed  # noqa: A004  Twisted's own name
+from twisted.internet.defer import Deferred, TimeoutError, fail, maybeDeferred, succeed  # noqa: A004  Twisted's own name
 from twisted.internet.task import deferLater
 
 from celcombiller import messages
@@ -22,6 +22,7 @@ from celcombiller.events import Send, Told
 from celcombiller.messages import Due
 from celcombiller.metrics import Metrics
 from celcombiller.outbox import Away, Later
+from celcombiller.store import transact
 
 CONFIG = Config(
     sms=Sms(on_net_route="asterisk", on_net_price=3, off_net_to="pjsip:trunk/sip:{number}@h"),
@@ -61,7 +62,10 @@ class House:
         self.engine = database(path)
         do(self.engine, credit(100))
         self.trouble = {}
-        self.texts = Texts(reactor, CONFIG, self.charge, self.in_time, Metrics())
+        self.texts = Texts(reactor, CONFIG, self, self.in_time, Metrics())
+
+    def transact(self, work):
+        return maybeDeferred(transact, self.engine, work)
 
     def charge(self, request):
         trouble = self.trouble.get(type(request), [])
