@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from celcombiller import schema, setwise, trail
 from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
+from celcombiller.datasessions import DataSession, Report, Restart, Sessions, Silence, Usage
 from celcombiller.errors import (
     BadNumber,
     BillerError,
@@ -118,8 +119,8 @@ class Credit:
     note: str = ""
 
 
-Request = Initiate | Answer | Terminate | Credit
-Answered = Grant | Call | Settlement | Transfer
+Request = Initiate | Answer | Terminate | Credit | Report
+Answered = Grant | Call | Settlement | Transfer | DataSession | list[DataSession] | None
 Result = Answered | BillerError
 
 
@@ -147,21 +148,25 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
 
 @dataclass(slots=True)
 class State:
-    """What a batch works on: who the subscribers are, their accounts, holds and calls."""
+    """What a batch works on: who the subscribers are, their accounts, holds, calls and data sessions."""
 
     directory: Directory
     book: Book
     register: Register
+    sessions: Sessions
 
     @classmethod
     def load(cls, tx: Connection, requests: Sequence[Request]) -> State:
-        """Read all that the batch names; calls, then accounts, are locked."""
+        """Read all that the batch names; calls, then data sessions, then accounts, are locked."""
         uniqueids: set[str] = set()
         identities: set[str] = set()
         references: set[str] = set()
         asked: list[Initiate] = []
         credits_asked = [each for each in requests if isinstance(each, Credit)]
+        reports = [each for each in requests if isinstance(each, Report)]
         for request in requests:
+            if isinstance(request, Report):
+                continue
             if isinstance(request, Credit):
                 identities.add(request.username)
                 references.add(request.reference)
@@ -171,11 +176,12 @@ class State:
             if initiate is not None:
                 asked.append(initiate)
                 identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))
-        directory = Directory.load(tx, identities)
+        directory = Directory.load(tx, identities | Sessions.named(reports))
         payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
         payers += [directory.caller(each.username, "") for each in credits_asked]
         kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
         register = Register.load(tx, uniqueids)
+        sessions = Sessions.load(tx, reports)
         open_calls = [call for call in register if call.state is CallState.OPEN]
         book = Book()
         paying = {
@@ -183,15 +189,17 @@ class State:
             for payer, kind in zip(payers, kinds, strict=True)
             if payer is not None
         }
-        book.load_accounts(tx, paying | {call.account_id for call in open_calls})
-        book.load_holds(tx, {call.reference for call in open_calls})
+        calling = {call.account_id for call in open_calls}
+        book.load_accounts(tx, paying | calling | sessions.account_ids(reports, directory))
+        book.load_holds(tx, {call.reference for call in open_calls} | sessions.hold_references())
         book.load_transfers(tx, references)
-        return cls(directory, book, register)
+        return cls(directory, book, register, sessions)
 
     def save(self, tx: Connection) -> None:
         """Write what the plan changed."""
         with setwise.writes(tx) as writes:
             self.register.save(writes)
+            self.sessions.save(writes)
             self.book.write(writes)
 
     def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
@@ -206,6 +214,8 @@ class State:
                     return self._terminate(terms, request, now)
                 case Credit():
                     return self.credit(request, now)
+                case Usage() | Restart() | Silence():
+                    return self.sessions.plan(self.book, self.directory, request, now)
                 case _:
                     assert_never(request)
         except BillerError as refusal:

@@ -20,6 +20,7 @@ ORDER = [
     "credentials",
     "trail",
     "calls",
+    "datasessions",
     "history",
     "nodes",
     "charging",
