@@ -153,6 +153,18 @@ class Metrics:
             ("route", "status"),
             registry=registry,
         )
+        self._radius_requests = Counter(
+            "celcombiller_radius_requests",
+            "RADIUS requests, by what became of them: answered, repeated, or ignored and then why.",
+            ("result",),
+            registry=registry,
+        )
+        self._disconnects = Counter(
+            "celcombiller_radius_disconnects",
+            "Disconnect-Requests sent to NASes, by what they said: ACK, NAK or no (answer).",
+            ("said",),
+            registry=registry,
+        )
         self.reactor_delay_seconds = Histogram(
             "celcombiller_reactor_delay_seconds",
             "How late the reactor does what is due; asked every second.",
@@ -211,6 +223,14 @@ class Metrics:
     def requested(self, route: str, status: int) -> None:
         """Count an answer of the REST API."""
         self._rest_requests.labels(route, status).inc()
+
+    def radius(self, result: str) -> None:
+        """Count a RADIUS request by what became of it."""
+        self._radius_requests.labels(result).inc()
+
+    def disconnect(self, said: str) -> None:
+        """Count a Disconnect-Request by what the NAS said."""
+        self._disconnects.labels(said).inc()
 
     def scheduled(self, lag_seconds: float, at: datetime) -> None:
         """Note that it was looked at ``at`` what schedules owe, and how long the oldest of it is due by now."""

@@ -40,6 +40,7 @@ from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.provisioning.kinds import kinds_of, network_of
 from celcombiller.provisioning.provisioner import Provisioner, ProvisioningService
+from celcombiller.radius.service import RadiusService
 from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
@@ -163,6 +164,8 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
                 retry_seconds_max=each.retry_seconds_max,
             )
             ProvisioningService(reactor, provisioner).setServiceParent(root)
+    if config.radius.clients and worker in (None, 1):
+        RadiusService(reactor, config.radius, store, reader, passwords, metrics).setServiceParent(root)
     if engine.dialect.name != "sqlite":
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     rules = config.schedules.rules
