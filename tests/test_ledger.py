@@ -34,8 +34,8 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TERMS = Terms(Tariff([Rate()]))
 
 
-def database(path="", terms=TERMS):
-    engine = open_engine(f"sqlite:///{path}", lock_seconds=1)
+def database(path="", url=""):
+    engine = open_engine(url or f"sqlite:///{path}", lock_seconds=1)
     with engine.begin() as tx:
         migrations.upgrade(tx)
         for number in ("1001", "1002", "1003"):

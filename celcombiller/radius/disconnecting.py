@@ -35,6 +35,8 @@ SILENT_MAX = 1000
 class DisconnectPort(DatagramProtocol):
     """Sends requests from a port of its own, again where they are not answered, and hears the answers."""
 
+    noisy = False
+
     def __init__(self, clock: Any) -> None:
         self._clock = clock
         self._next = 0

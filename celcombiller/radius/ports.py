@@ -66,6 +66,7 @@ class RadiusPort(DatagramProtocol):
     """One port: proves who asks, has him answered by ``serve``, and answers a repeated question as the first time."""
 
     _log = Logger()
+    noisy = False
 
     def __init__(
         self,
