@@ -213,6 +213,7 @@ def _data_charges(tx: Connection) -> Iterator[Difference]:
 def _data_holds(tx: Connection) -> Iterator[Difference]:
     """Law 5 of data: an open session has one open hold, its last; a closed one has none."""
     is_open = sa.and_(hold.c.state == HoldState.OPEN, hold.c.reference.like(f"{ORIGIN}:%"))
+    of_session = sa.func.substr(hold.c.reference, 1, REFERENCE_CHARACTERS)
     last = data.c.reference.concat(":").concat(sa.cast(data.c.holds, sa.Text))
     rows = tx.execute(
         sa.select(data.c.reference, hold.c.state)
@@ -224,7 +225,7 @@ def _data_holds(tx: Connection) -> Iterator[Difference]:
         yield Difference("an open data session has an open hold", row.reference, HoldState.OPEN, row.state)
     strays = tx.execute(
         sa.select(hold.c.reference)
-        .outerjoin(data, sa.and_(last == hold.c.reference, data.c.state == "open"))
+        .outerjoin(data, sa.and_(data.c.reference == of_session, last == hold.c.reference, data.c.state == "open"))
         .where(is_open, data.c.id.is_(None))
         .order_by(hold.c.reference)
     )

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 ORIGIN = "data"
 """The origin of the transfers, and the first word of their references."""
 
+HOLD_MARGIN = timedelta(minutes=15)
+"""How much longer a hold is valid than its session may be silent: one that runs out was looked after by nobody."""
+
 KEY_CHARACTERS = 32
 REFERENCE_CHARACTERS = len(ORIGIN) + 1 + KEY_CHARACTERS
 
@@ -334,7 +337,7 @@ class Sessions:
         hold, account = book.holds[session.hold_reference], book.accounts[session.account_id]
         due = _due(session)
         wanted = _quota(session, usage.conditions, account, already=hold.amount)
-        is_old = hold.expires_at < now + usage.conditions.silence / 2
+        is_old = hold.expires_at < now + usage.conditions.silence + HOLD_MARGIN
         if due or is_old or hold.amount < wanted:
             session = self._hold(book, self._settle(book, session, now), usage.conditions, now)
         return self._want_end(book, session, who, now)
@@ -419,7 +422,7 @@ class Sessions:
         session = self._put(session, holds=session.holds + 1)
         account = book.accounts[session.account_id]
         amount = _quota(session, conditions, account)
-        expires_at = now + 2 * conditions.silence
+        expires_at = now + 2 * conditions.silence + HOLD_MARGIN
         book.hold(session.hold_reference, account.id, amount, now=now, expires_at=expires_at)
         return session
 

@@ -327,6 +327,9 @@ def _read(in_progress: InProgress | None) -> Iterator[Any]:
     for server, count in in_progress.calls.items():
         calls.add_metric((server,), count)
     yield calls
+    yield GaugeMetricFamily(
+        "celcombiller_open_data_sessions", "Sessions of data in progress.", in_progress.data_sessions
+    )
     for name, text, value in _NETWORK_GAUGES:
         gauge = GaugeMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
         for network, progress in in_progress.networks.items():

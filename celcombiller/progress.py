@@ -53,6 +53,7 @@ class InProgress:
     overdue_seconds: float
     calls: Mapping[str, int]
     networks: Mapping[str, NetworkProgress] = field(default_factory=dict)
+    data_sessions: int = 0
 
 
 def in_progress(tx: Connection, now: datetime) -> InProgress:
@@ -65,6 +66,7 @@ def in_progress(tx: Connection, now: datetime) -> InProgress:
         overdue=int(row.overdue),
         overdue_seconds=0.0 if row.expires_at is None else _seconds_since(row.expires_at - HOLD_MARGIN, now),
         calls={each.server: each.calls for each in tx.execute(calls_statement())},
+        data_sessions=tx.execute(sa.select(sa.func.count()).select_from(schema.data_session).where(_OPEN)).scalar_one(),
         networks={each.network: _network(each, now) for each in networks.backlog(tx)},
     )
 

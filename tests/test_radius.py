@@ -346,6 +346,30 @@ async def test_what_cannot_be_believed_is_not_answered_and_charges_nothing(radio
     assert radio.pot() == (1000, 0)
 
 
+@pytest.mark.parametrize(("days", "is_dated"), [(0.9, True), (1.1, False), (-0.9, True), (-1.1, False)])
+def test_a_date_of_a_clock_that_is_wrong_is_none(days, is_dated):
+    dated_at = NOW + datasessions.timedelta(days=days)
+    packet = report("Start", Event_Timestamp=int(dated_at.timestamp()), Acct_Delay_Time=60)
+    told = report_of(packet, CLIENT, HERE, CONDITIONS, NOW)
+    assert told.dated_at == (dated_at if is_dated else None)
+    assert told.at == NOW - datasessions.timedelta(seconds=60)
+
+
+def test_an_answer_that_cannot_be_sent_is_one_line(lines):
+    class Unreachable:
+        def write(self, datagram, addr):
+            raise OSError("Network is unreachable")
+
+    port = RadiusPort(Clock(), pyrad.AccessRequest, (CLIENT,), None, Metrics())
+    port.transport = Unreachable()
+    port._send(b"x", (HERE, 1))
+    assert lines == ["RADIUS from 127.0.0.1 ignored: it cannot be answered: Network is unreachable"]
+    asking = disconnecting.DisconnectPort(Clock())
+    asking.transport = Unreachable()
+    asking._send(b"x", (HERE, 1))
+    assert lines[1] == "Nothing can be sent to 127.0.0.1: Network is unreachable"
+
+
 def test_a_client_is_the_smallest_network_that_its_address_is_in():
     wide = RadiusClient(name="wide", address="10.0.0.0/8", secret="s")
     near = RadiusClient(name="near", address="10.1.0.0/16", secret="s")
@@ -554,3 +578,46 @@ def test_what_is_no_answer_to_a_disconnect_request_is_not_believed(datagram):
     assert said.result == ""
     assert random.choice(port.transport.sent)[0] == pyrad.DisconnectRequest
     assert len(port.transport.sent) == 3
+
+
+# -- seen at the API -------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_sessions_are_listed_newest_first_to_staff_and_to_whose_they_are(radio):
+    radio.give(1000)
+    radio.give(1000, "bia")
+    await radio.tell("Start")
+    await radio.tell("Stop", octets=40, Acct_Terminate_Cause="Idle-Timeout")
+    await radio.tell("Interim-Update", session_id="B2", username="1003@example.org", octets=7)
+    admin = await radio.biller.logged_in("admin")
+    page = (await admin.get("/api/v1/data-sessions?limit=1")).body
+    assert [each["session_id"] for each in page["items"]] == ["B2"]
+    rest = (await admin.get(f"/api/v1/data-sessions?limit=1&cursor={page['next']}")).body
+    (closed,) = rest["items"]
+    assert rest["next"] is None
+    assert (closed["username"], closed["octets"], closed["charged"], closed["cause"], closed["closed_by"]) == (
+        *("ana", 40, 40),
+        *("Idle-Timeout", "stop"),
+    )
+    assert (page["items"][0]["username"], page["items"][0]["said_username"]) == ("bia", "1003@example.org")
+    for query, ids in (
+        ("state=open", ["B2"]),
+        ("state=closed", ["A1"]),
+        ("username=ana", ["A1"]),
+        ("nas=hotspot/nas1", ["B2", "A1"]),
+        ("nas=hotspot", []),
+        ("since=2126-01-01T00:00:00Z", []),
+        ("until=2126-01-01T00:00:00Z", ["B2", "A1"]),
+    ):
+        found = (await admin.get(f"/api/v1/data-sessions?{query}")).body["items"]
+        assert [each["session_id"] for each in found] == ids, query
+    ana = await radio.biller.logged_in("ana")
+    assert [each["session_id"] for each in (await ana.get("/api/v1/data-sessions")).body["items"]] == ["A1"]
+    assert (await ana.get(f"/api/v1/data-sessions/{closed['id']}")).body == closed
+    assert (await ana.get(f"/api/v1/data-sessions/{page['items'][0]['id']}")).code == 404
+    assert (await ana.get("/api/v1/data-sessions?username=bia")).code == 404
+    holds = (await admin.get("/api/v1/holds")).body["items"]
+    assert [each["reference"] for each in holds] == [f"{page['items'][0]['reference']}:2"]
+    scrape = await admin.get("/metrics")
+    assert b"celcombiller_open_data_sessions 1.0" in scrape.bytes

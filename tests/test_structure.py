@@ -75,6 +75,7 @@ ORDER = [
     "rest.accounts",
     "rest.download",
     "rest.calls",
+    "rest.datasessions",
     "rest.me",
     "rest.trail",
     "rest.tokens",

@@ -35,6 +35,7 @@ SILENT_MAX = 1000
 class DisconnectPort(DatagramProtocol):
     """Sends requests from a port of its own, again where they are not answered, and hears the answers."""
 
+    _log = Logger()
     noisy = False
 
     def __init__(self, clock: Any) -> None:
@@ -66,8 +67,12 @@ class DisconnectPort(DatagramProtocol):
         return said.addBoth(over)
 
     def _send(self, datagram: bytes, place: tuple[str, int]) -> None:
-        if self.transport is not None:
+        if self.transport is None:
+            return
+        try:
             self.transport.write(datagram, place)
+        except (OSError, ValueError) as error:  # no way there, or an address that this socket cannot say
+            self._log.warn("Nothing can be sent to {host}: {error}", host=place[0], error=str(error))
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Hear an answer; anything else is not ours."""

@@ -32,7 +32,10 @@ CONTEXT_NOT_FOUND = 503
 """The Error-Cause of a NAS that has no such session (RFC 5176, 3.5)."""
 
 DELAY_MAX = timedelta(days=7)
-"""A NAS cannot have kept a report for longer, nor can its clock be so wrong and still be a date."""
+"""No NAS keeps a report for longer."""
+
+CLOCK_WRONG = timedelta(days=1)
+"""A date that is further from ours says nothing: after its boot a NAS may think that it is 1970."""
 
 _EAP_MESSAGE, _MESSAGE_AUTHENTICATOR = 79, 80
 _TOLD = {"Start": Told.START, "Stop": Told.STOP, "Interim-Update": Told.INTERIM}
@@ -141,8 +144,9 @@ def report_of(
     status = _name(packet, "Acct-Status-Type")
     nas = _nas(packet, client, address)
     at = now - min(timedelta(seconds=_number(packet, "Acct-Delay-Time")), DELAY_MAX)
-    seconds = _number(packet, "Event-Timestamp")
-    dated_at = datetime.fromtimestamp(seconds, UTC) if seconds else None
+    dated_at: datetime | None = datetime.fromtimestamp(_number(packet, "Event-Timestamp"), UTC)
+    if dated_at is not None and abs(dated_at - at) > CLOCK_WRONG:
+        dated_at = None
     if status in _RESTARTS:
         return Restart(nas, at, status, dated_at)
     if status not in _TOLD:

@@ -136,8 +136,12 @@ class RadiusPort(DatagramProtocol):
             self._log.failure("A RADIUS request could not be answered", outcome)
 
     def _send(self, answer: bytes, addr: tuple[str, int]) -> None:
-        if self.transport is not None:  # else the port was closed meanwhile
+        if self.transport is None:  # the port was closed meanwhile
+            return
+        try:
             self.transport.write(answer, addr)
+        except (OSError, ValueError) as error:  # no way there, or an address that this socket cannot say
+            self._ignore(addr[0], "FAILED", f"it cannot be answered: {error}")
 
     def _ignore(self, who: str, result: str, why: str) -> None:
         self._metrics.radius(result)
