@@ -44,6 +44,11 @@ HOLD_MARGIN = timedelta(minutes=15)
 KEY_CHARACTERS = 32
 REFERENCE_CHARACTERS = len(ORIGIN) + 1 + KEY_CHARACTERS
 
+SPENT = "the credit is spent"
+DISABLED = "the subscriber is disabled"
+GONE = "the subscriber is gone"
+"""Why a session may not go on."""
+
 REORDERED = timedelta(seconds=60)
 """A Start without a date that comes so soon after its session's Stop was overtaken by it, or is a repeat."""
 
@@ -429,11 +434,11 @@ class Sessions:
     def _want_end(self, book: Book, session: DataSession, who: Subscriber | None, now: datetime) -> DataSession:
         """Want the NAS to end a session that may not go on, and not any more when it may again."""
         if who is None or who.id != session.subscriber_id:
-            why = "the subscriber is gone"
+            why = GONE
         elif not who.enabled:
-            why = "the subscriber is disabled"
+            why = DISABLED
         else:
-            why = "the credit is spent" if book.holds[session.hold_reference].amount == 0 else ""
+            why = SPENT if book.holds[session.hold_reference].amount == 0 else ""
         if why == session.disconnect:
             return session
         at = now if why else None

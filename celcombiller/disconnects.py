@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller import schema
-from celcombiller.datasessions import session_of
+from celcombiller.datasessions import DISABLED, GONE, SPENT, session_of
 from celcombiller.subscribers import LIVING
 
 if TYPE_CHECKING:
@@ -43,13 +43,28 @@ def is_any_to_do(tx: Connection, now: datetime) -> bool:
 def want(tx: Connection, now: datetime) -> None:
     """Want the end of the sessions of subscribers who were disabled or deleted meanwhile."""
     gone = sa.exists().where(_person.c.id == _table.c.subscriber_id, sa.not_(LIVING))
-    why = sa.case((gone, "the subscriber is gone"), else_="the subscriber is disabled")
+    why = sa.case((gone, GONE), else_=DISABLED)
     marked = sa.update(_table).where(_OPEN, _table.c.disconnect == "", _UNWELCOME)
     tx.execute(marked.values(disconnect=why, disconnect_at=now, disconnect_tries=0, disconnect_said=""))
 
 
+def forgive(tx: Connection, now: datetime) -> None:
+    """Want it no more of who has credit again, or may use the service again."""
+    account = schema.account.c
+    has_credit = sa.exists().where(account.id == _table.c.account_id, account.posted - account.held > account.floor)
+    forgiven = sa.or_(
+        sa.and_(_table.c.disconnect == SPENT, has_credit), sa.and_(_table.c.disconnect == DISABLED, sa.not_(_UNWELCOME))
+    )
+    tx.execute(
+        sa.update(_table)
+        .where(_OPEN, _table.c.disconnect_at <= now, forgiven)
+        .values(disconnect="", disconnect_at=None, disconnect_tries=0, disconnect_said="")
+    )
+
+
 def claim(tx: Connection, now: datetime, *, limit: int) -> list[DataSession]:
     """Take sessions whose NAS is to be asked now; it is asked again later if that does not end them."""
+    forgive(tx, now)
     rows = tx.execute(
         sa.select(_table)
         .where(_OPEN, _table.c.disconnect_at <= now)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from test_ledger import NOW, TERMS, database, proved
 
-from celcombiller import datasessions, schema, subscribers
+from celcombiller import datasessions, disconnects, schema, subscribers
 from celcombiller.charging import Credit, perform
 from celcombiller.datasessions import (
     REORDERED,
@@ -333,6 +333,52 @@ def test_the_session_of_a_deleted_subscriber_is_settled_on_his_account_and_not_o
         posted = tx.execute(sa.select(schema.account.c.posted).where(schema.account.c.id == account_id)).scalar_one()
     assert posted == 980
     proved(engine)
+
+
+def ends(engine, now=NOW):
+    """Claim the sessions that are to end now, and say why."""
+    with engine.begin() as tx:
+        if not disconnects.is_any_to_do(tx, now):
+            return []
+        disconnects.want(tx, now)
+        return [each.disconnect for each in disconnects.claim(tx, now, limit=9)]
+
+
+def test_an_end_is_asked_for_again_and_again_each_time_later_until_it_was_settled(engine):
+    give(engine, 10)
+    hear(engine, start(), interim(10))
+    assert ends(engine) == [datasessions.SPENT]
+    assert ends(engine) == []
+    at, waits = NOW, []
+    for _ in range(8):
+        waits.append(rows(engine)[0].disconnect_at - at)
+        at = rows(engine)[0].disconnect_at
+        assert ends(engine, at - timedelta(microseconds=1)) == []
+        assert ends(engine, at) == [datasessions.SPENT]
+    assert waits == [min(disconnects.AGAIN_LEAST * 2**each, disconnects.AGAIN_MOST) for each in range(8)]
+    (session,) = rows(engine)
+    with engine.begin() as tx:
+        disconnects.answered(tx, session.reference, "ACK", settled=True)
+    assert ends(engine, at + HOUR) == []
+    assert rows(engine)[0].disconnect_said == "ACK"
+
+
+def test_who_has_credit_again_or_may_go_on_again_is_not_ended(engine):
+    give(engine, 10)
+    give(engine, 10, "u1002", "his")
+    hear(engine, start(), interim(30), start(session_id="B2", username="u1002"))
+    with engine.begin() as tx:
+        subscribers.enable(tx, "u1002", NOW, enabled=False)
+        disconnects.want(tx, NOW)
+        subscribers.enable(tx, "u1002", NOW, enabled=True)
+    assert [each.disconnect for each in rows(engine)] == [datasessions.SPENT, datasessions.DISABLED]
+    give(engine, 20, reference="not enough")
+    assert ends(engine) == [datasessions.SPENT]
+    give(engine, 1, reference="enough")
+    assert ends(engine, NOW + HOUR) == []
+    assert [each.disconnect for each in rows(engine)] == ["", ""]
+    assert hear(engine, interim(30)).disconnect == ""
+    assert pot(engine) == (1, 1)
 
 
 def test_a_session_of_nobody_is_refused_and_spoils_no_other(engine):

@@ -28,6 +28,7 @@ from celcombiller.radius import disconnecting, packets
 from celcombiller.radius.duplicates import KEPT_MAX, KEPT_SECONDS, Duplicates
 from celcombiller.radius.packets import DICTIONARY, Unusable, identities_of, read, report_of
 from celcombiller.radius.ports import QUIET_SECONDS, RadiusPort, client_of
+from celcombiller.radius.service import RadiusService
 from celcombiller.store import transact
 from celcombiller.trail import Actor
 
@@ -110,6 +111,13 @@ def lines():
     globalLogPublisher.addObserver(observe)
     yield said
     globalLogPublisher.removeObserver(observe)
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_clients_nothing_of_it_is_started(tmp_path):
+    biller = Biller(tmp_path, {}, "")
+    assert not any(isinstance(each, RadiusService) for each in biller.service)
+    await biller.stop()
 
 
 # -- who is let in ---------------------------------------------------------------------------------------------------
