@@ -67,6 +67,9 @@ AGI_BACKLOG = 4096
 """Connections that may wait to be taken, as many as Linux allows: of a burst of calls Twisted's own 50 would be few,
 and one that finds no place tries again after a whole second."""
 
+GARBAGE = (10_000, 20, 20)
+"""When garbage is looked for: with Python's own 700 it is at every second call, and nearly all there is lives on."""
+
 OWN_FILES = 100
 """Open files that are no AGI sessions: databases, AMI, REST, logs."""
 
@@ -105,6 +108,7 @@ def makeService(options: Options) -> IService:
     # What stands here stays to the end. Looked at again by each full collection of garbage, it stopped all for 60 ms.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GARBAGE)
     service.log_observer = logs.observer(options.parent or {}, as_json=config.service.log == "json", worker=number)
     return service
 

@@ -1,6 +1,6 @@
 """Statements over many rows at once, on the path of every call: each in the words its database is fastest with.
 
-SQLite takes rows one by one in a prepared statement, PostgreSQL takes columns as arrays. SQLAlchemy's own statements
+SQLite takes groups of rows in prepared statements, PostgreSQL takes columns as arrays. SQLAlchemy's own statements
 over many rows cost several times as much (a dict a row, a bind by name a value; measured), so these go to the driver
 as text. All else is written with SQLAlchemy Core; the tables and their types are the schema's here too.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 
+GROUPS = (64, 32, 16, 8, 4, 2, 1)
+"""Rows in one statement of SQLite. Each statement lets Python's lock go and asks for it again, against the reactor."""
+
 _ARRAYS: tuple[tuple[type[Any], str], ...] = (
     (sa.BigInteger, "bigint"),
     (sa.Integer, "integer"),
@@ -35,30 +40,46 @@ _ARRAYS: tuple[tuple[type[Any], str], ...] = (
 class Writing:
     """A statement that writes rows of ``columns``: the same thing said to SQLite and to PostgreSQL."""
 
-    def __init__(self, table: sa.Table, columns: Sequence[str], *, sqlite: str, postgresql: str) -> None:
+    def __init__(
+        self, table: sa.Table, columns: Sequence[str], *, sqlite: str, sqlite_row: str, postgresql: str
+    ) -> None:
         self.table = table
-        self._sqlite = sqlite
+        places = f"({', '.join('?' * len(columns))})"
+        self._sqlite = {count: sqlite.format(given=", ".join([places] * count)) for count in GROUPS}
+        self._sqlite[1] = sqlite_row.format(given=places)
         arrays = ", ".join(f"%s::{_array(table.c[name])}[]" for name in columns)
         self._postgresql = postgresql.format(given=f"unnest({arrays})")
         self._moments = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
 
-    def told(self, tx: Connection, rows: list[Row]) -> Any:
-        """Tell the driver to write the rows; give its cursor."""
+    def told(self, tx: Connection, rows: list[Row]) -> list[Any]:
+        """Tell the driver to write the rows; give its cursors, which count them."""
         if tx.dialect.name == "sqlite":
-            return _told(tx, self._sqlite, [self._plain(row) for row in rows], many=True)
+            return [tell(tx, self._sqlite[len(group)], self._flat(group)) for group in _groups(rows)]
         for place in self._moments:
             for row in rows:
                 _refuse_naive(row[place])
-        return _told(tx, self._postgresql, tuple(map(list, zip(*rows, strict=True))))
+        return [tell(tx, self._postgresql, tuple(map(list, zip(*rows, strict=True))))]
 
-    def _plain(self, row: Row) -> Row:
+    def _flat(self, rows: list[Row]) -> list[Any]:
         if not self._moments:
-            return row
-        values = list(row)
-        for place in self._moments:
-            if values[place] is not None:
-                values[place] = _text_of(values[place])
-        return tuple(values)
+            return list(chain.from_iterable(rows))
+        flat: list[Any] = []
+        for row in rows:
+            start = len(flat)
+            flat += row
+            for place in self._moments:
+                if row[place] is not None:
+                    flat[start + place] = _text_of(row[place])
+        return flat
+
+
+def _groups(rows: list[Row]) -> Iterator[list[Row]]:
+    """Share rows out into groups of the sizes that statements are prepared for."""
+    start = 0
+    for size in GROUPS:
+        while start + size <= len(rows):
+            yield rows[start : start + size]
+            start += size
 
 
 class LedgerRace(Exception):
@@ -70,7 +91,7 @@ class Writes:
 
     def __init__(self, tx: Connection) -> None:
         self._tx = tx
-        self._guarded: list[tuple[Any, int, sa.Table]] = []
+        self._guarded: list[tuple[list[Any], int, sa.Table]] = []
 
     def insert(self, statement: Writing, rows: list[Row]) -> None:
         """Insert these rows."""
@@ -84,8 +105,8 @@ class Writes:
 
     def check(self) -> None:
         """Raise `LedgerRace` unless every row that was to be updated was there."""
-        for cursor, count, table in self._guarded:
-            if cursor.rowcount != count:
+        for cursors, count, table in self._guarded:
+            if sum(each.rowcount for each in cursors) != count:
                 raise LedgerRace(table)
 
 
@@ -111,7 +132,8 @@ def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> Wr
     return Writing(
         table,
         columns,
-        sqlite=words.format(rows=f"values ({', '.join('?' * len(columns))})"),
+        sqlite=words.format(rows="values {given}"),
+        sqlite_row=words.format(rows="values {given}"),
         postgresql=words.format(rows="select * from {given}"),
     )
 
@@ -122,14 +144,18 @@ def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequ
     A row given has the new values, the key, then what the ``unchanged`` columns were.
     """
     as_was = (key, *unchanged)
-    given = [*columns, *(f"was_{name}" for name in as_was)]
-    new = ", ".join(f'"{name}" = given."{name}"' for name in columns)
-    same = " and ".join(f'{table.name}."{name}" = given."was_{name}"' for name in as_was)
+    given = [f"column{number}" for number in range(1, len(columns) + len(as_was) + 1)]  # as SQLite names them
+    new = ", ".join(f'"{name}" = given.{value}' for name, value in zip(columns, given, strict=False))
+    same = " and ".join(
+        f'{table.name}."{name}" = given.{value}' for name, value in zip(as_was, given[len(columns) :], strict=True)
+    )
+    words = f"update {table.name} set {new} from {{rows}} where {same}"  # noqa: S608  ours
     return Writing(
         table,
         (*columns, *as_was),
-        sqlite=f"update {table.name} set {_places(columns, ', ')} where {_places(as_was, ' and ')}",  # noqa: S608  ours
-        postgresql=f"update {table.name} set {new} from {{given}} as given ({names(given)}) where {same}",  # noqa: S608
+        sqlite=words.format(rows="(values {given}) as given"),
+        sqlite_row=f"update {table.name} set {_places(columns, ', ')} where {_places(as_was, ' and ')}",  # noqa: S608
+        postgresql=words.format(rows=f"{{given}} as given ({names(given)})"),
     )
 
 
@@ -157,9 +183,9 @@ class Reading:
         given = values * (self._count if len(values) == 1 else 1)
         if tx.dialect.name == "sqlite":
             texts = tuple(msgspec.json.encode(list(each)).decode() for each in given)
-            cursor = _told(tx, self._sqlite, texts)
+            cursor = tell(tx, self._sqlite, texts)
         else:
-            cursor = _told(tx, self._postgresql, tuple(map(list, given)))
+            cursor = tell(tx, self._postgresql, tuple(map(list, given)))
         rows: list[Row] = cursor.fetchall()
         return rows
 
@@ -171,7 +197,7 @@ def moment(value: Any) -> Any:
     return datetime.fromisoformat(value + "+00:00") if isinstance(value, str) else value.astimezone(UTC)
 
 
-def _told(tx: Connection, text: str, values: Sequence[Any], *, many: bool = False) -> Any:
+def tell(tx: Connection, text: str, values: Sequence[Any] = ()) -> Any:
     """Tell the driver, and give its cursor; its errors come as SQLAlchemy's, which the store knows.
 
     SQLAlchemy's own way to do this makes a description of each result anew, which costs more than the result.
@@ -179,7 +205,7 @@ def _told(tx: Connection, text: str, values: Sequence[Any], *, many: bool = Fals
     driver = tx.connection
     cursor = driver.cursor()
     try:
-        (cursor.executemany if many else cursor.execute)(text, values)
+        cursor.execute(text, values)
     except tx.dialect.loaded_dbapi.Error as error:
         raise _translated(tx, text, error) from error
     return cursor
@@ -194,6 +220,7 @@ def _translated(tx: Connection, text: str, error: Exception) -> BaseException:
     return sa.exc.DBAPIError.instance(text, None, error, base, connection_invalidated=is_gone, dialect=tx.dialect)
 
 
+@lru_cache(maxsize=256)  # a batch has few moments in many rows
 def _text_of(value: datetime) -> str:
     _refuse_naive(value)
     return value.astimezone(UTC).isoformat(" ", "microseconds")[:26]

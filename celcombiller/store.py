@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from celcombiller.errors import BillerError, StoreUnavailable
 from celcombiller.metrics import Metrics
-from celcombiller.setwise import LedgerRace
+from celcombiller.setwise import LedgerRace, tell
 
 if TYPE_CHECKING:
     import sqlite3
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.pool import ConnectionPoolEntry
-    from twisted.internet.interfaces import IReactorFromThreads
 
 T = TypeVar("T")
 
@@ -113,7 +112,7 @@ def open_engine(
     def _began(connection: Connection) -> None:
         reading = read_seconds is not None or connection.get_execution_options().get("reading")
         connection.info["ends_at"] = time.monotonic() + (read_seconds or math.inf)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        tell(connection, "BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -179,13 +178,12 @@ class Store:
 
     _log = Logger()
 
-    def __init__(
-        self, reactor: IReactorFromThreads, engine: Engine, perform: Any, metrics: Metrics | None = None
-    ) -> None:
+    def __init__(self, reactor: Any, engine: Engine, perform: Any, metrics: Metrics | None = None) -> None:
         self._reactor = reactor
         self._engine = engine
         self._perform = perform
         self._queue: queue.SimpleQueue[_Asked[Any] | None] = queue.SimpleQueue()
+        self._gathered: list[_Asked[Any]] = []
         self._thread: threading.Thread | None = None
         self._closed: Deferred[None] = Deferred()
         self._connection: Connection | None = None
@@ -199,6 +197,7 @@ class Store:
 
     def close(self) -> Deferred[None]:
         """Finish what was asked, then end; fires when the last answer was given."""
+        self._hand_over()
         self._queue.put(None)
         return self._closed
 
@@ -211,8 +210,16 @@ class Store:
         return self._ask(_Asked(work, None, Deferred()))
 
     def _ask(self, asked: _Asked[T]) -> Deferred[T]:
-        self._queue.put(asked)
+        if not self._gathered:
+            self._reactor.callLater(0, self._hand_over)
+        self._gathered.append(asked)
         return asked.answer
+
+    def _hand_over(self) -> None:
+        """Let the writing thread have all that one turn of the reactor asked: one by one it would begin with one."""
+        gathered, self._gathered = self._gathered, []
+        for each in gathered:
+            self._queue.put(each)
 
     # -- in the writing thread ----------------------------------------------------------------------------------
 

@@ -26,12 +26,12 @@ def the_path_of_a_call(engine, monkeypatch):
     def note(_connection, _cursor, statement, parameters, _context, many):
         asked.append((statement, parameters[0] if many else parameters))
 
-    def told(tx, text, values, *, many=False):
-        asked.append((text, values[0] if many else values))
-        return tell(tx, text, values, many=many)
+    def told(tx, text, values=()):
+        asked.append((text, values))
+        return tell(tx, text, values)
 
-    tell = setwise._told
-    monkeypatch.setattr(setwise, "_told", told)
+    tell = setwise.tell
+    monkeypatch.setattr(setwise, "tell", told)
     sa.event.listen(engine, "before_cursor_execute", note)
     try:
         for requests in (
@@ -63,7 +63,9 @@ def scans(engine, explain, statements):
     found = []
     with engine.connect() as connection:
         for statement, parameters in statements.items():
-            rows = connection.exec_driver_sql(f"{explain} {statement}", parameters).all()
+            rows = connection.exec_driver_sql(
+                f"{explain} {statement}", tuple(parameters) if isinstance(parameters, list) else parameters
+            ).all()
             plan = "\n".join(str(row[-1]) for row in rows)
             ours = "|".join(schema.metadata.tables)
             if re.search(rf"\bSCAN ({ours})\b(?! USING INDEX ix_call_open)|Seq Scan on ({ours})\b", plan):

@@ -93,6 +93,19 @@ def test_a_row_that_is_not_as_it_was_read_is_a_lost_race_and_nothing_is_written(
     assert [row[3] for row in read(engine)] == ["settled", "released"]
 
 
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 203])
+def test_each_of_many_rows_is_written_with_what_is_its_own(engine, count):
+    keys = [f"{number:03}" for number in range(count)]
+    write(engine, insert=[hold(key, number) for number, key in enumerate(keys)])
+    with pytest.raises(setwise.LedgerRace):
+        write(engine, update=[("settled", NOW, key, "open", max(number, 1)) for number, key in enumerate(keys)])
+    later = [NOW + timedelta(seconds=number) for number in range(count)]
+    write(engine, update=[("settled", later[number], key, "open", number) for number, key in enumerate(keys)])
+    assert read(engine) == [
+        hold(key, number, state="settled", ended_at=later[number]) for number, key in enumerate(keys)
+    ]
+
+
 def test_the_drivers_errors_are_sqlalchemys(engine):
     write(engine, insert=[hold("a")])
     with pytest.raises(exc.IntegrityError):
