@@ -220,7 +220,7 @@ class Sessions:
             return sessions
         keys = {each.key for each in reports if not isinstance(each, Restart)}
         restarted = {each.nas for each in reports if isinstance(each, Restart)}
-        for row in _SESSIONS.run(tx, keys, restarted):
+        for row in (*_OF_KEYS.run(tx, keys), *_OF_NASES.run(tx, restarted)):
             read = _session_of_columns(row)
             sessions._loaded[read.reference] = sessions._last[read.key] = read
             sessions._by_reference[read.reference] = read
@@ -471,11 +471,12 @@ def _is_anew(session: DataSession, usage: Usage) -> bool:
     """
     if session.state is DataState.OPEN or usage.told is not Told.START:
         return False
-    stopped = session.closed_by is Closing.STOP
     if usage.dated_at is not None and session.dated_at is not None:
-        return usage.dated_at > session.dated_at or (usage.dated_at == session.dated_at and not stopped)
+        # Dates are whole seconds. What closed it at a restart is older than that, whose date it has now.
+        restarted = session.closed_by is Closing.RESTART and usage.dated_at == session.dated_at
+        return usage.dated_at > session.dated_at or restarted
     ended_at = session.ended_at or session.heard_at
-    return usage.at > ended_at + (REORDERED if stopped else timedelta(0))
+    return usage.at > ended_at + (REORDERED if session.closed_by is Closing.STOP else timedelta(0))
 
 
 def _was_before(session: DataSession, restart: Restart) -> bool:
@@ -514,10 +515,15 @@ _CHANGING = (
     *("disconnect", "disconnect_at", "disconnect_tries", "disconnect_said"),
 )
 _LAST = "generation = (select max(generation) from data_session as later where later.key = data_session.key)"
-_SESSIONS = setwise.Reading(
-    f"select {setwise.names(_COLUMNS)} from data_session"  # noqa: S608  ours
-    f" where (key {{among}} and {_LAST}) or (nas {{among}} and state = 'open') order by id",
+_OF_KEYS = setwise.Reading(
+    f"select {setwise.names(_COLUMNS)} from data_session where key {{among}} and {_LAST} order by id",  # noqa: S608  ours
     of=_TABLE.c.key,
+    lock=True,
+)
+_OF_NASES = setwise.Reading(  # not by the index of a NAS's sessions, which has all that it ever had
+    f"select {setwise.names(_COLUMNS)} from data_session"  # noqa: S608  ours
+    " where state = 'open' and nas || '' {among} order by started_at, id",
+    of=_TABLE.c.nas,
     lock=True,
 )
 _BEGIN = setwise.insert(_TABLE, ("reference", *_COLUMNS))

@@ -140,7 +140,7 @@ def data_sessions(
     if state is not None:
         conditions.append(table.c.state == in_words(state))
     if nas is not None:
-        conditions.append(table.c.nas == nas)
+        conditions.append((one_by_one(table.c.nas) if state is DataState.OPEN else table.c.nas) == nas)
     order = (table.c.started_at.desc(), table.c.id.desc())
     return list(map(_session, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
 

@@ -468,11 +468,12 @@ data_session = sa.Table(
     sa.CheckConstraint("(state = 'open') = (closed_by is null)", name="closed_by"),
     sa.CheckConstraint("octets_per_credit > 0", name="octets_per_credit"),
     sa.CheckConstraint("octets >= 0 and charged >= 0 and holds >= 1", name="counts"),
-    _where("ix_data_session_open", "nas", condition="state = 'open'"),
+    _where("ix_data_session_open", "started_at", "id", condition="state = 'open'"),
     _where("ix_data_session_silent", "heard_at", condition="state = 'open'"),
     _where("ix_data_session_disconnect", "disconnect_at", condition="disconnect_at is not null"),
     sa.Index(None, "started_at", "id"),
     sa.Index(None, "subscriber_id", "started_at", "id"),
+    sa.Index(None, "nas", "started_at", "id"),
 )
 """What a NAS told of a data session: charged are ``charged`` credits, for the highest total of ``octets`` it told.
 

@@ -440,8 +440,9 @@ class DataMachine(RuleBasedStateMachine):
 
     sessions = st.tuples(st.sampled_from(["A", "B", "C"]), st.sampled_from(["u1001", "u1002"]))
 
-    @initialize()
-    def begin(self):
+    @initialize(dated=st.booleans())
+    def begin(self, dated):
+        self.dated = dated  # a NAS dates all that it tells, or nothing
         self.engine = database()
         self.now = NOW
         self.number = 0
@@ -468,7 +469,8 @@ class DataMachine(RuleBasedStateMachine):
         self.used[which] = octets
         if kind is Told.STOP:
             self.over.add(which)
-        self.under_way.append(told(kind, octets, which[0], which[1], at=self.now))
+        dated_at = self.now.replace(microsecond=0) if self.dated else None
+        self.under_way.append(told(kind, octets, which[0], which[1], at=self.now, dated_at=dated_at))
 
     @rule(data=st.data(), crash=st.booleans(), stays=st.booleans())
     def arrive(self, data, crash, stays):
@@ -493,6 +495,10 @@ class DataMachine(RuleBasedStateMachine):
         if self.under_way:
             self.under_way.remove(data.draw(st.sampled_from(self.under_way)))
 
+    @rule(seconds=st.sampled_from([0.4, 1, 59, 61, 4000]))
+    def wait(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
     @rule()
     def silence(self):
         with self.engine.begin() as tx:
@@ -501,14 +507,15 @@ class DataMachine(RuleBasedStateMachine):
 
     @rule(cause=st.sampled_from(["Accounting-On", "Accounting-Off"]))
     def restart(self, cause):
-        ask(self.engine, Restart("hotspot/nas1", self.now, cause), now=self.now)
+        dated_at = self.now.replace(microsecond=0) if self.dated else None
+        ask(self.engine, Restart("hotspot/nas1", self.now, cause, dated_at), now=self.now)
 
     @invariant()
     def each_octet_that_was_told_is_charged_once(self):
         if not hasattr(self, "engine"):
             return
-        charged = {(each.session_id, each.username): each.charged for each in rows(self.engine)}
-        assert charged == self.highest
+        charged = {(each.session_id, each.username, each.generation): each.charged for each in rows(self.engine)}
+        assert charged == {(*which, 0): octets for which, octets in self.highest.items()}
         proved(self.engine)
 
 

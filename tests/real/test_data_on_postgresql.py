@@ -6,8 +6,9 @@ import pytest
 import test_datasessions as data
 from test_ledger import NOW, TERMS, database, proved
 
-from celcombiller import disconnects, subscribers
+from celcombiller import disconnects, history, subscribers
 from celcombiller.charging import perform
+from celcombiller.datasessions import DataState
 from celcombiller.store import open_engine, transact
 
 
@@ -50,6 +51,21 @@ def test_two_nodes_that_are_told_of_the_same_session_at_once_charge_it_once(engi
     assert [each.charged for each in data.rows(engine)] == [199, 199]
     assert data.pot(engine) == (10_000 - 398, 2 * data.QUOTA)
     proved(engine)
+
+
+def test_sessions_are_read_back_page_by_page(engine):
+    data.give(engine, 1000)
+    data.hear(engine, *(data.start(session_id=name, at=NOW + number * data.HOUR) for number, name in enumerate("ABC")))
+    data.hear(engine, data.stop(5, session_id="B", at=NOW + 9 * data.HOUR))
+
+    def found(**wanted):
+        with engine.begin() as tx:
+            return [(each.session.session_id, each.username) for each in history.data_sessions(tx, limit=2, **wanted)]
+
+    assert found() == [("C", "u1001"), ("B", "u1001")]
+    assert found(after=(NOW + data.HOUR, 2)) == [("A", "u1001")]
+    assert found(state=DataState.OPEN, nas="hotspot/nas1") == [("C", "u1001"), ("A", "u1001")]
+    assert found(since=NOW + data.HOUR, until=NOW + 2 * data.HOUR, state=DataState.CLOSED) == [("B", "u1001")]
 
 
 def test_what_is_to_end_is_claimed_by_one_node_and_comes_again_later(engine):

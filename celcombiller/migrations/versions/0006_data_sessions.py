@@ -69,9 +69,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("disconnect_at is not null"),
     )
     op.create_index(
+        op.f("ix_data_session_nas_started_at_id"), "data_session", ["nas", "started_at", "id"], unique=False
+    )
+    op.create_index(
         "ix_data_session_open",
         "data_session",
-        ["nas"],
+        ["started_at", "id"],
         unique=False,
         sqlite_where=sa.text("state = 'open'"),
         postgresql_where=sa.text("state = 'open'"),
