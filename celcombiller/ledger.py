@@ -363,15 +363,22 @@ def hold_of(row: Any) -> Hold:
 
 def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
     """Give a subscriber's accounts by kind, as they stand."""
-    return {kind: account for (_, kind), account in balances_of(tx, [subscriber_id]).items()}
+    rows = tx.execute(_HIS_ACCOUNTS, {"subscriber_id": subscriber_id})
+    return {Kind(row.kind): account_of(row) for row in rows}
+
+
+# Made once: to make a statement is three times the work of asking it.
+_HIS_ACCOUNTS = sa.select(schema.account).where(schema.account.c.subscriber_id == sa.bindparam("subscriber_id"))
+_THEIR_ACCOUNTS = sa.select(schema.account).where(
+    schema.account.c.subscriber_id.in_(sa.bindparam("subscriber_ids", expanding=True))
+)
 
 
 def balances_of(tx: Connection, subscriber_ids: Collection[int]) -> dict[tuple[int, Kind], Account]:
     """Give the accounts of these subscribers by subscriber and kind, as they stand."""
     if not subscriber_ids:
         return {}
-    table = schema.account
-    rows = tx.execute(sa.select(table).where(table.c.subscriber_id.in_(subscriber_ids)))
+    rows = tx.execute(_THEIR_ACCOUNTS, {"subscriber_ids": list(subscriber_ids)})
     return {(row.subscriber_id, Kind(row.kind)): account_of(row) for row in rows}
 
 

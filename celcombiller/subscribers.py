@@ -92,9 +92,13 @@ def add(
     return made
 
 
+# Made once: to make it is three times the work of asking it.
+_OF_USERNAME = sa.select(schema.subscriber).where(schema.subscriber.c.username == sa.bindparam("username"), LIVING)
+
+
 def find(tx: Connection, username: str) -> Subscriber:
     """Give the subscriber of this username, or raise `UnknownSubscriber`."""
-    row = tx.execute(sa.select(schema.subscriber).where(schema.subscriber.c.username == username, LIVING)).first()
+    row = tx.execute(_OF_USERNAME, {"username": username}).first()
     if row is None:
         raise UnknownSubscriber(f"no subscriber is called {username}")
     return subscriber_of(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import sys
@@ -29,6 +30,9 @@ OFFERED = (100, 500, 1000)
 HELD = 15_000
 BURST = 5_000
 COMMITS_SECONDS = 1.0
+
+UNBATCHED_IN_FLIGHT = 32
+"""Calls at once where each request has a transaction of its own: more would only wait, some of them for all the run."""
 
 A2BILLING_CALLS_PER_SECOND = 36
 A2BILLING_CPU_MS = 53
@@ -152,12 +156,22 @@ class Series:
 
     @contextlib.contextmanager
     def _biller(
-        self, own: Mapping[str, str] | None = None, *, unbatched: bool = False, url: str = "", settings: str = ""
+        self,
+        own: Mapping[str, str] | None = None,
+        *,
+        unbatched: bool = False,
+        url: str = "",
+        settings: str = "",
+        prove: bool = True,
     ) -> Iterator[house.Process]:
         """Have a biller on a database; when it is done its ledger must be proved. ``own``: environment for it alone."""
         url = url or self._url()
         with house.biller(url, self._folder, own or {}, unbatched=unbatched, settings=settings) as server:
             yield server
+        if prove:
+            self._prove(url)
+
+    def _prove(self, url: str) -> None:
         differences = house.differences(url)
         if differences:
             raise StoreUnavailable(f"the audit found {differences} differences after a run on {self._database}")
@@ -188,7 +202,7 @@ class Series:
 
     def _unbatched(self, own: dict[str, str], name: str = "unbatched") -> Iterator[Run]:
         with self._biller(own, unbatched=True) as server:
-            yield self._run(name, server, in_flight=256)
+            yield self._run(name, server, in_flight=UNBATCHED_IN_FLIGHT)
 
     def _slow(self, own: dict[str, str]) -> Iterator[Run]:
         with self._biller(own) as server:
@@ -203,14 +217,25 @@ class Series:
                 yield _shown(found)
 
     def _with_history(self) -> Iterator[Run]:
-        url = self._url()
+        """Compare a long history with none, in pairs: what the machine does besides falls on both."""
         subscribers = max(SUBSCRIBERS, self._arguments.history // 10)
-        fill_history(url, self._arguments.history, subscribers)
-        with self._biller(url=url, settings=rates()) as server:
-            self._subscribers = subscribers
-            for in_flight in (1, 256):
-                yield self._run("with history", server, in_flight=in_flight)
+        past, empty = self._url(), self._url()
+        print(f"{self._database}: making {self._arguments.history:,} transfers of {subscribers:,} subscribers …")
+        fill_history(past, self._arguments.history, subscribers)
+        pairs: list[list[Run]] = []
+        for _ in range(self._arguments.rounds):
+            pairs.append([])
+            for name, url, settings, count in (
+                ("no history", empty, "", SUBSCRIBERS),
+                ("with history", past, rates(), subscribers),
+            ):
+                self._subscribers = count
+                with self._biller(url=url, settings=settings, prove=False) as server:
+                    pairs[-1] += [self._run(name, server, in_flight=in_flight) for in_flight in (1, 256)]
         self._subscribers = SUBSCRIBERS
+        for url in (empty, past):
+            self._prove(url)
+        yield from (median_of(list(runs)) for runs in zip(*pairs, strict=True))
 
     def _ratios(self, runs: list[Run]) -> dict[str, float]:
         def one(name: str, in_flight: int = 0, offered: float = 0) -> Run:
@@ -227,7 +252,7 @@ class Series:
             busy.calls_per_second / floor.calls_per_second,
             busy.cpu_ms_per_call / floor.cpu_ms_per_call,
             slow.calls_per_second / busy.calls_per_second,
-            slow.calls_per_second / max(slow_single.calls_per_second, 0.1),
+            _over(slow.calls_per_second, slow_single.calls_per_second),
             one("biller", 1).dial_p50_ms,
             one("biller", offered=500).dial_p99_ms,
             eight.calls_per_second / A2BILLING_CALLS_PER_SECOND,
@@ -239,17 +264,22 @@ class Series:
         ratios["calls/s at 256 in flight : commits/s of one row"] = (
             busy.calls_per_second / self._result.commits_per_second[self._database]
         )
-        ratios["calls/s at 256 in flight : a transaction a request"] = busy.calls_per_second / max(
-            one("unbatched").calls_per_second, 0.1
+        ratios["calls/s at 256 in flight : a transaction a request"] = _over(
+            busy.calls_per_second, one("unbatched").calls_per_second
         )
         if self._arguments.history:
             ratios["calls/s at 256 with history : without"] = (
-                one("with history", 256).calls_per_second / busy.calls_per_second
+                one("with history", 256).calls_per_second / one("no history", 256).calls_per_second
             )
             ratios["ms to Dial, p50, with history : without"] = (
-                one("with history", 1).dial_p50_ms / one("biller", 1).dial_p50_ms
+                one("with history", 1).dial_p50_ms / one("no history", 1).dial_p50_ms
             )
         return ratios
+
+
+def _over(calls: float, others: float) -> float:
+    """Compare; where no call at all came through in the time there is nothing to compare with."""
+    return calls / others if others else math.nan
 
 
 HEADER = (
@@ -290,5 +320,13 @@ def print_ratios(result: Result) -> None:
         aims = {f"{letter}: {what}": (sign, aim[database]) for letter, what, sign, aim in AIMS}
         for what, value in ratios.items():
             sign, aim = aims.get(what, ("", 0.0))
-            verdict = "" if not sign else "reached" if compare[sign](value, float(aim)) else "missed"
+            verdict = _verdict(value, compare.get(sign), float(aim))
             print(f"  {what:62}{value:10.2f}  {f'aim {sign} {aim:g}' if sign else '':12} {verdict}")
+
+
+def _verdict(value: float, is_good: Callable[[float, float], bool] | None, aim: float) -> str:
+    if is_good is None:
+        return ""
+    if math.isnan(value):
+        return "unknown: no call came through to compare with"
+    return "reached" if is_good(value, aim) else "missed"
