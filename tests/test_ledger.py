@@ -393,9 +393,15 @@ class LedgerMachine(RuleBasedStateMachine):
         if not crash:
             ask(self.engine, *asked)
             return
-        with self.engine.connect() as tx:
+        before = self.everything()
+        with self.engine.connect() as tx, tx.begin() as began:  # what goes to the driver itself begins nothing
             perform(tx, TERMS, asked, NOW)
-            tx.rollback()
+            began.rollback()
+        assert self.everything() == before
+
+    def everything(self):
+        with self.engine.begin() as tx:
+            return [tx.execute(sa.select(table)).all() for table in (schema.account, schema.hold, schema.call)]
 
     @rule(uniqueid=uniqueids, talk_ms=st.integers(0, 130_000), answered=st.booleans(), witness=st.sampled_from(Witness))
     def terminate(self, uniqueid, talk_ms, answered, witness):
