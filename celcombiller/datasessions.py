@@ -434,11 +434,12 @@ class Sessions:
     def _want_end(self, book: Book, session: DataSession, who: Subscriber | None, now: datetime) -> DataSession:
         """Want the NAS to end a session that may not go on, and not any more when it may again."""
         if who is None or who.id != session.subscriber_id:
-            why = GONE
-        elif not who.enabled:
-            why = DISABLED
+            # He has another name by now, or is gone; `disconnects.want` knows that by his number.
+            why = session.disconnect if session.disconnect in (GONE, DISABLED) else ""
         else:
-            why = SPENT if book.holds[session.hold_reference].amount == 0 else ""
+            why = "" if who.enabled else DISABLED
+        if not why and book.holds[session.hold_reference].amount == 0:
+            why = SPENT
         if why == session.disconnect:
             return session
         at = now if why else None

@@ -326,7 +326,9 @@ def test_the_session_of_a_deleted_subscriber_is_settled_on_his_account_and_not_o
     with engine.begin() as tx:
         subscribers.delete(tx, "u1001", NOW)
         subscribers.change(tx, "u1002", {"username": "u1001"}, NOW)
-    assert hear(engine, interim(10)).disconnect == "the subscriber is gone"
+    assert hear(engine, interim(5)).disconnect == ""
+    assert ends(engine) == [datasessions.GONE]
+    assert hear(engine, interim(10)).disconnect == datasessions.GONE
     hear(engine, stop(20))
     assert pot(engine) == (0, 0)
     with engine.begin() as tx:
@@ -379,6 +381,16 @@ def test_who_has_credit_again_or_may_go_on_again_is_not_ended(engine):
     assert [each.disconnect for each in rows(engine)] == ["", ""]
     assert hear(engine, interim(30)).disconnect == ""
     assert pot(engine) == (1, 1)
+
+
+def test_the_session_of_a_subscriber_who_was_given_another_name_goes_on(engine):
+    give(engine, 1000)
+    hear(engine, start())
+    with engine.begin() as tx:
+        subscribers.change(tx, "u1001", {"username": "ana"}, NOW)
+    assert hear(engine, interim(10)).disconnect == ""
+    assert ends(engine) == []
+    assert pot(engine, "ana") == (990, QUOTA)
 
 
 def test_a_session_of_nobody_is_refused_and_spoils_no_other(engine):

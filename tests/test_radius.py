@@ -329,6 +329,28 @@ async def test_a_report_is_acknowledged_only_after_its_commit(radio, monkeypatch
     assert (radio.counted("ACCOUNTED"), radio.counted("REPEATED")) == (1, 1)
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_was_told_before_a_stop_is_acknowledged_and_nothing_after_it(radio, monkeypatch):
+    radio.give(1000)
+    waits = Deferred()
+    charge = radio.biller.service.store.charge
+    monkeypatch.setattr(
+        radio.biller.service.store, "charge", lambda request: waits.addCallback(lambda _: charge(request))
+    )
+    (service,) = (each for each in radio.biller.service if isinstance(each, RadiusService))
+    radio.nas.send(report("Stop", octets=40), radio.accounting)
+    (_, port) = service._answering[1]
+    await radio.nas.until(lambda: port._under_way)
+    stopping = service.stopService()
+    radio.nas.send(report("Stop", "B2", octets=50), radio.accounting)
+    assert await radio.nas.hear(0.2) is None
+    waits.callback(None)
+    assert await radio.nas.hear(5) is not None
+    await stopping
+    assert radio.pot() == (960, 0)
+    await service.disownServiceParent()
+
+
 # -- what is ignored -------------------------------------------------------------------------------------------------
 
 

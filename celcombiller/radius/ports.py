@@ -83,9 +83,12 @@ class RadiusPort(DatagramProtocol):
         self._complaints = Complaints(clock.seconds)
         self._duplicates = Duplicates(clock.seconds)
         self._under_way: set[Deferred[None]] = set()
+        self._is_ending = False
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Take a datagram, of whomever."""
+        if self._is_ending:
+            return
         host = addr[0]
         client = client_of(self._clients, host)
         if client is None:
@@ -148,7 +151,8 @@ class RadiusPort(DatagramProtocol):
         self._complaints.say(who, result, why)
 
     def drain(self) -> Deferred[Any]:
-        """Fire when all that was asked is answered."""
+        """Hear nothing more, and fire when all that was asked is answered."""
+        self._is_ending = True
         return DeferredList([_after(each) for each in self._under_way])
 
 

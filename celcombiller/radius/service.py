@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrad import packet as pyrad
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from celcombiller.datasessions import Conditions
@@ -79,8 +79,7 @@ class RadiusService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for _, protocol in self._answering:
-            await protocol.drain()
+        await DeferredList([protocol.drain() for _, protocol in self._answering])
         self._disconnects.give_up()
         stopped = super().stopService()
         if stopped is not None:
