@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller import networks, schema
+from celcombiller.datasessions import ORIGIN, REFERENCE_CHARACTERS
 from celcombiller.ledger import REVERSAL
 from celcombiller.model import CallState, CreditOutcome, HoldState, Kind, MessageState
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 account, transfer, hold, call = schema.account, schema.transfer, schema.hold, schema.call
 message, notice = schema.message, schema.notice
 credit, run = schema.schedule_credit, schema.schedule_run
+data = schema.data_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ def audit(tx: Connection) -> Report:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
     questions = (
-        *(_posted, _chain, _held, _calls, _charges, _messages, _message_charges, _schedule_credits),
-        *(_schedule_transfers, _runs, _networks, _notices),
+        *(_posted, _chain, _held, _calls, _charges, _messages, _message_charges, _data_charges, _data_holds),
+        *(_schedule_credits, _schedule_transfers, _runs, _networks, _notices),
     )
     differences = [difference for question in questions for difference in question(tx)]
     return Report(count(account), count(transfer), count(hold), count(call), count(credit), differences)
@@ -242,6 +244,64 @@ def _message_charges(tx: Connection) -> Iterator[Difference]:
     )
     for stray in strays:
         yield Difference("a message's charge has a message", stray.reference, None, stray.amount)
+
+
+def _data_charges(tx: Connection) -> Iterator[Difference]:
+    """Law 4 of data: a session is charged the price of its octets, in so many transfers out of its account."""
+    of_session = sa.func.substr(transfer.c.reference, 1, REFERENCE_CHARACTERS)
+    sums = (
+        sa.select(
+            of_session.label("reference"),
+            sa.func.sum(transfer.c.amount).label("total"),
+            sa.func.min(transfer.c.debit_account_id).label("account_id"),
+            sa.func.max(transfer.c.debit_account_id).label("other_account_id"),
+        )
+        .where(transfer.c.reference.like(f"{ORIGIN}:%"))
+        .group_by(of_session)
+        .subquery()
+    )
+    charged = sa.func.coalesce(sums.c.total, 0)
+    price = (data.c.octets + data.c.octets_per_credit - 1) // data.c.octets_per_credit
+    whose = sa.or_(sums.c.account_id != data.c.account_id, sums.c.other_account_id != data.c.account_id)
+    rows = tx.execute(
+        sa.select(data.c.reference, data.c.charged, price.label("price"), charged.label("transferred"))
+        .outerjoin(sums, sums.c.reference == data.c.reference)
+        .where(sa.or_(charged != data.c.charged, price != data.c.charged, whose))
+        .order_by(data.c.id)
+    )
+    for row in rows:
+        yield Difference("a data session is charged its octets", row.reference, int(row.price), int(row.transferred))
+    strays = tx.execute(
+        sa.select(sums.c.reference, sums.c.total)
+        .outerjoin(data, data.c.reference == sums.c.reference)
+        .where(data.c.id.is_(None))
+        .order_by(sums.c.reference)
+    )
+    for stray in strays:
+        yield Difference("a data session's charge has a session", stray.reference, None, int(stray.total))
+
+
+def _data_holds(tx: Connection) -> Iterator[Difference]:
+    """Law 5 of data: an open session has one open hold, its last; a closed one has none."""
+    is_open = sa.and_(hold.c.state == HoldState.OPEN, hold.c.reference.like(f"{ORIGIN}:%"))
+    of_session = sa.func.substr(hold.c.reference, 1, REFERENCE_CHARACTERS)
+    last = data.c.reference.concat(":").concat(sa.cast(data.c.holds, sa.Text))
+    rows = tx.execute(
+        sa.select(data.c.reference, hold.c.state)
+        .outerjoin(hold, sa.and_(hold.c.reference == last, hold.c.account_id == data.c.account_id))
+        .where(data.c.state == "open", sa.or_(hold.c.state.is_(None), hold.c.state != HoldState.OPEN))
+        .order_by(data.c.id)
+    )
+    for row in rows:
+        yield Difference("an open data session has an open hold", row.reference, HoldState.OPEN, row.state)
+    strays = tx.execute(
+        sa.select(hold.c.reference)
+        .outerjoin(data, sa.and_(data.c.reference == of_session, last == hold.c.reference, data.c.state == "open"))
+        .where(is_open, data.c.id.is_(None))
+        .order_by(hold.c.reference)
+    )
+    for stray in strays:
+        yield Difference("a data session's open hold has an open session", stray.reference, None, HoldState.OPEN)
 
 
 def _schedule_credits(tx: Connection) -> Iterator[Difference]:

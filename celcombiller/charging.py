@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from celcombiller import schema, setwise, trail
 from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
+from celcombiller.datasessions import DataSession, Report, Restart, Sessions, Silence, Usage
 from celcombiller.errors import (
     BadNumber,
     BillerError,
@@ -118,8 +119,8 @@ class Credit:
     note: str = ""
 
 
-Request = Initiate | Answer | Terminate | Credit | Send | Told
-Answered = Grant | Call | Settlement | Transfer | Posting
+Request = Initiate | Answer | Terminate | Credit | Send | Told | Report
+Answered = Grant | Call | Settlement | Transfer | Posting | DataSession | list[DataSession] | None
 Result = Answered | BillerError
 
 
@@ -147,23 +148,27 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
 
 @dataclass(slots=True)
 class State:
-    """What a batch works on: who the subscribers are, their accounts, holds, calls and messages."""
+    """What a batch works on: subscribers, and their accounts, holds, calls, messages and data sessions."""
 
     directory: Directory
     book: Book
     register: Register
-    postbox: Postbox = field(default_factory=Postbox)
+    postbox: Postbox
+    sessions: Sessions
 
     @classmethod
     def load(cls, tx: Connection, requests: Sequence[Request]) -> State:
-        """Read all that the batch names; calls, then messages, then accounts, are locked."""
+        """Read all that the batch names; calls, messages, data sessions, then accounts, are locked."""
         uniqueids: set[str] = set()
         identities: set[str] = set()
         references: set[str] = set()
         posted: set[str] = set()
         asked: list[Initiate] = []
         credits_asked = [each for each in requests if isinstance(each, Credit)]
+        reports = [each for each in requests if isinstance(each, Report)]
         for request in requests:
+            if isinstance(request, Report):
+                continue
             if isinstance(request, Credit):
                 identities.add(request.username)
                 references.add(request.reference)
@@ -178,7 +183,7 @@ class State:
             if initiate is not None:
                 asked.append(initiate)
                 identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))
-        directory = Directory.load(tx, identities)
+        directory = Directory.load(tx, identities | Sessions.named(reports))
         payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
         payers += [directory.caller(each.username, "") for each in credits_asked]
         kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
@@ -187,6 +192,7 @@ class State:
         kinds += [Kind.VOICE for _ in sent]
         register = Register.load(tx, uniqueids)
         postbox = Postbox.load(tx, posted)
+        sessions = Sessions.load(tx, reports)
         open_calls = [call for call in register if call.state is CallState.OPEN]
         book = Book()
         paying = {
@@ -196,36 +202,43 @@ class State:
         }
         charged = [each for each in postbox if each.account_id is not None]
         paying |= {each.account_id for each in charged if each.account_id is not None}
-        book.load_accounts(tx, paying | {call.account_id for call in open_calls})
-        book.load_holds(tx, {call.reference for call in open_calls} | {each.reference for each in charged})
+        calling = {call.account_id for call in open_calls}
+        book.load_accounts(tx, paying | calling | sessions.account_ids(reports, directory))
+        held = {call.reference for call in open_calls} | {each.reference for each in charged}
+        book.load_holds(tx, held | sessions.hold_references())
         book.load_transfers(tx, references | {refund_of(each.reference) for each in charged})
-        return cls(directory, book, register, postbox)
+        return cls(directory, book, register, postbox, sessions)
 
     def save(self, tx: Connection) -> None:
         """Write what the plan changed."""
         with setwise.writes(tx) as writes:
             self.register.save(writes)
             self.postbox.save(writes)
+            self.sessions.save(writes)
             self.book.write(writes)
 
     def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
         """Decide one request; what it asks for is done in memory, or a refusal is given and nothing is done."""
+        answered: Answered
         try:
             match request:
                 case Initiate():
-                    return self._initiate(terms, request, now)
+                    answered = self._initiate(terms, request, now)
                 case Answer():
-                    return self._answer(request)
+                    answered = self._answer(request)
                 case Terminate():
-                    return self._terminate(terms, request, now)
+                    answered = self._terminate(terms, request, now)
                 case Credit():
-                    return self.credit(request, now)
+                    answered = self.credit(request, now)
                 case Send() | Told():
-                    return self.desk.do(terms.messages, request, now)
+                    answered = self.desk.do(terms.messages, request, now)
+                case Usage() | Restart() | Silence():
+                    answered = self.sessions.plan(self.book, self.directory, request, now)
                 case _:
                     assert_never(request)
         except BillerError as refusal:
             return refusal
+        return answered
 
     @property
     def desk(self) -> Desk:

@@ -15,7 +15,7 @@ import tomllib
 from collections import Counter
 from datetime import time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -415,6 +415,74 @@ class Metrics(_Table, frozen=True):
         return tuple(ipaddress.ip_network(each) for each in self.allow)
 
 
+class RadiusClient(_Table, frozen=True, kw_only=True):
+    """One NAS, or a network of them, that may ask and tell by RADIUS."""
+
+    name: _Name
+    """Part of the key of every session of it."""
+    address: _Word
+    """Its address, or the network that it is in."""
+    secret: _Text = ""
+    secret_file: _Text = ""
+    """A file that holds the secret, relative to the folder of the configuration; empty once it was read."""
+    passwords: Literal["check", "ignore"] = "check"
+    """Whether the user's password is looked at; ``ignore`` where the NAS knows by other means who it is."""
+    message_authenticator: Literal["require", "accept"] = "require"
+    """Whether an Access-Request must have a Message-Authenticator (RFC 3579)."""
+    realm: Literal["strip", "keep"] = "strip"
+    """Whether ``ana@example.org`` may also be the subscriber ``ana``."""
+    volume: Literal["none", "mikrotik", "chillispot"] = "none"
+    """In whose attributes it takes a limit of octets: RADIUS itself has none."""
+    disconnect_port: Annotated[int, Meta(ge=0, le=65535)] = 3799
+    """Where it takes Disconnect-Requests (RFC 5176); 0: it does not."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that does not exist; demand one source of the secret."""
+        _check_networks((self.address,), "address")
+        if bool(self.secret) == bool(self.secret_file):
+            raise _Wrong("secret", "write exactly one of secret and secret_file")
+
+    @property
+    def network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        """``address``, parsed."""
+        return ipaddress.ip_network(self.address)
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"RadiusClient(name={self.name!r}, address={self.address!r})"
+
+
+class Radius(_Table, frozen=True):
+    """Data by RADIUS: who may use a NAS, and what he used. Without clients nothing is opened."""
+
+    interface: _Word = "127.0.0.1"
+    """The address of this machine on which it listens."""
+    access_port: Annotated[int, Meta(ge=0, le=65535)] = 1812
+    """Access-Requests; 0: none are taken."""
+    accounting_port: Annotated[int, Meta(ge=0, le=65535)] = 1813
+    """Accounting-Requests; 0: none are taken."""
+    octets_per_credit: Annotated[int, Meta(ge=1, le=_CREDITS_MAX)] = 1
+    """How many octets one data credit buys."""
+    quota_octets: Annotated[int, Meta(ge=0, le=_CREDITS_MAX)] = 10_000_000
+    """How much of the credit a session holds at once; 0: all that is there."""
+    interim_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 300
+    """How often a NAS is asked to tell of a session; 0: as often as it likes."""
+    session_seconds_max: Annotated[int, Meta(ge=0, le=31_536_000)] = 86_400
+    """How long a session may last; 0: without an end."""
+    silent_minutes: Annotated[int, Meta(ge=2, le=10_080)] = 60
+    """A session of which nothing was told for so long is closed with what was last known."""
+    clients: tuple[RadiusClient, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse an address that does not exist, and two clients that cannot be told apart."""
+        try:
+            ipaddress.ip_address(self.interface)
+        except ValueError:
+            raise _Wrong("interface", f"must be an IP address, not {_shown(self.interface)}") from None
+        _check_unique("clients", "name", [each.name for each in self.clients])
+        _check_unique("clients", "address", [str(each.network) for each in self.clients])
+
+
 class Prompts(_Table, frozen=True):
     """The sound file played for each refusal; empty: none."""
 
@@ -495,6 +563,7 @@ class Config(_Table, frozen=True):
     sms: Sms = field(default_factory=Sms)
     smpp: Smpp = field(default_factory=Smpp)
     schedules: Schedules = field(default_factory=Schedules)
+    radius: Radius = field(default_factory=Radius)
     prompts: Prompts = field(default_factory=Prompts)
     balance: Balance = field(default_factory=Balance)
     notices: Notices = field(default_factory=Notices)
@@ -522,8 +591,12 @@ class Config(_Table, frozen=True):
         return NoticeRules(table.thresholds, Kind(table.kind), table.text, self.balance.style)
 
 
+_Secretive = TypeVar("_Secretive", Asterisk, RadiusClient)
+
 _LISTS = ("asterisk", "provisioning", "rates")
 """The sections with any number of tables."""
+
+_TABLES = (*_LISTS, "radius.clients")
 
 _SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in _LISTS}
 
@@ -544,8 +617,11 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
         config = msgspec.convert(tables, Config)
     except msgspec.ValidationError as error:
         _refuse(file, tables, from_environment, error)
-    servers = tuple(_with_secret(each, file, position) for position, each in enumerate(config.asterisk, 1))
-    return msgspec.structs.replace(config, asterisk=servers, smpp=_with_password(config.smpp, file, from_environment))
+    servers = _with_secrets("asterisk", config.asterisk, file)
+    clients = _with_secrets("radius.clients", config.radius.clients, file)
+    radius = msgspec.structs.replace(config.radius, clients=clients)
+    smpp = _with_password(config.smpp, file, from_environment)
+    return msgspec.structs.replace(config, asterisk=servers, radius=radius, smpp=smpp)
 
 
 def source(folder: Path = Path()) -> Path | None:
@@ -687,8 +763,11 @@ def _shown(value: object) -> str:
 
 def _place(steps: list[str | int]) -> str:
     """Name a key as the file spells it; tables and items count from 1, as people do."""
-    if len(steps) > 1 and steps[0] in _LISTS and isinstance(steps[1], int):
-        return ": ".join([f"[[{steps[0]}]] table {steps[1] + 1}", *(str(each) for each in steps[2:])])
+    for depth in (1, 2):
+        names, number = steps[:depth], steps[depth] if len(steps) > depth else None
+        if isinstance(number, int) and ".".join(map(str, names)) in _TABLES:
+            table = f"[[{'.'.join(map(str, names))}]] table {number + 1}"
+            return ": ".join([table, *(str(each) for each in steps[depth + 1 :])])
     return ".".join(str(each) for each in steps if isinstance(each, str)) + "".join(
         f" item {each + 1}" for each in steps if isinstance(each, int)
     )
@@ -700,10 +779,14 @@ def _line(where: Path | str, text: str) -> ConfigError:
     return ConfigError("".join(each if each.isprintable() else repr(each)[1:-1] for each in line))
 
 
-def _with_secret(server: Asterisk, file: Path | None, position: int) -> Asterisk:
+def _with_secrets(section: str, tables: tuple[_Secretive, ...], file: Path | None) -> tuple[_Secretive, ...]:
+    return tuple(_with_secret(section, each, file, position) for position, each in enumerate(tables, 1))
+
+
+def _with_secret(section: str, server: _Secretive, file: Path | None, position: int) -> _Secretive:
     if not server.secret_file:
         return server
-    secret = _in_file(file, f"[[asterisk]] table {position}: secret_file", server.secret_file, 255)
+    secret = _in_file(file, f"[[{section}]] table {position}: secret_file", server.secret_file, 255)
     return msgspec.structs.replace(server, secret=secret, secret_file="")
 
 
@@ -737,7 +820,7 @@ def _check_port(listen: str) -> None:
         raise _Wrong("listen", f"the port must be from 0 to 65535, not {port}")
 
 
-def _check_networks(allow: tuple[str, ...]) -> None:
+def _check_networks(allow: tuple[str, ...], key: str = "") -> None:
     for position, each in enumerate(allow, 1):
         try:
             ipaddress.ip_network(each)
@@ -745,7 +828,7 @@ def _check_networks(allow: tuple[str, ...]) -> None:
             reason = f"must be an IP address or a network such as 10.0.0.0/8, not {_shown(each)}"
             if "host bits" in str(error):
                 reason += f" (write {ipaddress.ip_network(each, strict=False)})"
-            raise _Wrong(f"allow item {position}", reason) from None
+            raise _Wrong(key or f"allow item {position}", reason) from None
 
 
 def _check_words(key: str, template: str, allowed: tuple[str, ...]) -> None:

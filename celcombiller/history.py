@@ -1,4 +1,4 @@
-"""What was recorded, read back a page at a time, newest first: calls, transfers and what is held. It only reads.
+"""What was recorded, read back a page at a time, newest first: calls, data, transfers and what is held. It only reads.
 
 A page begins after the last row of the one before, by a comparison of whole rows on an index, so that the thousandth
 page of a million rows costs what the first one does.
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from celcombiller import schema
 from celcombiller.calls import Testimony, call_of, in_words, one_by_one
+from celcombiller.datasessions import DataSession, DataState, session_of
 from celcombiller.errors import NotFound
 from celcombiller.ledger import StatementLine, hold_of
 from celcombiller.model import Call, CallState, Hold, HoldState, Kind, Level, Witness
@@ -45,6 +46,15 @@ class RecordedCall:
     id: int
     username: str
     call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSession:
+    """A session of data with the number of its row and the username of who pays."""
+
+    id: int
+    username: str
+    session: DataSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,41 @@ def testimonies(tx: Connection, reference: str) -> list[Testimony]:
     table = schema.testimony
     rows = tx.execute(sa.select(table).where(table.c.reference == reference).order_by(table.c.at, table.c.witness))
     return [Testimony(**{**row._mapping, "witness": Witness(row.witness)}) for row in rows]  # noqa: SLF001  its public name
+
+
+# -- sessions of data ------------------------------------------------------------------------------------------------
+
+
+def data_sessions(
+    tx: Connection,
+    *,
+    limit: int,
+    subscriber_id: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    state: DataState | None = None,
+    nas: str | None = None,
+    after: Place | None = None,
+) -> list[RecordedSession]:
+    """Give the last ``limit`` sessions of data, or those that come ``after`` a place."""
+    table = schema.data_session
+    conditions = _between(table, since, until, after)
+    if subscriber_id is not None:
+        conditions.append(table.c.subscriber_id == subscriber_id)
+    if state is not None:
+        conditions.append(table.c.state == in_words(state))
+    if nas is not None:
+        conditions.append((one_by_one(table.c.nas) if state is DataState.OPEN else table.c.nas) == nas)
+    order = (table.c.started_at.desc(), table.c.id.desc())
+    return list(map(_session, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
+
+
+def data_session(tx: Connection, row_id: int) -> RecordedSession:
+    """Give one session of data, or raise `NotFound`."""
+    row = tx.execute(_SESSIONS.where(schema.data_session.c.id == row_id)).first()
+    if row is None:
+        raise NotFound(f"there is no session of data {row_id}")
+    return _session(row)
 
 
 # -- transfers -------------------------------------------------------------------------------------------------------
@@ -177,7 +222,7 @@ def open_holds(
 def _between(
     table: sa.Table, since: datetime | None, until: datetime | None, after: Place | None
 ) -> list[sa.ColumnElement[bool]]:
-    at = table.c["started_at" if table is schema.call else "at"]
+    at = table.c["at" if table is schema.transfer else "started_at"]
     conditions = []
     if since is not None:
         conditions.append(at >= since)
@@ -196,6 +241,15 @@ def _comes_after(at: sa.Column[Any], key: sa.Column[Any], place: tuple[datetime,
 _CALLS = sa.select(schema.call, schema.subscriber.c.username).join(
     schema.subscriber, schema.subscriber.c.id == schema.call.c.subscriber_id
 )
+
+
+_SESSIONS = sa.select(schema.data_session, schema.subscriber.c.username.label("payer")).join(
+    schema.subscriber, schema.subscriber.c.id == schema.data_session.c.subscriber_id
+)
+
+
+def _session(row: Row[Any]) -> RecordedSession:
+    return RecordedSession(row.id, row.payer, session_of(row))
 
 
 def _recorded(row: Row[Any]) -> RecordedCall:

@@ -102,7 +102,7 @@ class Book:
         _check_amount(amount)
         if reference in self.holds:
             raise TransferConflict(f"a hold with the id {reference} exists")
-        if account.available < amount:
+        if amount > max(account.available, 0):  # nothing may be held of an account that is below its floor
             raise InsufficientBalance(f"{amount} asked for, {max(account.available, 0)} available")
         made = Hold(reference, account_id, amount, HoldState.OPEN, opened_at=now, expires_at=expires_at)
         self.accounts[account_id] = _with(account, posted=account.posted, held=account.held + amount)

@@ -169,6 +169,18 @@ class Metrics:
             ("route", "status"),
             registry=registry,
         )
+        self._radius_requests = Counter(
+            "celcombiller_radius_requests",
+            "RADIUS requests, by what became of them: answered, repeated, or ignored and then why.",
+            ("result",),
+            registry=registry,
+        )
+        self._disconnects = Counter(
+            "celcombiller_radius_disconnects",
+            "Disconnect-Requests sent to NASes, by what they said: ACK, NAK or no (answer).",
+            ("said",),
+            registry=registry,
+        )
         self.reactor_delay_seconds = Histogram(
             "celcombiller_reactor_delay_seconds",
             "How late the reactor does what is due; asked every second.",
@@ -245,6 +257,14 @@ class Metrics:
     def requested(self, route: str, status: int) -> None:
         """Count an answer of the REST API."""
         self._rest_requests.labels(route, status).inc()
+
+    def radius(self, result: str) -> None:
+        """Count a RADIUS request by what became of it."""
+        self._radius_requests.labels(result).inc()
+
+    def disconnect(self, said: str) -> None:
+        """Count a Disconnect-Request by what the NAS said."""
+        self._disconnects.labels(said).inc()
 
     def scheduled(self, lag_seconds: float, at: datetime) -> None:
         """Note that it was looked at ``at`` what schedules owe, and how long the oldest of it is due by now."""
@@ -357,6 +377,9 @@ def _read(in_progress: InProgress | None) -> Iterator[Any]:
     for server, count in in_progress.calls.items():
         calls.add_metric((server,), count)
     yield calls
+    yield GaugeMetricFamily(
+        "celcombiller_open_data_sessions", "Sessions of data in progress.", in_progress.data_sessions
+    )
     for name, text, value in _NETWORK_GAUGES:
         gauge = GaugeMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
         for network, progress in in_progress.networks.items():

@@ -55,6 +55,7 @@ class InProgress:
     networks: Mapping[str, NetworkProgress] = field(default_factory=dict)
     queued_messages: int = 0
     oldest_message_seconds: float = 0.0
+    data_sessions: int = 0
 
 
 def in_progress(tx: Connection, now: datetime) -> InProgress:
@@ -68,6 +69,7 @@ def in_progress(tx: Connection, now: datetime) -> InProgress:
         overdue=int(row.overdue),
         overdue_seconds=0.0 if row.expires_at is None else _seconds_since(row.expires_at - HOLD_MARGIN, now),
         calls={each.server: each.calls for each in tx.execute(calls_statement())},
+        data_sessions=tx.execute(sa.select(sa.func.count()).select_from(schema.data_session).where(_OPEN)).scalar_one(),
         networks={each.network: _network(each, now) for each in networks.backlog(tx)},
         queued_messages=queued,
         oldest_message_seconds=_seconds_since(queued_since, now),

@@ -53,3 +53,13 @@ def charged_ms(talk_ms: int, granted_seconds: int) -> int:
     """Milliseconds to charge of ``talk_ms``: a cut that came late counts as the grant, an overrun counts whole."""
     granted_ms = granted_seconds * 1000
     return granted_ms if granted_ms < talk_ms <= granted_ms + LATE_CUT_MS else talk_ms
+
+
+def octets_price(octets: int, octets_per_credit: int) -> int:
+    """Credits for so many octets of a session, in all: a credit that is begun counts."""
+    return -(-octets // octets_per_credit)
+
+
+def affordable_octets(available: int, octets_per_credit: int) -> int:
+    """Octets that ``available`` credits pay for."""
+    return available * octets_per_credit

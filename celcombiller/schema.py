@@ -505,6 +505,59 @@ bookmark = sa.Table(
 )
 """Up to which transfer somebody who reads them all has come."""
 
+data_session = sa.Table(
+    "data_session",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("nas", sa.Text, nullable=False),
+    sa.Column("session_id", sa.Text, nullable=False),
+    sa.Column("username", sa.Text, nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    _account_id("account_id"),
+    sa.Column("octets_per_credit", sa.BigInteger, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("heard_at", Instant, nullable=False),
+    sa.Column("client", sa.Text, nullable=False),
+    sa.Column("nas_address", sa.Text, nullable=False),
+    sa.Column("framed_address", sa.Text, nullable=False),
+    sa.Column("station", sa.Text, nullable=False),
+    sa.Column("octets_in", sa.BigInteger, nullable=False),
+    sa.Column("octets_out", sa.BigInteger, nullable=False),
+    sa.Column("octets", sa.BigInteger, nullable=False),
+    sa.Column("charged", sa.BigInteger, nullable=False),
+    sa.Column("holds", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("dated_at", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("closed_by", sa.Text),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("disconnect", sa.Text, nullable=False),
+    sa.Column("disconnect_at", Instant),
+    sa.Column("disconnect_tries", sa.Integer, nullable=False),
+    sa.Column("disconnect_said", sa.Text, nullable=False),
+    sa.UniqueConstraint("key", "generation"),
+    sa.CheckConstraint("state in ('open', 'closed')", name="state"),
+    sa.CheckConstraint("(state = 'open') = (ended_at is null)", name="ended"),
+    sa.CheckConstraint("(state = 'open') = (closed_by is null)", name="closed_by"),
+    sa.CheckConstraint("octets_per_credit > 0", name="octets_per_credit"),
+    sa.CheckConstraint("octets >= 0 and charged >= 0 and holds >= 1", name="counts"),
+    _where("ix_data_session_open", "started_at", "id", condition="state = 'open'"),
+    _where("ix_data_session_silent", "heard_at", condition="state = 'open'"),
+    _where("ix_data_session_disconnect", "disconnect_at", condition="disconnect_at is not null"),
+    sa.Index(None, "started_at", "id"),
+    sa.Index(None, "subscriber_id", "started_at", "id"),
+    sa.Index(None, "nas", "started_at", "id"),
+)
+"""What a NAS told of a data session: charged are ``charged`` credits, for the highest total of ``octets`` it told.
+
+``key`` stands for the NAS, its session id and the user name; ``generation`` counts the sessions of one key. The last
+of its ``holds`` is open as long as it is. ``disconnect`` says why the NAS is to end it, ``disconnect_at`` when to ask.
+"""
+
 imported = sa.Table(
     "imported",
     metadata,

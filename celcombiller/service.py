@@ -43,6 +43,7 @@ from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.provisioning.kinds import kinds_of, network_of
 from celcombiller.provisioning.provisioner import Provisioner, ProvisioningService
+from celcombiller.radius.service import RadiusService
 from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
@@ -171,17 +172,9 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     if config.sms.ways:
         _send_messages(reactor, config, root, store, reader, monitors, metrics)
         scripts.take_texts(Texts(reactor, config, store, scripts.in_time, metrics))
-    for each in config.provisioning:
-        if each.name in radio:
-            provisioner = Provisioner(
-                each.name,
-                radio[each.name],
-                transact=store.transact,
-                read=reader.read,
-                now=partial(datetime.now, UTC),
-                retry_seconds_max=each.retry_seconds_max,
-            )
-            ProvisioningService(reactor, provisioner).setServiceParent(root)
+    _provision(reactor, config, root, store, reader, radio)
+    if config.radius.clients and worker in (None, 1):
+        RadiusService(reactor, config.radius, store, reader, passwords, metrics).setServiceParent(root)
     if engine.dialect.name != "sqlite":
         PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
     rules = config.schedules.rules
@@ -331,6 +324,23 @@ def _send_messages(
             metrics=metrics,
         )
         OutboxService(reactor, outbox).setServiceParent(root)
+
+
+def _provision(
+    reactor: Any, config: Config, root: Root, store: Store, reader: Reader, radio: Mapping[str, Network]
+) -> None:
+    """Have each radio network brought to what it should know."""
+    for each in config.provisioning:
+        if each.name in radio:
+            provisioner = Provisioner(
+                each.name,
+                radio[each.name],
+                transact=store.transact,
+                read=reader.read,
+                now=partial(datetime.now, UTC),
+                retry_seconds_max=each.retry_seconds_max,
+            )
+            ProvisioningService(reactor, provisioner).setServiceParent(root)
 
 
 def _notice_low_balances(

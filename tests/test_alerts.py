@@ -19,6 +19,8 @@ def known_names():
     metrics = Metrics()
     metrics.link_up("pbx1")
     metrics.requested("GET /healthz", 200)
+    metrics.radius("ACCEPTED")
+    metrics.disconnect("ACK")
     progress = InProgress(holds=1, held=60, oldest_seconds=1, overdue=0, overdue_seconds=0, calls={"pbx1": 1})
     return {name.partition("{")[0] for name in told(metrics, progress, {"pbx1": 0})} | {"up"}
 

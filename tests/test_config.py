@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celcombiller import config
-from celcombiller.config import Asterisk, Config, RadioNetwork, RateRow, load
+from celcombiller.config import Asterisk, Config, RadioNetwork, RadiusClient, RateRow, load
 from celcombiller.errors import ConfigError
 
 EXAMPLE = Path(__file__).parent.parent / "etc" / "celcombiller.toml"
@@ -54,6 +54,8 @@ def every_key(struct=Config):
         inner = {"asterisk": Asterisk, "provisioning": RadioNetwork, "rates": RateRow}.get(field.name, field.type)
         for each in msgspec.structs.fields(inner):
             yield field.name, each.name
+    if struct is Config:
+        yield from (("radius.clients", each.name) for each in msgspec.structs.fields(RadiusClient))
 
 
 # -- where settings come from
@@ -152,10 +154,13 @@ def test_the_example_file_names_every_setting():
     text = uncommented(EXAMPLE.read_text(encoding="utf-8"))
     tables = tomllib.loads(text)
     for section, key in every_key():
-        if (section, key) == ("asterisk", "secret_file"):
+        if key == "secret_file":
             assert "secret_file" in text
             continue
-        table = tables[section][0] if isinstance(tables[section], list) else tables[section]
+        found = tables
+        for name in section.split("."):
+            found = found[name]
+        table = found[0] if isinstance(found, list) else found
         assert key in table, f"{section}.{key}"
 
 
@@ -164,8 +169,62 @@ def test_the_examples_commented_out_server_is_valid(written):
     assert (server.name, server.port, server.username) == ("pbx1", 5038, "celcombiller")
 
 
+def test_the_examples_commented_out_nas_is_valid_and_says_the_defaults(written):
+    (client,) = written(uncommented(EXAMPLE.read_text(encoding="utf-8"))).radius.clients
+    assert client == RadiusClient(name="hotspot", address="192.0.2.1", secret="change me")
+
+
+def test_the_settings_of_the_guide_to_radius_are_valid(written, tmp_path):
+    guide = (EXAMPLE.parents[1] / "docs" / "radius.md").read_text(encoding="utf-8")
+    (tmp_path / "hotspot.secret").write_text("s")
+    (client,) = written(guide.partition("```toml\n")[2].partition("```")[0]).radius.clients
+    assert (client.name, client.volume, client.secret) == ("hotspot", "mikrotik", "s")
+
+
+NAS = '[[radius.clients]]\nname = "hotspot"\naddress = "192.0.2.1"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (NAS, "[[radius.clients]] table 1: secret: write exactly one of secret and secret_file"),
+        (
+            NAS.replace(".1", ".0/33") + 'secret = "s"',
+            "[[radius.clients]] table 1: address: must be an IP address or a network such as 10.0.0.0/8,"
+            ' not "192.0.2.0/33"',
+        ),
+        (
+            (NAS + 'secret = "s"\n') * 2,
+            'radius.clients: 2 tables have name = "hotspot"; each needs its own',
+        ),
+        (
+            NAS + 'secret = "s"\npasswords = "no"',
+            '[[radius.clients]] table 1: passwords: must be "check" or "ignore", not "no"',
+        ),
+        (NAS + 'secret_file = "none"', None),
+        ('[radius]\ninterface = "here"', 'radius.interface: must be an IP address, not "here"'),
+        ("[radius]\nquota_octets = -1", "radius.quota_octets: must be a whole number from 0 to 1000000000000, not -1"),
+    ],
+)
+def test_a_wrong_nas_is_one_line(refusal, text, line):
+    said = refusal(text)
+    if line is None:
+        assert "[[radius.clients]] table 1: secret_file" in said
+    else:
+        assert said == f"celcombiller.toml: {line}"
+
+
+def test_the_secret_of_a_nas_is_read_from_its_file_and_not_shown(written, tmp_path):
+    (tmp_path / "nas.secret").write_text("xyzzy\n")
+    settings = written(NAS + 'secret_file = "nas.secret"')
+    assert settings.radius.clients[0].secret == "xyzzy"
+    assert "xyzzy" not in repr(settings)
+
+
 def uncommented(text):
-    return re.sub(r"^# (\[\[(?:asterisk|provisioning)\]\]|[a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    return re.sub(
+        r"^# (\[\[(?:asterisk|provisioning|radius\.clients)\]\]|[a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE
+    )
 
 
 # -- what is refused, and how

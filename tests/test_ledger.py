@@ -34,8 +34,8 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TERMS = Terms(Tariff([Rate()]))
 
 
-def database(path="", terms=TERMS):
-    engine = open_engine(f"sqlite:///{path}", lock_seconds=1)
+def database(path="", url=""):
+    engine = open_engine(url or f"sqlite:///{path}", lock_seconds=1)
     with engine.begin() as tx:
         migrations.upgrade(tx)
         for number in ("1001", "1002", "1003"):
@@ -393,9 +393,15 @@ class LedgerMachine(RuleBasedStateMachine):
         if not crash:
             ask(self.engine, *asked)
             return
-        with self.engine.connect() as tx:
+        before = self.everything()
+        with self.engine.connect() as tx, tx.begin() as began:  # what goes to the driver itself begins nothing
             perform(tx, TERMS, asked, NOW)
-            tx.rollback()
+            began.rollback()
+        assert self.everything() == before
+
+    def everything(self):
+        with self.engine.begin() as tx:
+            return [tx.execute(sa.select(table)).all() for table in (schema.account, schema.hold, schema.call)]
 
     @rule(uniqueid=uniqueids, talk_ms=st.integers(0, 130_000), answered=st.booleans(), witness=st.sampled_from(Witness))
     def terminate(self, uniqueid, talk_ms, answered, witness):

@@ -99,3 +99,37 @@ def test_every_command_of_the_originals_readme_works(biller):
     biller.run("audit")
     assert "Traceback" not in biller.log
     assert "adm123" not in biller.log
+
+
+IMSI = "724000000002002"
+
+
+def test_data_is_told_as_openbts_tells_it_by_imsi_and_once_for_an_id(biller):
+    log_in, _, add_data, *_ = COMMANDS
+    run(biller, log_in)
+    biller.run("user", "add", "bia", "--clid", 2002, "--imsi", IMSI, "--name", "Bia")
+    command = add_data.replace('"user_id":3', f'"user_id":"{IMSI}","user_ip":"192.168.99.2","connection_ip":"8.8.8.8"')
+    check = f"""curl -b cookiefile -s -d '{{"imsi": "{IMSI}"}}' http://localhost:5000/check_data_balance"""
+
+    def balance():
+        line = check.replace("localhost:5000", f"127.0.0.1:{biller.rest_port}")
+        return subprocess.run(
+            ["bash", "-c", line], cwd=biller.folder, capture_output=True, text=True, check=True
+        ).stdout
+
+    given = command + " -H 'Idempotency-Key: voucher 12'"
+    used = command.replace('"1000"', '"-250"').replace('"web"', '"openbts"') + " -H 'Idempotency-Key: report 77'"
+    for line, value, origin, left in ((given, 1000, "web", "1000"), (used, -250, "openbts", "750")):
+        answers = [run(biller, line) for _ in range(3)]
+        assert [status for status, _ in answers] == [201] * 3
+        assert answers[0] == answers[1] == answers[2]
+        body = answers[0][1]
+        assert (body["value"], body["origin"]) == (value, origin)
+        assert (body["user_ip"], body["connection_ip"]) == ("192.168.99.2", "8.8.8.8")
+        assert balance() == left
+    assert run(biller, used.replace("8.8.8.8", "8.8.4.4"))[0] == 409
+    assert run(biller, used.replace("-250", "-751").replace("77", "78"))[0] == 409
+    assert balance() == "750"
+    rows = [line["value"] for line in biller.json("statement", "bia")]
+    assert rows == [-250, 1000]
+    biller.run("audit")

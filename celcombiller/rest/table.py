@@ -23,6 +23,7 @@ from celcombiller.metrics import MEDIA_TYPE
 from celcombiller.rest import (
     accounts,
     calls,
+    datasessions,
     health,
     me,
     memberships,
@@ -215,6 +216,22 @@ _TODAY = (
         refusals=(NotFound, UnknownSubscriber),
     ),
     Route(method="GET", path=f"{V1}/calls/{ID}", who=OWN_READ, do=calls.show, answer=calls.CallWhole),
+    Route(
+        method="GET",
+        path=f"{V1}/data-sessions",
+        who=OWN_READ,
+        do=datasessions.list_all,
+        query=datasessions.DataSessionQuery,
+        answer=datasessions.DataSessionPage,
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/data-sessions/{ID}",
+        who=OWN_READ,
+        do=datasessions.show,
+        answer=datasessions.DataSessionShown,
+    ),
     Route(
         method="GET",
         path=f"{V1}/schedules",

@@ -40,6 +40,7 @@ class Biller:
         self.sms: dict[str, object] = {}
         self.smpp: dict[str, object] = {}
         self.workers = 1
+        self.more: list[str] = []
         self._process: subprocess.Popen | None = None
 
     def write(self) -> None:
@@ -55,6 +56,7 @@ class Biller:
         if self.ami_port:
             lines += ["[[asterisk]]", 'name = "pbx1"', 'host = "127.0.0.1"', f"port = {self.ami_port}"]
             lines += ['username = "celcombiller"', f'secret = "{self.secret}"']
+        lines += self.more
         (self.folder / "celcombiller.toml").write_text("\n".join(lines) + "\n")
 
     def run(self, *words: object, status: int = 0) -> str:

@@ -28,7 +28,7 @@ def missing() -> str:
         lacking.append("Asterisk in .cache/asterisk")
     lacking += [
         name
-        for name, program in (("SIPp", "sipp"), ("curl", "curl"), ("OsmoHLR", "osmo-hlr"))
+        for name, program in (("SIPp", "sipp"), ("curl", "curl"), ("OsmoHLR", "osmo-hlr"), ("radclient", "radclient"))
         if shutil.which(program) is None
     ]
     if postgresql_programs() is None:

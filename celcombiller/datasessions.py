@@ -1,0 +1,600 @@
+"""Data sessions: what a network access server (NAS) says that a subscriber used, charged once whatever is repeated.
+
+A session is told of again and again, each time with its total so far, and any of it may come twice, late, in another
+order or not at all. So a session is charged for the highest total that was ever told, and each charge is what that
+total costs less what was charged before: nothing depends on how many reports came, or which.
+
+A session holds a part of the credit for what it uses until the next report. Like talk that no limit cut, what was used
+beyond all credit is charged too, below the floor, and the transfer's note says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import StrEnum
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller import schema, setwise
+from celcombiller.errors import InvalidValue, UnknownSubscriber
+from celcombiller.ledger import AMOUNT_MAX
+from celcombiller.model import Kind
+from celcombiller.rating import affordable_octets, octets_price
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.ledger import Book
+    from celcombiller.model import Account, Subscriber
+    from celcombiller.subscribers import Directory
+
+ORIGIN = "data"
+"""The origin of the transfers, and the first word of their references."""
+
+HOLD_MARGIN = timedelta(minutes=15)
+"""How much longer a hold is valid than its session may be silent: one that runs out was looked after by nobody."""
+
+KEY_CHARACTERS = 32
+REFERENCE_CHARACTERS = len(ORIGIN) + 1 + KEY_CHARACTERS
+
+SPENT = "the credit is spent"
+DISABLED = "the subscriber is disabled"
+GONE = "the subscriber is gone"
+"""Why a session may not go on."""
+
+REORDERED = timedelta(seconds=60)
+"""A Start without a date that comes so soon after its session's Stop was overtaken by it, or is a repeat."""
+
+
+class DataState(StrEnum):
+    """A data session is open, then closed."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Told(StrEnum):
+    """Which report of a session this is (RFC 2866, 5.1)."""
+
+    START = "start"
+    INTERIM = "interim"
+    STOP = "stop"
+
+
+class Closing(StrEnum):
+    """What closed a session."""
+
+    STOP = "stop"
+    RESTART = "restart"
+    SILENCE = "silence"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The operator's conditions: what an octet costs, how much of it is held, and how long a session may be silent."""
+
+    octets_per_credit: int = 1
+    quota_octets: int = 10_000_000
+    silence: timedelta = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One report of a session.
+
+    ``identities`` are the names under which the subscriber may be known, the best first. ``at`` is when the NAS made
+    the report, by our clock; ``dated_at`` the same by its own, if it said so: only that tells an old report from a
+    new one for certain.
+    """
+
+    nas: str
+    session_id: str
+    username: str
+    told: Told
+    at: datetime
+    octets_in: int = 0
+    octets_out: int = 0
+    dated_at: datetime | None = None
+    identities: tuple[str, ...] = ()
+    client: str = ""
+    nas_address: str = ""
+    framed_address: str = ""
+    station: str = ""
+    cause: str = ""
+    conditions: Conditions = Conditions()
+
+    @property
+    def key(self) -> str:
+        """Name what it is a report of, however long the names are: this NAS's session of this id and user."""
+        return key_of(self.nas, self.session_id, self.username)
+
+    @property
+    def octets(self) -> int:
+        """Both directions together."""
+        return self.octets_in + self.octets_out
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A NAS says that it began or ended accounting (Accounting-On, Accounting-Off): its sessions are over."""
+
+    nas: str
+    at: datetime
+    cause: str
+    dated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nobody has told of this session since before ``heard_before``."""
+
+    key: str
+    heard_before: datetime
+
+
+Report = Usage | Restart | Silence
+
+
+@dataclass(frozen=True, slots=True)
+class DataSession:
+    """A session as it was told so far.
+
+    ``generation`` counts the sessions of one key: a NAS that restarts counts its ids anew. ``holds`` counts its holds
+    and charges, the last hold being the open one. ``disconnect`` says why the NAS is to end it, if it is.
+    """
+
+    key: str
+    generation: int
+    nas: str
+    session_id: str
+    username: str
+    subscriber_id: int
+    account_id: int
+    octets_per_credit: int
+    started_at: datetime
+    heard_at: datetime
+    client: str = ""
+    nas_address: str = ""
+    framed_address: str = ""
+    station: str = ""
+    octets_in: int = 0
+    octets_out: int = 0
+    octets: int = 0
+    charged: int = 0
+    holds: int = 0
+    state: DataState = DataState.OPEN
+    dated_at: datetime | None = None
+    ended_at: datetime | None = None
+    closed_by: Closing | None = None
+    cause: str = ""
+    note: str = ""
+    disconnect: str = ""
+    disconnect_at: datetime | None = None
+    disconnect_tries: int = 0
+    disconnect_said: str = ""
+
+    @property
+    def reference(self) -> str:
+        """The id under which this session stands, and with which those of its holds and charges begin."""
+        return reference_of(self.key, self.generation)
+
+    @property
+    def hold_reference(self) -> str:
+        """The id of its last hold, or of its last charge after it was closed."""
+        return f"{self.reference}:{self.holds}"
+
+
+def key_of(*names: str) -> str:
+    """Give a key of some names, each told apart from the next whatever is in them."""
+    text = "".join(f"{len(name)}:{name}" for name in names)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_CHARACTERS]
+
+
+def reference_of(key: str, generation: int) -> str:
+    """Give the reference of a session: always as long as any other, so that the database can cut it off a charge's."""
+    return f"{ORIGIN}:{key_of(key, str(generation))}"
+
+
+@dataclass(slots=True)
+class Sessions:
+    """The sessions that one transaction works on: the last of each key it names, and what changes."""
+
+    _last: dict[str, DataSession] = field(default_factory=dict)
+    _loaded: dict[str, DataSession] = field(default_factory=dict)
+    _new: set[str] = field(default_factory=set)
+    _changed: set[str] = field(default_factory=set)
+    _by_reference: dict[str, DataSession] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, tx: Connection, reports: Sequence[Report]) -> Sessions:
+        """Read and lock the sessions of these reports (after calls, before accounts: that order is everybody's)."""
+        sessions = cls()
+        if not reports:
+            return sessions
+        keys = {each.key for each in reports if not isinstance(each, Restart)}
+        restarted = {each.nas for each in reports if isinstance(each, Restart)}
+        for row in (*_OF_KEYS.run(tx, keys), *_OF_NASES.run(tx, restarted)):
+            read = _session_of_columns(row)
+            sessions._loaded[read.reference] = sessions._last[read.key] = read
+            sessions._by_reference[read.reference] = read
+        return sessions
+
+    def __iter__(self) -> Iterator[DataSession]:
+        return iter(self._last.values())
+
+    @staticmethod
+    def named(reports: Iterable[Report]) -> set[str]:
+        """Give the words under which their subscribers are looked for."""
+        return {word for each in reports if isinstance(each, Usage) for word in each.identities}
+
+    def account_ids(self, reports: Iterable[Report], directory: Directory) -> set[int]:
+        """Give the accounts that these reports may move."""
+        payers = (_payer(directory, each) for each in reports if isinstance(each, Usage))
+        paying = {directory.account_ids[payer.id, Kind.DATA] for payer in payers if payer is not None}
+        return paying | {each.account_id for each in self._last.values()}
+
+    def hold_references(self) -> set[str]:
+        """Give the open holds of these sessions."""
+        return {each.hold_reference for each in self._last.values() if each.state is DataState.OPEN}
+
+    def save(self, writes: setwise.Writes) -> None:
+        """Write all of it, set-wise."""
+        found = self._by_reference
+        writes.insert(_BEGIN, [_columns_of(found[reference]) for reference in sorted(self._new)])
+        writes.update(
+            _CHANGE,
+            [
+                (*_changing_of(found[reference]), reference, was.state.value, was.holds)
+                for reference in sorted(self._changed)
+                for was in (self._loaded[reference],)
+            ],
+        )
+
+    # -- what is told ------------------------------------------------------------------------------------------------
+
+    def plan(
+        self, book: Book, directory: Directory, report: Report, now: datetime
+    ) -> DataSession | list[DataSession] | None:
+        """Do one of the reports."""
+        match report:
+            case Usage():
+                return self.hear(book, directory, report, now)
+            case Restart():
+                return self.restart(book, report, now)
+            case Silence():
+                return self.silent(book, report, now)
+
+    def hear(self, book: Book, directory: Directory, usage: Usage, now: datetime) -> DataSession:
+        """Charge what a report says beyond what was charged, and hold for what comes next.
+
+        Raises `UnknownSubscriber` for a session that is not known, of somebody who is not either, `InvalidValue` for
+        more octets than anything can have used; then nothing is changed.
+        """
+        if usage.octets > AMOUNT_MAX:
+            raise InvalidValue(f"{usage.octets} octets are more than a session can have used")
+        session = self._last.get(usage.key)
+        who = _payer(directory, usage)
+        if session is None or _is_anew(session, usage):
+            if who is None:
+                raise UnknownSubscriber("nobody here has the name of this data session's user")
+            session = self._begin(book, directory, who, usage, session, now)
+        if session.state is DataState.CLOSED:
+            return self._late(book, session, usage, who, now)
+        session = self._progressed(session, usage, now)
+        if usage.told is Told.STOP:
+            return self._close(book, session, Closing.STOP, usage.cause, ended_at=usage.at, now=now)
+        return self._go_on(book, session, usage, who, now)
+
+    def restart(self, book: Book, request: Restart, now: datetime) -> list[DataSession]:
+        """Close the sessions of a NAS that began before it restarted, with what was last known of each."""
+        return [
+            self._close(book, self._dated(each, request.dated_at), Closing.RESTART, request.cause, request.at, now)
+            for each in list(self._last.values())
+            if each.nas == request.nas and each.state is DataState.OPEN and _was_before(each, request)
+        ]
+
+    def silent(self, book: Book, request: Silence, now: datetime) -> DataSession | None:
+        """Close a session of which nobody tells any more, unless somebody has since."""
+        session = self._last.get(request.key)
+        if session is None or session.state is not DataState.OPEN or session.heard_at >= request.heard_before:
+            return None
+        note = f"nobody told of its end; it was heard last at {session.heard_at:%Y-%m-%d %H:%M:%S} UTC"
+        session = self._put(session, note=_joined(session.note, note))
+        return self._close(book, session, Closing.SILENCE, "", session.heard_at, now)
+
+    def _begin(
+        self,
+        book: Book,
+        directory: Directory,
+        who: Subscriber,
+        usage: Usage,
+        before: DataSession | None,
+        now: datetime,
+    ) -> DataSession:
+        began = DataSession(
+            key=usage.key,
+            generation=0 if before is None else before.generation + 1,
+            nas=usage.nas,
+            session_id=usage.session_id,
+            username=usage.username,
+            subscriber_id=who.id,
+            account_id=directory.account_ids[who.id, Kind.DATA],
+            octets_per_credit=usage.conditions.octets_per_credit,
+            started_at=usage.at,
+            heard_at=now,
+            note="" if usage.told is Told.START else "its beginning was not told",
+        )
+        self._new.add(began.reference)
+        self._keep(began)
+        return self._hold(book, began, usage.conditions, now)
+
+    def _go_on(
+        self, book: Book, session: DataSession, usage: Usage, who: Subscriber | None, now: datetime
+    ) -> DataSession:
+        """Settle the hold by what was used of it, and hold anew; or keep it, where it still serves."""
+        hold, account = book.holds[session.hold_reference], book.accounts[session.account_id]
+        due = _due(session)
+        wanted = _quota(session, usage.conditions, account, already=hold.amount)
+        is_old = hold.expires_at < now + usage.conditions.silence + HOLD_MARGIN
+        if due or is_old or hold.amount < wanted:
+            session = self._hold(book, self._settle(book, session, now), usage.conditions, now)
+        return self._want_end(book, session, who, now)
+
+    def _close(
+        self, book: Book, session: DataSession, by: Closing, cause: str, ended_at: datetime, now: datetime
+    ) -> DataSession:
+        session = self._settle(book, session, now)
+        return self._put(
+            session,
+            state=DataState.CLOSED,
+            ended_at=max(ended_at, session.started_at),
+            closed_by=by,
+            cause=cause,
+            disconnect_at=None,
+        )
+
+    def _late(
+        self, book: Book, session: DataSession, usage: Usage, who: Subscriber | None, now: datetime
+    ) -> DataSession:
+        """Charge what is told of a session that was closed; one that goes on although it was not stopped, opens again.
+
+        A report of no more than was charged does nothing.
+        """
+        if usage.octets <= session.octets:
+            if usage.told is Told.STOP and session.closed_by is not Closing.STOP:
+                return self._put(session, closed_by=Closing.STOP, cause=usage.cause)
+            return session
+        session = self._progressed(session, usage, now)
+        due = _due(session)
+        if due:
+            session = self._put(session, holds=session.holds + 1, charged=session.charged + due)
+            why = f"told after the session was closed ({session.closed_by})"
+            book.post(
+                session.hold_reference,
+                session.account_id,
+                schema.OPERATOR_ACCOUNT_IDS[Kind.DATA],
+                due,
+                origin=ORIGIN,
+                now=now,
+                note=why,
+                beyond_floor=True,
+            )
+        session = self._put(session, note=_joined(session.note, "more was told after it was closed"))
+        if usage.told is Told.STOP:
+            return self._put(
+                session, closed_by=Closing.STOP, cause=usage.cause, ended_at=max(usage.at, session.started_at)
+            )
+        if session.closed_by is Closing.STOP:
+            return session
+        session = self._put(session, state=DataState.OPEN, ended_at=None, closed_by=None, cause="", disconnect="")
+        return self._want_end(book, self._hold(book, session, usage.conditions, now), who, now)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def _progressed(self, session: DataSession, usage: Usage, now: datetime) -> DataSession:
+        """Take over what is new in a report; the highest total counts."""
+        facts: dict[str, Any] = {"heard_at": max(session.heard_at, now)}
+        if usage.octets > session.octets:
+            facts |= {"octets": usage.octets, "octets_in": usage.octets_in, "octets_out": usage.octets_out}
+        for name in ("client", "nas_address", "framed_address", "station"):
+            if getattr(usage, name):
+                facts[name] = getattr(usage, name)
+        return self._dated(self._put(session, **facts), usage.dated_at)
+
+    def _dated(self, session: DataSession, dated_at: datetime | None) -> DataSession:
+        if dated_at is None or (session.dated_at is not None and session.dated_at >= dated_at):
+            return session
+        return self._put(session, dated_at=dated_at)
+
+    def _settle(self, book: Book, session: DataSession, now: datetime) -> DataSession:
+        """End the open hold by charging what is due."""
+        due, hold = _due(session), book.holds[session.hold_reference]
+        if due == 0:
+            book.release(hold.reference, now=now)
+            return session
+        note = f"{due} for the octets, {hold.amount} were held" if due > hold.amount else ""
+        book.settle(hold.reference, due, origin=ORIGIN, now=now, note=note)
+        return self._put(session, charged=session.charged + due)
+
+    def _hold(self, book: Book, session: DataSession, conditions: Conditions, now: datetime) -> DataSession:
+        session = self._put(session, holds=session.holds + 1)
+        account = book.accounts[session.account_id]
+        amount = _quota(session, conditions, account)
+        expires_at = now + 2 * conditions.silence + HOLD_MARGIN
+        book.hold(session.hold_reference, account.id, amount, now=now, expires_at=expires_at)
+        return session
+
+    def _want_end(self, book: Book, session: DataSession, who: Subscriber | None, now: datetime) -> DataSession:
+        """Want the NAS to end a session that may not go on, and not any more when it may again."""
+        if who is None or who.id != session.subscriber_id:
+            # He has another name by now, or is gone; `disconnects.want` knows that by his number.
+            why = session.disconnect if session.disconnect in (GONE, DISABLED) else ""
+        else:
+            why = "" if who.enabled else DISABLED
+        if not why and book.holds[session.hold_reference].amount == 0:
+            why = SPENT
+        if why == session.disconnect:
+            return session
+        at = now if why else None
+        return self._put(session, disconnect=why, disconnect_at=at, disconnect_tries=0, disconnect_said="")
+
+    def _put(self, session: DataSession, **facts: Any) -> DataSession:
+        changed = replace(session, **facts)
+        if changed != session:
+            self._keep(changed)
+        return changed
+
+    def _keep(self, session: DataSession) -> None:
+        self._last[session.key] = self._by_reference[session.reference] = session
+        if session.reference not in self._new:
+            self._changed.add(session.reference)
+
+
+def _payer(directory: Directory, usage: Usage) -> Subscriber | None:
+    """Find who pays: by the best of the names that the report may mean."""
+    found = (directory.caller(word, word) for word in usage.identities)
+    return next((each for each in found if each is not None), None)
+
+
+def _is_anew(session: DataSession, usage: Usage) -> bool:
+    """Tell whether a report begins another session under an id that was used before.
+
+    Only a Start can, and only one that was made after the end of the session before. What has no date is taken for a
+    repeat for a while after a Stop: a Start that is taken for new in vain holds credit until it is found silent, and
+    charges nothing.
+    """
+    if session.state is DataState.OPEN or usage.told is not Told.START:
+        return False
+    if usage.dated_at is not None and session.dated_at is not None:
+        # Dates are whole seconds. What closed it at a restart is older than that, whose date it has now.
+        restarted = session.closed_by is Closing.RESTART and usage.dated_at == session.dated_at
+        return usage.dated_at > session.dated_at or restarted
+    ended_at = session.ended_at or session.heard_at
+    return usage.at > ended_at + (REORDERED if session.closed_by is Closing.STOP else timedelta(0))
+
+
+def _was_before(session: DataSession, restart: Restart) -> bool:
+    """Tell whether a session was there before its NAS restarted."""
+    if restart.dated_at is not None and session.dated_at is not None:
+        return session.dated_at < restart.dated_at
+    return session.started_at <= restart.at
+
+
+def _due(session: DataSession) -> int:
+    """Credits that the session owes beyond what it was charged."""
+    return octets_price(session.octets, session.octets_per_credit) - session.charged
+
+
+def _quota(session: DataSession, conditions: Conditions, account: Account, *, already: int = 0) -> int:
+    """Credits to hold: the quota, or what is there; no quota is all of it."""
+    there = max(account.available + already, 0)
+    if conditions.quota_octets == 0:
+        return there
+    return min(octets_price(conditions.quota_octets, session.octets_per_credit), there)
+
+
+def _joined(*notes: str) -> str:
+    """Put notes together, each once."""
+    parts = [part for note in notes for part in note.split("; ") if part]
+    return "; ".join(dict.fromkeys(parts))
+
+
+# -- the database ----------------------------------------------------------------------------------------------------
+
+_TABLE = schema.data_session
+_COLUMNS = tuple(each.name for each in _TABLE.c if each.name not in ("id", "reference"))
+_CHANGING = (
+    *("heard_at", "client", "nas_address", "framed_address", "station", "octets_in", "octets_out", "octets"),
+    *("charged", "holds", "state", "dated_at", "ended_at", "closed_by", "cause", "note"),
+    *("disconnect", "disconnect_at", "disconnect_tries", "disconnect_said"),
+)
+_LAST = "generation = (select max(generation) from data_session as later where later.key = data_session.key)"
+_OF_KEYS = setwise.Reading(
+    f"select {setwise.names(_COLUMNS)} from data_session where key {{among}} and {_LAST} order by id",  # noqa: S608  ours
+    of=_TABLE.c.key,
+    lock=True,
+)
+_OF_NASES = setwise.Reading(  # not by the index of a NAS's sessions, which has all that it ever had
+    f"select {setwise.names(_COLUMNS)} from data_session"  # noqa: S608  ours
+    " where state = 'open' and nas || '' {among} order by started_at, id",
+    of=_TABLE.c.nas,
+    lock=True,
+)
+_BEGIN = setwise.insert(_TABLE, ("reference", *_COLUMNS))
+_CHANGE = setwise.update(_TABLE, _CHANGING, key="reference", unchanged=("state", "holds"))
+
+_all_of = attrgetter("reference", *_COLUMNS)
+_some_of = attrgetter(*_CHANGING)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, StrEnum) else value
+
+
+def _columns_of(session: DataSession) -> setwise.Row:
+    return tuple(map(_plain, _all_of(session)))
+
+
+def _changing_of(session: DataSession) -> setwise.Row:
+    return tuple(map(_plain, _some_of(session)))
+
+
+def _session_of_columns(row: Sequence[Any]) -> DataSession:
+    facts = dict(zip(_COLUMNS, row, strict=True))
+    for name in ("started_at", "heard_at", "dated_at", "ended_at", "disconnect_at"):
+        facts[name] = setwise.moment(facts[name])
+    closed_by = facts.pop("closed_by")
+    return DataSession(
+        **facts | {"state": DataState(facts["state"])}, closed_by=None if closed_by is None else Closing(closed_by)
+    )
+
+
+def session_of(row: Any) -> DataSession:
+    """Make the value of a row."""
+    return _session_of_columns([getattr(row, name) for name in _COLUMNS])
+
+
+def silent_sessions(tx: Connection, heard_before: datetime, *, limit: int) -> list[Silence]:
+    """Give open sessions of which nobody has told since."""
+    rows = tx.execute(
+        sa.select(_TABLE.c.key)
+        .where(_TABLE.c.state == sa.literal("open", literal_execute=True), _TABLE.c.heard_at < heard_before)
+        .order_by(_TABLE.c.heard_at)
+        .limit(limit)
+    )
+    return [Silence(row.key, heard_before) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a subscriber stands who wants to begin a session."""
+
+    subscriber: Subscriber
+    password_hash: str | None
+    available: int
+
+    def octets(self, octets_per_credit: int) -> int:
+        """Octets that his credit pays for."""
+        return affordable_octets(max(self.available, 0), octets_per_credit)
+
+
+def standing(tx: Connection, directory: Directory, identities: Collection[str]) -> Standing | None:
+    """Give how the subscriber stands whom these names mean."""
+    found = (directory.caller(word, word) for word in identities)
+    who = next((each for each in found if each is not None), None)
+    if who is None:
+        return None
+    account, person = schema.account, schema.subscriber
+    row = tx.execute(
+        sa.select(person.c.password_hash, (account.c.posted - account.c.held - account.c.floor).label("available"))
+        .join(account, account.c.subscriber_id == person.c.id)
+        .where(person.c.id == who.id, account.c.kind == Kind.DATA)
+    ).one()
+    return Standing(who, row.password_hash, row.available)

@@ -1,0 +1,75 @@
+"""Accounting-Requests: what was used goes to the ledger, and is acknowledged when it is durable, never before."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pyrad import packet as pyrad
+from twisted.logger import Logger
+
+from celcombiller.datasessions import Restart, Usage
+from celcombiller.errors import UnknownSubscriber
+from celcombiller.radius import packets
+
+if TYPE_CHECKING:
+    from celcombiller.config import RadiusClient
+    from celcombiller.datasessions import Conditions, DataSession
+    from celcombiller.store import Store
+
+
+class Accounting:
+    """Answers Accounting-Requests; what comes at the same time is done in one transaction."""
+
+    _log = Logger()
+
+    def __init__(self, conditions: Conditions, store: Store) -> None:
+        self._conditions = conditions
+        self._store = store
+
+    async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
+        """Give what became of it, and the answer. Raises `Unusable` and `StoreUnavailable`: then there is none."""
+        if packet.code == pyrad.StatusServer:
+            return "STATUS", packets.alive(packet, accounting=True)
+        report = packets.report_of(packet, client, address, self._conditions, datetime.now(UTC))
+        if report is None:
+            return "ACCOUNTED", packets.accounted(packet)
+        try:
+            answer = await self._store.charge(report)
+        except UnknownSubscriber:
+            # To be silent would only have it told for ever.
+            self._log.warn(
+                "{nas}: data of {user!r}, who is nobody here, is not charged", nas=report.nas, user=_who(report)
+            )
+            return "UNKNOWN_USER", packets.accounted(packet)
+        self._tell(report, answer)
+        return "ACCOUNTED", packets.accounted(packet)
+
+    def _tell(self, report: Usage | Restart, answer: DataSession | list[DataSession]) -> None:
+        if isinstance(report, Restart):
+            closed = answer if isinstance(answer, list) else []
+            self._log.info(
+                "{nas}: {cause}: {count} sessions are over", nas=report.nas, cause=report.cause, count=len(closed)
+            )
+        elif not isinstance(answer, list):
+            if report.octets < answer.octets and report.told.value != "start":
+                self._log.warn(
+                    "{nas}: session {session!r} told of {octets} octets after {known}: charged are {known}",
+                    nas=report.nas,
+                    session=report.session_id,
+                    octets=report.octets,
+                    known=answer.octets,
+                )
+                return
+            self._log.info(
+                "{nas}: session {session!r} {told}: {octets} octets, {charged} credits charged",
+                nas=report.nas,
+                session=report.session_id,
+                told=report.told.value,
+                octets=answer.octets,
+                charged=answer.charged,
+            )
+
+
+def _who(report: Usage | Restart) -> str:
+    return report.username if isinstance(report, Usage) else ""

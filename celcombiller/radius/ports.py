@@ -1,0 +1,163 @@
+"""The UDP ports of a RADIUS server: nothing that comes in can do more than be answered, or be ignored with one line."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from celcombiller.errors import StoreUnavailable, TooManyAttempts, TooSlow
+from celcombiller.radius import packets
+from celcombiller.radius.duplicates import Duplicates
+from celcombiller.radius.packets import Unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from twisted.python.failure import Failure
+
+    from celcombiller.config import RadiusClient
+    from celcombiller.metrics import Metrics
+
+UNDER_WAY_MAX = 2000
+"""Requests that may wait for the database: more are ignored, and come again."""
+
+QUIET_SECONDS = 60.0
+"""Of one client and one fault there is one line in so long."""
+
+QUIET_MAX = 1000
+
+
+def client_of(clients: Sequence[RadiusClient], host: str) -> RadiusClient | None:
+    """Find who an address is: the smallest network that it is in."""
+    address = ipaddress.ip_address(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    found = [each for each in clients if address in each.network]
+    return max(found, key=lambda each: each.network.prefixlen, default=None)
+
+
+class Complaints:
+    """Lines of the log, each sort once in a while with how many there were."""
+
+    _log = Logger()
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._quiet: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def say(self, who: str, result: str, why: str) -> None:
+        """Complain, unless the same was complained of a moment ago."""
+        now = self._seconds()
+        until, count = self._quiet.get((who, result), (0.0, 0))
+        if now < until:
+            self._quiet[who, result] = (until, count + 1)
+            return
+        if len(self._quiet) >= QUIET_MAX:
+            self._quiet.clear()
+        self._quiet[who, result] = (now + QUIET_SECONDS, 0)
+        before = f" (and {count} more before)" if count else ""
+        self._log.warn("RADIUS from {who} ignored: {why}{before}", who=who, why=why, before=before)
+
+
+class RadiusPort(DatagramProtocol):
+    """One port: proves who asks, has him answered by ``serve``, and answers a repeated question as the first time."""
+
+    _log = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        clock: Any,
+        code: int,
+        clients: Sequence[RadiusClient],
+        serve: Callable[[Any, RadiusClient, str], Awaitable[tuple[str, bytes]]],
+        metrics: Metrics,
+    ) -> None:
+        self._code = code
+        self._clients = clients
+        self._serve = serve
+        self._metrics = metrics
+        self._complaints = Complaints(clock.seconds)
+        self._duplicates = Duplicates(clock.seconds)
+        self._under_way: set[Deferred[None]] = set()
+        self._is_ending = False
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Take a datagram, of whomever."""
+        if self._is_ending:
+            return
+        host = addr[0]
+        client = client_of(self._clients, host)
+        if client is None:
+            self._ignore(host, "UNKNOWN_CLIENT", "no [[radius.clients]] table has this address")
+            return
+        who = f"{client.name} ({host})"
+        try:
+            packet = packets.read(datagram, client, self._code)
+        except Unusable as error:
+            self._ignore(who, error.result, str(error))
+            return
+        key = (addr, packet.code, packet.id, packet.authenticator)
+        if not self._duplicates.is_new(key):
+            self._metrics.radius("REPEATED")
+            answer = self._duplicates.answer(key)
+            if answer is not None:
+                self._send(answer, addr)
+            return
+        if len(self._under_way) >= UNDER_WAY_MAX:
+            self._duplicates.forget(key)
+            self._ignore(who, "BUSY", f"{UNDER_WAY_MAX} requests wait already")
+            return
+        doing = Deferred.fromCoroutine(self._answer(packet, client, addr, key))
+        self._under_way.add(doing)
+        doing.addBoth(self._over, doing)
+
+    async def _answer(self, packet: Any, client: RadiusClient, addr: tuple[str, int], key: Any) -> None:
+        who = f"{client.name} ({addr[0]})"
+        try:
+            result, answer = await self._serve(packet, client, addr[0])
+        except Unusable as error:
+            self._ignore(who, error.result, str(error))
+        except (StoreUnavailable, TooSlow, TooManyAttempts) as error:
+            self._duplicates.forget(key)
+            self._ignore(who, "UNAVAILABLE", str(error))
+        except BaseException:
+            self._duplicates.forget(key)
+            raise
+        else:
+            self._duplicates.answered(key, answer)
+            self._metrics.radius(result)
+            self._send(answer, addr)
+
+    def _over(self, outcome: Failure | None, doing: Deferred[None]) -> None:
+        self._under_way.discard(doing)
+        if outcome is not None:
+            self._metrics.radius("FAILED")
+            self._log.failure("A RADIUS request could not be answered", outcome)
+
+    def _send(self, answer: bytes, addr: tuple[str, int]) -> None:
+        if self.transport is None:  # the port was closed meanwhile
+            return
+        try:
+            self.transport.write(answer, addr)
+        except (OSError, ValueError) as error:  # no way there, or an address that this socket cannot say
+            self._ignore(addr[0], "FAILED", f"it cannot be answered: {error}")
+
+    def _ignore(self, who: str, result: str, why: str) -> None:
+        self._metrics.radius(result)
+        self._complaints.say(who, result, why)
+
+    def drain(self) -> Deferred[Any]:
+        """Hear nothing more, and fire when all that was asked is answered."""
+        self._is_ending = True
+        return DeferredList([_after(each) for each in self._under_way])
+
+
+def _after(doing: Deferred[None]) -> Deferred[None]:
+    """Wait for what another looks after."""
+    done: Deferred[None] = Deferred()
+    doing.addBoth(lambda _: done.callback(None))
+    return done

@@ -1,0 +1,87 @@
+"""As tests/test_datasessions.py, on PostgreSQL; and the sessions of one key begun on two nodes at once."""
+
+import threading
+
+import pytest
+import test_datasessions as data
+from test_ledger import NOW, TERMS, database, proved
+
+from celcombiller import disconnects, history, subscribers
+from celcombiller.charging import perform
+from celcombiller.datasessions import DataState
+from celcombiller.store import open_engine, transact
+
+
+@pytest.fixture
+def engine(cluster):
+    made = database(url=cluster.database())
+    yield made
+    made.dispose()
+
+
+TESTS = [
+    each
+    for name, each in vars(data).items()
+    if name.startswith("test_") and each.__code__.co_varnames[: each.__code__.co_argcount] == ("engine",)
+]
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda each: each.__name__)
+def test_the_same_on_postgresql(engine, test):
+    test(engine)
+
+
+def test_two_nodes_that_are_told_of_the_same_session_at_once_charge_it_once(engine):
+    data.give(engine, 10_000)
+    told = [
+        [data.interim(octets, session_id=name) for octets in range(node, 200, 2)] for name in "AB" for node in (0, 1)
+    ]
+
+    def tell(reports):
+        node = open_engine(engine.url.render_as_string(hide_password=False), lock_seconds=5)
+        for each in reports:
+            transact(node, lambda tx, each=each: perform(tx, TERMS, [each], NOW))
+        node.dispose()
+
+    threads = [threading.Thread(target=tell, args=(each,)) for each in told]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert [each.charged for each in data.rows(engine)] == [199, 199]
+    assert data.pot(engine) == (10_000 - 398, 2 * data.QUOTA)
+    proved(engine)
+
+
+def test_sessions_are_read_back_page_by_page(engine):
+    data.give(engine, 1000)
+    data.hear(engine, *(data.start(session_id=name, at=NOW + number * data.HOUR) for number, name in enumerate("ABC")))
+    data.hear(engine, data.stop(5, session_id="B", at=NOW + 9 * data.HOUR))
+
+    def found(**wanted):
+        with engine.begin() as tx:
+            return [(each.session.session_id, each.username) for each in history.data_sessions(tx, limit=2, **wanted)]
+
+    assert found() == [("C", "u1001"), ("B", "u1001")]
+    assert found(after=(NOW + data.HOUR, 2)) == [("A", "u1001")]
+    assert found(state=DataState.OPEN, nas="hotspot/nas1") == [("C", "u1001"), ("A", "u1001")]
+    assert found(since=NOW + data.HOUR, until=NOW + 2 * data.HOUR, state=DataState.CLOSED) == [("B", "u1001")]
+
+
+def test_what_is_to_end_is_claimed_by_one_node_and_comes_again_later(engine):
+    data.give(engine, 1000)
+    data.hear(engine, data.start(), data.start(session_id="B2"))
+    with engine.begin() as tx:
+        subscribers.enable(tx, "u1001", NOW, enabled=False)
+        assert disconnects.is_any_to_do(tx, NOW)
+        disconnects.want(tx, NOW)
+    with engine.begin() as one, engine.begin() as other:
+        assert len(disconnects.claim(one, NOW, limit=9)) == 2
+        assert disconnects.claim(other, NOW, limit=9) == []
+    with engine.begin() as tx:
+        assert disconnects.claim(tx, NOW, limit=9) == []
+        assert not disconnects.is_any_to_do(tx, NOW)
+        again = disconnects.claim(tx, NOW + disconnects.AGAIN_LEAST, limit=9)
+        assert [each.disconnect_tries for each in again] == [1, 1]
+        disconnects.answered(tx, again[0].reference, "ACK", settled=True)
+    proved(engine)
