@@ -55,6 +55,7 @@ ORDER = [
     "provisioning.openbts",
     "provisioning.kinds",
     "provisioning.provisioner",
+    "radius.complaints",
     "radius.duplicates",
     "radius.packets",
     "radius.access",
