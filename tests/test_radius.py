@@ -25,9 +25,10 @@ from celcombiller.ledger import balances
 from celcombiller.metrics import Metrics
 from celcombiller.model import Kind
 from celcombiller.radius import disconnecting, packets
+from celcombiller.radius.complaints import LINES_MAX, QUIET_MAX, QUIET_SECONDS, Complaints
 from celcombiller.radius.duplicates import KEPT_MAX, KEPT_SECONDS, Duplicates
 from celcombiller.radius.packets import DICTIONARY, Unusable, identities_of, read, report_of
-from celcombiller.radius.ports import QUIET_SECONDS, RadiusPort, client_of
+from celcombiller.radius.ports import RadiusPort, client_of
 from celcombiller.radius.service import RadiusService
 from celcombiller.store import transact
 from celcombiller.trail import Actor
@@ -184,7 +185,7 @@ async def test_what_needs_the_password_itself_is_refused_with_a_line_that_says_s
         ["Only passwords (PAP) can be checked here"],
     )
     assert (
-        f"hotspot/127.0.0.1: {method} cannot be checked, as passwords are kept as hashes only: have it send PAP"
+        f"RADIUS of hotspot/127.0.0.1: {method} cannot be checked, as passwords are kept as hashes only: have it send PAP"
         in lines
     )
 
@@ -264,7 +265,7 @@ async def test_octets_that_go_backwards_are_one_line(radio, lines):
     await radio.tell("Interim-Update", octets=40)
     await radio.tell("Interim-Update", octets=30)
     assert radio.pot()[0] == 960
-    assert lines.count("hotspot/nas1: session 'A1' told of 30 octets after 40: charged are 40") == 1
+    assert lines.count("RADIUS of hotspot/nas1, session 'A1': told of 30 octets after 40: charged are 40") == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -279,7 +280,7 @@ async def test_a_nas_that_restarts_has_no_sessions(radio):
 @pytest_twisted.ensureDeferred
 async def test_data_of_nobody_is_acknowledged_and_told_of(radio, lines):
     assert (await radio.tell("Stop", username="ghost", octets=5)).code == pyrad.AccountingResponse
-    assert "hotspot/nas1: data of 'ghost', who is nobody here, is not charged" in lines
+    assert "RADIUS of hotspot/nas1: data of 'ghost', who is nobody here, is not charged" in lines
     assert radio.counted("UNKNOWN_USER") == 1
 
 
@@ -390,10 +391,10 @@ def test_an_answer_that_cannot_be_sent_is_one_line(lines):
         def write(self, datagram, addr):
             raise OSError("Network is unreachable")
 
-    port = RadiusPort(Clock(), pyrad.AccessRequest, (CLIENT,), None, Metrics())
+    port = RadiusPort(Clock(), pyrad.AccessRequest, (CLIENT,), None, Metrics(), Complaints(Clock().seconds))
     port.transport = Unreachable()
     port._send(b"x", (HERE, 1))
-    assert lines == ["RADIUS from 127.0.0.1 ignored: it cannot be answered: Network is unreachable"]
+    assert lines == ["RADIUS of 127.0.0.1: ignored: it cannot be answered: Network is unreachable"]
     asking = disconnecting.DisconnectPort(Clock())
     asking.transport = Unreachable()
     asking._send(b"x", (HERE, 1))
@@ -420,18 +421,20 @@ def test_a_user_name_without_its_realm_is_looked_for_last_and_only_where_that_is
 
 def test_complaints_about_one_client_are_one_line_in_a_while(lines):
     clock = Clock()
-    port = RadiusPort(clock, pyrad.AccessRequest, (), None, Metrics())
+    port = RadiusPort(clock, pyrad.AccessRequest, (), None, Metrics(), Complaints(clock.seconds))
     for _ in range(50):
         port.datagramReceived(b"x", ("192.0.2.1", 1))
     clock.advance(QUIET_SECONDS)
     for number in range(3000):
         port.datagramReceived(b"x", (f"10.0.{number % 250}.{number // 250}", 1))
+    assert len(lines) == 1 + LINES_MAX
+    clock.advance(QUIET_SECONDS)
     port.datagramReceived(b"x", ("192.0.2.1", 1))
     mine = [line for line in lines if "192.0.2.1" in line]
     why = "no [[radius.clients]] table has this address"
-    assert mine[0] == f"RADIUS from 192.0.2.1 ignored: {why}"
+    assert mine[0] == f"RADIUS of 192.0.2.1: ignored: {why}"
     assert len(mine) == 2
-    assert len(port._complaints._quiet) <= 1000
+    assert len(port._complaints._quiet) <= QUIET_MAX
 
 
 def test_what_was_answered_is_kept_for_a_while_and_never_too_much_of_it():
@@ -507,7 +510,7 @@ def test_no_datagram_does_more_than_be_ignored_or_understood(datagram, code, sig
         understood.append(told)
         return "ACCOUNTED", packets.accounted(packet)
 
-    port = RadiusPort(Clock(), code, (client,), serve, Metrics())
+    port = RadiusPort(Clock(), code, (client,), serve, Metrics(), Complaints(Clock().seconds))
     port.transport = FakeTransport()
     port.datagramReceived(datagram, (HERE, 1))
     assert len(port.transport.sent) <= 1

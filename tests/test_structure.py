@@ -67,6 +67,7 @@ ORDER = [
     "provisioning.openbts",
     "provisioning.kinds",
     "provisioning.provisioner",
+    "radius.complaints",
     "radius.duplicates",
     "radius.packets",
     "radius.access",

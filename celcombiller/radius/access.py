@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from celcombiller.config import Radius, RadiusClient
     from celcombiller.datasessions import Standing
     from celcombiller.passwords import Passwords
+    from celcombiller.radius.complaints import Complaints
     from celcombiller.radius.packets import Login
     from celcombiller.reading import Reader
     from celcombiller.store import Store
@@ -37,11 +38,14 @@ class Access:
 
     _log = Logger()
 
-    def __init__(self, settings: Radius, store: Store, reader: Reader, passwords: Passwords) -> None:
+    def __init__(
+        self, settings: Radius, store: Store, reader: Reader, passwords: Passwords, complaints: Complaints
+    ) -> None:
         self._settings = settings
         self._store = store
         self._reader = reader
         self._passwords = passwords
+        self._complaints = complaints
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
         """Give what is decided, and the answer. Raises `Unusable`."""
@@ -75,11 +79,9 @@ class Access:
         if client.passwords == "check":
             if login.password is None or login.method:
                 # A hash is all that is known of a password, and what CHAP and its like prove needs the word itself.
-                self._log.warn(
-                    "{nas}: {method} cannot be checked, as passwords are kept as hashes only: have it send PAP",
-                    nas=login.nas,
-                    method=login.method or "a login without a password",
-                )
+                method = login.method or "a login without a password"
+                why = f"{method} cannot be checked, as passwords are kept as hashes only: have it send PAP"
+                self._complaints.say(login.nas, "REJECTED", why)
                 return NO_PASSWORDS
             try:
                 is_he = await self._is_he(login, standing)

@@ -15,6 +15,7 @@ from celcombiller.radius import packets
 if TYPE_CHECKING:
     from celcombiller.config import RadiusClient
     from celcombiller.datasessions import Conditions, DataSession
+    from celcombiller.radius.complaints import Complaints
     from celcombiller.store import Store
 
 
@@ -23,9 +24,10 @@ class Accounting:
 
     _log = Logger()
 
-    def __init__(self, conditions: Conditions, store: Store) -> None:
+    def __init__(self, conditions: Conditions, store: Store, complaints: Complaints) -> None:
         self._conditions = conditions
         self._store = store
+        self._complaints = complaints
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
         """Give what became of it, and the answer. Raises `Unusable` and `StoreUnavailable`: then there is none."""
@@ -38,9 +40,8 @@ class Accounting:
             answer = await self._store.charge(report)
         except UnknownSubscriber:
             # To be silent would only have it told for ever.
-            self._log.warn(
-                "{nas}: data of {user!r}, who is nobody here, is not charged", nas=report.nas, user=_who(report)
-            )
+            why = f"data of {_who(report)!r}, who is nobody here, is not charged"
+            self._complaints.say(report.nas, "UNKNOWN_USER", why)
             return "UNKNOWN_USER", packets.accounted(packet)
         self._tell(report, answer)
         return "ACCOUNTED", packets.accounted(packet)
@@ -53,13 +54,8 @@ class Accounting:
             )
         elif not isinstance(answer, list):
             if report.octets < answer.octets and report.told.value != "start":
-                self._log.warn(
-                    "{nas}: session {session!r} told of {octets} octets after {known}: charged are {known}",
-                    nas=report.nas,
-                    session=report.session_id,
-                    octets=report.octets,
-                    known=answer.octets,
-                )
+                why = f"told of {report.octets} octets after {answer.octets}: charged are {answer.octets}"
+                self._complaints.say(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
                 return
             self._log.info(
                 "{nas}: session {session!r} {told}: {octets} octets, {charged} credits charged",

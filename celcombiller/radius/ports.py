@@ -21,14 +21,10 @@ if TYPE_CHECKING:
 
     from celcombiller.config import RadiusClient
     from celcombiller.metrics import Metrics
+    from celcombiller.radius.complaints import Complaints
 
 UNDER_WAY_MAX = 2000
 """Requests that may wait for the database: more are ignored, and come again."""
-
-QUIET_SECONDS = 60.0
-"""Of one client and one fault there is one line in so long."""
-
-QUIET_MAX = 1000
 
 
 def client_of(clients: Sequence[RadiusClient], host: str) -> RadiusClient | None:
@@ -37,29 +33,6 @@ def client_of(clients: Sequence[RadiusClient], host: str) -> RadiusClient | None
     address = getattr(address, "ipv4_mapped", None) or address
     found = [each for each in clients if address in each.network]
     return max(found, key=lambda each: each.network.prefixlen, default=None)
-
-
-class Complaints:
-    """Lines of the log, each sort once in a while with how many there were."""
-
-    _log = Logger()
-
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._quiet: dict[tuple[str, str], tuple[float, int]] = {}
-
-    def say(self, who: str, result: str, why: str) -> None:
-        """Complain, unless the same was complained of a moment ago."""
-        now = self._seconds()
-        until, count = self._quiet.get((who, result), (0.0, 0))
-        if now < until:
-            self._quiet[who, result] = (until, count + 1)
-            return
-        if len(self._quiet) >= QUIET_MAX:
-            self._quiet.clear()
-        self._quiet[who, result] = (now + QUIET_SECONDS, 0)
-        before = f" (and {count} more before)" if count else ""
-        self._log.warn("RADIUS from {who} ignored: {why}{before}", who=who, why=why, before=before)
 
 
 class RadiusPort(DatagramProtocol):
@@ -75,12 +48,13 @@ class RadiusPort(DatagramProtocol):
         clients: Sequence[RadiusClient],
         serve: Callable[[Any, RadiusClient, str], Awaitable[tuple[str, bytes]]],
         metrics: Metrics,
+        complaints: Complaints,
     ) -> None:
         self._code = code
         self._clients = clients
         self._serve = serve
         self._metrics = metrics
-        self._complaints = Complaints(clock.seconds)
+        self._complaints = complaints
         self._duplicates = Duplicates(clock.seconds)
         self._under_way: set[Deferred[None]] = set()
         self._is_ending = False
@@ -148,7 +122,7 @@ class RadiusPort(DatagramProtocol):
 
     def _ignore(self, who: str, result: str, why: str) -> None:
         self._metrics.radius(result)
-        self._complaints.say(who, result, why)
+        self._complaints.say(who, result, f"ignored: {why}")
 
     def drain(self) -> Deferred[Any]:
         """Hear nothing more, and fire when all that was asked is answered."""

@@ -14,6 +14,7 @@ from celcombiller.datasessions import Conditions
 from celcombiller.periodic import PeriodicService
 from celcombiller.radius.access import Access
 from celcombiller.radius.accounting import Accounting
+from celcombiller.radius.complaints import Complaints
 from celcombiller.radius.disconnecting import DisconnectPort, Ends
 from celcombiller.radius.ports import RadiusPort
 
@@ -46,11 +47,12 @@ class RadiusService(MultiService):
         self._reactor = reactor
         self._settings = settings
         conditions = conditions_of(settings)
-        access = Access(settings, store, reader, passwords)
-        accounting = Accounting(conditions, store)
+        complaints = Complaints(reactor.seconds)
+        access = Access(settings, store, reader, passwords, complaints)
+        accounting = Accounting(conditions, store, complaints)
         self._disconnects = DisconnectPort(reactor)
         self._answering = [
-            (port, RadiusPort(reactor, code, settings.clients, serve, metrics))
+            (port, RadiusPort(reactor, code, settings.clients, serve, metrics, complaints))
             for port, code, serve in (
                 (settings.access_port, pyrad.AccessRequest, access),
                 (settings.accounting_port, pyrad.AccountingRequest, accounting),
