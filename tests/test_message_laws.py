@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from plans import plans_of
 from test_ledger import NOW, TERMS, ask, credit, database, initiate, proved, voice
 
 from celcombiller import messages, schema, subscribers
@@ -268,6 +269,24 @@ def test_the_audit_names_every_message_that_is_not_as_it_should_be(tmp_path, dam
         tx.execute(sa.text(damage))
         assert law in {each.law for each in audit(tx).differences}
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("question", "index"),
+    [
+        (lambda tx: messages.is_due(tx, Route.SMPP, NOW), "ix_message_queued (route=?)"),
+        (lambda tx: messages.claim(tx, Route.SMPP, "a", NOW, limit=5, lease=LEASE), "ix_message_queued (route=?)"),
+        (messages.backlog, "ix_message_queued"),
+        (lambda tx: messages.overdue(tx, NOW, limit=5), "ix_message_open"),
+        (lambda tx: messages.receive(tx, "x", FAILED, "", NOW), "ix_message_part_network_id"),
+        (lambda tx: messages.listed(tx, limit=5, after=(NOW, 5)), "ix_message_queued_at_id"),
+        (lambda tx: messages.listed(tx, limit=5, subscriber_id=1, after=(NOW, 5)), "ix_message_subscriber_id"),
+    ],
+)
+def test_what_is_asked_often_goes_by_an_index_and_is_not_sorted(engine, question, index):
+    lines = plans_of(engine, question)
+    assert index in lines[0]
+    assert not any("ORDER BY" in each for each in lines) or "part" in index
 
 
 # -- the laws under any order of events ----------------------------------------------------------------------------------
