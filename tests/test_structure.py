@@ -20,6 +20,7 @@ ORDER = [
     "credentials",
     "trail",
     "calls",
+    "datareports",
     "datasessions",
     "disconnects",
     "history",
