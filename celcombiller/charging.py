@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from celcombiller import schema, setwise, trail
 from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
-from celcombiller.datasessions import DataSession, Report, Restart, Sessions, Silence, Usage
+from celcombiller.datareports import Report, Restart, Silence, Usage
+from celcombiller.datasessions import DataSession, Sessions
 from celcombiller.errors import (
     BadNumber,
     BillerError,

@@ -10,7 +10,6 @@ beyond all credit is charged too, below the floor, and the transfer's note says 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -20,17 +19,19 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller import schema, setwise
+from celcombiller.datareports import KEY_CHARACTERS, Report, Restart, Silence, Told, Usage, key_of
 from celcombiller.errors import InvalidValue, UnknownSubscriber
 from celcombiller.ledger import AMOUNT_MAX
 from celcombiller.model import Kind
 from celcombiller.rating import affordable_octets, octets_price
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.datareports import Conditions
     from celcombiller.ledger import Book
     from celcombiller.model import Account, Subscriber
     from celcombiller.subscribers import Directory
@@ -41,7 +42,6 @@ ORIGIN = "data"
 HOLD_MARGIN = timedelta(minutes=15)
 """How much longer a hold is valid than its session may be silent: one that runs out was looked after by nobody."""
 
-KEY_CHARACTERS = 32
 REFERENCE_CHARACTERS = len(ORIGIN) + 1 + KEY_CHARACTERS
 
 SPENT = "the credit is spent"
@@ -60,86 +60,12 @@ class DataState(StrEnum):
     CLOSED = "closed"
 
 
-class Told(StrEnum):
-    """Which report of a session this is (RFC 2866, 5.1)."""
-
-    START = "start"
-    INTERIM = "interim"
-    STOP = "stop"
-
-
 class Closing(StrEnum):
     """What closed a session."""
 
     STOP = "stop"
     RESTART = "restart"
     SILENCE = "silence"
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """The operator's conditions: what an octet costs, how much of it is held, and how long a session may be silent."""
-
-    octets_per_credit: int = 1
-    quota_octets: int = 10_000_000
-    silence: timedelta = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """One report of a session.
-
-    ``identities`` are the names under which the subscriber may be known, the best first. ``at`` is when the NAS made
-    the report, by our clock; ``dated_at`` the same by its own, if it said so: only that tells an old report from a
-    new one for certain.
-    """
-
-    nas: str
-    session_id: str
-    username: str
-    told: Told
-    at: datetime
-    octets_in: int = 0
-    octets_out: int = 0
-    dated_at: datetime | None = None
-    identities: tuple[str, ...] = ()
-    client: str = ""
-    nas_address: str = ""
-    framed_address: str = ""
-    station: str = ""
-    cause: str = ""
-    conditions: Conditions = Conditions()
-
-    @property
-    def key(self) -> str:
-        """Name what it is a report of, however long the names are: this NAS's session of this id and user."""
-        return key_of(self.nas, self.session_id, self.username)
-
-    @property
-    def octets(self) -> int:
-        """Both directions together."""
-        return self.octets_in + self.octets_out
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """A NAS says that it began or ended accounting (Accounting-On, Accounting-Off): its sessions are over."""
-
-    nas: str
-    at: datetime
-    cause: str
-    dated_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """Nobody has told of this session since before ``heard_before``."""
-
-    key: str
-    heard_before: datetime
-
-
-Report = Usage | Restart | Silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +117,6 @@ class DataSession:
         return f"{self.reference}:{self.holds}"
 
 
-def key_of(*names: str) -> str:
-    """Give a key of some names, each told apart from the next whatever is in them."""
-    text = "".join(f"{len(name)}:{name}" for name in names)
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_CHARACTERS]
-
-
 def reference_of(key: str, generation: int) -> str:
     """Give the reference of a session: always as long as any other, so that the database can cut it off a charge's."""
     return f"{ORIGIN}:{key_of(key, str(generation))}"
@@ -225,9 +145,6 @@ class Sessions:
             sessions._loaded[read.reference] = sessions._last[read.key] = read
             sessions._by_reference[read.reference] = read
         return sessions
-
-    def __iter__(self) -> Iterator[DataSession]:
-        return iter(self._last.values())
 
     @staticmethod
     def named(reports: Iterable[Report]) -> set[str]:

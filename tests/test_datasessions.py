@@ -12,17 +12,8 @@ from test_ledger import NOW, TERMS, database, proved
 
 from celcombiller import datasessions, disconnects, schema, subscribers
 from celcombiller.charging import Credit, perform
-from celcombiller.datasessions import (
-    REORDERED,
-    Closing,
-    Conditions,
-    DataSession,
-    DataState,
-    Restart,
-    Silence,
-    Told,
-    Usage,
-)
+from celcombiller.datareports import Conditions, Restart, Silence, Told, Usage, key_of
+from celcombiller.datasessions import REORDERED, Closing, DataSession, DataState
 from celcombiller.errors import InvalidValue, UnknownSubscriber
 from celcombiller.ledger import balances
 from celcombiller.model import Kind
@@ -417,7 +408,7 @@ def test_a_subscriber_is_known_by_his_username_number_or_imsi(engine, said):
 
 
 def test_names_are_told_apart_wherever_one_ends():
-    assert datasessions.key_of("a", "bc") != datasessions.key_of("ab", "c")
+    assert key_of("a", "bc") != key_of("ab", "c")
     assert len(datasessions.reference_of("k", 12345)) == datasessions.REFERENCE_CHARACTERS
 
 

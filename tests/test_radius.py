@@ -2,7 +2,7 @@
 
 import random
 import socket
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_twisted
@@ -20,6 +20,7 @@ from twisted.logger import globalLogPublisher
 from celcombiller import datasessions, schema, subscribers
 from celcombiller.charging import Credit, credit
 from celcombiller.config import Radius, RadiusClient
+from celcombiller.datareports import Conditions
 from celcombiller.errors import StoreUnavailable
 from celcombiller.ledger import balances
 from celcombiller.metrics import Metrics
@@ -36,7 +37,7 @@ from celcombiller.trail import Actor
 HERE = "127.0.0.1"
 CLIENT = RadiusClient(name="hotspot", address=HERE, secret=SECRET)
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-CONDITIONS = datasessions.Conditions()
+CONDITIONS = Conditions()
 
 
 class Radio:
@@ -379,11 +380,11 @@ async def test_what_cannot_be_believed_is_not_answered_and_charges_nothing(radio
 
 @pytest.mark.parametrize(("days", "is_dated"), [(0.9, True), (1.1, False), (-0.9, True), (-1.1, False)])
 def test_a_date_of_a_clock_that_is_wrong_is_none(days, is_dated):
-    dated_at = NOW + datasessions.timedelta(days=days)
+    dated_at = NOW + timedelta(days=days)
     packet = report("Start", Event_Timestamp=int(dated_at.timestamp()), Acct_Delay_Time=60)
     told = report_of(packet, CLIENT, HERE, CONDITIONS, NOW)
     assert told.dated_at == (dated_at if is_dated else None)
-    assert told.at == NOW - datasessions.timedelta(seconds=60)
+    assert told.at == NOW - timedelta(seconds=60)
 
 
 def test_an_answer_that_cannot_be_sent_is_one_line(lines):
@@ -586,7 +587,7 @@ async def test_a_disabled_subscribers_session_is_ended_though_nothing_more_is_to
 
 @pytest_twisted.ensureDeferred
 async def test_a_nas_that_says_no_is_asked_again_later(radio, monkeypatch):
-    monkeypatch.setattr("celcombiller.disconnects.AGAIN_LEAST", datasessions.timedelta(seconds=1))
+    monkeypatch.setattr("celcombiller.disconnects.AGAIN_LEAST", timedelta(seconds=1))
     radio.nas.answers = [(pyrad.DisconnectNAK, 506), (pyrad.DisconnectACK, None)]
     radio.give(1)
     await radio.tell("Start")

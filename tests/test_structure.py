@@ -21,6 +21,7 @@ ORDER = [
     "credentials",
     "trail",
     "calls",
+    "datareports",
     "datasessions",
     "disconnects",
     "history",

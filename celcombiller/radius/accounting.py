@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from pyrad import packet as pyrad
 from twisted.logger import Logger
 
-from celcombiller.datasessions import Restart, Usage
+from celcombiller.datareports import Restart, Usage
 from celcombiller.errors import UnknownSubscriber
 from celcombiller.radius import packets
 
 if TYPE_CHECKING:
     from celcombiller.config import RadiusClient
-    from celcombiller.datasessions import Conditions, DataSession
+    from celcombiller.datareports import Conditions
+    from celcombiller.datasessions import DataSession
     from celcombiller.radius.complaints import Complaints
     from celcombiller.store import Store
 

@@ -16,7 +16,8 @@ from celcombiller.radius.ports import client_of
 
 if TYPE_CHECKING:
     from celcombiller.config import Radius, RadiusClient
-    from celcombiller.datasessions import Conditions, DataSession
+    from celcombiller.datareports import Conditions
+    from celcombiller.datasessions import DataSession
     from celcombiller.metrics import Metrics
     from celcombiller.reading import Reader
     from celcombiller.store import Store

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from pyrad import packet as pyrad
 from pyrad.dictionary import Dictionary
 
-from celcombiller.datasessions import Conditions, DataSession, Restart, Told, Usage
+from celcombiller.datareports import Restart, Told, Usage
 from celcombiller.ledger import AMOUNT_MAX
 
 if TYPE_CHECKING:
     from celcombiller.config import RadiusClient
+    from celcombiller.datareports import Conditions
+    from celcombiller.datasessions import DataSession
 
 DICTIONARY = Dictionary(str(Path(__file__).with_name("dictionary")))
 

@@ -10,7 +10,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from celcombiller.datasessions import Conditions
+from celcombiller.datareports import Conditions
 from celcombiller.periodic import PeriodicService
 from celcombiller.radius.access import Access
 from celcombiller.radius.accounting import Accounting
