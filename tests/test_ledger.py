@@ -34,24 +34,28 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TERMS = Terms(Tariff([Rate()]))
 
 
-def database(path="", url=""):
-    engine = open_engine(url or f"sqlite:///{path}", lock_seconds=1)
+def database(path="", url="", *, lock_seconds=1):
+    engine = open_engine(url or f"sqlite:///{path}", lock_seconds=lock_seconds)
     with engine.begin() as tx:
         migrations.upgrade(tx)
-        for number in ("1001", "1002", "1003"):
-            subscribers.add(
-                tx,
-                username=f"u{number}",
-                name="N",
-                clid=number,
-                imsi=f"72400000000{number}",
-                cpf=None,
-                address="",
-                level=Level.SUBSCRIBER,
-                password_hash=None,
-                now=NOW,
-            )
+        add_subscribers(tx)
     return engine
+
+
+def add_subscribers(tx):
+    for number in ("1001", "1002", "1003"):
+        subscribers.add(
+            tx,
+            username=f"u{number}",
+            name="N",
+            clid=number,
+            imsi=f"72400000000{number}",
+            cpf=None,
+            address="",
+            level=Level.SUBSCRIBER,
+            password_hash=None,
+            now=NOW,
+        )
 
 
 @pytest.fixture

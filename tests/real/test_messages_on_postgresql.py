@@ -6,13 +6,12 @@ from datetime import timedelta
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from test_ledger import NOW, credit, proved, voice
+from test_ledger import NOW, credit, database, proved, voice
 from test_message_laws import LEASE, ROUTES, MessageMachine, do
 
-from celcombiller import messages, migrations, subscribers
+from celcombiller import messages
 from celcombiller.events import Told
-from celcombiller.model import Level, MessageOrigin, MessageState, Route
-from celcombiller.store import open_engine
+from celcombiller.model import MessageOrigin, MessageState, Route
 
 
 @pytest.fixture
@@ -20,22 +19,7 @@ def fresh(cluster):
     made = []
 
     def build():
-        made.append(open_engine(cluster.database(), lock_seconds=5))
-        with made[-1].begin() as tx:
-            migrations.upgrade(tx)
-            for number in ("1001", "1002"):
-                subscribers.add(
-                    tx,
-                    username=f"u{number}",
-                    name="N",
-                    clid=number,
-                    imsi=f"72400000000{number}",
-                    cpf=None,
-                    address="",
-                    level=Level.SUBSCRIBER,
-                    password_hash=None,
-                    now=NOW,
-                )
+        made.append(database(url=cluster.database(), lock_seconds=5))
         return made[-1]
 
     yield build

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import test_notices
 from hypothesis import given, settings
 from plans import plans_of
-from test_ledger import NOW, credit
+from test_ledger import NOW, add_subscribers, credit
 from test_notices import (
     RULES,
     Node,
@@ -22,9 +22,9 @@ from test_notices import (
     texts,
 )
 
-from celcombiller import migrations, notices, schema, subscribers
+from celcombiller import migrations, notices, schema
 from celcombiller.charging import Terms, perform
-from celcombiller.model import Level, Rate
+from celcombiller.model import Rate
 from celcombiller.rating import Tariff
 from celcombiller.store import open_engine, transact
 
@@ -56,19 +56,7 @@ def engine(url):
         tx.execute(sa.text(f"truncate {tables} restart identity"))
         ours = [{"id": id_, "kind": kind, "posted": 0, "held": 0} for kind, id_ in schema.OPERATOR_ACCOUNT_IDS.items()]
         tx.execute(sa.insert(schema.account), ours)
-        for number in ("1001", "1002", "1003"):
-            subscribers.add(
-                tx,
-                username=f"u{number}",
-                name="N",
-                clid=number,
-                imsi=f"72400000000{number}",
-                cpf=None,
-                address="",
-                level=Level.SUBSCRIBER,
-                password_hash=None,
-                now=NOW,
-            )
+        add_subscribers(tx)
     yield made
     proved(made)
     made.dispose()

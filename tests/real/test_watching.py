@@ -4,12 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
-from test_ledger import NOW, ask, credit, initiate
+from test_ledger import NOW, ask, credit, database, initiate
 from twisted.internet.task import Clock
 
-from celcombiller import migrations, subscribers
 from celcombiller.metrics import Metrics
-from celcombiller.model import Level
 from celcombiller.progress import calls_statement, holds_statement, in_progress
 from celcombiller.store import open_engine
 from celcombiller.watch import AUDIT_SECONDS_MAX, Audits
@@ -21,22 +19,7 @@ ROWS = 2000
 def url(cluster):
     """Give a database with a long history and one call in progress."""
     made = cluster.database()
-    engine = open_engine(made, lock_seconds=5)
-    with engine.begin() as tx:
-        migrations.upgrade(tx)
-        for number in ("1001", "1002"):
-            subscribers.add(
-                tx,
-                username=f"u{number}",
-                name="N",
-                clid=number,
-                imsi=f"72400000000{number}",
-                cpf=None,
-                address="",
-                level=Level.SUBSCRIBER,
-                password_hash=None,
-                now=NOW,
-            )
+    engine = database(url=made, lock_seconds=5)
     ask(engine, credit(60))
     ask(engine, initiate())
     engine.dispose()
