@@ -9,7 +9,7 @@ import yaml
 from test_metrics import told
 
 from celcombiller.metrics import Metrics
-from celcombiller.progress import InProgress
+from celcombiller.progress import InProgress, NetworkProgress
 
 ETC = Path(__file__).parent.parent / "etc"
 
@@ -21,7 +21,16 @@ def known_names():
     metrics.requested("GET /healthz", 200)
     metrics.radius("ACCEPTED")
     metrics.disconnect("ACK")
-    progress = InProgress(holds=1, held=60, oldest_seconds=1, overdue=0, overdue_seconds=0, calls={"pbx1": 1})
+    network = NetworkProgress(up=True, waiting=0, oldest_seconds=0, failing=0, done_total=1, failed_total=0)
+    progress = InProgress(
+        holds=1,
+        held=60,
+        oldest_seconds=1,
+        overdue=0,
+        overdue_seconds=0,
+        calls={"pbx1": 1},
+        networks={"village": network},
+    )
     return {name.partition("{")[0] for name in told(metrics, progress, {"pbx1": 0})} | {"up"}
 
 
