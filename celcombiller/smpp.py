@@ -17,9 +17,9 @@ from smpplib.smpp import make_pdu, parse_pdu
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionClosed, ConnectionDone
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -252,7 +252,7 @@ class MessageCentre(Service):
         while self.running:
             link = Link(self._clock, self._settings, self._delivered)
             try:
-                await endpoint.connect(Factory.forProtocol(lambda link=link: link))  # type: ignore[misc]
+                await connectProtocol(endpoint, link)
                 await link.bind()
             except CancelledError:
                 link.drop("the biller stops")
@@ -262,7 +262,7 @@ class MessageCentre(Service):
                     link.transport.loseConnection()
                 reason = str(error) or type(error).__name__
                 if reason != said:
-                    self._log.error("SMPP: {reason}; trying again", reason=reason)
+                    self._log.error("SMPP: {reason}; it is tried again", reason=reason.rstrip("."))
                 seconds = delay(failures)
                 failures, said = failures + 1, reason
                 await deferLater(self._clock, seconds)
