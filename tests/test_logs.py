@@ -165,7 +165,7 @@ def test_every_line_of_a_running_biller_is_json(tmp_path):
     )
     try:
         until(lambda: answers(f"http://127.0.0.1:{rest}/healthz"), "the biller answers", seconds=60)
-        biller.send_signal(signal.SIGINT)
+        biller.send_signal(signal.SIGTERM)
         written, _ = biller.communicate(timeout=60)
     finally:
         biller.kill()

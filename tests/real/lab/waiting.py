@@ -6,11 +6,12 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-_given: set[int] = set()  # who was given a port may not listen yet, so it looks free
+_given: deque[range] = deque(maxlen=50)  # who was given a port may not listen yet, so it looks free
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = 10, every: float = 0.05) -> T:
@@ -24,11 +25,14 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 10, every: 
 
 
 def free_ports(count: int, kind: int = socket.SOCK_STREAM) -> int:
-    """Give the first of so many neighbouring ports that are free and were never given before, below those that the system gives out itself."""
+    """Give the first of so many neighbouring ports that are free and were not given of late.
+
+    They are below those that the system gives out itself.
+    """
     for _ in range(200):
         first = random.randrange(12000, 32000 - count) & ~1
         wanted = range(first, first + count)
-        if not _given.isdisjoint(wanted):
+        if any(each.start < wanted.stop and wanted.start < each.stop for each in _given):
             continue
         with contextlib.ExitStack() as held:
             try:
@@ -36,7 +40,7 @@ def free_ports(count: int, kind: int = socket.SOCK_STREAM) -> int:
                     held.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", port))
             except OSError:
                 continue
-        _given.update(wanted)
+        _given.append(wanted)
         return first
     raise AssertionError(f"no {count} free ports in a row")
 
