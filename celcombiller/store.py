@@ -52,6 +52,9 @@ AWAY = (exc.OperationalError, exc.InterfaceError)
 CONNECT_SECONDS_LEAST = 2
 """The shortest wait for a connection that libpq knows; with several hosts each has it, so they wait no longer."""
 
+CACHE_KIB = 32 * 1024
+"""Of SQLite's pages in memory, for each connection. With a million subscribers its own 2 MiB cost a tenth more CPU."""
+
 _LIVELINESS = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -101,7 +104,7 @@ def open_engine(
     def _connected(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
         enforced = "on" if foreign_keys else "off"
-        for pragma in ("journal_mode=wal", "synchronous=full", f"foreign_keys={enforced}"):
+        for pragma in ("journal_mode=wal", "synchronous=full", f"foreign_keys={enforced}", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"pragma {pragma}")
         if read_seconds is not None:
             connection.execute("pragma query_only=on")
