@@ -15,7 +15,7 @@ from celcombiller.model import CallState, HoldState, Witness
 from celcombiller.rest.download import CSV_TYPE, csv_of, send
 from celcombiller.rest.paging import Cursor, Limit, Place, Since, Until, page_of, position_of
 from celcombiller.rest.routes import Answer
-from celcombiller.rest.subscribers import whose
+from celcombiller.rest.subscribers import Payer, whose
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -104,9 +104,7 @@ class CallFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     since: Since | None = None
     until: Until | None = None
-    username: Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")] | None = (
-        None
-    )
+    username: Payer | None = None
     state: Annotated[CallState, Meta(description="open, settled, released or expired")] | None = None
     server: (
         Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: an Asterisk server's name")]

@@ -11,7 +11,7 @@ from msgspec import Meta
 from celcombiller import history
 from celcombiller.datasessions import Closing, DataState
 from celcombiller.rest.paging import Cursor, Limit, Place, Since, Until, page_of, position_of
-from celcombiller.rest.subscribers import whose
+from celcombiller.rest.subscribers import Payer, whose
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -57,9 +57,7 @@ class DataSessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 
     since: Since | None = None
     until: Until | None = None
-    username: Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")] | None = (
-        None
-    )
+    username: Payer | None = None
     state: Annotated[DataState, Meta(description="open or closed")] | None = None
     nas: (
         Annotated[

@@ -14,7 +14,7 @@ from celcombiller.errors import Forbidden, NotFound
 from celcombiller.model import MessageOrigin, MessageState, Route
 from celcombiller.rest.paging import Cursor, Limit, Place, Since, Until, page_of, position_of
 from celcombiller.rest.routes import Answer
-from celcombiller.rest.subscribers import whose
+from celcombiller.rest.subscribers import Payer, whose
 from celcombiller.sms import Encoding
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ class MessageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     since: Since | None = None
     until: Until | None = None
-    username: Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")] | None = (
-        None
-    )
+    username: Payer | None = None
     state: Annotated[MessageState, Meta(description="one of the states of a message")] | None = None
     limit: Limit = 50
     cursor: Cursor | None = None

@@ -28,6 +28,7 @@ LevelNumber = Annotated[
 
 
 Sought = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: all of it")]
+Payer = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")]
 
 
 class Balance(msgspec.Struct, kw_only=True):
