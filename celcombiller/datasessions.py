@@ -153,7 +153,7 @@ class Sessions:
 
     def account_ids(self, reports: Iterable[Report], directory: Directory) -> set[int]:
         """Give the accounts that these reports may move."""
-        payers = (_payer(directory, each) for each in reports if isinstance(each, Usage))
+        payers = (_payer(directory, each.identities) for each in reports if isinstance(each, Usage))
         paying = {directory.account_ids[payer.id, Kind.DATA] for payer in payers if payer is not None}
         return paying | {each.account_id for each in self._last.values()}
 
@@ -197,7 +197,7 @@ class Sessions:
         if usage.octets > AMOUNT_MAX:
             raise InvalidValue(f"{usage.octets} octets are more than a session can have used")
         session = self._last.get(usage.key)
-        who = _payer(directory, usage)
+        who = _payer(directory, usage.identities)
         if session is None or _is_anew(session, usage):
             if who is None:
                 raise UnknownSubscriber("nobody here has the name of this data session's user")
@@ -374,9 +374,9 @@ class Sessions:
             self._changed.add(session.reference)
 
 
-def _payer(directory: Directory, usage: Usage) -> Subscriber | None:
-    """Find who pays: by the best of the names that the report may mean."""
-    found = (directory.caller(word, word) for word in usage.identities)
+def _payer(directory: Directory, identities: Iterable[str]) -> Subscriber | None:
+    """Find who pays: by the best of the names that a report or a login may mean."""
+    found = (directory.caller(word, word) for word in identities)
     return next((each for each in found if each is not None), None)
 
 
@@ -504,8 +504,7 @@ class Standing:
 
 def standing(tx: Connection, directory: Directory, identities: Collection[str]) -> Standing | None:
     """Give how the subscriber stands whom these names mean."""
-    found = (directory.caller(word, word) for word in identities)
-    who = next((each for each in found if each is not None), None)
+    who = _payer(directory, identities)
     if who is None:
         return None
     account, person = schema.account, schema.subscriber
