@@ -41,12 +41,13 @@ class Writing:
     """A statement that writes rows of ``columns``: the same thing said to SQLite and to PostgreSQL."""
 
     def __init__(
-        self, table: sa.Table, columns: Sequence[str], *, sqlite: str, sqlite_row: str, postgresql: str
+        self, table: sa.Table, columns: Sequence[str], *, sqlite: str, postgresql: str, sqlite_row: str | None = None
     ) -> None:
         self.table = table
         places = f"({', '.join('?' * len(columns))})"
         self._sqlite = {count: sqlite.format(given=", ".join([places] * count)) for count in GROUPS}
-        self._sqlite[1] = sqlite_row.format(given=places)
+        if sqlite_row is not None:
+            self._sqlite[1] = sqlite_row
         arrays = ", ".join(f"%s::{_array(table.c[name])}[]" for name in columns)
         self._postgresql = postgresql.format(given=f"unnest({arrays})")
         self._moments = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
@@ -133,7 +134,6 @@ def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> Wr
         table,
         columns,
         sqlite=words.format(rows="values {given}"),
-        sqlite_row=words.format(rows="values {given}"),
         postgresql=words.format(rows="select * from {given}"),
     )
 
