@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 import test_notices
 from hypothesis import given, settings
+from lab.postgres import emptied
 from plans import plans_of
 from test_ledger import NOW, add_subscribers, credit
 from test_notices import (
@@ -22,7 +23,7 @@ from test_notices import (
     texts,
 )
 
-from celcombiller import migrations, notices, schema
+from celcombiller import notices
 from celcombiller.charging import Terms, perform
 from celcombiller.model import Rate
 from celcombiller.rating import Tariff
@@ -39,23 +40,15 @@ for name in dir(test_notices):
 
 @pytest.fixture(scope="module")
 def url(cluster):
-    made = cluster.database()
-    engine = open_engine(made, lock_seconds=5)
-    with engine.begin() as tx:
-        migrations.upgrade(tx)
-    engine.dispose()
-    return made
+    return cluster.upgraded()
 
 
 @pytest.fixture
 def engine(url):
     """The one database of this module, emptied."""
     made = open_engine(url, lock_seconds=5)
-    tables = ", ".join(table.name for table in schema.metadata.sorted_tables)
+    emptied(made)
     with made.begin() as tx:
-        tx.execute(sa.text(f"truncate {tables} restart identity"))
-        ours = [{"id": id_, "kind": kind, "posted": 0, "held": 0} for kind, id_ in schema.OPERATOR_ACCOUNT_IDS.items()]
-        tx.execute(sa.insert(schema.account), ours)
         add_subscribers(tx)
     yield made
     proved(made)

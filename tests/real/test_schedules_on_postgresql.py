@@ -7,10 +7,11 @@ import pytest
 import sqlalchemy as sa
 import test_runs
 from lab.biller import Biller
+from lab.postgres import emptied
 from lab.waiting import until
 from rounds import DAY, NOW, RULES, TODAY, credit_rows, go, plan, pots, proved, subscriber
 
-from celcombiller import migrations, runs, schedules, schema, subscribers
+from celcombiller import runs, schedules, subscribers
 from celcombiller.charging import Credit, Terms, perform
 from celcombiller.model import Kind, Rate
 from celcombiller.nightly import Broken
@@ -27,23 +28,15 @@ for name in dir(test_runs):
 
 @pytest.fixture(scope="module")
 def url(cluster):
-    made = cluster.database()
-    engine = open_engine(made, lock_seconds=5)
-    with engine.begin() as tx:
-        migrations.upgrade(tx)
-    engine.dispose()
-    return made
+    return cluster.upgraded()
 
 
 @pytest.fixture
 def engine(url):
-    """The one database of this module, emptied: a new one for each test is much work for the disk."""
+    """The one database of this module, emptied."""
     made = open_engine(url, lock_seconds=5)
-    tables = ", ".join(table.name for table in schema.metadata.sorted_tables)
+    emptied(made)
     with made.begin() as tx:
-        tx.execute(sa.text(f"truncate {tables} restart identity"))
-        ours = [{"id": id_, "kind": kind, "posted": 0, "held": 0} for kind, id_ in schema.OPERATOR_ACCOUNT_IDS.items()]
-        tx.execute(sa.insert(schema.account), ours)
         for number in (1001, 1002, 1003):
             subscriber(tx, number)
     yield made
