@@ -171,7 +171,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     overdue.setServiceParent(root)
     if config.sms.ways:
         _send_messages(reactor, config, root, store, reader, monitors, metrics)
-        scripts.take_texts(Texts(reactor, config, store, scripts.in_time, metrics))
+        scripts.take_texts(Texts(config, store, scripts.settling, metrics))
     _provision(reactor, config, root, store, reader, radio)
     if config.radius.clients and worker in (None, 1):
         RadiusService(reactor, config.radius, store, reader, passwords, metrics).setServiceParent(root)
@@ -249,7 +249,7 @@ class Root(logs.Logged, MultiService):
             stopped = service.stopService()
             if isinstance(stopped, Deferred):
                 await stopped
-        await self.scripts.drain()
+        await self.scripts.settling.drain()
         await self.store.close()
         for each in self.threads:
             each.stop()

@@ -59,7 +59,7 @@ class House(StoreHere):
         ask(engine, credit(60))
         scripts = Scripts(reactor, self.config, self, Reader(reactor, engine), {}, Metrics())
         self.scripts = scripts
-        self.texts = Texts(reactor, self.config, self, scripts.in_time, Metrics())
+        self.texts = Texts(self.config, self, scripts.settling, Metrics())
 
     def transact(self, work):
         if self.away is not None:
@@ -85,7 +85,7 @@ def house(tmp_path):
     made = House(tmp_path / "db.sqlite")
     yield made
     proved(made.engine)
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.scripts.drain()))
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.scripts.settling.drain()))
     made.engine.dispose()
 
 

@@ -62,7 +62,7 @@ class House:
         return {each.labels["result"]: each.value for each in family.samples if each.value}
 
     async def close(self):
-        await self.scripts.drain()
+        await self.scripts.settling.drain()
         await self.port.stopListening()
         self.engine.dispose()
 

@@ -47,6 +47,7 @@ ORDER = [
     "asterisk.ami",
     "asterisk.variables",
     "asterisk.deadlines",
+    "asterisk.settling",
     "asterisk.fastagi",
     "asterisk.speech",
     "asterisk.amiclient",

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from test_ledger import NOW, credit, database, proved, voice
 from test_message_laws import ROUTES, do
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, TimeoutError, fail, maybeDeferred, succeed  # noqa: A004  Twisted's own name
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import deferLater
 
 from celcombiller import messages
+from celcombiller.asterisk.settling import Settling
 from celcombiller.asterisk.texts import PIECE_BYTES_MAX, AmiCarrier, Texts, address_of, pieces
 from celcombiller.config import Asterisk, Calls, Config, Sms
 from celcombiller.errors import BillerError, StoreUnavailable
@@ -57,12 +58,20 @@ class Session:
         return succeed("0")
 
 
+class Hurried(Settling):
+    """Waits a twentieth of the time."""
+
+    async def in_time(self, work, seconds):
+        return await super().in_time(work, seconds / 20)
+
+
 class House:
     def __init__(self, path):
         self.engine = database(path)
         do(self.engine, credit(100))
         self.trouble = {}
-        self.texts = Texts(reactor, CONFIG, self, self.in_time, Metrics())
+        self.settling = Hurried(reactor)
+        self.texts = Texts(CONFIG, self, self.settling, Metrics())
 
     def transact(self, work):
         return maybeDeferred(transact, self.engine, work)
@@ -80,20 +89,6 @@ class House:
         (answer,) = do(self.engine, request)
         return fail(answer) if isinstance(answer, BillerError) else succeed(answer)
 
-    async def in_time(self, work, seconds):
-        waited = Deferred()
-        alarm = reactor.callLater(seconds / 20, lambda: waited.errback(TimeoutError()) if not waited.called else None)
-
-        def pass_on(result):
-            if waited.called:
-                return result
-            alarm.cancel()
-            waited.callback(result)
-            return None
-
-        work.addBoth(pass_on)
-        return await waited
-
     def states(self):
         with self.engine.begin() as tx:
             return [
@@ -110,6 +105,7 @@ def house(tmp_path):
     made = House(tmp_path / "texts.sqlite")
     yield made
     proved(made.engine)
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.settling.drain()))
     made.engine.dispose()
 
 
@@ -189,7 +185,7 @@ async def test_a_ledger_that_is_away_refuses_and_one_that_goes_away_later_is_tol
     house.trouble[Told] = [StoreUnavailable("away")]
     await house.texts(Session())
     assert house.account() == (100, 3)
-    while house.texts.settling:
+    while house.settling:
         await deferLater(reactor, 0.02)
     assert house.states() == [("accepted", "u1001", "")]
     assert house.account() == (97, 0)

@@ -11,20 +11,20 @@ import re
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults  # noqa: A004  Twisted's own name
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from celcombiller import schema
 from celcombiller.asterisk import speech, variables
 from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
-from celcombiller.asterisk.deadlines import Deadlines
 from celcombiller.asterisk.fastagi import arguments_of, ask, set_variable
+from celcombiller.asterisk.settling import Settling
 from celcombiller.calls import DISCREPANCY_MS
 from celcombiller.charging import Initiate, Terminate
 from celcombiller.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
@@ -47,9 +47,7 @@ _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
 _QUIET = "quiet"
 """The argument of ``balance`` that has it set variables only."""
 _UP = {"Up", "6"}
-_DRAIN_SECONDS = 10
 _ASK_AGAIN_SECONDS = 0.25
-_RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class Scripts:
@@ -72,10 +70,8 @@ class Scripts:
         self._reader = reader
         self._monitors = monitors
         self._metrics = metrics or Metrics()
-        self._deadlines = Deadlines(clock)
-        self._settling: set[Deferred[Any]] = set()
+        self.settling = Settling(clock)
         self._named: dict[str, Any] = {"caller": self.caller, "reducer": self.reducer, "balance": self.balance}
-        self._texts: Texts | None = None
 
     async def __call__(self, agi: Any) -> None:
         """Run the script that the dialplan named: ``agi://host/caller``."""
@@ -90,18 +86,7 @@ class Scripts:
 
     def take_texts(self, texts: Texts) -> None:
         """Have the messages of phones too."""
-        self._texts = self._named["sms"] = texts
-
-    async def drain(self) -> None:
-        """Wait for the settlements that are being made; those that still fail stay open, and a sweep closes them."""
-        try:
-            await self.in_time(gatherResults(self._unsettled()), _DRAIN_SECONDS)
-        except TimeoutError:
-            self._log.warn("{count} calls could not be settled before the stop", count=len(self._unsettled()))
-        self._deadlines.stop()
-
-    def _unsettled(self) -> list[Deferred[Any]]:
-        return [*self._settling, *(self._texts.settling if self._texts is not None else ())]
+        self._named["sms"] = texts
 
     # -- caller -------------------------------------------------------------------------------------------------
 
@@ -164,7 +149,7 @@ class Scripts:
         asked: Deferred[Grant] = Deferred.fromCoroutine(self._asked(question, self._clock.seconds() + seconds))
         try:
             with self._metrics.authorization_seconds.time():
-                return await self.in_time(asked, seconds)
+                return await self.settling.in_time(asked, seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
@@ -290,7 +275,7 @@ class Scripts:
         words = [code or agi.variables.get("agi_accountcode", ""), agi.variables.get("agi_callerid", "")]
         asked: Deferred[Mapping[str, int] | None] = Deferred.fromCoroutine(self._available(*words))
         try:
-            available = await self.in_time(asked, self._config.calls.decision_seconds)
+            available = await self.settling.in_time(asked, self._config.calls.decision_seconds)
         except (StoreUnavailable, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             self._log.error("Nobody can be told his balance: {error}", error=reason)
@@ -341,47 +326,31 @@ class Scripts:
     async def _settle(self, end: Terminate) -> Settlement | None:
         """Settle, and wait for it as long as a call may wait; what takes longer goes on without the channel."""
         try:
-            return await self.in_time(self._begin_settling(end), self._config.calls.decision_seconds)
+            return await self.settling.in_time(self._begin_settling(end), self._config.calls.decision_seconds)
         except TimeoutError:
             return None
 
     def _begin_settling(self, end: Terminate) -> Deferred[Settlement | None]:
-        settling: Deferred[Settlement | None] = Deferred.fromCoroutine(self._until_settled(end))
-        self._settling.add(settling)
+        """An answered call is charged in the end."""
+        return self.settling.begin(partial(self._tell, end), f"The end of channel {end.uniqueid!r}")
 
-        def over(result: Any) -> Any:
-            self._settling.discard(settling)
-            if isinstance(result, Failure):
-                self._log.failure("The end of channel {uniqueid!r} was not settled", result, uniqueid=end.uniqueid)
-                return None
-            return result
-
-        return settling.addBoth(over)
-
-    async def _until_settled(self, end: Terminate) -> Settlement | None:
-        """Try until the ledger has it: an answered call is charged in the end."""
-        attempt = 0
-        while True:
-            try:
-                settlement: Settlement = await self._store.charge(end)
-            except StoreUnavailable as error:
-                wait_seconds = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                self._log.warn("A call's end waits {seconds} s: {error}", seconds=wait_seconds, error=str(error))
-                await deferLater(self._clock, wait_seconds)
-                attempt += 1
-            except UnknownCall:
-                return None
-            except BillerError as refusal:
-                self._log.error(
-                    "The end of channel {uniqueid!r} was refused: {code}, {reason}",
-                    uniqueid=end.uniqueid,
-                    code=refusal.code,
-                    reason=str(refusal),
-                )
-                return None
-            else:
-                self._settled(end, settlement)
-                return settlement
+    async def _tell(self, end: Terminate) -> Settlement | None:
+        try:
+            settlement: Settlement = await self._store.charge(end)
+        except StoreUnavailable:
+            raise
+        except UnknownCall:
+            return None
+        except BillerError as refusal:
+            self._log.error(
+                "The end of channel {uniqueid!r} was refused: {code}, {reason}",
+                uniqueid=end.uniqueid,
+                code=refusal.code,
+                reason=str(refusal),
+            )
+            return None
+        self._settled(end, settlement)
+        return settlement
 
     def _settled(self, end: Terminate, settlement: Settlement) -> None:
         call = settlement.call
@@ -392,21 +361,6 @@ class Scripts:
         self._metrics.told(end.witness, settlement)
 
     # -- small things -------------------------------------------------------------------------------------------
-
-    async def in_time(self, work: Deferred[T], seconds: float) -> T:
-        """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on."""
-        answer: Deferred[T] = Deferred()
-
-        def pass_on(result: Any) -> Any:
-            if answer.called:
-                return result
-            self._deadlines.met(answer)
-            answer.callback(result)  # a Failure takes the errback side
-            return None
-
-        self._deadlines.set(answer, seconds, lambda: answer.errback(TimeoutError(seconds, "Deferred")))
-        work.addBoth(pass_on)
-        return await answer
 
     async def _ending(self, agi: Any) -> Ending:
         """Read what the channel says of its last Dial, by Asterisk's clock."""

@@ -20,16 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
 from twisted.internet.error import ConnectionClosed
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from celcombiller import enquiries
 from celcombiller.asterisk import variables
 from celcombiller.asterisk.agi import AgiProtocolError
 from celcombiller.asterisk.ami import AmiProtocolError
 from celcombiller.asterisk.fastagi import arguments_of, ask, set_variable
-from celcombiller.errors import BillerError, InvalidValue, StoreUnavailable, UnknownSubscriber
+from celcombiller.errors import BillerError, InvalidValue, UnknownSubscriber
 from celcombiller.events import Send, Told
 from celcombiller.messages import reference_of
 from celcombiller.metrics import GRANTED
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from celcombiller.asterisk.monitor import Monitor
+    from celcombiller.asterisk.settling import Settling
     from celcombiller.config import Config
     from celcombiller.events import Posting
     from celcombiller.messages import Due
@@ -54,32 +53,25 @@ _FROM = re.compile(r'(?:"[^"<>\\]*" ?|[^"<>\\]*)<sips?:([A-Za-z0-9+*#_.-]{1,64})
 _PAYER = re.compile(r"payer=([\x21-\x7e]{1,64})")
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9*+./:;=?@_#-]*")
 _NO_HEADERS = base64.b64encode(b"|").decode()
-_RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class Texts:
-    """The script ``sms``: asks the ledger whether a phone's message may go, sends it, and tells what became of it.
-
-    ``in_time`` waits for a Deferred so many seconds, and leaves it to go on past them (`Scripts.in_time`).
-    """
+    """The script ``sms``: asks the ledger whether a phone's message may go, sends it, and tells what became of it."""
 
     _log = Logger()
 
     def __init__(
         self,
-        clock: Any,
         config: Config,
         store: Store,
-        in_time: Callable[[Deferred[Any], float], Awaitable[Any]],
+        settling: Settling,
         metrics: Metrics,
     ) -> None:
-        self._clock = clock
         self._config = config
         self._charge: Callable[[Send | Told], Deferred[Posting]] = store.charge
         self._transact = store.transact
-        self._in_time = in_time
+        self._settling = settling
         self._metrics = metrics
-        self.settling: set[Deferred[Any]] = set()
 
     async def __call__(self, agi: Any) -> None:
         """Authorize, send, charge."""
@@ -140,7 +132,7 @@ class Texts:
         )
         asked = self._transact(work)
         try:
-            posting: Posting = await self._in_time(asked, self._config.calls.decision_seconds)
+            posting: Posting = await self._settling.in_time(asked, self._config.calls.decision_seconds)
         except TimeoutError:
             asked.addErrback(lambda _refusal: None)
             raise
@@ -150,7 +142,7 @@ class Texts:
     async def _decide(self, question: Send) -> Posting:
         asked = self._charge(question)
         try:
-            posting: Posting = await self._in_time(asked, self._config.calls.decision_seconds)
+            posting: Posting = await self._settling.in_time(asked, self._config.calls.decision_seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
@@ -171,36 +163,15 @@ class Texts:
             told = Told(message.reference, MessageState.REFUSED, f"MessageSend: {status[:64]}")
         telling = self._begin_telling(told)
         with suppress(TimeoutError):  # it goes on without the channel
-            await self._in_time(telling, self._config.calls.decision_seconds)
+            await self._settling.in_time(telling, self._config.calls.decision_seconds)
         if told.outcome is MessageState.REFUSED:
             await set_variable(agi, variables.RESULT, BillerError.code)
 
     def _begin_telling(self, told: Told) -> Deferred[None]:
-        telling = Deferred.fromCoroutine(self._until_told(told))
-        self.settling.add(telling)
+        return self._settling.begin(partial(self._tell, told), f"The end of message {told.reference}")
 
-        def over(result: Any) -> Any:
-            self.settling.discard(telling)
-            if isinstance(result, Failure):
-                self._log.failure("What became of {reference} was not recorded", result, reference=told.reference)
-                return None
-            return result
-
-        return telling.addBoth(over)
-
-    async def _until_told(self, told: Told) -> None:
-        """Try until the ledger has it."""
-        attempt = 0
-        while True:
-            try:
-                tell(self._log, self._metrics, await self._charge(told))
-            except StoreUnavailable as error:
-                seconds = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                self._log.warn("A message's end waits {seconds} s: {error}", seconds=seconds, error=str(error))
-                await deferLater(self._clock, seconds)
-                attempt += 1
-            else:
-                return
+    async def _tell(self, told: Told) -> None:
+        tell(self._log, self._metrics, await self._charge(told))
 
 
 class AmiCarrier:
