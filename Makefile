@@ -31,11 +31,13 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # An ordinary install, not an editable one: twistd does not see the plugin of an editable one. It is made anew when a
-# source is newer, so the installed copy is always the tree's. `twistd --help` writes Twisted's cache of plugins.
+# source is newer, so the installed copy is always the tree's. `twistd --help` writes Twisted's cache of plugins. Both
+# programs are tried before the tests' own requirements can hide that one of ours is missing.
 $(VENV)/.installed: $(VENV)/bin/pip $(SOURCES) constraints.txt
 	@rm -rf build  # setuptools would install from it what the tree no longer has
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt .
-	@$(BIN)/twistd --help > /dev/null
+	@$(BIN)/twistd celcombiller --help > /dev/null
+	@$(BIN)/celcombiller --help > /dev/null
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed

@@ -24,7 +24,7 @@ setup(
     },
     include_package_data=False,
     install_requires=[
-        "twisted>=24.7,<27",
+        "twisted[tls]>=24.7,<27",
         "klein>=24.8,<26",
         "sqlalchemy>=2.0.36,<2.2",
         "alchimia>=0.8.1,<0.9",
