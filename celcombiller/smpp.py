@@ -17,9 +17,9 @@ from smpplib.smpp import make_pdu, parse_pdu
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionClosed, ConnectionDone
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -31,7 +31,7 @@ from celcombiller.sms import Encoding, split
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.interfaces import IAddress, IDelayedCall
     from twisted.python.failure import Failure
 
     from celcombiller.config import Smpp
@@ -201,6 +201,19 @@ class Link(Protocol):
             answer.errback(reason or ConnectionDone())
 
 
+class _Once(Factory):
+    """Makes this one link, and says nothing of it."""
+
+    noisy = False
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def buildProtocol(self, addr: IAddress | None) -> Link:  # noqa: ARG002  Twisted tells it
+        """Give the link to its connection."""
+        return self._link
+
+
 class MessageCentre(Service):
     """Keeps one link, carries messages by it, and takes receipts.
 
@@ -252,7 +265,7 @@ class MessageCentre(Service):
         while self.running:
             link = Link(self._clock, self._settings, self._delivered)
             try:
-                await connectProtocol(endpoint, link)
+                await endpoint.connect(_Once(link))
                 await link.bind()
             except CancelledError:
                 link.drop("the biller stops")
