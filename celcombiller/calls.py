@@ -88,7 +88,9 @@ class Register:
         register = cls()
         for row in _CALLS.run(tx, uniqueids):
             call = _call_of_columns(*row)
-            register._last[call.server, call.uniqueid] = call
+            known = register.last(call.server, call.uniqueid)
+            if known is None or known.leg < call.leg:
+                register._last[call.server, call.uniqueid] = call
         return register
 
     def __iter__(self) -> Iterator[Call]:
@@ -144,9 +146,10 @@ _CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "
 _COLUMNS = (*_FACTS[1:], *_RATE, *_CHANGING)
 
 _CALLS = setwise.Reading(
-    f"select {setwise.names(_COLUMNS)} from call where uniqueid {{among}} order by id",  # noqa: S608  ours
+    tuple(f'"{name}"' for name in _COLUMNS),  # authorization means something to PostgreSQL
+    "from call where uniqueid {among}",
     of=schema.call.c.uniqueid,
-    lock=True,
+    lock="id",
 )
 _BEGIN = setwise.insert(schema.call, ("reference", *_COLUMNS))
 _CHANGE = setwise.update(schema.call, _CHANGING, key="reference", unchanged=("state",))

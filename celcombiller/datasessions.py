@@ -434,15 +434,16 @@ _CHANGING = (
 )
 _LAST = "generation = (select max(generation) from data_session as later where later.key = data_session.key)"
 _OF_KEYS = setwise.Reading(
-    f"select {setwise.names(_COLUMNS)} from data_session where key {{among}} and {_LAST} order by id",  # noqa: S608  ours
+    _COLUMNS,
+    f"from data_session where key {{among}} and {_LAST}",
     of=_TABLE.c.key,
-    lock=True,
+    lock="id",
 )
 _OF_NASES = setwise.Reading(  # not by the index of a NAS's sessions, which has all that it ever had
-    f"select {setwise.names(_COLUMNS)} from data_session"  # noqa: S608  ours
-    " where state = 'open' and nas || '' {among} order by started_at, id",
+    _COLUMNS,
+    "from data_session where state = 'open' and nas || '' {among}",
     of=_TABLE.c.nas,
-    lock=True,
+    lock="id",
 )
 _BEGIN = setwise.insert(_TABLE, ("reference", *_COLUMNS))
 _CHANGE = setwise.update(_TABLE, _CHANGING, key="reference", unchanged=("state", "holds"))

@@ -261,12 +261,14 @@ class Grant:
 
 
 _ACCOUNTS = setwise.Reading(
-    "select id, kind, subscriber_id, posted, held, floor from account where id {among} order by id",
+    ("id", "kind", "subscriber_id", "posted", "held", "floor"),
+    "from account where id {among}",
     of=schema.account.c.id,
-    lock=True,
+    lock="id",
 )
 _HOLDS = setwise.Reading(
-    "select reference, account_id, amount, state, opened_at, expires_at, ended_at from hold where reference {among}",
+    ("reference", "account_id", "amount", "state", "opened_at", "expires_at", "ended_at"),
+    "from hold where reference {among}",
     of=schema.hold.c.reference,
 )
 _TRANSFER = (

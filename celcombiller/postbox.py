@@ -72,9 +72,10 @@ _ENDING = ("state", "text", "ended_at", "note")
 _facts_of = attrgetter(*_FACTS)
 
 _MESSAGES = setwise.Reading(
-    f"select {setwise.names((*_FACTS, *_ENDING))} from message where reference {{among}} order by id",  # noqa: S608  ours
+    (*_FACTS, *_ENDING),
+    "from message where reference {among}",
     of=schema.message.c.reference,
-    lock=True,
+    lock="id",
 )
 _BEGIN = setwise.insert(schema.message, (*_FACTS, *_ENDING))
 _CHANGE = setwise.update(schema.message, _ENDING, key="reference", unchanged=("state",))

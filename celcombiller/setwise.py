@@ -169,24 +169,34 @@ def names(columns: Iterable[str]) -> str:
 
 
 class Reading:
-    """A query whose ``{among}`` stands for *is one of these values*, once or more."""
+    """A query whose ``{among}`` stands for *is one of these values*, once or more; the ``key`` of a row that is locked.
 
-    def __init__(self, query: str, *, of: sa.Column[Any], lock: bool = False) -> None:
-        self._count = query.count("{among}")
-        self._sqlite = query.format(among="in (select value from json_each(?))")
-        self._postgresql = query.format(among=f"= any(%s::{_array(of)}[])") + (" for update" if lock else "")
+    SQLite gives all rows as one: it lets Python's lock go for each row, and then asks for it against the reactor.
+    PostgreSQL locks the rows in the order of their keys, so that two transactions never wait for each other in a ring.
+    """
 
-    def run(self, tx: Connection, *values: Collection[Any]) -> Iterable[Row]:
-        """Give the rows: a moment in them is read by `moment`. One collection of values, or one for each place."""
+    def __init__(self, columns: Sequence[str], rest: str, *, of: sa.Column[Any], lock: str = "") -> None:
+        listed = ", ".join(columns)
+        self._count = rest.count("{among}")
+        among = "in (select value from json_each(?))"
+        self._sqlite = f"select json_group_array(json_array({listed})) {rest.format(among=among)}"
+        self._postgresql = f"select {listed} {rest.format(among=f'= any(%s::{_array(of)}[])')}"
+        if lock:
+            self._postgresql += f" order by {lock} for update"
+
+    def run(self, tx: Connection, *values: Collection[Any]) -> Iterable[Sequence[Any]]:
+        """Give the rows, in no order: a moment in them is read by `moment`, a truth value by `bool`.
+
+        One collection of values, or one for each place.
+        """
         if not any(values):
             return ()
         given = values * (self._count if len(values) == 1 else 1)
         if tx.dialect.name == "sqlite":
             texts = tuple(msgspec.json.encode(list(each)).decode() for each in given)
-            cursor = tell(tx, self._sqlite, texts)
+            rows: list[Sequence[Any]] = msgspec.json.decode(tell(tx, self._sqlite, texts).fetchone()[0])
         else:
-            cursor = tell(tx, self._postgresql, tuple(map(list, given)))
-        rows: list[Row] = cursor.fetchall()
+            rows = tell(tx, self._postgresql, tuple(map(list, given))).fetchall()
         return rows
 
 

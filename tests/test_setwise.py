@@ -15,9 +15,10 @@ HOLD = setwise.insert(schema.hold, schema.hold.c.keys())
 HOLD_ONCE = setwise.insert(schema.hold, schema.hold.c.keys(), once=True)
 END = setwise.update(schema.hold, ("state", "ended_at"), key="reference", unchanged=("state", "amount"))
 FOUND = setwise.Reading(
-    "select reference, amount, ended_at from hold where reference {among} order by reference",
+    ("reference", "amount", "ended_at"),
+    "from hold where reference {among}",
     of=schema.hold.c.reference,
-    lock=True,
+    lock="reference",
 )
 
 
@@ -111,7 +112,7 @@ def test_the_drivers_errors_are_sqlalchemys(engine):
     with pytest.raises(exc.IntegrityError):
         write(engine, insert=[hold("a")])
     with engine.begin() as tx, pytest.raises(exc.DBAPIError):
-        setwise.Reading("select nothing from hold where reference {among}", of=schema.hold.c.reference).run(tx, ["a"])
+        setwise.Reading(("nothing",), "from hold where reference {among}", of=schema.hold.c.reference).run(tx, ["a"])
 
 
 def test_a_time_without_a_zone_is_refused(engine):
