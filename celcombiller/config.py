@@ -140,6 +140,8 @@ class Service(_Table, frozen=True):
     """How twistd's log is written: for people, or one line of JSON for each event."""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     """How many processes share the listening ports; more than one needs PostgreSQL."""
+    one_core: bool = True
+    """Whether what works on calls keeps to one processor core, which costs less; each worker has another."""
 
 
 class Rest(_Table, frozen=True):

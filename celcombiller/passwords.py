@@ -17,6 +17,7 @@ from msgspec import Meta
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from celcombiller import cores
 from celcombiller.errors import TooManyAttempts
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Passwords:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(1, THREADS, "passwords")
+        self._pool.threadFactory = cores.Anywhere
         self._nobodys = ""
         self._waiting = 0
 

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from celcombiller import cores
 from celcombiller.errors import StoreUnavailable, TooSlow
 from celcombiller.store import AWAY, transact, unavailable, was_too_slow
 
@@ -56,6 +57,7 @@ class Reader:
         self.reactor = reactor
         self._reading = engine.execution_options(reading=True)
         self._threads = ThreadPool(1, READING_THREADS, "reading")
+        self._threads.threadFactory = cores.Anywhere
         self._engine = TwistedEngine.from_sqlalchemy_engine(
             reactor, self._reading, create_worker=lambda: _PoolWorker(pool)
         )

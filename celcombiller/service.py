@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from celcombiller import config as settings
-from celcombiller import logs, messages, migrations, networks, workers
+from celcombiller import cores, logs, messages, migrations, networks, workers
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -118,6 +118,10 @@ def makeService(options: Options) -> IService:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE)
+    if config.service.one_core and not isinstance(service, workers.Workers):
+        core = cores.share_one(number)
+        if core is not None:
+            Root._log.info("Calls are worked on on core {core} alone (service.one_core)", core=core)  # noqa: SLF001  its process
     service.log_observer = logs.observer(options.parent or {}, as_json=config.service.log == "json", worker=number)
     return service
 

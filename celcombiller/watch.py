@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from celcombiller import cores
 from celcombiller.audit import audit
 from celcombiller.store import AWAY
 
@@ -91,7 +91,7 @@ class Audits(Service):
             self._next.cancel()
 
     def _begin(self) -> None:
-        threading.Thread(target=self._prove, name="audit", daemon=True).start()
+        cores.Anywhere(target=self._prove, name="audit", daemon=True).start()
 
     def _prove(self) -> None:
         """Audit, in the thread; tell the reactor what came of it."""

@@ -126,7 +126,7 @@ def test_the_log_goes_where_twistd_says(tmp_path):
 def test_the_setting_alone_decides_what_writes_twistds_log(tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)
     subprocess.run([Path(sys.executable).parent / "celcombiller", "init"], check=True, capture_output=True)
-    Path("celcombiller.toml").write_text(f'[service]\nlog = "{form}"\n', encoding="utf-8")
+    Path("celcombiller.toml").write_text(f'[service]\nlog = "{form}"\none_core = false\n', encoding="utf-8")
     options = Options()
     options.parseOptions([])
     options.parent = {"nodaemon": True, "logfile": None, "syslog": False}

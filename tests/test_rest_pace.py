@@ -55,6 +55,7 @@ async def test_lists_are_read_in_another_thread_and_never_in_the_reactors(biller
 def test_what_a_service_is_made_of_is_never_looked_at_again_for_garbage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subprocess.run([Path(sys.executable).parent / "celcombiller", "init"], check=True, capture_output=True)
+    Path("celcombiller.toml").write_text("[service]\none_core = false\n", encoding="utf-8")
     options = Options()
     options.parseOptions([])
     assert gc.get_freeze_count() == 0

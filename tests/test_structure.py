@@ -40,6 +40,7 @@ ORDER = [
     "audit",
     "progress",
     "metrics",
+    "cores",
     "store",
     "reading",
     "passwords",
