@@ -225,6 +225,47 @@ def backlog(tx: Connection) -> tuple[int, datetime | None]:
     return int(row[0]), row[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How far one way's queue is: what waits and since when, what of it is being sent, and what was tried in vain."""
+
+    route: Route
+    waiting: int
+    oldest_at: datetime
+    sending: int
+    failing: int
+    troubles: list[tuple[str, int]]
+    """What was said of those that were tried in vain, with how many it was said of; the most said first."""
+
+
+def queues(tx: Connection, now: datetime, *, troubles_max: int) -> list[Queue]:
+    """Give the queues in which something waits."""
+    sending = sa.func.sum(sa.case((_message.c.claimed_until > now, 1), else_=0))
+    failing = sa.func.sum(sa.case((_message.c.attempts > 0, 1), else_=0))
+    found = tx.execute(
+        sa.select(_message.c.route, sa.func.count(), sa.func.min(_message.c.queued_at), sending, failing)
+        .where(_QUEUED)
+        .group_by(_message.c.route)
+        .order_by(_message.c.route)
+    ).all()
+    return [
+        Queue(Route(route), waiting, oldest_at, sending, failing, _troubles(tx, route, troubles_max))
+        for route, waiting, oldest_at, sending, failing in found
+    ]
+
+
+def _troubles(tx: Connection, route: str, limit: int) -> list[tuple[str, int]]:
+    count = sa.func.count()
+    rows = tx.execute(
+        sa.select(_message.c.note, count)
+        .where(_QUEUED, _message.c.route == route, _message.c.attempts > 0)
+        .group_by(_message.c.note)
+        .order_by(count.desc(), _message.c.note)
+        .limit(limit)
+    )
+    return [(note, number) for note, number in rows]
+
+
 def find(tx: Connection, message_id: int) -> Recorded | None:
     """Give a message by its row's number."""
     row = tx.execute(_recorded().where(_message.c.id == message_id)).first()

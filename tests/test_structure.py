@@ -119,6 +119,8 @@ ORDER = [
     "provisioning.command",
     "cli_schedules",
     "cli_tokens",
+    "cli_messages",
+    "cli_data",
     "legacy.rows",
     "legacy.cells",
     "legacy.findings",
