@@ -32,6 +32,7 @@ from celcombiller.asterisk.scripts import Scripts
 from celcombiller.asterisk.texts import AmiCarrier, Texts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
+from celcombiller.datasessions import silent_sessions
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Route, Witness
@@ -43,7 +44,7 @@ from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.provisioning.kinds import kinds_of, network_of
 from celcombiller.provisioning.provisioner import Provisioner, ProvisioningService
-from celcombiller.radius.service import RadiusService
+from celcombiller.radius.service import RadiusService, conditions_of
 from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 _LOG = Logger()
 
 OVERDUE_SECONDS = 60.0
-"""How often holds are looked for whose validity has run out."""
+"""How often it is looked for holds whose validity has run out, and for sessions of data that nobody tells of."""
 
 OVERDUE_MAX = 1000
 
@@ -166,6 +167,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     async def close() -> None:
         await close_overdue(store, monitors, datetime.now(UTC), metrics)
         await expire_messages(store, datetime.now(UTC), metrics)
+        await close_silent(store, reader, config, datetime.now(UTC))
 
     overdue = PeriodicService(reactor, OVERDUE_SECONDS, close)
     overdue.setServiceParent(root)
@@ -397,6 +399,15 @@ async def expire_messages(store: Store, now: datetime, metrics: Metrics) -> None
     """End messages whose time ran out; also when `[sms]` names no way any more, for the sake of what they hold."""
     for told in await store.transact(lambda tx: messages.overdue(tx, now, limit=OVERDUE_MAX)):
         tell(_LOG, metrics, await store.charge(told))
+
+
+async def close_silent(store: Store, reader: Reader, config: Config, now: datetime) -> None:
+    """Close sessions of data nobody tells of; also when `[radius]` has no clients any more, for what they hold."""
+    before = now - conditions_of(config.radius).silence
+    for silence in await reader.read(partial(silent_sessions, heard_before=before, limit=OVERDUE_MAX)):
+        closed = await store.charge(silence)
+        if closed is not None:
+            _LOG.warn("{nas}: session {session!r}: {note}", nas=closed.nas, session=closed.session_id, note=closed.note)
 
 
 class Comparison:
