@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import hashlib
 import os
 import resource
 import socket
@@ -14,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
 import sqlalchemy as sa
 from twisted.application import strports
 from twisted.application.service import MultiService
@@ -25,6 +23,7 @@ from twisted.python import usage
 
 from celcombiller import config as settings
 from celcombiller import logs, messages, migrations, networks, workers
+from celcombiller.agreement import parts_of
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -411,29 +410,27 @@ async def close_silent(store: Store, reader: Reader, config: Config, now: dateti
 
 
 class Comparison:
-    """Tells, whenever it changes, which other nodes of this ledger price calls by other settings."""
+    """Tells, whenever it changes, which other nodes of this ledger have other settings where all must have the same."""
 
     _log = Logger()
 
     def __init__(self, store: Store, config: Config) -> None:
         self._store = store
         self._name = f"{socket.gethostname()} {config.agi.listen}"
-        calls = config.calls
-        facts = (config.rates, calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "", config.sms)
-        self._terms = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
-        self._differing: list[str] = []
+        self._parts = parts_of(config)
+        self._differing: dict[str, list[str]] = {}
 
     async def __call__(self) -> None:
         """Say that this node is there, and look at the others."""
         now = datetime.now(UTC)
-        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._terms, now))
+        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._parts, now))
         if differing and differing != self._differing:
             self._log.warn(
-                "Other nodes price by other settings ([[rates]], the limits in [calls], or [sms]): {nodes}",
-                nodes="; ".join(differing),
+                "Other nodes have other settings: {nodes}",
+                nodes="; ".join(f"{name}: {', '.join(parts)}" for name, parts in differing.items()),
             )
         elif self._differing and not differing:
-            self._log.info("All nodes price by the same settings now")
+            self._log.info("All nodes have the same settings now")
         self._differing = differing
 
 

@@ -53,6 +53,7 @@ ORDER = [
     "asterisk.amiclient",
     "asterisk.peer",
     "config",
+    "agreement",
     "asterisk.scripts",
     "asterisk.monitor",
     "periodic",
