@@ -1,6 +1,7 @@
 """SMPP 3.4 (the message centre's protocol) as its client: carries messages, and takes receipts of what became of them.
 
-The PDUs are smpplib's; its own client waits in a socket, so the connection here is Twisted's. A part is accepted when
+The PDUs are smpplib's; its own client waits in a socket, so the connection here is Twisted's. With TLS it is never
+tried without: whoever cannot prove that he is the centre is told no password and no message. A part is accepted when
 the centre gave it an id. One whose answer never came is sent again: the header of a part in several has the message's
 own number, by which a phone knows it again.
 """
@@ -17,12 +18,13 @@ from smpplib.smpp import make_pdu, parse_pdu
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from celcombiller import trust
 from celcombiller.errors import BillerError, StoreUnavailable
 from celcombiller.model import MessageState
 from celcombiller.outbox import Away, Later, Refused
@@ -31,7 +33,7 @@ from celcombiller.sms import Encoding, split
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from twisted.internet.interfaces import IAddress, IDelayedCall
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
     from celcombiller.config import Smpp
@@ -84,6 +86,7 @@ class Link(Protocol):
         self._waiting: dict[int, tuple[Deferred[Any], IDelayedCall]] = {}
         self._enquiry: IDelayedCall | None = None
         self._is_closed = False
+        self._closing: IDelayedCall | None = None
 
     def next_sequence(self) -> int:
         """Number a request, as smpplib asks for it."""
@@ -113,6 +116,9 @@ class Link(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
         """Tell all who wait."""
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        self.transport = None
         self._give_up(reason.value)
         self.over.callback(None)
 
@@ -167,8 +173,8 @@ class Link(Protocol):
             Deferred.fromCoroutine(self._answer_delivery(pdu)).addErrback(self._heed)
         elif pdu.command in ("enquire_link", "unbind"):
             self._write(make_pdu(f"{pdu.command}_resp", client=self), pdu.sequence)
-            if pdu.command == "unbind" and self.transport is not None:
-                self.transport.loseConnection()
+            if pdu.command == "unbind":
+                self.close()
         else:
             self._write(make_pdu("generic_nack", client=self, status=consts.SMPP_ESME_RINVCMDID), pdu.sequence)
 
@@ -182,11 +188,22 @@ class Link(Protocol):
 
     # ---- the end ----
 
+    def close(self) -> None:
+        """Close it in order; with TLS the other side has to agree, so it is waited for no longer than for an answer."""
+        if self.transport is None:
+            return
+        self.transport.loseConnection()
+        if self._closing is None:
+            self._closing = self._clock.callLater(self._settings.answer_seconds, self._abort)
+
     def drop(self, why: str) -> None:
         """Give the connection up at once."""
         if not self._is_closed:
             self._log.warn("SMPP: the connection is dropped: {why}", why=why)
         self._give_up(Dropped(why))
+        self._abort()
+
+    def _abort(self) -> None:
         if self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]  # ITransport does not name it
 
@@ -248,8 +265,8 @@ class MessageCentre(Service):
     def stopService(self) -> Deferred[None] | None:
         """Close the link."""
         super().stopService()
-        if self._link is not None and self._link.transport is not None:
-            self._link.transport.loseConnection()
+        if self._link is not None:
+            self._link.close()
         elif self._running is not None:
             self._running.cancel()
         return self._running
@@ -261,19 +278,17 @@ class MessageCentre(Service):
     async def _stay_connected(self) -> None:
         delay = backoffPolicy(initialDelay=0.5, maxDelay=60.0, factor=1.6)
         failures, said = 0, ""
-        endpoint = TCP4ClientEndpoint(self._clock, self._settings.host, self._settings.port, timeout=10)
         while self.running:
             link = Link(self._clock, self._settings, self._delivered)
             try:
-                await endpoint.connect(_Once(link))
+                await self._endpoint().connect(_Once(link))
                 await link.bind()
             except CancelledError:
                 link.drop("the biller stops")
                 raise
             except Exception as error:  # noqa: BLE001  whatever it is, the link is tried again
-                if link.transport is not None:
-                    link.transport.loseConnection()
-                reason = str(error) or type(error).__name__
+                link.close()
+                reason = trust.explain(error, self._settings.host)
                 if reason != said:
                     self._log.error("SMPP: {reason}; it is tried again", reason=reason.rstrip("."))
                 seconds = delay(failures)
@@ -281,7 +296,8 @@ class MessageCentre(Service):
                 await deferLater(self._clock, seconds)
                 continue
             failures, said = 0, ""
-            self._log.info("SMPP: the message centre at {host} is connected", host=self._settings.host)
+            how = "by TLS" if self._settings.tls else "without TLS"
+            self._log.info("SMPP: the message centre at {host} is connected {how}", host=self._settings.host, how=how)
             self._link = link
             try:
                 await link.over
@@ -289,6 +305,11 @@ class MessageCentre(Service):
                 self._link = None
             if self.running:
                 self._log.warn("SMPP: the message centre is lost; connecting again")
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        host, port = self._settings.host, self._settings.port
+        plain = TCP4ClientEndpoint(self._clock, host, port, timeout=10)
+        return wrapClientTLS(trust.only(host, self._settings.ca_file), plain) if self._settings.tls else plain
 
     # -- carrying ----------------------------------------------------------------------------------------------------
 

@@ -33,8 +33,8 @@ async def until(condition, what, *, seconds=8):
 class House:
     """A biller, the centre it is connected to, and an administrator."""
 
-    def __init__(self, folder, **smpp):
-        self.centre = MessageCentre()
+    def __init__(self, folder, centre=None, **smpp):
+        self.centre = centre or MessageCentre()
         facts = {"host": "127.0.0.1", "port": self.centre.port, "system_id": "biller", "password": "secret"}
         self.smpp = Smpp(**facts | {"per_second": 1000} | smpp)
         self.biller = Biller(folder, {}, "", sms=WAYS, smpp=self.smpp)

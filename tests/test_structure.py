@@ -52,6 +52,7 @@ ORDER = [
     "asterisk.speech",
     "asterisk.amiclient",
     "asterisk.peer",
+    "trust",
     "config",
     "agreement",
     "asterisk.scripts",
