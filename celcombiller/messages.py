@@ -8,6 +8,7 @@ charged once. Parts that are recorded as taken are not given again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from celcombiller import schema
 from celcombiller.calls import in_words
 from celcombiller.charging import State
+from celcombiller.errors import BadNumber, UnknownSubscriber
 from celcombiller.events import ORIGIN, Posting, Send, Told
 from celcombiller.model import Message, MessageOrigin, MessageState, Route
 from celcombiller.networks import retry_after
@@ -23,7 +25,7 @@ from celcombiller.subscribers import subscriber_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from celcombiller.model import Subscriber
 
 NOTE_CHARACTERS_MAX = 500
+
+REPEATED = timedelta(hours=1)
+"""How long a message that a centre brings again is taken for the same: it repeats what was not answered in its time."""
 
 _message, _part, _subscriber = schema.message, schema.message_part, schema.subscriber
 _QUEUED = _message.c.state == in_words(MessageState.QUEUED)
@@ -65,6 +70,47 @@ def submit(
         free=payer is None,
     )
     state = State.load(tx, [request])
+    posting = state.desk.send(terms, request, now)
+    state.save(tx)
+    return posting
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that a message centre brings; ``key`` is the same of the same message, as far as it can be told."""
+
+    key: str
+    from_number: str
+    to_number: str
+    text: str
+
+
+def arrive(tx: Connection, terms: MessageTerms, arrival: Arrival, now: datetime) -> Posting:
+    """Queue what came from a phone elsewhere for a subscriber's, free for him. Within `REPEATED` it is the same again.
+
+    It stands under its ``key`` and the hour. Raises `UnknownSubscriber` when the number is nobody's, `BadNumber` when
+    the biller has no way to phones, and `InvalidValue` (of the text).
+    """
+    if terms.on_net_route is not Route.ASTERISK:
+        raise BadNumber("there is no way for messages to phones ([sms] on_net_route)")
+    hour = now.timestamp() // REPEATED.total_seconds()
+    before, reference = (reference_of(f"smpp:{arrival.key}:{each:.0f}") for each in (hour - 1, hour))
+    same = sa.select(_message).where(_message.c.reference == before, _message.c.queued_at > now - REPEATED)
+    known = tx.execute(same).first()
+    if known is not None:
+        return Posting(message_of(known), first=False)
+    request = Send(
+        reference=reference,
+        origin=MessageOrigin.PHONE,
+        account_code="",
+        caller_number=arrival.from_number,
+        to_number=arrival.to_number,
+        text=arrival.text,
+        free=True,
+    )
+    state = State.load(tx, [request])
+    if state.desk.directory.callee(arrival.to_number) is None:
+        raise UnknownSubscriber("nobody here has the number that a message came for")
     posting = state.desk.send(terms, request, now)
     state.save(tx)
     return posting

@@ -309,7 +309,11 @@ def _send_messages(
                 tell(_LOG, metrics, posting)
             return posting
 
-        centre = MessageCentre(reactor, config.smpp, receive)
+        async def arrive(arrival: messages.Arrival, now: datetime) -> Posting:
+            return await store.transact(lambda tx: messages.arrive(tx, config.sms.terms, arrival, now))
+
+        to_phones = arrive if config.sms.terms.on_net_route is Route.ASTERISK else None
+        centre = MessageCentre(reactor, config.smpp, receive, to_phones)
         centre.setServiceParent(root)
         carriers[Route.SMPP] = centre
     for route, carrier in carriers.items():

@@ -1,4 +1,4 @@
-"""SMPP 3.4 (the message centre's protocol) as its client: carries messages, and takes receipts of what became of them.
+"""SMPP 3.4 (the message centre's protocol) as its client: carries messages, takes receipts and messages for phones.
 
 The PDUs are smpplib's; its own client waits in a socket, so the connection here is Twisted's. With TLS it is never
 tried without: whoever cannot prove that he is the centre is told no password and no message. A part is accepted when
@@ -25,7 +25,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from celcombiller import trust
-from celcombiller.errors import BillerError, StoreUnavailable
+from celcombiller.deliveries import arrival_of
+from celcombiller.errors import BillerError, StoreUnavailable, UnknownSubscriber
 from celcombiller.model import MessageState
 from celcombiller.outbox import Away, Later, Refused
 from celcombiller.sms import Encoding, split
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.config import Smpp
-    from celcombiller.messages import Due
+    from celcombiller.events import Posting
+    from celcombiller.messages import Arrival, Due
 
 HEADER = struct.Struct(">LLLL")
 PDU_BYTES_MAX = 65_536
@@ -49,6 +51,7 @@ LEAST = timedelta(minutes=2)
 _OK: int = consts.SMPP_ESME_ROK
 _NOT_NOW: int = consts.SMPP_ESME_RX_T_APPN
 _NOT_HERE: int = consts.SMPP_ESME_RX_P_APPN
+_NOBODY: int = consts.SMPP_ESME_RINVDSTADR
 _TRANSIENT = frozenset(
     {
         *(consts.SMPP_ESME_RTHROTTLED, consts.SMPP_ESME_RMSGQFUL, consts.SMPP_ESME_RSYSERR),
@@ -234,7 +237,8 @@ class _Once(Factory):
 class MessageCentre(Service):
     """Keeps one link, carries messages by it, and takes receipts.
 
-    ``receive`` records a receipt (id, outcome, note) and gives ``None`` where no part of this id is known.
+    ``receive`` records a receipt (id, outcome, note) and gives ``None`` where no part of this id is known. ``arrive``
+    queues a message from a phone elsewhere; without it they are refused.
     """
 
     _log = Logger()
@@ -244,11 +248,13 @@ class MessageCentre(Service):
         clock: Any,
         settings: Smpp,
         receive: Callable[[str, MessageState, str, datetime], Awaitable[Any]],
+        arrive: Callable[[Arrival, datetime], Awaitable[Posting]] | None = None,
     ) -> None:
         self.at_once = settings.at_once
         self._clock = clock
         self._settings = settings
         self._receive = receive
+        self._arrive = arrive
         self._link: Link | None = None
         self._running: Deferred[None] | None = None
         self._next_at = 0.0
@@ -376,8 +382,11 @@ class MessageCentre(Service):
     # -- receipts ----------------------------------------------------------------------------------------------------
 
     async def _delivered(self, pdu: Any) -> int:
-        """Take a receipt; refuse messages from phones elsewhere, which there is no way for here."""
-        if (pdu.esm_class or 0) & _KIND != _RECEIPT:
+        """Take a receipt, or a message from a phone elsewhere; the answer is given when that is durable."""
+        kind = (pdu.esm_class or 0) & _KIND
+        if kind == 0 and self._arrive is not None:
+            return await self._arrived(pdu, self._arrive)
+        if kind != _RECEIPT:
             self._log.warn("SMPP: a message that is no receipt is refused")
             return _NOT_HERE
         network_id, outcome, note = receipt_of(pdu)
@@ -392,6 +401,26 @@ class MessageCentre(Service):
             return _NOT_NOW  # the answer to its submission may not be recorded yet
         if posting is None:
             self._log.info("SMPP: a receipt for a message that is not known here")
+        return _OK
+
+    # -- messages from elsewhere -------------------------------------------------------------------------------------
+
+    async def _arrived(self, pdu: Any, arrive: Callable[[Arrival, datetime], Awaitable[Posting]]) -> int:
+        """Have it queued; what the centre brings again is answered again."""
+        try:
+            arrival = arrival_of(pdu)
+            posting = await arrive(arrival, datetime.now(UTC))
+        except StoreUnavailable as error:
+            self._log.warn("SMPP: a message is asked for again: {error}", error=str(error))
+            return _NOT_NOW
+        except UnknownSubscriber:
+            self._log.info("SMPP: a message to …{last} is refused: nobody here", last=arrival.to_number[-4:])
+            return _NOBODY
+        except BillerError as error:
+            self._log.info("SMPP: a message is refused: {reason}", reason=str(error))
+            return _NOT_HERE
+        became = "queued" if posting.first else "known already"
+        self._log.info("SMPP: a message to …{last} is {became}", last=arrival.to_number[-4:], became=became)
         return _OK
 
 

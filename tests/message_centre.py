@@ -57,8 +57,12 @@ class MessageCentre(Factory):
         )
         facts = {"esm_class": 4, "source_addr": "2001", "destination_addr": "1"}
         facts |= {"short_message": said.encode()} if text else {}
+        return await self.deliver(**facts | more)
+
+    async def deliver(self, **facts):
+        """Send a deliver_sm; gives the status of the answer."""
         connection = self.connections[-1]
-        pdu = make_pdu("deliver_sm", client=connection, **facts | more)
+        pdu = make_pdu("deliver_sm", client=connection, **facts)
         answer = connection.waiting[pdu.sequence] = Deferred()
         connection.transport.write(pdu.generate())
         return (await answer).status

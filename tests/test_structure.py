@@ -61,6 +61,7 @@ ORDER = [
     "noticing",
     "outbox",
     "asterisk.texts",
+    "deliveries",
     "smpp",
     "provisioning.network",
     "provisioning.steps",
