@@ -50,6 +50,7 @@ setup(
             "pytest-twisted>=1.14,<2",
             "hypothesis>=6.100,<7",
             "treq>=24.9,<27",
+            "trustme>=1.2,<2",
             "schemathesis>=4.32,<5",
             "pyyaml>=6,<7",
             "ruff>=0.9,<1",

@@ -15,7 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celcombiller import audit, calls, cli_schedules, cli_tokens, ledger, migrations, subscribers, trail
+from celcombiller import (
+    audit,
+    calls,
+    cli_data,
+    cli_messages,
+    cli_schedules,
+    cli_tokens,
+    ledger,
+    migrations,
+    subscribers,
+    trail,
+)
 from celcombiller import config as settings
 from celcombiller.bench import run as benchmark
 from celcombiller.charging import Credit, credit
@@ -389,6 +400,8 @@ def _parser() -> argparse.ArgumentParser:
     for each in (show, listed, last, statement, proof):
         each.add_argument("--json", action="store_true", help="one JSON document")
 
+    cli_messages.add_commands(commands)
+    cli_data.add_commands(commands)
     cli_schedules.add_commands(commands)
     cli_tokens.add_commands(commands)
     legacy.add_commands(commands)

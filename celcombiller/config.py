@@ -31,6 +31,7 @@ from celcombiller.model import Kind, Route
 from celcombiller.notices import Rules as NoticeRules
 from celcombiller.runs import Rules
 from celcombiller.telling import Style
+from celcombiller.trust import certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -330,6 +331,10 @@ class Smpp(_Table, frozen=True):
 
     host: _Host = ""
     port: _Port = 2775
+    tls: bool = False
+    """Whether it must prove by a certificate that it is ``host``, and nobody on the way can read."""
+    ca_file: _Text = ""
+    """The authorities that are trusted, a file relative to the folder of the configuration; empty: the system's."""
     system_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,15}\Z", description="up to 15 characters")] = ""
     """The name to log in with."""
     password: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,8}\Z", description="up to 8 characters")] = ""
@@ -352,9 +357,11 @@ class Smpp(_Table, frozen=True):
     """How often it is asked whether it is there."""
 
     def __post_init__(self) -> None:
-        """Demand at most one source of the password."""
+        """Demand at most one source of the password, and authorities only where they are asked."""
         if self.password and self.password_file:
             raise _Wrong("password", "write one of password and password_file")
+        if self.ca_file and not self.tls:
+            raise _Wrong("ca_file", "is for tls = true")
 
     def __repr__(self) -> str:
         """Without the password."""
@@ -622,7 +629,7 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     servers = _with_secrets("asterisk", config.asterisk, file)
     clients = _with_secrets("radius.clients", config.radius.clients, file)
     radius = msgspec.structs.replace(config.radius, clients=clients)
-    smpp = _with_password(config.smpp, file, from_environment)
+    smpp = _with_password(_with_authorities(config.smpp, file, from_environment), file, from_environment)
     return msgspec.structs.replace(config, asterisk=servers, radius=radius, smpp=smpp)
 
 
@@ -799,6 +806,21 @@ def _with_password(smpp: Smpp, file: Path | None, from_environment: Mapping[tupl
     here = f"{ENVIRONMENT_PREFIX}SMPP_PASSWORD_FILE" if is_set else "smpp.password_file"
     password = _in_file(file, here, smpp.password_file, 8)
     return msgspec.structs.replace(smpp, password=password, password_file="")
+
+
+def _with_authorities(smpp: Smpp, file: Path | None, from_environment: Mapping[tuple[str, str], object]) -> Smpp:
+    if not smpp.ca_file:
+        return smpp
+    is_set = ("smpp", "ca_file") in from_environment
+    here = f"{ENVIRONMENT_PREFIX}SMPP_CA_FILE" if is_set else "smpp.ca_file"
+    name = ((file or Path(FILE_NAME)).parent / smpp.ca_file).absolute()
+    try:
+        certificates(name.read_bytes())
+    except OSError as error:
+        raise _line(file or FILE_NAME, f"{here}: {name} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise _line(file or FILE_NAME, f"{here}: {name}: {error}") from None
+    return msgspec.structs.replace(smpp, ca_file=str(name))
 
 
 def _in_file(file: Path | None, here: str, named: str, characters_max: int) -> str:

@@ -52,7 +52,7 @@ class MessageTerms:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """May this message go? ``reference`` is an id that its sender made; ``free``: nobody pays.
+    """May this message go? ``reference`` is an id that its sender made; ``free``: nobody pays, whatever the number.
 
     ``direct``: whoever asks sends it at once, where Asterisk is the way; else the biller does. What the way leaves to
     a queue is in the answer.
@@ -128,7 +128,7 @@ class Desk:
             origin=request.origin,
             subscriber_id=None if payer is None else payer.id,
             account_id=None if payer is None else self.directory.account_ids[payer.id, Kind.VOICE],
-            from_number=terms.sender if payer is None else payer.clid,
+            from_number=(request.caller_number or terms.sender) if payer is None else payer.clid,
             to_number=request.to_number if callee is None else callee.clid,
             callee_id=None if callee is None else callee.id,
             route=route,

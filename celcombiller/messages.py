@@ -8,6 +8,7 @@ charged once. Parts that are recorded as taken are not given again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from celcombiller import schema
 from celcombiller.calls import in_words
 from celcombiller.charging import State
+from celcombiller.errors import BadNumber, UnknownSubscriber
 from celcombiller.events import ORIGIN, Posting, Send, Told
 from celcombiller.model import Message, MessageOrigin, MessageState, Route
 from celcombiller.networks import retry_after
@@ -23,7 +25,7 @@ from celcombiller.subscribers import subscriber_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from celcombiller.model import Subscriber
 
 NOTE_CHARACTERS_MAX = 500
+
+REPEATED = timedelta(hours=1)
+"""How long a message that a centre brings again is taken for the same: it repeats what was not answered in its time."""
 
 _message, _part, _subscriber = schema.message, schema.message_part, schema.subscriber
 _QUEUED = _message.c.state == in_words(MessageState.QUEUED)
@@ -65,6 +70,47 @@ def submit(
         free=payer is None,
     )
     state = State.load(tx, [request])
+    posting = state.desk.send(terms, request, now)
+    state.save(tx)
+    return posting
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that a message centre brings; ``key`` is the same of the same message, as far as it can be told."""
+
+    key: str
+    from_number: str
+    to_number: str
+    text: str
+
+
+def arrive(tx: Connection, terms: MessageTerms, arrival: Arrival, now: datetime) -> Posting:
+    """Queue what came from a phone elsewhere for a subscriber's, free for him. Within `REPEATED` it is the same again.
+
+    It stands under its ``key`` and the hour. Raises `UnknownSubscriber` when the number is nobody's, `BadNumber` when
+    the biller has no way to phones, and `InvalidValue` (of the text).
+    """
+    if terms.on_net_route is not Route.ASTERISK:
+        raise BadNumber("there is no way for messages to phones ([sms] on_net_route)")
+    hour = now.timestamp() // REPEATED.total_seconds()
+    before, reference = (reference_of(f"smpp:{arrival.key}:{each:.0f}") for each in (hour - 1, hour))
+    same = sa.select(_message).where(_message.c.reference == before, _message.c.queued_at > now - REPEATED)
+    known = tx.execute(same).first()
+    if known is not None:
+        return Posting(message_of(known), first=False)
+    request = Send(
+        reference=reference,
+        origin=MessageOrigin.PHONE,
+        account_code="",
+        caller_number=arrival.from_number,
+        to_number=arrival.to_number,
+        text=arrival.text,
+        free=True,
+    )
+    state = State.load(tx, [request])
+    if state.desk.directory.callee(arrival.to_number) is None:
+        raise UnknownSubscriber("nobody here has the number that a message came for")
     posting = state.desk.send(terms, request, now)
     state.save(tx)
     return posting
@@ -223,6 +269,47 @@ def backlog(tx: Connection) -> tuple[int, datetime | None]:
     """Give how many messages wait to be sent, and since when the oldest does."""
     row = tx.execute(sa.select(sa.func.count(), sa.func.min(_message.c.queued_at)).where(_QUEUED)).one()
     return int(row[0]), row[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How far one way's queue is: what waits and since when, what of it is being sent, and what was tried in vain."""
+
+    route: Route
+    waiting: int
+    oldest_at: datetime
+    sending: int
+    failing: int
+    troubles: list[tuple[str, int]]
+    """What was said of those that were tried in vain, with how many it was said of; the most said first."""
+
+
+def queues(tx: Connection, now: datetime, *, troubles_max: int) -> list[Queue]:
+    """Give the queues in which something waits."""
+    sending = sa.func.sum(sa.case((_message.c.claimed_until > now, 1), else_=0))
+    failing = sa.func.sum(sa.case((_message.c.attempts > 0, 1), else_=0))
+    found = tx.execute(
+        sa.select(_message.c.route, sa.func.count(), sa.func.min(_message.c.queued_at), sending, failing)
+        .where(_QUEUED)
+        .group_by(_message.c.route)
+        .order_by(_message.c.route)
+    ).all()
+    return [
+        Queue(Route(route), waiting, oldest_at, sending, failing, _troubles(tx, route, troubles_max))
+        for route, waiting, oldest_at, sending, failing in found
+    ]
+
+
+def _troubles(tx: Connection, route: str, limit: int) -> list[tuple[str, int]]:
+    count = sa.func.count()
+    rows = tx.execute(
+        sa.select(_message.c.note, count)
+        .where(_QUEUED, _message.c.route == route, _message.c.attempts > 0)
+        .group_by(_message.c.note)
+        .order_by(count.desc(), _message.c.note)
+        .limit(limit)
+    )
+    return [(note, number) for note, number in rows]
 
 
 def find(tx: Connection, message_id: int) -> Recorded | None:

@@ -133,7 +133,7 @@ class MessageState(StrEnum):
 
 
 class MessageOrigin(StrEnum):
-    """Whose message it is: one of a phone, one given to the API, or a notice of the biller's own."""
+    """Whose message it is: a phone's (of one elsewhere, if nobody pays), the API's, or a notice of the biller's own."""
 
     PHONE = "phone"
     API = "api"

@@ -224,7 +224,7 @@ node = sa.Table(
     sa.Column("terms", sa.Text, nullable=False),
     sa.Column("seen_at", Instant, nullable=False),
 )
-"""A biller of this ledger: when it last said that it is there, and a digest of what it charges by."""
+"""A biller of this ledger: when it last said that it is there, and digests of what it charges by."""
 
 session = sa.Table(
     "session",

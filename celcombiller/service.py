@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import hashlib
 import os
 import resource
 import socket
@@ -14,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
 import sqlalchemy as sa
 from twisted.application import strports
 from twisted.application.service import MultiService
@@ -25,6 +23,7 @@ from twisted.python import usage
 
 from celcombiller import config as settings
 from celcombiller import cores, logs, messages, migrations, networks, workers
+from celcombiller.agreement import parts_of
 from celcombiller.asterisk.amiclient import AMIFactory
 from celcombiller.asterisk.fastagi import FastAGIFactory, run
 from celcombiller.asterisk.monitor import Monitor
@@ -32,6 +31,7 @@ from celcombiller.asterisk.scripts import Scripts
 from celcombiller.asterisk.texts import AmiCarrier, Texts
 from celcombiller.calls import overdue_calls, server_last_seen, unwitnessed
 from celcombiller.charging import Terminate, Terms, perform
+from celcombiller.datasessions import silent_sessions
 from celcombiller.errors import BillerError, ConfigError, StoreUnavailable
 from celcombiller.metrics import Metrics
 from celcombiller.model import Rate, Route, Witness
@@ -43,7 +43,7 @@ from celcombiller.passwords import Passwords
 from celcombiller.periodic import PeriodicService
 from celcombiller.provisioning.kinds import kinds_of, network_of
 from celcombiller.provisioning.provisioner import Provisioner, ProvisioningService
-from celcombiller.radius.service import RadiusService
+from celcombiller.radius.service import RadiusService, conditions_of
 from celcombiller.rating import Tariff
 from celcombiller.reading import READ_SECONDS_MAX, Reader
 from celcombiller.rest.serving import Api
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 _LOG = Logger()
 
 OVERDUE_SECONDS = 60.0
-"""How often holds are looked for whose validity has run out."""
+"""How often it is looked for holds whose validity has run out, and for sessions of data that nobody tells of."""
 
 OVERDUE_MAX = 1000
 
@@ -170,6 +170,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     async def close() -> None:
         await close_overdue(store, monitors, datetime.now(UTC), metrics)
         await expire_messages(store, datetime.now(UTC), metrics)
+        await close_silent(store, reader, config, datetime.now(UTC))
 
     overdue = PeriodicService(reactor, OVERDUE_SECONDS, close)
     overdue.setServiceParent(root)
@@ -312,7 +313,11 @@ def _send_messages(
                 tell(_LOG, metrics, posting)
             return posting
 
-        centre = MessageCentre(reactor, config.smpp, receive)
+        async def arrive(arrival: messages.Arrival, now: datetime) -> Posting:
+            return await store.transact(lambda tx: messages.arrive(tx, config.sms.terms, arrival, now))
+
+        to_phones = arrive if config.sms.terms.on_net_route is Route.ASTERISK else None
+        centre = MessageCentre(reactor, config.smpp, receive, to_phones)
         centre.setServiceParent(root)
         carriers[Route.SMPP] = centre
     for route, carrier in carriers.items():
@@ -403,30 +408,37 @@ async def expire_messages(store: Store, now: datetime, metrics: Metrics) -> None
         tell(_LOG, metrics, await store.charge(told))
 
 
+async def close_silent(store: Store, reader: Reader, config: Config, now: datetime) -> None:
+    """Close sessions of data nobody tells of; also when `[radius]` has no clients any more, for what they hold."""
+    before = now - conditions_of(config.radius).silence
+    for silence in await reader.read(partial(silent_sessions, heard_before=before, limit=OVERDUE_MAX)):
+        closed = await store.charge(silence)
+        if closed is not None:
+            _LOG.warn("{nas}: session {session!r}: {note}", nas=closed.nas, session=closed.session_id, note=closed.note)
+
+
 class Comparison:
-    """Tells, whenever it changes, which other nodes of this ledger price calls by other settings."""
+    """Tells, whenever it changes, which other nodes of this ledger have other settings where all must have the same."""
 
     _log = Logger()
 
     def __init__(self, store: Store, config: Config) -> None:
         self._store = store
         self._name = f"{socket.gethostname()} {config.agi.listen}"
-        calls = config.calls
-        facts = (config.rates, calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "", config.sms)
-        self._terms = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
-        self._differing: list[str] = []
+        self._parts = parts_of(config)
+        self._differing: dict[str, list[str]] = {}
 
     async def __call__(self) -> None:
         """Say that this node is there, and look at the others."""
         now = datetime.now(UTC)
-        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._terms, now))
+        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._parts, now))
         if differing and differing != self._differing:
             self._log.warn(
-                "Other nodes price by other settings ([[rates]], the limits in [calls], or [sms]): {nodes}",
-                nodes="; ".join(differing),
+                "Other nodes have other settings: {nodes}",
+                nodes="; ".join(f"{name}: {', '.join(parts)}" for name, parts in differing.items()),
             )
         elif self._differing and not differing:
-            self._log.info("All nodes price by the same settings now")
+            self._log.info("All nodes have the same settings now")
         self._differing = differing
 
 

@@ -1,6 +1,7 @@
-"""SMPP 3.4 (the message centre's protocol) as its client: carries messages, and takes receipts of what became of them.
+"""SMPP 3.4 (the message centre's protocol) as its client: carries messages, takes receipts and messages for phones.
 
-The PDUs are smpplib's; its own client waits in a socket, so the connection here is Twisted's. A part is accepted when
+The PDUs are smpplib's; its own client waits in a socket, so the connection here is Twisted's. With TLS it is never
+tried without: whoever cannot prove that he is the centre is told no password and no message. A part is accepted when
 the centre gave it an id. One whose answer never came is sent again: the header of a part in several has the message's
 own number, by which a phone knows it again.
 """
@@ -17,13 +18,15 @@ from smpplib.smpp import make_pdu, parse_pdu
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from celcombiller.errors import BillerError, StoreUnavailable
+from celcombiller import trust
+from celcombiller.deliveries import arrival_of
+from celcombiller.errors import BillerError, StoreUnavailable, UnknownSubscriber
 from celcombiller.model import MessageState
 from celcombiller.outbox import Away, Later, Refused
 from celcombiller.sms import Encoding, split
@@ -31,11 +34,12 @@ from celcombiller.sms import Encoding, split
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from twisted.internet.interfaces import IAddress, IDelayedCall
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
     from celcombiller.config import Smpp
-    from celcombiller.messages import Due
+    from celcombiller.events import Posting
+    from celcombiller.messages import Arrival, Due
 
 HEADER = struct.Struct(">LLLL")
 PDU_BYTES_MAX = 65_536
@@ -47,6 +51,7 @@ LEAST = timedelta(minutes=2)
 _OK: int = consts.SMPP_ESME_ROK
 _NOT_NOW: int = consts.SMPP_ESME_RX_T_APPN
 _NOT_HERE: int = consts.SMPP_ESME_RX_P_APPN
+_NOBODY: int = consts.SMPP_ESME_RINVDSTADR
 _TRANSIENT = frozenset(
     {
         *(consts.SMPP_ESME_RTHROTTLED, consts.SMPP_ESME_RMSGQFUL, consts.SMPP_ESME_RSYSERR),
@@ -84,6 +89,7 @@ class Link(Protocol):
         self._waiting: dict[int, tuple[Deferred[Any], IDelayedCall]] = {}
         self._enquiry: IDelayedCall | None = None
         self._is_closed = False
+        self._closing: IDelayedCall | None = None
 
     def next_sequence(self) -> int:
         """Number a request, as smpplib asks for it."""
@@ -113,6 +119,9 @@ class Link(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
         """Tell all who wait."""
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        self.transport = None
         self._give_up(reason.value)
         self.over.callback(None)
 
@@ -167,8 +176,8 @@ class Link(Protocol):
             Deferred.fromCoroutine(self._answer_delivery(pdu)).addErrback(self._heed)
         elif pdu.command in ("enquire_link", "unbind"):
             self._write(make_pdu(f"{pdu.command}_resp", client=self), pdu.sequence)
-            if pdu.command == "unbind" and self.transport is not None:
-                self.transport.loseConnection()
+            if pdu.command == "unbind":
+                self.close()
         else:
             self._write(make_pdu("generic_nack", client=self, status=consts.SMPP_ESME_RINVCMDID), pdu.sequence)
 
@@ -182,11 +191,22 @@ class Link(Protocol):
 
     # ---- the end ----
 
+    def close(self) -> None:
+        """Close it in order; with TLS the other side has to agree, so it is waited for no longer than for an answer."""
+        if self.transport is None:
+            return
+        self.transport.loseConnection()
+        if self._closing is None:
+            self._closing = self._clock.callLater(self._settings.answer_seconds, self._abort)
+
     def drop(self, why: str) -> None:
         """Give the connection up at once."""
         if not self._is_closed:
             self._log.warn("SMPP: the connection is dropped: {why}", why=why)
         self._give_up(Dropped(why))
+        self._abort()
+
+    def _abort(self) -> None:
         if self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]  # ITransport does not name it
 
@@ -217,7 +237,8 @@ class _Once(Factory):
 class MessageCentre(Service):
     """Keeps one link, carries messages by it, and takes receipts.
 
-    ``receive`` records a receipt (id, outcome, note) and gives ``None`` where no part of this id is known.
+    ``receive`` records a receipt (id, outcome, note) and gives ``None`` where no part of this id is known. ``arrive``
+    queues a message from a phone elsewhere; without it they are refused.
     """
 
     _log = Logger()
@@ -227,11 +248,13 @@ class MessageCentre(Service):
         clock: Any,
         settings: Smpp,
         receive: Callable[[str, MessageState, str, datetime], Awaitable[Any]],
+        arrive: Callable[[Arrival, datetime], Awaitable[Posting]] | None = None,
     ) -> None:
         self.at_once = settings.at_once
         self._clock = clock
         self._settings = settings
         self._receive = receive
+        self._arrive = arrive
         self._link: Link | None = None
         self._running: Deferred[None] | None = None
         self._next_at = 0.0
@@ -248,8 +271,8 @@ class MessageCentre(Service):
     def stopService(self) -> Deferred[None] | None:
         """Close the link."""
         super().stopService()
-        if self._link is not None and self._link.transport is not None:
-            self._link.transport.loseConnection()
+        if self._link is not None:
+            self._link.close()
         elif self._running is not None:
             self._running.cancel()
         return self._running
@@ -261,19 +284,17 @@ class MessageCentre(Service):
     async def _stay_connected(self) -> None:
         delay = backoffPolicy(initialDelay=0.5, maxDelay=60.0, factor=1.6)
         failures, said = 0, ""
-        endpoint = TCP4ClientEndpoint(self._clock, self._settings.host, self._settings.port, timeout=10)
         while self.running:
             link = Link(self._clock, self._settings, self._delivered)
             try:
-                await endpoint.connect(_Once(link))
+                await self._endpoint().connect(_Once(link))
                 await link.bind()
             except CancelledError:
                 link.drop("the biller stops")
                 raise
             except Exception as error:  # noqa: BLE001  whatever it is, the link is tried again
-                if link.transport is not None:
-                    link.transport.loseConnection()
-                reason = str(error) or type(error).__name__
+                link.close()
+                reason = trust.explain(error, self._settings.host)
                 if reason != said:
                     self._log.error("SMPP: {reason}; it is tried again", reason=reason.rstrip("."))
                 seconds = delay(failures)
@@ -281,7 +302,8 @@ class MessageCentre(Service):
                 await deferLater(self._clock, seconds)
                 continue
             failures, said = 0, ""
-            self._log.info("SMPP: the message centre at {host} is connected", host=self._settings.host)
+            how = "by TLS" if self._settings.tls else "without TLS"
+            self._log.info("SMPP: the message centre at {host} is connected {how}", host=self._settings.host, how=how)
             self._link = link
             try:
                 await link.over
@@ -289,6 +311,11 @@ class MessageCentre(Service):
                 self._link = None
             if self.running:
                 self._log.warn("SMPP: the message centre is lost; connecting again")
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        host, port = self._settings.host, self._settings.port
+        plain = TCP4ClientEndpoint(self._clock, host, port, timeout=10)
+        return wrapClientTLS(trust.only(host, self._settings.ca_file), plain) if self._settings.tls else plain
 
     # -- carrying ----------------------------------------------------------------------------------------------------
 
@@ -355,8 +382,11 @@ class MessageCentre(Service):
     # -- receipts ----------------------------------------------------------------------------------------------------
 
     async def _delivered(self, pdu: Any) -> int:
-        """Take a receipt; refuse messages from phones elsewhere, which there is no way for here."""
-        if (pdu.esm_class or 0) & _KIND != _RECEIPT:
+        """Take a receipt, or a message from a phone elsewhere; the answer is given when that is durable."""
+        kind = (pdu.esm_class or 0) & _KIND
+        if kind == 0 and self._arrive is not None:
+            return await self._arrived(pdu, self._arrive)
+        if kind != _RECEIPT:
             self._log.warn("SMPP: a message that is no receipt is refused")
             return _NOT_HERE
         network_id, outcome, note = receipt_of(pdu)
@@ -371,6 +401,26 @@ class MessageCentre(Service):
             return _NOT_NOW  # the answer to its submission may not be recorded yet
         if posting is None:
             self._log.info("SMPP: a receipt for a message that is not known here")
+        return _OK
+
+    # -- messages from elsewhere -------------------------------------------------------------------------------------
+
+    async def _arrived(self, pdu: Any, arrive: Callable[[Arrival, datetime], Awaitable[Posting]]) -> int:
+        """Have it queued; what the centre brings again is answered again."""
+        try:
+            arrival = arrival_of(pdu)
+            posting = await arrive(arrival, datetime.now(UTC))
+        except StoreUnavailable as error:
+            self._log.warn("SMPP: a message is asked for again: {error}", error=str(error))
+            return _NOT_NOW
+        except UnknownSubscriber:
+            self._log.info("SMPP: a message to …{last} is refused: nobody here", last=arrival.to_number[-4:])
+            return _NOBODY
+        except BillerError as error:
+            self._log.info("SMPP: a message is refused: {reason}", reason=str(error))
+            return _NOT_HERE
+        became = "queued" if posting.first else "known already"
+        self._log.info("SMPP: a message to …{last} is {became}", last=arrival.to_number[-4:], became=became)
         return _OK
 
 

@@ -59,6 +59,11 @@ def split(text: str, *, parts_max: int = PARTS_MAX) -> Split:
     return Split(encoding, parts)
 
 
+def printable(text: str) -> str:
+    """Give a text of somebody else's without the control characters that `split` refuses."""
+    return _REFUSED.sub(" ", text)
+
+
 def _encoded(text: str) -> tuple[Encoding, bytes]:
     try:
         return Encoding.GSM7, _GSM.encode(text)[0]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from celcombiller.errors import UnknownSubscriber
 from celcombiller.service import check_database
 from celcombiller.store import open_engine
+from celcombiller.subscribers import Directory
 from celcombiller.trail import Actor
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from celcombiller.config import Config
+    from celcombiller.model import Subscriber
 
 
 def command(under: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
@@ -42,6 +45,14 @@ def operator() -> Actor:
         return Actor("command", getpass.getuser())
     except (KeyError, OSError):  # a container's user without a name
         return Actor("command", f"uid {os.getuid()}")
+
+
+def payer(tx: sa.Connection, who: str) -> Subscriber:
+    """Find who pays: by his username, his number, or ``IMSI`` and digits."""
+    found = Directory.load(tx, [who]).caller(who, "")
+    if found is None:
+        raise UnknownSubscriber(f"no subscriber has the username or the number {who}")
+    return found
 
 
 def print_json(value: object) -> None:
@@ -84,3 +95,11 @@ def day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError("must be a date such as 2026-11-05") from None
+
+
+def moment(text: str) -> datetime:
+    """Read a time; one that names no zone is this machine's, as times are printed."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError("must be a time such as 2026-11-05 or 2026-11-05T18:30:00Z") from None

@@ -8,21 +8,36 @@ from twisted.internet.protocol import Factory, Protocol
 
 
 class MessageCentre(Factory):
-    """``statuses`` are the answers to the next submissions: a status, or what to do in place of an answer."""
+    """``statuses`` are the answers to the next submissions: a status, or what to do in place of an answer.
+
+    ``context`` is Twisted's of a certificate; without one there is no TLS.
+    """
 
     noisy = False
     SILENT, CUT, CUT_AFTER = "silent", "cut", "cut after it was taken"
 
-    def __init__(self):
+    def __init__(self, context=None):
         self.statuses = []
         self.submitted = []
         self.bound = []
         self.connections = []
+        self.tried = 0
+        self.heard = b""
         self.lets_in = True
         self._next_id = 0
         self._answers = {}
-        self._port = reactor.listenTCP(0, self, interface="127.0.0.1")
+        self._port = self._listen(0, context)
         self.port = self._port.getHost().port
+
+    def _listen(self, port, context):
+        if context is None:
+            return reactor.listenTCP(port, self, interface="127.0.0.1")
+        return reactor.listenSSL(port, self, context, interface="127.0.0.1")
+
+    async def change(self, context):
+        """Listen with another certificate."""
+        await self._port.stopListening()
+        self._port = self._listen(self.port, context)
 
     def buildProtocol(self, _address):
         return _Connection(self)
@@ -42,8 +57,12 @@ class MessageCentre(Factory):
         )
         facts = {"esm_class": 4, "source_addr": "2001", "destination_addr": "1"}
         facts |= {"short_message": said.encode()} if text else {}
+        return await self.deliver(**facts | more)
+
+    async def deliver(self, **facts):
+        """Send a deliver_sm; gives the status of the answer."""
         connection = self.connections[-1]
-        pdu = make_pdu("deliver_sm", client=connection, **facts | more)
+        pdu = make_pdu("deliver_sm", client=connection, **facts)
         answer = connection.waiting[pdu.sequence] = Deferred()
         connection.transport.write(pdu.generate())
         return (await answer).status
@@ -64,12 +83,14 @@ class _Connection(Protocol):
 
     def connectionMade(self):
         self.centre.connections.append(self)
+        self.centre.tried += 1
 
     def connectionLost(self, _reason):
         self.centre.connections.remove(self)
 
     def dataReceived(self, data):
         self.rest += data
+        self.centre.heard += data
         while len(self.rest) >= 4 and len(self.rest) >= (length := int.from_bytes(self.rest[:4], "big")):
             pdu, self.rest = (
                 parse_pdu(self.rest[:length], client=self, allow_unknown_opt_params=True),

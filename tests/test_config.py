@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -498,6 +499,18 @@ def test_a_message_centres_password_is_read_from_its_file_and_never_shown(writte
     assert "must hold one line of 1 to 8 characters" in refusal('[smpp]\npassword_file = "password"')
     assert "hush" not in refusal('[smpp]\npassword = "hush-hush"')
     assert "one of password and password_file" in refusal('[smpp]\npassword = "a"\npassword_file = "password"')
+
+
+def test_the_authorities_of_a_message_centre_are_certificates_in_a_file_that_can_be_read(written, refusal, tmp_path):
+    authority = trustme.CA().cert_pem.bytes()
+    settings = '[smpp]\ntls = true\nca_file = "authorities.pem"'
+    assert "authorities.pem cannot be read: No such file" in refusal(settings)
+    (tmp_path / "authorities.pem").write_bytes(b"Of the centre:\n" + authority + authority)
+    assert written(settings).smpp.ca_file == str(tmp_path / "authorities.pem")
+    assert "ca_file: is for tls = true" in refusal('[smpp]\nca_file = "authorities.pem"')
+    for broken in (b"", b"\xff\xfe", authority.replace(b"MII", b"MIX", 1), authority[:200]):
+        (tmp_path / "authorities.pem").write_bytes(broken)
+        assert "smpp.ca_file: " in refusal(settings)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import random
 import socket
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from lab.waiting import free_ports
 from nas import SECRET, Nas, access_request, report
 from pyrad import packet as pyrad
 from resting import PASSWORD, Biller
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
@@ -21,6 +23,7 @@ from celcombiller import datasessions, schema, subscribers
 from celcombiller.charging import Credit, credit
 from celcombiller.config import Radius, RadiusClient
 from celcombiller.datareports import Conditions
+from celcombiller.datasessions import Closing, DataState
 from celcombiller.errors import StoreUnavailable
 from celcombiller.ledger import balances
 from celcombiller.metrics import Metrics
@@ -31,6 +34,7 @@ from celcombiller.radius.duplicates import KEPT_MAX, KEPT_SECONDS, Duplicates
 from celcombiller.radius.packets import DICTIONARY, Unusable, identities_of, read, report_of
 from celcombiller.radius.ports import RadiusPort, client_of
 from celcombiller.radius.service import RadiusService
+from celcombiller.service import build
 from celcombiller.store import transact
 from celcombiller.trail import Actor
 
@@ -97,6 +101,7 @@ def radio_fixture(**facts):
 
 radio = radio_fixture()
 trusting = radio_fixture(passwords="ignore", message_authenticator="accept", volume="mikrotik", octets_per_credit=1000)
+frugal = radio_fixture(quota_octets=100)
 chilli = radio_fixture(volume="chillispot", session_seconds_max=0, interim_seconds=0)
 
 
@@ -547,6 +552,40 @@ def test_every_attribute_that_we_name_has_the_number_that_radius_gives_it():
     for name, attribute in DICTIONARY.attributes.items():
         if name in known:
             assert str(attribute.code) == known[name], name
+
+
+# -- what nobody tells of --------------------------------------------------------------------------------------------
+
+
+async def heard(radio, minutes_ago, session_id):
+    """Have a session told of, with 60 octets of 100 credits, as if that had been a while ago."""
+    await radio.tell("Start", session_id=session_id)
+    await radio.tell("Interim-Update", session_id=session_id, octets=60)
+    at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    table = schema.data_session
+    with radio.biller.engine.begin() as tx:
+        tx.execute(sa.update(table).where(table.c.session_id == session_id).values(started_at=at, heard_at=at))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_that_fell_silent_is_closed_with_what_was_told_though_radius_is_switched_off(frugal, lines):
+    radio = frugal
+    radio.give(1000)
+    await heard(radio, 61, "silent")
+    await heard(radio, 59, "not yet")
+    assert radio.pot() == (880, 200)
+    await radio.biller.service.stopService()
+    radio.biller.service = build(reactor, msgspec.structs.replace(radio.biller.config, radius=Radius()))
+    assert not any(isinstance(each, RadiusService) for each in radio.biller.service)
+    radio.biller.service.privilegedStartService()
+    radio.biller.service.startService()
+    await radio.nas.until(lambda: radio.sessions()[0].state is DataState.CLOSED)
+    silent, other = radio.sessions()
+    assert (silent.closed_by, silent.charged, silent.ended_at) == (Closing.SILENCE, 60, silent.heard_at)
+    assert (other.state, other.charged) == (DataState.OPEN, 60)
+    (hold,) = [each for each in radio.biller.rows(schema.hold) if each["state"] == "open"]
+    assert (hold["reference"], radio.pot()) == (other.hold_reference, (880, 100))
+    assert sum("nobody told of its end" in line for line in lines) == 1
 
 
 # -- what a NAS is asked to end --------------------------------------------------------------------------------------

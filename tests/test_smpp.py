@@ -33,11 +33,11 @@ async def until(condition, what, *, seconds=8):
 class House:
     """A biller, the centre it is connected to, and an administrator."""
 
-    def __init__(self, folder, **smpp):
-        self.centre = MessageCentre()
+    def __init__(self, folder, centre=None, sections=None, **smpp):
+        self.centre = centre or MessageCentre()
         facts = {"host": "127.0.0.1", "port": self.centre.port, "system_id": "biller", "password": "secret"}
         self.smpp = Smpp(**facts | {"per_second": 1000} | smpp)
-        self.biller = Biller(folder, {}, "", sms=WAYS, smpp=self.smpp)
+        self.biller = Biller(folder, {}, "", **{"sms": WAYS, "smpp": self.smpp} | (sections or {}))
 
     async def begin(self):
         self.admin = await self.biller.logged_in("admin")

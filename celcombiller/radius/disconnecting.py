@@ -1,4 +1,4 @@
-"""Disconnect-Requests (RFC 5176): has NASes end the sessions that may not go on, and closes those nobody tells of."""
+"""Disconnect-Requests (RFC 5176): has NASes end the sessions that may not go on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
-from celcombiller import datasessions, disconnects
+from celcombiller import disconnects
 from celcombiller.radius import packets
 from celcombiller.radius.ports import client_of
 
 if TYPE_CHECKING:
     from celcombiller.config import Radius, RadiusClient
-    from celcombiller.datareports import Conditions
     from celcombiller.datasessions import DataSession
     from celcombiller.metrics import Metrics
     from celcombiller.reading import Reader
@@ -29,8 +28,6 @@ PATIENCE_SECONDS = 6.0
 
 ASKED_MAX = 200
 """Sessions that are asked for together: a NAS tells requests apart by one octet."""
-
-SILENT_MAX = 1000
 
 
 class DisconnectPort(DatagramProtocol):
@@ -93,21 +90,19 @@ class DisconnectPort(DatagramProtocol):
 
 
 class Ends:
-    """Done again and again: closes what is silent, and has ended what may not go on."""
+    """Done again and again: has ended what may not go on."""
 
     _log = Logger()
 
     def __init__(
         self,
         settings: Radius,
-        conditions: Conditions,
         store: Store,
         reader: Reader,
         port: DisconnectPort,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
-        self._conditions = conditions
         self._store = store
         self._reader = reader
         self._port = port
@@ -116,15 +111,6 @@ class Ends:
     async def __call__(self) -> None:
         """Look, and do what there is to do."""
         now = datetime.now(UTC)
-        before = now - self._conditions.silence
-        for silence in await self._reader.read(
-            partial(datasessions.silent_sessions, heard_before=before, limit=SILENT_MAX)
-        ):
-            closed: DataSession | None = await self._store.charge(silence)
-            if closed is not None:
-                self._log.warn(
-                    "{nas}: session {session!r}: {note}", nas=closed.nas, session=closed.session_id, note=closed.note
-                )
         if not await self._reader.read(partial(disconnects.is_any_to_do, now=now)):
             return
         await self._store.transact(partial(disconnects.want, now=now))

@@ -60,7 +60,7 @@ class RadiusService(MultiService):
             if port
         ]
         self._open: list[Any] = []
-        ends = Ends(settings, conditions, store, reader, self._disconnects, metrics)
+        ends = Ends(settings, store, reader, self._disconnects, metrics)
         PeriodicService(reactor, ENDS_SECONDS, ends).setServiceParent(self)
 
     def privilegedStartService(self) -> None:

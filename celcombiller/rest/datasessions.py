@@ -91,14 +91,14 @@ def list_all(tx: Connection, asked: Asked) -> DataSessionPage:
         after=position_of(query.cursor, Place),
     )
     found, following = page_of(rows, query.limit, lambda each: (each.session.started_at, each.id))
-    return DataSessionPage(items=list(map(_shown, found)), next=following)
+    return DataSessionPage(items=list(map(shown, found)), next=following)
 
 
 def show(tx: Connection, asked: Asked) -> DataSessionShown:
     """Show one session of data."""
     found = history.data_session(tx, asked.path["id"])
     asked.check_own(found.session.subscriber_id)
-    return _shown(found)
+    return shown(found)
 
 
 _OF_SESSION = tuple(
@@ -106,6 +106,7 @@ _OF_SESSION = tuple(
 )
 
 
-def _shown(each: RecordedSession) -> DataSessionShown:
+def shown(each: RecordedSession) -> DataSessionShown:
+    """Show a session."""
     facts: dict[str, Any] = {name: getattr(each.session, name) for name in _OF_SESSION}
     return DataSessionShown(id=each.id, username=each.username, said_username=each.session.username, **facts)

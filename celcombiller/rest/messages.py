@@ -54,7 +54,9 @@ class MessageShown(msgspec.Struct, kw_only=True):
 
     id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
     reference: Annotated[str, Meta(description="the id of its hold and of its charge in the ledger")]
-    origin: Annotated[MessageOrigin, Meta(description="whose it is: a phone's, the API's, or a notice of the biller's")]
+    origin: Annotated[
+        MessageOrigin, Meta(description="whose it is: a phone's (free: of one elsewhere), the API's, or a notice's")
+    ]
     username: Annotated[str, Meta(description="who pays")] | None
     from_number: Annotated[str, Meta(description="the number or name it comes from")]
     to_number: Annotated[str, Meta(description="the number it goes to")]

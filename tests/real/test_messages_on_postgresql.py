@@ -6,12 +6,14 @@ from datetime import timedelta
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from test_deliveries import ARRIVAL
 from test_ledger import NOW, credit, database, proved, voice
 from test_message_laws import LEASE, ROUTES, MessageMachine, do
 
 from celcombiller import messages
 from celcombiller.events import Told
 from celcombiller.model import MessageOrigin, MessageState, Route
+from celcombiller.store import transact
 
 
 @pytest.fixture
@@ -60,3 +62,32 @@ def test_two_nodes_that_work_one_queue_take_each_message_once_and_charge_it_once
     assert sorted(taken) == sorted(f"sms:{n}" for n in range(60))
     assert (voice(engine).posted, voice(engine).held) == (1000 - 60 * 5, 0)
     proved(engine)
+
+
+def test_what_the_centre_brings_twice_at_once_to_two_nodes_is_one_message(fresh):
+    engine = fresh()
+
+    def bring(_node):
+        return transact(engine, lambda tx: messages.arrive(tx, ROUTES, ARRIVAL, NOW)).message.reference
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(bring, range(12)))) == 1
+    with engine.begin() as tx:
+        (found,) = messages.queues(tx, NOW, troubles_max=5)
+    assert (found.route, found.waiting, found.oldest_at, found.sending, found.troubles) == (
+        *(Route.ASTERISK, 1, NOW, 0),
+        [],
+    )
+    proved(engine)
+
+
+def test_a_queue_tells_what_is_being_sent_and_what_was_tried_in_vain(fresh):
+    engine = fresh()
+    with engine.begin() as tx:
+        for number in range(4):
+            messages.submit(tx, ROUTES, reference=str(number), to_number="5599", text="x", now=NOW)
+        due = messages.claim(tx, Route.SMPP, "me", NOW, limit=3, lease=LEASE)
+        later = [each.message.reference for each in due[:2]]
+        messages.put_off(tx, "me", later, "it has no time", NOW, retry_seconds_max=60)
+        (found,) = messages.queues(tx, NOW, troubles_max=5)
+    assert (found.waiting, found.sending, found.failing, found.troubles) == (4, 1, 2, [("it has no time", 2)])

@@ -209,8 +209,10 @@ def test_a_node_with_another_price_list_says_so(nodes, tmp_path):
     other.write()
     other.start()
     try:
-        until(lambda: "Other nodes price by other settings" in other.log, "it is told")
-        assert all(f"tcp:{each.agi_port}:" in other.log for each in nodes)
+        until(lambda: "Other nodes have other settings" in other.log, "it is told")
+        told = next(line for line in other.log.splitlines() if "Other nodes have other settings" in line)
+        assert all(f"tcp:{each.agi_port}:" in told for each in nodes)
+        assert told.count(": [calls]") == len(nodes)
     finally:
         other.stop()
 
