@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What a credit buys: by default one voice credit is one second, one data credit one byte."""
+    """What a credit buys: by default one voice credit is one second, one data credit one byte, one sms credit a part.
+
+    Sms credit pays for text messages only where the operator says so; else they are paid in voice credit.
+    """
 
     VOICE = "voice"
     DATA = "data"
+    SMS = "sms"
 
 
 class Level(IntEnum):

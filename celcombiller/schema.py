@@ -17,8 +17,12 @@ from celcombiller.model import Kind
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-OPERATOR_ACCOUNT_IDS = {Kind.VOICE: 1, Kind.DATA: 2}
-"""The system accounts, made by the first migration: the operator's side of every movement of that kind."""
+OPERATOR_ACCOUNT_IDS = {Kind.VOICE: 1, Kind.DATA: 2, Kind.SMS: 0}
+"""The system accounts, made by migrations: the operator's side of every movement of that kind.
+
+The account of sms came when 3 and on could be subscribers' already (SQLite counts on from the highest); no row that is
+numbered by itself ever has 0.
+"""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -101,7 +105,7 @@ account = sa.Table(
     sa.Column("held", sa.BigInteger, nullable=False),
     sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
     sa.UniqueConstraint("subscriber_id", "kind"),
-    sa.CheckConstraint("kind in ('voice', 'data')", name="kind"),
+    sa.CheckConstraint("kind in ('voice', 'data', 'sms')", name="kind"),
     sa.CheckConstraint("held >= 0", name="held"),
     sa.CheckConstraint("floor <= 0", name="floor"),
     sa.CheckConstraint("subscriber_id is not null or (posted = 0 and held = 0)", name="system"),

@@ -173,6 +173,7 @@ class DueShown(msgspec.Struct, kw_only=True):
     failed: Annotated[int, Meta(description="number of members who could not be credited")]
     total_voice: Annotated[int, Meta(description="voice credits it would give in all")]
     total_data: Annotated[int, Meta(description="data credits it would give in all")]
+    total_sms: Annotated[int, Meta(description="sms credits it would give in all")]
 
 
 class DueMemberShown(msgspec.Struct, kw_only=True):
@@ -273,6 +274,7 @@ def due(tx: Connection, asked: Asked) -> Forecast:
                 failed=each.failed,
                 total_voice=each.total(Kind.VOICE),
                 total_data=each.total(Kind.DATA),
+                total_sms=each.total(Kind.SMS),
             )
             for each in dues
         ],
