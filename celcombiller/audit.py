@@ -60,8 +60,8 @@ def audit(tx: Connection) -> Report:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
     questions = (
-        *(_posted, _chain, _held, _calls, _charges, _messages, _message_charges, _data_charges, _data_holds),
-        *(_schedule_credits, _schedule_transfers, _runs, _networks, _notices),
+        *(_posted, _chain, _held, _calls, _charges, _messages, _message_accounts, _message_charges),
+        *(_data_charges, _data_holds, _schedule_credits, _schedule_transfers, _runs, _networks, _notices),
     )
     differences = [difference for question in questions for difference in question(tx)]
     return Report(count(account), count(transfer), count(hold), count(call), count(credit), differences)
@@ -205,6 +205,21 @@ def _messages(tx: Connection) -> Iterator[Difference]:
             yield Difference("a message's hold is what it costs", row.reference, row.cost, row.amount)
         else:
             yield Difference("a message's hold is in the message's state", row.reference, row.expected, row.state)
+
+
+def _message_accounts(tx: Connection) -> Iterator[Difference]:
+    """A message is paid from the voice or the sms account of who sends it, and its hold is of the same one."""
+    pays = sa.and_(account.c.subscriber_id == message.c.subscriber_id, account.c.kind.in_([Kind.VOICE, Kind.SMS]))
+    rows = tx.execute(
+        sa.select(message.c.reference, message.c.account_id, hold.c.account_id.label("held_of"))
+        .join(account, account.c.id == message.c.account_id)
+        .outerjoin(hold, hold.c.reference == message.c.reference)
+        .where(sa.or_(sa.not_(pays), hold.c.account_id != message.c.account_id))
+        .order_by(message.c.id)
+    )
+    for row in rows:
+        paid, held = (None if each is None else _account(tx, each) for each in (row.account_id, row.held_of))
+        yield Difference("a message is paid and held by one account of its sender", row.reference, paid, held)
 
 
 def _message_charges(tx: Connection) -> Iterator[Difference]:

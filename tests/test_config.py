@@ -277,12 +277,17 @@ def uncommented(text):
             '[balance]\ntext = "{threshold}"',
             'balance.text: "{threshold}" is no placeholder here; allowed are {balance}',
         ),
+        (
+            '[balance]\nsms_text = "{threshold}"',
+            'balance.sms_text: "{threshold}" is no placeholder here; allowed are {balance}, {credits}, {data}, {sms}',
+        ),
+        ('[sms]\naccount = "data"', 'sms.account: must be "sms" or "voice", not "data"'),
         ('[sms]\nbalance_code = "+100"', "sms.balance_code: must be a short code"),
         ('[sms]\nbalance_code = "100"', "sms.balance_code: the answer needs a way to subscribers: sms.on_net_route"),
         ("[notices]\nthresholds = [600]", "notices.thresholds: a notice needs a way to subscribers: sms.on_net_route"),
         ("[notices]\nthresholds = [-1]", "notices.thresholds item 1: must be a whole number from 0 to"),
         ("[notices]\nthresholds = 5", "notices.thresholds: must be a list, each item a whole number from 0 to"),
-        ('[notices]\nkind = "sms"', 'notices.kind: must be "data" or "voice", not "sms"'),
+        ('[notices]\nkind = "both"', 'notices.kind: must be "data" or "sms" or "voice", not "both"'),
         ('[notices]\ntext = " "', "notices.text: must not be empty"),
         (
             '[notices]\ntext = "{name}"',
