@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from celcombiller import networks, schema
 from celcombiller.datasessions import ORIGIN, REFERENCE_CHARACTERS
 from celcombiller.ledger import REVERSAL
-from celcombiller.model import CallState, CreditOutcome, HoldState, Kind, MessageState
+from celcombiller.model import CallState, CreditOutcome, HoldState, Kind, MessageState, ScheduleKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -321,7 +321,8 @@ def _data_holds(tx: Connection) -> Iterator[Difference]:
 
 def _schedule_credits(tx: Connection) -> Iterator[Difference]:
     """Law 6: who was credited on a due date got the run's value of each of its kinds, and who was not got nothing."""
-    for kind, kinds in ((Kind.VOICE, (1, 3)), (Kind.DATA, (2, 3))):
+    for kind in Kind:
+        kinds = [each for each in ScheduleKind if kind in each.kinds]
         owed = sa.and_(credit.c.outcome == CreditOutcome.CREDITED, run.c.kind.in_(kinds))
         expected = sa.case((owed, run.c.value), else_=None)
         made = sa.and_(
@@ -345,7 +346,7 @@ def _schedule_credits(tx: Connection) -> Iterator[Difference]:
 
 def _schedule_transfers(tx: Connection) -> Iterator[Difference]:
     """Law 6: a transfer of a schedule belongs to one member's due date."""
-    references = (credit.c.voice_reference, credit.c.data_reference)
+    references = (credit.c.voice_reference, credit.c.data_reference, credit.c.sms_reference)
     known = sa.union_all(
         *(sa.select(each.label("reference")).where(each.is_not(None)) for each in references)
     ).subquery()

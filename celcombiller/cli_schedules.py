@@ -35,7 +35,7 @@ LIST_MAX = 1000
 INTERRUPTED = 130
 """The exit status of a command that was interrupted, by a shell's custom."""
 
-_KINDS = {"voice": ScheduleKind.VOICE, "data": ScheduleKind.DATA, "both": ScheduleKind.BOTH}
+_KINDS = {each.name.lower(): each for each in ScheduleKind}
 
 
 # -- the commands ----------------------------------------------------------------------------------------------------

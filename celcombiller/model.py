@@ -61,16 +61,17 @@ class Witness(StrEnum):
 
 
 class ScheduleKind(IntEnum):
-    """Which pots a schedule fills, with the numbers of the original program."""
+    """Which pots a schedule fills, with the numbers of the original program, which had no sms."""
 
     VOICE = 1
     DATA = 2
     BOTH = 3
+    SMS = 4
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of credit that it gives; both get the same value."""
-        return {1: (Kind.VOICE,), 2: (Kind.DATA,), 3: (Kind.VOICE, Kind.DATA)}[self]
+        return {1: (Kind.VOICE,), 2: (Kind.DATA,), 3: (Kind.VOICE, Kind.DATA), 4: (Kind.SMS,)}[self]
 
 
 class Recurrence(StrEnum):

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 ScheduleName = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")
 ]
-Kinds = Annotated[Literal["voice", "data", "both"], Meta(description="voice, data or both: so much of each")]
+Kinds = Annotated[
+    Literal["voice", "data", "both", "sms"], Meta(description="voice, data or both (so much of each), or sms")
+]
 Value = Annotated[
     int, Meta(ge=0, le=AMOUNT_MAX, description=f"credits from 0 to {AMOUNT_MAX}: to each member on each due date")
 ]
