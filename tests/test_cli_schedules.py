@@ -63,7 +63,7 @@ def test_due_on_a_date_looks_ahead(group, today):
     ahead = found(group, "due", "gold", "--on", today + 2 * DAY)
     assert [each["members"] for each in ahead["due"]] == [1, 1, 0]
     assert (
-        "Total: 120 voice credits, 120 data credits. Nothing was written."
+        "Total: 120 voice credits, 120 data credits, 0 sms credits. Nothing was written."
         in group("schedules", "due", "--on", today + 2 * DAY)[1]
     )
 
