@@ -68,7 +68,9 @@ def test_the_transfers_say_where_they_come_from(engine):
     with engine.begin() as tx:
         rows = tx.execute(sa.select(schema.transfer).order_by(schema.transfer.c.id)).all()
     member = 2 if made.id is None else rows[0].reference.split(":")[2]
-    assert [row.reference for row in rows] == [f"schedule:{made.id}:{member}:2026-11-05:{kind}" for kind in ("voice", "data")]
+    assert [row.reference for row in rows] == [
+        f"schedule:{made.id}:{member}:2026-11-05:{kind}" for kind in ("voice", "data")
+    ]
     assert {(row.origin, row.amount, row.at, row.credit_posted) for row in rows} == {("schedule", 10, NOW, 10)}
 
 
