@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from celcombiller import config
 from celcombiller.config import Asterisk, Config, RadioNetwork, RadiusClient, RateRow, load
 from celcombiller.errors import ConfigError
+from celcombiller.model import Kind
 
 EXAMPLE = Path(__file__).parent.parent / "etc" / "celcombiller.toml"
 SERVER = '[[asterisk]]\nname = "pbx1"\nhost = "127.0.0.1"\nusername = "biller"\n'
@@ -503,6 +504,13 @@ def test_a_message_centres_password_is_read_from_its_file_and_never_shown(writte
     assert "must hold one line of 1 to 8 characters" in refusal('[smpp]\npassword_file = "password"')
     assert "hush" not in refusal('[smpp]\npassword = "hush-hush"')
     assert "one of password and password_file" in refusal('[smpp]\npassword = "a"\npassword_file = "password"')
+
+
+def test_voice_credit_pays_for_messages_unless_the_operator_says_sms(tmp_path):
+    assert Config().sms.terms.account is Kind.VOICE
+    (tmp_path / "celcombiller.toml").write_text('[sms]\naccount = "sms"\n[notices]\nkind = "sms"\n')
+    read = load(None, {}, tmp_path)
+    assert read.sms.terms.account is read.notice_rules.kind is Kind.SMS
 
 
 @pytest.mark.parametrize(
