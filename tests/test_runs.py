@@ -409,14 +409,40 @@ def test_a_forecast_of_too_many_dates_is_refused(engine):
     ],
 )
 def test_audit_names_what_was_tampered_with(damage, law):
+    tampered_with(damage, law, kind=1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "law"),
+    [
+        ("update transfer set amount = 11, credit_posted = 11", "gives what its run says"),
+        ("update schedule_run set kind = 1", "gives what its run says"),
+        ("update schedule_credit set sms_reference = null", "has its due date"),
+        ("update schedule_credit set outcome = 'failed', sms_reference = null", "has its due date"),
+        ("update transfer set credit_account_id = 1", "gives what its run says"),
+        ("update account set posted = 11 where kind = 'sms' and posted > 0", "is the sum of its transfers"),
+    ],
+)
+def test_audit_names_what_was_tampered_with_of_sms_credit_too(damage, law):
+    tampered_with(damage, law, kind=4)
+
+
+def tampered_with(damage, law, *, kind):
     engine = database()
-    with_members(engine, "u1001")
+    with_members(engine, "u1001", kind=kind)
     go(engine)
     proved(engine)
     with engine.begin() as tx:
         tx.execute(sa.text(damage))
         assert any(law in each.law for each in audit(tx).differences)
     engine.dispose()
+
+
+def test_who_got_nothing_has_no_reference_to_sms_credit(engine):
+    with_members(engine, "u1001", kind=4)
+    go(engine)
+    with pytest.raises(sa.exc.IntegrityError, match="no_sms"), engine.begin() as tx:
+        tx.execute(sa.text("update schedule_credit set outcome = 'failed'"))
 
 
 # -- the process dies ------------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_ledger import NOW, credit, database, proved, voice
-from test_message_laws import LEASE, ROUTES, MessageMachine, do
+from test_message_laws import BY_SMS, LEASE, PRICED, ROUTES, MessageMachine, accounts, do, send, sms_credit
 
 from celcombiller import messages
 from celcombiller.events import Told
-from celcombiller.model import MessageOrigin, MessageState, Route
+from celcombiller.model import Kind, MessageOrigin, MessageState, Route
 
 
 @pytest.fixture
@@ -59,4 +59,22 @@ def test_two_nodes_that_work_one_queue_take_each_message_once_and_charge_it_once
         taken = [reference for each in pool.map(work, "abcd") for reference in each]
     assert sorted(taken) == sorted(f"sms:{n}" for n in range(60))
     assert (voice(engine).posted, voice(engine).held) == (1000 - 60 * 5, 0)
+    proved(engine)
+
+
+def test_two_nodes_that_have_different_accounts_pay_keep_each_message_on_the_one_it_began_with(fresh):
+    """While the operator changes the setting node by node; each ends messages of the other too."""
+    engine = fresh()
+    do(engine, credit(1000), sms_credit(1000))
+
+    def work(place):
+        mine, theirs = (PRICED, BY_SMS) if place % 2 else (BY_SMS, PRICED)
+        for n in range(20):
+            reference = f"{place}.{n}"
+            do(engine, send(reference), send(reference + "b"), terms=mine)
+            do(engine, Told(messages.reference_of(reference), MessageState.ACCEPTED), terms=theirs)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert accounts(engine) == dict.fromkeys((Kind.VOICE, Kind.SMS), (1000 - 40 * 3, 40 * 3))
     proved(engine)

@@ -86,11 +86,12 @@ def round_of(days=0, size=3):
     return lambda engine: go(engine, NOW + days * DAY, size=size)
 
 
-def test_nodes_that_race_credit_each_member_once(engine, url):
-    group(engine, kind=3)
+@pytest.mark.parametrize(("kind", "given"), [(3, (10, 10, 0)), (4, (0, 0, 10))])
+def test_nodes_that_race_credit_each_member_once(engine, url, kind, given):
+    group(engine, kind=kind)
     at_once(url, *(round_of(size=size) for size in (1, 3, 7, 11)))
     assert len(credit_rows(engine)) == MEMBERS
-    assert {pots(engine, f"u{number}") for number in range(1, MEMBERS + 1)} == {(10, 10, 0)}
+    assert {pots(engine, f"u{number}") for number in range(1, MEMBERS + 1)} == {given}
 
 
 def test_nodes_that_race_over_missed_dates_use_up_a_run_for_each(engine, url):
