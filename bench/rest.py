@@ -93,6 +93,8 @@ def populate(engine: sa.Engine, rows: int) -> None:
         f" from ({numbers}) as n",
         "insert into account (id, subscriber_id, kind, posted, held)"
         f" select {FIRST} + 2 * g + 1, {FIRST} + g, 'data', 0, 0 from ({numbers}) as n",
+        "insert into account (id, subscriber_id, kind, posted, held)"
+        f" select {FIRST} + 2 * {rows} + 1 + g, {FIRST} + g, 'sms', 0, 0 from ({numbers}) as n",
         "insert into transfer (reference, debit_account_id, credit_account_id, amount, origin, at, credit_posted)"
         f" select 'id:o' || g, 1, {FIRST} + 2 * g, 1000, 'web', {at('g')}, 1000"
         f" from ({numbers}) as n where g <= {half}",
@@ -118,7 +120,7 @@ def populate(engine: sa.Engine, rows: int) -> None:
             tx.exec_driver_sql(statement.replace("authorization_", quoted).replace("%", "%%" if not sqlite else "%"))
         if not sqlite:
             for table in ("subscriber", "account"):
-                tx.exec_driver_sql(f"select setval(pg_get_serial_sequence('{table}', 'id'), {FIRST + 2 * rows + 10})")
+                tx.exec_driver_sql(f"select setval(pg_get_serial_sequence('{table}', 'id'), {FIRST + 3 * rows + 10})")
         _log_ins(tx)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if not sqlite:

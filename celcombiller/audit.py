@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from celcombiller import networks, schema
 from celcombiller.datasessions import ORIGIN, REFERENCE_CHARACTERS
 from celcombiller.ledger import REVERSAL
-from celcombiller.model import CallState, CreditOutcome, HoldState, Kind, MessageState
+from celcombiller.model import CallState, CreditOutcome, HoldState, Kind, MessageState, ScheduleKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +60,8 @@ def audit(tx: Connection) -> Report:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
     questions = (
-        *(_posted, _chain, _held, _calls, _charges, _messages, _message_charges, _data_charges, _data_holds),
-        *(_schedule_credits, _schedule_transfers, _runs, _networks, _notices),
+        *(_posted, _chain, _held, _calls, _charges, _messages, _message_accounts, _message_charges),
+        *(_data_charges, _data_holds, _schedule_credits, _schedule_transfers, _runs, _networks, _notices),
     )
     differences = [difference for question in questions for difference in question(tx)]
     return Report(count(account), count(transfer), count(hold), count(call), count(credit), differences)
@@ -207,6 +207,21 @@ def _messages(tx: Connection) -> Iterator[Difference]:
             yield Difference("a message's hold is in the message's state", row.reference, row.expected, row.state)
 
 
+def _message_accounts(tx: Connection) -> Iterator[Difference]:
+    """A message is paid from the voice or the sms account of who sends it, and its hold is of the same one."""
+    pays = sa.and_(account.c.subscriber_id == message.c.subscriber_id, account.c.kind.in_([Kind.VOICE, Kind.SMS]))
+    rows = tx.execute(
+        sa.select(message.c.reference, message.c.account_id, hold.c.account_id.label("held_of"))
+        .join(account, account.c.id == message.c.account_id)
+        .outerjoin(hold, hold.c.reference == message.c.reference)
+        .where(sa.or_(sa.not_(pays), hold.c.account_id != message.c.account_id))
+        .order_by(message.c.id)
+    )
+    for row in rows:
+        paid, held = (None if each is None else _account(tx, each) for each in (row.account_id, row.held_of))
+        yield Difference("a message is paid and held by one account of its sender", row.reference, paid, held)
+
+
 def _message_charges(tx: Connection) -> Iterator[Difference]:
     """A message that was accepted is charged once; one that failed after that has its charge back."""
     cost = sa.case((message.c.account_id.is_not(None), message.c.price * message.c.parts), else_=0)
@@ -306,7 +321,8 @@ def _data_holds(tx: Connection) -> Iterator[Difference]:
 
 def _schedule_credits(tx: Connection) -> Iterator[Difference]:
     """Law 6: who was credited on a due date got the run's value of each of its kinds, and who was not got nothing."""
-    for kind, kinds in ((Kind.VOICE, (1, 3)), (Kind.DATA, (2, 3))):
+    for kind in Kind:
+        kinds = [each for each in ScheduleKind if kind in each.kinds]
         owed = sa.and_(credit.c.outcome == CreditOutcome.CREDITED, run.c.kind.in_(kinds))
         expected = sa.case((owed, run.c.value), else_=None)
         made = sa.and_(
@@ -330,7 +346,7 @@ def _schedule_credits(tx: Connection) -> Iterator[Difference]:
 
 def _schedule_transfers(tx: Connection) -> Iterator[Difference]:
     """Law 6: a transfer of a schedule belongs to one member's due date."""
-    references = (credit.c.voice_reference, credit.c.data_reference)
+    references = (credit.c.voice_reference, credit.c.data_reference, credit.c.sms_reference)
     known = sa.union_all(
         *(sa.select(each.label("reference")).where(each.is_not(None)) for each in references)
     ).subquery()

@@ -127,7 +127,7 @@ Result = Answered | BillerError
 
 def perform(tx: Connection, terms: Terms, requests: Sequence[Request], now: datetime) -> list[Result]:
     """Do a batch on an open transaction; the answers are in the order of the requests, refusals among them."""
-    state = State.load(tx, requests)
+    state = State.load(tx, requests, sms_from=terms.messages.account)
     results = [state.plan(terms, request, now) for request in requests]
     state.save(tx)
     return results
@@ -158,8 +158,11 @@ class State:
     sessions: Sessions
 
     @classmethod
-    def load(cls, tx: Connection, requests: Sequence[Request]) -> State:
-        """Read all that the batch names; calls, messages, data sessions, then accounts, are locked."""
+    def load(cls, tx: Connection, requests: Sequence[Request], *, sms_from: Kind = Kind.VOICE) -> State:
+        """Read all that the batch names; calls, messages, data sessions, then accounts, are locked.
+
+        ``sms_from``: which account pays for messages that are new; others are their own accounts'.
+        """
         uniqueids: set[str] = set()
         identities: set[str] = set()
         references: set[str] = set()
@@ -190,7 +193,7 @@ class State:
         kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
         sent = [each for each in requests if isinstance(each, Send) and not each.free]
         payers += [directory.caller(each.account_code, each.caller_number) for each in sent]
-        kinds += [Kind.VOICE for _ in sent]
+        kinds += [sms_from for _ in sent]
         register = Register.load(tx, uniqueids)
         postbox = Postbox.load(tx, posted)
         sessions = Sessions.load(tx, reports)

@@ -148,7 +148,7 @@ def _user_show(arguments: argparse.Namespace, config: Config) -> int:
 
 def _user_list(arguments: argparse.Namespace, config: Config) -> int:
     users = transact(opened(config), lambda tx: [_with_balances(tx, each) for each in list(subscribers.everyone(tx))])
-    columns = ("username", "clid", "imsi", "level", "enabled", "voice_balance", "data_balance")
+    columns = ("username", "clid", "imsi", "level", "enabled", "voice_balance", "data_balance", "sms_balance")
     print_rows(users, columns, as_json=arguments.json)
     return 0
 
@@ -329,12 +329,8 @@ def _password(file: Path | None) -> str | None:
 
 def _with_balances(tx: sa.Connection, subscriber: Subscriber) -> dict[str, Any]:
     accounts = ledger.balances(tx, subscriber.id)
-    return asdict(subscriber) | {
-        "voice_balance": accounts[Kind.VOICE].posted,
-        "data_balance": accounts[Kind.DATA].posted,
-        "voice_held": accounts[Kind.VOICE].held,
-        "data_held": accounts[Kind.DATA].held,
-    }
+    posted = {f"{kind}_balance": accounts[kind].posted for kind in Kind}
+    return asdict(subscriber) | posted | {f"{kind}_held": accounts[kind].held for kind in Kind}
 
 
 def _call(user: str, call: Call) -> dict[str, Any]:

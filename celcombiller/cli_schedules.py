@@ -35,7 +35,7 @@ LIST_MAX = 1000
 INTERRUPTED = 130
 """The exit status of a command that was interrupted, by a shell's custom."""
 
-_KINDS = {"voice": ScheduleKind.VOICE, "data": ScheduleKind.DATA, "both": ScheduleKind.BOTH}
+_KINDS = {each.name.lower(): each for each in ScheduleKind}
 
 
 # -- the commands ----------------------------------------------------------------------------------------------------
@@ -198,9 +198,10 @@ def _due(arguments: argparse.Namespace, config: Config) -> int:
         return rows, members, waiting
 
     rows, members, waiting = transact(opened(config).execution_options(reading=True), work)
-    voice, data = (sum(row[kind] for row in rows) for kind in Kind)
+    totals = {kind: sum(row[kind] for row in rows) for kind in Kind}
     if arguments.json:
-        print_json({"due": rows, "members": members, "voice_total": voice, "data_total": data, "waiting": waiting})
+        sums = {f"{kind}_total": total for kind, total in totals.items()}
+        print_json({"due": rows, "members": members, **sums, "waiting": waiting})
         return 0
     for line in waiting:
         print(line)
@@ -212,7 +213,7 @@ def _due(arguments: argparse.Namespace, config: Config) -> int:
     if members:
         print()
         print_rows(members, ("schedule", "due_on", "username", "value", "outcome", "note"), as_json=False)
-    print(f"Total: {voice} voice credits, {data} data credits. Nothing was written.")
+    print(f"Total: {', '.join(f'{total} {kind} credits' for kind, total in totals.items())}. Nothing was written.")
     return 0
 
 

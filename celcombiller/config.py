@@ -282,8 +282,10 @@ class Sms(_Table, frozen=True):
     """Where MessageSend sends one to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
     off_net_to: str = ""
     """Where it sends one to any other ``{number}``."""
+    account: Literal["voice", "sms"] = "voice"
+    """Which credit of the sender pays."""
     on_net_price: _Credits = 1
-    """Voice credits per part, to a subscriber."""
+    """Credits per part, to a subscriber."""
     off_net_price: _Credits = 1
     """The same to any other number."""
     parts_max: Annotated[int, Meta(ge=1, le=255)] = 10
@@ -316,6 +318,7 @@ class Sms(_Table, frozen=True):
     def terms(self) -> MessageTerms:
         """What of it charging needs."""
         return MessageTerms(
+            account=Kind(self.account),
             on_net_route=Route(self.on_net_route),
             off_net_route=Route(self.off_net_route),
             on_net_price=self.on_net_price,
@@ -515,16 +518,17 @@ class Balance(_Table, frozen=True):
     unit: _Sound = ""
     """The sound after a number; empty: none."""
     text: _Text = "Your balance is {balance}."
-    """The answer to a message that asks: ``{balance}`` told as above, ``{credits}`` bare, ``{data}`` of data."""
+    """The answer to a message that asks: ``{balance}`` told as above, ``{credits}`` bare, ``{data}`` and ``{sms}``."""
+    sms_unit: _Sound = "vm-messages"
+    """The sound after the credit for messages, where they are paid from an account of their own; empty: none."""
+    sms_text: _Text = "For messages: {sms}."
+    """What the answer goes on with there, filled in as ``text``; empty: nothing."""
 
     def __post_init__(self) -> None:
         """Refuse words that cannot be filled in."""
-        _check_words("text", self.text, ("balance", "credits", "data"))
-
-    @property
-    def wording(self) -> Wording:
-        """How a message that asks is answered."""
-        return Wording(self.text, self.style)
+        allowed = ("balance", "credits", "data", "sms")
+        _check_words("text", self.text, allowed)
+        _check_placeholders("sms_text", self.sms_text, allowed)
 
     @property
     def style(self) -> Style:
@@ -537,7 +541,7 @@ class Notices(_Table, frozen=True):
 
     thresholds: Annotated[tuple[_Credits, ...], Meta(max_length=10)] = ()
     """The credits at which one is sent; none: no notices."""
-    kind: Literal["voice", "data"] = "voice"
+    kind: Literal["voice", "data", "sms"] = "voice"
     """Which balance is looked at."""
     text: _Text = "Your balance is {balance}."
     """``{balance}`` and ``{threshold}`` as ``[balance]`` says, ``{credits}`` the bare number."""
@@ -592,6 +596,13 @@ class Config(_Table, frozen=True):
             raise _Wrong("smpp.host", 'is missing; "smpp" as a way of messages ([sms]) needs it')
         if self.sms.on_net_route == "none":
             _check_untold(self)
+
+    @property
+    def wording(self) -> Wording:
+        """How a message that asks for a balance is answered."""
+        table = self.balance
+        of_sms = table.sms_text if self.sms.terms.account is Kind.SMS else ""
+        return Wording(" ".join(filter(None, (table.text, of_sms))), table.style)
 
     @property
     def notice_rules(self) -> NoticeRules:

@@ -50,6 +50,7 @@ def answer(
         balance=telling.written(available[Kind.VOICE], Kind.VOICE, wording.style),
         credits=available[Kind.VOICE],
         data=telling.written(available[Kind.DATA], Kind.DATA, wording.style),
+        sms=telling.written(available[Kind.SMS], Kind.SMS, wording.style),
     )
     # What a phone wrote is in ``asked``, at any length.
     known_by = hashlib.sha256(f"{who.id} {asked}".encode("utf-8", "surrogatepass")).hexdigest()[:32]

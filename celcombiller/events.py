@@ -39,8 +39,9 @@ PHONE_VALIDITY = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class MessageTerms:
-    """The operator's conditions for messages: ways and prices of a part, on the own net and to others."""
+    """The operator's conditions for messages: which account pays, ways and prices of a part, on the own net and off."""
 
+    account: Kind = Kind.VOICE
     on_net_route: Route = Route.NONE
     off_net_route: Route = Route.NONE
     on_net_price: int = 0
@@ -127,7 +128,7 @@ class Desk:
             reference=request.reference,
             origin=request.origin,
             subscriber_id=None if payer is None else payer.id,
-            account_id=None if payer is None else self.directory.account_ids[payer.id, Kind.VOICE],
+            account_id=None if payer is None else self.directory.account_ids[payer.id, terms.account],
             from_number=(request.caller_number or terms.sender) if payer is None else payer.clid,
             to_number=request.to_number if callee is None else callee.clid,
             callee_id=None if callee is None else callee.id,

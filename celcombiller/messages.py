@@ -18,7 +18,7 @@ from celcombiller.calls import in_words
 from celcombiller.charging import State
 from celcombiller.errors import BadNumber, UnknownSubscriber
 from celcombiller.events import ORIGIN, Posting, Send, Told
-from celcombiller.model import Message, MessageOrigin, MessageState, Route
+from celcombiller.model import Kind, Message, MessageOrigin, MessageState, Route
 from celcombiller.networks import retry_after
 from celcombiller.postbox import message_of
 from celcombiller.subscribers import subscriber_of
@@ -37,7 +37,7 @@ NOTE_CHARACTERS_MAX = 500
 REPEATED = timedelta(hours=1)
 """How long a message that a centre brings again is taken for the same: it repeats what was not answered in its time."""
 
-_message, _part, _subscriber = schema.message, schema.message_part, schema.subscriber
+_message, _part, _subscriber, _account = schema.message, schema.message_part, schema.subscriber, schema.account
 _QUEUED = _message.c.state == in_words(MessageState.QUEUED)
 
 
@@ -69,7 +69,7 @@ def submit(
         text=text,
         free=payer is None,
     )
-    state = State.load(tx, [request])
+    state = State.load(tx, [request], sms_from=terms.account)
     posting = state.desk.send(terms, request, now)
     state.save(tx)
     return posting
@@ -257,10 +257,11 @@ def _unheard(row: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A message with its row's number and the username of who pays; empty: it is free."""
+    """A message with its row's number, the username of who pays and from which account; empty: it is free."""
 
     id: int
     username: str
+    kind: Kind | None
     message: Message
     attempts: int
 
@@ -351,10 +352,13 @@ def listed(
 
 
 def _recorded() -> sa.Select[Any]:
-    return sa.select(_message, _subscriber.c.username).outerjoin(
-        _subscriber, _subscriber.c.id == _message.c.subscriber_id
+    return (
+        sa.select(_message, _subscriber.c.username, _account.c.kind)
+        .outerjoin(_subscriber, _subscriber.c.id == _message.c.subscriber_id)
+        .outerjoin(_account, _account.c.id == _message.c.account_id)
     )
 
 
 def _recorded_of(row: Any) -> Recorded:
-    return Recorded(row.id, row.username or "", message_of(row), row.attempts)
+    kind = None if row.kind is None else Kind(row.kind)
+    return Recorded(row.id, row.username or "", kind, message_of(row), row.attempts)

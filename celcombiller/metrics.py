@@ -140,7 +140,9 @@ class Metrics:
             if not state.is_open
         }
         self._message_credits = Counter(
-            "celcombiller_message_credits", "Voice credits that messages were charged.", registry=registry
+            "celcombiller_message_credits",
+            "Credits that messages were charged, of the kind that pays for them (sms.account).",
+            registry=registry,
         )
 
         self.batch_requests = Histogram(

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What a credit buys: by default one voice credit is one second, one data credit one byte."""
+    """What a credit buys: by default one voice credit is one second, one data credit one byte, one sms credit a part.
+
+    Sms credit pays for text messages only where the operator says so; else they are paid in voice credit.
+    """
 
     VOICE = "voice"
     DATA = "data"
+    SMS = "sms"
 
 
 class Level(IntEnum):
@@ -57,16 +61,17 @@ class Witness(StrEnum):
 
 
 class ScheduleKind(IntEnum):
-    """Which pots a schedule fills, with the numbers of the original program."""
+    """Which pots a schedule fills, with the numbers of the original program, which had no sms."""
 
     VOICE = 1
     DATA = 2
     BOTH = 3
+    SMS = 4
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of credit that it gives; both get the same value."""
-        return {1: (Kind.VOICE,), 2: (Kind.DATA,), 3: (Kind.VOICE, Kind.DATA)}[self]
+        return {1: (Kind.VOICE,), 2: (Kind.DATA,), 3: (Kind.VOICE, Kind.DATA), 4: (Kind.SMS,)}[self]
 
 
 class Recurrence(StrEnum):

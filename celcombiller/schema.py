@@ -17,8 +17,12 @@ from celcombiller.model import Kind
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-OPERATOR_ACCOUNT_IDS = {Kind.VOICE: 1, Kind.DATA: 2}
-"""The system accounts, made by the first migration: the operator's side of every movement of that kind."""
+OPERATOR_ACCOUNT_IDS = {Kind.VOICE: 1, Kind.DATA: 2, Kind.SMS: 0}
+"""The system accounts, made by migrations: the operator's side of every movement of that kind.
+
+The account of sms came when 3 and on could be subscribers' already (SQLite counts on from the highest); no row that is
+numbered by itself ever has 0.
+"""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -101,7 +105,7 @@ account = sa.Table(
     sa.Column("held", sa.BigInteger, nullable=False),
     sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
     sa.UniqueConstraint("subscriber_id", "kind"),
-    sa.CheckConstraint("kind in ('voice', 'data')", name="kind"),
+    sa.CheckConstraint("kind in ('voice', 'data', 'sms')", name="kind"),
     sa.CheckConstraint("held >= 0", name="held"),
     sa.CheckConstraint("floor <= 0", name="floor"),
     sa.CheckConstraint("subscriber_id is not null or (posted = 0 and held = 0)", name="system"),
@@ -294,7 +298,7 @@ schedule = sa.Table(
     sa.Column("done_until", sa.Date, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
-    sa.CheckConstraint("kind in (1, 2, 3)", name="kind"),
+    sa.CheckConstraint("kind in (1, 2, 3, 4)", name="kind"),
     sa.CheckConstraint("value >= 0", name="value"),
     sa.CheckConstraint("count >= 0", name="count"),
     sa.CheckConstraint("recurrence in ('monthly', 'weekly', 'days', 'once')", name="recurrence"),
@@ -308,7 +312,7 @@ schedule = sa.Table(
     sa.CheckConstraint("catch_up in ('all', 'last', 'none')", name="catch_up"),
     _living("ix_schedule_name", "name"),
 )
-"""A group's credit: ``value`` of a ``kind`` (1 voice, 2 data, 3 both) on each due date from ``first_on`` on.
+"""A group's credit: ``value`` of a ``kind`` (1 voice, 2 data, 3 both, 4 sms) on each due date from ``first_on`` on.
 
 ``day`` is of the month (a month without it has it on its last day) or of the week (1 is Monday). ``count`` is how
 many runs a new member gets. All due dates up to ``done_until`` have a row in ``schedule_run``.
@@ -357,7 +361,7 @@ schedule_run = sa.Table(
     sa.Column("failed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.UniqueConstraint("schedule_id", "due_on"),
-    sa.CheckConstraint("kind in (1, 2, 3)", name="kind"),
+    sa.CheckConstraint("kind in (1, 2, 3, 4)", name="kind"),
     sa.CheckConstraint("state in ('open', 'done', 'skipped')", name="state"),
     sa.CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
     _where("ix_schedule_run_open", "due_on", "id", condition="state = 'open'"),
@@ -377,11 +381,13 @@ schedule_credit = sa.Table(
     sa.Column("outcome", sa.Text, nullable=False),
     sa.Column("voice_reference", sa.Text),
     sa.Column("data_reference", sa.Text),
+    sa.Column("sms_reference", sa.Text),
     sa.Column("at", Instant, nullable=False),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.UniqueConstraint("schedule_id", "due_on", "subscriber_id"),
     sa.CheckConstraint("outcome in ('credited', 'passed', 'failed')", name="outcome"),
     sa.CheckConstraint("outcome = 'credited' or (voice_reference is null and data_reference is null)", name="nothing"),
+    sa.CheckConstraint("outcome = 'credited' or sms_reference is null", name="no_sms"),
     sa.Index(None, "subscriber_id", "id"),
     _where("ix_schedule_credit_odd", "schedule_id", "due_on", "id", condition="outcome <> 'credited'"),
 )

@@ -216,12 +216,13 @@ class Directory:
         directory = cls(())
         imsis = {_imsi_of(word) for word in words} - {""}
         for row in _NAMED.run(tx, words, set(map(number_of, words)), imsis):
-            number, username, name, clid, imsi, cpf, address, level, enabled, voice_id, data_id = row
+            number, username, name, clid, imsi, cpf, address, level, enabled, voice_id, data_id, sms_id = row
             directory._add(
                 Subscriber(number, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))
             )
             directory.account_ids[number, Kind.VOICE] = voice_id
             directory.account_ids[number, Kind.DATA] = data_id
+            directory.account_ids[number, Kind.SMS] = sms_id
         return directory
 
     @staticmethod
@@ -255,6 +256,7 @@ _NAMED = setwise.Reading(
         *("id", "username", "name", "clid", "imsi", "cpf", "address", "level", "enabled"),
         "(select id from account where subscriber_id = subscriber.id and kind = 'voice')",
         "(select id from account where subscriber_id = subscriber.id and kind = 'data')",
+        "(select id from account where subscriber_id = subscriber.id and kind = 'sms')",
     ),
     "from subscriber where (username {among} and deleted_at is null)"
     " or (clid {among} and deleted_at is null) or (imsi {among} and deleted_at is null)",

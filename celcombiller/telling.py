@@ -44,7 +44,7 @@ def minutes_and_seconds(credits_told: int) -> tuple[int, int]:
 
 
 def written(credits_told: int, kind: Kind, style: Style) -> str:
-    """Write a balance: ``2 min 5 s`` (the units' international signs), or a number. Data is a number of bytes."""
+    """Write a balance: ``2 min 5 s`` (the units' international signs), or a number. Data and sms are bare numbers."""
     if kind is not Kind.VOICE:
         return str(credits_told)
     if not style.as_time:

@@ -163,6 +163,7 @@ class Chunk:
             "outcome": turns.c.outcome,
             "voice_reference": reference(Kind.VOICE),
             "data_reference": reference(Kind.DATA),
+            "sms_reference": reference(Kind.SMS),
             "at": _NOW,
             "note": turns.c.note,
         }

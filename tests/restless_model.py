@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from celcombiller import schedules, schema, subscribers
 from celcombiller.config import Config
 from celcombiller.credentials import Principal
+from celcombiller.legacy.rows import KINDS
 from celcombiller.model import Kind, Level
 from celcombiller.rest.original import groups, members, moves, users
 from celcombiller.rest.restless import listing
@@ -159,7 +160,7 @@ def _group(tx, number):
         at = NOW + timedelta(hours=subscriber_id)
         if number % 2:
             member = schedules.renew(tx, member, count=subscriber_id, months=number % 3, now=at)
-        moved = {f"{kind}_reference": f"id:{number % 8 + kind_number}" for kind_number, kind in enumerate(Kind, 1)}
+        moved = {f"{kind}_reference": f"id:{number % 8 + kind_number}" for kind_number, kind in enumerate(KINDS, 1)}
         if number % 3 == 0:
             moved["data_reference"] = None
         outcome = ("credited", "credited", "passed", "failed")[subscriber_id % 4]
@@ -246,7 +247,7 @@ def rows_of(tx):
         if row.deleted_at is None:
             shown = {name: getattr(row, name) for name in ("level", "name", "address", "username", "clid", "imsi")}
             shown |= {"_id": row.id, "cpf": None if row.cpf is None else int(row.cpf)}
-            shown |= {f"{kind}_balance": posted[row.id, kind] for kind in Kind}
+            shown |= {f"{kind}_balance": posted[row.id, kind] for kind in KINDS}
             found["users"].append(shown)
     for row in tx.execute(sa.select(schema.transfer)):
         operator_pays = row.debit_account_id in (1, 2)

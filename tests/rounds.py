@@ -96,7 +96,7 @@ def credit_rows(engine):
 def pots(engine, username):
     with engine.begin() as tx:
         found = balances(tx, subscribers.find(tx, username).id)
-    return found[Kind.VOICE].posted, found[Kind.DATA].posted
+    return tuple(found[kind].posted for kind in Kind)
 
 
 def states(engine):

@@ -78,10 +78,19 @@ def test_credit_is_given_and_taken_but_never_below_what_is_available(ready):
     assert values == [-20, 60]
 
 
-def test_data_credit_is_another_pot(ready):
-    ready("credit", "ana", 1000, "--kind", "data")
+@pytest.mark.parametrize("kind", ["data", "sms"])
+def test_credit_of_another_kind_is_another_pot(ready, kind):
+    status, out, _ = ready("credit", "ana", 1000, "--kind", kind)
+    assert (status, f"+1000 {kind} for ana: 1000 now" in out) == (0, True)
+    balances = {"voice": 0, "data": 0, "sms": 0} | {kind: 1000}
     user = json.loads(ready("user", "show", "ana", "--json")[1])
-    assert (user["voice_balance"], user["data_balance"]) == (0, 1000)
+    assert {each: user[f"{each}_balance"] for each in balances} == balances
+    (ana,) = [each for each in json.loads(ready("user", "list", "--json")[1]) if each["username"] == "ana"]
+    assert ana == user
+    assert f"{kind}_balance" in ready("user", "list")[1]
+    (line,) = json.loads(ready("statement", "ana", "--json")[1])
+    assert (line["kind"], line["value"]) == (kind, 1000)
+    assert ready("audit")[0] == 0
 
 
 @pytest.mark.parametrize(

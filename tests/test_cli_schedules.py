@@ -59,11 +59,23 @@ def test_due_says_who_gets_what_and_run_gives_it_once(group, today):
     assert group("audit")[0] == 0
 
 
+def test_a_schedule_may_give_sms_credit(ready, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("CELCOMBILLER_SCHEDULES_RUN_AT", "00:00")
+    assert ready("schedules", "add", "texts", "--value", 30, "--kind", "sms", "--every", 1)[0] == 0
+    assert ready("schedules", "join", "texts", "ana")[0] == 0
+    due = found(ready, "due")
+    assert [due[f"{kind}_total"] for kind in ("voice", "data", "sms")] == [0, 0, 30]
+    assert found(ready, "run")[0]["credited"] == 1
+    user = json.loads(ready("user", "show", "ana", "--json")[1])
+    assert [user[f"{kind}_balance"] for kind in ("voice", "data", "sms")] == [0, 0, 30]
+    assert ready("audit")[0] == 0
+
+
 def test_due_on_a_date_looks_ahead(group, today):
     ahead = found(group, "due", "gold", "--on", today + 2 * DAY)
     assert [each["members"] for each in ahead["due"]] == [1, 1, 0]
     assert (
-        "Total: 120 voice credits, 120 data credits. Nothing was written."
+        "Total: 120 voice credits, 120 data credits, 0 sms credits. Nothing was written."
         in group("schedules", "due", "--on", today + 2 * DAY)[1]
     )
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from celcombiller import config
 from celcombiller.config import Asterisk, Config, RadioNetwork, RadiusClient, RateRow, load
 from celcombiller.errors import ConfigError
+from celcombiller.model import Kind
 
 EXAMPLE = Path(__file__).parent.parent / "etc" / "celcombiller.toml"
 SERVER = '[[asterisk]]\nname = "pbx1"\nhost = "127.0.0.1"\nusername = "biller"\n'
@@ -278,12 +279,17 @@ def uncommented(text):
             '[balance]\ntext = "{threshold}"',
             'balance.text: "{threshold}" is no placeholder here; allowed are {balance}',
         ),
+        (
+            '[balance]\nsms_text = "{threshold}"',
+            'balance.sms_text: "{threshold}" is no placeholder here; allowed are {balance}, {credits}, {data}, {sms}',
+        ),
+        ('[sms]\naccount = "data"', 'sms.account: must be "sms" or "voice", not "data"'),
         ('[sms]\nbalance_code = "+100"', "sms.balance_code: must be a short code"),
         ('[sms]\nbalance_code = "100"', "sms.balance_code: the answer needs a way to subscribers: sms.on_net_route"),
         ("[notices]\nthresholds = [600]", "notices.thresholds: a notice needs a way to subscribers: sms.on_net_route"),
         ("[notices]\nthresholds = [-1]", "notices.thresholds item 1: must be a whole number from 0 to"),
         ("[notices]\nthresholds = 5", "notices.thresholds: must be a list, each item a whole number from 0 to"),
-        ('[notices]\nkind = "sms"', 'notices.kind: must be "data" or "voice", not "sms"'),
+        ('[notices]\nkind = "both"', 'notices.kind: must be "data" or "sms" or "voice", not "both"'),
         ('[notices]\ntext = " "', "notices.text: must not be empty"),
         (
             '[notices]\ntext = "{name}"',
@@ -511,6 +517,13 @@ def test_the_authorities_of_a_message_centre_are_certificates_in_a_file_that_can
     for broken in (b"", b"\xff\xfe", authority.replace(b"MII", b"MIX", 1), authority[:200]):
         (tmp_path / "authorities.pem").write_bytes(broken)
         assert "smpp.ca_file: " in refusal(settings)
+
+
+def test_voice_credit_pays_for_messages_unless_the_operator_says_sms(tmp_path):
+    assert Config().sms.terms.account is Kind.VOICE
+    (tmp_path / "celcombiller.toml").write_text('[sms]\naccount = "sms"\n[notices]\nkind = "sms"\n')
+    read = load(None, {}, tmp_path)
+    assert read.sms.terms.account is read.notice_rules.kind is Kind.SMS
 
 
 @pytest.mark.parametrize(

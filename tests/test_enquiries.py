@@ -5,10 +5,12 @@ import sqlalchemy as sa
 from test_ledger import NOW, ask, credit, database, initiate, proved, voice
 
 from celcombiller import enquiries, schema, subscribers
+from celcombiller.charging import Credit
+from celcombiller.config import Balance, Config, Sms
 from celcombiller.enquiries import Wording
 from celcombiller.errors import BadNumber, UnknownSubscriber
 from celcombiller.events import MessageTerms
-from celcombiller.model import Route
+from celcombiller.model import Kind, Route
 from celcombiller.telling import Style
 
 WAY = MessageTerms(on_net_route=Route.ASTERISK)
@@ -64,6 +66,22 @@ def test_what_a_call_holds_is_not_available(engine):
         engine, "1001", wording=Wording("{credits} credits, {data} bytes, {balance}", Style(as_time=False, scale=2))
     )
     assert queued(engine) == [("1001", "0 credits, 0 bytes, 0")]
+
+
+@pytest.mark.parametrize(
+    ("account", "sms_text", "says"),
+    [
+        ("voice", "For messages: {sms}.", "Your balance is 2 min 5 s."),
+        ("sms", "For messages: {sms}.", "Your balance is 2 min 5 s. For messages: 7."),
+        ("sms", "{sms} of {credits}", "Your balance is 2 min 5 s. 7 of 125"),
+        ("sms", "", "Your balance is 2 min 5 s."),
+    ],
+)
+def test_the_credit_for_messages_is_told_where_they_have_an_account_of_their_own(engine, account, sms_text, says):
+    ask(engine, Credit("u1001", Kind.SMS, 7, "web", "sms"))
+    settings = Config(sms=Sms(account=account), balance=Balance(sms_text=sms_text))
+    asked_by(engine, "1001", wording=settings.wording)
+    assert queued(engine) == [("1001", says)]
 
 
 def test_the_payer_that_the_dialplan_names_counts(engine):

@@ -1,4 +1,7 @@
-"""Messages are charged once, when they are accepted, whatever is repeated, lost or late; the audit proves it each time."""
+"""Messages are charged once, when they are accepted, whatever is repeated, lost or late; the audit proves it each time.
+
+They are charged to the account that they were held on, whichever of the two pays for the next.
+"""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +16,7 @@ from test_ledger import NOW, TERMS, ask, credit, database, initiate, proved, voi
 
 from celcombiller import messages, schema, subscribers
 from celcombiller.audit import audit
-from celcombiller.charging import perform
+from celcombiller.charging import Credit, perform
 from celcombiller.errors import (
     BadNumber,
     InsufficientBalance,
@@ -24,12 +27,14 @@ from celcombiller.errors import (
     UnknownSubscriber,
 )
 from celcombiller.events import PHONE_VALIDITY, MessageTerms, Send, Told
-from celcombiller.model import MessageOrigin, MessageState, Route
+from celcombiller.ledger import balances
+from celcombiller.model import Kind, MessageOrigin, MessageState, Route
 
 ROUTES = MessageTerms(
     on_net_route=Route.ASTERISK, off_net_route=Route.SMPP, on_net_price=3, off_net_price=5, parts_max=4, sender="Rede"
 )
 PRICED = replace(TERMS, messages=ROUTES)
+BY_SMS = replace(TERMS, messages=replace(ROUTES, account=Kind.SMS))
 LEASE = timedelta(minutes=5)
 ACCEPTED, REFUSED, EXPIRED = MessageState.ACCEPTED, MessageState.REFUSED, MessageState.EXPIRED
 DELIVERED, FAILED = MessageState.DELIVERED, MessageState.FAILED
@@ -51,6 +56,17 @@ def do(engine, *requests, now=NOW, terms=PRICED):
 def account(engine):
     now = voice(engine)
     return now.posted, now.held
+
+
+def accounts(engine):
+    """Give what is posted and held on the accounts that may pay for messages."""
+    with engine.begin() as tx:
+        found = balances(tx, subscribers.find(tx, "u1001").id)
+    return {kind: (found[kind].posted, found[kind].held) for kind in (Kind.VOICE, Kind.SMS)}
+
+
+def sms_credit(value):
+    return Credit("u1001", Kind.SMS, value, "web", "r sms")
 
 
 @pytest.fixture
@@ -134,6 +150,52 @@ def test_prices_are_by_net_and_free_costs_nothing_and_holds_nothing(engine):
     assert account(engine) == (100, 8)
     do(engine, *(told(ACCEPTED, each) for each in "abc"))
     assert account(engine) == (92, 0)
+
+
+@pytest.mark.parametrize("account", ["voice", "sms"])
+@pytest.mark.parametrize("outcomes", [[ACCEPTED], [REFUSED], [EXPIRED], [ACCEPTED, FAILED], [ACCEPTED, DELIVERED]])
+def test_only_the_account_that_the_operator_says_pays(engine, account, outcomes):
+    pays, other = (Kind.VOICE, Kind.SMS) if account == "voice" else (Kind.SMS, Kind.VOICE)
+    terms = PRICED if pays is Kind.VOICE else BY_SMS
+    do(engine, sms_credit(100))
+    do(engine, send(), terms=terms)
+    assert accounts(engine) == {pays: (100, 3), other: (100, 0)}
+    do(engine, *(told(each) for each in outcomes), terms=terms)
+    charged = 3 if outcomes[-1] in (ACCEPTED, DELIVERED) else 0
+    assert accounts(engine) == {pays: (100 - charged, 0), other: (100, 0)}
+
+
+@pytest.mark.parametrize(("before", "after"), [(PRICED, BY_SMS), (BY_SMS, PRICED)])
+@pytest.mark.parametrize("outcomes", [[ACCEPTED], [REFUSED], [EXPIRED], [ACCEPTED, FAILED], [ACCEPTED, DELIVERED]])
+def test_a_message_stays_with_the_account_that_it_was_held_on_when_the_setting_is_changed(
+    engine, before, after, outcomes
+):
+    do(engine, sms_credit(100))
+    first, *_ = do(engine, send(), terms=before)
+    again, *_ = do(engine, send(), send("later"), *(told(each) for each in outcomes), terms=after)
+    assert (again.first, again.message.account_id) == (False, first.message.account_id)
+    charged = 3 if outcomes[-1] in (ACCEPTED, DELIVERED) else 0
+    assert accounts(engine) == {before.messages.account: (100 - charged, 0), after.messages.account: (100, 3)}
+
+
+def test_who_has_no_sms_credit_sends_nothing_by_it_whatever_talk_he_has(engine):
+    (refused,) = do(engine, send(), terms=BY_SMS)
+    assert isinstance(refused, InsufficientBalance)
+    do(engine, sms_credit(3))
+    grant, posting = do(engine, initiate(), send(), terms=BY_SMS)
+    assert (grant.seconds, posting.message.cost) == (100, 3)
+
+
+def test_a_message_that_is_submitted_is_paid_by_the_same_setting(engine):
+    do(engine, sms_credit(100))
+    with engine.begin() as tx:
+        for terms in (PRICED, BY_SMS):
+            account = terms.messages.account
+            messages.submit(tx, terms.messages, reference=account, to_number="1002", text="x", now=NOW, payer="u1001")
+        assert [each.kind for each in messages.listed(tx, limit=9)] == [Kind.SMS, Kind.VOICE]
+        messages.submit(tx, BY_SMS.messages, reference="free", to_number="1002", text="x", now=NOW)
+        assert messages.by_reference(tx, "sms:free").kind is None
+    assert accounts(engine) == {Kind.VOICE: (100, 3), Kind.SMS: (100, 3)}
 
 
 def test_a_message_that_asterisk_does_not_carry_is_queued_with_its_text_until_it_is_sent(engine):
@@ -260,11 +322,33 @@ def test_a_part_that_was_taken_is_known_to_who_sends_it_next(engine):
         ("update transfer set amount = 2 where origin = 'sms'", "a message is charged what it costs"),
         ("update message set state = 'failed'", "a failed message has its charge back"),
         ("update transfer set reference = 'sms:x' where origin = 'sms'", "a message's charge has a message"),
+        (
+            "update account set posted = posted + 1 where kind = 'sms' and posted > 0",
+            "posted is the sum of its transfers",
+        ),
+        ("update account set held = held + 1 where kind = 'sms' and posted > 0", "held is the sum of the open holds"),
+        (
+            "update message set account_id = (select id from account where kind = 'voice' and posted > 0)",
+            "a message is charged what it costs",
+        ),
+        (
+            "update hold set account_id = (select id from account where kind = 'voice' and posted > 0)",
+            "a message is paid and held by one account of its sender",
+        ),
+        ("update message set subscriber_id = callee_id", "a message is paid and held by one account of its sender"),
+        (
+            "update account set kind = 'data' where kind = 'sms' and posted > 0",
+            "a message is paid and held by one account of its sender",
+        ),
     ],
 )
 def test_the_audit_names_every_message_that_is_not_as_it_should_be(tmp_path, damage, law):
     engine = database(tmp_path / "damaged.sqlite")
-    do(engine, credit(100), send(), told(ACCEPTED))
+    do(engine, credit(100), sms_credit(100), send(), told(ACCEPTED), terms=BY_SMS)
+    proved(engine)
+    if "'data'" in damage:
+        with engine.begin() as tx:
+            tx.execute(sa.text("delete from account where kind = 'data'"))
     with engine.begin() as tx:
         tx.execute(sa.text(damage))
         assert law in {each.law for each in audit(tx).differences}
@@ -296,7 +380,10 @@ NUMBERS = st.integers(0, 2)
 
 
 class MessageMachine(RuleBasedStateMachine):
-    """Messages of phones and of the queue, crashes before a commit and after a sending, receipts and time, in any order."""
+    """Messages of phones and of the queue, crashes before a commit and after a sending, receipts and time, in any order.
+
+    The operator changes meanwhile which account pays.
+    """
 
     def open(self):
         return database()
@@ -308,7 +395,9 @@ class MessageMachine(RuleBasedStateMachine):
         self.given = 40
         self.claims = []
         self.states = {}
-        do(self.engine, credit(self.given))
+        self.payers = {}
+        self.terms = PRICED
+        do(self.engine, credit(self.given), sms_credit(self.given))
 
     def teardown(self):
         if hasattr(self, "engine"):
@@ -322,11 +411,15 @@ class MessageMachine(RuleBasedStateMachine):
     def sends(self, numbers, queued, crash):
         asked = self.requests(numbers, 161 if 0 in numbers else 5, queued)
         if not crash:
-            do(self.engine, *asked, now=self.now)
+            do(self.engine, *asked, now=self.now, terms=self.terms)
             return
         with self.engine.connect() as tx, tx.begin() as began:  # what goes to the driver itself begins nothing
-            perform(tx, PRICED, asked, self.now)
+            perform(tx, self.terms, asked, self.now)
             began.rollback()
+
+    @rule(terms=st.sampled_from([PRICED, BY_SMS]))
+    def the_operator_says_who_pays(self, terms):
+        self.terms = terms
 
     @rule(
         place=st.integers(0, 5),
@@ -335,7 +428,7 @@ class MessageMachine(RuleBasedStateMachine):
     def is_told(self, place, outcomes):
         if self.states:
             reference = sorted(self.states)[place % len(self.states)]
-            do(self.engine, *(Told(reference, each) for each in outcomes), now=self.now)
+            do(self.engine, *(Told(reference, each) for each in outcomes), now=self.now, terms=self.terms)
 
     @rule(limit=st.integers(1, 3))
     def claims_some(self, limit):
@@ -359,7 +452,7 @@ class MessageMachine(RuleBasedStateMachine):
                     if how in ("all", "one part"):
                         messages.took(tx, reference, part, f"{reference}.{part}", self.now)
             if how == "all":
-                do(self.engine, Told(reference, ACCEPTED), now=self.now)
+                do(self.engine, Told(reference, ACCEPTED), now=self.now, terms=self.terms)
 
     @rule(number=NUMBERS, part=st.integers(1, 2), outcome=st.sampled_from([DELIVERED, DELIVERED, FAILED]))
     def a_receipt_comes(self, number, part, outcome):
@@ -371,7 +464,7 @@ class MessageMachine(RuleBasedStateMachine):
         self.now += timedelta(minutes=minutes)
         with self.engine.begin() as tx:
             late = messages.overdue(tx, self.now, limit=2)
-        do(self.engine, *late, now=self.now)
+        do(self.engine, *late, now=self.now, terms=self.terms)
 
     @invariant()
     def everything_is_proved_and_what_ended_stays_so(self):
@@ -379,16 +472,21 @@ class MessageMachine(RuleBasedStateMachine):
             return
         proved(self.engine)
         with self.engine.begin() as tx:
-            found = [each.message for each in messages.listed(tx, limit=99)]
+            listed = messages.listed(tx, limit=99)
+        found = [each.message for each in listed]
+        for each in listed:
+            assert self.payers.setdefault(each.message.reference, each.kind) is each.kind
         for message in found:
             was = self.states.get(message.reference)
             assert was not in FINAL or message.state is was
             assert was is not ACCEPTED or message.state in (ACCEPTED, DELIVERED, FAILED)
             self.states[message.reference] = message.state
-        charged = sum(each.cost for each in found if each.state in (ACCEPTED, DELIVERED))
-        held = sum(each.cost for each in found if each.state.is_open)
-        assert account(self.engine) == (self.given - charged, held)
-        assert held + charged <= self.given
+        for kind, now in accounts(self.engine).items():
+            mine = [each for each in found if self.payers[each.reference] is kind]
+            charged = sum(each.cost for each in mine if each.state in (ACCEPTED, DELIVERED))
+            held = sum(each.cost for each in mine if each.state.is_open)
+            assert now == (self.given - charged, held)
+            assert held + charged <= self.given
 
 
 TestMessages = MessageMachine.TestCase

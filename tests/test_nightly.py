@@ -217,4 +217,4 @@ async def test_a_run_goes_through_the_store_and_what_calls_ask_gets_in_between(o
         await each
     await store.close()
     assert seen == [0, 1, 2, 3, 3]
-    assert pots(engine, "u1001") == (10, 0)
+    assert pots(engine, "u1001") == (10, 0, 0)

@@ -93,6 +93,7 @@ USED = Config(**WAYS, notices=Notices(thresholds=(5,)))
         ({"calls": Calls(max_call_seconds=60)}, ["[calls]"]),
         ({"calls": Calls(dial_options="r")}, []),
         ({"sms": Sms(on_net_route="asterisk", on_net_price=9)}, ["[sms]"]),
+        ({"sms": Sms(on_net_route="asterisk", account="sms")}, ["[sms]"]),
         ({"notices": Notices()}, []),
         ({"notices": Notices(thresholds=(6,))}, ["[notices]"]),
     ],

@@ -1,5 +1,6 @@
 """Low-balance notices are exactly the crossings of a threshold, however the nodes that look for them live and die."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import hypothesis.strategies as st
@@ -8,16 +9,17 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from outcomes import result_of
 from plans import plans_of
-from test_ledger import NOW, ask, credit, database, ended, initiate, proved, voice
+from test_ledger import NOW, TERMS, ask, credit, database, ended, initiate, proved, voice
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from celcombiller import notices, schema, subscribers
 from celcombiller.audit import audit
+from celcombiller.charging import Credit
 from celcombiller.errors import StoreUnavailable
-from celcombiller.events import MessageTerms
+from celcombiller.events import MessageTerms, Send, Told
 from celcombiller.metrics import Metrics
-from celcombiller.model import Kind, Route
+from celcombiller.model import Kind, MessageOrigin, MessageState, Route
 from celcombiller.notices import Rules
 from celcombiller.noticing import LOOK_SECONDS, Noticing
 
@@ -155,6 +157,19 @@ def test_the_charge_of_a_call_is_noticed_like_any_other(engine):
     ask(engine, ended(talk_ms=45_000))
     node.look()
     assert found(engine) == [("u1001", 60)]
+
+
+def test_the_credit_for_messages_is_watched_where_the_operator_says_so(engine):
+    node = begun(engine, rules=Rules(thresholds=(5,), kind=Kind.SMS, text="{balance} of {threshold}, {credits}"))
+    ask(engine, Credit("u1001", Kind.SMS, 6, "web", "sms"))
+    by_sms = replace(TERMS, messages=MessageTerms(account=Kind.SMS, on_net_route=Route.ASTERISK, on_net_price=2))
+    sent = Send("sms:m", MessageOrigin.PHONE, "", "1001", "1002", "hello", direct=True)
+    ask(engine, sent, Told("sms:m", MessageState.ACCEPTED), terms=by_sms)
+    node.look()
+    assert found(engine) == [("u1001", 5)]
+    with engine.connect() as tx:
+        texts = tx.execute(sa.select(schema.message.c.text).where(schema.message.c.origin == "notice")).scalars().all()
+    assert texts == ["4 of 5, 4"]
 
 
 def test_only_the_balance_that_is_watched_counts(engine):

@@ -263,6 +263,30 @@ async def test_a_credit_limit_lets_an_account_below_zero_and_is_an_administrator
 
 
 @pytest_twisted.ensureDeferred
+async def test_sms_is_an_account_beside_the_others_and_none_of_the_originals(biller):
+    admin, ana = await biller.logged_in("admin"), await biller.logged_in("ana")
+    given = (await give(admin, 30, kind="sms")).body
+    assert (given["kind"], given["value"], given["posted"]) == ("sms", 30, 30)
+    taken = (await give(admin, -5, "less", kind="sms")).body
+    address = "/api/v1/subscribers/ana"
+    limited = await admin.patch(f"{address}/accounts/sms", {"credit_limit": 10})
+    as_it_is = {"posted": 25, "held": 0, "available": 35, "credit_limit": 10}
+    assert limited.body == as_it_is | {"kind": "sms"}
+    items = (await ana.get(f"{address}/accounts")).body["items"]
+    assert [each["kind"] for each in items] == ["voice", "data", "sms"]
+    assert items[2] == limited.body
+    shown = (await ana.get(address)).body
+    assert (shown["sms"], shown["voice"]["posted"], shown["data"]["posted"]) == (as_it_is, 0, 0)
+    assert (await ana.get(f"{address}/statement?kind=sms")).body["items"] == [taken, given]
+    back = await admin.post(f"/api/v1/transfers/{given['id']}/reversal", {"note": "the wrong Ana"})
+    assert (back.body["kind"], back.body["value"], back.body["posted"]) == ("sms", -30, -5)
+    for path in ("voice_balance", "data_balance"):
+        assert (await admin.get(f"/api/{path}")).body["num_results"] == 0
+    (user,) = [each for each in (await admin.get("/api/users")).body["objects"] if each["username"] == "ana"]
+    assert (user["voice_balance"], user["data_balance"], "sms" in str(user)) == (0, 0, False)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_statement_shows_each_balance_after_and_goes_on_page_by_page(biller):
     admin = await biller.logged_in("admin")
     for n, (kind, value) in enumerate([("voice", 10), ("data", 500), ("voice", -3), ("voice", 20), ("data", -1)]):

@@ -1,5 +1,6 @@
 """Messages by the API: who may send in whose name, what is refused with every field named, and what is shown."""
 
+import msgspec
 import pytest
 import pytest_twisted
 from resting import Biller
@@ -11,16 +12,33 @@ WAYS = Sms(on_net_route="asterisk", on_net_price=3)
 NOWHERE = Asterisk(name="pbx1", host="127.0.0.1", port=1, username="x", secret="x")
 
 
+async def begun(folder, **sms):
+    made = Biller(folder, {}, "", sms=msgspec.structs.replace(WAYS, **sms), asterisk=(NOWHERE,))
+    admin = await made.logged_in("admin")
+    for kind in ("voice", "sms"):
+        order = {"username": "ana", "kind": kind, "value": 100}
+        assert (await admin.post("/api/v1/transfers", order, headers={"Idempotency-Key": kind})).code == 201
+    return made
+
+
+async def ended(biller):
+    report = biller.audit()
+    await biller.stop()
+    assert report.ok, report.differences
+
+
 @pytest_twisted.async_yield_fixture
 async def biller(tmp_path):
-    made = Biller(tmp_path, {}, "", sms=WAYS, asterisk=(NOWHERE,))
-    admin = await made.logged_in("admin")
-    order = {"username": "ana", "kind": "voice", "value": 100}
-    assert (await admin.post("/api/v1/transfers", order, headers={"Idempotency-Key": "credit"})).code == 201
+    made = await begun(tmp_path)
     yield made
-    report = made.audit()
-    await made.stop()
-    assert report.ok, report.differences
+    await ended(made)
+
+
+@pytest_twisted.async_yield_fixture
+async def biller_by_sms(tmp_path):
+    made = await begun(tmp_path, account="sms")
+    yield made
+    await ended(made)
 
 
 async def send(client, key="k", **body):
@@ -36,7 +54,8 @@ async def test_a_subscriber_sends_in_his_own_name_and_sees_his_own_only(biller):
     code, made = await send(ana, text="x" * 161)
     assert code == 201
     assert {
-        name: made[name] for name in ("username", "from_number", "to_number", "state", "parts", "cost", "encoding")
+        name: made[name]
+        for name in ("username", "from_number", "to_number", "state", "parts", "cost", "kind", "encoding")
     } == {
         "username": "ana",
         "from_number": "1002",
@@ -44,6 +63,7 @@ async def test_a_subscriber_sends_in_his_own_name_and_sees_his_own_only(biller):
         "state": "queued",
         "parts": 2,
         "cost": 6,
+        "kind": "voice",
         "encoding": "gsm7",
     }
     assert "text" not in made
@@ -58,11 +78,24 @@ async def test_a_subscriber_sends_in_his_own_name_and_sees_his_own_only(biller):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_message_is_paid_in_sms_credit_where_the_operator_says_so(biller_by_sms):
+    ana = await biller_by_sms.logged_in("ana")
+    code, made = await send(ana)
+    assert (code, made["kind"], made["cost"]) == (201, "sms", 3)
+    assert (await ana.post("/sms", {"id": 2, "to": "1003", "msg": "hello"})).code == 200
+    kinds = [each["kind"] for each in (await ana.get("/api/v1/messages")).body["items"]]
+    items = (await ana.get("/api/v1/subscribers/ana/accounts")).body["items"]
+    assert (kinds, [each["held"] for each in items]) == (["sms", "sms"], [0, 0, 6])
+    answers = [await send(ana, f"long {n}", text="x" * 1530) for n in range(4)]
+    assert [said.get("cost", said.get("code")) for _, said in answers] == [30, 30, 30, "NO_CREDIT"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_staff_sends_in_anybodys_name_or_free_in_its_own(biller):
     clara = await biller.logged_in("clara")
     assert (await send(clara, "a", username="ana"))[1]["cost"] == 3
     free = (await send(clara, "b"))[1]
-    assert (free["username"], free["cost"], free["origin"]) == (None, 0, "api")
+    assert (free["username"], free["cost"], free["kind"], free["origin"]) == (None, 0, None, "api")
     assert (await send(clara, "c", username="admin"))[0] == 403
     assert (await send(clara, "d", username="nobody"))[0] == 404
     bia = (await send(clara, "e", username="bia"))[1]

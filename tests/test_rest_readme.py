@@ -36,7 +36,7 @@ def test_the_commands_of_the_readme_do_what_it_says(biller):
     made, moved, accounts, statement, back, calls, _, schedule, member, changed = done.stdout.split("\n")[:-1]
     assert json.loads(made)["username"] == "caio"
     assert (json.loads(moved)["posted"], json.loads(back)["posted"]) == (600, 0)
-    assert [each["posted"] for each in json.loads(accounts)["items"]] == [600, 0]
+    assert [each["posted"] for each in json.loads(accounts)["items"]] == [600, 0, 0]
     assert [each["value"] for each in json.loads(statement)["items"]] == [600]
     assert json.loads(calls) == {"items": [], "next": None}
     assert biller.folder.joinpath("calls.csv").read_text().startswith("id,reference,")

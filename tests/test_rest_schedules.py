@@ -163,6 +163,25 @@ async def test_the_forecast_tells_what_a_date_will_give_and_the_run_what_it_gave
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_schedule_may_give_sms_credit(biller):
+    admin = await biller.logged_in("admin")
+    assert (await made(admin, kind="sms"))["kind"] == "sms"
+    await admin.post(f"{LIST}/1/members", {"username": "ana"})
+    (date_,) = (await admin.get(f"{LIST}/1/due?until={TODAY}")).body["dates"]
+    assert [date_[f"total_{kind}"] for kind in ("voice", "data", "sms")] == [0, 0, 50]
+    credit_all(biller)
+    shown = (await admin.get("/api/v1/subscribers/ana")).body
+    assert [shown[kind]["posted"] for kind in ("voice", "data", "sms")] == [0, 0, 50]
+    (run,) = (await admin.get(f"{LIST}/1/runs")).body["items"]
+    assert (run["kind"], run["credited"]) == ("sms", 1)
+    assert (await admin.get("/api/schedule/1")).body["kind"] == 4
+    (moved,) = (await admin.get("/api/schedule_input")).body["objects"]
+    assert (moved["voice_balance_id"], moved["data_balance_id"]) == (None, None)
+    assert (await admin.patch(f"{LIST}/1", {"kind": "both"})).body["kind"] == "both"
+    assert biller.audit().ok
+
+
+@pytest_twisted.ensureDeferred
 async def test_schedules_members_and_runs_come_page_by_page(biller):
     admin = await biller.logged_in("admin")
     for n in range(3):

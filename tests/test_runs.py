@@ -52,7 +52,7 @@ def counts(engine, schedule):
 # -- one date --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "given"), [(1, (10, 0)), (2, (0, 10)), (3, (10, 10))])
+@pytest.mark.parametrize(("kind", "given"), [(1, (10, 0, 0)), (2, (0, 10, 0)), (3, (10, 10, 0)), (4, (0, 0, 10))])
 def test_each_member_gets_the_value_of_each_kind_once(engine, kind, given):
     made = with_members(engine, kind=kind)
     for _ in range(3):
@@ -68,7 +68,9 @@ def test_the_transfers_say_where_they_come_from(engine):
     with engine.begin() as tx:
         rows = tx.execute(sa.select(schema.transfer).order_by(schema.transfer.c.id)).all()
     member = 2 if made.id is None else rows[0].reference.split(":")[2]
-    assert [row.reference for row in rows] == [f"schedule:{made.id}:{member}:2026-11-05:{kind}" for kind in Kind]
+    assert [row.reference for row in rows] == [
+        f"schedule:{made.id}:{member}:2026-11-05:{kind}" for kind in ("voice", "data")
+    ]
     assert {(row.origin, row.amount, row.at, row.credit_posted) for row in rows} == {("schedule", 10, NOW, 10)}
 
 
@@ -125,7 +127,7 @@ def test_a_disabled_member_is_passed_over(engine, use_up, left):
     for _ in range(2):
         go(engine, rules=Rules(disabled_use_up=use_up))
     assert [row[3] for row in credit_rows(engine)] == ["credited", "passed", "credited"]
-    assert (counts(engine, made), pots(engine, "u1002")) == ([2, left, 2], (0, 0))
+    assert (counts(engine, made), pots(engine, "u1002")) == ([2, left, 2], (0, 0, 0))
     with engine.begin() as tx:
         (run,) = runs.history(tx, schedule_id=made.id, limit=9)
         (passed,) = runs.uncredited(tx, run, limit=9)
@@ -137,7 +139,7 @@ def test_two_schedules_of_one_subscriber_both_credit_him(engine):
     first, second = with_members(engine, "u1001"), with_members(engine, "u1001", value=5)
     go(engine)
     assert [row[0] for row in credit_rows(engine)] == [first.id, second.id]
-    assert pots(engine, "u1001") == (15, 0)
+    assert pots(engine, "u1001") == (15, 0, 0)
 
 
 # -- who joins and leaves --------------------------------------------------------------------------------------------
@@ -172,9 +174,9 @@ def test_who_left_gets_nothing_more_and_who_joins_again_nothing_twice(engine):
         schedules.leave(tx, membership, NOW)
     join(engine, made, "u1001", NOW)
     go(engine)
-    assert (pots(engine, "u1001"), counts(engine, made)) == ((10, 0), [3])
+    assert (pots(engine, "u1001"), counts(engine, made)) == ((10, 0, 0), [3])
     go(engine, NOW + DAY)
-    assert pots(engine, "u1001") == (20, 0)
+    assert pots(engine, "u1001") == (20, 0, 0)
 
 
 def test_a_deleted_subscriber_gets_nothing(engine):
@@ -245,9 +247,9 @@ def test_a_new_value_counts_from_the_next_run_and_never_within_one(engine):
         runs.advance(tx, decision.runs[0].id, RULES, NOW, size=1)
         schedules.change(tx, made.id, value=99, kind=3)
     go(engine)
-    assert [pots(engine, username) for username in U] == [(10, 0)] * 3
+    assert [pots(engine, username) for username in U] == [(10, 0, 0)] * 3
     go(engine, NOW + DAY)
-    assert [pots(engine, username) for username in U] == [(109, 99)] * 3
+    assert [pots(engine, username) for username in U] == [(109, 99, 0)] * 3
 
 
 def test_a_day_that_is_moved_within_the_month_gives_no_second_credit_in_it(engine):
@@ -299,7 +301,7 @@ def rich(engine, username, kind, value):
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_member_whose_balance_would_pass_the_greatest_amount_fails_wholly_and_alone(engine, kind):
-    made = with_members(engine, kind=3)
+    made = with_members(engine, kind=4 if kind is Kind.SMS else 3)
     rich(engine, "u1002", kind, AMOUNT_MAX - 9)
     told = go(engine)
     assert [row[3] for row in credit_rows(engine)] == ["credited", "failed", "credited"]
@@ -313,7 +315,7 @@ def test_a_balance_may_reach_the_greatest_amount(engine):
     with_members(engine, "u1001")
     rich(engine, "u1001", Kind.VOICE, AMOUNT_MAX - 10)
     go(engine)
-    assert pots(engine, "u1001") == (AMOUNT_MAX, 0)
+    assert pots(engine, "u1001") == (AMOUNT_MAX, 0, 0)
 
 
 def test_a_member_without_an_account_fails_alone(engine):
@@ -407,14 +409,40 @@ def test_a_forecast_of_too_many_dates_is_refused(engine):
     ],
 )
 def test_audit_names_what_was_tampered_with(damage, law):
+    tampered_with(damage, law, kind=1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "law"),
+    [
+        ("update transfer set amount = 11, credit_posted = 11", "gives what its run says"),
+        ("update schedule_run set kind = 1", "gives what its run says"),
+        ("update schedule_credit set sms_reference = null", "has its due date"),
+        ("update schedule_credit set outcome = 'failed', sms_reference = null", "has its due date"),
+        ("update transfer set credit_account_id = 1", "gives what its run says"),
+        ("update account set posted = 11 where kind = 'sms' and posted > 0", "is the sum of its transfers"),
+    ],
+)
+def test_audit_names_what_was_tampered_with_of_sms_credit_too(damage, law):
+    tampered_with(damage, law, kind=4)
+
+
+def tampered_with(damage, law, *, kind):
     engine = database()
-    with_members(engine, "u1001")
+    with_members(engine, "u1001", kind=kind)
     go(engine)
     proved(engine)
     with engine.begin() as tx:
         tx.execute(sa.text(damage))
         assert any(law in each.law for each in audit(tx).differences)
     engine.dispose()
+
+
+def test_who_got_nothing_has_no_reference_to_sms_credit(engine):
+    with_members(engine, "u1001", kind=4)
+    go(engine)
+    with pytest.raises(sa.exc.IntegrityError, match="no_sms"), engine.begin() as tx:
+        tx.execute(sa.text("update schedule_credit set outcome = 'failed'"))
 
 
 # -- the process dies ------------------------------------------------------------------------------------------------

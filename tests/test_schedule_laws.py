@@ -28,7 +28,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     users = st.sampled_from(USERS)
     groups = st.sampled_from([0, 1])
 
-    @initialize(catch_up=st.sampled_from(CatchUp), kind=st.sampled_from([1, 2, 3]), use_up=st.booleans())
+    @initialize(catch_up=st.sampled_from(CatchUp), kind=st.sampled_from([1, 2, 3, 4]), use_up=st.booleans())
     def begin(self, catch_up, kind, use_up):
         self.rules = Rules(catch_up_max_days=ABSENCE_DAYS, disabled_use_up=use_up)
         self.engine = database()

@@ -43,7 +43,7 @@ def test_names_may_repeat(tx):
     [
         ({"name": ""}, "name"),
         ({"name": "a\nb"}, "name"),
-        ({"kind": 4}, "kind must be one of 1, 2, 3"),
+        ({"kind": 5}, "kind must be one of 1, 2, 3, 4"),
         ({"value": -1}, "value"),
         ({"value": 2**53}, "value"),
         ({"count": -1}, "count"),

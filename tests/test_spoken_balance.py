@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from celcombiller import schema
 from celcombiller.asterisk.peer import Channel, play
-from celcombiller.config import Balance, Config, Prompts
+from celcombiller.config import Balance, Config, Prompts, Sms
 from celcombiller.errors import StoreUnavailable
 
 
@@ -66,13 +66,13 @@ async def told(house, channel=None, **facts):
     return await play(reactor, "127.0.0.1", house.port.getHost().port, channel, scripts=("balance",))
 
 
-def have(house, posted, held=0):
+def have(house, posted, held=0, kind="voice"):
     """Give the caller this balance, as no ledger could if it is odd."""
     with house.engine.begin() as tx:
         mine = schema.account.c.id.in_(
             sa.select(schema.account.c.id)
             .join(schema.subscriber)
-            .where(schema.subscriber.c.username == "u1001", schema.account.c.kind == "voice")
+            .where(schema.subscriber.c.username == "u1001", schema.account.c.kind == kind)
         )
         tx.execute(sa.update(schema.account).where(mine).values(posted=posted, held=held))
 
@@ -111,6 +111,29 @@ async def test_an_operator_who_prices_in_money_has_it_said_as_a_number(house):
     house.scripts._config = settings
     have(house, 1250)
     assert (await told(house)).heard == ["12", "letters/dot", "5", "digits/dollars"]
+
+
+@pytest.mark.parametrize(
+    ("posted", "held", "heard"),
+    [
+        (12, 0, "vm-and 12 vm-messages"),
+        (12, 2, "vm-and 10 vm-messages"),
+        (0, 0, "vm-and 0 vm-messages"),
+        (-3, 0, "vm-and digits/minus 3 vm-messages"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_credit_for_messages_is_said_where_they_have_an_account_of_their_own(house, posted, held, heard):
+    have(house, posted, held, kind="sms")
+    channel = await told(house)
+    assert channel.heard == ["vm-youhave", "1", "minute"]
+    assert channel.variables["CELCOMBILLER_SMS_BALANCE"] == str(posted - held)
+    house.scripts._config = Config(sms=Sms(account="sms"))
+    channel = await told(house)
+    assert " ".join(channel.heard) == f"vm-youhave 1 minute {heard}"
+    assert channel.variables["CELCOMBILLER_BALANCE"] == "60"
+    house.scripts._config = Config(sms=Sms(account="sms"), balance=Balance(sms_unit=""))
+    assert (await told(house)).heard == channel.heard[:-1]
 
 
 @pytest_twisted.ensureDeferred

@@ -34,9 +34,10 @@ def test_a_voice_balance_is_written_in_the_operators_way(credits_told, style, te
     assert written(credits_told, Kind.VOICE, style) == text
 
 
-def test_a_data_balance_is_a_number_of_bytes_whatever_a_voice_credit_is():
-    assert written(-125, Kind.DATA, SECONDS) == "-125"
-    assert written(125, Kind.DATA, Style(as_time=False, scale=2)) == "125"
+@pytest.mark.parametrize("kind", [Kind.DATA, Kind.SMS])
+def test_a_balance_of_data_or_sms_is_a_bare_number_whatever_a_voice_credit_is(kind):
+    assert written(-125, kind, SECONDS) == "-125"
+    assert written(125, kind, Style(as_time=False, scale=2)) == "125"
 
 
 @given(amounts)

@@ -289,11 +289,12 @@ class Scripts:
         told = {
             variables.VOICE_BALANCE: voice,
             variables.DATA_BALANCE: available[Kind.DATA],
+            variables.SMS_BALANCE: available[Kind.SMS],
             variables.BALANCE: voice,
         }
         await agi.execute("MSET", *(f"{name}={value}" for name, value in told.items()))
         if _QUIET not in arguments_of(agi):
-            await self._say_balance(agi, voice)
+            await self._say_balance(agi, available)
 
     async def _available(self, code: str, number: str) -> Mapping[str, int] | None:
         """Give what the subscriber of this account code or number has available of each kind."""
@@ -306,13 +307,15 @@ class Scripts:
         accounts = await self._reader.fetch(sa.select(table.c.kind, available).where(table.c.subscriber_id == payer.id))
         return {row.kind: row.available for row in accounts}
 
-    async def _say_balance(self, agi: Any, available: int) -> None:
+    async def _say_balance(self, agi: Any, available: Mapping[str, int]) -> None:
         settings = self._config.balance
         try:
             await agi.answer()
         except (AgiCommandRefused, ConnectionClosed):  # he has hung up
             return
-        words = speech.balance(available, settings.style, intro=settings.intro, unit=settings.unit)
+        words = [*speech.balance(available[Kind.VOICE], settings.style, intro=settings.intro, unit=settings.unit)]
+        if self._config.sms.terms.account is Kind.SMS:
+            words += speech.messages(available[Kind.SMS], unit=settings.sms_unit)
         lacking = await speech.say(agi, words)
         if lacking:
             self._log.warn(

@@ -28,6 +28,7 @@ DEAD = 511
 
 MINUS = "digits/minus"
 POINT = "letters/dot"
+AND = "vm-and"
 
 
 class Verb(StrEnum):
@@ -63,6 +64,16 @@ def balance(available: int, style: Style, *, intro: str, unit: str) -> Iterator[
     yield _number(said.whole)
     if said.decimals:
         yield from (Word(Verb.SOUND, POINT), Word(Verb.DIGITS, said.decimals))
+    if unit:
+        yield Word(Verb.SOUND, unit)
+
+
+def messages(available: int, *, unit: str) -> Iterator[Word]:
+    """Give the words of the credit for text messages, a number, which follow a voice balance."""
+    yield Word(Verb.SOUND, AND)
+    if available < 0:
+        yield Word(Verb.SOUND, MINUS)
+    yield _number(abs(available))
     if unit:
         yield Word(Verb.SOUND, unit)
 

@@ -124,7 +124,7 @@ class Texts:
         work = partial(
             enquiries.answer,
             terms=self._config.sms.terms,
-            wording=self._config.balance.wording,
+            wording=self._config.wording,
             asked=question.reference if headers in ("", _NO_HEADERS) else headers,
             account_code=question.account_code,
             caller_number=question.caller_number,

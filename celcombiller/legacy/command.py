@@ -22,7 +22,7 @@ from celcombiller.errors import BillerError, InvalidValue
 from celcombiller.legacy import imports, original
 from celcombiller.legacy.findings import SERIOUS, Oddity
 from celcombiller.legacy.prepared import Terms, prepare
-from celcombiller.model import Kind
+from celcombiller.legacy.rows import KINDS
 from celcombiller.store import transact
 from celcombiller.terminal import command, day, opened, operator, print_json, print_rows
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from celcombiller.legacy.prepared import Prepared
     from celcombiller.legacy.references import Report
     from celcombiller.legacy.users import NewSubscriber
+    from celcombiller.model import Kind
 
 T = TypeVar("T")
 
@@ -194,5 +195,5 @@ class _Outcome:
         users = self.prepared.users.values()
         return {
             kind: {"file": sum(user.balances[kind] for user in users), "imported": self.report.credits[kind]}
-            for kind in Kind
+            for kind in KINDS
         }

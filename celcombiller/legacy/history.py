@@ -11,6 +11,7 @@ from celcombiller import schema
 from celcombiller.ledger import Book
 from celcombiller.legacy.findings import Oddity
 from celcombiller.legacy.references import Report, chunks
+from celcombiller.legacy.rows import KINDS
 from celcombiller.model import Kind
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class History:
         found: dict[tuple[int, Kind], int] = {}
         for chunk in chunks(sorted(users)):
             columns = (table.c.id, table.c.subscriber_id, table.c.kind)
-            mine = sa.select(*columns).where(table.c.subscriber_id.in_(chunk))
+            mine = sa.select(*columns).where(table.c.subscriber_id.in_(chunk), table.c.kind.in_(KINDS))
             for row in self._tx.execute(mine.order_by(table.c.id).with_for_update()):
                 found[users[row.subscriber_id], Kind(row.kind)] = row.id
         return found

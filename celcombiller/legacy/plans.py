@@ -79,7 +79,7 @@ def _plan(old: OldPlan, zone: ZoneInfo, begin: date, findings: Findings) -> NewP
     day = (ahead[0].day if ahead else 1) if old.day is None else whole(old.day)
     kind = ScheduleKind.VOICE if old.kind is None else whole(old.kind)
     value = 0 if old.value is None else whole(old.value)
-    if not (_within(day, 1, _DAY_MOST) and _within(kind, 1, len(ScheduleKind)) and _within(value, 0, AMOUNT_MAX)):
+    if not (_within(day, 1, _DAY_MOST) and _within(kind, 1, ScheduleKind.BOTH.value) and _within(value, 0, AMOUNT_MAX)):
         findings.note(Oddity.BAD_PLAN, f"{name} ({old.row}): day {day}, kind {kind}, value {value}")
         return None
     if None in known:

@@ -6,13 +6,14 @@ SQLite keeps any type in any column, and the original was often altered by hand.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from celcombiller.model import Kind
+from celcombiller.model import Kind
 
 Raw = int | float | str | bytes | None
 """What SQLite may keep in a column, whatever the column's declared type."""
+
+KINDS = (Kind.VOICE, Kind.DATA)
+"""The kinds of credit that it had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from celcombiller.errors import InvalidValue
 from celcombiller.ledger import AMOUNT_MAX
 from celcombiller.legacy.cells import line, number, text, whole
 from celcombiller.legacy.findings import Oddity
+from celcombiller.legacy.rows import KINDS
 from celcombiller.model import Kind, Level
 from celcombiller.passwords import LENGTH_MIN
 from celcombiller.subscribers import check
@@ -68,7 +69,7 @@ def converted(
         note = _Note(old, findings)
         pots: dict[Kind, Raw | Decimal] = {Kind.VOICE: old.voice, Kind.DATA: old.data}
         if sums is not None:
-            pots = {kind: sums.get((old.id, kind), 0) for kind in Kind}
+            pots = {kind: sums.get((old.id, kind), 0) for kind in KINDS}
         new = _subscriber(old, pots, note, has_admin=original.has_admin)
         if new is None:
             continue
@@ -107,7 +108,7 @@ def _subscriber(
         note(Oddity.NO_NUMBER, line(old.clid, 64) or "none")
         return None
     balances = {kind: credits_ for kind, pot in pots.items() if (credits_ := _balance(pot, kind, note)) is not None}
-    if len(balances) < len(Kind):
+    if len(balances) < len(KINDS):
         return None
     username = _username(old, clid, note)
     return NewSubscriber(

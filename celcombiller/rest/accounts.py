@@ -27,7 +27,7 @@ CREDIT_LIMIT_MAX = 10**12
 class AccountShown(Balance, kw_only=True):
     """One pot of one kind of credit, and how it stands."""
 
-    kind: Annotated[Kind, Meta(description="what the credit buys: voice or data")]
+    kind: Annotated[Kind, Meta(description="what the credit buys: voice, data or sms")]
 
 
 class AccountList(msgspec.Struct, kw_only=True):
@@ -52,7 +52,7 @@ class AccountChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class StatementQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Which movements: all that match every field that is given."""
 
-    kind: Annotated[Kind, Meta(description="voice or data")] | None = None
+    kind: Annotated[Kind, Meta(description="voice, data or sms")] | None = None
     since: Since | None = None
     until: Until | None = None
     limit: Limit = 50
@@ -65,7 +65,7 @@ class HoldShown(msgspec.Struct, kw_only=True):
     reference: Annotated[str, Meta(description="the id of its call in the ledger")]
     call_id: Annotated[int, Meta(description="the number of its call")] | None
     username: Annotated[str, Meta(description="whose credit it is")]
-    kind: Annotated[Kind, Meta(description="voice or data")]
+    kind: Annotated[Kind, Meta(description="voice, data or sms")]
     amount: Annotated[int, Meta(description="credits")]
     opened_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
     expires_at: Annotated[

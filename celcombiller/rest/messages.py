@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from celcombiller import messages, subscribers, trail
 from celcombiller.errors import Forbidden, NotFound
-from celcombiller.model import MessageOrigin, MessageState, Route
+from celcombiller.model import Kind, MessageOrigin, MessageState, Route
 from celcombiller.rest.paging import Cursor, Limit, Place, Since, Until, page_of, position_of
 from celcombiller.rest.routes import Answer
 from celcombiller.rest.subscribers import Payer, whose
@@ -63,7 +63,8 @@ class MessageShown(msgspec.Struct, kw_only=True):
     route: Annotated[Route, Meta(description="which way it goes")]
     encoding: Annotated[Encoding, Meta(description="the alphabet it needs: gsm7 or ucs2")]
     parts: Annotated[int, Meta(description="the number of short messages it takes")]
-    cost: Annotated[int, Meta(description="voice credits: held while it is open, charged once it is accepted")]
+    cost: Annotated[int, Meta(description="credits: held while it is open, charged once it is accepted")]
+    kind: Annotated[Kind, Meta(description="which account pays: voice or sms; null: none, it is free")] | None
     state: Annotated[
         MessageState,
         Meta(
@@ -173,6 +174,7 @@ def shown(each: Recorded) -> MessageShown:
         encoding=Encoding(message.encoding),
         parts=message.parts,
         cost=message.cost,
+        kind=each.kind,
         state=message.state,
         queued_at=message.queued_at,
         expires_at=message.expires_at,

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 ScheduleName = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")
 ]
-Kinds = Annotated[Literal["voice", "data", "both"], Meta(description="voice, data or both: so much of each")]
+Kinds = Annotated[
+    Literal["voice", "data", "both", "sms"], Meta(description="voice, data or both (so much of each), or sms")
+]
 Value = Annotated[
     int, Meta(ge=0, le=AMOUNT_MAX, description=f"credits from 0 to {AMOUNT_MAX}: to each member on each due date")
 ]
@@ -173,6 +175,7 @@ class DueShown(msgspec.Struct, kw_only=True):
     failed: Annotated[int, Meta(description="number of members who could not be credited")]
     total_voice: Annotated[int, Meta(description="voice credits it would give in all")]
     total_data: Annotated[int, Meta(description="data credits it would give in all")]
+    total_sms: Annotated[int, Meta(description="sms credits it would give in all")]
 
 
 class DueMemberShown(msgspec.Struct, kw_only=True):
@@ -273,6 +276,7 @@ def due(tx: Connection, asked: Asked) -> Forecast:
                 failed=each.failed,
                 total_voice=each.total(Kind.VOICE),
                 total_data=each.total(Kind.DATA),
+                total_sms=each.total(Kind.SMS),
             )
             for each in dues
         ],

@@ -54,6 +54,7 @@ class SubscriberShown(msgspec.Struct, kw_only=True):
     enabled: Annotated[bool, Meta(description="whether he may call and log in")]
     voice: Balance
     data: Balance
+    sms: Balance
 
 
 class NewSubscriber(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -223,6 +224,7 @@ def _shown(tx: Connection, found: list[Subscriber]) -> list[SubscriberShown]:
             enabled=each.enabled,
             voice=balance_of(accounts[each.id, Kind.VOICE]),
             data=balance_of(accounts[each.id, Kind.DATA]),
+            sms=balance_of(accounts[each.id, Kind.SMS]),
         )
         for each in found
     ]

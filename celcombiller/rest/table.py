@@ -141,7 +141,7 @@ _TODAY = (
     ),
     Route(
         method="PATCH",
-        path=f"{SUBSCRIBER}/accounts/<any(voice,data):kind>",
+        path=f"{SUBSCRIBER}/accounts/<any(voice,data,sms):kind>",
         who=ADMINISTRATORS,
         do=accounts.change,
         body=accounts.AccountChange,

@@ -47,7 +47,7 @@ class TransferShown(msgspec.Struct, kw_only=True):
     id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
     reference: Annotated[str, Meta(description="the id that its sender made: `id:` and the Idempotency-Key, `call:…`")]
     username: Annotated[str, Meta(description="whose account it moved")]
-    kind: Annotated[Kind, Meta(description="which account: voice or data")]
+    kind: Annotated[Kind, Meta(description="which account: voice, data or sms")]
     value: Annotated[int, Meta(description="credits: given, or (negative) taken")]
     posted: Annotated[int, Meta(description="credits: the account's settled total after it")]
     origin: Annotated[
@@ -61,7 +61,7 @@ class NewTransfer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Credit to give or to take."""
 
     username: Username
-    kind: Annotated[Kind, Meta(description="voice or data")]
+    kind: Annotated[Kind, Meta(description="voice, data or sms")]
     value: Value
     origin: Origin = "web"
     note: Note = ""

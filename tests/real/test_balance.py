@@ -69,6 +69,18 @@ def test_the_short_code_is_answered_and_says_the_balance_for_nothing(biller, pbx
     nothing_was_charged(biller, 1000, credit=125)
 
 
+def test_the_credit_for_messages_is_said_after_it_where_they_have_an_account_of_their_own(biller, pbx, tmp_path, ear):
+    biller.prepare({1000: 125})
+    with (biller.folder / "celcombiller.toml").open("a") as settings:
+        settings.write('[sms]\naccount = "sms"\n')
+    biller.run("credit", "user1000", 3, "--kind", "sms")
+    biller.start()
+    dial(pbx, tmp_path, ear, 1000).finish()
+    said = ["vm-youhave", "digits/2", "minutes", "digits/5", "seconds", "vm-and", "digits/3", "vm-messages"]
+    assert played(pbx) == said
+    nothing_was_charged(biller, 1000, credit=125)
+
+
 def test_a_long_balance_is_said_to_its_end_whatever_the_time_for_an_answer(biller, pbx, tmp_path, ear):
     biller.agi = {"idle_seconds": 1}
     biller.prepare({1000: 77_777 * 60 + 47}).start()

@@ -86,6 +86,7 @@ def test_an_original_comes_into_postgresql_once_and_whole(engine, file):
         assert {kind: account.posted for kind, account in ledger.balances(tx, who.id).items()} == {
             Kind.VOICE: 5,
             Kind.DATA: -5,
+            Kind.SMS: 0,
         }
         (gold,) = schedules.everything(tx)
         assert len(schedules.memberships(tx, schedule_id=gold.id, limit=9999)) == 2000

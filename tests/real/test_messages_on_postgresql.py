@@ -8,11 +8,11 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_deliveries import ARRIVAL
 from test_ledger import NOW, credit, database, proved, voice
-from test_message_laws import LEASE, ROUTES, MessageMachine, do
+from test_message_laws import BY_SMS, LEASE, PRICED, ROUTES, MessageMachine, accounts, do, send, sms_credit
 
 from celcombiller import messages
 from celcombiller.events import Told
-from celcombiller.model import MessageOrigin, MessageState, Route
+from celcombiller.model import Kind, MessageOrigin, MessageState, Route
 from celcombiller.store import transact
 
 
@@ -91,3 +91,21 @@ def test_a_queue_tells_what_is_being_sent_and_what_was_tried_in_vain(fresh):
         messages.put_off(tx, "me", later, "it has no time", NOW, retry_seconds_max=60)
         (found,) = messages.queues(tx, NOW, troubles_max=5)
     assert (found.waiting, found.sending, found.failing, found.troubles) == (4, 1, 2, [("it has no time", 2)])
+
+
+def test_two_nodes_that_have_different_accounts_pay_keep_each_message_on_the_one_it_began_with(fresh):
+    """While the operator changes the setting node by node; each ends messages of the other too."""
+    engine = fresh()
+    do(engine, credit(1000), sms_credit(1000))
+
+    def work(place):
+        mine, theirs = (PRICED, BY_SMS) if place % 2 else (BY_SMS, PRICED)
+        for n in range(20):
+            reference = f"{place}.{n}"
+            do(engine, send(reference), send(reference + "b"), terms=mine)
+            do(engine, Told(messages.reference_of(reference), MessageState.ACCEPTED), terms=theirs)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert accounts(engine) == dict.fromkeys((Kind.VOICE, Kind.SMS), (1000 - 40 * 3, 40 * 3))
+    proved(engine)

@@ -86,11 +86,12 @@ def round_of(days=0, size=3):
     return lambda engine: go(engine, NOW + days * DAY, size=size)
 
 
-def test_nodes_that_race_credit_each_member_once(engine, url):
-    group(engine, kind=3)
+@pytest.mark.parametrize(("kind", "given"), [(3, (10, 10, 0)), (4, (0, 0, 10))])
+def test_nodes_that_race_credit_each_member_once(engine, url, kind, given):
+    group(engine, kind=kind)
     at_once(url, *(round_of(size=size) for size in (1, 3, 7, 11)))
     assert len(credit_rows(engine)) == MEMBERS
-    assert {pots(engine, f"u{number}") for number in range(1, MEMBERS + 1)} == {(10, 10)}
+    assert {pots(engine, f"u{number}") for number in range(1, MEMBERS + 1)} == {given}
 
 
 def test_nodes_that_race_over_missed_dates_use_up_a_run_for_each(engine, url):
@@ -192,7 +193,7 @@ def test_the_work_of_a_chunk_does_not_grow_with_the_group(engine):
             f" select 'm' || g, 'N', cast(70000 + g as text), cast(990000000000000 + g as text), 1, true, now()"
             f" from generate_series(1, {many}) as n(g)",
             "insert into account (subscriber_id, kind, posted, held) select s.id, k.kind, 0, 0"
-            " from subscriber s cross join (values ('voice'), ('data')) as k(kind) where s.username like 'm%'",
+            " from subscriber s cross join (values ('voice'), ('data'), ('sms')) as k(kind) where s.username like 'm%'",
             "insert into membership (schedule_id, subscriber_id, count, joined_on)"
             f" select {made.id}, id, 9, '2026-11-01' from subscriber where username like 'm%' order by id",
         ):

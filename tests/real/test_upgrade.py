@@ -1,14 +1,22 @@
 """A database of an older version, with calls and credit in it, becomes one of today and loses nothing."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from celcombiller import migrations, schema
+from celcombiller import charging, messages, migrations, runs, schedules, schema, subscribers
 from celcombiller.audit import audit
+from celcombiller.charging import Credit, Terms
 from celcombiller.errors import SchemaMismatch
+from celcombiller.events import MessageTerms, Told
+from celcombiller.ledger import balances
+from celcombiller.model import Kind, MessageState, Rate, Route
+from celcombiller.rating import Tariff
+from celcombiller.runs import Rules
 from celcombiller.store import open_engine
 
 AT = "'2026-01-01 00:00:00+00'"
@@ -27,17 +35,80 @@ OLD_ROWS = (
 )
 
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TERMS = Terms(Tariff([Rate()]), messages=MessageTerms(account=Kind.SMS, on_net_route=Route.ASTERISK, on_net_price=1))
+BEFORE_SMS = (
+    f"insert into subscriber (id, username, name, clid, imsi, level, enabled, created_at)"
+    f" values (8, 'bia', 'Bia', '2002', '724000000002002', 1, true, {AT})",
+    "insert into account (id, subscriber_id, kind, posted, held)"
+    " values (102, 7, 'data', 0, 0), (3, 8, 'voice', 10, 0), (4, 8, 'data', 0, 0)",
+    f"insert into transfer (id, reference, debit_account_id, credit_account_id, amount, origin, at, credit_posted)"
+    f" values (2, 'schedule:1:8:2026-01-01:voice', 1, 3, 10, 'schedule', {AT}, 10)",
+    f"insert into schedule (id, name, kind, value, recurrence, interval_days, first_on, count, time_zone, catch_up,"
+    f" enabled, done_until, created_at)"
+    f" values (1, 'gold', 1, 10, 'days', 1, '2026-01-01', 9, 'UTC', 'all', true, '2026-01-01', {AT})",
+    "insert into membership (id, schedule_id, subscriber_id, count, joined_on) values (1, 1, 8, 8, '2026-01-01')",
+    f"insert into schedule_run (id, schedule_id, due_on, kind, value, state, opened_at, last_membership_id, credited)"
+    f" values (1, 1, '2026-01-01', 1, 10, 'open', {AT}, 1, 1)",
+    f"insert into schedule_credit (id, schedule_id, subscriber_id, due_on, membership_id, outcome, voice_reference, at)"
+    f" values (1, 1, 8, '2026-01-01', 1, 'credited', 'schedule:1:8:2026-01-01:voice', {AT})",
+    f"insert into message (id, reference, origin, subscriber_id, account_id, from_number, to_number, callee_id, route,"
+    f" text, digest, encoding, parts, price, state, queued_at, expires_at)"
+    f" values (1, 'sms:x', 'api', 8, 3, '2002', '2001', 7, 'asterisk', 'hello', '', 'gsm7', 1, 3, 'queued', {AT},"
+    f" '2026-01-02 00:00:00+00')",
+    f"insert into hold (reference, account_id, amount, state, opened_at, expires_at)"
+    f" values ('sms:x', 3, 3, 'open', {AT}, {AT})",
+    "update account set held = 3 where id = 3",
+)
+
+
+def fresh(request, folder):
+    """Give an engine on an empty database of the kind that the test is for."""
+    on_postgresql = request.param == "postgresql"
+    url = request.getfixturevalue("cluster").database() if on_postgresql else f"sqlite:///{folder / 'old.sqlite'}"
+    return open_engine(url, lock_seconds=1, foreign_keys=False)
+
+
+def upgraded_to(tx, revision):
+    config = migrations._config()
+    config.attributes["connection"] = tx
+    command.upgrade(config, revision)
+
+
+def told(tx, statements):
+    for statement in statements:
+        tx.exec_driver_sql(statement if tx.dialect.name == "postgresql" else statement.replace("+00'", "'"))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def old_database(request, tmp_path, parts):
-    on_postgresql = request.param == "postgresql"
-    url = request.getfixturevalue("cluster").database() if on_postgresql else f"sqlite:///{tmp_path / 'old.sqlite'}"
-    engine = open_engine(url, lock_seconds=1, foreign_keys=False)
+    engine = fresh(request, tmp_path)
     with engine.begin() as tx:
-        config = migrations._config()
-        config.attributes["connection"] = tx
-        command.upgrade(config, "0001")
-        for statement in OLD_ROWS:
-            tx.exec_driver_sql(statement if on_postgresql else statement.replace("+00'", "'"))
+        upgraded_to(tx, "0001")
+        told(tx, OLD_ROWS)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_before_sms(request, tmp_path, parts):
+    """Of the version before sms credit: a call and a message are held, a schedule is being credited."""
+    engine = fresh(request, tmp_path)
+    with engine.begin() as tx:
+        upgraded_to(tx, "0006")
+        told(tx, OLD_ROWS)
+        told(tx, BEFORE_SMS)
+        if tx.dialect.name == "postgresql":  # as if they had been given out
+            for table in (
+                "transfer",
+                "schedule",
+                "membership",
+                "schedule_run",
+                "schedule_credit",
+                "message",
+                "account",
+            ):
+                tx.exec_driver_sql(f"select setval(pg_get_serial_sequence('{table}', 'id'), 200)")
     yield engine
     engine.dispose()
 
@@ -66,6 +137,107 @@ def test_an_identity_is_free_again_once_its_subscriber_is_deleted(old_database):
         tx.execute(sa.insert(schema.subscriber).values(_row(row) | {"id": 8}))
     with old_database.begin() as tx, pytest.raises(sa.exc.IntegrityError):
         tx.execute(sa.insert(schema.subscriber).values(_row(row) | {"id": 9, "level": 3, "username": "b"}))
+
+
+def test_each_subscriber_has_an_account_of_sms_after_the_upgrade_and_all_else_is_as_it_was(database_before_sms):
+    engine = database_before_sms
+    tables = [table for table in schema.metadata.sorted_tables if table is not schema.account]
+
+    def everything(tx):
+        lists = {each.name: [column.name for column in each.c if column.name != "sms_reference"] for each in tables}
+        rows = {
+            name: tx.exec_driver_sql(f"select {_quoted(columns)} from {name} order by 1").all()
+            for name, columns in lists.items()
+        }
+        accounts = "select id, subscriber_id, kind, posted, held, floor from account where kind <> 'sms' order by id"
+        return rows | {"account": tx.exec_driver_sql(accounts).all()}
+
+    with engine.begin() as tx:
+        before = everything(tx)
+    with engine.begin() as tx:
+        migrations.upgrade(tx)
+    with engine.begin() as tx:
+        migrations.check(tx)
+        assert everything(tx) == before
+        assert len(before["account"]) == 6
+        assert compare_metadata(MigrationContext.configure(tx), schema.metadata) == []
+        rows = tx.execute(sa.select(schema.account).where(schema.account.c.kind == "sms")).all()
+        assert sorted((row.subscriber_id or 0, row.posted, row.held, row.floor) for row in rows) == [
+            (0, 0, 0, 0),
+            (7, 0, 0, 0),
+            (8, 0, 0, 0),
+        ]
+        assert [row.id for row in rows if row.subscriber_id is None] == [schema.OPERATOR_ACCOUNT_IDS[Kind.SMS]]
+        report = audit(tx)
+        assert (report.ok, report.accounts, report.holds) == (True, 9, 2)
+
+
+def test_what_was_open_before_the_upgrade_goes_on_and_sms_credit_is_there(database_before_sms):
+    engine = database_before_sms
+    with engine.begin() as tx:
+        migrations.upgrade(tx)
+    with engine.begin() as tx:
+        given = [Credit("bia", Kind.SMS, 5, "web", "id:sms"), Told("sms:x", MessageState.ACCEPTED)]
+        results = charging.perform(tx, TERMS, given, NOW)
+        assert not [each for each in results if isinstance(each, Exception)], results
+        messages.submit(tx, TERMS.messages, reference="y", to_number="2001", text="x", now=NOW, payer="bia")
+        texts = schedules.add(
+            tx,
+            name="texts",
+            kind=4,
+            value=2,
+            recurrence="days",
+            day=None,
+            interval_days=1,
+            first_on=NOW.date(),
+            count=1,
+            time_zone="UTC",
+            now=NOW,
+        )
+        schedules.join(tx, texts, subscribers.find(tx, "bia").id, now=NOW)
+        tomorrow = NOW + timedelta(days=1)
+        for number in (1, texts.id):
+            runs.decide(tx, number, Rules(), tomorrow.date(), tomorrow)
+        for run in runs.open_runs(tx):
+            while runs.advance(tx, run.id, Rules(), tomorrow, size=9).more:
+                pass
+    with engine.begin() as tx:
+        accounts = balances(tx, subscribers.find(tx, "bia").id)
+        assert {kind: (each.posted, each.held) for kind, each in accounts.items()} == {
+            Kind.VOICE: (17, 0),
+            Kind.DATA: (0, 0),
+            Kind.SMS: (7, 1),
+        }
+        report = audit(tx)
+        assert report.ok, report.differences
+
+
+def test_the_constraints_of_an_upgraded_database_are_those_of_the_schema(database_before_sms, request, tmp_path):
+    """What alembic's comparison does not look at."""
+    engine = database_before_sms
+    with engine.begin() as tx:
+        migrations.upgrade(tx)
+    if engine.dialect.name == "postgresql":
+        url = request.getfixturevalue("cluster").database()
+    else:
+        url = f"sqlite:///{tmp_path / 'made.sqlite'}"
+    made = sa.create_engine(url)
+    schema.metadata.create_all(made)
+    assert _constraints(engine) == _constraints(made)
+    made.dispose()
+
+
+def _constraints(engine):
+    seen = sa.inspect(engine)
+    return {
+        (table.name, each["name"], "".join(each["sqltext"].split()))
+        for table in schema.metadata.sorted_tables
+        for each in seen.get_check_constraints(table.name)
+    }
+
+
+def _quoted(names):
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def _row(row):

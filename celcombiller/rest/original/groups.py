@@ -41,7 +41,8 @@ Month = Annotated[int, Meta(ge=1, le=12, description="a month, 1 to 12")]
 Year = Annotated[int, Meta(ge=1, le=9999, description="a year")]
 Given = Annotated[int, Meta(ge=0, le=ledger.AMOUNT_MAX, description="a whole number of credits from 0")]
 Runs = Annotated[int, Meta(ge=0, le=schedules.COUNT_MAX, description="a whole number from 0 to 1000000")]
-KindNumber = Annotated[ScheduleKind, Meta(description="1 (voice), 2 (data) or 3 (both)")]
+KindNumber = Annotated[int, Meta(ge=1, le=3, description="1 (voice), 2 (data) or 3 (both)")]
+"""The original's; a schedule of sms is made elsewhere, and shown as 4."""
 Members = Annotated[
     list[int], Meta(max_length=MEMBERS_MAX, description=f"a list of at most {MEMBERS_MAX} _ids of users")
 ]
@@ -134,7 +135,7 @@ class NewGroup(msgspec.Struct, kw_only=True):
     year: Year | None = None
     count: Runs = 1
     value: Given = 0
-    kind: KindNumber = ScheduleKind.VOICE
+    kind: KindNumber = 1
     users: Members = []
 
 
@@ -215,7 +216,7 @@ def _made(tx: Connection, asked: Asked, body: NewSchedule | NewGroup, first_on: 
     made = schedules.add(
         tx,
         name=body.name,
-        kind=body.kind,
+        kind=ScheduleKind(body.kind),
         value=body.value,
         recurrence=Recurrence.MONTHLY,
         day=day,
@@ -266,6 +267,8 @@ def _change(tx: Connection, asked: Asked, was: Schedule, body: ScheduleChange) -
     given = {name: value for name in ScheduleChange.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     if not given:
         return was
+    if "kind" in given:
+        given["kind"] = ScheduleKind(given["kind"])
     if "day" in given and was.recurrence is not Recurrence.MONTHLY:
         raise InvalidValue("day: this schedule is not monthly", {"day": "this schedule is not monthly"})
     is_ = schedules.change(tx, was.id, **given)
