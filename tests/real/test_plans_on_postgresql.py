@@ -1,11 +1,16 @@
 """As tests/test_plans.py, asked of PostgreSQL's planner."""
 
 import pytest
+import pytest_twisted
 import sqlalchemy as sa
+from test_ledger import TERMS, ended, initiate
 from test_plans import scans, the_path_of_a_call
+from twisted.internet import reactor
+from twisted.internet.defer import DeferredList
 
 from celcombiller.bench import house
-from celcombiller.store import open_engine
+from celcombiller.charging import perform
+from celcombiller.store import Store, open_engine
 
 
 @pytest.fixture
@@ -33,3 +38,32 @@ def test_no_query_of_a_call_scans_a_table_on_postgresql(engine, monkeypatch):
     sa.event.listen(engine, "begin", without_scans_if_possible)
     assert scans(engine, "explain", statements) == []
     assert len(scans(engine, "explain", {"select * from call where outcome = 'x'": ()})) == 1
+
+
+def scanned(url):
+    """Give how often each table of a call was read from end to end."""
+    engine = sa.create_engine(url)
+    with engine.begin() as tx:
+        rows = tx.execute(sa.text("select relname, seq_scan from pg_stat_user_tables")).all()
+    engine.dispose()
+    return {name: count for name, count in rows if name in {"call", "hold", "account", "subscriber", "transfer"}}
+
+
+@pytest_twisted.ensureDeferred
+async def test_large_batches_on_new_tables_leave_no_plan_behind_that_scans_them(cluster):
+    """A plan for a batch of any size is made after five of them, while the tables are small, and kept as they grow."""
+    url = cluster.database()
+    house.fill(url, 200)
+    before = scanned(url)
+    made = open_engine(url, lock_seconds=5)
+    store = Store(reactor, made, lambda tx, requests, now: perform(tx, TERMS, requests, now))
+    store.start()
+    for batch in range(30):
+        uniqueids = [f"{batch}.{n}" for n in range(64)]
+        numbers = [str(house.FIRST_NUMBER + n) for n in range(64)]
+        asked = [initiate(each, number, number) for each, number in zip(uniqueids, numbers, strict=True)]
+        for requests in (asked, [ended(each) for each in uniqueids]):
+            assert all(success for success, _ in await DeferredList(map(store.charge, requests)))
+    await store.close()
+    made.dispose()  # a session's counts are there when it is over
+    assert scanned(url) == before
