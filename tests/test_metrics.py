@@ -333,7 +333,7 @@ class Here:
             def __init__(self, target, **_):
                 self.start = target
 
-        monkeypatch.setattr("celcombiller.watch.threading.Thread", Thread)
+        monkeypatch.setattr("celcombiller.watch.cores.Anywhere", Thread)
         self.clock.advance(seconds)
         waiting, self.waiting = self.waiting, []
         for work, arguments in waiting:
