@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import ConnectionClosed
 
 from celcombiller.asterisk.agi import AgiCommandRefused, command_text
-from celcombiller.telling import figures, minutes_and_seconds
+from celcombiller.telling import Style, figures, minutes_and_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from celcombiller.telling import Style
 
 NUMBER_MAX = 999_999_999
 """SAY NUMBER has no word for more in English (say.c); the command itself reads 32 bits."""
@@ -29,6 +28,8 @@ DEAD = 511
 MINUS = "digits/minus"
 POINT = "letters/dot"
 AND = "vm-and"
+
+_BARE = Style(as_time=False)
 
 
 class Verb(StrEnum):
@@ -70,12 +71,7 @@ def balance(available: int, style: Style, *, intro: str, unit: str) -> Iterator[
 
 def messages(available: int, *, unit: str) -> Iterator[Word]:
     """Give the words of the credit for text messages, a number, which follow a voice balance."""
-    yield Word(Verb.SOUND, AND)
-    if available < 0:
-        yield Word(Verb.SOUND, MINUS)
-    yield _number(abs(available))
-    if unit:
-        yield Word(Verb.SOUND, unit)
+    return balance(available, _BARE, intro=AND, unit=unit)
 
 
 def _number(value: int) -> Word:
