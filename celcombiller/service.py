@@ -121,7 +121,7 @@ def makeService(options: Options) -> IService:
     if config.service.one_core and not isinstance(service, workers.Workers):
         core = cores.share_one(number)
         if core is not None:
-            Root._log.info("Calls are worked on on core {core} alone (service.one_core)", core=core)  # noqa: SLF001  its process
+            _LOG.info("Calls are worked on on core {core} alone (service.one_core)", core=core)
     service.log_observer = logs.observer(options.parent or {}, as_json=config.service.log == "json", worker=number)
     return service
 
