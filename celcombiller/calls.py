@@ -146,7 +146,7 @@ _CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "
 _COLUMNS = (*_FACTS[1:], *_RATE, *_CHANGING)
 
 _CALLS = setwise.Reading(
-    tuple(f'"{name}"' for name in _COLUMNS),  # authorization means something to PostgreSQL
+    setwise.names(_COLUMNS),
     "from call where uniqueid {among}",
     of=schema.call.c.uniqueid,
     lock="id",

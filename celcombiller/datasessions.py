@@ -434,13 +434,13 @@ _CHANGING = (
 )
 _LAST = "generation = (select max(generation) from data_session as later where later.key = data_session.key)"
 _OF_KEYS = setwise.Reading(
-    _COLUMNS,
+    setwise.names(_COLUMNS),
     f"from data_session where key {{among}} and {_LAST}",
     of=_TABLE.c.key,
     lock="id",
 )
 _OF_NASES = setwise.Reading(  # not by the index of a NAS's sessions, which has all that it ever had
-    _COLUMNS,
+    setwise.names(_COLUMNS),
     "from data_session where state = 'open' and nas || '' {among}",
     of=_TABLE.c.nas,
     lock="id",

@@ -261,13 +261,13 @@ class Grant:
 
 
 _ACCOUNTS = setwise.Reading(
-    ("id", "kind", "subscriber_id", "posted", "held", "floor"),
+    "id, kind, subscriber_id, posted, held, floor",
     "from account where id {among}",
     of=schema.account.c.id,
     lock="id",
 )
 _HOLDS = setwise.Reading(
-    ("reference", "account_id", "amount", "state", "opened_at", "expires_at", "ended_at"),
+    "reference, account_id, amount, state, opened_at, expires_at, ended_at",
     "from hold where reference {among}",
     of=schema.hold.c.reference,
 )

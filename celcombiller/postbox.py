@@ -72,7 +72,7 @@ _ENDING = ("state", "text", "ended_at", "note")
 _facts_of = attrgetter(*_FACTS)
 
 _MESSAGES = setwise.Reading(
-    (*_FACTS, *_ENDING),
+    setwise.names((*_FACTS, *_ENDING)),
     "from message where reference {among}",
     of=schema.message.c.reference,
     lock="id",

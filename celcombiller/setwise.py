@@ -169,18 +169,17 @@ def names(columns: Iterable[str]) -> str:
 
 
 class Reading:
-    """A query whose ``{among}`` stands for *is one of these values*, once or more; the ``key`` of a row that is locked.
+    """A query whose ``{among}`` stands for *is one of these values*, once or more.
 
     SQLite gives all rows as one: it lets Python's lock go for each row, and then asks for it against the reactor.
-    PostgreSQL locks the rows in the order of their keys, so that two transactions never wait for each other in a ring.
+    PostgreSQL locks them in the order of the key ``lock``, so that no two transactions wait for each other in a ring.
     """
 
-    def __init__(self, columns: Sequence[str], rest: str, *, of: sa.Column[Any], lock: str = "") -> None:
-        listed = ", ".join(columns)
+    def __init__(self, columns: str, rest: str, *, of: sa.Column[Any], lock: str = "") -> None:
         self._count = rest.count("{among}")
         among = "in (select value from json_each(?))"
-        self._sqlite = f"select json_group_array(json_array({listed})) {rest.format(among=among)}"
-        self._postgresql = f"select {listed} {rest.format(among=f'= any(%s::{_array(of)}[])')}"
+        self._sqlite = f"select json_group_array(json_array({columns})) {rest.format(among=among)}"
+        self._postgresql = f"select {columns} {rest.format(among=f'= any(%s::{_array(of)}[])')}"
         if lock:
             self._postgresql += f" order by {lock} for update"
 

@@ -252,12 +252,10 @@ class Directory:
 
 
 _NAMED = setwise.Reading(
-    (
-        *("id", "username", "name", "clid", "imsi", "cpf", "address", "level", "enabled"),
-        "(select id from account where subscriber_id = subscriber.id and kind = 'voice')",
-        "(select id from account where subscriber_id = subscriber.id and kind = 'data')",
-        "(select id from account where subscriber_id = subscriber.id and kind = 'sms')",
-    ),
+    "id, username, name, clid, imsi, cpf, address, level, enabled,"
+    " (select id from account where subscriber_id = subscriber.id and kind = 'voice'),"
+    " (select id from account where subscriber_id = subscriber.id and kind = 'data'),"
+    " (select id from account where subscriber_id = subscriber.id and kind = 'sms')",
     "from subscriber where (username {among} and deleted_at is null)"
     " or (clid {among} and deleted_at is null) or (imsi {among} and deleted_at is null)",
     of=schema.subscriber.c.username,

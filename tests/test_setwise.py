@@ -15,7 +15,7 @@ HOLD = setwise.insert(schema.hold, schema.hold.c.keys())
 HOLD_ONCE = setwise.insert(schema.hold, schema.hold.c.keys(), once=True)
 END = setwise.update(schema.hold, ("state", "ended_at"), key="reference", unchanged=("state", "amount"))
 FOUND = setwise.Reading(
-    ("reference", "amount", "ended_at"),
+    "reference, amount, ended_at",
     "from hold where reference {among}",
     of=schema.hold.c.reference,
     lock="reference",
@@ -112,7 +112,7 @@ def test_the_drivers_errors_are_sqlalchemys(engine):
     with pytest.raises(exc.IntegrityError):
         write(engine, insert=[hold("a")])
     with engine.begin() as tx, pytest.raises(exc.DBAPIError):
-        setwise.Reading(("nothing",), "from hold where reference {among}", of=schema.hold.c.reference).run(tx, ["a"])
+        setwise.Reading("nothing", "from hold where reference {among}", of=schema.hold.c.reference).run(tx, ["a"])
 
 
 def test_a_time_without_a_zone_is_refused(engine):
