@@ -1,5 +1,6 @@
 """The FastAGI protocol, over a transport in memory and a clock that is told the time."""
 
+import os
 import socket
 from contextlib import suppress
 
@@ -9,13 +10,13 @@ from test_agi import VALUES, environment
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionClosed, ConnectionDone
-from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.logger import Logger
-from zope.interface import directlyProvides
+from twisted.python.failure import Failure
 
-from celcombiller.asterisk.agi import AgiCommandInvalid, AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.agi import AgiCommandInvalid, AgiCommandRefused, AgiProtocolError, Decoder
 from celcombiller.asterisk.fastagi import PLAY_SECONDS, FastAGIFactory, FastAGIProtocol, full_variable
 
 ASTERISK = IPv4Address("TCP", "127.0.0.1", 40000)
@@ -432,72 +433,137 @@ def test_no_more_connections_are_taken_than_allowed(logged):
     assert session.factory.buildProtocol(ASTERISK) is not None
 
 
-def test_the_socket_acknowledges_at_once_what_more_is_to_follow():
+# ---- on a real socket ----
+
+
+class Accepted(Connection):
+    connected = True
+
+    def getPeer(self):
+        return ASTERISK
+
+
+class OnSocket(Session):
+    """The same on Twisted's own transport, with Asterisk's end as a socket; nothing but this test runs the reactor."""
+
+    def __init__(self, main=lambda agi: None):
+        self.reactor = MemoryReactorClock()
+        super().__init__(main)
+
+    def connect(self):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.there = socket.create_connection(listening.getsockname(), timeout=5)
+            self.here, _ = listening.accept()
+        agi = self.factory.buildProtocol(ASTERISK)
+        transport = Accepted(self.here, agi, self.reactor)
+        agi.makeConnection(transport)
+        transport.startReading()
+        return agi, transport
+
+    def heard(self):
+        return self.there.recv(1 << 20)
+
+    def fill(self):
+        with suppress(BlockingIOError):
+            while self.here.send(b"x" * 4096):
+                pass
+
+    def heard_to_the_end_of(self, words):
+        heard = b""
+        while words not in heard:
+            heard = heard[-len(words) :] + self.heard()
+            if self.transport in self.reactor.getWriters():
+                self.transport.doWrite()
+        return heard
+
+    def close(self):
+        self.transport.connectionLost(Failure(ConnectionDone()))
+        self.there.close()
+
+
+@pytest.fixture
+def on_socket():
+    session = OnSocket()
+    yield session
+    session.close()
+
+
+def test_a_socket_sends_at_once_and_is_kept_alive(on_socket):
+    assert on_socket.here.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert on_socket.here.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")
+def test_the_socket_acknowledges_at_once_what_more_is_to_follow(monkeypatch):
     calls = []
 
-    class Socket(socket.socket):
+    class Watched(socket.socket):
         def setsockopt(self, *arguments):
             calls.append(arguments)
+            super().setsockopt(*arguments)
 
-    class TCPTransport(Transport):
-        def setTcpNoDelay(self, enabled):
-            calls.append(("nodelay", enabled))
-
-        def setTcpKeepAlive(self, enabled):
-            calls.append(("keepalive", enabled))
-
-        def getHandle(self):
-            return made
-
-    made = Socket()
-    session = Session(begin=False)
-    agi = session.factory.buildProtocol(ASTERISK)
-    transport = TCPTransport(peerAddress=ASTERISK)
-    directlyProvides(transport, ITCPTransport)
-    transport.protocol = agi
-    agi.makeConnection(transport)
-    assert calls == [("nodelay", True), ("keepalive", True)]
-    agi.dataReceived(environment()[:10])
-    agi.dataReceived(environment()[10:])
-    agi.dataReceived(b"HANGUP\n")
-    if hasattr(socket, "TCP_QUICKACK"):
-        assert calls[2:] == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)] * 2
-    made.close()
+    monkeypatch.setattr(Connection, "getHandle", lambda self: Watched(fileno=os.dup(self.socket.fileno())))
+    session = OnSocket()
+    session.agi._decoder = Decoder()
+    session.say(environment()[:10])
+    session.say(environment()[10:])
+    session.say(b"HANGUP\n")
+    assert calls == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)] * 2
+    session.close()
 
 
-def test_a_command_goes_to_the_socket_at_once_and_what_does_not_fit_to_the_transport():
-    here, there = socket.socketpair()
-    here.setblocking(False)
+def test_a_command_goes_to_the_socket_at_once_and_what_does_not_fit_to_the_transport(on_socket):
+    on_socket.agi.noop()
+    assert on_socket.heard() == b"NOOP\n"
+    on_socket.say(b"200 result=0\n")
+    on_socket.fill()
+    kept = on_socket.agi.noop("kept back")
+    assert on_socket.reactor.getWriters() == [on_socket.transport]
+    assert on_socket.heard_to_the_end_of(b"back").endswith(b'xNOOP "kept back"\n')
+    on_socket.say(b"200 result=0\n")
+    assert result_of(kept) == 0
 
-    class TCPTransport(Transport):
-        disconnecting = False
 
-        def setTcpNoDelay(self, enabled):
-            pass
+def test_a_session_that_ends_is_closed_at_once(on_socket):
+    on_socket.agi.noop()
+    on_socket.say(b"200 result=0\n")
+    on_socket.agi.finish()
+    assert on_socket.heard() == b"NOOP\n"
+    assert on_socket.heard() == b""
+    assert on_socket.factory.connections == 0
+    assert on_socket.reactor.getReaders() == on_socket.reactor.getWriters() == []
 
-        def setTcpKeepAlive(self, enabled):
-            pass
 
-        def getHandle(self):
-            return here
+def test_a_session_that_ends_sends_what_it_has_kept_back_first(on_socket):
+    on_socket.fill()
+    kept = on_socket.agi.noop()
+    on_socket.agi.finish()
+    assert on_socket.factory.connections == 1
+    assert on_socket.heard_to_the_end_of(b"NOOP").endswith(b"xNOOP\n")
+    assert isinstance(on_socket.transport.doWrite(), ConnectionDone)
+    on_socket.close()
+    assert isinstance(failure_of(kept), ConnectionDone)
 
-    session = Session(begin=False)
-    agi = session.factory.buildProtocol(ASTERISK)
-    transport = TCPTransport(peerAddress=ASTERISK)
-    directlyProvides(transport, ITCPTransport)
-    agi.makeConnection(transport)
-    agi.dataReceived(environment())
-    with suppress(BlockingIOError):
-        while here.send(b"x" * 4096):
-            pass
-    agi.noop()
-    assert transport.value() == b"NOOP\n"
-    transport.clear()
-    while len(there.recv(1 << 20)) == 1 << 20:
-        pass
-    agi.dataReceived(b"200 result=0\n")
-    agi.noop()
-    assert transport.value() == b""
-    assert there.recv(100).endswith(b"NOOP\n")
-    here.close()
-    there.close()
+
+def test_the_end_of_a_session_takes_what_came_with_the_last_answer():
+    async def main(agi):
+        await agi.noop()
+
+    session = OnSocket(main)
+    assert session.heard() == b"NOOP\n"
+    session.say(b"200 result=0\nHANGUP\n")
+    assert session.heard() == b""
+    session.close()
+
+
+def test_a_breach_of_the_protocol_is_answered_with_a_reset(logged):
+    async def main(agi):
+        await agi.noop()
+
+    session = OnSocket(main)
+    assert session.heard() == b"NOOP\n"
+    session.say(b"what?\n")
+    session.reactor.advance(0)
+    with pytest.raises(ConnectionResetError):
+        session.heard()
+    session.close()

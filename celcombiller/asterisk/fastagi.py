@@ -20,7 +20,9 @@ from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.tcp import Connection
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from celcombiller.asterisk.agi import (
     AgiCommandRefused,
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from twisted.internet.interfaces import IAddress, IReactorTime
-    from twisted.python.failure import Failure
 
 PLAY_SECONDS = 300.0
 """Deadline of commands that play or wait by their nature; no announcement is longer."""
@@ -47,6 +48,7 @@ CONNECTIONS_MAX = 20_000
 
 _DIAL = re.compile(r'EXEC "?DIAL"?(?: |$)', re.IGNORECASE)
 _PLAY = re.compile(r"(?:EXEC|STREAM|CONTROL STREAM|GET DATA|GET OPTION|RECORD|SAY|WAIT|RECEIVE) ?", re.IGNORECASE)
+_DONE = Failure(ConnectionDone())
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 
@@ -144,9 +146,8 @@ class FastAGIProtocol(TwistedProtocol):
             transport = cast("Any", self.transport)
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
-            handle = transport.getHandle()
-            if isinstance(handle, socket.socket):  # not TLS, whose bytes are its own
-                self._socket = handle
+            if isinstance(transport, Connection):  # and nothing around it, such as TLS, whose bytes are its own
+                self._socket = transport.getHandle()
         self._expect_in(self.factory.environment_seconds, "the environment did not come in time")
 
     def dataReceived(self, data: bytes) -> None:
@@ -179,6 +180,7 @@ class FastAGIProtocol(TwistedProtocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
         """Tell all who wait."""
+        self._socket = None
         self.factory.connections -= 1
         self._give_up(reason)
         closing, self._closing = self._closing or [], None
@@ -268,14 +270,24 @@ class FastAGIProtocol(TwistedProtocol):
                 line = line[self._socket.send(line) :]
             if not line:
                 return
+            self._socket = None  # what the transport keeps back must go before all that follows
         transport.write(line)
 
     # ---- starpy's names ----
 
     def finish(self) -> None:
-        """End the session; the dialplan goes on."""
-        if self.transport is not None:
-            self.transport.loseConnection()
+        """End the session; the dialplan goes on.
+
+        Where nothing is left to be sent and nobody waits, this closes at once, as Twisted itself does after a
+        half-close; otherwise it waits a turn of the reactor for it, at the price of five system calls.
+        """
+        transport = cast("Any", self.transport)
+        if transport is None:
+            return
+        if self._socket is None or self._is_closed or self._pending is not None:
+            transport.loseConnection()
+        else:
+            transport.connectionLost(_DONE)
 
     def onClose(self) -> Deferred[None]:
         """Wait for the end of the connection; as in starpy it always fires with a failure, which says how."""
