@@ -63,7 +63,6 @@ _KNOWN = re.compile("".join(f"(?:{key}: ?(.*)\n){'?' if key == _OPTIONAL else ''
 """All the variables at once, as they nearly always come; a line at a time is three times the work."""
 
 _REPLY = re.compile(r"(\d{3})([ -])(.*)", re.DOTALL)
-_RESULT = re.compile(r"result=(\S*)(?: \((.*)\))?", re.DOTALL)
 _OPEN_RESULT = re.compile(r"result=\S* \([^)]*", re.DOTALL)
 
 _VERB = re.compile(r"\w+(?: \w+)*", re.ASCII)
@@ -110,8 +109,6 @@ class Reply:
     """
 
     code: int
-    result: str
-    data: str | None
     text: str
 
 
@@ -231,9 +228,7 @@ class Decoder:
         if _OPEN_RESULT.fullmatch(text):
             # The value has a line feed in it; what follows would be taken for later answers.
             raise AgiProtocolError("an answer ends within its parentheses")
-        match = _RESULT.match(text)
-        result, data = match.groups() if match else ("", None)
-        return Reply(code, result, data, text)
+        return Reply(code, text)
 
 
 def _limit(count: int, count_max: int, what: str) -> None:
