@@ -35,6 +35,8 @@ from celcombiller.subscribers import NUMBER, Directory, subscriber_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twisted.python.failure import Failure
+
     from celcombiller.asterisk.monitor import Monitor
     from celcombiller.asterisk.texts import Texts
     from celcombiller.config import Config
@@ -146,7 +148,7 @@ class Scripts:
     async def _decide(self, question: Initiate) -> Grant:
         """Ask the ledger, but not for ever. A grant that comes too late is given back."""
         seconds = self._config.calls.decision_seconds
-        asked: Deferred[Grant] = Deferred.fromCoroutine(self._asked(question, self._clock.seconds() + seconds))
+        asked = self._ask_ledger(question, self._clock.seconds() + seconds)
         try:
             with self._metrics.authorization_seconds.time():
                 return await self.settling.in_time(asked, seconds)
@@ -154,17 +156,18 @@ class Scripts:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
 
-    async def _asked(self, question: Initiate, ends_at: float) -> Grant:
+    def _ask_ledger(self, question: Initiate, ends_at: float) -> Deferred[Grant]:
         """Ask again while there is time: a database that restarts, or hands over to another, need not cost a call."""
-        while True:
-            try:
-                grant: Grant = await self._store.charge(question)
-            except StoreUnavailable:
-                if self._clock.seconds() + _ASK_AGAIN_SECONDS >= ends_at:
-                    raise
-                await deferLater(self._clock, _ASK_AGAIN_SECONDS)
-            else:
-                return grant
+
+        def later(failure: Failure) -> Deferred[Grant]:
+            failure.trap(StoreUnavailable)
+            if self._clock.seconds() + _ASK_AGAIN_SECONDS >= ends_at:
+                failure.raiseException()
+            waiting: Deferred[None] = deferLater(self._clock, _ASK_AGAIN_SECONDS)
+            return waiting.addCallback(lambda _: self._ask_ledger(question, ends_at))
+
+        asked: Deferred[Grant] = self._store.charge(question)
+        return asked.addErrback(later)
 
     def _give_back(self, grant: Grant) -> None:
         """Release what was granted too late; the leg is named, as the dialplan may have asked again since."""
@@ -337,31 +340,30 @@ class Scripts:
         """An answered call is charged in the end."""
         return self.settling.begin(partial(self._tell, end), f"The end of channel {end.uniqueid!r}")
 
-    async def _tell(self, end: Terminate) -> Settlement | None:
-        try:
-            settlement: Settlement = await self._store.charge(end)
-        except StoreUnavailable:
-            raise
-        except UnknownCall:
-            return None
-        except BillerError as refusal:
+    def _tell(self, end: Terminate) -> Deferred[Settlement | None]:
+        told: Deferred[Settlement] = self._store.charge(end)
+        return told.addCallbacks(self._settled, self._refused, (end,), {}, (end,))
+
+    def _refused(self, failure: Failure, end: Terminate) -> None:
+        error = failure.value
+        if isinstance(error, StoreUnavailable) or not isinstance(error, BillerError):
+            failure.raiseException()
+        if not isinstance(error, UnknownCall):
             self._log.error(
                 "The end of channel {uniqueid!r} was refused: {code}, {reason}",
                 uniqueid=end.uniqueid,
-                code=refusal.code,
-                reason=str(refusal),
+                code=error.code,
+                reason=str(error),
             )
-            return None
-        self._settled(end, settlement)
-        return settlement
 
-    def _settled(self, end: Terminate, settlement: Settlement) -> None:
+    def _settled(self, settlement: Settlement, end: Terminate) -> Settlement:
         call = settlement.call
         monitor = self._monitors.get(call.server)
         if monitor is not None and call.state is not CallState.OPEN:
             monitor.closed(call.uniqueid)
         log_settlement(self._log, end.witness, settlement)
         self._metrics.told(end.witness, settlement)
+        return settlement
 
     # -- small things -------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from celcombiller.asterisk.deadlines import Deadlines
 from celcombiller.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -37,9 +37,14 @@ class Settling:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def begin(self, tell: Callable[[], Awaitable[T]], what: str) -> Deferred[T | None]:
+    def begin(self, tell: Callable[[], Deferred[T]], what: str) -> Deferred[T | None]:
         """Begin to tell; fires with what ``tell`` gives, or ``None`` when it fails otherwise than for the ledger."""
-        telling: Deferred[T | None] = Deferred.fromCoroutine(self._until_told(tell, what))
+
+        def not_told(failure: Failure) -> Deferred[T]:
+            failure.trap(StoreUnavailable)
+            return Deferred.fromCoroutine(self._until_told(str(failure.value), tell, what))
+
+        telling: Deferred[Any] = tell().addErrback(not_told)
         self._under_way.add(telling)
 
         def over(result: Any) -> Any:
@@ -51,15 +56,16 @@ class Settling:
 
         return telling.addBoth(over)
 
-    async def _until_told(self, tell: Callable[[], Awaitable[T]], what: str) -> T:
+    async def _until_told(self, reason: str, tell: Callable[[], Deferred[T]], what: str) -> T:
         attempt = 0
         while True:
+            wait_seconds = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+            self._log.warn("{what} waits {seconds} s: {error}", what=what, seconds=wait_seconds, error=reason)
+            await deferLater(self._clock, wait_seconds)
             try:
                 return await tell()
             except StoreUnavailable as error:
-                wait_seconds = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-                self._log.warn("{what} waits {seconds} s: {error}", what=what, seconds=wait_seconds, error=str(error))
-                await deferLater(self._clock, wait_seconds)
+                reason = str(error)
                 attempt += 1
 
     async def in_time(self, work: Deferred[T], seconds: float) -> T:

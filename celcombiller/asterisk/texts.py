@@ -170,8 +170,8 @@ class Texts:
     def _begin_telling(self, told: Told) -> Deferred[None]:
         return self._settling.begin(partial(self._tell, told), f"The end of message {told.reference}")
 
-    async def _tell(self, told: Told) -> None:
-        tell(self._log, self._metrics, await self._charge(told))
+    def _tell(self, told: Told) -> Deferred[None]:
+        return self._charge(told).addCallback(partial(tell, self._log, self._metrics))
 
 
 class AmiCarrier:
