@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
-from celcombiller import schema, setwise, trail
+from celcombiller import schema, trail
 from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
 from celcombiller.datareports import Report, Restart, Silence, Usage
 from celcombiller.datasessions import DataSession, Sessions
@@ -215,11 +215,8 @@ class State:
 
     def save(self, tx: Connection) -> None:
         """Write what the plan changed."""
-        with setwise.writes(tx) as writes:
-            self.register.save(writes)
-            self.postbox.save(writes)
-            self.sessions.save(writes)
-            self.book.write(writes)
+        for each in (self.register, self.postbox, self.sessions, self.book):
+            each.save(tx)
 
     def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
         """Decide one request; what it asks for is done in memory, or a refusal is given and nothing is done."""

@@ -161,12 +161,12 @@ class Sessions:
         """Give the open holds of these sessions."""
         return {each.hold_reference for each in self._last.values() if each.state is DataState.OPEN}
 
-    def save(self, writes: setwise.Writes) -> None:
+    def save(self, tx: Connection) -> None:
         """Write all of it, set-wise."""
         found = self._by_reference
-        writes.insert(_BEGIN, [_columns_of(found[reference]) for reference in sorted(self._new)])
-        writes.update(
-            _CHANGE,
+        _BEGIN.run(tx, [_columns_of(found[reference]) for reference in sorted(self._new)])
+        _CHANGE.run(
+            tx,
             [
                 (*_changing_of(found[reference]), reference, was.state.value, was.holds)
                 for reference in sorted(self._changed)

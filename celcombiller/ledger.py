@@ -183,25 +183,20 @@ class Book:
             self.transfers.update((row.reference, transfer_of(row)) for row in rows)
 
     def save(self, tx: Connection) -> None:
-        """Write all that changed; see `write`."""
-        with setwise.writes(tx) as writes:
-            self.write(writes)
-
-    def write(self, writes: setwise.Writes) -> None:
         """Write all that changed, set-wise; each update is guarded by what was read, so a lost race is an error."""
-        writes.insert(_POST, list(map(attrgetter(*_TRANSFER), self._new_transfers)))
+        _POST.run(tx, list(map(attrgetter(*_TRANSFER), self._new_transfers)))
         holds = [self.holds[reference] for reference in sorted(self._new_holds | self._ended_holds)]
-        writes.insert(_HOLD, [_hold_columns(each) for each in holds if each.reference in self._new_holds])
-        writes.update(
-            _END_HOLD,
+        _HOLD.run(tx, [_hold_columns(each) for each in holds if each.reference in self._new_holds])
+        _END_HOLD.run(
+            tx,
             [
                 (each.state.value, each.ended_at, each.reference, HoldState.OPEN.value)
                 for each in holds
                 if each.reference not in self._new_holds
             ],
         )
-        writes.update(
-            _MOVE,
+        _MOVE.run(
+            tx,
             [
                 (account.posted, account.held, was.id, was.posted, was.held)
                 for was in self._loaded.values()

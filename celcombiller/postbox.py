@@ -55,13 +55,13 @@ class Postbox:
             self._changed.add(message.reference)
         return changed
 
-    def save(self, writes: setwise.Writes) -> None:
+    def save(self, tx: Connection) -> None:
         """Write all of it, set-wise."""
-        writes.insert(_BEGIN, [_columns(self._known[each]) for each in sorted(self._new)])
+        _BEGIN.run(tx, [_columns(self._known[each]) for each in sorted(self._new)])
         changed = [
             (*_end_of(self._known[each]), each, self._was[each].value) for each in sorted(self._changed - self._new)
         ]
-        writes.update(_CHANGE, changed)
+        _CHANGE.run(tx, changed)
 
 
 _FACTS = (

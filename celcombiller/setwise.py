@@ -1,13 +1,13 @@
 """Statements over many rows at once, on the path of every call: each in the words its database is fastest with.
 
-SQLite takes groups of rows in prepared statements, PostgreSQL takes columns as arrays. SQLAlchemy's own statements
-over many rows cost several times as much (a dict a row, a bind by name a value; measured), so these go to the driver
-as text. All else is written with SQLAlchemy Core; the tables and their types are the schema's here too.
+SQLite takes groups of rows in prepared statements, PostgreSQL takes all rows as one JSON text; both give what they find
+as one. SQLAlchemy's own statements over many rows cost several times as much (a dict a row, a bind by name a value),
+and so do arrays, of which psycopg makes each value's text in Python; so these go to the driver as text. All else is
+written with SQLAlchemy Core; the tables and their types are the schema's here too.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
@@ -28,7 +28,7 @@ Row = tuple[Any, ...]
 GROUPS = (64, 32, 16, 8, 4, 2, 1)
 """Rows in one statement of SQLite. Each statement lets Python's lock go and asks for it again, against the reactor."""
 
-_ARRAYS: tuple[tuple[type[Any], str], ...] = (
+_TYPES: tuple[tuple[type[Any], str], ...] = (
     (sa.BigInteger, "bigint"),
     (sa.Integer, "integer"),
     (sa.Boolean, "boolean"),
@@ -37,29 +37,52 @@ _ARRAYS: tuple[tuple[type[Any], str], ...] = (
 )
 
 
+class LedgerRace(Exception):
+    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
+
+
 class Writing:
-    """A statement that writes rows of ``columns``: the same thing said to SQLite and to PostgreSQL."""
+    """A statement that writes rows of ``columns``: the same thing said to SQLite and to PostgreSQL.
+
+    One that is ``guarded`` must find every row that it is given.
+    """
 
     def __init__(
-        self, table: sa.Table, columns: Sequence[str], *, sqlite: str, postgresql: str, sqlite_row: str | None = None
+        self,
+        table: sa.Table,
+        columns: Sequence[str],
+        *,
+        sqlite: str,
+        postgresql: str,
+        sqlite_row: str | None = None,
+        guarded: bool = False,
     ) -> None:
-        self.table = table
+        self._table = table
+        self._guarded = guarded
         places = f"({', '.join('?' * len(columns))})"
         self._sqlite = {count: sqlite.format(given=", ".join([places] * count)) for count in GROUPS}
         if sqlite_row is not None:
             self._sqlite[1] = sqlite_row
-        arrays = ", ".join(f"%s::{_array(table.c[name])}[]" for name in columns)
-        self._postgresql = postgresql.format(given=f"unnest({arrays})")
+        values = ", ".join(
+            f"(it ->> {place})::{_type(table.c[name])} as column{place + 1}" for place, name in enumerate(columns)
+        )
+        given = f"select {values} from jsonb_array_elements(%s::jsonb) as rows (it)"  # noqa: S608  ours
+        self._postgresql = postgresql.format(given=given)
         self._moments = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
 
-    def told(self, tx: Connection, rows: list[Row]) -> list[Any]:
-        """Tell the driver to write the rows; give its cursors, which count them."""
+    def run(self, tx: Connection, rows: list[Row]) -> None:
+        """Write the rows. Raises `LedgerRace` when it is guarded and one was not there as it was read."""
+        if not rows:
+            return
         if tx.dialect.name == "sqlite":
-            return [tell(tx, self._sqlite[len(group)], self._flat(group)) for group in _groups(rows)]
-        for place in self._moments:
-            for row in rows:
-                _refuse_naive(row[place])
-        return [tell(tx, self._postgresql, tuple(map(list, zip(*rows, strict=True))))]
+            written = sum(tell(tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows))
+        else:
+            for place in self._moments:
+                for row in rows:
+                    _refuse_naive(row[place])
+            written = tell(tx, self._postgresql, (_json(rows),)).rowcount
+        if self._guarded and written != len(rows):
+            raise LedgerRace(self._table)
 
     def _flat(self, rows: list[Row]) -> list[Any]:
         if not self._moments:
@@ -83,59 +106,10 @@ def _groups(rows: list[Row]) -> Iterator[list[Row]]:
             start += size
 
 
-class LedgerRace(Exception):
-    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
-
-
-class Writes:
-    """What one transaction writes at its end: see `writes`."""
-
-    def __init__(self, tx: Connection) -> None:
-        self._tx = tx
-        self._guarded: list[tuple[list[Any], int, sa.Table]] = []
-
-    def insert(self, statement: Writing, rows: list[Row]) -> None:
-        """Insert these rows."""
-        if rows:
-            statement.told(self._tx, rows)
-
-    def update(self, statement: Writing, rows: list[Row]) -> None:
-        """Update these rows; every one must be found as it was read."""
-        if rows:
-            self._guarded.append((statement.told(self._tx, rows), len(rows), statement.table))
-
-    def check(self) -> None:
-        """Raise `LedgerRace` unless every row that was to be updated was there."""
-        for cursors, count, table in self._guarded:
-            if sum(each.rowcount for each in cursors) != count:
-                raise LedgerRace(table)
-
-
-@contextmanager
-def writes(tx: Connection) -> Iterator[Writes]:
-    """Write in here what depends on no answer: PostgreSQL is told all of it before its first answer is waited for."""
-    made = Writes(tx)
-    if tx.dialect.name == "sqlite":
-        yield made
-    else:
-        driver: Any = tx.connection.driver_connection
-        try:
-            with driver.pipeline():
-                yield made
-        except tx.dialect.loaded_dbapi.Error as error:
-            raise _translated(tx, "", error) from error
-    made.check()
-
-
 def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> Writing:
     """Insert rows; with ``once`` a row whose key is there stays as it is."""
     words = f"insert into {table.name} ({names(columns)}) {{rows}}{' on conflict do nothing' if once else ''}"
-    return Writing(
-        table,
-        columns,
-        sqlite=words.format(rows="values {given}"),
-        postgresql=words.format(rows="select * from {given}"),
-    )
+    return Writing(table, columns, sqlite=words.format(rows="values {given}"), postgresql=words.format(rows="{given}"))
 
 
 def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequence[str] = ()) -> Writing:
@@ -149,13 +123,14 @@ def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequ
     same = " and ".join(
         f'{table.name}."{name}" = given.{value}' for name, value in zip(as_was, given[len(columns) :], strict=True)
     )
-    words = f"update {table.name} set {new} from {{rows}} where {same}"  # noqa: S608  ours
+    words = f"update {table.name} set {new} from ({{rows}}) as given where {same}"  # noqa: S608  ours
     return Writing(
         table,
         (*columns, *as_was),
-        sqlite=words.format(rows="(values {given}) as given"),
+        sqlite=words.format(rows="values {given}"),
         sqlite_row=f"update {table.name} set {_places(columns, ', ')} where {_places(as_was, ' and ')}",  # noqa: S608
-        postgresql=words.format(rows=f"{{given}} as given ({names(given)})"),
+        postgresql=words.format(rows="{given}"),
+        guarded=True,
     )
 
 
@@ -171,48 +146,59 @@ def names(columns: Iterable[str]) -> str:
 class Reading:
     """A query whose ``{among}`` stands for *is one of these values*, once or more.
 
-    SQLite gives all rows as one: it lets Python's lock go for each row, and then asks for it against the reactor.
-    PostgreSQL locks them in the order of the key ``lock``, so that no two transactions wait for each other in a ring.
+    All rows come as one: SQLite lets Python's lock go for each row, and then asks for it against the reactor, and
+    psycopg makes each value anew. PostgreSQL locks them in the order of the key ``lock``, so that no two transactions
+    wait for each other in a ring.
     """
 
     def __init__(self, columns: str, rest: str, *, of: sa.Column[Any], lock: str = "") -> None:
         self._count = rest.count("{among}")
         among = "in (select value from json_each(?))"
         self._sqlite = f"select json_group_array(json_array({columns})) {rest.format(among=among)}"
-        self._postgresql = f"select {columns} {rest.format(among=f'= any(%s::{_array(of)}[])')}"
+        # An array, as there is no index for a condition that has a query among its alternatives.
+        rest = rest.format(among=f"= any(array(select json_array_elements_text(%s::json)::{_type(of)}))")
         if lock:
-            self._postgresql += f" order by {lock} for update"
+            rest = f"from (select {columns} {rest} order by {lock} for update) as locked"
+        self._postgresql = f"select json_agg(json_build_array({columns}))::text {rest}"
 
-    def run(self, tx: Connection, *values: Collection[Any]) -> Iterable[Sequence[Any]]:
+    def run(self, tx: Connection, *values: Collection[Any]) -> Sequence[Sequence[Any]]:
         """Give the rows, in no order: a moment in them is read by `moment`, a truth value by `bool`.
 
         One collection of values, or one for each place.
         """
         if not any(values):
             return ()
-        given = values * (self._count if len(values) == 1 else 1)
-        if tx.dialect.name == "sqlite":
-            texts = tuple(msgspec.json.encode(list(each)).decode() for each in given)
-            rows: list[Sequence[Any]] = msgspec.json.decode(tell(tx, self._sqlite, texts).fetchone()[0])
-        else:
-            rows = tell(tx, self._postgresql, tuple(map(list, given))).fetchall()
+        texts = [_json(list(each)) for each in values] * (self._count if len(values) == 1 else 1)
+        text = tell(tx, self._sqlite if tx.dialect.name == "sqlite" else self._postgresql, texts).fetchone()[0]
+        rows: list[Sequence[Any]] = [] if text is None else msgspec.json.decode(text)
         return rows
 
 
+def _json(values: list[Any]) -> str:
+    return msgspec.json.encode(values).decode()
+
+
 def moment(value: Any) -> Any:
-    """Read a time, or None, as the driver gives it: the text that `Instant` keeps in SQLite, or an aware datetime."""
-    if value is None:
-        return None
-    return datetime.fromisoformat(value + "+00:00") if isinstance(value, str) else value.astimezone(UTC)
+    """Read a time as a database writes it in JSON: SQLite as `Instant` does, in UTC and without saying so.
+
+    None, and what SQLAlchemy has read, is given back as it is.
+    """
+    if not isinstance(value, str):
+        return value
+    read = datetime.fromisoformat(value)
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
 def tell(tx: Connection, text: str, values: Sequence[Any] = ()) -> Any:
-    """Tell the driver, and give its cursor; its errors come as SQLAlchemy's, which the store knows.
+    """Tell the driver, and give the connection's one cursor; its errors come as SQLAlchemy's, which the store knows.
 
-    SQLAlchemy's own way to do this makes a description of each result anew, which costs more than the result.
+    SQLAlchemy's own way to do this makes a cursor, and a description of each result, anew, which costs more than the
+    result.
     """
-    driver = tx.connection
-    cursor = driver.cursor()
+    kept = tx.info
+    cursor = kept.get("cursor")
+    if cursor is None:
+        cursor = kept["cursor"] = tx.connection.cursor()
     try:
         cursor.execute(text, values)
     except tx.dialect.loaded_dbapi.Error as error:
@@ -240,5 +226,5 @@ def _refuse_naive(value: datetime | None) -> None:
         raise ValueError("a time without a zone cannot be stored")
 
 
-def _array(column: sa.Column[Any]) -> str:
-    return next(name for kind, name in _ARRAYS if isinstance(column.type, kind))
+def _type(column: sa.Column[Any]) -> str:
+    return next(name for kind, name in _TYPES if isinstance(column.type, kind))

@@ -289,7 +289,8 @@ class Store:
         """
         made = self._engine.connect()
         if made.dialect.name == "postgresql":
-            tell(made, "set enable_seqscan = off")
+            for way in ("seqscan", "hashjoin", "mergejoin"):
+                tell(made, f"set enable_{way} = off")
             made.commit()
         return made
 

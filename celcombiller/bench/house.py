@@ -202,7 +202,10 @@ def slow_sync(folder: Path, milliseconds: int) -> dict[str, str]:
 
 
 def fill(url: str, subscribers: int, *, first: int = 0) -> None:
-    """Make the tables and so many subscribers with credit, as the product itself does, but for the ``first``."""
+    """Make the tables and so many subscribers with credit, as the product itself does, but for the ``first``.
+
+    PostgreSQL looks at what it has, as it does by itself within a minute.
+    """
     engine = open_engine(url, lock_seconds=5)
     transact(engine, migrations.upgrade)
     now = datetime.now(UTC)
@@ -215,6 +218,9 @@ def fill(url: str, subscribers: int, *, first: int = 0) -> None:
             perform(tx, Terms(Tariff(())), credit, now)
 
         transact(engine, work)
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("vacuum analyze")
     engine.dispose()
 
 

@@ -53,8 +53,8 @@ def test_a_connection_that_was_cut_is_known_to_be_gone(engine):
         (number,) = connection.exec_driver_sql("select pg_backend_pid()").one()
         with engine.begin() as other:
             other.execute(sa.text("select pg_terminate_backend(:number)"), {"number": number})
-        with pytest.raises(exc.OperationalError) as caught, setwise.writes(connection) as writes:
-            writes.insert(setwise.insert(sa.table("hold", sa.column("reference", sa.Text)), ["reference"]), [("b",)])
+        with pytest.raises(exc.OperationalError) as caught:
+            setwise.insert(sa.table("hold", sa.column("reference", sa.Text)), ["reference"]).run(connection, [("b",)])
         assert caught.value.connection_invalidated
         assert connection.invalidated
         transaction.close()
