@@ -116,11 +116,11 @@ class Register:
         """Keep what a witness said; the first word of each witness stays."""
         self._testimonies.append(testimony)
 
-    def save(self, tx: Connection) -> None:
-        """Write all of it, set-wise."""
-        _BEGIN.run(tx, list(map(_columns, self._new.values())))
-        _CHANGE.run(tx, [(*_ended(call), call.reference, CallState.OPEN.value) for call in self._changed.values()])
-        _TESTIFY.run(tx, list(map(_said, self._testimonies)))
+    def changes(self) -> setwise.Writes:
+        """Give all that is to be written."""
+        yield _BEGIN, list(map(_columns, self._new.values()))
+        yield _CHANGE, [(*_ended(call), call.reference, CallState.OPEN.value) for call in self._changed.values()]
+        yield _TESTIFY, list(map(_said, self._testimonies))
 
 
 def _insert_once(table: sa.Table) -> sa.TextClause:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
-from celcombiller import schema, trail
+from celcombiller import schema, setwise, trail
 from celcombiller.calls import DISCREPANCY_MS, Register, Testimony, talk_ms
 from celcombiller.datareports import Report, Restart, Silence, Usage
 from celcombiller.datasessions import DataSession, Sessions
@@ -215,8 +216,8 @@ class State:
 
     def save(self, tx: Connection) -> None:
         """Write what the plan changed."""
-        for each in (self.register, self.postbox, self.sessions, self.book):
-            each.save(tx)
+        parts = (self.register, self.postbox, self.sessions, self.book)
+        setwise.write(tx, chain.from_iterable(each.changes() for each in parts))
 
     def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
         """Decide one request; what it asks for is done in memory, or a refusal is given and nothing is done."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller import schema
+from celcombiller import schema, setwise
 from celcombiller.errors import NotFound, TooManyAttempts
 from celcombiller.model import Level
 from celcombiller.subscribers import LIVING
@@ -158,8 +158,9 @@ def _session_of(row: Any) -> Session:
 
 def by_session(tx: Connection, secret: str, now: datetime) -> Principal | None:
     """Give who is logged in with this cookie."""
-    row = tx.execute(_BY_SESSION, {"secret_hash": hash_of(secret), "now": now}).first()
-    return None if row is None else Principal(row.id, row.username, Level(row.level))
+    for number, username, level in _BY_SESSION.rows(tx, secret_hash=hash_of(secret), now=now):
+        return Principal(number, username, Level(level))
+    return None
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
@@ -194,10 +195,9 @@ def make_token(
 
 def by_token(tx: Connection, secret: str, now: datetime) -> Principal | None:
     """Give whose token this is, while it holds and its owner may use the service."""
-    row = tx.execute(_BY_TOKEN, {"secret_hash": hash_of(secret), "now": now}).first()
-    if row is None:
-        return None
-    return Principal(row.id, row.username, Level(row.level), frozenset(map(Scope, row.scopes.split())), row.token_id)
+    for number, username, level, scopes, token_id in _BY_TOKEN.rows(tx, secret_hash=hash_of(secret), now=now):
+        return Principal(number, username, Level(level), frozenset(map(Scope, scopes.split())), token_id)
+    return None
 
 
 def token(tx: Connection, token_id: int) -> Token:
@@ -263,7 +263,7 @@ def _whose(username: str, address: str) -> tuple[str, str]:
 
 _PERSON = (schema.subscriber.c.id, schema.subscriber.c.username, schema.subscriber.c.level)
 _USABLE = sa.and_(LIVING, schema.subscriber.c.enabled)
-_BY_SESSION = (
+_BY_SESSION = setwise.Lookup(
     sa.select(*_PERSON)
     .join(schema.session, schema.session.c.subscriber_id == schema.subscriber.c.id)
     .where(
@@ -272,7 +272,7 @@ _BY_SESSION = (
         _USABLE,
     )
 )
-_BY_TOKEN = (
+_BY_TOKEN = setwise.Lookup(
     sa.select(*_PERSON, schema.token.c.scopes, schema.token.c.id.label("token_id"))
     .join(schema.token, schema.token.c.subscriber_id == schema.subscriber.c.id)
     .where(

@@ -161,12 +161,12 @@ class Sessions:
         """Give the open holds of these sessions."""
         return {each.hold_reference for each in self._last.values() if each.state is DataState.OPEN}
 
-    def save(self, tx: Connection) -> None:
-        """Write all of it, set-wise."""
+    def changes(self) -> setwise.Writes:
+        """Give all that is to be written."""
         found = self._by_reference
-        _BEGIN.run(tx, [_columns_of(found[reference]) for reference in sorted(self._new)])
-        _CHANGE.run(
-            tx,
+        yield _BEGIN, [_columns_of(found[reference]) for reference in sorted(self._new)]
+        yield (
+            _CHANGE,
             [
                 (*_changing_of(found[reference]), reference, was.state.value, was.holds)
                 for reference in sorted(self._changed)

@@ -183,20 +183,24 @@ class Book:
             self.transfers.update((row.reference, transfer_of(row)) for row in rows)
 
     def save(self, tx: Connection) -> None:
-        """Write all that changed, set-wise; each update is guarded by what was read, so a lost race is an error."""
-        _POST.run(tx, list(map(attrgetter(*_TRANSFER), self._new_transfers)))
+        """Write all that changed, set-wise."""
+        setwise.write(tx, self.changes())
+
+    def changes(self) -> setwise.Writes:
+        """Give all that is to be written; each update is guarded by what was read, so a lost race is an error."""
+        yield _POST, list(map(attrgetter(*_TRANSFER), self._new_transfers))
         holds = [self.holds[reference] for reference in sorted(self._new_holds | self._ended_holds)]
-        _HOLD.run(tx, [_hold_columns(each) for each in holds if each.reference in self._new_holds])
-        _END_HOLD.run(
-            tx,
+        yield _HOLD, [_hold_columns(each) for each in holds if each.reference in self._new_holds]
+        yield (
+            _END_HOLD,
             [
                 (each.state.value, each.ended_at, each.reference, HoldState.OPEN.value)
                 for each in holds
                 if each.reference not in self._new_holds
             ],
         )
-        _MOVE.run(
-            tx,
+        yield (
+            _MOVE,
             [
                 (account.posted, account.held, was.id, was.posted, was.held)
                 for was in self._loaded.values()
@@ -360,12 +364,19 @@ def hold_of(row: Any) -> Hold:
 
 def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
     """Give a subscriber's accounts by kind, as they stand."""
-    rows = tx.execute(_HIS_ACCOUNTS, {"subscriber_id": subscriber_id})
-    return {Kind(row.kind): account_of(row) for row in rows}
+    his = _HIS_ACCOUNTS.rows(tx, subscriber_id=subscriber_id)
+    return {
+        Kind(kind): Account(number, Kind(kind), subscriber_id, posted, held, floor)
+        for number, kind, posted, held, floor in his
+    }
 
 
+_HIS_ACCOUNTS = setwise.Lookup(
+    sa.select(*(schema.account.c[name] for name in ("id", "kind", "posted", "held", "floor"))).where(
+        schema.account.c.subscriber_id == sa.bindparam("subscriber_id")
+    )
+)
 # Made once: to make a statement is three times the work of asking it.
-_HIS_ACCOUNTS = sa.select(schema.account).where(schema.account.c.subscriber_id == sa.bindparam("subscriber_id"))
 _THEIR_ACCOUNTS = sa.select(schema.account).where(
     schema.account.c.subscriber_id.in_(sa.bindparam("subscriber_ids", expanding=True))
 )

@@ -55,13 +55,13 @@ class Postbox:
             self._changed.add(message.reference)
         return changed
 
-    def save(self, tx: Connection) -> None:
-        """Write all of it, set-wise."""
-        _BEGIN.run(tx, [_columns(self._known[each]) for each in sorted(self._new)])
+    def changes(self) -> setwise.Writes:
+        """Give all that is to be written."""
+        yield _BEGIN, [_columns(self._known[each]) for each in sorted(self._new)]
         changed = [
             (*_end_of(self._known[each]), each, self._was[each].value) for each in sorted(self._changed - self._new)
         ]
-        _CHANGE.run(tx, changed)
+        yield _CHANGE, changed
 
 
 _FACTS = (

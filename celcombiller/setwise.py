@@ -8,6 +8,7 @@ written with SQLAlchemy Core; the tables and their types are the schema's here t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from celcombiller.schema import Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -67,20 +68,22 @@ class Writing:
             f"(it ->> {place})::{_type(table.c[name])} as column{place + 1}" for place, name in enumerate(columns)
         )
         given = f"select {values} from jsonb_array_elements(%s::jsonb) as rows (it)"  # noqa: S608  ours
-        self._postgresql = postgresql.format(given=given)
+        self.postgresql = postgresql.format(given=given)
         self._moments = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
 
-    def run(self, tx: Connection, rows: list[Row]) -> None:
-        """Write the rows. Raises `LedgerRace` when it is guarded and one was not there as it was read."""
-        if not rows:
-            return
-        if tx.dialect.name == "sqlite":
-            written = sum(tell(tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows))
-        else:
-            for place in self._moments:
-                for row in rows:
-                    _refuse_naive(row[place])
-            written = tell(tx, self._postgresql, (_json(rows),)).rowcount
+    def told_sqlite(self, tx: Connection, rows: list[Row]) -> int:
+        """Write the rows, and count them."""
+        return sum(tell(tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows))
+
+    def given(self, rows: list[Row]) -> str:
+        """Give the rows as ``postgresql`` takes them."""
+        for place in self._moments:
+            for row in rows:
+                _refuse_naive(row[place])
+        return _json(rows)
+
+    def check(self, rows: list[Row], written: int) -> None:
+        """Raise `LedgerRace` when it is guarded and a row was not there as it was read."""
         if self._guarded and written != len(rows):
             raise LedgerRace(self._table)
 
@@ -104,6 +107,32 @@ def _groups(rows: list[Row]) -> Iterator[list[Row]]:
         while start + size <= len(rows):
             yield rows[start : start + size]
             start += size
+
+
+Writes = Iterable[tuple[Writing, list[Row]]]
+
+
+def write(tx: Connection, writes: Writes) -> None:
+    """Write rows by each of these statements, which must not build on each other: PostgreSQL does them as one.
+
+    Raises `LedgerRace` when a row that was to be updated was not there as it was read.
+    """
+    some = [(statement, rows) for statement, rows in writes if rows]
+    if tx.dialect.name == "sqlite":
+        for statement, rows in some:
+            statement.check(rows, statement.told_sqlite(tx, rows))
+    elif some:
+        given = [statement.given(rows) for statement, rows in some]
+        counts = tell(tx, _as_one(tuple(statement for statement, _ in some)), given).fetchone()
+        for (statement, rows), written in zip(some, counts, strict=True):
+            statement.check(rows, written)
+
+
+@lru_cache
+def _as_one(statements: tuple[Writing, ...]) -> str:
+    parts = ", ".join(f"w{number} as ({each.postgresql} returning 1)" for number, each in enumerate(statements))
+    counts = ", ".join(f"(select count(*) from w{number})" for number in range(len(statements)))  # noqa: S608  ours
+    return f"with {parts} select {counts}"
 
 
 def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> Writing:
@@ -174,6 +203,33 @@ class Reading:
         return rows
 
 
+class Lookup:
+    """A query of SQLAlchemy Core that every request asks, made into words once for each database.
+
+    Its values are given by name. Its rows are as the driver has them: take whole numbers and text, and no moments.
+    """
+
+    def __init__(self, query: sa.Select[Any]) -> None:
+        self._query = query
+        self._words: dict[str, tuple[str, list[str]]] = {}
+
+    def rows(self, tx: Connection, **values: Any) -> list[Row]:
+        """Give the rows."""
+        text, places = self._words.get(tx.dialect.name) or self._made(tx.dialect)
+        if tx.dialect.name == "sqlite":
+            given = [_text_of(each) if isinstance(each, datetime) else each for each in map(values.get, places)]
+            found = tell(tx, text, given)
+        else:
+            found = tell(tx, text, values, prepare=True)
+        rows: list[Row] = found.fetchall()
+        return rows
+
+    def _made(self, dialect: sa.Dialect) -> tuple[str, list[str]]:
+        made: Any = self._query.compile(dialect=dialect)
+        self._words[dialect.name] = str(made), made.positiontup or []
+        return self._words[dialect.name]
+
+
 def _json(values: list[Any]) -> str:
     return msgspec.json.encode(values).decode()
 
@@ -189,7 +245,7 @@ def moment(value: Any) -> Any:
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
-def tell(tx: Connection, text: str, values: Sequence[Any] = ()) -> Any:
+def tell(tx: Connection, text: str, values: Sequence[Any] | Mapping[str, Any] = (), **how: Any) -> Any:
     """Tell the driver, and give the connection's one cursor; its errors come as SQLAlchemy's, which the store knows.
 
     SQLAlchemy's own way to do this makes a cursor, and a description of each result, anew, which costs more than the
@@ -200,7 +256,7 @@ def tell(tx: Connection, text: str, values: Sequence[Any] = ()) -> Any:
     if cursor is None:
         cursor = kept["cursor"] = tx.connection.cursor()
     try:
-        cursor.execute(text, values)
+        cursor.execute(text, values, **how)
     except tx.dialect.loaded_dbapi.Error as error:
         raise _translated(tx, text, error) from error
     return cursor

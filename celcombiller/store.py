@@ -84,19 +84,21 @@ def open_engine(
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
         options = f"-c lock_timeout={lock_seconds}s"
+        how: dict[str, Any] = {}
         if read_seconds is not None:
             options += f" -c statement_timeout={int(read_seconds * 1000)} -c default_transaction_read_only=on"
-            # A plan for any value takes the operator's account, on one side of every transfer, for one of a million.
-            options += " -c plan_cache_mode=force_custom_plan"
             if parsed.query.get("target_session_attrs") == "read-write":  # our own sessions here are not
                 parsed = parsed.update_query_dict({"target_session_attrs": "primary"})
+            # A plan for any value takes the operator's account, on one side of every transfer, for one of a million:
+            # so each is planned for its own, but what is told to be prepared.
+            how["prepare_threshold"] = None
         several = "," in str(parsed.query.get("host", "")) or isinstance(parsed.query.get("host"), tuple)
         connect_seconds = CONNECT_SECONDS_LEAST if several else max(CONNECT_SECONDS_LEAST, int(lock_seconds))
         return sa.create_engine(
             parsed,
             pool_pre_ping=False,
             pool_recycle=1800,
-            connect_args={"connect_timeout": connect_seconds, "options": options, **_LIVELINESS},
+            connect_args={"connect_timeout": connect_seconds, "options": options, **_LIVELINESS, **how},
         )
     engine = sa.create_engine(url, connect_args={"timeout": lock_seconds, "check_same_thread": False})
 

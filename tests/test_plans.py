@@ -54,7 +54,7 @@ def the_path_of_a_call(engine, monkeypatch):
     return {
         statement: parameters
         for statement, parameters in asked
-        if re.match("select|update|insert", statement, re.IGNORECASE)
+        if re.match("with|select|update|insert", statement, re.IGNORECASE)
     }
 
 

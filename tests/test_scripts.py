@@ -98,6 +98,35 @@ async def test_a_call_is_dialled_with_the_limit_and_charged(house):
     proved(house.engine)
 
 
+class Watched(Channel):
+    """Notes its absolute limit when it dials; without func_timeout there is no variable to set or to read."""
+
+    has_function = True
+    limit = "0"
+
+    def _dial(self, argument):
+        self.limit = self.variables["TIMEOUT(absolute)"]
+        return super()._dial(argument)
+
+    def _expand(self, text):
+        return super()._expand(text if self.has_function else text.replace("${TIMEOUT(absolute)}", ""))
+
+
+class Bare(Watched):
+    has_function = False
+
+    def answer(self, line):
+        assert "EXEC" not in line or "TIMEOUT" not in line
+        return super().answer(line)
+
+
+@pytest.mark.parametrize("channel", [Watched("1001", "1002"), Bare("1001", "1002")])
+@pytest_twisted.ensureDeferred
+async def test_the_channel_itself_has_a_limit_for_the_ringing_and_the_talk_while_it_is_dialled(house, channel):
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert (channel.limit, channel.variables["TIMEOUT(absolute)"]) == ("100", "0")
+
+
 @pytest.mark.parametrize("outcome", ["BUSY", "NOANSWER", "CANCEL", "CHANUNAVAIL"])
 @pytest_twisted.ensureDeferred
 async def test_what_was_not_answered_costs_nothing(house, outcome):
@@ -194,7 +223,7 @@ async def test_the_dialplans_stamp_subroutine_is_called_at_the_answer(house):
 async def test_an_answer_without_our_number_in_it_ends_the_session(house):
     class Liar(Channel):
         def answer(self, line):
-            return "200 result=1 (Ring||||)" if "FULL" in line else super().answer(line)
+            return "200 result=1 (Ring|||||)" if "FULL" in line else super().answer(line)
 
     channel = Liar("1001", "1002")
     await play(reactor, "127.0.0.1", house.port.getHost().port, channel)

@@ -35,9 +35,8 @@ def hold(reference="a", amount=5, *, state="open", at=NOW, ended_at=None):
 
 def write(engine, *, insert=(), once=(), update=()):
     with engine.begin() as tx:
-        HOLD.run(tx, list(insert))
-        HOLD_ONCE.run(tx, list(once))
-        END.run(tx, list(update))
+        setwise.write(tx, [(HOLD, list(insert)), (END, list(update))])
+        setwise.write(tx, [(HOLD_ONCE, list(once))])
 
 
 def read(engine):

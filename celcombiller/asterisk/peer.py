@@ -46,7 +46,11 @@ class Channel:
 
     def __post_init__(self) -> None:
         self.uniqueid = self.uniqueid or f"{time.time():.6f}"
-        self.variables |= {"CHANNEL(state)": "Ring", "CHANNEL(accountcode)": self.account_code}
+        self.variables |= {
+            "CHANNEL(state)": "Ring",
+            "CHANNEL(accountcode)": self.account_code,
+            "TIMEOUT(absolute)": "0",
+        }
 
     @property
     def name(self) -> str:
@@ -95,7 +99,10 @@ class Channel:
                     return USAGE
                 self.variables[words[2]] = words[3]
                 return "200 result=1"
-            case ["SET", "AUTOHANGUP", _] | ["NOOP", *_] | ["VERBOSE", *_] | ["ANSWER"] | ["SAY", _, _]:
+            case ["SET", "AUTOHANGUP", _]:
+                self.variables["TIMEOUT(absolute)"] = words[2]
+                return "200 result=0"
+            case ["NOOP", *_] | ["VERBOSE", *_] | ["ANSWER"] | ["SAY", _, _]:
                 return "200 result=0"
             case ["CHANNEL", "STATUS", *_]:
                 return "200 result=4"

@@ -94,9 +94,12 @@ class Scripts:
 
     async def caller(self, agi: Any) -> None:
         """Decide, dial with the limit, settle."""
-        state, code, *previous = await ask(
-            agi, "${CHANNEL(state)}", "${CHANNEL(accountcode)}", "${DIALSTATUS}", "${ANSWEREDTIME_MS}"
+        state, code, limit, *previous = await ask(
+            agi,
+            *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{variables.LIMIT}}}"),
+            *("${DIALSTATUS}", "${ANSWEREDTIME_MS}"),
         )
+        has_limit = limit != ""
         if not state:  # func_channel is not loaded
             state = str(await agi.channelStatus())
             code = agi.variables.get("agi_accountcode", "")
@@ -118,7 +121,7 @@ class Scripts:
         try:
             grant = await self._decide(question)
         except (StoreUnavailable, TimeoutError) as error:
-            await self._without_decision(agi, question, error)
+            await self._without_decision(agi, question, error, has_limit=has_limit)
             return
         except BillerError as refusal:
             self._log.info(
@@ -143,7 +146,7 @@ class Scripts:
             reference=grant.call.reference,
         )
         self._metrics.decided(GRANTED)
-        await self._dial(agi, question, dial, grant.seconds, grant)
+        await self._dial(agi, question, dial, grant.seconds, grant, has_limit=has_limit)
 
     async def _decide(self, question: Initiate) -> Grant:
         """Ask the ledger, but not for ever. A grant that comes too late is given back."""
@@ -175,7 +178,7 @@ class Scripts:
         late = Ending(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
         self._begin_settling(Terminate(call.server, call.uniqueid, Witness.AGI, late, leg=call.leg))
 
-    async def _without_decision(self, agi: Any, question: Initiate, error: BaseException) -> None:
+    async def _without_decision(self, agi: Any, question: Initiate, error: BaseException, *, has_limit: bool) -> None:
         """Do as the failure policy says: deny, or let go and charge when the ledger is back."""
         calls = self._config.calls
         dial = calls.external_dial.format(number=question.called_number) if calls.external_dial else ""
@@ -190,7 +193,7 @@ class Scripts:
         )
         self._metrics.decided(ALLOWED_ON_FAILURE if allow else BillerError.code)
         if allow:
-            await self._dial(agi, question, dial, calls.max_call_seconds, None)
+            await self._dial(agi, question, dial, calls.max_call_seconds, None, has_limit=has_limit)
         else:
             await self._refuse(agi, BillerError.code)
 
@@ -222,7 +225,9 @@ class Scripts:
             except (AgiCommandRefused, ConnectionClosed) as error:
                 self._log.warn("The prompt {prompt!r} was not played: {error}", prompt=prompt, error=str(error))
 
-    async def _dial(self, agi: Any, question: Initiate, dial: str, seconds: int, grant: Grant | None) -> None:
+    async def _dial(
+        self, agi: Any, question: Initiate, dial: str, seconds: int, grant: Grant | None, *, has_limit: bool
+    ) -> None:
         """Dial with both limits; then settle by what the channel says of the Dial.
 
         The absolute time-out counts from now, so it has the ringing in it until AMI sets it anew at the answer; it
@@ -237,8 +242,12 @@ class Scripts:
         if monitor is not None and grant is not None:
             monitor.watch(grant.call)
         try:
-            await agi.execute("MSET", f"{variables.SECONDS}={seconds}", f"{variables.RESULT}=GRANTED")
-            await agi.setAutoHangup(calls.ring_seconds + seconds)
+            words = [f"{variables.SECONDS}={seconds}", f"{variables.RESULT}=GRANTED"]
+            if has_limit:
+                await agi.execute("MSET", *words, f"{variables.LIMIT}={calls.ring_seconds + seconds}")
+            else:
+                await agi.execute("MSET", *words)
+                await agi.setAutoHangup(calls.ring_seconds + seconds)
             await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
             ending = await self._ending(agi)
         except (ConnectionClosed, AgiProtocolError):

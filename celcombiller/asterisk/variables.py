@@ -10,6 +10,9 @@ RESULT = "CELCOMBILLER_RESULT"
 SECONDS = "CELCOMBILLER_SECONDS"
 """Granted seconds of talk."""
 
+LIMIT = "TIMEOUT(absolute)"
+"""In so many seconds Asterisk hangs this channel up; ``0`` is never, and empty where func_timeout is not loaded."""
+
 ANSWERED = "CELCOMBILLER_ANSWERED"
 """When the callee answered, set by the dialplan fragment's subroutine."""
 

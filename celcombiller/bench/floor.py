@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from celcombiller.asterisk import variables
 from celcombiller.asterisk.fastagi import FastAGIFactory, full_variable, set_variable
 
-STATE = "0|${CHANNEL(state)}|${CHANNEL(accountcode)}|${DIALSTATUS}|${ANSWEREDTIME_MS}"
+STATE = f"0|${{CHANNEL(state)}}|${{CHANNEL(accountcode)}}|${{{variables.LIMIT}}}|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}"
 ENDING = f"0|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}|${{HANGUPCAUSE}}|${{{variables.ANSWERED}}}|{variables.NOW}"
 
 
@@ -24,8 +24,7 @@ async def script(agi: Any) -> None:
         await set_variable(agi, variables.SETTLED, "1")
         return
     await full_variable(agi, STATE)
-    await agi.execute("MSET", f"{variables.SECONDS}=7200", f"{variables.RESULT}=GRANTED")
-    await agi.setAutoHangup(7240)
+    await agi.execute("MSET", f"{variables.SECONDS}=7200", f"{variables.RESULT}=GRANTED", f"{variables.LIMIT}=7240")
     await agi.execute("DIAL", "PJSIP/IMSI724000001000001@openbts,40,giL(7200000)")
     await full_variable(agi, ENDING)
     await agi.setAutoHangup(0)

@@ -82,7 +82,7 @@ class Call:
         self.number = number
         self.uniqueid = uniqueid
         self.due_at = due_at
-        self.values: dict[bytes, bytes] = {b"CHANNEL(state)": b"Ring"}
+        self.values: dict[bytes, bytes] = {b"CHANNEL(state)": b"Ring", b"TIMEOUT(absolute)": b"0"}
         self.rest = b""
         self.out = b""
         self.script = b""

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from sqlalchemy import exc
 from test_setwise import (
+    HOLD,
     check_round_trip,
     hold,
     many_rows,
@@ -54,7 +55,7 @@ def test_a_connection_that_was_cut_is_known_to_be_gone(engine):
         with engine.begin() as other:
             other.execute(sa.text("select pg_terminate_backend(:number)"), {"number": number})
         with pytest.raises(exc.OperationalError) as caught:
-            setwise.insert(sa.table("hold", sa.column("reference", sa.Text)), ["reference"]).run(connection, [("b",)])
+            setwise.write(connection, [(HOLD, [hold("b")])])
         assert caught.value.connection_invalidated
         assert connection.invalidated
         transaction.close()
