@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.pool import ConnectionPoolEntry
+    from twisted.internet.interfaces import IDelayedCall
 
 T = TypeVar("T")
 
@@ -42,6 +43,9 @@ BATCH_MAX = 1000
 
 PROGRESS_STEPS = 100_000
 """SQLite looks at the clock after so many steps of a read: about every millisecond."""
+
+LATER_SECONDS = 0.03
+"""So long what nobody waits for is gathered; not until the next request, which may be a call that is to be dialled."""
 
 ATTEMPTS = 5
 """How often a transaction is tried that lost a race, a deadlock or its connection."""
@@ -189,6 +193,8 @@ class Store:
         self._perform = perform
         self._queue: queue.SimpleQueue[_Asked[Any] | None] = queue.SimpleQueue()
         self._gathered: list[_Asked[Any]] = []
+        self._gathered_later: list[_Asked[Any]] = []
+        self._later: IDelayedCall | None = None
         self._thread: threading.Thread | None = None
         self._closed: Deferred[None] = Deferred()
         self._connection: Connection | None = None
@@ -202,13 +208,25 @@ class Store:
 
     def close(self) -> Deferred[None]:
         """Finish what was asked, then end; fires when the last answer was given."""
-        self._hand_over()
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+        self._hand_over(self._gathered)
+        self._hand_over(self._gathered_later)
         self._queue.put(None)
         return self._closed
 
-    def charge(self, request: Any) -> Deferred[Any]:
-        """Do a request in the next batch; fires with its answer, or fails with its `BillerError`, after the commit."""
-        return self._ask(_Asked(None, request, Deferred()))
+    def charge(self, request: Any, *, soon: bool = True) -> Deferred[Any]:
+        """Do a request in the next batch; fires with its answer, or fails with its `BillerError`, after the commit.
+
+        One that is not wanted ``soon`` is done together with others that are not, in `LATER_SECONDS`.
+        """
+        asked: _Asked[Any] = _Asked(None, request, Deferred())
+        if soon:
+            return self._ask(asked)
+        if not self._gathered_later:
+            self._later = self._reactor.callLater(LATER_SECONDS, self._hand_over, self._gathered_later)
+        self._gathered_later.append(asked)
+        return asked.answer
 
     def transact(self, work: Callable[[Connection], T]) -> Deferred[T]:
         """Do ``work`` in a transaction of its own. It may run twice, so it must touch nothing but its transaction."""
@@ -216,15 +234,15 @@ class Store:
 
     def _ask(self, asked: _Asked[T]) -> Deferred[T]:
         if not self._gathered:
-            self._reactor.callLater(0, self._hand_over)
+            self._reactor.callLater(0, self._hand_over, self._gathered)
         self._gathered.append(asked)
         return asked.answer
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, gathered: list[_Asked[Any]]) -> None:
         """Let the writing thread have all that one turn of the reactor asked: one by one it would begin with one."""
-        gathered, self._gathered = self._gathered, []
         for each in gathered:
             self._queue.put(each)
+        gathered.clear()
 
     # -- in the writing thread ----------------------------------------------------------------------------------
 

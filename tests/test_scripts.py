@@ -2,12 +2,15 @@
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 from test_ledger import ask, credit, database, proved, voice
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
+from celcombiller import schema
+from celcombiller.asterisk import scripts
 from celcombiller.asterisk.fastagi import FastAGIFactory
 from celcombiller.asterisk.peer import Channel, play
 from celcombiller.asterisk.scripts import Scripts
@@ -25,7 +28,7 @@ class StoreHere:
     def __init__(self, engine, config):
         self.engine, self.config, self.trouble = engine, config, {}
 
-    def charge(self, request):
+    def charge(self, request, *, soon=True):
         trouble = self.trouble.get(type(request))
         if isinstance(trouble, Deferred):  # done at once, told when the Deferred fires
             del self.trouble[type(request)]
@@ -54,8 +57,10 @@ class House:
         self.port = reactor.listenTCP(0, FastAGIFactory(self.scripts, clock=reactor), interface="127.0.0.1")
 
     async def call(self, called="1002", caller="1001", **facts):
-        channel = Channel(caller, called, **facts)
-        return await play(reactor, "127.0.0.1", self.port.getHost().port, channel)
+        return await self.play(Channel(caller, called, **facts), "caller", "reducer")
+
+    async def play(self, channel, *scripts):
+        return await play(reactor, "127.0.0.1", self.port.getHost().port, channel, scripts)
 
     def decided(self):
         (family,) = self.metrics._authorizations.collect()
@@ -197,6 +202,50 @@ async def test_a_decision_that_comes_too_late_does_not_end_the_next_call_of_that
     assert second.variables["CELCOMBILLER_RESULT"] == "GRANTED"
     assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
     proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reducer_that_says_what_was_settled_waits_for_no_record_of_it(house):
+    channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
+    recorded = house.store.trouble[Terminate] = Deferred()
+    await house.play(channel, "reducer")
+    assert channel.variables["CELCOMBILLER_SETTLED"] == "1"
+    recorded.callback(None)
+    with house.engine.begin() as tx:
+        said = tx.execute(sa.select(schema.testimony.c.witness, schema.testimony.c.talk_ms)).all()
+    assert said == [("agi", 5000), ("reducer", 5000)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reducer_that_says_otherwise_waits_for_the_ledger(house):
+    channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
+    channel.variables["ANSWEREDTIME_MS"] = "7000"
+    recorded = house.store.trouble[Terminate] = Deferred()
+    await house.play(channel, "reducer")
+    assert "CELCOMBILLER_SETTLED" not in channel.variables
+    recorded.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_settled_says_nothing_of_the_next_call_of_that_channel(house):
+    channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
+    first = house.store.trouble[Terminate] = Deferred()
+    await house.play(channel, "caller")
+    second = house.store.trouble[Terminate] = Deferred()
+    await house.play(channel, "reducer")
+    assert "CELCOMBILLER_SETTLED" not in channel.variables
+    first.callback(None)
+    second.callback(None)
+    assert voice(house.engine).posted == 50
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_whose_reducer_never_comes_are_forgotten(house, monkeypatch):
+    monkeypatch.setattr(scripts, "ENDED_MAX", 2)
+    for _ in range(4):
+        await house.play(Channel("1001", "1002", talk_ms=1000), "caller")
+    assert len(house.scripts._ended) == 2
 
 
 @pytest_twisted.ensureDeferred

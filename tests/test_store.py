@@ -58,6 +58,25 @@ async def test_what_arrives_while_a_transaction_runs_is_done_together_in_the_nex
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_nobody_waits_for_is_gathered_and_holds_up_no_other(engine):
+    batches = []
+
+    def perform(tx, requests, now):
+        batches.append(list(requests))
+        return insert(tx, requests, now)
+
+    store = Store(reactor, engine, perform)
+    store.start()
+    later = [store.charge(f"later{n}", soon=False) for n in range(3)]
+    assert await store.charge("soon") == "soon"
+    await DeferredList(later)
+    assert batches == [["soon"], ["later0", "later1", "later2"]]
+    store.charge("last", soon=False)
+    await store.close()
+    assert seen(engine) == ["last", "later0", "later1", "later2", "soon"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_answer_is_given_only_after_its_commit(engine):
     store = Store(reactor, engine, insert)
     store.start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,6 +51,8 @@ _QUIET = "quiet"
 """The argument of ``balance`` that has it set variables only."""
 _UP = {"Up", "6"}
 _ASK_AGAIN_SECONDS = 0.25
+ENDED_MAX = 1000
+"""Calls settled here whose reducer is remembered to be due; it comes in a moment, or not at all."""
 
 
 class Scripts:
@@ -73,6 +76,7 @@ class Scripts:
         self._monitors = monitors
         self._metrics = metrics or Metrics()
         self.settling = Settling(clock)
+        self._ended: dict[tuple[str, str], Ending] = {}
         self._named: dict[str, Any] = {"caller": self.caller, "reducer": self.reducer, "balance": self.balance}
 
     async def __call__(self, agi: Any) -> None:
@@ -118,6 +122,7 @@ class Scripts:
             answered_early=state in _UP,
             previous=_ending(previous[0], previous[1], None, datetime.now(UTC)),
         )
+        self._ended.pop((question.server, question.uniqueid), None)
         try:
             grant = await self._decide(question)
         except (StoreUnavailable, TimeoutError) as error:
@@ -271,12 +276,20 @@ class Scripts:
     # -- reducer and balance ------------------------------------------------------------------------------------
 
     async def reducer(self, agi: Any) -> None:
-        """Say how the call of this channel ended: confirms what ``caller`` settled, or makes it good."""
+        """Say how the call of this channel ended: confirms what ``caller`` settled, or makes it good.
+
+        Where it says what was settled here, the charge is durable already, and nobody waits until that is recorded.
+        """
         ending = await self._ending(agi)
         end = Terminate(self._server(agi), agi.variables["agi_uniqueid"], Witness.REDUCER, ending)
-        settlement = await self._settle(end)
-        if settlement is not None and settlement.call.state is not CallState.OPEN:
-            await set_variable(agi, variables.SETTLED, "1")
+        known = self._ended.pop((end.server, end.uniqueid), None)
+        if known is not None and replace(known, at=ending.at) == ending:
+            self._begin_settling(end, soon=False)
+        else:
+            settlement = await self._settle(end)
+            if settlement is None or settlement.call.state is CallState.OPEN:
+                return
+        await set_variable(agi, variables.SETTLED, "1")
 
     async def balance(self, agi: Any) -> None:
         """Tell the caller what he has available: in channel variables, and aloud unless the dialplan wants it quiet.
@@ -345,12 +358,12 @@ class Scripts:
         except TimeoutError:
             return None
 
-    def _begin_settling(self, end: Terminate) -> Deferred[Settlement | None]:
+    def _begin_settling(self, end: Terminate, *, soon: bool = True) -> Deferred[Settlement | None]:
         """An answered call is charged in the end."""
-        return self.settling.begin(partial(self._tell, end), f"The end of channel {end.uniqueid!r}")
+        return self.settling.begin(partial(self._tell, end, soon=soon), f"The end of channel {end.uniqueid!r}")
 
-    def _tell(self, end: Terminate) -> Deferred[Settlement | None]:
-        told: Deferred[Settlement] = self._store.charge(end)
+    def _tell(self, end: Terminate, *, soon: bool) -> Deferred[Settlement | None]:
+        told: Deferred[Settlement] = self._store.charge(end, soon=soon)
         return told.addCallbacks(self._settled, self._refused, (end,), {}, (end,))
 
     def _refused(self, failure: Failure, end: Terminate) -> None:
@@ -368,8 +381,13 @@ class Scripts:
     def _settled(self, settlement: Settlement, end: Terminate) -> Settlement:
         call = settlement.call
         monitor = self._monitors.get(call.server)
-        if monitor is not None and call.state is not CallState.OPEN:
-            monitor.closed(call.uniqueid)
+        if call.state is not CallState.OPEN:
+            if monitor is not None:
+                monitor.closed(call.uniqueid)
+            if end.witness is Witness.AGI:
+                self._ended[call.server, call.uniqueid] = end.ending
+                if len(self._ended) > ENDED_MAX:
+                    del self._ended[next(iter(self._ended))]
         log_settlement(self._log, end.witness, settlement)
         self._metrics.told(end.witness, settlement)
         return settlement
