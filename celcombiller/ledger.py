@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller import schema, setwise
-from celcombiller.errors import HoldNotOpen, InsufficientBalance, InvalidValue, NotFound, TransferConflict
+from celcombiller.errors import (
+    HoldNotOpen,
+    InsufficientBalance,
+    InvalidValue,
+    NotFound,
+    TransferConflict,
+    UnknownSubscriber,
+)
 from celcombiller.model import Account, Hold, HoldState, Kind, Transfer
 
 if TYPE_CHECKING:
@@ -364,16 +371,29 @@ def hold_of(row: Any) -> Hold:
 
 def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
     """Give a subscriber's accounts by kind, as they stand."""
-    his = _HIS_ACCOUNTS.rows(tx, subscriber_id=subscriber_id)
-    return {
-        Kind(kind): Account(number, Kind(kind), subscriber_id, posted, held, floor)
-        for number, kind, posted, held, floor in his
-    }
+    return _by_kind(_HIS_ACCOUNTS.rows(tx, subscriber_id=subscriber_id))
 
 
-_HIS_ACCOUNTS = setwise.Lookup(
-    sa.select(*(schema.account.c[name] for name in ("id", "kind", "posted", "held", "floor"))).where(
-        schema.account.c.subscriber_id == sa.bindparam("subscriber_id")
+def balances_of_username(tx: Connection, username: str) -> dict[Kind, Account]:
+    """Give the accounts by kind of whom this is the username, or raise `UnknownSubscriber`."""
+    found = _by_kind(_ACCOUNTS_OF_USERNAME.rows(tx, username=username))
+    if not found:
+        raise UnknownSubscriber(f"no subscriber is called {username}")
+    return found
+
+
+def _by_kind(rows: Iterable[setwise.Row]) -> dict[Kind, Account]:
+    accounts = (Account(number, Kind(kind), *others) for number, kind, *others in rows)
+    return {each.kind: each for each in accounts}
+
+
+_SEEN = sa.select(
+    *(schema.account.c[name] for name in ("id", "kind", "subscriber_id", "posted", "held", "floor")),
+)
+_HIS_ACCOUNTS = setwise.Lookup(_SEEN.where(schema.account.c.subscriber_id == sa.bindparam("subscriber_id")))
+_ACCOUNTS_OF_USERNAME = setwise.Lookup(
+    _SEEN.join(schema.subscriber, schema.subscriber.c.id == schema.account.c.subscriber_id).where(
+        schema.subscriber.c.username == sa.bindparam("username"), schema.subscriber.c.deleted_at.is_(None)
     )
 )
 # Made once: to make a statement is three times the work of asking it.

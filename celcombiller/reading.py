@@ -56,6 +56,10 @@ class Reader:
         pool = reactor.getThreadPool()
         self.reactor = reactor
         self._reading = engine.execution_options(reading=True)
+        if engine.dialect.name == "postgresql":
+            # There each statement of a transaction sees what is committed when it begins itself, as one without does;
+            # and a transaction costs two round trips.
+            self._reading = self._reading.execution_options(isolation_level="AUTOCOMMIT")
         self._threads = ThreadPool(1, READING_THREADS, "reading")
         self._threads.threadFactory = cores.Anywhere
         self._engine = TwistedEngine.from_sqlalchemy_engine(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import queue
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def open_engine(
                 parsed = parsed.update_query_dict({"target_session_attrs": "primary"})
             # A plan for any value takes the operator's account, on one side of every transfer, for one of a million:
             # so each is planned for its own, but what is told to be prepared.
-            how["prepare_threshold"] = None
+            how["prepare_threshold"] = sys.maxsize  # None would also be for those
         several = "," in str(parsed.query.get("host", "")) or isinstance(parsed.query.get("host"), tuple)
         connect_seconds = CONNECT_SECONDS_LEAST if several else max(CONNECT_SECONDS_LEAST, int(lock_seconds))
         return sa.create_engine(

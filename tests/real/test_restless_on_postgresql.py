@@ -5,7 +5,7 @@ import restless_model as model
 import sqlalchemy as sa
 from test_restless import test_any_search_finds_what_plain_python_finds, test_every_operator_has_all_its_names
 
-from celcombiller import migrations, schema
+from celcombiller import migrations, schema, setwise
 from celcombiller.store import open_engine
 
 __all__ = ["test_any_search_finds_what_plain_python_finds", "test_every_operator_has_all_its_names"]
@@ -42,7 +42,14 @@ def test_no_plan_is_made_for_any_value(engine):
     with engine.begin() as tx:
         for account in range(20):
             tx.execute(sa.select(schema.transfer).where(schema.transfer.c.debit_account_id == account)).all()
-        assert tx.exec_driver_sql("select count(*) from pg_prepared_statements").scalar() == 0
+        prepared = sa.text("select count(*) from pg_prepared_statements")
+        assert tx.execute(prepared).scalar() == 0
+        name = setwise.Lookup(
+            sa.select(schema.subscriber.c.id).where(schema.subscriber.c.username == sa.bindparam("who"))
+        )
+        for who in ("a", "b", "c"):
+            name.rows(tx, who=who)
+        assert tx.execute(prepared).scalar() == 1
 
 
 def test_letters_are_in_the_order_of_their_language(engine):
