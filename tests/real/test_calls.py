@@ -91,7 +91,9 @@ def test_the_limit_cuts_within_a_second_and_the_balance_is_exactly_spent(biller_
     phone.finish()
     other.finish()
     call = biller.closed_call(1000)
-    assert 2000 <= call["talk_ms"] <= 3000
+    # Asterisk's limit fires when less than a whole millisecond is left (bridge_channel_handle_interval), and what it
+    # says of the talk is in whole ones too.
+    assert 2000 - 1 <= call["talk_ms"] <= 3000
     biller.check_books(1000, credit=2, cost=2)
 
 
