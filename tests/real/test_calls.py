@@ -1,5 +1,9 @@
 """One prepaid call after another on a real Asterisk with real SIP phones; after each, the books are proved."""
 
+import re
+import time
+
+import pytest
 from lab.phones import callee, caller
 from lab.waiting import until
 
@@ -95,6 +99,18 @@ def test_the_limit_cuts_within_a_second_and_the_balance_is_exactly_spent(biller_
     # says of the talk is in whole ones too.
     assert 2000 - 1 <= call["talk_ms"] <= 3000
     biller.check_books(1000, credit=2, cost=2)
+
+
+def test_the_channel_itself_ends_with_the_ringing_and_the_talk_that_was_granted(biller, pbx, tmp_path):
+    _begin(biller, 1000, 2001)
+    phone, other = _call(pbx, tmp_path, "hangs_up", ring=4)
+    phone.until_rings()
+    (channel,) = re.findall(r"^PJSIP/1000-[0-9a-f]+", pbx.cli("core show channels concise"), re.MULTILINE)
+    shown = pbx.cli(f"core show channel {channel}")
+    ends_at = int(re.search(r"Time to Hangup: (\d+)", shown)[1])
+    assert ends_at - time.time() == pytest.approx(biller.calls["ring_seconds"] + CREDIT, abs=3), shown
+    phone.finish()
+    other.finish()
 
 
 def test_two_calls_at_once_never_spend_the_credit_of_one(biller_on_each, pbx, tmp_path):
