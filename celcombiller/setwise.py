@@ -187,7 +187,8 @@ class Reading:
         # An array, as there is no index for a condition that has a query among its alternatives.
         rest = rest.format(among=f"= any(array(select json_array_elements_text(%s::json)::{_type(of)}))")
         if lock:
-            rest = f"from (select {columns} {rest} order by {lock} for update) as locked"
+            # As a row of one: there is no index in that order, which a plan made for an empty table would read whole.
+            rest = f"from (select {columns} {rest} order by row({lock}) for update) as locked"
         self._postgresql = f"select json_agg(json_build_array({columns}))::text {rest}"
 
     def run(self, tx: Connection, *values: Collection[Any]) -> Sequence[Sequence[Any]]:

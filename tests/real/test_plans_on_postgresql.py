@@ -56,8 +56,9 @@ def looked_at(url):
     return {name: each for name, each in scans if name in of_a_call}, sum(n for name, n in found if name in of_a_call)
 
 
+@pytest.mark.parametrize("singles", [0, 20])
 @pytest_twisted.ensureDeferred
-async def test_large_batches_on_new_tables_leave_no_plan_behind_that_reads_them_whole(cluster):
+async def test_the_first_batches_on_new_tables_leave_no_plan_behind_that_reads_them_whole(cluster, singles):
     """A plan for a batch of any size is made after five of them, while the tables are small, and kept as they grow."""
     url = cluster.database()
     house.fill(url, 200)
@@ -65,9 +66,9 @@ async def test_large_batches_on_new_tables_leave_no_plan_behind_that_reads_them_
     made = open_engine(url, lock_seconds=5)
     store = Store(reactor, made, lambda tx, requests, now: perform(tx, TERMS, requests, now))
     store.start()
-    for batch in range(30):
-        uniqueids = [f"{batch}.{n}" for n in range(64)]
-        numbers = [str(house.FIRST_NUMBER + n) for n in range(64)]
+    for batch, size in enumerate([1] * singles + [64] * 30):
+        uniqueids = [f"{batch}.{n}" for n in range(size)]
+        numbers = [str(house.FIRST_NUMBER + n) for n in range(size)]
         asked = [initiate(each, number, number) for each, number in zip(uniqueids, numbers, strict=True)]
         for requests in (asked, [ended(each) for each in uniqueids]):
             assert all(success for success, _ in await DeferredList(map(store.charge, requests)))
