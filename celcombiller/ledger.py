@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller import schema, setwise
-from celcombiller.errors import (
-    HoldNotOpen,
-    InsufficientBalance,
-    InvalidValue,
-    NotFound,
-    TransferConflict,
-    UnknownSubscriber,
-)
+from celcombiller.errors import HoldNotOpen, InsufficientBalance, InvalidValue, NotFound, TransferConflict
 from celcombiller.model import Account, Hold, HoldState, Kind, Transfer
 
 if TYPE_CHECKING:
@@ -171,9 +164,9 @@ class Book:
         for operator_id, kind in ((i, k) for k, i in schema.OPERATOR_ACCOUNT_IDS.items()):
             self.accounts[operator_id] = Account(operator_id, kind, None, 0, 0, 0)
         wanted = sorted(set(ids) - self.accounts.keys())
-        for number, kind, subscriber_id, posted, held, floor in _ACCOUNTS.run(tx, wanted):
-            read = Account(number, Kind(kind), subscriber_id, posted, held, floor)
-            self.accounts[number] = self._loaded[number] = read
+        for columns in _ACCOUNTS.run(tx, wanted):
+            read = _account_of_columns(*columns)
+            self.accounts[read.id] = self._loaded[read.id] = read
 
     def load_holds(self, tx: Connection, references: Collection[str]) -> None:
         """Read these holds. Their accounts are locked already, so they cannot change underneath."""
@@ -266,8 +259,9 @@ class Grant:
         return moved
 
 
+_ACCOUNT = ("id", "kind", "subscriber_id", "posted", "held", "floor")
 _ACCOUNTS = setwise.Reading(
-    "id, kind, subscriber_id, posted, held, floor",
+    setwise.names(_ACCOUNT),
     "from account where id {among}",
     of=schema.account.c.id,
     lock="id",
@@ -338,7 +332,13 @@ def _check_amount(amount: int, *, least: int = 0) -> None:
 
 def account_of(row: Any) -> Account:
     """Make the value of an account row."""
-    return Account(row.id, Kind(row.kind), row.subscriber_id, row.posted, row.held, row.floor)
+    return _account_of_columns(*(getattr(row, name) for name in _ACCOUNT))
+
+
+def _account_of_columns(
+    number: int, kind: str, subscriber_id: int | None, posted: int, held: int, floor: int
+) -> Account:
+    return Account(number, Kind(kind), subscriber_id, posted, held, floor)
 
 
 def transfer_of(row: Any) -> Transfer:
@@ -371,31 +371,18 @@ def hold_of(row: Any) -> Hold:
 
 def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
     """Give a subscriber's accounts by kind, as they stand."""
-    return _by_kind(_HIS_ACCOUNTS.rows(tx, subscriber_id=subscriber_id))
+    return by_kind(_HIS_ACCOUNTS.rows(tx, subscriber_id=subscriber_id))
 
 
-def balances_of_username(tx: Connection, username: str) -> dict[Kind, Account]:
-    """Give the accounts by kind of whom this is the username, or raise `UnknownSubscriber`."""
-    found = _by_kind(_ACCOUNTS_OF_USERNAME.rows(tx, username=username))
-    if not found:
-        raise UnknownSubscriber(f"no subscriber is called {username}")
-    return found
+def by_kind(rows: Iterable[setwise.Row]) -> dict[Kind, Account]:
+    """Make accounts of rows of `ACCOUNTS`, by their kind."""
+    return {each.kind: each for each in (_account_of_columns(*row) for row in rows)}
 
 
-def _by_kind(rows: Iterable[setwise.Row]) -> dict[Kind, Account]:
-    accounts = (Account(number, Kind(kind), *others) for number, kind, *others in rows)
-    return {each.kind: each for each in accounts}
+ACCOUNTS = sa.select(*(schema.account.c[name] for name in _ACCOUNT))
+"""The query of accounts, for a condition."""
 
-
-_SEEN = sa.select(
-    *(schema.account.c[name] for name in ("id", "kind", "subscriber_id", "posted", "held", "floor")),
-)
-_HIS_ACCOUNTS = setwise.Lookup(_SEEN.where(schema.account.c.subscriber_id == sa.bindparam("subscriber_id")))
-_ACCOUNTS_OF_USERNAME = setwise.Lookup(
-    _SEEN.join(schema.subscriber, schema.subscriber.c.id == schema.account.c.subscriber_id).where(
-        schema.subscriber.c.username == sa.bindparam("username"), schema.subscriber.c.deleted_at.is_(None)
-    )
-)
+_HIS_ACCOUNTS = setwise.Lookup(ACCOUNTS.where(schema.account.c.subscriber_id == sa.bindparam("subscriber_id")))
 # Made once: to make a statement is three times the work of asking it.
 _THEIR_ACCOUNTS = sa.select(schema.account).where(
     schema.account.c.subscriber_id.in_(sa.bindparam("subscriber_ids", expanding=True))

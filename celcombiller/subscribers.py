@@ -9,9 +9,9 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from celcombiller import networks, schema, setwise
+from celcombiller import ledger, networks, schema, setwise
 from celcombiller.errors import AlreadyTaken, InvalidValue, LastAdministrator, UnknownSubscriber
-from celcombiller.model import Kind, Level, Subscriber
+from celcombiller.model import Account, Kind, Level, Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,9 +106,24 @@ _OF_USERNAME = setwise.Lookup(
 
 def find(tx: Connection, username: str) -> Subscriber:
     """Give the subscriber of this username, or raise `UnknownSubscriber`."""
-    for number, _, name, clid, imsi, cpf, address, level, enabled in _OF_USERNAME.rows(tx, username=username):
-        return Subscriber(number, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))
+    for row in _OF_USERNAME.rows(tx, username=username):
+        return _subscriber_of_columns(*row)
     raise UnknownSubscriber(f"no subscriber is called {username}")
+
+
+_ACCOUNTS_OF_USERNAME = setwise.Lookup(
+    ledger.ACCOUNTS.join(schema.subscriber, schema.subscriber.c.id == schema.account.c.subscriber_id).where(
+        schema.subscriber.c.username == sa.bindparam("username"), LIVING
+    )
+)
+
+
+def balances(tx: Connection, username: str) -> dict[Kind, Account]:
+    """Give the accounts of the subscriber of this username by kind, as they stand, or raise `UnknownSubscriber`."""
+    found = ledger.by_kind(_ACCOUNTS_OF_USERNAME.rows(tx, username=username))
+    if not found:
+        raise UnknownSubscriber(f"no subscriber is called {username}")
+    return found
 
 
 def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datetime) -> Subscriber:
@@ -188,9 +203,22 @@ def any_administrator(tx: Connection) -> str | None:
 
 def subscriber_of(row: Any) -> Subscriber:
     """Make the value of a subscriber row."""
-    return Subscriber(
-        row.id, row.username, row.name, row.clid, row.imsi, row.cpf, row.address, Level(row.level), row.enabled
-    )
+    return _subscriber_of_columns(*(getattr(row, name) for name in _FACTS))
+
+
+def _subscriber_of_columns(
+    number: int,
+    username: str,
+    name: str,
+    clid: str,
+    imsi: str,
+    cpf: str | None,
+    address: str,
+    level: int,
+    enabled: Any,
+) -> Subscriber:
+    """Make a subscriber of `_FACTS`, as SQLAlchemy or the driver gives them."""
+    return Subscriber(number, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))
 
 
 class Directory:
@@ -219,13 +247,12 @@ class Directory:
         directory = cls(())
         imsis = {_imsi_of(word) for word in words} - {""}
         for row in _NAMED.run(tx, words, set(map(number_of, words)), imsis):
-            number, username, name, clid, imsi, cpf, address, level, enabled, voice_id, data_id, sms_id = row
-            directory._add(
-                Subscriber(number, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))
-            )
-            directory.account_ids[number, Kind.VOICE] = voice_id
-            directory.account_ids[number, Kind.DATA] = data_id
-            directory.account_ids[number, Kind.SMS] = sms_id
+            *facts, voice_id, data_id, sms_id = row
+            each = _subscriber_of_columns(*facts)
+            directory._add(each)
+            directory.account_ids[each.id, Kind.VOICE] = voice_id
+            directory.account_ids[each.id, Kind.DATA] = data_id
+            directory.account_ids[each.id, Kind.SMS] = sms_id
         return directory
 
     @staticmethod
@@ -255,10 +282,10 @@ class Directory:
 
 
 _NAMED = setwise.Reading(
-    "id, username, name, clid, imsi, cpf, address, level, enabled,"
+    setwise.names(_FACTS) + ","
     " (select id from account where subscriber_id = subscriber.id and kind = 'voice'),"
     " (select id from account where subscriber_id = subscriber.id and kind = 'data'),"
-    " (select id from account where subscriber_id = subscriber.id and kind = 'sms')",
+    " (select id from account where subscriber_id = subscriber.id and kind = 'sms')",  # noqa: S608  ours
     "from subscriber where (username {among} and deleted_at is null)"
     " or (clid {among} and deleted_at is null) or (imsi {among} and deleted_at is null)",
     of=schema.subscriber.c.username,

@@ -19,9 +19,7 @@ def fill_history(url: str, transfers: int, subscribers: int) -> None:
     engine = open_engine(url, lock_seconds=60)
     for spent in range(transfers // subscribers):
         transact(engine, lambda tx, spent=spent: _spend(tx, spent))  # type: ignore[misc]  # mypy and default arguments
-    if engine.dialect.name == "postgresql":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("vacuum analyze")
+    house.look_over(engine)
     engine.dispose()
 
 

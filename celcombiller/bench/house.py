@@ -202,10 +202,7 @@ def slow_sync(folder: Path, milliseconds: int) -> dict[str, str]:
 
 
 def fill(url: str, subscribers: int, *, first: int = 0) -> None:
-    """Make the tables and so many subscribers with credit, as the product itself does, but for the ``first``.
-
-    PostgreSQL looks at what it has, as it does by itself within a minute.
-    """
+    """Make the tables and so many subscribers with credit, as the product itself does, but for the ``first``."""
     engine = open_engine(url, lock_seconds=5)
     transact(engine, migrations.upgrade)
     now = datetime.now(UTC)
@@ -218,10 +215,15 @@ def fill(url: str, subscribers: int, *, first: int = 0) -> None:
             perform(tx, Terms(Tariff(())), credit, now)
 
         transact(engine, work)
+    look_over(engine)
+    engine.dispose()
+
+
+def look_over(engine: sa.Engine) -> None:
+    """Have PostgreSQL look at what its tables have become, as it does by itself within a minute."""
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("vacuum analyze")
-    engine.dispose()
 
 
 def add_subscribers(tx: sa.Connection, numbers: range, now: datetime) -> None:

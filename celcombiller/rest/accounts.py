@@ -90,7 +90,7 @@ class HoldPage(msgspec.Struct, kw_only=True):
 
 def list_of(tx: Connection, asked: Asked) -> AccountList:
     """Show how a subscriber's accounts stand."""
-    accounts = ledger.balances_of_username(tx, asked.path["username"])
+    accounts = subscribers.balances(tx, asked.path["username"])
     return AccountList(items=[_shown(accounts[kind]) for kind in Kind])
 
 
