@@ -282,10 +282,14 @@ class Directory:
 
 
 _NAMED = setwise.Reading(
-    setwise.names(_FACTS) + ","
-    " (select id from account where subscriber_id = subscriber.id and kind = 'voice'),"
-    " (select id from account where subscriber_id = subscriber.id and kind = 'data'),"
-    " (select id from account where subscriber_id = subscriber.id and kind = 'sms')",  # noqa: S608  ours
+    ", ".join(
+        (
+            setwise.names(_FACTS),
+            "(select id from account where subscriber_id = subscriber.id and kind = 'voice')",
+            "(select id from account where subscriber_id = subscriber.id and kind = 'data')",
+            "(select id from account where subscriber_id = subscriber.id and kind = 'sms')",
+        )
+    ),
     "from subscriber where (username {among} and deleted_at is null)"
     " or (clid {among} and deleted_at is null) or (imsi {among} and deleted_at is null)",
     of=schema.subscriber.c.username,
