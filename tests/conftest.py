@@ -2,6 +2,8 @@
 
 import gc
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,13 @@ def nothing_goes_wrong_unseen():
 def expected_failures(nothing_goes_wrong_unseen):
     """Give the logged failures to a test that expects some; it clears the list when it has looked at them."""
     return nothing_goes_wrong_unseen
+
+
+@pytest.fixture
+def today():
+    """Give the date by UTC that the whole test will see; shortly before midnight, that of the day to come."""
+    now = datetime.now(UTC)
+    soon = now + timedelta(seconds=20)
+    if soon.date() > now.date():
+        time.sleep(20)
+    return soon.date()

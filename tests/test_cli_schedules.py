@@ -1,7 +1,7 @@
 """The operator's commands for schedules: what they do, what they refuse, and that a run can be interrupted."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -14,13 +14,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def today():
-    """Give the date that the commands see: they read the clock, and no test runs across midnight unseen."""
-    return datetime.now(UTC).date()
-
-
-@pytest.fixture
-def group(ready, monkeypatch):  # noqa: F811
+def group(ready, today, monkeypatch):  # noqa: F811
     """A daily schedule with two members, the second without access; what is due is due at once."""
     monkeypatch.setenv("CELCOMBILLER_SCHEDULES_RUN_AT", "00:00")
     monkeypatch.setenv("CELCOMBILLER_SCHEDULES_TIME_ZONE", "UTC")

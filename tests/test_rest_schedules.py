@@ -11,7 +11,6 @@ from celcombiller.runs import Rules
 from celcombiller.store import transact
 
 biller = biller_fixture()
-TODAY = datetime.now(UTC).date()
 MADE = {"name": "card", "kind": "both", "value": 50, "recurrence": "days", "interval_days": 1, "time_zone": "UTC"}
 LIST = "/api/v1/schedules"
 
@@ -22,7 +21,7 @@ async def made(client, **facts):
     return answer.body
 
 
-def credit_all(biller, today=TODAY):
+def credit_all(biller, today):
     """Do what the service does when a date has come."""
     now = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
 
@@ -37,13 +36,13 @@ def credit_all(biller, today=TODAY):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_schedule_is_made_shown_changed_and_ended(biller):
+async def test_a_schedule_is_made_shown_changed_and_ended(biller, today):
     admin = await biller.logged_in("admin")
     answer = await admin.post(LIST, MADE | {"recurrence": "monthly", "day": 31, "interval_days": None, "count": 3})
     shown = answer.body
     assert (answer.code, header(answer, "location")) == (201, f"{biller.base}{LIST}/1")
     assert (shown["kind"], shown["day"], shown["count"], shown["enabled"]) == ("both", 31, 3, True)
-    assert date.fromisoformat(shown["next_on"]) >= TODAY
+    assert date.fromisoformat(shown["next_on"]) >= today
     assert (await admin.get(f"{LIST}/1")).body == shown
     changed = await admin.patch(f"{LIST}/1", {"value": 60, "kind": "voice", "enabled": False})
     assert changed.body == shown | {"value": 60, "kind": "voice", "enabled": False}
@@ -85,11 +84,11 @@ async def test_what_makes_no_schedule_is_refused_by_field(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_member_joins_is_changed_renewed_and_leaves(biller):
+async def test_a_member_joins_is_changed_renewed_and_leaves(biller, today):
     admin = await biller.logged_in("admin")
     await made(admin)
-    answer = await admin.post(f"{LIST}/1/members", {"username": "ana", "count": 2, "joined_on": str(TODAY)})
-    shown = {"schedule_id": 1, "username": "ana", "count": 2, "joined_on": str(TODAY)}
+    answer = await admin.post(f"{LIST}/1/members", {"username": "ana", "count": 2, "joined_on": str(today)})
+    shown = {"schedule_id": 1, "username": "ana", "count": 2, "joined_on": str(today)}
     assert (answer.code, answer.body) == (201, shown)
     assert header(answer, "location") == f"{biller.base}{LIST}/1/members/ana"
     refused(await admin.post(f"{LIST}/1/members", {"username": "ana"}), 409, "TAKEN")
@@ -133,23 +132,23 @@ async def test_a_collaborator_manages_subscribers_in_schedules_and_a_subscriber_
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_forecast_tells_what_a_date_will_give_and_the_run_what_it_gave(biller):
+async def test_the_forecast_tells_what_a_date_will_give_and_the_run_what_it_gave(biller, today):
     admin = await biller.logged_in("admin")
     await made(admin)
     for username in ("ana", "bia"):
         await admin.post(f"{LIST}/1/members", {"username": username, "count": 2})
     await admin.patch("/api/v1/subscribers/bia", {"enabled": False})
-    until = TODAY + timedelta(days=1)
+    until = today + timedelta(days=1)
     forecast = (await admin.get(f"{LIST}/1/due?until={until}")).body
     assert forecast["until"] == str(until)
     counted = [(each["due_on"], each["credited"], each["passed"], each["total_voice"]) for each in forecast["dates"]]
-    assert counted == [(str(TODAY), 1, 1, 50), (str(until), 1, 1, 50)]
+    assert counted == [(str(today), 1, 1, 50), (str(until), 1, 1, 50)]
     turns = [(each["username"], each["outcome"], each["value"]) for each in forecast["members"]]
     assert turns == [("ana", "credited", 50), ("bia", "passed", 0)] * 2
     assert biller.rows(schema.transfer) == []
-    credit_all(biller)
+    credit_all(biller, today)
     (run,) = (await admin.get(f"{LIST}/1/runs")).body["items"]
-    assert (run["due_on"], run["credited"], run["passed"], run["state"]) == (str(TODAY), 1, 1, "open")
+    assert (run["due_on"], run["credited"], run["passed"], run["state"]) == (str(today), 1, 1, "open")
     whole = (await admin.get(f"/api/v1/runs/{run['id']}")).body
     assert [(each["username"], each["outcome"]) for each in whole["uncredited"]] == [("bia", "passed")]
     lines = (await admin.get("/api/v1/subscribers/ana/statement")).body["items"]
@@ -163,13 +162,13 @@ async def test_the_forecast_tells_what_a_date_will_give_and_the_run_what_it_gave
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_schedule_may_give_sms_credit(biller):
+async def test_a_schedule_may_give_sms_credit(biller, today):
     admin = await biller.logged_in("admin")
     assert (await made(admin, kind="sms"))["kind"] == "sms"
     await admin.post(f"{LIST}/1/members", {"username": "ana"})
-    (date_,) = (await admin.get(f"{LIST}/1/due?until={TODAY}")).body["dates"]
+    (date_,) = (await admin.get(f"{LIST}/1/due?until={today}")).body["dates"]
     assert [date_[f"total_{kind}"] for kind in ("voice", "data", "sms")] == [0, 0, 50]
-    credit_all(biller)
+    credit_all(biller, today)
     shown = (await admin.get("/api/v1/subscribers/ana")).body
     assert [shown[kind]["posted"] for kind in ("voice", "data", "sms")] == [0, 0, 50]
     (run,) = (await admin.get(f"{LIST}/1/runs")).body["items"]
@@ -182,14 +181,14 @@ async def test_a_schedule_may_give_sms_credit(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_schedules_members_and_runs_come_page_by_page(biller):
+async def test_schedules_members_and_runs_come_page_by_page(biller, today):
     admin = await biller.logged_in("admin")
     for n in range(3):
         await made(admin, name=f"n{n}")
     for username in ("ana", "bia", "clara"):
         await admin.post(f"{LIST}/1/members", {"username": username, "count": 9})
     for days in range(3):
-        credit_all(biller, TODAY + timedelta(days=days))
+        credit_all(biller, today + timedelta(days=days))
     for path in (LIST, f"{LIST}/1/members", f"{LIST}/1/runs"):
         whole = (await admin.get(path)).body
         assert (len(whole["items"]), whole["next"]) == (3, None), path
