@@ -143,14 +143,6 @@ class Scripts:
             dial = self._config.calls.external_dial.format(number=number)
         else:
             dial = _dial_to(self._config.calls.internal_dial, grant.callee)
-        self._log.info(
-            "Granted {seconds} s to {user} for {called}, call {reference}",
-            seconds=grant.seconds,
-            user=grant.subscriber.username,
-            called=_tail(number),
-            reference=grant.call.reference,
-        )
-        self._metrics.decided(GRANTED)
         await self._dial(agi, question, dial, grant.seconds, grant, has_limit=has_limit)
 
     async def _decide(self, question: Initiate) -> Grant:
@@ -249,9 +241,12 @@ class Scripts:
         try:
             words = [f"{variables.SECONDS}={seconds}", f"{variables.RESULT}=GRANTED"]
             if has_limit:
-                await agi.execute("MSET", *words, f"{variables.LIMIT}={calls.ring_seconds + seconds}")
-            else:
-                await agi.execute("MSET", *words)
+                words.append(f"{variables.LIMIT}={calls.ring_seconds + seconds}")
+            is_set = agi.execute("MSET", *words)
+            if grant is not None:
+                self._tell_granted(question, grant)  # while Asterisk answers
+            await is_set
+            if not has_limit:
                 await agi.setAutoHangup(calls.ring_seconds + seconds)
             await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
             ending = await self._ending(agi)
@@ -272,6 +267,17 @@ class Scripts:
             # The dialplan may go on, with a prompt or another Dial: the limit was this call's.
             with suppress(AgiCommandRefused):
                 await agi.setAutoHangup(0)
+
+    def _tell_granted(self, question: Initiate, grant: Grant) -> None:
+        """Write the one line of the decision."""
+        self._log.info(
+            "Granted {seconds} s to {user} for {called}, call {reference}",
+            seconds=grant.seconds,
+            user=grant.subscriber.username,
+            called=_tail(question.called_number),
+            reference=grant.call.reference,
+        )
+        self._metrics.decided(GRANTED)
 
     # -- reducer and balance ------------------------------------------------------------------------------------
 
