@@ -82,11 +82,16 @@ class Register:
     _changed: dict[str, Call] = field(default_factory=dict)
     _testimonies: list[Testimony] = field(default_factory=list)
 
+    @staticmethod
+    def question(uniqueids: Collection[str]) -> setwise.Question:
+        """Ask for the calls of these channels, and lock them (before their accounts: that order is everybody's)."""
+        return _CALLS.among(uniqueids)
+
     @classmethod
-    def load(cls, tx: Connection, uniqueids: Collection[str]) -> Register:
-        """Read and lock the calls of these channels (before their accounts: that order is everybody's)."""
+    def of_rows(cls, rows: setwise.Rows) -> Register:
+        """Make it of the answer."""
         register = cls()
-        for row in _CALLS.run(tx, uniqueids):
+        for row in rows:
             call = _call_of_columns(*row)
             known = register.last(call.server, call.uniqueid)
             if known is None or known.leg < call.leg:

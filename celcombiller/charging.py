@@ -188,16 +188,21 @@ class State:
             if initiate is not None:
                 asked.append(initiate)
                 identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))
-        directory = Directory.load(tx, identities | Sessions.named(reports))
+        named, called, written, *used = setwise.read(
+            tx,
+            Directory.question(identities | Sessions.named(reports)),
+            Register.question(uniqueids),
+            Postbox.question(posted),
+            *Sessions.questions(reports),
+        )
+        directory, register, postbox = Directory.of_rows(named), Register.of_rows(called), Postbox.of_rows(written)
+        sessions = Sessions.of_rows(chain.from_iterable(used))
         payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
         payers += [directory.caller(each.username, "") for each in credits_asked]
         kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
         sent = [each for each in requests if isinstance(each, Send) and not each.free]
         payers += [directory.caller(each.account_code, each.caller_number) for each in sent]
         kinds += [sms_from for _ in sent]
-        register = Register.load(tx, uniqueids)
-        postbox = Postbox.load(tx, posted)
-        sessions = Sessions.load(tx, reports)
         open_calls = [call for call in register if call.state is CallState.OPEN]
         book = Book()
         paying = {
@@ -208,9 +213,12 @@ class State:
         charged = [each for each in postbox if each.account_id is not None]
         paying |= {each.account_id for each in charged if each.account_id is not None}
         calling = {call.account_id for call in open_calls}
-        book.load_accounts(tx, paying | calling | sessions.account_ids(reports, directory))
         held = {call.reference for call in open_calls} | {each.reference for each in charged}
-        book.load_holds(tx, held | sessions.hold_references())
+        book.load(
+            tx,
+            paying | calling | sessions.account_ids(reports, directory),
+            held | sessions.hold_references(),
+        )
         book.load_transfers(tx, references | {refund_of(each.reference) for each in charged})
         return cls(directory, book, register, postbox, sessions)
 

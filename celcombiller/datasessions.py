@@ -132,15 +132,18 @@ class Sessions:
     _changed: set[str] = field(default_factory=set)
     _by_reference: dict[str, DataSession] = field(default_factory=dict)
 
-    @classmethod
-    def load(cls, tx: Connection, reports: Sequence[Report]) -> Sessions:
-        """Read and lock the sessions of these reports (after calls, before accounts: that order is everybody's)."""
-        sessions = cls()
-        if not reports:
-            return sessions
+    @staticmethod
+    def questions(reports: Sequence[Report]) -> tuple[setwise.Question, setwise.Question]:
+        """Ask for the sessions of these, and lock them (after messages, before accounts: that order is everybody's)."""
         keys = {each.key for each in reports if not isinstance(each, Restart)}
         restarted = {each.nas for each in reports if isinstance(each, Restart)}
-        for row in (*_OF_KEYS.run(tx, keys), *_OF_NASES.run(tx, restarted)):
+        return _OF_KEYS.among(keys), _OF_NASES.among(restarted)
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Sequence[Any]]) -> Sessions:
+        """Make it of the answers."""
+        sessions = cls()
+        for row in rows:
             read = _session_of_columns(row)
             sessions._loaded[read.reference] = sessions._last[read.key] = read
             sessions._by_reference[read.reference] = read

@@ -159,18 +159,20 @@ class Book:
 
     # -- the book and the database ------------------------------------------------------------------------------
 
-    def load_accounts(self, tx: Connection, ids: Iterable[int]) -> None:
-        """Read and lock these accounts, in id order so that two transactions never wait for each other in a ring."""
+    def load(self, tx: Connection, account_ids: Iterable[int], holds: Collection[str] = ()) -> None:
+        """Read and lock these accounts, in id order so that two transactions never wait for each other in a ring.
+
+        The ``holds``, by their references, are read at the same time: what they are for is locked already, so they
+        cannot change underneath.
+        """
         for operator_id, kind in ((i, k) for k, i in schema.OPERATOR_ACCOUNT_IDS.items()):
             self.accounts[operator_id] = Account(operator_id, kind, None, 0, 0, 0)
-        wanted = sorted(set(ids) - self.accounts.keys())
-        for columns in _ACCOUNTS.run(tx, wanted):
+        wanted = sorted(set(account_ids) - self.accounts.keys())
+        accounts, held = setwise.read(tx, _ACCOUNTS.among(wanted), _HOLDS.among(holds))
+        for columns in accounts:
             read = _account_of_columns(*columns)
             self.accounts[read.id] = self._loaded[read.id] = read
-
-    def load_holds(self, tx: Connection, references: Collection[str]) -> None:
-        """Read these holds. Their accounts are locked already, so they cannot change underneath."""
-        for reference, account_id, amount, state, *times in _HOLDS.run(tx, references):
+        for reference, account_id, amount, state, *times in held:
             opened_at, expires_at, ended_at = map(setwise.moment, times)
             self.holds[reference] = Hold(
                 reference, account_id, amount, HoldState(state), opened_at, expires_at, ended_at
@@ -303,7 +305,7 @@ def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Tran
         raise NotFound(f"there is no transfer {reference}")
     back = f"{REVERSAL}:{reference}"
     book = Book()
-    book.load_accounts(tx, (row.debit_account_id, row.credit_account_id))
+    book.load(tx, (row.debit_account_id, row.credit_account_id))
     book.load_transfers(tx, [back])
     made = book.post(back, row.credit_account_id, row.debit_account_id, row.amount, origin=REVERSAL, now=now, note=note)
     if made.note != note:
@@ -320,7 +322,7 @@ def set_floor(tx: Connection, account_id: int, floor: int) -> Account:
     if not -AMOUNT_MAX <= floor <= 0:
         raise InvalidValue(f"a floor is a whole number from -{AMOUNT_MAX} to 0")
     book = Book()
-    book.load_accounts(tx, [account_id])
+    book.load(tx, [account_id])
     tx.execute(sa.update(schema.account).where(schema.account.c.id == account_id).values(floor=floor))
     return replace(book.accounts[account_id], floor=floor)
 

@@ -12,8 +12,6 @@ from celcombiller.model import Message, MessageOrigin, MessageState, Route
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from sqlalchemy.engine import Connection
-
 
 @dataclass(slots=True)
 class Postbox:
@@ -24,11 +22,16 @@ class Postbox:
     _new: set[str] = field(default_factory=set)
     _changed: set[str] = field(default_factory=set)
 
+    @staticmethod
+    def question(references: Collection[str]) -> setwise.Question:
+        """Ask for these messages, and lock them (after calls and before accounts: that order is everybody's)."""
+        return _MESSAGES.among(references)
+
     @classmethod
-    def load(cls, tx: Connection, references: Collection[str]) -> Postbox:
-        """Read and lock these messages (after the calls and before the accounts: that order is everybody's)."""
+    def of_rows(cls, rows: setwise.Rows) -> Postbox:
+        """Make it of the answer."""
         postbox = cls()
-        for row in _MESSAGES.run(tx, references):
+        for row in rows:
             message = _message_of_columns(*row)
             postbox._known[message.reference] = message
             postbox._was[message.reference] = message.state

@@ -8,7 +8,7 @@ written with SQLAlchemy Core; the tables and their types are the schema's here t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from celcombiller.schema import Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping
 
     from sqlalchemy.engine import Connection
 
@@ -173,35 +173,54 @@ def names(columns: Iterable[str]) -> str:
 
 
 class Reading:
-    """A query whose ``{among}`` stands for *is one of these values*, once or more.
+    """A query whose ``{among}`` stands for *is one of these values*, once or more; it is asked by `read`.
 
-    All rows come as one: SQLite lets Python's lock go for each row, and then asks for it against the reactor, and
+    All its rows come as one: SQLite lets Python's lock go for each row, and then asks for it against the reactor, and
     psycopg makes each value anew. PostgreSQL locks them in the order of the key ``lock``, so that no two transactions
     wait for each other in a ring.
     """
 
     def __init__(self, columns: str, rest: str, *, of: sa.Column[Any], lock: str = "") -> None:
-        self._count = rest.count("{among}")
         among = "in (select value from json_each(?))"
-        self._sqlite = f"select json_group_array(json_array({columns})) {rest.format(among=among)}"
-        # An array, as there is no index for a condition that has a query among its alternatives.
+        self.sqlite = f"(select json_group_array(json_array({columns})) {rest.format(among=among)})"
+        # An array: a query there would be planned as a join, and that in more ways than one.
         rest = rest.format(among=f"= any(array(select json_array_elements_text(%s::json)::{_type(of)}))")
         if lock:
             # As a row of one: there is no index in that order, which a plan made for an empty table would read whole.
             rest = f"from (select {columns} {rest} order by row({lock}) for update) as locked"
-        self._postgresql = f"select json_agg(json_build_array({columns}))::text {rest}"
+        self.postgresql = f"(select json_agg(json_build_array({columns}))::text {rest})"
 
-    def run(self, tx: Connection, *values: Collection[Any]) -> Sequence[Sequence[Any]]:
-        """Give the rows, in no order: a moment in them is read by `moment`, a truth value by `bool`.
+    def among(self, *values: Collection[Any]) -> Question:
+        """Ask for the rows of these values, a collection of them for each ``{among}``."""
+        return self, [_json(list(each)) for each in values] if any(values) else []
 
-        One collection of values, or one for each place.
-        """
-        if not any(values):
-            return ()
-        texts = [_json(list(each)) for each in values] * (self._count if len(values) == 1 else 1)
-        text = tell(tx, self._sqlite if tx.dialect.name == "sqlite" else self._postgresql, texts).fetchone()[0]
-        rows: list[Sequence[Any]] = [] if text is None else msgspec.json.decode(text)
-        return rows
+
+Question = tuple[Reading, list[str]]
+Rows = Sequence[Sequence[Any]]
+
+
+def read(tx: Connection, *questions: Question) -> list[Rows]:
+    """Give the rows of each question, in no order: a moment in them is read by `moment`, a truth value by `bool`.
+
+    All are asked as one, and lock their rows in this order; where one of them must wait for another transaction, those
+    that lock nothing may tell of the time before it.
+    """
+    asked = [reading for reading, texts in questions if texts]
+    found: Iterator[str | None] = iter(())
+    if asked:
+        texts = [*chain.from_iterable(texts for _, texts in questions)]
+        found = iter(tell(tx, _in_one(tx.dialect.name, *asked), texts).fetchone())
+    return [_decoded(next(found)) if texts else () for _, texts in questions]
+
+
+@lru_cache
+def _in_one(dialect: str, *readings: Reading) -> str:
+    return f"select {', '.join(each.sqlite if dialect == 'sqlite' else each.postgresql for each in readings)}"
+
+
+def _decoded(text: str | None) -> Rows:
+    rows: Rows = () if text is None else msgspec.json.decode(text)
+    return rows
 
 
 class Lookup:

@@ -239,14 +239,22 @@ class Directory:
 
     @classmethod
     def load(cls, tx: Connection, identities: Iterable[str]) -> Directory:
-        """Read the subscribers whom any of ``identities`` may name, with the ids of their accounts.
+        """Read the subscribers whom any of ``identities`` may name, with the ids of their accounts."""
+        (rows,) = setwise.read(tx, cls.question(identities))
+        return cls.of_rows(rows)
 
-        An identity is a username, a number, or IMSI and digits.
-        """
+    @staticmethod
+    def question(identities: Iterable[str]) -> setwise.Question:
+        """Ask for those whom any of ``identities`` may name: a username, a number, or IMSI and digits."""
         words = {word for word in identities if word}
-        directory = cls(())
         imsis = {_imsi_of(word) for word in words} - {""}
-        for row in _NAMED.run(tx, words, set(map(number_of, words)), imsis):
+        return _NAMED.among(words, set(map(number_of, words)), imsis)
+
+    @classmethod
+    def of_rows(cls, rows: setwise.Rows) -> Directory:
+        """Make it of the answer."""
+        directory = cls(())
+        for row in rows:
             *facts, voice_id, data_id, sms_id = row
             each = _subscriber_of_columns(*facts)
             directory._add(each)
@@ -285,12 +293,12 @@ _NAMED = setwise.Reading(
     ", ".join(
         (
             setwise.names(_FACTS),
-            "(select id from account where subscriber_id = subscriber.id and kind = 'voice')",
-            "(select id from account where subscriber_id = subscriber.id and kind = 'data')",
-            "(select id from account where subscriber_id = subscriber.id and kind = 'sms')",
+            "(select id from account where subscriber_id = named.id and kind = 'voice')",
+            "(select id from account where subscriber_id = named.id and kind = 'data')",
+            "(select id from account where subscriber_id = named.id and kind = 'sms')",
         )
     ),
-    "from subscriber where (username {among} and deleted_at is null)"
+    "from subscriber as named where (username {among} and deleted_at is null)"
     " or (clid {among} and deleted_at is null) or (imsi {among} and deleted_at is null)",
     of=schema.subscriber.c.username,
 )

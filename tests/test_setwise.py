@@ -21,6 +21,8 @@ FOUND = setwise.Reading(
     lock="reference",
 )
 
+AMOUNTS = setwise.Reading("amount", "from hold where reference {among}", of=schema.hold.c.reference)
+
 
 @pytest.fixture
 def engine(tmp_path):
@@ -62,7 +64,8 @@ def check_round_trip(engine, rows):
     try:
         assert sorted(read(engine)) == sorted(made)
         with engine.begin() as tx:
-            found = {key: (amount, setwise.moment(end)) for key, amount, end in FOUND.run(tx, set(rows))}
+            (rows_found,) = setwise.read(tx, FOUND.among(set(rows)))
+        found = {key: (amount, setwise.moment(end)) for key, amount, end in rows_found}
         assert found == {row[0]: (row[2], row[6]) for row in made}
     finally:
         with engine.begin() as tx:
@@ -110,8 +113,9 @@ def test_the_drivers_errors_are_sqlalchemys(engine):
     write(engine, insert=[hold("a")])
     with pytest.raises(exc.IntegrityError):
         write(engine, insert=[hold("a")])
+    wrong = setwise.Reading("nothing", "from hold where reference {among}", of=schema.hold.c.reference)
     with engine.begin() as tx, pytest.raises(exc.DBAPIError):
-        setwise.Reading("nothing", "from hold where reference {among}", of=schema.hold.c.reference).run(tx, ["a"])
+        setwise.read(tx, wrong.among(["a"]))
 
 
 def test_a_time_without_a_zone_is_refused(engine):
@@ -120,9 +124,15 @@ def test_a_time_without_a_zone_is_refused(engine):
     assert read(engine) == []
 
 
-def test_nothing_asked_for_is_nothing_found(engine):
+def test_each_question_gets_its_own_rows_and_who_asks_for_nothing_gets_nothing(engine):
+    write(engine, insert=[hold("a", 1), hold("b", 2), hold("c", 3)])
     with engine.begin() as tx:
-        assert list(FOUND.run(tx, [])) == []
+        questions = [FOUND.among(["c"]), FOUND.among([]), AMOUNTS.among(["a", "b"]), FOUND.among(["nobody"])]
+        ours, nothing, amounts, nobody = setwise.read(tx, *questions)
+        assert [row[:2] for row in ours] == [["c", 3]]
+        assert sorted(amounts) == [[1], [2]]
+        assert [list(nothing), list(nobody)] == [[], []]
+        assert [list(rows) for rows in setwise.read(tx, FOUND.among([]), FOUND.among(set()))] == [[], []]
 
 
 def test_a_moment_comes_back_in_utc():

@@ -94,7 +94,7 @@ class History:
 
     def _post(self, steps: list[_Step]) -> None:
         book = Book()
-        book.load_accounts(self._tx, {step.account_id for step in steps})
+        book.load(self._tx, {step.account_id for step in steps})
         if self._arrivals.here_before:
             book.load_transfers(self._tx, [step.reference for step in steps])
         details = []

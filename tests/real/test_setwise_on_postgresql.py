@@ -14,7 +14,7 @@ from test_setwise import (
     test_a_row_inserted_once_stays_as_it_is,
     test_a_row_that_is_not_as_it_was_read_is_a_lost_race_and_nothing_is_written,
     test_a_time_without_a_zone_is_refused,
-    test_nothing_asked_for_is_nothing_found,
+    test_each_question_gets_its_own_rows_and_who_asks_for_nothing_gets_nothing,
     test_the_drivers_errors_are_sqlalchemys,
     write,
 )
@@ -27,7 +27,7 @@ __all__ = [
     "test_a_row_inserted_once_stays_as_it_is",
     "test_a_row_that_is_not_as_it_was_read_is_a_lost_race_and_nothing_is_written",
     "test_a_time_without_a_zone_is_refused",
-    "test_nothing_asked_for_is_nothing_found",
+    "test_each_question_gets_its_own_rows_and_who_asks_for_nothing_gets_nothing",
     "test_the_drivers_errors_are_sqlalchemys",
 ]
 
