@@ -289,6 +289,7 @@ class Directory:
         return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_of(number))
 
 
+_LIVING = f"select {setwise.names(_FACTS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
 _NAMED = setwise.Reading(
     ", ".join(
         (
@@ -298,8 +299,8 @@ _NAMED = setwise.Reading(
             "(select id from account where subscriber_id = named.id and kind = 'sms')",
         )
     ),
-    "from subscriber as named where (username {among} and deleted_at is null)"
-    " or (clid {among} and deleted_at is null) or (imsi {among} and deleted_at is null)",
+    # Each by its own index: for alternatives PostgreSQL reads one of some thousands of rows from end to end instead.
+    f"from ({' union all '.join(map(_LIVING.format, ('username', 'clid', 'imsi')))}) as named",
     of=schema.subscriber.c.username,
 )
 
