@@ -206,10 +206,8 @@ def read(tx: Connection, *questions: Question) -> list[Rows]:
     that lock nothing may tell of the time before it.
     """
     asked = [reading for reading, texts in questions if texts]
-    found: Iterator[str | None] = iter(())
-    if asked:
-        texts = [*chain.from_iterable(texts for _, texts in questions)]
-        found = iter(tell(tx, _in_one(tx.dialect.name, *asked), texts).fetchone())
+    given = [*chain.from_iterable(texts for _, texts in questions)]
+    found = iter(tell(tx, _in_one(tx.dialect.name, *asked), given).fetchone() if asked else ())
     return [_decoded(next(found)) if texts else () for _, texts in questions]
 
 

@@ -289,7 +289,7 @@ class Directory:
         return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_of(number))
 
 
-_LIVING = f"select {setwise.names(_FACTS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
+_BY_ONE = f"select {setwise.names(_FACTS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
 _NAMED = setwise.Reading(
     ", ".join(
         (
@@ -300,7 +300,7 @@ _NAMED = setwise.Reading(
         )
     ),
     # Each by its own index: for alternatives PostgreSQL reads one of some thousands of rows from end to end instead.
-    f"from ({' union all '.join(map(_LIVING.format, ('username', 'clid', 'imsi')))}) as named",
+    f"from ({' union all '.join(map(_BY_ONE.format, ('username', 'clid', 'imsi')))}) as named",
     of=schema.subscriber.c.username,
 )
 
