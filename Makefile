@@ -15,7 +15,7 @@ run: $(VENV)/.installed  ## Install, make the database with a first administrato
 	@exec twistd --nodaemon --pidfile= celcombiller $(CONFIG_OPTION)
 
 test: $(VENV)/.tested lint  ## Install all that the tests need, then run every one of them (PYTEST_ARGS adds options)
-	@bash tests/real/prepare
+	@bash tests/system/prepare.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed  ## Measure the biller on this machine (BENCH_ARGS="--quick" takes a few minutes)
@@ -25,6 +25,7 @@ lint: $(VENV)/.tested  ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "CELCOMBiller needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
@@ -45,10 +46,10 @@ $(VENV)/.tested: $(VENV)/.installed
 	@touch $@
 
 bench-schedules: $(VENV)/.tested  ## Credit a million members on each database, while calls go on (BENCH_ARGS adds options)
-	$(BIN)/python bench/schedules.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/schedule_credits.py $(BENCH_ARGS)
 
 bench-rest: $(VENV)/.tested  ## Ask the API of a million rows on each database, and stall its reactor (BENCH_ARGS adds options)
-	$(BIN)/python bench/rest.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/rest_api.py $(BENCH_ARGS)
 
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,7 +18,7 @@ setup(
     package_data={
         "celcombiller": ["py.typed"],
         "celcombiller.bench": ["*.c"],
-        "celcombiller.migrations": ["*.mako"],
+        "celcombiller.core.schema.migrations": ["*.mako"],
         "celcombiller.radius": ["dictionary"],
         "twisted.plugins": ["celcombiller_plugin.py"],
     },
@@ -53,6 +53,7 @@ setup(
             "trustme>=1.2,<2",
             "schemathesis>=4.32,<5",
             "pyyaml>=6,<7",
+            "import-linter>=2,<3",
             "ruff>=0.9,<1",
             "mypy>=1.13,<3",
             "mypy-zope>=1.0.9,<2",

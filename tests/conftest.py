@@ -1,16 +1,12 @@
 """What every test stands on: no failure of a Deferred and no logged failure passes unseen."""
 
 import gc
-import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
 from twisted.logger import LogLevel, globalLogPublisher
-
-sys.path.insert(0, str(Path(__file__).parent / "real"))
 
 
 @pytest.fixture(autouse=True)

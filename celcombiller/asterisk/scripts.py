@@ -2,7 +2,7 @@
 
 A script is a conversation with one channel. It owns no credit: it asks the ledger's door and does what it says. The
 first thing it does is a question with a number in it that nobody can guess: lines that a phone smuggled into the
-environment would stand before the answer, and end the session (`celcombiller.asterisk.agi` refuses them).
+environment would stand before the answer, and end the session (`celcombiller.asterisk.agi_codec` refuses them).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
@@ -21,36 +21,46 @@ from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from celcombiller import schema
-from celcombiller.asterisk import speech, variables
-from celcombiller.asterisk.agi import AgiCommandRefused, AgiProtocolError
-from celcombiller.asterisk.fastagi import arguments_of, ask, set_variable
-from celcombiller.asterisk.settling import Settling
-from celcombiller.calls import DISCREPANCY_MS
-from celcombiller.charging import Initiate, Terminate
-from celcombiller.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
-from celcombiller.metrics import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED, Metrics
-from celcombiller.model import CallState, Ending, Grant, Kind, Settlement, Subscriber, Witness
-from celcombiller.subscribers import NUMBER, Directory, subscriber_of
+from celcombiller.asterisk import balance_prompts, channel_variables
+from celcombiller.asterisk.agi_codec import AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.agi_server import arguments_of, ask, set_variable
+from celcombiller.asterisk.pending_updates import Settling
+from celcombiller.core.charging.requests import Initiate, Terminate
+from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.calls import CallState, Ending, Grant, Settlement, Witness
+from celcombiller.core.schema import tables
+from celcombiller.core.subscribers.directory import Directory
+from celcombiller.core.subscribers.fields import NUMBER
+from celcombiller.core.subscribers.subscriber_records import subscriber_of
+from celcombiller.runtime.charging_log import log_settlement
+from celcombiller.runtime.metrics import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.monitor import Monitor
-    from celcombiller.asterisk.texts import Texts
-    from celcombiller.config import Config
-    from celcombiller.reading import Reader
-    from celcombiller.store import Store
-
-T = TypeVar("T")
+    from celcombiller.asterisk.call_monitor import Monitor
+    from celcombiller.asterisk.sms_script import Texts
+    from celcombiller.config.tables import Config
+    from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.reader import Reader
 
 _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
+
+
 _QUIET = "quiet"
 """The argument of ``balance`` that has it set variables only."""
+
+
 _UP = {"Up", "6"}
+
+
 _ASK_AGAIN_SECONDS = 0.25
+
+
 ENDED_MAX = 1000
 """Calls settled here whose reducer is remembered to be due; it comes in a moment, or not at all."""
 
@@ -100,7 +110,7 @@ class Scripts:
         """Decide, dial with the limit, settle."""
         state, code, limit, *previous = await ask(
             agi,
-            *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{variables.LIMIT}}}"),
+            *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{channel_variables.LIMIT}}}"),
             *("${DIALSTATUS}", "${ANSWEREDTIME_MS}"),
         )
         has_limit = limit != ""
@@ -201,7 +211,7 @@ class Scripts:
         if template:
             dial = template.format(number=number)
         else:
-            table = schema.subscriber
+            table = tables.subscriber
             rows = await self._reader.fetch(sa.select(table).where(table.c.clid == number))
             if not rows:
                 self._log.error("{number} is always allowed, but there is no way to it", number=number)
@@ -210,11 +220,11 @@ class Scripts:
             dial = _dial_to(calls.internal_dial, subscriber_of(rows[0]))
         self._log.info("Let {number} through: it is always allowed", number=number)
         self._metrics.decided(ALWAYS_ALLOWED)
-        await set_variable(agi, variables.RESULT, "GRANTED")
+        await set_variable(agi, channel_variables.RESULT, "GRANTED")
         await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{calls.dial_options}")
 
     async def _refuse(self, agi: Any, code: str) -> None:
-        await set_variable(agi, variables.RESULT, code)
+        await set_variable(agi, channel_variables.RESULT, code)
         prompt = getattr(self._config.prompts, code.lower(), "")
         if prompt:
             try:
@@ -239,9 +249,9 @@ class Scripts:
         if monitor is not None and grant is not None:
             monitor.watch(grant.call)
         try:
-            words = [f"{variables.SECONDS}={seconds}", f"{variables.RESULT}=GRANTED"]
+            words = [f"{channel_variables.SECONDS}={seconds}", f"{channel_variables.RESULT}=GRANTED"]
             if has_limit:
-                words.append(f"{variables.LIMIT}={calls.ring_seconds + seconds}")
+                words.append(f"{channel_variables.LIMIT}={calls.ring_seconds + seconds}")
             is_set = agi.execute("MSET", *words)
             if grant is not None:
                 self._tell_granted(question, grant)  # while Asterisk answers
@@ -295,7 +305,7 @@ class Scripts:
             settlement = await self._settle(end)
             if settlement is None or settlement.call.state is CallState.OPEN:
                 return
-        await set_variable(agi, variables.SETTLED, "1")
+        await set_variable(agi, channel_variables.SETTLED, "1")
 
     async def balance(self, agi: Any) -> None:
         """Tell the caller what he has available: in channel variables, and aloud unless the dialplan wants it quiet.
@@ -318,10 +328,10 @@ class Scripts:
             return
         voice = available[Kind.VOICE]
         told = {
-            variables.VOICE_BALANCE: voice,
-            variables.DATA_BALANCE: available[Kind.DATA],
-            variables.SMS_BALANCE: available[Kind.SMS],
-            variables.BALANCE: voice,
+            channel_variables.VOICE_BALANCE: voice,
+            channel_variables.DATA_BALANCE: available[Kind.DATA],
+            channel_variables.SMS_BALANCE: available[Kind.SMS],
+            channel_variables.BALANCE: voice,
         }
         await agi.execute("MSET", *(f"{name}={value}" for name, value in told.items()))
         if _QUIET not in arguments_of(agi):
@@ -329,11 +339,11 @@ class Scripts:
 
     async def _available(self, code: str, number: str) -> Mapping[str, int] | None:
         """Give what the subscriber of this account code or number has available of each kind."""
-        rows = await self._reader.fetch(sa.select(schema.subscriber).where(Directory.named((code, number))))
+        rows = await self._reader.fetch(sa.select(tables.subscriber).where(Directory.named((code, number))))
         payer = Directory(map(subscriber_of, rows)).caller(code, number)
         if payer is None:
             return None
-        table = schema.account
+        table = tables.account
         available = (table.c.posted - table.c.held - table.c.floor).label("available")
         accounts = await self._reader.fetch(sa.select(table.c.kind, available).where(table.c.subscriber_id == payer.id))
         return {row.kind: row.available for row in accounts}
@@ -344,10 +354,12 @@ class Scripts:
             await agi.answer()
         except (AgiCommandRefused, ConnectionClosed):  # he has hung up
             return
-        words = [*speech.balance(available[Kind.VOICE], settings.style, intro=settings.intro, unit=settings.unit)]
+        words = [
+            *balance_prompts.balance(available[Kind.VOICE], settings.style, intro=settings.intro, unit=settings.unit)
+        ]
         if self._config.sms.terms.account is Kind.SMS:
-            words += speech.messages(available[Kind.SMS], unit=settings.sms_unit)
-        lacking = await speech.say(agi, words)
+            words += balance_prompts.messages(available[Kind.SMS], unit=settings.sms_unit)
+        lacking = await balance_prompts.say(agi, words)
         if lacking:
             self._log.warn(
                 "A balance was told without {sounds}: no such sounds in {language!r}",
@@ -404,10 +416,10 @@ class Scripts:
         """Read what the channel says of its last Dial, by Asterisk's clock."""
         status, answered_ms, cause, answered, now = await ask(
             agi,
-            *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{variables.ANSWERED}}}"),
-            variables.NOW,
+            *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{channel_variables.ANSWERED}}}"),
+            channel_variables.NOW,
         )
-        return _ending(status, answered_ms, answered, variables.instant(now) or datetime.now(UTC), cause=cause)
+        return _ending(status, answered_ms, answered, channel_variables.instant(now) or datetime.now(UTC), cause=cause)
 
     def _server(self, agi: Any) -> str:
         """Name the Asterisk of a session: by its systemname in the uniqueid, else by its address, else the only one."""
@@ -422,34 +434,12 @@ class Scripts:
         return by_host[0] if len(by_host) == 1 else re.sub(r"[^A-Za-z0-9_.-]", "_", prefix or host or "asterisk")
 
 
-def log_settlement(log: Logger, witness: Witness, settlement: Settlement) -> None:
-    """Write the one line of a charging decision."""
-    call = settlement.call
-    if settlement.first:
-        log.info(
-            "{state} call {reference} by {witness}: {talk_ms} ms, {cost} credits",
-            state=call.state.capitalize(),
-            reference=call.reference,
-            witness=witness,
-            talk_ms=call.talk_ms,
-            cost=call.cost,
-        )
-    elif settlement.difference_ms is not None and abs(settlement.difference_ms) > DISCREPANCY_MS:
-        log.warn(
-            "Discrepancy of {difference_ms} ms on call {reference}: {witness} differs from {first}",
-            difference_ms=settlement.difference_ms,
-            reference=call.reference,
-            witness=witness,
-            first=call.witness,
-        )
-
-
 def _ending(status: str, answered_ms: str, answered: str | None, now: datetime, *, cause: str = "") -> Ending:
     return Ending(
         answered=status == "ANSWER",
         at=now,
-        talk_ms=variables.milliseconds(answered_ms),
-        answered_at=variables.instant(answered),
+        talk_ms=channel_variables.milliseconds(answered_ms),
+        answered_at=channel_variables.instant(answered),
         outcome=f"{status} {cause}".strip()[:64],
     )
 

@@ -16,9 +16,9 @@ import zmq
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from celcombiller.errors import NetworkUnavailable
-from celcombiller.networks import Entry
-from celcombiller.provisioning.network import NetworkRefused, check_digits, check_imsi, is_imsi, is_msisdn
+from celcombiller.core.errors import NetworkUnavailable
+from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi, is_imsi, is_msisdn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

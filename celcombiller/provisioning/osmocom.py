@@ -12,14 +12,14 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from celcombiller.errors import NetworkUnavailable
-from celcombiller.provisioning import ctrl
-from celcombiller.provisioning.network import NetworkRefused, check_digits, check_imsi, check_msisdn
+from celcombiller.core.errors import NetworkUnavailable
+from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi, check_msisdn
+from celcombiller.provisioning import osmocom_ctrl
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from celcombiller.networks import Entry
+    from celcombiller.core.provisioning.entries import Entry
 
 LIST_BYTES_MAX = 256 * 1024 * 1024
 """Of the list of all: 70 bytes a subscriber."""
@@ -52,7 +52,7 @@ class Osmocom:
             for word in words:
                 reply = await self._ask("GET", f"subscriber.by-{key}-{word}.info")
                 if reply.error is None:
-                    entry = ctrl.entry_of(reply.value)
+                    entry = osmocom_ctrl.entry_of(reply.value)
                     found[entry.imsi] = entry
                 elif reply.error not in NOBODY:
                     raise NetworkUnavailable(f"OsmoHLR does not say who is there: {reply.error}")
@@ -69,7 +69,9 @@ class Osmocom:
         finally:
             self._lists.discard(console)
             console.abort()
-        entries: list[Entry] = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), ctrl.listed, data)
+        entries: list[Entry] = await deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), osmocom_ctrl.listed, data
+        )
         return entries
 
     async def create(self, entry: Entry) -> None:
@@ -105,7 +107,7 @@ class Osmocom:
         if reply.error is not None and reply.error not in fine:
             raise NetworkRefused(f"OsmoHLR: {reply.error}")
 
-    async def _ask(self, verb: str, variable: str, value: str = "") -> ctrl.Reply:
+    async def _ask(self, verb: str, variable: str, value: str = "") -> osmocom_ctrl.Reply:
         if self._open is None or self._open.is_lost:
             self._open = await self._connect(_Ctrl(), self._port)
         opened = self._open
@@ -148,16 +150,16 @@ class _Ctrl(_Lossy):
     """One CTRL connection: each request has a number of its own, which its reply repeats."""
 
     def __init__(self) -> None:
-        self._decoder = ctrl.Decoder()
-        self._waiting: dict[str, Deferred[ctrl.Reply]] = {}
+        self._decoder = osmocom_ctrl.Decoder()
+        self._waiting: dict[str, Deferred[osmocom_ctrl.Reply]] = {}
         self._number = 0
 
-    def ask(self, verb: str, variable: str, value: str) -> Deferred[ctrl.Reply]:
+    def ask(self, verb: str, variable: str, value: str) -> Deferred[osmocom_ctrl.Reply]:
         """Send a request; fires with its reply."""
         self._number += 1
         number = str(self._number)
-        sent = ctrl.request(self._number, verb, variable, value)
-        waiting: Deferred[ctrl.Reply] = Deferred(lambda _: self._forget(number))
+        sent = osmocom_ctrl.request(self._number, verb, variable, value)
+        waiting: Deferred[osmocom_ctrl.Reply] = Deferred(lambda _: self._forget(number))
         self._waiting[number] = waiting
         assert self.transport is not None
         self.transport.write(sent)
@@ -215,14 +217,14 @@ class _Console(_Lossy):
         if len(self._said) > LIST_BYTES_MAX:
             self.lose(Failure(NetworkUnavailable("OsmoHLR's list does not end")))
             self.abort()
-        elif ctrl.at_prompt(bytes(self._said[-80:])):
+        elif osmocom_ctrl.at_prompt(bytes(self._said[-80:])):
             if self._asked:
                 self.done.callback(bytes(self._said))
                 return
             self._asked = True
             self._said.clear()
             assert self.transport is not None
-            self.transport.write(ctrl.LIST_COMMAND)
+            self.transport.write(osmocom_ctrl.LIST_COMMAND)
 
     def lose(self, why: Failure) -> None:
         """Fail the list."""

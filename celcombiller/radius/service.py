@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pyrad import packet as pyrad
@@ -10,29 +9,22 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from celcombiller.datareports import Conditions
-from celcombiller.periodic import PeriodicService
-from celcombiller.radius.access import Access
-from celcombiller.radius.accounting import Accounting
-from celcombiller.radius.complaints import Complaints
-from celcombiller.radius.disconnecting import DisconnectPort, Ends
-from celcombiller.radius.ports import RadiusPort
+from celcombiller.radius.access_requests import Access
+from celcombiller.radius.accounting_requests import Accounting
+from celcombiller.radius.disconnect_client import DisconnectPort, Ends
+from celcombiller.radius.throttled_log import Complaints
+from celcombiller.radius.udp_server import RadiusPort
+from celcombiller.runtime.periodic import PeriodicService
 
 if TYPE_CHECKING:
-    from celcombiller.config import Radius
-    from celcombiller.metrics import Metrics
-    from celcombiller.passwords import Passwords
-    from celcombiller.reading import Reader
-    from celcombiller.store import Store
+    from celcombiller.config.tables import Radius
+    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.reader import Reader
+    from celcombiller.runtime.metrics import Metrics
+    from celcombiller.runtime.password_hasher import Passwords
 
 ENDS_SECONDS = 2.0
 """How often it is looked which sessions are to end; where there is none, that is two reads by index."""
-
-
-def conditions_of(settings: Radius) -> Conditions:
-    """Give the conditions of sessions."""
-    silence = timedelta(minutes=settings.silent_minutes)
-    return Conditions(settings.octets_per_credit, settings.quota_octets, silence)
 
 
 class RadiusService(MultiService):
@@ -46,7 +38,7 @@ class RadiusService(MultiService):
         super().__init__()
         self._reactor = reactor
         self._settings = settings
-        conditions = conditions_of(settings)
+        conditions = settings.conditions
         complaints = Complaints(reactor.seconds)
         access = Access(settings, store, reader, passwords, complaints)
         accounting = Accounting(conditions, store, complaints)

@@ -1,0 +1,451 @@
+"""FastAGI server: Asterisk connects, a script talks with its channel.
+
+Offers the names of starpy's ``fastagi``. Other than starpy it asks one command at a time (Asterisk answers no second
+one before), takes ``HANGUP`` for what it is, gives every wait a deadline (Asterisk has none, and a silent server
+pins the channel), and ends the session at the first line that does not fit.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import socket
+from contextlib import suppress
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionClosed, ConnectionDone
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.tcp import Connection
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from celcombiller.asterisk.agi_codec import (
+    AgiCommandRefused,
+    AgiProtocolError,
+    Decoder,
+    Environment,
+    Hangup,
+    Reply,
+    command_line,
+    command_text,
+)
+from celcombiller.runtime.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+    from twisted.internet.interfaces import IAddress, IReactorTime
+
+PLAY_SECONDS = 300.0
+"""Deadline of commands that play or wait by their nature; no announcement is longer."""
+CONNECTIONS_MAX = 20_000
+"""Some above the 15,000 simultaneous calls we are measured for."""
+HOSTS_KNOWN = 100
+"""Addresses of which is remembered whether they are allowed: those of a few Asterisk servers ask all the time."""
+
+_LONG = re.compile(
+    r'(?P<dial>EXEC "?DIAL"?(?: |$))|EXEC|STREAM|CONTROL STREAM|GET DATA|GET OPTION|RECORD|SAY|WAIT|RECEIVE',
+    re.IGNORECASE,
+)
+_DONE = Failure(ConnectionDone())
+_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+
+
+class AgiSession(Protocol):
+    """What a script may count on, on our protocol and on starpy's."""
+
+    variables: dict[str, str]
+
+    def sendCommand(self, commandString: str) -> Deferred[str]:
+        """Ask one command; fires with what follows ``200 result=``."""
+
+    def finish(self) -> None:
+        """End the session; the dialplan goes on."""
+
+
+def run(main: Callable[[Any], Awaitable[object] | None], agi: AgiSession) -> None:
+    """Run a script on a session, ours or starpy's, and close the session when it ends or fails.
+
+    A script that returns None has begun something and closes the session itself, as on starpy.
+    """
+    Deferred.fromCoroutine(_session(main, agi)).addErrback(_report, agi)
+
+
+async def _session(main: Callable[[Any], Awaitable[object] | None], agi: AgiSession) -> None:
+    is_over = True
+    try:
+        outcome = main(agi)
+        is_over = outcome is not None
+        if outcome is not None:
+            await outcome
+    finally:
+        if is_over:
+            agi.finish()
+
+
+def _report(failure: Failure, agi: AgiSession) -> None:
+    uniqueid = agi.variables.get("agi_uniqueid", "")
+    if isinstance(failure.value, (ConnectionClosed, AgiProtocolError)):
+        # Not a fault of the script. A breach of the protocol has its own line, with the peer.
+        FastAGIProtocol._log.info("AGI session {uniqueid!r} ended before its script", uniqueid=uniqueid)  # noqa: SLF001
+    else:
+        FastAGIProtocol._log.failure("AGI script of session {uniqueid!r} failed", failure, uniqueid=uniqueid)  # noqa: SLF001
+
+
+async def full_variable(agi: AgiSession, expression: str) -> str:
+    """Evaluate a dialplan expression on the channel, such as ``${DIALSTATUS}|${HANGUPCAUSE}``: one round trip."""
+    return _value(await agi.sendCommand(command_text("GET FULL VARIABLE", expression)))
+
+
+async def ask(agi: AgiSession, *expressions: str) -> list[str]:
+    """Evaluate expressions on the channel in one round trip that only this channel's Asterisk can answer."""
+    nonce = secrets.token_hex(8)
+    answer = await full_variable(agi, "|".join((nonce, *expressions)))
+    first, *values = answer.split("|")
+    if first != nonce or len(values) != len(expressions):
+        raise AgiProtocolError("the answer is not to the question that was asked")
+    return values
+
+
+def arguments_of(agi: AgiSession) -> list[str]:
+    """Give the arguments of the dialplan's AGI() line."""
+    return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")]
+
+
+async def set_variable(agi: AgiSession, name: str, value: str) -> None:
+    """Set a channel variable; starpy's own ``setVariable`` quotes twice, and a value with a space breaks it."""
+    await agi.sendCommand(command_text("SET VARIABLE", name, value))
+
+
+class FastAGIProtocol(TwistedProtocol):
+    """One session with one channel."""
+
+    _log = Logger()
+    factory: FastAGIFactory
+
+    variables: dict[str, str]
+    arguments: tuple[str, ...] = ()
+    hungup = False
+
+    def __init__(self) -> None:
+        self.variables = {}
+        self._decoder = Decoder()
+        self._queue: list[tuple[bytes, float | None, Deferred[str]]] = []
+        self._pending: Deferred[str] | None = None
+        self._closing: list[Deferred[None]] | None = None
+        self._socket: socket.socket | None = None
+        self._is_closed = False
+
+    # ---- what Twisted calls ----
+
+    def connectionMade(self) -> None:
+        """Set the socket up, and give the environment its time."""
+        self.factory.connections += 1
+        if ITCPTransport.providedBy(self.transport):
+            transport = cast("Any", self.transport)
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+            if isinstance(transport, Connection):  # and nothing around it, such as TLS, whose bytes are its own
+                self._socket = transport.getHandle()
+        self._expect_in(self.factory.environment_seconds, "the environment did not come in time")
+
+    def dataReceived(self, data: bytes) -> None:
+        """Act on what Asterisk says."""
+        try:
+            events = self._decoder.receive(data)
+        except AgiProtocolError as fault:
+            self._drop(str(fault))
+            return
+        if not events:
+            self._acknowledge()
+        for event in events:
+            match event:
+                case Reply():
+                    self._answer(event)
+                case Environment():
+                    self._begin(event)
+                case Hangup():
+                    self.hungup = True
+                    self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Acknowledge now what was received, because more is to follow it.
+
+        Asterisk writes a line at a time with Nagle on: without an ACK for HANGUP, or for a part of the environment,
+        what comes after it waits 40 ms. Linux forgets the option, so it is set again each time.
+        """
+        if self._socket is not None and _QUICK_ACK is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
+        """Tell all who wait."""
+        self._socket = None
+        self.factory.connections -= 1
+        self._give_up(reason)
+        closing, self._closing = self._closing or [], None
+        for waiting in closing:
+            waiting.errback(reason)
+
+    # ---- one command at a time ----
+
+    def sendCommand(self, commandString: str) -> Deferred[str]:
+        """Ask a command that is quoted already; fires with what follows ``200 result=``."""
+        line = command_line(commandString.rstrip("\r\n"))
+        if self._is_closed:
+            return fail(ConnectionDone("the AGI session is over"))
+        answer: Deferred[str] = Deferred()
+        if self._pending is None and not self._queue:
+            self._send(line, self._patience(commandString), answer)
+        else:
+            self._queue.append((line, self._patience(commandString), answer))
+        return answer
+
+    def _patience(self, text: str) -> float | None:
+        long = _LONG.match(text)
+        if long is None:
+            return self.factory.command_seconds
+        return PLAY_SECONDS if long["dial"] is None else None
+
+    def _send(self, line: bytes, seconds: float | None, answer: Deferred[str]) -> None:
+        self._pending = answer
+        self._decoder.expect_reply()
+        self._write(line)
+        if seconds is not None:
+            self._expect_in(seconds, "a command was not answered in time")
+
+    def _answer(self, reply: Reply) -> None:
+        answer, self._pending = self._pending, None
+        self.factory.deadlines.met(self)
+        if answer is not None:
+            if reply.code == 200:  # noqa: PLR2004 - AGI's own, as everywhere in its documentation
+                answer.callback(reply.text.removeprefix("result="))
+            else:
+                answer.errback(AgiCommandRefused(reply.code, reply.text))
+        while self._pending is None and self._queue:
+            line, seconds, waiting = self._queue.pop(0)
+            if not waiting.called:  # not cancelled while it waited
+                self._send(line, seconds, waiting)
+
+    def _begin(self, environment: Environment) -> None:
+        self.factory.deadlines.met(self)
+        self.variables = {
+            **environment.values,
+            **{f"agi_arg_{i}": value for i, value in enumerate(environment.arguments, 1)},
+        }
+        self.arguments = environment.arguments
+        run(self.factory.mainFunction, self)
+
+    def _drop(self, fault: str) -> None:
+        if self._is_closed:
+            return
+        peer = getattr(cast("Any", self.transport).getPeer(), "host", "")
+        self._log.warn("AGI session from {peer} dropped: {fault}", peer=peer, fault=fault)
+        self._give_up(AgiProtocolError(fault))
+        cast("Any", self.transport).abortConnection()
+
+    def _give_up(self, reason: Failure | Exception) -> None:
+        self._is_closed = True
+        self.factory.deadlines.met(self)
+        waiting = [answer for *_, answer in self._queue]
+        if self._pending is not None:
+            waiting.insert(0, self._pending)
+        self._pending = None
+        self._queue.clear()
+        for answer in waiting:
+            answer.errback(reason)
+
+    def _expect_in(self, seconds: float, fault: str) -> None:
+        self.factory.deadlines.set(self, seconds, partial(self._drop, fault))
+
+    def _write(self, line: bytes) -> None:
+        """Send a command at once: nothing waits before it, since it is asked after the answer to the last one.
+
+        Twisted's own write costs two system calls more and a turn of the reactor.
+        """
+        transport = cast("Any", self.transport)
+        if transport is None:
+            return
+        if self._socket is not None and not transport.disconnecting:
+            with suppress(OSError):  # full, or broken: the transport waits, or finds out
+                line = line[self._socket.send(line) :]
+            if not line:
+                return
+            self._socket = None  # what the transport keeps back must go before all that follows
+        transport.write(line)
+
+    # ---- starpy's names ----
+
+    def finish(self) -> None:
+        """End the session; the dialplan goes on.
+
+        Where nothing is left to be sent and nobody waits, this closes at once, as Twisted itself does after a
+        half-close; otherwise it waits a turn of the reactor for it, at the price of five system calls.
+        """
+        transport = cast("Any", self.transport)
+        if transport is None:
+            return
+        if self._socket is None or self._is_closed or self._pending is not None:
+            transport.loseConnection()
+        else:
+            transport.connectionLost(_DONE)
+
+    def onClose(self) -> Deferred[None]:
+        """Wait for the end of the connection; as in starpy it always fires with a failure, which says how."""
+        closed: Deferred[None] = Deferred()
+        if self._closing is None:
+            self._closing = []
+        self._closing.append(closed)
+        return closed
+
+    def _ask(self, verb: str, *arguments: object, failure: str | None = None) -> Deferred[str]:
+        answer = self.sendCommand(command_text(verb, *map(str, arguments)))
+        return answer if failure is None else answer.addCallback(_checked, failure)
+
+    def answer(self) -> Deferred[int]:
+        """Answer the channel. On PJSIP this takes half a second when no media comes."""
+        return self._ask("ANSWER", failure="-1").addCallback(_integer)
+
+    def hangup(self, channel: str | None = None) -> Deferred[int]:
+        """Hang up this channel, or another by name."""
+        arguments = () if channel is None else (channel,)
+        return self._ask("HANGUP", *arguments, failure="-1").addCallback(_integer)
+
+    def channelStatus(self, channel: str | None = None) -> Deferred[int]:
+        """Ask the channel's state: 4 ringing, 6 up."""
+        arguments = () if channel is None else (channel,)
+        return self._ask("CHANNEL STATUS", *arguments, failure="-1").addCallback(_integer)
+
+    def getVariable(self, variable: str) -> Deferred[str]:
+        """Read one variable, at most 1023 characters of it; one that is not set is an `AgiCommandRefused`."""
+        return self._ask("GET VARIABLE", variable).addCallback(_value)
+
+    def getFullVariable(self, expression: str) -> Deferred[str]:
+        """Evaluate a dialplan expression; starpy lacks this, see `full_variable`."""
+        return Deferred.fromCoroutine(full_variable(self, expression))
+
+    def setVariable(self, variable: str, value: object) -> Deferred[int]:
+        """Set a channel variable; the value is taken literally."""
+        return self._ask("SET VARIABLE", variable, value).addCallback(_integer)
+
+    def execute(self, application: str, *options: object, comma_delimiter: bool = True) -> Deferred[str]:
+        """Run a dialplan application with its options; one that does not exist is an `AgiCommandRefused`."""
+        arguments = [("," if comma_delimiter else "|").join(map(str, options))] if options else []
+        return self._ask(f"EXEC {application}", *arguments, failure="-2")
+
+    def setAutoHangup(self, time: float) -> Deferred[int]:
+        """Have Asterisk hang up this channel in so many seconds; 0 cancels."""
+        return self._ask("SET AUTOHANGUP", time, failure="-1").addCallback(_integer)
+
+    def streamFile(self, filename: str, escapeDigits: str = "", offset: int = 0) -> Deferred[tuple[int, int]]:
+        """Play a sound; fires with the digit that ended it and the sample it ended at."""
+        answer = self._ask("STREAM FILE", filename, escapeDigits, offset, failure="-1")
+        return answer.addCallback(_played, offset)
+
+    def noop(self, message: str | None = None) -> Deferred[int]:
+        """Do nothing, and learn that the session lives."""
+        arguments = () if message is None else (message,)
+        return self._ask("NOOP", *arguments, failure="-1").addCallback(_integer)
+
+    def verbose(self, message: str, level: int | None = None) -> Deferred[int]:
+        """Write a line to Asterisk's own log."""
+        arguments: tuple[object, ...] = (message,) if level is None else (message, level)
+        return self._ask("VERBOSE", *arguments).addCallback(_integer)
+
+
+def _checked(text: str, failure: str) -> str:
+    if text.partition(" ")[0] == failure:
+        raise AgiCommandRefused(200, text)
+    return text
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text.partition(" ")[0])
+    except ValueError:
+        raise AgiCommandRefused(200, text) from None
+
+
+def _value(text: str) -> str:
+    result, _, value = text.partition(" ")
+    if result != "1" or not (value.startswith("(") and value.endswith(")")):
+        raise AgiCommandRefused(200, text)
+    return value[1:-1]
+
+
+def _played(text: str, offset: int) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+) endpos=(\d+)", text)
+    if match is None or int(match[2]) == offset:  # nothing was played: the file is not there
+        raise AgiCommandRefused(200, text)
+    return int(match[1]), int(match[2])
+
+
+class FastAGIFactory(Factory):
+    """Takes Asterisk's connections and runs ``mainFunction(agi)`` on each once its environment is read."""
+
+    _log = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        mainFunction: Callable[[FastAGIProtocol], Awaitable[object] | None],
+        *,
+        clock: IReactorTime | None = None,
+        environment_seconds: float = 5.0,
+        command_seconds: float = 10.0,
+        allow: Collection[str] | None = None,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        if clock is None:
+            from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+            clock = cast("IReactorTime", reactor)
+        self.mainFunction = mainFunction
+        self.clock = clock
+        self.environment_seconds = environment_seconds
+        self.command_seconds = command_seconds
+        self.connections_max = connections_max
+        self.connections = 0
+        self.deadlines = Deadlines(clock)
+        networks = None if allow is None else tuple(ipaddress.ip_network(each, strict=False) for each in allow)
+        self._is_allowed = lru_cache(maxsize=HOSTS_KNOWN)(partial(_within, networks))
+
+    def stopFactory(self) -> None:
+        """Wait for nobody when the port is closed."""
+        self.deadlines.stop()
+
+    def buildProtocol(  # type: ignore[override]  # Twisted wants its own type of factory attribute
+        self, addr: IAddress | None
+    ) -> FastAGIProtocol | None:
+        """Take a connection, or None: Twisted then closes it at once."""
+        host = getattr(addr, "host", "")
+        if not self._is_allowed(host):
+            self._log.warn("AGI connection from {peer} refused: not an allowed address", peer=host)
+            return None
+        if self.connections >= self.connections_max:
+            self._log.error(
+                "AGI connection from {peer} refused: {count} are open", peer=host, count=self.connections_max
+            )
+            return None
+        protocol = FastAGIProtocol()
+        protocol.factory = self
+        return protocol
+
+
+_Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
+def _within(networks: _Networks | None, host: str) -> bool:
+    """Tell whether an address is one of these; a dual-stack listener sees IPv4 as ``::ffff:192.0.2.1``."""
+    if networks is None:
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return any(mapped in network for network in networks)

@@ -1,0 +1,116 @@
+"""A balance as a channel hears it: in Asterisk's own sounds and numbers, in the language of the channel.
+
+The sounds are those of Debian's and Digium's ``core-sounds`` packages. A language may lack one, and may not have the
+grammar of big numbers: then the rest is said all the same, a number at least digit by digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionClosed
+
+from celcombiller.asterisk.agi_codec import AgiCommandRefused, command_text
+from celcombiller.core.ledger.balance_format import Style, figures, minutes_and_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+NUMBER_MAX = 999_999_999
+"""SAY NUMBER has no word for more in English (say.c); the command itself reads 32 bits."""
+
+DEAD = 511
+"""Asterisk's answer to a command on a channel that has hung up."""
+
+MINUS = "digits/minus"
+POINT = "letters/dot"
+AND = "vm-and"
+
+_BARE = Style(as_time=False)
+
+
+class Verb(StrEnum):
+    """What the channel is asked to play."""
+
+    SOUND = "STREAM FILE"
+    NUMBER = "SAY NUMBER"
+    DIGITS = "SAY DIGITS"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One thing to be heard: a sound's name, or the digits of a number."""
+
+    verb: Verb
+    what: str
+
+
+def balance(available: int, style: Style, *, intro: str, unit: str) -> Iterator[Word]:
+    """Give the words of a voice balance: ``intro`` before it, and after a number its ``unit`` (sounds; empty: none)."""
+    if intro:
+        yield Word(Verb.SOUND, intro)
+    if available < 0:
+        yield Word(Verb.SOUND, MINUS)
+    if style.as_time:
+        minutes, seconds = minutes_and_seconds(available)
+        if minutes:
+            yield from (_number(minutes), Word(Verb.SOUND, "minute" if minutes == 1 else "minutes"))
+        if seconds or not minutes:
+            yield from (_number(seconds), Word(Verb.SOUND, "second" if seconds == 1 else "seconds"))
+        return
+    said = figures(available, style.scale)
+    yield _number(said.whole)
+    if said.decimals:
+        yield from (Word(Verb.SOUND, POINT), Word(Verb.DIGITS, said.decimals))
+    if unit:
+        yield Word(Verb.SOUND, unit)
+
+
+def messages(available: int, *, unit: str) -> Iterator[Word]:
+    """Give the words of the credit for text messages, a number, which follow a voice balance."""
+    return balance(available, _BARE, intro=AND, unit=unit)
+
+
+def _number(value: int) -> Word:
+    return Word(Verb.NUMBER if value <= NUMBER_MAX else Verb.DIGITS, str(value))
+
+
+async def say(agi: Any, words: Iterable[Word]) -> list[Word]:
+    """Say these one after the other, and give those that the channel did not play; a hangup is the end of it."""
+    lacking = []
+    try:
+        for word in words:
+            if await _played(agi, word) or await _played_otherwise(agi, word):
+                continue
+            lacking.append(word)
+    except _HungUp:
+        return []
+    return lacking
+
+
+class _HungUp(Exception):
+    """There is nobody to hear the rest."""
+
+
+async def _played_otherwise(agi: Any, word: Word) -> bool:
+    return word.verb is Verb.NUMBER and await _played(agi, Word(Verb.DIGITS, word.what))
+
+
+async def _played(agi: Any, word: Word) -> bool:
+    """Play one; no key on the phone cuts it short."""
+    if getattr(agi, "hungup", False):
+        raise _HungUp
+    try:
+        answer = await agi.sendCommand(command_text(word.verb, word.what, ""))
+    except AgiCommandRefused as refusal:
+        if refusal.status == DEAD:
+            raise _HungUp from None
+        return False
+    except ConnectionClosed:
+        raise _HungUp from None
+    result, _, rest = str(answer).partition(" ")
+    # A sound that is not there is no failure to Asterisk: it says that it ended where it began.
+    return result != "-1" and rest != "endpos=0"

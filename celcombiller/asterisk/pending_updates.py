@@ -1,0 +1,92 @@
+"""What the ledger must be told, tried until it has it: how calls ended, and what became of messages.
+
+A channel waits for it no longer than a call may wait; what takes longer goes on without the channel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults  # noqa: A004  Twisted's own name
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from celcombiller.core.errors import StoreUnavailable
+from celcombiller.runtime.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
+DRAIN_SECONDS = 10
+
+
+class Settling:
+    """What is being told, and the deadlines of who waits for it."""
+
+    _log = Logger()
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._deadlines = Deadlines(clock)
+        self._under_way: set[Deferred[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def begin(self, tell: Callable[[], Deferred[T]], what: str) -> Deferred[T | None]:
+        """Begin to tell; fires with what ``tell`` gives, or ``None`` when it fails otherwise than for the ledger."""
+
+        def not_told(failure: Failure) -> Deferred[T]:
+            failure.trap(StoreUnavailable)
+            return Deferred.fromCoroutine(self._until_told(str(failure.value), tell, what))
+
+        telling: Deferred[Any] = tell().addErrback(not_told)
+        self._under_way.add(telling)
+
+        def over(result: Any) -> Any:
+            self._under_way.discard(telling)
+            if isinstance(result, Failure):
+                self._log.failure("{what} was not recorded", result, what=what)
+                return None
+            return result
+
+        return telling.addBoth(over)
+
+    async def _until_told(self, reason: str, tell: Callable[[], Deferred[T]], what: str) -> T:
+        attempt = 0
+        while True:
+            wait_seconds = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+            self._log.warn("{what} waits {seconds} s: {error}", what=what, seconds=wait_seconds, error=reason)
+            await deferLater(self._clock, wait_seconds)
+            try:
+                return await tell()
+            except StoreUnavailable as error:
+                reason = str(error)
+                attempt += 1
+
+    async def in_time(self, work: Deferred[T], seconds: float) -> T:
+        """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on."""
+        answer: Deferred[T] = Deferred()
+
+        def pass_on(result: Any) -> Any:
+            if answer.called:
+                return result
+            self._deadlines.met(answer)
+            answer.callback(result)  # a Failure takes the errback side
+            return None
+
+        self._deadlines.set(answer, seconds, lambda: answer.errback(TimeoutError(seconds, "Deferred")))
+        work.addBoth(pass_on)
+        return await answer
+
+    async def drain(self) -> None:
+        """Wait for what is being told; what still fails stays open, and a sweep closes it."""
+        try:
+            await self.in_time(gatherResults(list(self._under_way)), DRAIN_SECONDS)
+        except TimeoutError:
+            self._log.warn("{count} ends could not be settled before the stop", count=len(self))
+        self._deadlines.stop()

@@ -1,0 +1,171 @@
+"""Text messages through Asterisk: the script ``sms`` for those that phones send, and MessageSend over AMI for ours.
+
+Asterisk runs all messages one after the other on one channel, ``Message/ast_msg_queue``, whose uniqueid is always the
+same: so a session makes an id of its own for its message. What a phone wrote, line ends too, is read as Base64.
+
+MessageSend says that a message was sent to the phone's or trunk's address, not that somebody there took it (measured
+with 22.10): that much is what is charged here. It fails where the address is not known, and then nothing is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
+from twisted.logger import Logger
+
+from celcombiller.asterisk import channel_variables
+from celcombiller.asterisk.agi_codec import AgiProtocolError
+from celcombiller.asterisk.agi_server import arguments_of, ask, set_variable
+from celcombiller.asterisk.message_sender import address_of
+from celcombiller.core.charging.messages import reference_of
+from celcombiller.core.errors import BillerError, InvalidValue, UnknownSubscriber
+from celcombiller.core.model.messages import MessageOrigin, MessageState
+from celcombiller.core.notifications import balance_enquiry
+from celcombiller.core.sms.charging import Send, Told
+from celcombiller.runtime.charging_log import tell
+from celcombiller.runtime.metrics import GRANTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celcombiller.asterisk.pending_updates import Settling
+    from celcombiller.config.tables import Config
+    from celcombiller.core.model.messages import Message
+    from celcombiller.core.sms.charging import Posting
+    from celcombiller.database.batch_writer import Store
+    from celcombiller.runtime.metrics import Metrics
+
+_FROM = re.compile(r'(?:"[^"<>\\]*" ?|[^"<>\\]*)<sips?:([A-Za-z0-9+*#_.-]{1,64})@[^<>"@\s]+>')
+
+
+_PAYER = re.compile(r"payer=([\x21-\x7e]{1,64})")
+
+
+_NO_HEADERS = base64.b64encode(b"|").decode()
+
+
+class Texts:
+    """The script ``sms``: asks the ledger whether a phone's message may go, sends it, and tells what became of it."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        settling: Settling,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._charge: Callable[[Send | Told], Deferred[Posting]] = store.charge
+        self._transact = store.transact
+        self._settling = settling
+        self._metrics = metrics
+
+    async def __call__(self, agi: Any) -> None:
+        """Authorize, send, charge."""
+        try:
+            question = await self._question(agi)
+            if question.to_number == self._config.sms.balance_code:
+                posting = await self._answer(agi, question)
+            else:
+                posting = await self._decide(question)
+        except TimeoutError:
+            self._log.error("No decision on a message in time: refused")
+            await set_variable(agi, channel_variables.RESULT, BillerError.code)
+            return
+        except BillerError as refusal:
+            if isinstance(refusal, AgiProtocolError):
+                raise
+            self._log.info("Refused a message: {code}, {reason}", code=refusal.code, reason=str(refusal))
+            await set_variable(agi, channel_variables.RESULT, refusal.code)
+            return
+        # Before it goes: a second biller, asked because this one died, must not send it again.
+        await set_variable(agi, channel_variables.RESULT, GRANTED)
+        message = posting.message
+        if message.state is MessageState.SENDING:
+            await self._send(agi, message, address_of(self._config, message, posting.callee))
+
+    async def _question(self, agi: Any) -> Send:
+        """Read the message. Who pays is the dialplan's ``payer=…``, else who the phone says it is."""
+        answers = await ask(agi, "${BASE64_ENCODE(${MESSAGE(from)})}", "${BASE64_ENCODE(${MESSAGE(body)})}")
+        try:
+            sender, text = (base64.b64decode(each, validate=True).decode() for each in answers)
+        except (binascii.Error, UnicodeDecodeError):
+            raise InvalidValue("the message is no UTF-8 text") from None
+        payer = next(filter(None, map(_PAYER.fullmatch, arguments_of(agi))), None)
+        found = _FROM.fullmatch(sender)
+        if payer is None and found is None:
+            raise UnknownSubscriber("the message does not say in one clear word whom it is from")
+        return Send(
+            reference=reference_of(secrets.token_hex(16)),
+            origin=MessageOrigin.PHONE,
+            account_code="" if payer is None else payer[1],
+            caller_number="" if found is None or payer is not None else found[1],
+            to_number=agi.variables["agi_extension"],
+            text=text,
+            direct=True,
+        )
+
+    async def _answer(self, agi: Any, question: Send) -> Posting:
+        """Queue the answer to who asks his balance. The same message again, told by its SIP headers, has it already."""
+        (headers,) = await ask(agi, "${BASE64_ENCODE(${MESSAGE_DATA(Call-ID)}|${MESSAGE_DATA(CSeq)})}")
+        work = partial(
+            balance_enquiry.answer,
+            terms=self._config.sms.terms,
+            wording=self._config.wording,
+            asked=question.reference if headers in ("", _NO_HEADERS) else headers,
+            account_code=question.account_code,
+            caller_number=question.caller_number,
+            now=datetime.now(UTC),
+        )
+        asked = self._transact(work)
+        try:
+            posting: Posting = await self._settling.in_time(asked, self._config.calls.decision_seconds)
+        except TimeoutError:
+            asked.addErrback(lambda _refusal: None)
+            raise
+        self._log.info("Balance of …{last} asked for by message: answered", last=posting.message.to_number[-4:])
+        return posting
+
+    async def _decide(self, question: Send) -> Posting:
+        asked = self._charge(question)
+        try:
+            posting: Posting = await self._settling.in_time(asked, self._config.calls.decision_seconds)
+        except TimeoutError:
+            asked.addCallbacks(self._give_back, lambda _refusal: None)
+            raise
+        return posting
+
+    def _give_back(self, posting: Posting) -> None:
+        self._begin_telling(Told(posting.message.reference, MessageState.REFUSED, "decided too late to be sent"))
+
+    async def _send(self, agi: Any, message: Message, address: str | None) -> None:
+        """Send it by the channel it came on, and charge it if Asterisk says that it went."""
+        status = "no address can be made for whom it goes to"
+        if address is not None:
+            await agi.execute("MESSAGESEND", f"{address},{message.from_number}")
+            (status,) = await ask(agi, "${MESSAGE_SEND_STATUS}")
+        if status == "SUCCESS":
+            told = Told(message.reference, MessageState.ACCEPTED)
+        else:
+            told = Told(message.reference, MessageState.REFUSED, f"MessageSend: {status[:64]}")
+        telling = self._begin_telling(told)
+        with suppress(TimeoutError):  # it goes on without the channel
+            await self._settling.in_time(telling, self._config.calls.decision_seconds)
+        if told.outcome is MessageState.REFUSED:
+            await set_variable(agi, channel_variables.RESULT, BillerError.code)
+
+    def _begin_telling(self, told: Told) -> Deferred[None]:
+        return self._settling.begin(partial(self._tell, told), f"The end of message {told.reference}")
+
+    def _tell(self, told: Told) -> Deferred[None]:
+        return self._charge(told).addCallback(partial(tell, self._log, self._metrics))

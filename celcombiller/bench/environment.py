@@ -1,0 +1,334 @@
+"""What a measurement stands on: databases, server processes, and what the kernel says of them.
+
+Everything lives in one temporary folder and ends with the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+
+import sqlalchemy as sa
+
+from celcombiller.bench.load_generator import FIRST_NUMBER
+from celcombiller.core.audit import report as audit_report
+from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.requests import Credit, Terms
+from celcombiller.core.errors import StoreUnavailable
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.rating import Tariff
+from celcombiller.core.schema import migrations, tables
+from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+CREDIT = 10**9
+"""What each subscriber has: enough for all calls at once."""
+
+_UNBATCHED = (
+    "from celcombiller.database import batch_writer; batch_writer.BATCH_MAX = 1;"
+    " from twisted.scripts.twistd import run; run()"
+)
+_TICKS = os.sysconf("SC_CLK_TCK")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_SHIM = Path(__file__).with_name("slow_sync.c")
+
+
+class Process:
+    """A program of ours, from when it listens to its end."""
+
+    def __init__(
+        self, command: Sequence[str], port: int, folder: Path, environment: Mapping[str, str] = _NOTHING
+    ) -> None:
+        self.port = port
+        self._log = folder / f"log-{port}"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603  our own programs
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment() | dict(environment),
+            )
+        wait_until = time.monotonic() + START_SECONDS
+        while not listens(port):
+            if self._process.poll() is not None or time.monotonic() > wait_until:
+                self.kill()
+                said = self._log.read_text(errors="replace")[-2000:]
+                raise StoreUnavailable(f"{' '.join(command)[:80]} does not listen: {said}")
+            time.sleep(0.02)
+
+    @property
+    def id(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """End it, politely first."""
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+class PostgreSQL:
+    """A cluster of our own in ``folder``, with its own settings but for the ports: commits are synchronous."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] = _NOTHING) -> None:
+        self._programs = postgresql_programs()
+        self._folder = folder / f"postgresql{len(environment)}"
+        self._folder.mkdir()
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, "postgres")
+            folder.chmod(0o755)
+        data = str(self._folder / "data")
+        self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions")
+        port = free_port()
+        command = self._command("postgres", "-D", data, "-p", str(port), "-k", str(self._folder))
+        self._process = Process([*command, "-c", "listen_addresses=127.0.0.1"], port, self._folder, environment)
+        self.url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/"
+        self._made = 0
+
+    def database(self) -> str:
+        """Make an empty database and give its URL."""
+        self._made += 1
+        name = f"bench{self._made}"
+        engine = sa.create_engine(f"{self.url}postgres", isolation_level="AUTOCOMMIT")
+        wait_until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with engine.connect() as connection:
+                    connection.exec_driver_sql(f"create database {name}")
+                break
+            except sa.exc.OperationalError:  # it listens, and starts up yet
+                if time.monotonic() > wait_until:
+                    raise
+                time.sleep(0.1)
+        engine.dispose()
+        return self.url + name
+
+    def cpu_seconds(self) -> float:
+        """What all its processes have used; those of connections that ended are counted in their parent's."""
+        return sum(cpu_seconds(each) for each in (self._process.id, *_children(self._process.id)))
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.stop(signal.SIGINT)
+
+    def _command(self, program: str, *words: str) -> list[str]:
+        as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        return [*(as_postgres if os.geteuid() == 0 else []), str(self._programs / program), *words]
+
+    def _run(self, program: str, *words: str) -> None:
+        subprocess.run(self._command(program, *words), check=True, capture_output=True, cwd="/")  # noqa: S603
+
+
+def postgresql_programs() -> Path:
+    """Give the folder of the newest initdb: Debian keeps it out of PATH. Raises `StoreUnavailable`."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    in_path = shutil.which("initdb")
+    if not found and in_path is None:
+        raise StoreUnavailable("PostgreSQL's initdb is not on this machine")
+    return found[-1].parent if found else Path(str(in_path)).resolve().parent
+
+
+def biller(
+    url: str, folder: Path, environment: Mapping[str, str] = _NOTHING, *, unbatched: bool = False, settings: str = ""
+) -> Process:
+    """Start ``twistd celcombiller`` on a database; ``unbatched``: with a transaction for each request."""
+    port, rest_port = free_port(), free_port()
+    lines = [
+        "[database]",
+        f"url = {json.dumps(url)}",
+        "[rest]",
+        f'listen = "tcp:{rest_port}:interface=127.0.0.1"',
+        "[agi]",
+        f'listen = "tcp:{port}:interface=127.0.0.1"',
+        'allow = ["127.0.0.0/8"]',
+        "connections_max = 20000",
+        "idle_seconds = 60",
+        "[calls]",
+        "decision_seconds = 60",
+        settings,
+    ]
+    file = folder / f"celcombiller-{port}.toml"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    start = ["-c", _UNBATCHED] if unbatched else [str(Path(sys.executable).with_name("twistd"))]
+    options = ["--nodaemon", "--pidfile=", "celcombiller", "--config", str(file)]
+    return Process([sys.executable, *start, *options], port, folder, environment)
+
+
+def floor(folder: Path) -> Process:
+    """Start the yardstick of the wire."""
+    port = free_port()
+    return Process([sys.executable, "-m", "celcombiller.bench.wire_baseline", str(port)], port, folder)
+
+
+def slow_sync(folder: Path, milliseconds: int) -> dict[str, str]:
+    """Give the environment in which every sync takes that much longer. Raises `StoreUnavailable` without a compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise StoreUnavailable("no C compiler (cc), so no slower disk can be played")
+    library = folder / "slow_sync.so"
+    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(_SHIM), "-ldl"]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    return {"LD_PRELOAD": str(library), "CELCOMBILLER_SYNC_MS": str(milliseconds)}
+
+
+# -- the database ----------------------------------------------------------------------------------------------------
+
+
+def fill(url: str, subscribers: int, *, first: int = 0) -> None:
+    """Make the tables and so many subscribers with credit, as the product itself does, but for the ``first``."""
+    engine = open_engine(url, lock_seconds=5)
+    transact(engine, migrations.upgrade)
+    now = datetime.now(UTC)
+    for start in range(first, subscribers, 10_000):
+        numbers = range(FIRST_NUMBER + start, FIRST_NUMBER + min(start + 10_000, subscribers))
+
+        def work(tx: sa.Connection, numbers: range = numbers) -> None:
+            add_subscribers(tx, numbers, now)
+            credit = [Credit(f"u{each}", Kind.VOICE, CREDIT, "bench", f"bench:{each}") for each in numbers]
+            perform(tx, Terms(Tariff(())), credit, now)
+
+        transact(engine, work)
+    look_over(engine)
+    engine.dispose()
+
+
+def look_over(engine: sa.Engine) -> None:
+    """Have PostgreSQL look at what its tables have become, as it does by itself within a minute."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("vacuum analyze")
+
+
+def add_subscribers(tx: sa.Connection, numbers: range, now: datetime) -> None:
+    """Add subscribers of these numbers with empty accounts, set-wise."""
+    table = tables.subscriber
+    rows = [
+        {
+            "username": f"u{each}",
+            "name": f"Subscriber {each}",
+            "clid": str(each),
+            "imsi": f"72400{each:010}",
+            "level": Level.SUBSCRIBER,
+            "enabled": True,
+            "created_at": now,
+        }
+        for each in numbers
+    ]
+    tx.execute(sa.insert(table), rows)
+    first, last = (f"u{each}" for each in (numbers[0], numbers[-1]))
+    bounds = [tx.execute(sa.select(table.c.id).where(table.c.username == each)).scalar_one() for each in (first, last)]
+    tx.execute(
+        sa.insert(tables.account).from_select(
+            ["subscriber_id", "kind", "posted", "held"],
+            sa.union_all(
+                *(
+                    sa.select(table.c.id, sa.literal(str(kind)), sa.literal(0), sa.literal(0)).where(
+                        table.c.id.between(*bounds)
+                    )
+                    for kind in Kind
+                )
+            ),
+        )
+    )
+
+
+def count(url: str) -> int:
+    """Count the subscribers."""
+    engine = open_engine(url, lock_seconds=5)
+    found: int = transact(engine, lambda tx: tx.execute(sa.select(sa.func.count(tables.subscriber.c.id))).scalar_one())
+    engine.dispose()
+    return found
+
+
+def differences(url: str) -> int:
+    """Prove the ledger; give how many differences there are."""
+    engine = open_engine(url, lock_seconds=5)
+    report = transact(engine.execution_options(reading=True), audit_report.audit)
+    engine.dispose()
+    return len(report.differences)
+
+
+def commits_per_second(url: str, seconds: float) -> float:
+    """Commit one row after another, each on its own: what the disk and the database give to one writer."""
+    engine = open_engine(url, lock_seconds=5)
+    statement = sa.text("update account set floor = floor where id = 1")
+    done, ends_at = 0, time.monotonic() + seconds
+    with engine.connect() as connection:
+        while time.monotonic() < ends_at:
+            with connection.begin():
+                connection.execute(statement)
+            done += 1
+    engine.dispose()
+    return done / seconds
+
+
+# -- the kernel ------------------------------------------------------------------------------------------------------
+
+
+def cpu_seconds(process: int) -> float:
+    """User and system time of all threads of a process, and of its children that have ended."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / _TICKS
+
+
+def memory_bytes(process: int) -> int:
+    """What it has in memory now."""
+    return int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _children(parent: int) -> Iterator[int]:
+    for each in Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split():
+        yield int(each)
+
+
+def free_port() -> int:
+    """Give a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections on the loopback port: asked of the kernel, so it is not disturbed."""
+    wanted = f":{port:04X}"
+    table = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
+    return any(row[1].endswith(wanted) and row[3] == "0A" for row in map(str.split, table))
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("CELCOMBILLER_")}

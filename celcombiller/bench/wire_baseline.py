@@ -1,0 +1,46 @@
+"""The yardstick of the wire: the commands of `Scripts` in their order, on the same protocol, with nothing behind them.
+
+What a call costs here no biller in Python on this protocol can go below. Run as a program with a port.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.internet import reactor
+
+from celcombiller.asterisk import channel_variables
+from celcombiller.asterisk.agi_server import FastAGIFactory, full_variable, set_variable
+
+STATE = (
+    f"0|${{CHANNEL(state)}}|${{CHANNEL(accountcode)}}|${{{channel_variables.LIMIT}}}"
+    "|${DIALSTATUS}|${ANSWEREDTIME_MS}"
+)
+ENDING = (
+    f"0|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}|${{HANGUPCAUSE}}|${{{channel_variables.ANSWERED}}}|{channel_variables.NOW}"
+)
+
+
+async def script(agi: Any) -> None:
+    """Say what the two scripts say of a call that is granted and answered."""
+    if agi.variables["agi_network_script"] == "reducer":
+        await full_variable(agi, ENDING)
+        await set_variable(agi, channel_variables.SETTLED, "1")
+        return
+    await full_variable(agi, STATE)
+    await agi.execute(
+        "MSET",
+        f"{channel_variables.SECONDS}=7200",
+        f"{channel_variables.RESULT}=GRANTED",
+        f"{channel_variables.LIMIT}=7240",
+    )
+    await agi.execute("DIAL", "PJSIP/IMSI724000001000001@openbts,40,giL(7200000)")
+    await full_variable(agi, ENDING)
+    await agi.setAutoHangup(0)
+
+
+if __name__ == "__main__":
+    listening: Any = reactor
+    listening.listenTCP(int(sys.argv[1]), FastAGIFactory(script), backlog=4096, interface="127.0.0.1")
+    listening.run()

@@ -1,0 +1,123 @@
+"""What all commands share: how they open the database, what they print, and how they read their words."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from celcombiller.core.access.audit_trail import Actor
+from celcombiller.core.errors import InvalidValue, UnknownSubscriber
+from celcombiller.core.subscribers.directory import Directory
+from celcombiller.database.engine import open_engine
+from celcombiller.database.health import check_database
+from celcombiller.runtime.password_hasher import LENGTH_MIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import sqlalchemy as sa
+
+    from celcombiller.config.tables import Config
+    from celcombiller.core.model.subscribers import Subscriber
+
+
+def command(under: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    """Add a command to a list of commands."""
+    made: argparse.ArgumentParser = under.add_parser(name, help=text, description=text)
+    made.set_defaults(run=run)
+    return made
+
+
+def opened(config: Config) -> sa.Engine:
+    """Give the database, after a look that it is one of this program's."""
+    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
+    check_database(engine)
+    return engine
+
+
+def operator() -> Actor:
+    """Give who is at the terminal, for the trail: the command, and the system's name of who runs it."""
+    try:
+        return Actor("command", getpass.getuser())
+    except (KeyError, OSError):  # a container's user without a name
+        return Actor("command", f"uid {os.getuid()}")
+
+
+def payer(tx: sa.Connection, who: str) -> Subscriber:
+    """Find who pays: by his username, his number, or ``IMSI`` and digits."""
+    found = Directory.load(tx, [who]).caller(who, "")
+    if found is None:
+        raise UnknownSubscriber(f"no subscriber has the username or the number {who}")
+    return found
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
+    """Print a table of these columns, or all of it as JSON."""
+    if as_json:
+        print_json(rows)
+        return
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in (columns, *cells):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone().isoformat(" ", "seconds")
+    return "" if value is None else str(value)
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Give what reads a whole number between two."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be from {least} to {most}")
+        return value
+
+    return number
+
+
+def day(text: str) -> date:
+    """Read a date."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a date such as 2026-11-05") from None
+
+
+def moment(text: str) -> datetime:
+    """Read a time; one that names no zone is this machine's, as times are printed."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError("must be a time such as 2026-11-05 or 2026-11-05T18:30:00Z") from None
+
+
+LIST_MAX = 1000
+
+
+def read_password(file: Path | None) -> str | None:
+    """Return the password in a file, or None without a file. Raise `InvalidValue` where it cannot be used."""
+    if file is None:
+        return None
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise InvalidValue(f"--password-file {file}: {error}") from None
+    if len(password) < LENGTH_MIN:
+        raise InvalidValue(f"--password-file {file}: a password has at least {LENGTH_MIN} characters")
+    return password

@@ -1,0 +1,51 @@
+"""``celcombiller data-sessions``: what NASes told of data, and what was charged for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from celcombiller.cli.common import command, opened, payer, print_rows, whole
+from celcombiller.core.data.session import DataState
+from celcombiller.core.reports import history
+from celcombiller.core.reports.views import data_session_view
+from celcombiller.database.transaction import transact
+
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    import sqlalchemy as sa
+
+    from celcombiller.config.tables import Config
+    from celcombiller.core.reports.history import RecordedSession
+
+LIST_MAX = 1000
+
+
+def _sessions(arguments: argparse.Namespace, config: Config) -> int:
+    def work(tx: sa.Connection) -> list[RecordedSession]:
+        return history.data_sessions(
+            tx,
+            limit=arguments.limit,
+            subscriber_id=None if arguments.user is None else payer(tx, arguments.user).id,
+            state=None if arguments.all else DataState.OPEN,
+        )
+
+    rows = [
+        msgspec.structs.asdict(data_session_view(each))
+        for each in transact(opened(config).execution_options(reading=True), work)
+    ]
+    columns = ("started_at", "username", "nas", "session_id", "framed_address", "state", "octets", "charged")
+    print_rows(rows, (*columns, "heard_at", "ended_at", "closed_by", "note"), as_json=arguments.json)
+    return 0
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``data-sessions``."""
+    listed = command(commands, "data-sessions", _sessions, "List the sessions of data that are open, newest first.")
+    listed.add_argument("--all", action="store_true", help="those that are over too")
+    listed.add_argument("--user", metavar="WHO", help="who pays: a username or a number")
+    listed.add_argument("--limit", type=whole(1, LIST_MAX), default=50)
+    listed.add_argument("--json", action="store_true", help="one JSON document")

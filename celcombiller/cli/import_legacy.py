@@ -1,0 +1,199 @@
+"""``celcombiller import-legacy``: the operator's way from the original.
+
+It does everything and proves it, and without ``--yes`` takes it back: so what a dry run says is what will be.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from argon2 import PasswordHasher
+from tqdm import tqdm
+
+from celcombiller.cli.common import command, day, opened, operator, print_json, print_rows
+from celcombiller.core.audit.report import audit
+from celcombiller.core.errors import BillerError, InvalidValue
+from celcombiller.database.transaction import transact
+from celcombiller.legacy_import import importer, source_database
+from celcombiller.legacy_import.conversion import Terms, prepare
+from celcombiller.legacy_import.findings import SERIOUS, Oddity
+from celcombiller.legacy_import.source_rows import KINDS
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.config.tables import Config
+    from celcombiller.core.model.accounts import Kind
+    from celcombiller.legacy_import.conversion import Prepared
+    from celcombiller.legacy_import.convert_users import NewSubscriber
+    from celcombiller.legacy_import.imported_rows import Report
+
+T = TypeVar("T")
+
+EXAMPLES = 5
+"""How many rows are named of each oddity; ``--json`` names all."""
+
+_SOURCE = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+# OWASP's least for argon2id (Password Storage Cheat Sheet): a fifth of the usual cost, as there may be 200,000 of
+# them. The first login makes it the usual one.
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``import-legacy``."""
+    parser = command(commands, "import-legacy", _import, "Import the database of an original CELCOMBiller.")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the original's database (alph.db); it is only read")
+    parser.add_argument("--yes", action="store_true", help="import; without it nothing is written, only reported")
+    parser.add_argument("--zone", help="of its dates, such as America/Belem (default: the settings')")
+    parser.add_argument(
+        "--plans-from",
+        type=day,
+        metavar="DATE",
+        help="the first day whose plans are not the original's business any more (default: tomorrow)",
+    )
+    parser.add_argument("--source", default="", metavar="NAME", help="tells files apart that come into one ledger")
+    parser.add_argument("--no-passwords", action="store_true", help="take no password over: all are set anew")
+    parser.add_argument("--json", action="store_true", help="one JSON document, with every row that is odd")
+
+
+def _import(arguments: argparse.Namespace, config: Config) -> int:
+    """Import, or try to. The exit status is 1 where somebody's credit or plan was left out."""
+    now = datetime.now(UTC)
+    terms = _terms(arguments, config, now)
+    engine = opened(config)
+    with source_database.opened(arguments.file) as old:
+        prepared = prepare(old, terms, now, _progress)
+        hashes: dict[int, str] = {}
+        if arguments.yes:
+            reading = engine.execution_options(reading=True)
+            hashes = _hashed(transact(reading, lambda tx: importer.newcomers(tx, prepared)))
+
+        def work(tx: Connection) -> Report:
+            report = importer.write(tx, prepared, hashes, operator(), _progress)
+            _prove(tx)
+            if not arguments.yes:
+                tx.rollback()
+            return report
+
+        report = transact(engine, work)
+    outcome = _Outcome(prepared, report, dry=not arguments.yes)
+    outcome.print_json() if arguments.json else outcome.print_text()
+    return 1 if report.findings.serious else 0
+
+
+def _terms(arguments: argparse.Namespace, config: Config, now: datetime) -> Terms:
+    if arguments.source and not _SOURCE.fullmatch(arguments.source):
+        raise InvalidValue("--source must be 1 to 32 letters, digits, _ or -")
+    try:
+        zone = ZoneInfo(arguments.zone or config.schedules.zone)
+    except (OSError, ValueError, LookupError):  # a folder of zones, a path, no zone
+        raise InvalidValue("--zone must be a name of the IANA list, such as America/Belem") from None
+    begin = arguments.plans_from or now.astimezone(zone).date() + timedelta(days=1)
+    return Terms(zone, begin, arguments.source, passwords=not arguments.no_passwords)
+
+
+def _hashed(newcomers: list[NewSubscriber]) -> dict[int, str]:
+    """Hash the passwords on all processors."""
+    clear = [(each.old_id, each.password) for each in newcomers if each.password]
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        hashes = pool.map(_HASHER.hash, (password for _, password in clear))
+        numbered = zip((old_id for old_id, _ in clear), hashes, strict=True)
+        return dict(_progress(numbered, "Passwords", len(clear)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prove(tx: Connection) -> None:
+    report = audit(tx)
+    for each in report.differences[:1]:
+        raise BillerError(
+            f"nothing was imported, the proof failed: {each.subject}: {each.law};"
+            f" expected {each.expected}, found {each.found}"
+        )
+
+
+def _progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
+    """Show on a terminal how far the items are."""
+    bar: Iterable[T] = tqdm(items, what, total, disable=None, leave=False, unit_scale=True)
+    return bar
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What is told of an import."""
+
+    prepared: Prepared
+    report: Report
+    dry: bool
+
+    def print_text(self) -> None:
+        """Say it to a person."""
+        zone = self.prepared.terms.zone.key
+        print(f"{self.prepared.original.generation.name}. Its dates are by the clocks of {zone}.")
+        print_rows(self._tables(), ("table", "in_the_file", "imported", "here_already", "left_out"), as_json=False)
+        for kind, sums in self._credits().items():
+            print(f"{kind} credits: {sums['file']} in the file, {sums['imported']} imported.")
+        if self.prepared.plans:
+            print(f"Plans go on from {self.prepared.terms.begin}; what was due before was the original's to give.")
+        found = self.report.findings.found
+        for oddity in sorted(found, key=lambda oddity: (oddity not in SERIOUS, list(Oddity).index(oddity))):
+            print(f"{'! ' if oddity in SERIOUS else ''}{len(found[oddity])} {oddity}")
+            for each in found[oddity][:EXAMPLES]:
+                print(f"    {each}")
+            if len(found[oddity]) > EXAMPLES:
+                print(f"    ... and {len(found[oddity]) - EXAMPLES} more; --json names them all")
+        print("Proved: every balance is the sum of its transfers.")
+        if self.dry:
+            print(
+                "Nothing was written. To import, say it again with --yes, while no biller runs on an SQLite database."
+            )
+
+    def print_json(self) -> None:
+        """Say it to a program."""
+        found = self.report.findings.found
+        document = {
+            "generation": self.prepared.original.generation.name,
+            "written": not self.dry,
+            "zone": self.prepared.terms.zone.key,
+            "plans_from": self.prepared.terms.begin,
+            "tables": self._tables(),
+            "credits": self._credits(),
+            "findings": [
+                {"code": oddity.name, "serious": oddity in SERIOUS, "says": oddity, "rows": rows}
+                for oddity, rows in found.items()
+            ],
+        }
+        print_json(document)
+
+    def _tables(self) -> list[dict[str, Any]]:
+        """Count by table; what is only looked up, for the rows of other tables, does not come in by itself."""
+        made, known = self.report.made, self.report.known
+        return [
+            {
+                "table": table,
+                "in_the_file": read,
+                "imported": made[table] if table in self.prepared.own_tables else None,
+                "here_already": known[table] if table in self.prepared.own_tables else None,
+                "left_out": read - made[table] - known[table] if table in self.prepared.own_tables else None,
+            }
+            for table, read in self.prepared.read.items()
+        ]
+
+    def _credits(self) -> dict[Kind, dict[str, int]]:
+        users = self.prepared.users.values()
+        return {
+            kind: {"file": sum(user.balances[kind] for user in users), "imported": self.report.credits[kind]}
+            for kind in KINDS
+        }

@@ -1,0 +1,104 @@
+"""Credit, calls, statement, audit."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from celcombiller.cli.common import opened, operator, print_json, print_rows
+from celcombiller.core.audit import report as audit_report
+from celcombiller.core.charging.operator_credit import credit
+from celcombiller.core.charging.requests import Credit
+from celcombiller.core.ledger import accounts as ledger_accounts
+from celcombiller.core.ledger import statement
+from celcombiller.core.model.accounts import Kind, Transfer
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.voice import call_queries
+from celcombiller.database.transaction import transact
+
+if TYPE_CHECKING:
+    import argparse
+
+    import sqlalchemy as sa
+
+    from celcombiller.config.tables import Config
+    from celcombiller.core.model.calls import Call
+
+
+def give_credit(arguments: argparse.Namespace, config: Config) -> int:
+    """Post one credit, and record it in the audit trail."""
+    request = Credit(
+        username=arguments.username,
+        kind=Kind(arguments.kind),
+        value=arguments.value,
+        origin=arguments.origin,
+        reference=f"id:{arguments.id or uuid.uuid4()}",
+    )
+
+    def work(tx: sa.Connection) -> Transfer:
+        made, _ = credit(tx, request, operator(), datetime.now(UTC))
+        return made
+
+    result = transact(opened(config), work)
+    posted = result.credit_posted if request.value > 0 else result.debit_posted
+    print(f"{request.value:+} {request.kind} for {request.username}: {posted} now (id {request.reference[3:]}).")
+    return 0
+
+
+def list_calls(arguments: argparse.Namespace, config: Config) -> int:
+    """List the last calls."""
+    rows = transact(opened(config), lambda tx: call_queries.recent(tx, limit=arguments.limit))
+    columns = ("started_at", "user", "from", "to", "state", "talk_ms", "cost", "witness", "server", "uniqueid")
+    print_rows([_call(user, call) for user, call in rows], columns, as_json=arguments.json)
+    return 0
+
+
+def show_statement(arguments: argparse.Namespace, config: Config) -> int:
+    """List a subscriber's last transfers."""
+
+    def work(tx: sa.Connection) -> list[statement.StatementLine]:
+        accounts = ledger_accounts.balances(tx, subscriber_records.find(tx, arguments.username).id)
+        lines = [line for each in accounts.values() for line in statement.statement(tx, each, limit=arguments.limit)]
+        return sorted(lines, key=lambda line: -line.id)[: arguments.limit]
+
+    lines = [asdict(line) for line in transact(opened(config), work)]
+    columns = ("at", "kind", "value", "posted", "origin", "reference", "note")
+    print_rows(lines, columns, as_json=arguments.json)
+    return 0
+
+
+def run_audit(arguments: argparse.Namespace, config: Config) -> int:
+    """Recompute the ledger; return 1 where something differs."""
+    report = transact(opened(config).execution_options(reading=True), audit_report.audit)
+    if arguments.json:
+        print_json({"ok": report.ok} | asdict(report))
+    else:
+        counted = (
+            f"{report.accounts} accounts, {report.transfers} transfers, {report.holds} holds, {report.calls} calls,"
+            f" {report.schedule_credits} scheduled credits"
+        )
+        print(f"{counted} recomputed: {'all as recorded' if report.ok else f'{len(report.differences)} differences'}.")
+        for each in report.differences[:1]:
+            print(f"First difference: {each.subject}: {each.law}; expected {each.expected}, found {each.found}.")
+    return 0 if report.ok else 1
+
+
+def _call(user: str, call: Call) -> dict[str, Any]:
+    return {
+        "server": call.server,
+        "uniqueid": call.uniqueid,
+        "user": user,
+        "from": call.from_number,
+        "to": call.to_number,
+        "state": call.state,
+        "started_at": call.started_at,
+        "answered_at": call.answered_at,
+        "ended_at": call.ended_at,
+        "talk_ms": call.talk_ms,
+        "cost": call.cost,
+        "witness": call.witness,
+        "outcome": call.outcome,
+        "note": call.note,
+    }

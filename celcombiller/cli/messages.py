@@ -1,0 +1,109 @@
+"""``celcombiller messages``: text messages, sent and to be sent, and how far their queues are.
+
+It only looks, and does not show what they say. What waits is sent by a running biller.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from celcombiller.cli.common import command, moment, opened, payer, print_json, print_rows, whole
+from celcombiller.core.errors import NotFound
+from celcombiller.core.model.messages import MessageState
+from celcombiller.core.reports.views import message_view
+from celcombiller.core.sms import message_queries
+from celcombiller.database.transaction import transact
+from celcombiller.http.route import ID_MAX
+
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    import sqlalchemy as sa
+
+    from celcombiller.config.tables import Config
+    from celcombiller.core.sms.message_queries import Queue, Recorded
+
+LIST_MAX = 1000
+TROUBLES_MAX = 10
+
+
+def _list(arguments: argparse.Namespace, config: Config) -> int:
+    def work(tx: sa.Connection) -> list[Recorded]:
+        who = None if arguments.user is None else payer(tx, arguments.user).id
+        return list(
+            message_queries.listed(
+                tx,
+                limit=arguments.limit,
+                subscriber_id=who,
+                state=None if arguments.state is None else MessageState(arguments.state),
+                since=arguments.since,
+                until=arguments.until,
+            )
+        )
+
+    rows = transact(opened(config).execution_options(reading=True), work)
+    columns = ("id", "queued_at", "username", "from_number", "to_number", "route", "parts", "cost", "state", "note")
+    print_rows([msgspec.structs.asdict(message_view(each)) for each in rows], columns, as_json=arguments.json)
+    return 0
+
+
+def _show(arguments: argparse.Namespace, config: Config) -> int:
+    found = transact(
+        opened(config).execution_options(reading=True), partial(message_queries.find, message_id=arguments.id)
+    )
+    if found is None:
+        raise NotFound(f"there is no message {arguments.id}")
+    facts = msgspec.structs.asdict(message_view(found))
+    if arguments.json:
+        print_json(facts)
+    else:
+        for name, value in facts.items():
+            print(f"{name:14} {'' if value is None else value}".rstrip())
+    return 0
+
+
+def _queue(arguments: argparse.Namespace, config: Config) -> int:
+    look = partial(message_queries.queues, now=datetime.now(UTC), troubles_max=TROUBLES_MAX)
+    found = transact(opened(config).execution_options(reading=True), look)
+    if arguments.json:
+        print_json(found)
+    for each in [] if arguments.json else found:
+        print(_line(each, is_used=each.route in config.sms.ways))
+        for note, number in each.troubles:
+            print(f"  {note} ({number} messages)")
+    if not found and not arguments.json:
+        print("No message waits.")
+    return 1 if any(each.failing for each in found) else 0
+
+
+def _line(each: Queue, *, is_used: bool) -> str:
+    said = f"{each.route}: {each.waiting} waiting since {each.oldest_at.astimezone().isoformat(' ', 'seconds')}"
+    if each.sending:
+        said += f", {each.sending} of them being sent"
+    if each.failing:
+        said += f", {each.failing} of them tried in vain"
+    return said if is_used else f"{said}; no way of [sms] here: they expire"
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``messages`` and what follows it."""
+    text = "Text messages, and how far their queues are."
+    actions = commands.add_parser("messages", help=text, description=text).add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    listed = command(actions, "list", _list, "List the last messages, newest first.")
+    listed.add_argument("--user", metavar="WHO", help="who pays: a username or a number")
+    listed.add_argument("--state", choices=[each.value for each in MessageState])
+    listed.add_argument("--since", type=moment, metavar="TIME", help="not before it, such as 2026-11-05T18:30:00Z")
+    listed.add_argument("--until", type=moment, metavar="TIME", help="only before it")
+    listed.add_argument("--limit", type=whole(1, LIST_MAX), default=50)
+    show = command(actions, "show", _show, "Show one message.")
+    show.add_argument("id", type=whole(1, ID_MAX), metavar="ID")
+    queue = command(actions, "queue", _queue, "Tell how far the queues are; exit 1 when something was tried in vain.")
+    for each in (listed, show, queue):
+        each.add_argument("--json", action="store_true", help="one JSON document")

@@ -1,0 +1,228 @@
+"""``celcombiller provisioning status | diff | sync | forget``: the radio networks, for the operator.
+
+It works beside a running biller and without one: ``sync`` brings what it queues to the network itself, and shares
+the queue with whoever else works it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from celcombiller.cli.common import command, opened, print_json
+from celcombiller.core.errors import BillerError, InvalidValue
+from celcombiller.core.provisioning import desired_state, drift
+from celcombiller.core.provisioning import status as provisioning_status
+from celcombiller.database.transaction import transact
+from celcombiller.provisioning import reconciliation
+from celcombiller.provisioning.factory import kinds_of, network_of
+from celcombiller.provisioning.worker import Provisioner
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+
+    import sqlalchemy as sa
+
+    from celcombiller.config.tables import Config, RadioNetwork
+    from celcombiller.core.provisioning.drift import Difference
+    from celcombiller.core.provisioning.network import Network
+    from celcombiller.core.provisioning.status import Backlog
+
+SHOWN_MAX = 100
+"""Lines of differences that are printed; all of them are in ``--json``."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the program's."""
+    text = "The radio networks: how far they are, what differs there, bringing it in step."
+    under = commands.add_parser("provisioning", help=text, description=text).add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    status = command(under, "status", _status, "Tell how far each network is; exit 1 when something cannot be done.")
+    diff = command(under, "diff", _diff, "List what differs between biller and network; exit 1 when anything does.")
+    bring = command(under, "sync", _sync, "Bring the network to what the biller says.")
+    bring.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    bring.add_argument("--remove-unknown", action="store_true", help="also remove who the biller never put there")
+    for each in (diff, bring):
+        each.add_argument("network", nargs="?", help="its name in the settings (default: all)")
+    for each in (status, diff, bring):
+        each.add_argument("--json", action="store_true", help="one JSON document")
+    drop = command(under, "forget", _forget, "Drop the queue of a network that is in the settings no more.")
+    drop.add_argument("network")
+
+
+def _status(arguments: argparse.Namespace, config: Config) -> int:
+    engine = opened(config)
+
+    def work(tx: sa.Connection) -> list[tuple[Backlog, list[provisioning_status.Trouble]]]:
+        return [
+            (each, provisioning_status.troubles(tx, each.network, limit=SHOWN_MAX))
+            for each in provisioning_status.backlog(tx)
+        ]
+
+    found = transact(engine.execution_options(reading=True), work)
+    configured = kinds_of(config)
+    if arguments.json:
+        shown = [
+            asdict(each) | {"configured": each.network in configured, "troubles": [asdict(one) for one in troubles]}
+            for each, troubles in found
+        ]
+        print_json(shown)
+    for each, troubles in [] if arguments.json else found:
+        print(_line(each, configured=each.network in configured))
+        for one in troubles:
+            print(f"  IMSI {one.imsi}: {one.error} ({one.attempts} times)")
+    if not found and not arguments.json:
+        print("No radio network: add [[provisioning]] tables to the settings, and start the biller.")
+    return 1 if any(each.failing or each.last_error for each, _ in found) else 0
+
+
+def _line(each: Backlog, *, configured: bool) -> str:
+    said = f"{each.network} ({each.kind}): {each.entries} subscribers, {each.waiting} waiting"
+    if each.oldest_at is not None:
+        said += f" since {each.oldest_at.astimezone().isoformat(' ', 'seconds')}"
+    if each.failing:
+        said += f", {each.failing} of them tried in vain"
+    if each.last_error:
+        said += f"; away: {each.last_error}"
+    elif each.answered_at is not None:
+        said += f"; answered {each.answered_at.astimezone().isoformat(' ', 'seconds')}"
+    return said if configured else f"{said}; not in the settings (forget it, or put it back)"
+
+
+def _diff(arguments: argparse.Namespace, config: Config) -> int:
+    engine = opened(config)
+    found: dict[str, list[Difference]] = {}
+
+    async def run(reactor: Any) -> None:
+        for settings in _chosen(arguments.network, config):
+            network = network_of(reactor, settings)
+            try:
+                found[settings.name] = await reconciliation.compare(settings.name, network, _in_thread(engine))
+            finally:
+                await network.close()
+
+    _react(run)
+    if arguments.json:
+        print_json({name: _shown(each) for name, each in found.items()})
+    else:
+        for name, each in found.items():
+            _print(name, each)
+    return 1 if any(not one.waiting for each in found.values() for one in each) else 0
+
+
+def _sync(arguments: argparse.Namespace, config: Config) -> int:
+    engine = opened(config)
+    said: dict[str, Any] = {}
+
+    async def run(reactor: Any) -> None:
+        for settings in _chosen(arguments.network, config):
+            network = network_of(reactor, settings)
+            try:
+                said[settings.name] = await _bring(arguments, engine, settings, network)
+            finally:
+                await network.close()
+
+    if not arguments.dry_run:
+        transact(engine, partial(desired_state.configure, kinds=kinds_of(config), now=datetime.now(UTC)))
+    _react(run)
+    if arguments.json:
+        print_json(said)
+    for name, each in {} if arguments.json else said.items():
+        verb = "would be queued" if arguments.dry_run else "queued"
+        print(
+            f"{name}: {each['queued']} {verb} of {sum(each['counts'].values())} that differ, {each['waiting']} waiting."
+        )
+    return 1 if any(each["waiting"] for each in said.values()) else 0
+
+
+async def _bring(
+    arguments: argparse.Namespace, engine: sa.Engine, settings: RadioNetwork, network: Network
+) -> dict[str, Any]:
+    name, in_thread = settings.name, _in_thread(engine)
+    found = await reconciliation.compare(name, network, in_thread)
+    chosen = drift.to_sync(found, remove_unknown=arguments.remove_unknown)
+    if not arguments.dry_run:
+        queue = partial(
+            reconciliation.queue, found=found, remove_unknown=arguments.remove_unknown, now=datetime.now(UTC)
+        )
+        await in_thread(partial(queue, name=name))
+        await Provisioner(
+            name,
+            network,
+            transact=in_thread,
+            read=in_thread,
+            now=partial(datetime.now, UTC),
+            retry_seconds_max=settings.retry_seconds_max,
+        ).work()
+    waiting = [each.waiting for each in await in_thread(provisioning_status.backlog) if each.network == name]
+    return {"queued": len(chosen), "waiting": sum(waiting), "counts": drift.count(found), "items": _shown(found)}
+
+
+def _forget(arguments: argparse.Namespace, config: Config) -> int:
+    name = arguments.network
+    if name in kinds_of(config):
+        raise InvalidValue(f"{name} is in the settings: take its [[provisioning]] table out first")
+    if not transact(opened(config), partial(desired_state.forget, name=name)):
+        raise InvalidValue(f"there is no network {name}")
+    print(f"{name} is forgotten; what it knows, it still knows.")
+    return 0
+
+
+# -- small things ----------------------------------------------------------------------------------------------------
+
+
+def _chosen(name: str | None, config: Config) -> list[RadioNetwork]:
+    found = [each for each in config.provisioning if each.kind != "none" and name in (None, each.name)]
+    if not found:
+        raise InvalidValue("there is no such network in the settings ([[provisioning]])")
+    return found
+
+
+def _in_thread(engine: sa.Engine) -> Callable[[Callable[[sa.Connection], Any]], Awaitable[Any]]:
+    from twisted.internet.threads import deferToThread  # noqa: PLC0415  the reactor is for these commands alone
+
+    def through(work: Callable[[sa.Connection], Any]) -> Awaitable[Any]:
+        return deferToThread(transact, engine, work)
+
+    return through
+
+
+def _react(run: Callable[[Any], Any]) -> None:
+    """Run the reactor for this one thing, and raise here what it raised there."""
+    from twisted.internet.defer import Deferred  # noqa: PLC0415
+    from twisted.internet.task import react  # noqa: PLC0415
+
+    raised: list[BillerError] = []
+
+    async def guarded(reactor: Any) -> None:
+        try:
+            await run(reactor)
+        except BillerError as error:
+            raised.append(error)
+
+    try:
+        react(lambda reactor: Deferred.fromCoroutine(guarded(reactor)))
+    except SystemExit as over:
+        if over.code:
+            raise
+    if raised:
+        raise raised[0]
+
+
+def _print(name: str, found: list[Difference]) -> None:
+    counts = ", ".join(f"{number} {kind}" for kind, number in drift.count(found).items() if number)
+    print(f"{name}: {counts or 'as the biller says'}.")
+    for each in found[:SHOWN_MAX]:
+        wanted = "not there" if each.wanted is None else f"number {each.wanted.msisdn}"
+        there = ", ".join(f"number {one.msisdn or 'none'}" for one in each.found) or "not there"
+        more = f", number taken by {each.holder}" if each.holder else ""
+        queued = " (queued)" if each.waiting else ""
+        print(f"  IMSI {each.imsi}: {each.drift}: here {wanted}, there {there}{more}{queued}")
+
+
+def _shown(found: list[Difference]) -> list[dict[str, Any]]:
+    return [asdict(each) for each in found]

@@ -1,0 +1,503 @@
+"""``celcombiller schedules``: groups that get credit on their dates; what is due, and giving it now."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tqdm import tqdm
+
+from celcombiller.cli.common import command, day, opened, operator, print_json, print_rows, whole
+from celcombiller.core.access import audit_trail
+from celcombiller.core.errors import InvalidValue, UnknownMembership, UnknownSchedule
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.schedules import CatchUp, Membership, Recurrence, Run, Schedule, ScheduleKind
+from celcombiller.core.schedules import forecast, memberships, runs, schedule_records
+from celcombiller.core.schedules.due_dates import last_come, next_due_date
+from celcombiller.core.schedules.runs import Advance, Decision, Rules
+from celcombiller.core.schedules.schedule_records import COUNT_MAX, INTERVAL_DAYS_MAX
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.database.transaction import transact
+from celcombiller.jobs.schedule_round import Broken, Round, Told
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Coroutine
+
+    import sqlalchemy as sa
+
+    from celcombiller.config.tables import Config
+
+T = TypeVar("T")
+
+LIST_MAX = 1000
+INTERRUPTED = 130
+"""The exit status of a command that was interrupted, by a shell's custom."""
+
+_KINDS = {each.name.lower(): each for each in ScheduleKind}
+
+
+# -- the commands ----------------------------------------------------------------------------------------------------
+
+
+def _add(arguments: argparse.Namespace, config: Config) -> int:
+    now = datetime.now(UTC)
+    when = _when(arguments) or {"recurrence": Recurrence.MONTHLY, "day": 1, "interval_days": None}
+
+    def work(tx: sa.Connection) -> Schedule:
+        made = schedule_records.add(
+            tx,
+            name=arguments.name,
+            kind=_KINDS[arguments.kind],
+            value=arguments.value,
+            first_on=arguments.first or arguments.once,
+            count=arguments.count,
+            time_zone=arguments.zone or config.schedules.zone,
+            catch_up=arguments.catch_up,
+            now=now,
+            **when,
+        )
+        audit_trail.record(tx, operator(), "add", f"schedule:{made.id}", after=made, now=now)
+        return made
+
+    made = transact(opened(config), work)
+    print(
+        f"Added schedule {made.id} ({made.name}): {_rhythm(made)}, first due on {_next(made)}, zone {made.time_zone}."
+    )
+    return 0
+
+
+def _change(arguments: argparse.Namespace, config: Config) -> int:
+    facts = {
+        name: value
+        for name in ("name", "value", "count", "catch_up")
+        if (value := getattr(arguments, name)) is not None
+    }
+    if arguments.kind is not None:
+        facts["kind"] = _KINDS[arguments.kind]
+    if arguments.zone is not None:
+        facts["time_zone"] = arguments.zone
+    if arguments.state is not None:
+        facts["enabled"] = arguments.state == "enabled"
+    facts |= _when(arguments) or {}
+    if arguments.once or arguments.first:
+        facts["first_on"] = arguments.once or arguments.first
+
+    def work(tx: sa.Connection) -> Schedule:
+        was = _resolve(tx, arguments.schedule)
+        is_ = schedule_records.change(tx, was.id, **facts)
+        subject = f"schedule:{was.id}"
+        audit_trail.record(tx, operator(), "change", subject, before=was, after=is_, now=datetime.now(UTC))
+        return is_
+
+    changed = transact(opened(config), work)
+    print(f"Schedule {changed.id} ({changed.name}): {_rhythm(changed)}, next due on {_next(changed)}.")
+    return 0
+
+
+def _delete(arguments: argparse.Namespace, config: Config) -> int:
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> Schedule:
+        was = _resolve(tx, arguments.schedule)
+        audit_trail.record(tx, operator(), "delete", f"schedule:{was.id}", before=was, now=now)
+        return schedule_records.delete(tx, was.id, now)
+
+    deleted = transact(opened(config), work)
+    print(f"Deleted schedule {deleted.id} ({deleted.name}); its memberships have ended.")
+    return 0
+
+
+def _list(arguments: argparse.Namespace, config: Config) -> int:
+    def work(tx: sa.Connection) -> list[dict[str, Any]]:
+        members = memberships.member_counts(tx)
+        return [_shown(each) | {"members": members.get(each.id, 0)} for each in schedule_records.everything(tx)]
+
+    columns = ("id", "name", "kind", "value", "when", "next_on", "time_zone", "catch_up", "enabled", "count", "members")
+    print_rows(transact(opened(config), work), columns, as_json=arguments.json)
+    return 0
+
+
+def _show(arguments: argparse.Namespace, config: Config) -> int:
+    def work(tx: sa.Connection) -> tuple[Schedule, list[dict[str, Any]]]:
+        schedule = _resolve(tx, arguments.schedule)
+        found = memberships.members(tx, schedule.id, limit=arguments.limit)
+        return schedule, [asdict(each) | {"username": username} for username, each in found]
+
+    schedule, members = transact(opened(config), work)
+    if arguments.json:
+        print_json(_shown(schedule) | {"memberships": members})
+        return 0
+    for name, value in _shown(schedule).items():
+        print(f"{name:14} {'' if value is None else value}")
+    print_rows(members, ("username", "count", "joined_on"), as_json=False)
+    return 0
+
+
+def _join(arguments: argparse.Namespace, config: Config) -> int:
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> tuple[Schedule, Membership]:
+        schedule = _resolve(tx, arguments.schedule)
+        who = subscriber_records.find(tx, arguments.username).id
+        made = memberships.join(tx, schedule, who, count=arguments.count, joined_on=arguments.joined_on, now=now)
+        audit_trail.record(tx, operator(), "join", f"schedule:{schedule.id}", after=made, now=now)
+        return schedule, made
+
+    schedule, made = transact(opened(config), work)
+    print(f"{arguments.username} is in {schedule.name} for {made.count} runs from {made.joined_on} on.")
+    return 0
+
+
+def _leave(arguments: argparse.Namespace, config: Config) -> int:
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> None:
+        was = _membership(tx, arguments)
+        memberships.leave(tx, was, now)
+        audit_trail.record(tx, operator(), "leave", f"schedule:{was.schedule_id}", before=was, now=now)
+
+    transact(opened(config), work)
+    print(f"{arguments.username} has left {arguments.schedule}.")
+    return 0
+
+
+def _renew(arguments: argparse.Namespace, config: Config) -> int:
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> None:
+        was = _membership(tx, arguments)
+        is_ = memberships.renew(tx, was, count=arguments.count, months=arguments.months, now=now)
+        action = f"renew for {arguments.months} months"
+        audit_trail.record(tx, operator(), action, f"schedule:{was.schedule_id}", before=was, after=is_, now=now)
+
+    transact(opened(config), work)
+    print(f"{arguments.username} has {arguments.count} runs left in {arguments.schedule}.")
+    return 0
+
+
+def _due(arguments: argparse.Namespace, config: Config) -> int:
+    now, rules = datetime.now(UTC), config.schedules.rules
+
+    def work(tx: sa.Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+        rows: list[dict[str, Any]] = []
+        members: list[dict[str, Any]] = []
+        waiting: list[str] = []
+        for schedule in _named(tx, arguments.schedule):
+            today = arguments.on or last_come(now, rules.run_at, schedule.time_zone)
+            absent_days = (today - schedule.done_until).days
+            if arguments.on is None and absent_days > rules.catch_up_max_days:
+                waiting.append(_waits(Decision(schedule, [], absent_days)))
+            dues = forecast.due(tx, schedule, rules, today, now)
+            rows += [_due_row(schedule, each) for each in dues]
+            left = arguments.limit - len(members)
+            if left > 0:
+                found = forecast.due_members(tx, dues, rules, limit=left)
+                members += [{"schedule": schedule.id} | asdict(each) for each in found]
+        return rows, members, waiting
+
+    rows, members, waiting = transact(opened(config).execution_options(reading=True), work)
+    totals = {kind: sum(row[kind] for row in rows) for kind in Kind}
+    if arguments.json:
+        sums = {f"{kind}_total": total for kind, total in totals.items()}
+        print_json({"due": rows, "members": members, **sums, "waiting": waiting})
+        return 0
+    for line in waiting:
+        print(line)
+    if not rows:
+        print("Nothing is due.")
+        return 0
+    columns = ("schedule", "name", "due_on", "state", "members", "value", *Kind, "passed", "failed", "note")
+    print_rows(rows, columns, as_json=False)
+    if members:
+        print()
+        print_rows(members, ("schedule", "due_on", "username", "value", "outcome", "note"), as_json=False)
+    print(f"Total: {', '.join(f'{total} {kind} credits' for kind, total in totals.items())}. Nothing was written.")
+    return 0
+
+
+def _run(arguments: argparse.Namespace, config: Config) -> int:
+    rules = config.schedules.rules
+    if arguments.overdue:
+        rules = replace(rules, catch_up_max_days=date.max.toordinal())
+    engine = opened(config)
+    pick = None if arguments.schedule is None else transact(engine, lambda tx: _resolve(tx, arguments.schedule)).id
+    heard = _Heard(_expected(engine, rules, pick))
+    with suppress(KeyboardInterrupt), heard.bar:
+        round_ = Round(
+            _patient(engine), rules, clock=lambda: datetime.now(UTC), seconds=time.monotonic, tell=heard.tell
+        )
+        _finish(round_.go(pick))
+        heard.over = True
+    return heard.say(as_json=arguments.json)
+
+
+def _history(arguments: argparse.Namespace, config: Config) -> int:
+    def work(tx: sa.Connection) -> list[dict[str, Any]]:
+        pick = None if arguments.schedule is None else _resolve(tx, arguments.schedule).id
+        rows = []
+        for run in runs.history(tx, schedule_id=pick, limit=arguments.limit):
+            rows.append(_run_row(run))
+            if arguments.uncredited:
+                rows[-1]["uncredited"] = [asdict(each) for each in runs.uncredited(tx, run, limit=LIST_MAX)]
+        return rows
+
+    rows = transact(opened(config).execution_options(reading=True), work)
+    columns = ("schedule", "due_on", "state", "value", "credited", "passed", "failed", "opened_at", "note")
+    print_rows(rows, columns, as_json=arguments.json)
+    if arguments.uncredited and not arguments.json:
+        odd = [
+            {"schedule": row["schedule"], "due_on": row["due_on"]} | each for row in rows for each in row["uncredited"]
+        ]
+        print()
+        print_rows(odd, ("schedule", "due_on", "username", "outcome", "note"), as_json=False)
+    return 0
+
+
+# -- the round, here and now -----------------------------------------------------------------------------------------
+
+
+class _Heard:
+    """What a round tells the command: a bar on a terminal while it goes on, the result at its end."""
+
+    def __init__(self, expected: int) -> None:
+        self.bar = tqdm(total=expected, unit=" members", disable=None, leave=False)
+        self.over = False
+        self._runs: dict[int, Run] = {}
+        self._wrong: list[str] = []
+
+    def tell(self, told: Told) -> None:
+        match told:
+            case Decision(_, made, absent_days):
+                self._runs |= {run.id: run for run in made}
+                if absent_days is not None:
+                    self._wrong.append(_waits(told))
+            case Advance(run):
+                before = self._runs.get(run.id)
+                self._runs[run.id] = run
+                if before is not None:
+                    self.bar.update(_turns(run) - _turns(before))
+            case Broken(schedule_id, error):
+                first = (str(error).splitlines() or [""])[0]
+                self._wrong.append(f"schedule {schedule_id} could not be credited: {type(error).__name__}: {first}")
+
+    def say(self, *, as_json: bool) -> int:
+        rows = [_run_row(run) for run in self._runs.values()]
+        if as_json:
+            print_json(rows)
+        elif rows:
+            columns = ("schedule", "due_on", "state", "value", "credited", "passed", "failed", "note")
+            print_rows(rows, columns, as_json=False)
+        else:
+            print("Nothing is due.")
+        for line in self._wrong:
+            print(f"celcombiller: {line}", file=sys.stderr)
+        if not self.over:
+            print("celcombiller: interrupted; what is credited stays, the same command goes on", file=sys.stderr)
+            return INTERRUPTED
+        return 1 if self._wrong else 0
+
+
+def _patient(engine: sa.Engine) -> Any:
+    """Give what does a round's work here. On SQLite it rests as long as it worked: a biller may wait to write."""
+
+    def do(work: Callable[[sa.Connection], T]) -> T:
+        began = time.monotonic()
+        done = transact(engine, work)
+        if engine.dialect.name == "sqlite":
+            time.sleep(time.monotonic() - began)
+        return done
+
+    async def at_once(work: Callable[[sa.Connection], T]) -> T:
+        return do(work)
+
+    return at_once
+
+
+def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that waits for nobody to its end."""
+    with suppress(StopIteration):
+        work.send(None)
+
+
+def _expected(engine: sa.Engine, rules: Rules, pick: int | None) -> int:
+    """Count the turns to come, for the bar; where nobody looks at one it is not worth the reading."""
+    if not sys.stderr.isatty():
+        return 0
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> int:
+        found = schedule_records.everything(tx) if pick is None else [schedule_records.find(tx, pick)]
+        dues = [
+            each
+            for schedule in found
+            for each in forecast.due(tx, schedule, rules, last_come(now, rules.run_at, schedule.time_zone), now)
+        ]
+        return sum(each.credited + each.passed + each.failed for each in dues)
+
+    return transact(engine.execution_options(reading=True), work)
+
+
+# -- small things ----------------------------------------------------------------------------------------------------
+
+
+def _turns(run: Run) -> int:
+    return run.credited + run.passed + run.failed
+
+
+def _waits(decision: Decision) -> str:
+    schedule = decision.schedule
+    return (
+        f"schedule {schedule.id} ({schedule.name}) waits: nothing was credited for {decision.absent_days} days since"
+        f" {schedule.done_until}; if the clock is right, `celcombiller schedules run --overdue` catches up"
+    )
+
+
+def _resolve(tx: sa.Connection, word: str) -> Schedule:
+    """Find the schedule that an operator means: by its id, or by its name where only one has it."""
+    if word.isdecimal():
+        with suppress(UnknownSchedule):
+            return schedule_records.find(tx, int(word))
+    found = schedule_records.named(tx, word)
+    if not found:
+        raise UnknownSchedule(f"no schedule has the id or the name {word}")
+    if len(found) > 1:
+        ids = ", ".join(str(each.id) for each in found)
+        raise InvalidValue(f"{len(found)} schedules have the name {word}; say which by its id: {ids}")
+    return found[0]
+
+
+def _named(tx: sa.Connection, word: str | None) -> list[Schedule]:
+    return schedule_records.everything(tx) if word is None else [_resolve(tx, word)]
+
+
+def _membership(tx: sa.Connection, arguments: argparse.Namespace) -> Membership:
+    schedule = _resolve(tx, arguments.schedule)
+    membership = memberships.member(tx, schedule.id, subscriber_records.find(tx, arguments.username).id)
+    if membership is None:
+        raise UnknownMembership(f"{arguments.username} is not in {schedule.name}")
+    return membership
+
+
+def _when(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Read the rhythm of the due dates, if one was given."""
+    if arguments.day is not None:
+        return {"recurrence": Recurrence.MONTHLY, "day": arguments.day, "interval_days": None}
+    if arguments.weekday is not None:
+        return {"recurrence": Recurrence.WEEKLY, "day": arguments.weekday, "interval_days": None}
+    if arguments.every is not None:
+        return {"recurrence": Recurrence.DAYS, "day": None, "interval_days": arguments.every}
+    if arguments.once is not None:
+        return {"recurrence": Recurrence.ONCE, "day": None, "interval_days": None}
+    return None
+
+
+def _rhythm(schedule: Schedule) -> str:
+    match schedule.recurrence:
+        case Recurrence.MONTHLY:
+            return f"monthly on day {schedule.day}"
+        case Recurrence.WEEKLY:
+            return f"weekly on day {schedule.day}"
+        case Recurrence.DAYS:
+            return "daily" if schedule.interval_days == 1 else f"every {schedule.interval_days} days"
+        case _:
+            return "once"
+
+
+def _next(schedule: Schedule) -> date | None:
+    return next_due_date(schedule, schedule.done_until)
+
+
+def _shown(schedule: Schedule) -> dict[str, Any]:
+    shown = asdict(schedule) | {"kind": schedule.kind.name.lower()}
+    del shown["deleted_at"]
+    return shown | {"when": _rhythm(schedule), "next_on": _next(schedule)}
+
+
+def _due_row(schedule: Schedule, due: forecast.Due) -> dict[str, Any]:
+    run = due.run
+    return {
+        "schedule": schedule.id,
+        "name": schedule.name,
+        "due_on": run.due_on,
+        "state": run.state if run.id or run.note else "to come",
+        "value": run.value,
+        "members": due.credited,
+        "passed": due.passed,
+        "failed": due.failed,
+        **{kind.value: due.total(kind) for kind in Kind},
+        "note": run.note,
+    }
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    row = asdict(run) | {"schedule": run.schedule_id, "kind": run.kind.name.lower()}
+    del row["schedule_id"], row["last_membership_id"]
+    return row
+
+
+# -- the words of the commands ---------------------------------------------------------------------------------------
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``schedules`` and what follows it."""
+    actions = commands.add_parser("schedules", help="Scheduled credits of groups.").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    add = command(actions, "add", _add, "Add a schedule: a value that each member gets on each due date.")
+    add.add_argument("name")
+    change = command(actions, "change", _change, "Change a schedule, from its next due date on.")
+    delete = command(actions, "delete", _delete, "Delete a schedule; its memberships end.")
+    listed = command(actions, "list", _list, "List the schedules.")
+    show = command(actions, "show", _show, "Show a schedule and its members.")
+    join = command(actions, "join", _join, "Put a subscriber into a schedule.")
+    leave = command(actions, "leave", _leave, "Take a subscriber out of a schedule.")
+    renew = command(actions, "renew", _renew, "Set the runs that a member has left, and record his contract.")
+    due = command(actions, "due", _due, "Say who would get what by now, and the totals; nothing is written.")
+    run = command(actions, "run", _run, "Give what is due now, as the service does by itself.")
+    history = command(
+        actions, "history", _history, "List the last runs: how many members were credited, and who was not and why."
+    )
+    for each in (change, delete, show, join, leave, renew):
+        each.add_argument("schedule", metavar="SCHEDULE", help="its id, or its name")
+    for each in (due, run, history):
+        each.add_argument("schedule", metavar="SCHEDULE", nargs="?", help="its id, or its name (default: all)")
+    for each in (join, leave, renew):
+        each.add_argument("username")
+    _add_facts(add, required=True)
+    _add_facts(change, required=False)
+    change.add_argument("--name")
+    change.add_argument("--state", choices=("enabled", "disabled"), help="a disabled one gives nothing")
+    join.add_argument("--count", type=whole(0, COUNT_MAX), help="his runs (default: the schedule's)")
+    join.add_argument("--from", dest="joined_on", type=day, metavar="DATE", help="what is due from then on (today)")
+    renew.add_argument("--count", type=whole(0, COUNT_MAX), required=True, help="his runs from now on")
+    renew.add_argument("--months", type=whole(0, COUNT_MAX), required=True, help="the months that he bought")
+    due.add_argument("--on", type=day, metavar="DATE", help="by that date (default: by now)")
+    run.add_argument("--overdue", action="store_true", help="also after more than schedules.catch_up_max_days")
+    history.add_argument("--uncredited", action="store_true", help="also who was passed over or failed")
+    for each, most in ((show, 50), (due, 20), (history, 50)):
+        each.add_argument("--limit", type=whole(1, LIST_MAX), default=most)
+    for each in (listed, show, due, run, history):
+        each.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def _add_facts(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add the options that say what a schedule is; their defaults are for a new one."""
+    parser.add_argument("--value", type=whole(0, 2**53 - 1), required=required, help="whole credits on each due date")
+    parser.add_argument("--kind", choices=tuple(_KINDS), default="voice" if required else None)
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--day", type=whole(1, 31), help="monthly on that day, or the month's last (1)")
+    when.add_argument("--weekday", type=whole(1, 7), help="weekly; 1 is Monday")
+    when.add_argument("--every", type=whole(1, INTERVAL_DAYS_MAX), metavar="DAYS", help="every so many days")
+    when.add_argument("--once", type=day, metavar="DATE", help="on that date only")
+    parser.add_argument("--first", type=day, metavar="DATE", help="not before that date (today)")
+    count = 12 if required else None
+    parser.add_argument("--count", type=whole(0, COUNT_MAX), default=count, help="runs of a new member (12)")
+    parser.add_argument("--zone", help="its time zone, such as America/Sao_Paulo (default: the settings')")
+    catch_up = CatchUp.ALL.value if required else None
+    choices = [each.value for each in CatchUp]
+    parser.add_argument("--catch-up", choices=choices, default=catch_up, help="which missed dates are given (all)")

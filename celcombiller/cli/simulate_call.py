@@ -1,0 +1,99 @@
+"""Call."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from celcombiller.cli.common import LIST_MAX, opened
+from celcombiller.cli.users import with_balances
+from celcombiller.core.errors import BillerError, InvalidValue
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.voice import call_queries
+from celcombiller.database.transaction import transact
+
+if TYPE_CHECKING:
+    import argparse
+
+    import sqlalchemy as sa
+
+    from celcombiller.config.tables import Config
+
+
+def simulate_call(arguments: argparse.Namespace, config: Config) -> int:
+    """Play Asterisk's side of one call against the running biller."""
+    from twisted.internet.error import ConnectError  # noqa: PLC0415  the reactor is for this command alone
+    from twisted.internet.task import react  # noqa: PLC0415
+
+    from celcombiller.asterisk.agi_simulator import Channel, play  # noqa: PLC0415
+
+    host, port = _agi_address(config.agi.listen)
+    engine = opened(config)
+    who = arguments.caller
+
+    def number_of(tx: sa.Connection) -> str:
+        try:
+            return subscriber_records.find(tx, who).clid
+        except BillerError:
+            return str(who)
+
+    outcome = next((word for word in ("BUSY", "NOANSWER", "CANCEL") if getattr(arguments, word.lower())), "ANSWER")
+    uniqueid = f"{config.asterisk[0].name}-" if config.asterisk else ""
+    channel = Channel(
+        caller_number=transact(engine, number_of),
+        called_number=arguments.callee,
+        outcome=outcome,
+        talk_ms=round(arguments.talk * 1000),
+        uniqueid=f"{uniqueid}{datetime.now(UTC).timestamp():.6f}",
+    )
+    failed: list[str] = []
+
+    async def run(reactor: Any) -> None:
+        try:
+            await play(reactor, host, port, channel)
+        except (ConnectError, TimeoutError) as error:
+            failed.append(f"no biller answers on {host}:{port} (start one: twistd celcombiller): {error}")
+
+    try:
+        react(lambda reactor: _deferred(run(reactor)))
+    except SystemExit as over:
+        if over.code:
+            return 1
+    if failed:
+        raise BillerError(failed[0])
+    if arguments.verbose:
+        for side, line in channel.transcript:
+            print(f"{side:>8} {line}")
+    return _print_played(channel, engine)
+
+
+def _print_played(channel: Any, engine: sa.Engine) -> int:
+    result = channel.variables.get("CELCOMBILLER_RESULT", "")
+    if result != "GRANTED":
+        print(f"Refused: {result or 'the biller closed the session without a word'}.")
+        return 1
+    print(f"Granted {channel.variables.get('CELCOMBILLER_SECONDS', 'unlimited')} s; dialled {channel.dialled}")
+    rows = transact(engine, lambda tx: call_queries.recent(tx, limit=LIST_MAX))
+    mine = next(((user, call) for user, call in rows if call.uniqueid == channel.uniqueid), None)
+    if mine is None:
+        print(f"{channel.variables['DIALSTATUS']}; not billed: an always allowed number.")
+        return 0
+    user, call = mine
+    print(f"{channel.variables['DIALSTATUS']}: {call.state}, {call.talk_ms} ms of talk, {call.cost} credits.")
+    balances = transact(engine, lambda tx: with_balances(tx, subscriber_records.find(tx, user)))
+    print(f"{user} has {balances['voice_balance']} voice credits now, {balances['voice_held']} held.")
+    return 0
+
+
+def _deferred(work: Any) -> Any:
+    from twisted.internet.defer import Deferred  # noqa: PLC0415
+
+    return Deferred.fromCoroutine(work)
+
+
+def _agi_address(listen: str) -> tuple[str, int]:
+    parts = listen.split(":")
+    if not parts[0].startswith("tcp"):
+        raise InvalidValue("`call` reaches a biller over TCP: agi.listen is not tcp:")
+    interface = next((part.partition("=")[2] for part in parts if part.startswith("interface=")), "")
+    return interface.replace("\\", "") or "127.0.0.1", int(parts[1])

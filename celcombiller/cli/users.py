@@ -1,0 +1,93 @@
+"""User add/show/list/enable."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from celcombiller.cli.common import opened, operator, print_json, print_rows, read_password
+from celcombiller.core.access import audit_trail
+from celcombiller.core.ledger import accounts as ledger_accounts
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.subscribers import Level, Subscriber
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.database.transaction import transact
+from celcombiller.runtime.password_hasher import hash_password
+
+if TYPE_CHECKING:
+    import argparse
+
+    import sqlalchemy as sa
+
+    from celcombiller.config.tables import Config
+
+
+def add_user(arguments: argparse.Namespace, config: Config) -> int:
+    """Add a subscriber."""
+    password = read_password(arguments.password_file)
+    hashed = None if password is None else hash_password(password)
+
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> Subscriber:
+        made = subscriber_records.add(
+            tx,
+            username=arguments.username,
+            name=arguments.name,
+            clid=arguments.clid,
+            imsi=arguments.imsi,
+            cpf=arguments.cpf,
+            address=arguments.address,
+            level=Level(arguments.level),
+            password_hash=hashed,
+            now=now,
+        )
+        audit_trail.record(tx, operator(), "add", f"subscriber:{made.username}", after=made, now=now)
+        return made
+
+    made = transact(opened(config), work)
+    print(f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
+    return 0
+
+
+def show_user(arguments: argparse.Namespace, config: Config) -> int:
+    """Show a subscriber and their balances."""
+    user = transact(opened(config), lambda tx: with_balances(tx, subscriber_records.find(tx, arguments.username)))
+    if arguments.json:
+        print_json(user)
+    else:
+        for name, value in user.items():
+            print(f"{name:14} {value}")
+    return 0
+
+
+def list_users(arguments: argparse.Namespace, config: Config) -> int:
+    """List the subscribers."""
+    users = transact(
+        opened(config), lambda tx: [with_balances(tx, each) for each in list(subscriber_records.everyone(tx))]
+    )
+    columns = ("username", "clid", "imsi", "level", "enabled", "voice_balance", "data_balance", "sms_balance")
+    print_rows(users, columns, as_json=arguments.json)
+    return 0
+
+
+def enable_user(arguments: argparse.Namespace, config: Config) -> int:
+    """Enable or disable a subscriber."""
+    username, now = arguments.username, datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> None:
+        was = subscriber_records.find(tx, username)
+        is_ = subscriber_records.enable(tx, username, now, enabled=arguments.action == "enable")
+        audit_trail.record(tx, operator(), "change", f"subscriber:{username}", before=was, after=is_, now=now)
+
+    transact(opened(config), work)
+    print(f"{arguments.username} is {arguments.action}d.")
+    return 0
+
+
+def with_balances(tx: sa.Connection, subscriber: Subscriber) -> dict[str, Any]:
+    """Return a subscriber's fields with the balance and the held credit of each account."""
+    accounts = ledger_accounts.balances(tx, subscriber.id)
+    posted = {f"{kind}_balance": accounts[kind].posted for kind in Kind}
+    return asdict(subscriber) | posted | {f"{kind}_held": accounts[kind].held for kind in Kind}

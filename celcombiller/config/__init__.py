@@ -1,0 +1,1 @@
+"""The operator's settings: one TOML file to one frozen `Config`."""

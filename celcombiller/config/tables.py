@@ -1,0 +1,662 @@
+"""The settings: one TOML file and the environment to one frozen ``Config``, or one line that says what is wrong.
+
+Reads the file and the secret files it names, and this machine's zone; it opens no database and no port. What a value
+means is said beside its field here and, for operators, in ``etc/celcombiller.toml``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import time, timedelta
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+import tzlocal
+from msgspec import Meta, field
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from celcombiller.config.checks import (
+    SettingError,
+    _check_placeholders,
+    check_dial_options,
+    check_networks,
+    check_port,
+    check_template,
+    check_unique,
+    check_words,
+    show_value,
+)
+from celcombiller.core.data.accounting_reports import Conditions
+from celcombiller.core.ledger.balance_format import Style
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.messages import Route
+from celcombiller.core.notifications.balance_enquiry import Wording
+from celcombiller.core.notifications.low_balance import Rules as NoticeRules
+from celcombiller.core.schedules.runs import Rules
+from celcombiller.core.sms.charging import MessageTerms
+
+# A 63-bit column holds any sum of these for longer than a biller lives.
+_CREDITS_MAX = 10**12
+
+
+# What several processes can listen on: a socket that one of them binds and all inherit.
+_SHARED = ("tcp:", "tcp6:", "ssl:", "haproxy:tcp")
+
+
+# \Z and not $, which lets a newline follow.
+_Listen = Annotated[
+    str,
+    Meta(
+        pattern=r"^((tcp|tcp6):[0-9]{1,5}(:[^\s]+)?|(unix|ssl|systemd|haproxy):[^\s]+)\Z",
+        description='an endpoint such as "tcp:5000:interface=127.0.0.1", "unix:/run/celcombiller/rest" or "ssl:…"',
+    ),
+]
+
+
+_Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}\Z", description="1 to 32 letters, digits, _ or -")]
+
+
+_Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+_Word = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,255}\Z", description="1 to 255 characters without spaces")]
+
+
+_Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=255, description="one line of text")]
+
+
+_Number = Annotated[
+    str, Meta(pattern=r"^\+?[0-9*#]{1,20}\Z", description='a number as it is dialled, such as "112" or "*100#"')
+]
+
+
+_Code = Annotated[str, Meta(pattern=r"^[0-9*#]{0,20}\Z", description='a short code such as "100", or ""')]
+
+
+_Prefix = Annotated[
+    str, Meta(pattern=r"^(\+?[0-9]{1,20})?\Z", description='digits, or + and digits, or "" for every number')
+]
+
+
+_Sound = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_./:+-]{0,200}\Z", description='a sound file\'s name such as "custom/no-credit", or ""'),
+]
+
+
+_Origin = Annotated[
+    str,
+    Meta(pattern=r"^https?://[a-z0-9.\[\]:-]{1,255}\Z", description='an origin such as "https://console.example.org"'),
+]
+
+
+_Host = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,255}\Z", description='a host\'s name or address, or ""')]
+
+
+_Octet = Annotated[int, Meta(ge=0, le=255)]
+
+
+_Sender = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9]{0,11}\Z|^[0-9]{12,15}\Z", description='a number, or up to 11 letters and digits, or ""'
+    ),
+]
+
+
+_Credits = Annotated[int, Meta(ge=0, le=_CREDITS_MAX)]
+
+
+_Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
+_Time = Annotated[
+    str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time of the day such as "00:30"')
+]
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all tables of the file have in common."""
+
+
+class Database(_Table, frozen=True):
+    """Where the ledger lives."""
+
+    url: str = "sqlite:///celcombiller.sqlite"
+    """``sqlite:///FILE`` (relative to the current folder) or ``postgresql+psycopg://…``."""
+    lock_seconds: Annotated[int, Meta(ge=1, le=60)] = 5
+    """How long to wait for a lock that another process holds on the database."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the store cannot open; the value itself is not shown, it may hold a password."""
+        try:
+            url = make_url(self.url)
+        except (ArgumentError, ValueError):
+            url = None
+        if url is not None and url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
+            return
+        if url is not None and url.drivername == "postgresql+psycopg" and url.database:
+            return
+        scheme = self.url.partition(":")[0]
+        if scheme in ("postgres", "postgresql", "postgresql+psycopg2"):
+            raise SettingError("url", f"write postgresql+psycopg:// in place of {scheme}:// (and name the database)")
+        raise SettingError("url", "must be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE")
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        url = make_url(self.url).render_as_string(hide_password=True)
+        return f"Database(url={url!r}, lock_seconds={self.lock_seconds})"
+
+
+class Service(_Table, frozen=True):
+    """The process itself."""
+
+    log: Literal["text", "json"] = "text"
+    """How twistd's log is written: for people, or one line of JSON for each event."""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """How many processes share the listening ports; more than one needs PostgreSQL."""
+    one_core: bool = True
+    """Whether what works on calls keeps to one processor core, which costs less; each worker has another."""
+
+
+class Rest(_Table, frozen=True):
+    """The REST API."""
+
+    listen: _Listen = "tcp:5000:interface=127.0.0.1"
+    """A Twisted server endpoint; ``ssl:…`` for TLS."""
+    session_hours: Annotated[int, Meta(ge=1, le=720)] = 12
+    """How long a login holds."""
+    body_kib_max: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """The largest body of a request, in KiB."""
+    balance_checks: Literal["token", "loopback"] = "token"
+    """Who may ask a balance by IMSI: who is logged in or has a token, or also any program on this machine."""
+    trusted_proxies: tuple[str, ...] = ()
+    """The addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    cors_origins: tuple[_Origin, ...] = ()
+    """The origins whose pages may use the API from a browser."""
+
+    def __post_init__(self) -> None:
+        """Refuse a port or an address that does not exist."""
+        check_port(self.listen)
+        for position, each in enumerate(self.trusted_proxies, 1):
+            try:
+                ipaddress.ip_address(each)
+            except ValueError:
+                raise SettingError(
+                    f"trusted_proxies item {position}", f"must be an IP address, not {show_value(each)}"
+                ) from None
+
+
+class Agi(_Table, frozen=True):
+    """The FastAGI listener that the dialplan calls."""
+
+    listen: _Listen = "tcp:4573:interface=127.0.0.1"
+    """A Twisted server endpoint."""
+    allow: tuple[str, ...] = ("127.0.0.1", "::1")
+    """The addresses and networks that may connect over TCP."""
+    library: Literal["builtin", "starpy"] = "builtin"
+    """Whose AGI and AMI protocols run: ours, or starpy where it is installed."""
+    idle_seconds: Annotated[int, Meta(ge=1, le=600)] = 10
+    """How long Asterisk may take for the environment and for each answer outside a call."""
+    connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 15_000
+    """How many sessions may be open at once; one stays open for the length of each call."""
+
+    def __post_init__(self) -> None:
+        """Refuse a port or an address that does not exist."""
+        check_port(self.listen)
+        check_networks(self.allow)
+
+    @property
+    def networks(self) -> _Networks:
+        """``allow``, parsed."""
+        return tuple(ipaddress.ip_network(each) for each in self.allow)
+
+
+class Asterisk(_Table, frozen=True, kw_only=True):
+    """One Asterisk server: where its manager interface (AMI) is and how to log in."""
+
+    name: _Name
+    """Part of the key of every call of this server."""
+    host: _Word
+    port: _Port = 5038
+    username: _Word
+    secret: _Text = ""
+    secret_file: _Text = ""
+    """A file that holds the secret, relative to the folder of the configuration; empty once it was read."""
+
+    def __post_init__(self) -> None:
+        """Demand one source of the secret."""
+        if bool(self.secret) == bool(self.secret_file):
+            raise SettingError("secret", "write exactly one of secret and secret_file")
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Asterisk(name={self.name!r}, host={self.host!r}, port={self.port}, username={self.username!r})"
+
+
+class RadioNetwork(_Table, frozen=True, kw_only=True):
+    """One radio network that is to know the subscribers: an OpenBTS or an OsmoHLR."""
+
+    name: _Name
+    """Under which its queue is kept: another name is another network."""
+    kind: Literal["none", "openbts", "osmocom"] = "none"
+    """``openbts``: the NodeManager of its sipauthserve; ``osmocom``: OsmoHLR; ``none``: leave it alone."""
+    host: _Word = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """0: 45064 of the NodeManager, 4259 of OsmoHLR's control interface."""
+    vty_port: _Port = 4258
+    """OsmoHLR's console: it alone can list the subscribers."""
+    answer_seconds: Annotated[int, Meta(ge=1, le=10)] = 5
+    """How long the network may take for an answer."""
+    retry_seconds_max: Annotated[int, Meta(ge=1, le=3600)] = 300
+    """What failed is tried again after 1, 2, 4, … seconds, and at least so often."""
+
+    @property
+    def used_port(self) -> int:
+        """The port, or the kind's own."""
+        return self.port or (45064 if self.kind == "openbts" else 4259)
+
+
+class Calls(_Table, frozen=True):
+    """How calls are decided, dialled and limited."""
+
+    ring_seconds: Annotated[int, Meta(ge=5, le=300)] = 40
+    """How long a phone rings."""
+    max_call_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 7200
+    """How long a call may last, whatever the balance."""
+    internal_dial: str = "PJSIP/IMSI{imsi}@openbts"
+    """Dial string to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
+    external_dial: str = ""
+    """Dial string to any other ``{number}``; empty: only subscribers can be called."""
+    always_allowed: tuple[_Number, ...] = ("112", "190")
+    """Numbers put through unbilled, whatever else fails."""
+    always_allowed_dial: str = ""
+    """Dial string for those; empty: as ``external_dial``, else the subscriber who has that number."""
+    on_failure: Literal["deny", "allow"] = "deny"
+    """What becomes of a call that the ledger cannot decide."""
+    decision_seconds: Annotated[int, Meta(ge=1, le=60)] = 3
+    """How long a call waits for the ledger before ``on_failure`` decides."""
+    dial_options: str = "gi"
+    """Options of every Dial. ``t`` and ``T`` let phones transfer calls: the wiring guide says what that costs."""
+
+    def __post_init__(self) -> None:
+        """Refuse dial strings and options that would break a Dial or escape its limits."""
+        check_template("internal_dial", self.internal_dial, ("imsi", "clid", "username"), required=True)
+        check_template("external_dial", self.external_dial, ("number",), required=bool(self.external_dial))
+        check_template("always_allowed_dial", self.always_allowed_dial, ("number",), required=False)
+        check_dial_options(self.dial_options)
+
+
+class Sms(_Table, frozen=True):
+    """Text messages: which way they go, and what a part costs; without a way there are none."""
+
+    on_net_route: Literal["none", "asterisk", "smpp"] = "none"
+    """How one to a subscriber leaves: by Asterisk's MessageSend, or by SMPP to a message centre."""
+    off_net_route: Literal["none", "asterisk", "smpp"] = "none"
+    """The same for any other number."""
+    on_net_to: str = "pjsip:{clid}"
+    """Where MessageSend sends one to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
+    off_net_to: str = ""
+    """Where it sends one to any other ``{number}``."""
+    account: Literal["voice", "sms"] = "voice"
+    """Which credit of the sender pays."""
+    on_net_price: _Credits = 1
+    """Credits per part, to a subscriber."""
+    off_net_price: _Credits = 1
+    """The same to any other number."""
+    parts_max: Annotated[int, Meta(ge=1, le=255)] = 10
+    """The longest text, in short messages."""
+    sender: _Sender = ""
+    """Whom the operator's own messages come from."""
+    balance_code: _Code = ""
+    """A message to this number asks for the sender's balance and costs nothing; empty: none does."""
+    validity_hours: Annotated[int, Meta(ge=1, le=168)] = 24
+    """How long it is tried to send a message."""
+    retry_seconds_max: Annotated[int, Meta(ge=1, le=3600)] = 300
+    """What could not be sent is tried again after 1, 2, 4, … seconds, and at least so often."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that would break MessageSend, and a way without one."""
+        check_template("on_net_to", self.on_net_to, ("imsi", "clid", "username"), required=True)
+        check_template(
+            "off_net_to",
+            self.off_net_to,
+            ("number",),
+            required=self.off_net_route == "asterisk" or self.off_net_to != "",
+        )
+
+    @property
+    def ways(self) -> frozenset[Route]:
+        """The ways that are used."""
+        return frozenset({Route(self.on_net_route), Route(self.off_net_route)} - {Route.NONE})
+
+    @property
+    def terms(self) -> MessageTerms:
+        """What of it charging needs."""
+        return MessageTerms(
+            account=Kind(self.account),
+            on_net_route=Route(self.on_net_route),
+            off_net_route=Route(self.off_net_route),
+            on_net_price=self.on_net_price,
+            off_net_price=self.off_net_price,
+            parts_max=self.parts_max,
+            sender=self.sender,
+            validity=timedelta(hours=self.validity_hours),
+        )
+
+
+class Smpp(_Table, frozen=True):
+    """A message centre (SMSC) that takes messages by SMPP 3.4."""
+
+    host: _Host = ""
+    port: _Port = 2775
+    tls: bool = False
+    """Whether it must prove by a certificate that it is ``host``, and nobody on the way can read."""
+    ca_file: _Text = ""
+    """The authorities that are trusted, a file relative to the folder of the configuration; empty: the system's."""
+    system_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,15}\Z", description="up to 15 characters")] = ""
+    """The name to log in with."""
+    password: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,8}\Z", description="up to 8 characters")] = ""
+    password_file: _Text = ""
+    """A file that holds the password, relative to the folder of the configuration; empty once it was read."""
+    system_type: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,12}\Z", description="up to 12 characters")] = ""
+    source_ton: _Octet = 1
+    """The type of our numbers (1: international) and their plan (1: E.164); letters say by themselves what they are."""
+    source_npi: _Octet = 1
+    destination_ton: _Octet = 1
+    """The same of the numbers that are written to."""
+    destination_npi: _Octet = 1
+    per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    """How many parts may be submitted in a second."""
+    at_once: Annotated[int, Meta(ge=1, le=100)] = 10
+    """How many may wait for an answer at the same time."""
+    answer_seconds: Annotated[int, Meta(ge=1, le=60)] = 10
+    """How long the centre may take for an answer."""
+    enquire_seconds: Annotated[int, Meta(ge=5, le=600)] = 30
+    """How often it is asked whether it is there."""
+
+    def __post_init__(self) -> None:
+        """Demand at most one source of the password, and authorities only where they are asked."""
+        if self.password and self.password_file:
+            raise SettingError("password", "write one of password and password_file")
+        if self.ca_file and not self.tls:
+            raise SettingError("ca_file", "is for tls = true")
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"Smpp(host={self.host!r}, port={self.port}, system_id={self.system_id!r})"
+
+
+class Schedules(_Table, frozen=True):
+    """When and how scheduled credits are given."""
+
+    run_at: _Time = "00:30"
+    """The local time, on a clock in the schedule's zone, at which a due date has come."""
+    time_zone: str = ""
+    """The zone of a new schedule that names none; empty: this machine's."""
+    catch_up_max_days: Annotated[int, Meta(ge=1, le=3660)] = 62
+    """After a longer absence an operator has to say that it was one and not a wrong clock."""
+    disabled_use_up: bool = False
+    """Whether a disabled member, who gets nothing, still has one run less."""
+
+    def __post_init__(self) -> None:
+        """Refuse a zone that there is not."""
+        try:
+            ZoneInfo(self.time_zone or "UTC")
+        except (OSError, ValueError, LookupError):
+            what = 'must be a name of the IANA list such as "America/Sao_Paulo", or "" for this machine\'s zone'
+            raise SettingError("time_zone", f"{what}, not {show_value(self.time_zone)}") from None
+
+    @property
+    def rules(self) -> Rules:
+        """What of it decides when a date has come and what is caught up."""
+        return Rules(
+            run_at=time.fromisoformat(self.run_at),
+            catch_up_max_days=self.catch_up_max_days,
+            disabled_use_up=self.disabled_use_up,
+        )
+
+    @property
+    def zone(self) -> str:
+        """``time_zone``, or this machine's where it has a name, else UTC."""
+        try:
+            return self.time_zone or tzlocal.get_localzone_name() or "UTC"
+        except (OSError, ValueError, LookupError):  # what says it is at odds with itself
+            return "UTC"
+
+
+class Metrics(_Table, frozen=True):
+    """What is measured for operators, ``/metrics`` on the REST port."""
+
+    allow: tuple[str, ...] = ("127.0.0.1", "::1")
+    """The addresses and networks that read it without a login; others need a token with the scope read."""
+    audit_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
+    """How often the ledger is proved from its history; 0: never."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that does not exist."""
+        check_networks(self.allow)
+
+    @property
+    def networks(self) -> _Networks:
+        """``allow``, parsed."""
+        return tuple(ipaddress.ip_network(each) for each in self.allow)
+
+
+class RadiusClient(_Table, frozen=True, kw_only=True):
+    """One NAS, or a network of them, that may ask and tell by RADIUS."""
+
+    name: _Name
+    """Part of the key of every session of it."""
+    address: _Word
+    """Its address, or the network that it is in."""
+    secret: _Text = ""
+    secret_file: _Text = ""
+    """A file that holds the secret, relative to the folder of the configuration; empty once it was read."""
+    passwords: Literal["check", "ignore"] = "check"
+    """Whether the user's password is looked at; ``ignore`` where the NAS knows by other means who it is."""
+    message_authenticator: Literal["require", "accept"] = "require"
+    """Whether an Access-Request must have a Message-Authenticator (RFC 3579)."""
+    realm: Literal["strip", "keep"] = "strip"
+    """Whether ``ana@example.org`` may also be the subscriber ``ana``."""
+    volume: Literal["none", "mikrotik", "chillispot"] = "none"
+    """In whose attributes it takes a limit of octets: RADIUS itself has none."""
+    disconnect_port: Annotated[int, Meta(ge=0, le=65535)] = 3799
+    """Where it takes Disconnect-Requests (RFC 5176); 0: it does not."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that does not exist; demand one source of the secret."""
+        check_networks((self.address,), "address")
+        if bool(self.secret) == bool(self.secret_file):
+            raise SettingError("secret", "write exactly one of secret and secret_file")
+
+    @property
+    def network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        """``address``, parsed."""
+        return ipaddress.ip_network(self.address)
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"RadiusClient(name={self.name!r}, address={self.address!r})"
+
+
+class Radius(_Table, frozen=True):
+    """Data by RADIUS: who may use a NAS, and what he used. Without clients nothing is opened."""
+
+    interface: _Word = "127.0.0.1"
+    """The address of this machine on which it listens."""
+    access_port: Annotated[int, Meta(ge=0, le=65535)] = 1812
+    """Access-Requests; 0: none are taken."""
+    accounting_port: Annotated[int, Meta(ge=0, le=65535)] = 1813
+    """Accounting-Requests; 0: none are taken."""
+    octets_per_credit: Annotated[int, Meta(ge=1, le=_CREDITS_MAX)] = 1
+    """How many octets one data credit buys."""
+    quota_octets: Annotated[int, Meta(ge=0, le=_CREDITS_MAX)] = 10_000_000
+    """How much of the credit a session holds at once; 0: all that is there."""
+    interim_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 300
+    """How often a NAS is asked to tell of a session; 0: as often as it likes."""
+    session_seconds_max: Annotated[int, Meta(ge=0, le=31_536_000)] = 86_400
+    """How long a session may last; 0: without an end."""
+    silent_minutes: Annotated[int, Meta(ge=2, le=10_080)] = 60
+    """A session of which nothing was told for so long is closed with what was last known."""
+    clients: tuple[RadiusClient, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse an address that does not exist, and two clients that cannot be told apart."""
+        try:
+            ipaddress.ip_address(self.interface)
+        except ValueError:
+            raise SettingError("interface", f"must be an IP address, not {show_value(self.interface)}") from None
+        check_unique("clients", "name", [each.name for each in self.clients])
+        check_unique("clients", "address", [str(each.network) for each in self.clients])
+
+    @property
+    def conditions(self) -> Conditions:
+        """Return the conditions that the charging of data sessions needs."""
+        return Conditions(self.octets_per_credit, self.quota_octets, timedelta(minutes=self.silent_minutes))
+
+
+class Prompts(_Table, frozen=True):
+    """The sound file played for each refusal; empty: none."""
+
+    no_credit: _Sound = ""
+    unknown: _Sound = ""
+    disabled: _Sound = ""
+    bad_number: _Sound = ""
+    no_rate: _Sound = ""
+    failed: _Sound = ""
+
+
+class Balance(_Table, frozen=True):
+    """How a balance is told, aloud by the ``balance`` script and in text messages."""
+
+    say: Literal["time", "number"] = "time"
+    """``time``: a voice credit is a second, told in minutes and seconds; ``number``: with its ``scale``."""
+    scale: Annotated[int, Meta(ge=0, le=9)] = 0
+    """How many digits of a number stand behind the point."""
+    intro: _Sound = "vm-youhave"
+    """The sound before a balance; empty: none."""
+    unit: _Sound = ""
+    """The sound after a number; empty: none."""
+    text: _Text = "Your balance is {balance}."
+    """The answer to a message that asks: ``{balance}`` told as above, ``{credits}`` bare, ``{data}`` and ``{sms}``."""
+    sms_unit: _Sound = "vm-messages"
+    """The sound after the credit for messages, where they are paid from an account of their own; empty: none."""
+    sms_text: _Text = "For messages: {sms}."
+    """What the answer goes on with there, filled in as ``text``; empty: nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse words that cannot be filled in."""
+        allowed = ("balance", "credits", "data", "sms")
+        check_words("text", self.text, allowed)
+        _check_placeholders("sms_text", self.sms_text, allowed)
+
+    @property
+    def style(self) -> Style:
+        """What of it texts need as well."""
+        return Style(as_time=self.say == "time", scale=self.scale)
+
+
+class Notices(_Table, frozen=True):
+    """Messages to subscribers whose balance has become low."""
+
+    thresholds: Annotated[tuple[_Credits, ...], Meta(max_length=10)] = ()
+    """The credits at which one is sent; none: no notices."""
+    kind: Literal["voice", "data", "sms"] = "voice"
+    """Which balance is looked at."""
+    text: _Text = "Your balance is {balance}."
+    """``{balance}`` and ``{threshold}`` as ``[balance]`` says, ``{credits}`` the bare number."""
+
+    def __post_init__(self) -> None:
+        """Refuse words that cannot be filled in."""
+        check_words("text", self.text, ("balance", "credits", "threshold"))
+
+
+class RateRow(_Table, frozen=True):
+    """One row of the price list; the longest prefix of a number wins."""
+
+    prefix: _Prefix = ""
+    name: _Text = ""
+    connect_fee: _Credits = 0
+    """Credits, once per answered call."""
+    price: _Credits = 1
+    """Credits per begun increment; 0 is free."""
+    increment_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 1
+
+
+class Config(_Table, frozen=True):
+    """Every setting. Without a file: one SQLite file here, loopback only, one credit a second."""
+
+    service: Service = field(default_factory=Service)
+    database: Database = field(default_factory=Database)
+    rest: Rest = field(default_factory=Rest)
+    agi: Agi = field(default_factory=Agi)
+    asterisk: tuple[Asterisk, ...] = ()
+    provisioning: tuple[RadioNetwork, ...] = ()
+    calls: Calls = field(default_factory=Calls)
+    sms: Sms = field(default_factory=Sms)
+    smpp: Smpp = field(default_factory=Smpp)
+    schedules: Schedules = field(default_factory=Schedules)
+    radius: Radius = field(default_factory=Radius)
+    prompts: Prompts = field(default_factory=Prompts)
+    balance: Balance = field(default_factory=Balance)
+    notices: Notices = field(default_factory=Notices)
+    metrics: Metrics = field(default_factory=Metrics)
+    rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
+
+    def __post_init__(self) -> None:
+        """Refuse two of one name, two rates of one prefix, and workers that could not share what they need."""
+        check_unique("asterisk", "name", [each.name for each in self.asterisk])
+        check_unique("provisioning", "name", [each.name for each in self.provisioning])
+        check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
+        if self.service.workers > 1:
+            _check_shared(self)
+        if Route.ASTERISK in self.sms.ways and not self.asterisk:
+            raise SettingError("sms", '"asterisk" as a way of messages needs an [[asterisk]] table')
+        if Route.SMPP in self.sms.ways and not self.smpp.host:
+            raise SettingError("smpp.host", 'is missing; "smpp" as a way of messages ([sms]) needs it')
+        if self.sms.on_net_route == "none":
+            _check_untold(self)
+
+    @property
+    def wording(self) -> Wording:
+        """How a message that asks for a balance is answered."""
+        table = self.balance
+        of_sms = table.sms_text if self.sms.terms.account is Kind.SMS else ""
+        return Wording(" ".join(filter(None, (table.text, of_sms))), table.style)
+
+    @property
+    def notice_rules(self) -> NoticeRules:
+        """What decides who is told that his balance is low."""
+        table = self.notices
+        return NoticeRules(table.thresholds, Kind(table.kind), table.text, self.balance.style)
+
+
+LISTS = ("asterisk", "provisioning", "rates")
+"""The sections with any number of tables."""
+
+
+TABLES = (*LISTS, "radius.clients")
+
+
+SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in LISTS}
+
+
+def _check_untold(config: Config) -> None:
+    """Refuse what is to be told by messages to subscribers, where there is no way for them."""
+    if config.sms.balance_code:
+        raise SettingError("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
+    if config.notices.thresholds:
+        raise SettingError("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
+
+
+def _check_shared(config: Config) -> None:
+    if config.database.url.startswith("sqlite"):
+        raise SettingError(
+            "service.workers", "several processes need PostgreSQL (database.url); one writes a SQLite file"
+        )
+    for section, listen in (("agi", config.agi.listen), ("rest", config.rest.listen)):
+        if not listen.startswith(_SHARED):
+            raise SettingError(f"{section}.listen", f"with service.workers it begins with one of {', '.join(_SHARED)}")

@@ -1,0 +1,93 @@
+"""The trail: what operators changed, who and from where, and the thing as it was and as it is. On an open transaction.
+
+A row is written in the transaction of the change itself, so there is no change without its row and no row without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something, and from where: a username and an IP address, or ``command`` and the system's user."""
+
+    name: str
+    address: str
+
+
+def record(
+    tx: Connection,
+    actor: Actor,
+    action: str,
+    subject: str,
+    *,
+    before: object = None,
+    after: object = None,
+    now: datetime,
+) -> None:
+    """Write that ``actor`` did ``action`` to ``subject`` (``subscriber:ana``, ``token:3``).
+
+    ``before`` and ``after`` are values of the model; none of those holds a password or a secret.
+    """
+    tx.execute(
+        sa.insert(tables.trail).values(
+            at=now,
+            actor=actor.name,
+            address=actor.address,
+            action=action,
+            subject=subject,
+            before=_json(before),
+            after=_json(after),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the trail; ``before`` and ``after`` are JSON texts."""
+
+    id: int
+    at: datetime
+    actor: str
+    address: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+
+
+def entries(
+    tx: Connection,
+    *,
+    limit: int,
+    before_id: int | None = None,
+    actor: str | None = None,
+    subject: str | None = None,
+) -> list[Entry]:
+    """Give the last ``limit`` rows, newest first: of those before a row, by one actor, of one subject."""
+    table = tables.trail
+    conditions = [] if before_id is None else [table.c.id < before_id]
+    if actor is not None:
+        conditions.append(table.c.actor == actor)
+    if subject is not None:
+        conditions.append(table.c.subject == subject)
+    rows = tx.execute(sa.select(table).where(*conditions).order_by(table.c.id.desc()).limit(limit))
+    return [
+        Entry(row.id, row.at, row.actor, row.address, row.action, row.subject, row.before, row.after) for row in rows
+    ]
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

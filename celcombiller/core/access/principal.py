@@ -1,0 +1,54 @@
+"""Who asks, with level and scopes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.schema import tables
+from celcombiller.core.subscribers.subscriber_records import LIVING
+
+
+class Scope(StrEnum):
+    """What a token may be used for; ``write`` and ``admin`` hold ``read`` too."""
+
+    READ = "read"
+    WRITE = "write"
+    AGI = "agi"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. ``scopes`` is ``None`` for a session, which may do all that its level may."""
+
+    subscriber_id: int
+    username: str
+    level: Level
+    scopes: frozenset[Scope] | None = None
+    token_id: int | None = None
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether others than himself are his business."""
+        return self.level is not Level.SUBSCRIBER
+
+    @property
+    def shown(self) -> str:
+        """Name him in the trail."""
+        return self.username if self.token_id is None else f"{self.username} (token {self.token_id})"
+
+
+def hash_of(secret: str) -> str:
+    """Give the name under which the database knows a cookie or a token."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+PRINCIPAL_COLUMNS = (tables.subscriber.c.id, tables.subscriber.c.username, tables.subscriber.c.level)
+
+
+MAY_LOG_IN = sa.and_(LIVING, tables.subscriber.c.enabled)

@@ -1,0 +1,122 @@
+"""API tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Meta
+
+from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Principal, Scope, hash_of
+from celcombiller.core.errors import NotFound
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.schema import driver, tables
+from celcombiller.core.subscribers.fields import Username
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.engine import Connection
+
+
+class NewToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A token to make."""
+
+    name: Annotated[
+        str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters: what it is for")
+    ]
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4, description="what it may be used for")]
+    username: Annotated[Username, Meta(description="whose it is; default: the asker's")] | None = None
+    expires_at: Annotated[datetime, Meta(tz=True, description="a time to come (RFC 3339, with its zone)")] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is listed: all of it but the secret, which nobody can show again."""
+
+    id: int
+    name: str
+    username: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def make_token(
+    tx: Connection,
+    secret: str,
+    owner_id: int,
+    *,
+    name: str,
+    scopes: Collection[Scope],
+    expires_at: datetime | None,
+    now: datetime,
+) -> Token:
+    """Make a token of a subscriber."""
+    table = tables.token
+    made = tx.execute(
+        sa.insert(table)
+        .values(
+            name=name,
+            secret_hash=hash_of(secret),
+            subscriber_id=owner_id,
+            scopes=" ".join(sorted(set(scopes))),
+            created_at=now,
+            expires_at=expires_at,
+        )
+        .returning(table.c.id)
+    )
+    return token(tx, made.scalar_one())
+
+
+def by_token(tx: Connection, secret: str, now: datetime) -> Principal | None:
+    """Give whose token this is, while it holds and its owner may use the service."""
+    for number, username, level, scopes, token_id in _BY_TOKEN.rows(tx, secret_hash=hash_of(secret), now=now):
+        return Principal(number, username, Level(level), frozenset(map(Scope, scopes.split())), token_id)
+    return None
+
+
+def token(tx: Connection, token_id: int) -> Token:
+    """Give one token, or raise `NotFound`."""
+    row = tx.execute(_TOKENS.where(tables.token.c.id == token_id)).first()
+    if row is None:
+        raise NotFound(f"there is no token {token_id}")
+    return _token_of(row)
+
+
+def tokens(tx: Connection) -> list[Token]:
+    """Give all tokens, the revoked ones too, oldest first."""
+    return list(map(_token_of, tx.execute(_TOKENS.order_by(tables.token.c.id))))
+
+
+def revoke_token(tx: Connection, token_id: int, now: datetime) -> Token:
+    """Make a token worthless from now on; once revoked it stays so. Raises `NotFound`."""
+    table = tables.token
+    tx.execute(sa.update(table).where(table.c.id == token_id, table.c.revoked_at.is_(None)).values(revoked_at=now))
+    return token(tx, token_id)
+
+
+def _token_of(row: Any) -> Token:
+    scopes = tuple(map(Scope, row.scopes.split()))
+    return Token(row.id, row.name, row.username, scopes, row.created_at, row.expires_at, row.revoked_at)
+
+
+_BY_TOKEN = driver.Lookup(
+    sa.select(*PRINCIPAL_COLUMNS, tables.token.c.scopes, tables.token.c.id.label("token_id"))
+    .join(tables.token, tables.token.c.subscriber_id == tables.subscriber.c.id)
+    .where(
+        tables.token.c.secret_hash == sa.bindparam("secret_hash"),
+        tables.token.c.revoked_at.is_(None),
+        sa.or_(tables.token.c.expires_at.is_(None), tables.token.c.expires_at > sa.bindparam("now")),
+        MAY_LOG_IN,
+    )
+)
+
+
+_TOKENS = sa.select(tables.token, tables.subscriber.c.username).join(
+    tables.subscriber, tables.subscriber.c.id == tables.token.c.subscriber_id
+)

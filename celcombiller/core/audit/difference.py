@@ -1,0 +1,35 @@
+"""One broken law; names of accounts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+account = tables.account
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as the law says: where, what, and the two values that should be one."""
+
+    law: str
+    subject: str
+    expected: int | str | None
+    found: int | str | None
+
+
+def name_account(tx: Connection, account_id: int) -> str:
+    """Return an account's name for the report: its subscriber and kind."""
+    row = tx.execute(
+        sa.select(tables.subscriber.c.username, account.c.kind)
+        .select_from(account.outerjoin(tables.subscriber, tables.subscriber.c.id == account.c.subscriber_id))
+        .where(account.c.id == account_id)
+    ).one()
+    return f"{row.username or 'operator'}'s {row.kind} account"

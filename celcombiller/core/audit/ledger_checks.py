@@ -1,0 +1,100 @@
+"""Balances and holds recomputed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller.core.audit.difference import Difference, name_account
+from celcombiller.core.model.accounts import HoldState
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection
+
+account = tables.account
+
+
+transfer = tables.transfer
+
+
+hold = tables.hold
+
+
+def _moves() -> sa.Subquery:
+    """Every transfer twice, as each of its two accounts sees it: signed value and balance after."""
+    return sa.union_all(
+        sa.select(
+            transfer.c.id,
+            transfer.c.reference,
+            transfer.c.credit_account_id.label("account_id"),
+            transfer.c.amount.label("value"),
+            transfer.c.credit_posted.label("posted"),
+        ),
+        sa.select(
+            transfer.c.id,
+            transfer.c.reference,
+            transfer.c.debit_account_id,
+            -transfer.c.amount,
+            transfer.c.debit_posted,
+        ),
+    ).subquery()
+
+
+def check_posted(tx: Connection) -> Iterator[Difference]:
+    """Law 1: posted = credits - debits."""
+    moves = _moves()
+    totals = sa.select(moves.c.account_id, sa.func.sum(moves.c.value).label("total")).group_by(moves.c.account_id)
+    total = totals.subquery()
+    expected = sa.func.coalesce(total.c.total, 0)
+    rows = tx.execute(
+        sa.select(account.c.id, account.c.posted, expected.label("expected"))
+        .outerjoin(total, total.c.account_id == account.c.id)
+        .where(account.c.subscriber_id.is_not(None), account.c.posted != expected)
+        .order_by(account.c.id)
+    )
+    for row in rows:
+        yield Difference("posted is the sum of its transfers", name_account(tx, row.id), int(row.expected), row.posted)
+
+
+def check_chain(tx: Connection) -> Iterator[Difference]:
+    """Law 1: each transfer's balance after continues the one before."""
+    moves = _moves()
+    before = sa.func.lag(moves.c.posted, 1, 0).over(partition_by=moves.c.account_id, order_by=moves.c.id)
+    chain = (
+        sa.select(moves, before.label("before"))
+        .join(account, account.c.id == moves.c.account_id)
+        .where(account.c.subscriber_id.is_not(None))
+        .subquery()
+    )
+    expected = chain.c.before + chain.c.value
+    rows = tx.execute(
+        sa.select(chain.c.reference, chain.c.account_id, chain.c.posted, expected.label("expected"))
+        .where(sa.or_(chain.c.posted.is_(None), chain.c.posted != expected))
+        .order_by(chain.c.id)
+    )
+    for row in rows:
+        subject = f"transfer {row.reference} of {name_account(tx, row.account_id)}"
+        yield Difference("the balance after continues the one before", subject, row.expected, row.posted)
+
+
+def check_held(tx: Connection) -> Iterator[Difference]:
+    """Law 2: held = the sum of the open holds."""
+    sums = (
+        sa.select(hold.c.account_id, sa.func.sum(hold.c.amount).label("total"))
+        .where(hold.c.state == HoldState.OPEN)
+        .group_by(hold.c.account_id)
+        .subquery()
+    )
+    expected = sa.func.coalesce(sums.c.total, 0)
+    rows = tx.execute(
+        sa.select(account.c.id, account.c.held, expected.label("expected"))
+        .outerjoin(sums, sums.c.account_id == account.c.id)
+        .where(account.c.held != expected)
+        .order_by(account.c.id)
+    )
+    for row in rows:
+        yield Difference("held is the sum of the open holds", name_account(tx, row.id), int(row.expected), row.held)

@@ -1,0 +1,1 @@
+"""Data sessions: usage that a NAS reports, and what it costs."""

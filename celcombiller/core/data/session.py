@@ -1,0 +1,116 @@
+"""A data session and its reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from celcombiller.core.data.accounting_reports import KEY_CHARACTERS, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.subscribers.directory import Directory
+
+ORIGIN = "data"
+"""The origin of the transfers, and the first word of their references."""
+
+
+HOLD_MARGIN = timedelta(minutes=15)
+"""How much longer a hold is valid than its session may be silent: one that runs out was looked after by nobody."""
+
+
+REFERENCE_CHARACTERS = len(ORIGIN) + 1 + KEY_CHARACTERS
+
+
+SPENT = "the credit is spent"
+
+
+DISABLED = "the subscriber is disabled"
+
+
+GONE = "the subscriber is gone"
+"""Why a session may not go on."""
+
+
+REORDERED = timedelta(seconds=60)
+"""A Start without a date that comes so soon after its session's Stop was overtaken by it, or is a repeat."""
+
+
+class DataState(StrEnum):
+    """A data session is open, then closed."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Closing(StrEnum):
+    """What closed a session."""
+
+    STOP = "stop"
+    RESTART = "restart"
+    SILENCE = "silence"
+
+
+@dataclass(frozen=True, slots=True)
+class DataSession:
+    """A session as it was told so far.
+
+    ``generation`` counts the sessions of one key: a NAS that restarts counts its ids anew. ``holds`` counts its holds
+    and charges, the last hold being the open one. ``disconnect`` says why the NAS is to end it, if it is.
+    """
+
+    key: str
+    generation: int
+    nas: str
+    session_id: str
+    username: str
+    subscriber_id: int
+    account_id: int
+    octets_per_credit: int
+    started_at: datetime
+    heard_at: datetime
+    client: str = ""
+    nas_address: str = ""
+    framed_address: str = ""
+    station: str = ""
+    octets_in: int = 0
+    octets_out: int = 0
+    octets: int = 0
+    charged: int = 0
+    holds: int = 0
+    state: DataState = DataState.OPEN
+    dated_at: datetime | None = None
+    ended_at: datetime | None = None
+    closed_by: Closing | None = None
+    cause: str = ""
+    note: str = ""
+    disconnect: str = ""
+    disconnect_at: datetime | None = None
+    disconnect_tries: int = 0
+    disconnect_said: str = ""
+
+    @property
+    def reference(self) -> str:
+        """The id under which this session stands, and with which those of its holds and charges begin."""
+        return reference_of(self.key, self.generation)
+
+    @property
+    def hold_reference(self) -> str:
+        """The id of its last hold, or of its last charge after it was closed."""
+        return f"{self.reference}:{self.holds}"
+
+
+def reference_of(key: str, generation: int) -> str:
+    """Give the reference of a session: always as long as any other, so that the database can cut it off a charge's."""
+    return f"{ORIGIN}:{key_of(key, str(generation))}"
+
+
+def find_payer(directory: Directory, identities: Iterable[str]) -> Subscriber | None:
+    """Find who pays: by the best of the names that a report or a login may mean."""
+    found = (directory.caller(word, word) for word in identities)
+    return next((each for each in found if each is not None), None)

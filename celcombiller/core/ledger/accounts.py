@@ -1,0 +1,63 @@
+"""Read accounts; credit limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller.core.errors import InvalidValue
+from celcombiller.core.ledger.book import Book
+from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_of, account_of_columns
+from celcombiller.core.model.accounts import Account, Kind
+from celcombiller.core.schema import driver, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from sqlalchemy.engine import Connection
+
+
+def set_floor(tx: Connection, account_id: int, floor: int) -> Account:
+    """Say down to which balance an account may be used: 0 for prepaid, less for a credit limit.
+
+    What is held or was taken already stays so; only what is granted from now on knows the new floor.
+    """
+    if not -AMOUNT_MAX <= floor <= 0:
+        raise InvalidValue(f"a floor is a whole number from -{AMOUNT_MAX} to 0")
+    book = Book()
+    book.load(tx, [account_id])
+    tx.execute(sa.update(tables.account).where(tables.account.c.id == account_id).values(floor=floor))
+    return replace(book.accounts[account_id], floor=floor)
+
+
+def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
+    """Give a subscriber's accounts by kind, as they stand."""
+    return by_kind(_HIS_ACCOUNTS.rows(tx, subscriber_id=subscriber_id))
+
+
+def by_kind(rows: Iterable[driver.Row]) -> dict[Kind, Account]:
+    """Make accounts of rows of `ACCOUNTS`, by their kind."""
+    return {each.kind: each for each in (account_of_columns(*row) for row in rows)}
+
+
+ACCOUNTS = sa.select(*(tables.account.c[name] for name in ACCOUNT_COLUMNS))
+"""The query of accounts, for a condition."""
+
+
+_HIS_ACCOUNTS = driver.Lookup(ACCOUNTS.where(tables.account.c.subscriber_id == sa.bindparam("subscriber_id")))
+
+
+# Made once: to make a statement is three times the work of asking it.
+_THEIR_ACCOUNTS = sa.select(tables.account).where(
+    tables.account.c.subscriber_id.in_(sa.bindparam("subscriber_ids", expanding=True))
+)
+
+
+def balances_of(tx: Connection, subscriber_ids: Collection[int]) -> dict[tuple[int, Kind], Account]:
+    """Give the accounts of these subscribers by subscriber and kind, as they stand."""
+    if not subscriber_ids:
+        return {}
+    rows = tx.execute(_THEIR_ACCOUNTS, {"subscriber_ids": list(subscriber_ids)})
+    return {(row.subscriber_id, Kind(row.kind)): account_of(row) for row in rows}

@@ -1,0 +1,253 @@
+"""The ledger: the one place where credit moves.
+
+A transaction loads the accounts it names into a `Book` (locked, in id order), moves credit there in memory, where
+every law is checked, and saves the book set-wise. So one call and a thousand are the same few statements, and the
+laws can be tested on values alone. Nothing recorded is edited: a mistake is corrected by another transfer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller.core.errors import HoldNotOpen, InsufficientBalance, InvalidValue, TransferConflict
+from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_of_columns, check_amount, transfer_of
+from celcombiller.core.model.accounts import Account, Hold, HoldState, Transfer
+from celcombiller.core.schema import bulk, driver, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+REVERSAL = "reversal"
+"""The origin of a transfer that moves back another one, and the first word of its reference."""
+
+
+@dataclass(slots=True)
+class Book:
+    """The accounts, holds and transfers that one transaction works on.
+
+    ``transfers`` and ``holds`` hold what is recorded already under the references that were asked for, and what this
+    transaction adds. A method either does all it says or raises and changes nothing.
+    """
+
+    accounts: dict[int, Account] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    transfers: dict[str, Transfer] = field(default_factory=dict)
+    _loaded: dict[int, Account] = field(default_factory=dict)
+    _new_transfers: list[Transfer] = field(default_factory=list)
+    _new_holds: set[str] = field(default_factory=set)
+    _ended_holds: set[str] = field(default_factory=set)
+
+    def post(
+        self,
+        reference: str,
+        debit_account_id: int,
+        credit_account_id: int,
+        amount: int,
+        *,
+        origin: str,
+        now: datetime,
+        note: str = "",
+        beyond_floor: bool = False,
+    ) -> Transfer:
+        """Move ``amount`` credits from the debit to the credit account, once for a ``reference``.
+
+        The same reference and content gives the first transfer back. Raises `TransferConflict` for other content,
+        `InsufficientBalance` when the debit account has less available (unless ``beyond_floor``, which is for talk
+        that has happened and must have a ``note``), `InvalidValue` for an amount out of bounds.
+        """
+        known = self.transfers.get(reference)
+        if known is not None:
+            same = (known.debit_account_id, known.credit_account_id, known.amount, known.origin)
+            if same != (debit_account_id, credit_account_id, amount, origin):
+                raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
+            return known
+        debit, credit = self.accounts[debit_account_id], self.accounts[credit_account_id]
+        check_amount(amount, least=1)
+        if debit.kind is not credit.kind or debit.id == credit.id:
+            raise InvalidValue("credit moves between two accounts of one kind")
+        if not (debit.is_system or beyond_floor) and debit.available < amount:
+            raise InsufficientBalance(f"{amount} asked for, {max(debit.available, 0)} available")
+        if not credit.is_system:
+            check_amount(credit.posted + amount, least=-AMOUNT_MAX)
+        transfer = Transfer(
+            reference=reference,
+            debit_account_id=debit.id,
+            credit_account_id=credit.id,
+            amount=amount,
+            origin=origin,
+            at=now,
+            debit_posted=self._move(debit, -amount),
+            credit_posted=self._move(credit, amount),
+            note=note,
+        )
+        self.transfers[reference] = transfer
+        self._new_transfers.append(transfer)
+        return transfer
+
+    def hold(self, reference: str, account_id: int, amount: int, *, now: datetime, expires_at: datetime) -> Hold:
+        """Set ``amount`` credits aside; they stay the account's, but are not available.
+
+        Raises `InsufficientBalance` when less is available, `TransferConflict` when the reference was used before.
+        """
+        account = self.accounts[account_id]
+        check_amount(amount)
+        if reference in self.holds:
+            raise TransferConflict(f"a hold with the id {reference} exists")
+        if amount > max(account.available, 0):  # nothing may be held of an account that is below its floor
+            raise InsufficientBalance(f"{amount} asked for, {max(account.available, 0)} available")
+        made = Hold(reference, account_id, amount, HoldState.OPEN, opened_at=now, expires_at=expires_at)
+        self.accounts[account_id] = _with(account, posted=account.posted, held=account.held + amount)
+        self.holds[reference] = made
+        self._new_holds.add(reference)
+        return made
+
+    def settle(self, reference: str, amount: int, *, origin: str, now: datetime, note: str = "") -> Transfer | None:
+        """End an open hold by charging ``amount`` to its account; 0 charges nothing and leaves no transfer.
+
+        What is charged may be more than was held (talk that a limit did not cut); the ``note`` must then say why.
+        Raises `HoldNotOpen` when the hold ended before.
+        """
+        hold = self._open(reference)
+        if amount > hold.amount and not note:
+            raise InvalidValue(f"{amount} is more than the {hold.amount} held, and no reason is given")
+        check_amount(amount)
+        account = self._end(hold, HoldState.SETTLED, now)
+        if amount == 0:
+            return None
+        operator_id = tables.OPERATOR_ACCOUNT_IDS[account.kind]
+        return self.post(
+            reference, account.id, operator_id, amount, origin=origin, now=now, note=note, beyond_floor=True
+        )
+
+    def release(self, reference: str, *, now: datetime) -> None:
+        """End an open hold by charging nothing. Raises `HoldNotOpen` when it ended before."""
+        self._end(self._open(reference), HoldState.RELEASED, now)
+
+    def expire(self, reference: str, *, now: datetime) -> None:
+        """End an open hold because its validity ran out. Raises `HoldNotOpen` when it ended before."""
+        self._end(self._open(reference), HoldState.EXPIRED, now)
+
+    def _open(self, reference: str) -> Hold:
+        hold = self.holds.get(reference)
+        if hold is None or hold.state is not HoldState.OPEN:
+            raise HoldNotOpen(f"the hold {reference} is {hold.state if hold else 'not there'}")
+        return hold
+
+    def _end(self, hold: Hold, state: HoldState, now: datetime) -> Account:
+        account = self.accounts[hold.account_id]
+        account = _with(account, posted=account.posted, held=account.held - hold.amount)
+        self.accounts[account.id] = account
+        ended = Hold(hold.reference, hold.account_id, hold.amount, state, hold.opened_at, hold.expires_at, ended_at=now)
+        self.holds[hold.reference] = ended
+        self._ended_holds.add(hold.reference)
+        return account
+
+    def _move(self, account: Account, change: int) -> int | None:
+        if account.is_system:
+            return None
+        self.accounts[account.id] = _with(account, posted=account.posted + change, held=account.held)
+        return account.posted + change
+
+    # -- the book and the database ------------------------------------------------------------------------------
+
+    def load(self, tx: Connection, account_ids: Iterable[int], holds: Collection[str] = ()) -> None:
+        """Read and lock these accounts, in id order so that two transactions never wait for each other in a ring.
+
+        The ``holds``, by their references, are read at the same time: what they are for is locked already, so they
+        cannot change underneath.
+        """
+        for operator_id, kind in ((i, k) for k, i in tables.OPERATOR_ACCOUNT_IDS.items()):
+            self.accounts[operator_id] = Account(operator_id, kind, None, 0, 0, 0)
+        wanted = sorted(set(account_ids) - self.accounts.keys())
+        accounts, held = bulk.read(tx, _ACCOUNTS.among(wanted), _HOLDS.among(holds))
+        for columns in accounts:
+            read = account_of_columns(*columns)
+            self.accounts[read.id] = self._loaded[read.id] = read
+        for reference, account_id, amount, state, *times in held:
+            opened_at, expires_at, ended_at = map(driver.moment, times)
+            self.holds[reference] = Hold(
+                reference, account_id, amount, HoldState(state), opened_at, expires_at, ended_at
+            )
+
+    def load_transfers(self, tx: Connection, references: Collection[str]) -> None:
+        """Read which of these references are recorded already."""
+        if references:
+            rows = tx.execute(sa.select(tables.transfer).where(tables.transfer.c.reference.in_(references)))
+            self.transfers.update((row.reference, transfer_of(row)) for row in rows)
+
+    def save(self, tx: Connection) -> None:
+        """Write all that changed, set-wise."""
+        bulk.write(tx, self.changes())
+
+    def changes(self) -> bulk.Writes:
+        """Give all that is to be written; each update is guarded by what was read, so a lost race is an error."""
+        yield _POST, list(map(attrgetter(*_TRANSFER), self._new_transfers))
+        holds = [self.holds[reference] for reference in sorted(self._new_holds | self._ended_holds)]
+        yield _HOLD, [_hold_columns(each) for each in holds if each.reference in self._new_holds]
+        yield (
+            _END_HOLD,
+            [
+                (each.state.value, each.ended_at, each.reference, HoldState.OPEN.value)
+                for each in holds
+                if each.reference not in self._new_holds
+            ],
+        )
+        yield (
+            _MOVE,
+            [
+                (account.posted, account.held, was.id, was.posted, was.held)
+                for was in self._loaded.values()
+                for account in (self.accounts[was.id],)
+                if (was.posted, was.held) != (account.posted, account.held)
+            ],
+        )
+
+
+_ACCOUNTS = bulk.Reading(
+    bulk.names(ACCOUNT_COLUMNS),
+    "from account where id {among}",
+    of=tables.account.c.id,
+    lock="id",
+)
+
+
+_HOLDS = bulk.Reading(
+    "reference, account_id, amount, state, opened_at, expires_at, ended_at",
+    "from hold where reference {among}",
+    of=tables.hold.c.reference,
+)
+
+
+_TRANSFER = (
+    *("reference", "debit_account_id", "credit_account_id", "amount", "origin", "at"),
+    *("debit_posted", "credit_posted", "note"),
+)
+
+
+_POST = bulk.insert(tables.transfer, _TRANSFER)
+
+
+_HOLD = bulk.insert(tables.hold, tables.hold.c.keys())
+
+
+_END_HOLD = bulk.update(tables.hold, ("state", "ended_at"), key="reference", unchanged=("state",))
+
+
+_MOVE = bulk.update(tables.account, ("posted", "held"), key="id", unchanged=("posted", "held"))
+
+
+def _hold_columns(hold: Hold) -> driver.Row:
+    times = (hold.opened_at, hold.expires_at, hold.ended_at)
+    return (hold.reference, hold.account_id, hold.amount, hold.state.value, *times)
+
+
+def _with(account: Account, *, posted: int, held: int) -> Account:
+    """Give the account with other balances; `dataclasses.replace` costs four times as much, and a call has four."""
+    return Account(account.id, account.kind, account.subscriber_id, posted, held, account.floor)

@@ -1,0 +1,65 @@
+"""One credit to a whole group, set-based."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.ledger.rows import AMOUNT_MAX, check_amount
+from celcombiller.core.schema import bulk, tables
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.accounts import Kind
+
+
+def locking(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Make the statement that locks the accounts of a condition, in id order as everybody does."""
+    columns = tables.account.c
+    rows = sa.select(columns.id).where(accounts).order_by(columns.id).with_for_update().subquery()
+    return sa.select(sa.func.count()).select_from(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """`Book.post` for a group of any size: the operator gives one amount to each of many accounts, which are locked.
+
+    One statement writes the transfers and one the balances; both must find as many accounts that have room.
+    """
+
+    transfers: sa.Insert
+    balances: sa.Update
+
+    @classmethod
+    def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> Grant:
+        """Build it for what ``due`` selects: each ``account_id`` with its transfer's ``reference`` (null: nothing)."""
+        table = tables.account
+        amount, now = sa.bindparam("granted", type_=sa.BigInteger), sa.bindparam("now", type_=tables.Instant)
+        roomy = sa.and_(table.c.kind == kind.value, table.c.posted <= AMOUNT_MAX - amount)
+        facts = {
+            "reference": due.c.reference,
+            "debit_account_id": sa.literal(tables.OPERATOR_ACCOUNT_IDS[kind], sa.BigInteger),
+            "credit_account_id": table.c.id,
+            "amount": amount,
+            "origin": sa.literal(origin),
+            "at": now,
+            "credit_posted": table.c.posted + amount,
+        }
+        named = due.c.reference.is_not(None)
+        rows = sa.select(*facts.values()).join_from(due, table, table.c.id == due.c.account_id).where(named, roomy)
+        raised = sa.update(table).where(table.c.id.in_(sa.select(due.c.account_id).where(named)), roomy)
+        return cls(
+            sa.insert(tables.transfer).from_select(list(facts), rows), raised.values(posted=table.c.posted + amount)
+        )
+
+    def perform(self, tx: Connection, amount: int, given: dict[str, Any]) -> int:
+        """Move ``amount`` credits to each, and give how many got it. ``given``: ``now``, and what ``due`` asks for."""
+        check_amount(amount, least=1)
+        given = given | {"granted": amount}
+        moved = tx.execute(self.transfers, given, execution_options={"preserve_rowcount": True}).rowcount
+        if tx.execute(self.balances, given).rowcount != moved:
+            raise bulk.LedgerRace(tables.account)
+        return moved

@@ -1,0 +1,60 @@
+"""Rows to values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celcombiller.core.errors import InvalidValue
+from celcombiller.core.model.accounts import Account, Hold, HoldState, Kind, Transfer
+
+AMOUNT_MAX = 2**53 - 1
+"""No amount or balance above this: the largest whole number that every JSON reader keeps exact (RFC 8259, 6)."""
+
+
+ACCOUNT_COLUMNS = ("id", "kind", "subscriber_id", "posted", "held", "floor")
+
+
+def check_amount(amount: int, *, least: int = 0) -> None:
+    """Raise `InvalidValue` unless the amount is within the bounds."""
+    if not least <= amount <= AMOUNT_MAX:
+        raise InvalidValue(f"an amount is a whole number from {least} to {AMOUNT_MAX}")
+
+
+def account_of(row: Any) -> Account:
+    """Make the value of an account row."""
+    return account_of_columns(*(getattr(row, name) for name in ACCOUNT_COLUMNS))
+
+
+def account_of_columns(
+    number: int, kind: str, subscriber_id: int | None, posted: int, held: int, floor: int
+) -> Account:
+    """Return the account of a row's columns, in the order of `ACCOUNT_COLUMNS`."""
+    return Account(number, Kind(kind), subscriber_id, posted, held, floor)
+
+
+def transfer_of(row: Any) -> Transfer:
+    """Make the value of a transfer row."""
+    return Transfer(
+        row.reference,
+        row.debit_account_id,
+        row.credit_account_id,
+        row.amount,
+        row.origin,
+        row.at,
+        row.debit_posted,
+        row.credit_posted,
+        row.note,
+    )
+
+
+def hold_of(row: Any) -> Hold:
+    """Make the value of a hold row."""
+    return Hold(
+        row.reference,
+        row.account_id,
+        row.amount,
+        HoldState(row.state),
+        row.opened_at,
+        row.expires_at,
+        row.ended_at,
+    )

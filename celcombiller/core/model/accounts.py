@@ -1,0 +1,84 @@
+"""Double-entry values: account, transfer, hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Kind(StrEnum):
+    """What a credit buys: by default one voice credit is one second, one data credit one byte, one sms credit a part.
+
+    Sms credit pays for text messages only where the operator says so; else they are paid in voice credit.
+    """
+
+    VOICE = "voice"
+    DATA = "data"
+    SMS = "sms"
+
+
+class HoldState(StrEnum):
+    """A hold is open, then exactly once one of the others."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One pot of one kind of credit. A system account (no subscriber) stores no balance: its total is summed."""
+
+    id: int
+    kind: Kind
+    subscriber_id: int | None
+    posted: int
+    held: int
+    floor: int
+
+    @property
+    def available(self) -> int:
+        """Credits that may still be held or taken, down to the floor."""
+        return self.posted - self.held - self.floor
+
+    @property
+    def is_system(self) -> bool:
+        """Whether this is the other side of the movements, not a subscriber's pot."""
+        return self.subscriber_id is None
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """An immutable movement of ``amount`` credits out of the debit account into the credit account.
+
+    ``reference`` is the id its sender made. The two ``posted`` values are the balances after it, ``None`` for a
+    system account. ``note`` says why, where a reason is owed (an overrun, a correction).
+    """
+
+    reference: str
+    debit_account_id: int
+    credit_account_id: int
+    amount: int
+    origin: str
+    at: datetime
+    debit_posted: int | None
+    credit_posted: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Credit set aside for one call, under the call's reference."""
+
+    reference: str
+    account_id: int
+    amount: int
+    state: HoldState
+    opened_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = None

@@ -1,0 +1,119 @@
+"""A rated call, its grant, its settlement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from celcombiller.core.model.subscribers import Subscriber
+
+
+class CallState(StrEnum):
+    """A call is open, then settled (answered and charged), released (not answered) or expired (nobody ever told)."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class Witness(StrEnum):
+    """A source that tells of a call's end."""
+
+    AGI = "agi"
+    REDUCER = "reducer"
+    AMI = "ami"
+    SWEEP = "sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The price of talking to numbers that begin with ``prefix``.
+
+    ``price`` credits for each started ``increment_seconds``, and ``connect_fee`` credits once at the answer.
+    """
+
+    prefix: str = ""
+    name: str = ""
+    connect_fee: int = 0
+    price: int = 1
+    increment_seconds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One billed leg; its row is its CDR from authorization to settlement.
+
+    ``uniqueid`` is Asterisk's; ``leg`` counts the dials of one channel (a dialplan may try a second number).
+    ``authorization`` is the id the asking session made, so that the same question gets the same answer.
+    ``answered_early``: the caller's channel was up before the Dial, so ANSWEREDTIME_MS holds the ringing too.
+    """
+
+    server: str
+    uniqueid: str
+    leg: int
+    authorization: str
+    channel: str
+    subscriber_id: int
+    account_id: int
+    from_number: str
+    to_number: str
+    callee_id: int | None
+    rate: Rate
+    granted_seconds: int
+    answered_early: bool
+    started_at: datetime
+    state: CallState = CallState.OPEN
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    talk_ms: int | None = None
+    cost: int | None = None
+    witness: Witness | None = None
+    outcome: str = ""
+    note: str = ""
+
+    @property
+    def reference(self) -> str:
+        """The id under which this call's hold, transfer and testimonies stand."""
+        return f"call:{self.server}:{self.uniqueid}:{self.leg}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What one witness says of a call's end.
+
+    ``talk_ms`` is Asterisk's ANSWEREDTIME_MS (``None``: it did not say), ``answered_at`` the stamp our subroutine
+    set at the callee's answer, ``at`` when the talk was over, all by Asterisk's clock. ``outcome`` is DIALSTATUS
+    or the word that stands for it. ``note`` says what is not proved, where something is not.
+    """
+
+    answered: bool
+    at: datetime
+    talk_ms: int | None = None
+    answered_at: datetime | None = None
+    outcome: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the network may use: the seconds of talk, for which call, and to whom to dial (``None``: off-net)."""
+
+    call: Call
+    subscriber: Subscriber
+    callee: Subscriber | None
+    seconds: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The answer to every witness: the call as it was closed, and whether this witness was the first to tell."""
+
+    call: Call
+    first: bool
+    difference_ms: int | None = None

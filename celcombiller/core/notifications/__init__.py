@@ -1,0 +1,1 @@
+"""Balance enquiries by text message, and notices of a low balance."""

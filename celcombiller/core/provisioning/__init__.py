@@ -1,0 +1,1 @@
+"""What each radio network should know of each subscriber, and the queue that brings it there."""

@@ -1,0 +1,288 @@
+"""What was recorded, read back a page at a time, newest first: calls, data, transfers and what is held. It only reads.
+
+A page begins after the last row of the one before, by a comparison of whole rows on an index, so that the thousandth
+page of a million rows costs what the first one does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.data.session import DataSession, DataState
+from celcombiller.core.data.session_records import session_of
+from celcombiller.core.errors import NotFound
+from celcombiller.core.ledger.rows import hold_of
+from celcombiller.core.ledger.statement import StatementLine
+from celcombiller.core.model.accounts import Hold, HoldState, Kind
+from celcombiller.core.model.calls import Call, CallState, Witness
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.schema import tables
+from celcombiller.core.schema.expressions import in_words, one_by_one
+from celcombiller.core.voice.call_records import call_of
+from celcombiller.core.voice.evidence import Testimony
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, Row
+
+Place = tuple["datetime", int]
+"""Where a row stands in a list by time: its time and its number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which calls: those that meet every condition that is given. ``until`` is the first moment that is too late."""
+
+    subscriber_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    state: CallState | None = None
+    server: str | None = None
+    number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """A call with the number of its row and the username of who pays."""
+
+    id: int
+    username: str
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSession:
+    """A session of data with the number of its row and the username of who pays."""
+
+    id: int
+    username: str
+    session: DataSession
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A transfer seen from the subscriber's account: whose it is, and its line in his statement."""
+
+    subscriber_id: int
+    username: str
+    level: Level
+    line: StatementLine
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A hold of a call in progress: whose credit it is, and which call it is for."""
+
+    username: str
+    kind: Kind
+    call_id: int | None
+    hold: Hold
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+def calls(tx: Connection, wanted: Wanted, *, limit: int, after: Place | None = None) -> list[RecordedCall]:
+    """Give the last ``limit`` calls that are wanted, or those that come ``after`` a place."""
+    table = tables.call
+    conditions = _between(table, wanted.since, wanted.until, after)
+    if wanted.subscriber_id is not None:
+        conditions.append(table.c.subscriber_id == wanted.subscriber_id)
+    if wanted.state is not None:
+        conditions.append(table.c.state == in_words(wanted.state))
+    if wanted.server is not None:
+        is_narrow = wanted.subscriber_id is not None or wanted.state in (CallState.OPEN, CallState.EXPIRED)
+        conditions.append((one_by_one(table.c.server) if is_narrow else table.c.server) == wanted.server)
+    if wanted.number is not None:
+        conditions.append(sa.or_(table.c.from_number == wanted.number, table.c.to_number == wanted.number))
+    rows = tx.execute(_CALLS.where(*conditions).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit))
+    return list(map(_recorded, rows))
+
+
+def call(tx: Connection, call_id: int) -> RecordedCall:
+    """Give one call, or raise `NotFound`."""
+    row = tx.execute(_CALLS.where(tables.call.c.id == call_id)).first()
+    if row is None:
+        raise NotFound(f"there is no call {call_id}")
+    return _recorded(row)
+
+
+def hold(tx: Connection, reference: str) -> Hold | None:
+    """Give the hold of a call, however it ended."""
+    row = tx.execute(sa.select(tables.hold).where(tables.hold.c.reference == reference)).first()
+    return None if row is None else hold_of(row)
+
+
+def testimonies(tx: Connection, reference: str) -> list[Testimony]:
+    """Give what each witness said of a call's end, in the order in which they spoke."""
+    table = tables.testimony
+    rows = tx.execute(sa.select(table).where(table.c.reference == reference).order_by(table.c.at, table.c.witness))
+    return [Testimony(**{**row._mapping, "witness": Witness(row.witness)}) for row in rows]  # noqa: SLF001  its public name
+
+
+# -- sessions of data ------------------------------------------------------------------------------------------------
+
+
+def data_sessions(
+    tx: Connection,
+    *,
+    limit: int,
+    subscriber_id: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    state: DataState | None = None,
+    nas: str | None = None,
+    after: Place | None = None,
+) -> list[RecordedSession]:
+    """Give the last ``limit`` sessions of data, or those that come ``after`` a place."""
+    table = tables.data_session
+    conditions = _between(table, since, until, after)
+    if subscriber_id is not None:
+        conditions.append(table.c.subscriber_id == subscriber_id)
+    if state is not None:
+        conditions.append(table.c.state == in_words(state))
+    if nas is not None:
+        conditions.append((one_by_one(table.c.nas) if state is DataState.OPEN else table.c.nas) == nas)
+    order = (table.c.started_at.desc(), table.c.id.desc())
+    return list(map(_session, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
+
+
+def data_session(tx: Connection, row_id: int) -> RecordedSession:
+    """Give one session of data, or raise `NotFound`."""
+    row = tx.execute(_SESSIONS.where(tables.data_session.c.id == row_id)).first()
+    if row is None:
+        raise NotFound(f"there is no session of data {row_id}")
+    return _session(row)
+
+
+# -- transfers -------------------------------------------------------------------------------------------------------
+
+
+def transfers(
+    tx: Connection,
+    *,
+    limit: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    reference: str | None = None,
+    after: Place | None = None,
+) -> list[Movement]:
+    """Give the last ``limit`` transfers, or those that come ``after`` a place."""
+    table = tables.transfer
+    conditions = _between(table, since, until, after)
+    if reference is not None:
+        conditions.append(table.c.reference == reference)
+    page = sa.select(table).where(*conditions).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit).subquery()
+    rows = tx.execute(_seen(page).order_by(page.c.at.desc(), page.c.id.desc()))
+    return list(map(_movement, rows))
+
+
+def transfer(tx: Connection, transfer_id: int) -> Movement:
+    """Give one transfer, or raise `NotFound`."""
+    page = sa.select(tables.transfer).where(tables.transfer.c.id == transfer_id).subquery()
+    row = tx.execute(_seen(page)).first()
+    if row is None:
+        raise NotFound(f"there is no transfer {transfer_id}")
+    return _movement(row)
+
+
+def transfer_by(tx: Connection, reference: str) -> Movement | None:
+    """Give the transfer of a reference, if it was made."""
+    found = transfers(tx, limit=1, reference=reference)
+    return found[0] if found else None
+
+
+# -- holds -----------------------------------------------------------------------------------------------------------
+
+
+def open_holds(
+    tx: Connection, *, limit: int, subscriber_id: int | None = None, after: tuple[datetime, str] | None = None
+) -> list[OpenHold]:
+    """Give the last ``limit`` holds that are open; there are as many as calls in progress."""
+    table, account, subscriber = tables.hold, tables.account, tables.subscriber
+    conditions: list[sa.ColumnElement[bool]] = [table.c.state == in_words(HoldState.OPEN)]
+    if subscriber_id is not None:
+        mine = sa.select(account.c.id).where(account.c.subscriber_id == subscriber_id)
+        conditions.append(table.c.account_id.in_(mine))
+    if after is not None:
+        conditions.append(_comes_after(table.c.opened_at, table.c.reference, after))
+    rows = tx.execute(
+        sa.select(table, subscriber.c.username, account.c.kind, tables.call.c.id.label("call_id"))
+        .join(account, account.c.id == table.c.account_id)
+        .join(subscriber, subscriber.c.id == account.c.subscriber_id)
+        .outerjoin(tables.call, tables.call.c.reference == table.c.reference)
+        .where(*conditions)
+        .order_by(table.c.opened_at.desc(), table.c.reference.desc())
+        .limit(limit)
+    )
+    return [OpenHold(row.username, Kind(row.kind), row.call_id, hold_of(row)) for row in rows]
+
+
+# -- what they share -------------------------------------------------------------------------------------------------
+
+
+def _between(
+    table: sa.Table, since: datetime | None, until: datetime | None, after: Place | None
+) -> list[sa.ColumnElement[bool]]:
+    at = table.c["at" if table is tables.transfer else "started_at"]
+    conditions = []
+    if since is not None:
+        conditions.append(at >= since)
+    if until is not None:
+        conditions.append(at < until)
+    if after is not None:
+        conditions.append(_comes_after(at, table.c.id, after))
+    return conditions
+
+
+def _comes_after(at: sa.Column[Any], key: sa.Column[Any], place: tuple[datetime, Any]) -> sa.ColumnElement[bool]:
+    """Compare whole rows, which an index on (at, key) answers at once."""
+    return sa.tuple_(at, key) < sa.tuple_(sa.literal(place[0], at.type), sa.literal(place[1], key.type))
+
+
+_CALLS = sa.select(tables.call, tables.subscriber.c.username).join(
+    tables.subscriber, tables.subscriber.c.id == tables.call.c.subscriber_id
+)
+
+
+_SESSIONS = sa.select(tables.data_session, tables.subscriber.c.username.label("payer")).join(
+    tables.subscriber, tables.subscriber.c.id == tables.data_session.c.subscriber_id
+)
+
+
+def _session(row: Row[Any]) -> RecordedSession:
+    return RecordedSession(row.id, row.payer, session_of(row))
+
+
+def _recorded(row: Row[Any]) -> RecordedCall:
+    return RecordedCall(row.id, row.username, call_of(row))
+
+
+def _seen(page: sa.Subquery) -> sa.Select[Any]:
+    """See transfers from the side that is a subscriber's; the other one is the operator's."""
+    account, subscriber = tables.account, tables.subscriber
+    is_debit = page.c.debit_account_id.not_in(tables.OPERATOR_ACCOUNT_IDS.values())
+    mine = sa.case((is_debit, page.c.debit_account_id), else_=page.c.credit_account_id)
+    return (
+        sa.select(
+            *(page.c[name] for name in ("id", "at", "origin", "reference", "note")),
+            sa.case((is_debit, -page.c.amount), else_=page.c.amount).label("value"),
+            sa.case((is_debit, page.c.debit_posted), else_=page.c.credit_posted).label("posted"),
+            account.c.kind,
+            account.c.subscriber_id,
+            subscriber.c.username,
+            subscriber.c.level,
+        )
+        .join(account, account.c.id == mine)
+        .join(subscriber, subscriber.c.id == account.c.subscriber_id)
+    )
+
+
+def _movement(row: Row[Any]) -> Movement:
+    kind = Kind(row.kind)
+    line = StatementLine(row.id, kind, row.at, row.value, row.posted, row.origin, row.reference, row.note)
+    return Movement(row.subscriber_id, row.username, Level(row.level), line)

@@ -1,0 +1,111 @@
+"""What is going on now, for who watches: open holds and calls, and those that should be over. It only reads.
+
+It costs in proportion to what is open, whatever the history: the partial indexes of open holds and calls hold no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.charging.batch import HOLD_MARGIN
+from celcombiller.core.provisioning import status
+from celcombiller.core.schema import tables
+from celcombiller.core.sms import message_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.provisioning.status import Backlog
+
+hold, call = tables.hold, tables.call
+
+# A literal, as the indexes have it: with a parameter in its place PostgreSQL's generic plans do not know that it fits.
+_OPEN = sa.text("state = 'open'")
+
+# Not the bare column: SQLite would go through all calls ever by an index that has them in the order of their servers.
+_SERVER = sa.literal_column("server || ''", sa.Text)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkProgress:
+    """A radio network's queue: how much waits and for how long, what of it fails, and how it went so far."""
+
+    up: bool
+    waiting: int
+    oldest_seconds: float
+    failing: int
+    done_total: int
+    failed_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class InProgress:
+    """Open holds and what they set aside, open calls of each server, and what is past every limit; ages in seconds."""
+
+    holds: int
+    held: int
+    oldest_seconds: float
+    overdue: int
+    overdue_seconds: float
+    calls: Mapping[str, int]
+    networks: Mapping[str, NetworkProgress] = field(default_factory=dict)
+    queued_messages: int = 0
+    oldest_message_seconds: float = 0.0
+    data_sessions: int = 0
+
+
+def in_progress(tx: Connection, now: datetime) -> InProgress:
+    """Count what is open. A hold outlives its call's limit by `HOLD_MARGIN`; a call past that limit is overdue."""
+    row = tx.execute(holds_statement(now)).one()
+    queued, queued_since = message_queries.backlog(tx)
+    return InProgress(
+        holds=row.holds,
+        held=int(row.held),
+        oldest_seconds=_seconds_since(row.opened_at, now),
+        overdue=int(row.overdue),
+        overdue_seconds=0.0 if row.expires_at is None else _seconds_since(row.expires_at - HOLD_MARGIN, now),
+        calls={each.server: each.calls for each in tx.execute(calls_statement())},
+        data_sessions=tx.execute(sa.select(sa.func.count()).select_from(tables.data_session).where(_OPEN)).scalar_one(),
+        networks={each.network: _network(each, now) for each in status.backlog(tx)},
+        queued_messages=queued,
+        oldest_message_seconds=_seconds_since(queued_since, now),
+    )
+
+
+def _network(backlog: Backlog, now: datetime) -> NetworkProgress:
+    return NetworkProgress(
+        up=backlog.last_error == "",
+        waiting=backlog.waiting,
+        oldest_seconds=_seconds_since(backlog.oldest_at, now),
+        failing=backlog.failing,
+        done_total=backlog.done_total,
+        failed_total=backlog.failed_total,
+    )
+
+
+def holds_statement(now: datetime) -> sa.Select[Any]:
+    """Ask for the open holds."""
+    late = sa.case((hold.c.expires_at < now + HOLD_MARGIN, 1), else_=0)
+    return sa.select(
+        sa.func.count().label("holds"),
+        sa.func.coalesce(sa.func.sum(hold.c.amount), 0).label("held"),
+        sa.func.min(hold.c.opened_at).label("opened_at"),
+        sa.func.min(hold.c.expires_at).label("expires_at"),
+        sa.func.coalesce(sa.func.sum(late), 0).label("overdue"),
+    ).where(_OPEN)
+
+
+def calls_statement() -> sa.Select[str, int]:
+    """Ask for the open calls of each server."""
+    counted = sa.select(_SERVER.label("server"), sa.func.count().label("calls")).select_from(call)
+    return counted.where(_OPEN).group_by(_SERVER)
+
+
+def _seconds_since(at: datetime | None, now: datetime) -> float:
+    return 0.0 if at is None else max(0.0, (now - at).total_seconds())

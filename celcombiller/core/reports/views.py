@@ -1,0 +1,117 @@
+"""What the API and the command show of a data session and of a message: the same fields, by one description."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.data.session import Closing, DataState
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
+from celcombiller.core.sms.encoding import Encoding
+
+if TYPE_CHECKING:
+    from celcombiller.core.reports.history import RecordedSession
+    from celcombiller.core.sms.message_queries import Recorded
+
+
+class DataSessionView(msgspec.Struct, kw_only=True):
+    """A data session."""
+
+    id: Annotated[int, Meta(description="the number of its row; it never changes")]
+    reference: Annotated[str, Meta(description="what the ids of its holds and charges in the ledger begin with")]
+    username: Annotated[str, Meta(description="who pays")]
+    said_username: Annotated[str, Meta(description="the User-Name that the NAS told")]
+    nas: Annotated[str, Meta(description="the client of the settings, and which NAS of it")]
+    session_id: Annotated[str, Meta(description="the NAS's own id of it (Acct-Session-Id)")]
+    framed_address: Annotated[str, Meta(description="the IP address that the user was given")]
+    station: Annotated[str, Meta(description="the user's device (Calling-Station-Id)")]
+    state: Annotated[DataState, Meta(description="open or closed")]
+    started_at: Annotated[datetime, Meta(tz=True, description="when it began, or was heard first (RFC 3339, UTC)")]
+    heard_at: Annotated[datetime, Meta(tz=True, description="when it was told of last (RFC 3339, UTC)")]
+    ended_at: Annotated[datetime, Meta(tz=True, description="when it was over (RFC 3339, UTC)")] | None
+    octets_in: Annotated[int, Meta(description="number of octets from the user")]
+    octets_out: Annotated[int, Meta(description="number of octets to the user")]
+    octets: Annotated[int, Meta(description="number of octets in both directions: the highest total that was told")]
+    octets_per_credit: Annotated[int, Meta(description="number of octets that a credit buys")]
+    charged: Annotated[int, Meta(description="credits charged so far")]
+    closed_by: (
+        Annotated[
+            Closing, Meta(description="stop: its NAS told; restart: its NAS began anew; silence: nobody told of it")
+        ]
+        | None
+    )
+    cause: Annotated[str, Meta(description="why it ended, in the NAS's words (Acct-Terminate-Cause)")]
+    note: str
+    disconnect: Annotated[str, Meta(description="why the NAS was asked to end it; empty: it was not")]
+    disconnect_said: Annotated[str, Meta(description="what the NAS said to that: ACK, NAK and its Error-Cause")]
+
+
+_SESSION_FIELDS = tuple(
+    name for name in DataSessionView.__struct_fields__ if name not in ("id", "username", "said_username")
+)
+
+
+def data_session_view(each: RecordedSession) -> DataSessionView:
+    """Return the view of a data session."""
+    facts: dict[str, Any] = {name: getattr(each.session, name) for name in _SESSION_FIELDS}
+    return DataSessionView(id=each.id, username=each.username, said_username=each.session.username, **facts)
+
+
+class MessageView(msgspec.Struct, kw_only=True):
+    """A message, without what it says."""
+
+    id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
+    reference: Annotated[str, Meta(description="the id of its hold and of its charge in the ledger")]
+    origin: Annotated[
+        MessageOrigin, Meta(description="whose it is: a phone's (free: of one elsewhere), the API's, or a notice's")
+    ]
+    username: Annotated[str, Meta(description="who pays")] | None
+    from_number: Annotated[str, Meta(description="the number or name it comes from")]
+    to_number: Annotated[str, Meta(description="the number it goes to")]
+    route: Annotated[Route, Meta(description="which way it goes")]
+    encoding: Annotated[Encoding, Meta(description="the alphabet it needs: gsm7 or ucs2")]
+    parts: Annotated[int, Meta(description="the number of short messages it takes")]
+    cost: Annotated[int, Meta(description="credits: held while it is open, charged once it is accepted")]
+    kind: Annotated[Kind, Meta(description="which account pays: voice or sms; null: none, it is free")] | None
+    state: Annotated[
+        MessageState,
+        Meta(
+            description="queued or sending; then accepted (charged), refused or expired (not charged); an accepted one"
+            " may be delivered, or failed (given back)"
+        ),
+    ]
+    queued_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
+    expires_at: Annotated[datetime, Meta(tz=True, description="until when it is tried at most (RFC 3339, UTC)")]
+    ended_at: (
+        Annotated[datetime, Meta(tz=True, description="when the network took or refused it (RFC 3339, UTC)")] | None
+    )
+    attempts: Annotated[int, Meta(description="the number of times it was tried in vain")]
+    note: str
+
+
+def message_view(each: Recorded) -> MessageView:
+    """Return the view of a message, without its text."""
+    message = each.message
+    return MessageView(
+        id=each.id,
+        reference=message.reference,
+        origin=message.origin,
+        username=each.username or None,
+        from_number=message.from_number,
+        to_number=message.to_number,
+        route=message.route,
+        encoding=Encoding(message.encoding),
+        parts=message.parts,
+        cost=message.cost,
+        kind=each.kind,
+        state=message.state,
+        queued_at=message.queued_at,
+        expires_at=message.expires_at,
+        ended_at=message.ended_at,
+        attempts=each.attempts,
+        note=message.note,
+    )

@@ -1,0 +1,1 @@
+"""Recurring credit to a group: schedules, memberships, runs, and due dates."""

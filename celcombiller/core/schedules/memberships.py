@@ -1,0 +1,174 @@
+"""Join, renew, leave."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.errors import AlreadyTaken, UnknownMembership
+from celcombiller.core.model.schedules import Contract, Membership, Schedule
+from celcombiller.core.schedules.due_dates import local_date
+from celcombiller.core.schedules.schedule_records import COUNT_MAX, LIVING, check_whole, find
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import date, datetime
+
+    from sqlalchemy.engine import Connection
+
+_schedule = tables.schedule
+
+
+_membership = tables.membership
+
+
+_contract = tables.contract
+
+
+_LIVING_MEMBER = sa.and_(
+    _membership.c.ended_at.is_(None),
+    sa.exists().where(_schedule.c.id == _membership.c.schedule_id, LIVING),
+)
+
+
+def join(
+    tx: Connection,
+    schedule: Schedule,
+    subscriber_id: int,
+    *,
+    count: int | None = None,
+    joined_on: date | None = None,
+    now: datetime,
+) -> Membership:
+    """Let a subscriber get the schedule's next ``count`` runs (the schedule's own count, where none is given).
+
+    He gets what is due from ``joined_on`` (today) on: who joins on a due date has it still. Raises `AlreadyTaken`
+    when he is in, `UnknownSchedule` when it was deleted.
+    """
+    schedule = find(tx, schedule.id, lock=True)
+    if member(tx, schedule.id, subscriber_id) is not None:
+        raise AlreadyTaken(f"the subscriber is in {schedule.name} already")
+    count = schedule.count if count is None else count
+    check_whole("count", count, 0, COUNT_MAX)
+    joined_on = joined_on or local_date(now, schedule.time_zone)
+    made = Membership(0, schedule.id, subscriber_id, count, joined_on)
+    values = asdict(made)
+    del values["id"]
+    made_id = tx.execute(sa.insert(_membership).values(values).returning(_membership.c.id)).scalar_one()
+    return replace(made, id=made_id)
+
+
+def find_membership(tx: Connection, membership_id: int) -> Membership:
+    """Give a membership that has not ended. Raises `UnknownMembership`."""
+    row = tx.execute(sa.select(_membership).where(_membership.c.id == membership_id, _LIVING_MEMBER)).first()
+    if row is None:
+        raise UnknownMembership(f"no membership has the id {membership_id}")
+    return membership_of(row)
+
+
+def member(tx: Connection, schedule_id: int, subscriber_id: int) -> Membership | None:
+    """Give the membership by which a subscriber is in a schedule now, if he is."""
+    row = tx.execute(
+        sa.select(_membership).where(
+            _membership.c.schedule_id == schedule_id, _membership.c.subscriber_id == subscriber_id, _LIVING_MEMBER
+        )
+    ).first()
+    return None if row is None else membership_of(row)
+
+
+def memberships(
+    tx: Connection,
+    *,
+    schedule_id: int | None = None,
+    subscriber_id: int | None = None,
+    after_id: int = 0,
+    limit: int,
+) -> list[Membership]:
+    """Give memberships that have not ended, by id, of one schedule or subscriber where they are named."""
+    statement = sa.select(_membership).where(_LIVING_MEMBER, _membership.c.id > after_id)
+    if schedule_id is not None:
+        statement = statement.where(_membership.c.schedule_id == schedule_id)
+    if subscriber_id is not None:
+        statement = statement.where(_membership.c.subscriber_id == subscriber_id)
+    return list(map(membership_of, tx.execute(statement.order_by(_membership.c.id).limit(limit))))
+
+
+def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) -> list[tuple[str, Membership]]:
+    """Give the first members of a schedule, in the order in which they joined, each with his username.
+
+    Or the first ones of those after a membership.
+    """
+    subscriber = tables.subscriber
+    rows = tx.execute(
+        sa.select(_membership, subscriber.c.username)
+        .join(subscriber, subscriber.c.id == _membership.c.subscriber_id)
+        .where(_membership.c.schedule_id == schedule_id, _membership.c.id > after_id, _LIVING_MEMBER)
+        .order_by(_membership.c.id)
+        .limit(limit)
+    )
+    return [(row.username, membership_of(row)) for row in rows]
+
+
+def member_counts(tx: Connection) -> dict[int, int]:
+    """Give how many members each schedule has that has any."""
+    column = _membership.c.schedule_id
+    rows = tx.execute(sa.select(column, sa.func.count().label("members")).where(_LIVING_MEMBER).group_by(column))
+    return {row.schedule_id: row.members for row in rows}
+
+
+def renew(tx: Connection, membership: Membership, *, count: int, months: int, now: datetime) -> Membership:
+    """Set the runs left, and record a contract of so many months. Raises `UnknownMembership` when it has ended."""
+    check_whole("months", months, 0, COUNT_MAX)
+    renewed = set_count(tx, membership, count)
+    tx.execute(sa.insert(_contract).values(membership_id=membership.id, at=now, months=months))
+    return renewed
+
+
+def set_count(tx: Connection, membership: Membership, count: int) -> Membership:
+    """Set the runs left; at 0 the membership ends with the next one. Raises `UnknownMembership` when it has ended."""
+    check_whole("count", count, 0, COUNT_MAX)
+    _update(tx, membership, count=count)
+    return replace(membership, count=count)
+
+
+def leave(tx: Connection, membership: Membership, now: datetime) -> Membership:
+    """End a membership; what is not credited by now is not given. Raises `UnknownMembership` when it has ended."""
+    _update(tx, membership, ended_at=now)
+    return replace(membership, ended_at=now)
+
+
+def leave_all(tx: Connection, subscriber_id: int, now: datetime) -> int:
+    """End all memberships of a subscriber (who is deleted); give how many it were."""
+    his = (_membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None))
+    _lock(tx, sa.select(_membership.c.schedule_id).where(*his))
+    return tx.execute(sa.update(_membership).where(*his).values(ended_at=now)).rowcount
+
+
+def contracts(tx: Connection, membership_ids: Collection[int]) -> list[Contract]:
+    """Give the renewals of these memberships, oldest first."""
+    rows = tx.execute(
+        sa.select(_contract).where(_contract.c.membership_id.in_(membership_ids)).order_by(_contract.c.id)
+    )
+    return [Contract(row.id, row.membership_id, row.at, row.months) for row in rows]
+
+
+def _lock(tx: Connection, schedule_ids: Any) -> None:
+    """Lock schedules, in id order, before their memberships are changed."""
+    columns = _schedule.c
+    locked = sa.select(columns.id).where(columns.id.in_(schedule_ids)).order_by(columns.id)
+    tx.execute(locked.with_for_update(key_share=True)).all()
+
+
+def _update(tx: Connection, membership: Membership, **facts: object) -> None:
+    _lock(tx, [membership.schedule_id])
+    living = (_membership.c.id == membership.id, _LIVING_MEMBER)
+    if tx.execute(sa.update(_membership).where(*living).values(facts)).rowcount == 0:
+        raise UnknownMembership("the subscriber is not in the schedule any more")
+
+
+def membership_of(row: Any) -> Membership:
+    """Make the value of a membership row."""
+    return Membership(row.id, row.schedule_id, row.subscriber_id, row.count, row.joined_on, row.ended_at)

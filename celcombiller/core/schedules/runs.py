@@ -1,0 +1,283 @@
+"""Runs: what a schedule owes on each due date, decided once and credited member by member, exactly once.
+
+A due date that has come is *decided* in one transaction: it gets a row, open or skipped, and the schedule's
+``done_until`` moves behind it. An open run is *advanced* chunk by chunk, in the order in which the members joined:
+their credit rows, the transfers, the counts and the run's own place are one transaction, under the schedule's lock. So
+a crash, a second node or a clock that steps finds in the database what is left to do, and nothing to do twice.
+A run stays open for who joins on its date, until the next day has come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from datetime import time
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.errors import InvalidValue, NotFound
+from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Run, RunState, Schedule, ScheduleKind
+from celcombiller.core.schedules.chunk_sql import next_in_line, take
+from celcombiller.core.schedules.due_dates import comes_at, due_dates, next_due_date, period
+from celcombiller.core.schedules.schedule_records import everything, find
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date, datetime
+
+    from sqlalchemy.engine import Connection
+
+_schedule, _run, _credit = tables.schedule, tables.schedule_run, tables.schedule_credit
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The operator's rules, from the settings: when a date has come, how long an absence is caught up by itself.
+
+    ``disabled_use_up``: a disabled member, who gets nothing, still has one run less.
+    """
+
+    run_at: time = time(0, 30)
+    catch_up_max_days: int = 62
+    disabled_use_up: bool = False
+
+
+# -- deciding --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of the due dates that had come: a run for each; or, after too long an absence, nothing yet."""
+
+    schedule: Schedule
+    runs: list[Run]
+    absent_days: int | None = None
+
+
+def decide(tx: Connection, schedule_id: int, rules: Rules, today: date, now: datetime) -> Decision:
+    """Open or skip a run for each due date up to ``today``, the last date that has come.
+
+    After more than ``catch_up_max_days`` nothing is done: that long an absence may as well be a wrong clock, so an
+    operator has to say that it was one. Raises `UnknownSchedule`.
+    """
+    schedule = find(tx, schedule_id, lock=True)
+    absent_days = (today - schedule.done_until).days
+    if absent_days > rules.catch_up_max_days:
+        return Decision(schedule, [], absent_days)
+    if absent_days <= 0:
+        return Decision(schedule, [])
+    runs = [_insert(tx, each) for each in list(plan(tx, schedule, today, now))]
+    tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule.id).values(done_until=today))
+    return Decision(replace(schedule, done_until=today), runs)
+
+
+def plan(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iterator[Run]:
+    """Give the runs that `decide` would make for the due dates up to ``today``; nothing is written."""
+    given_on = tx.execute(
+        sa.select(sa.func.max(_run.c.due_on)).where(_run.c.schedule_id == schedule.id, _run.c.state != RunState.SKIPPED)
+    ).scalar_one()
+    dates = list(due_dates(schedule, schedule.done_until, today))
+    for due_on in dates:
+        why_not = _why_not(schedule, due_on, today, dates[-1], given_on)
+        run = Run(0, schedule.id, due_on, schedule.kind, schedule.value, RunState.OPEN, opened_at=now)
+        if why_not:
+            yield replace(run, state=RunState.SKIPPED, closed_at=now, note=why_not)
+        else:
+            given_on = due_on
+            yield run
+
+
+def _why_not(schedule: Schedule, due_on: date, today: date, last: date, given_on: date | None) -> str:
+    """Say why a due date gives nothing to anybody, or give an empty text."""
+    if not schedule.enabled:
+        return "the schedule was disabled"
+    if schedule.value == 0:
+        return "its value is 0"
+    if schedule.catch_up is CatchUp.LAST and due_on != last:
+        return f"missed, and only the last missed date ({last}) is caught up"
+    if schedule.catch_up is CatchUp.NONE and due_on != today:
+        return "missed, and missed dates are not caught up"
+    span = period(schedule, due_on)
+    if given_on is not None and span is not None and span == period(schedule, given_on):
+        return f"the day was changed: the same {schedule.recurrence} credit was given on {given_on}"
+    return ""
+
+
+def _insert(tx: Connection, run: Run) -> Run:
+    values = asdict(run)
+    del values["id"]
+    return replace(run, id=tx.execute(sa.insert(_run).values(values).returning(_run.c.id)).scalar_one())
+
+
+# -- crediting -------------------------------------------------------------------------------------------------------
+
+
+def open_runs(tx: Connection, schedule_id: int | None = None) -> list[Run]:
+    """Give the runs to advance, in the order of their dates, of one schedule where it is named.
+
+    Those of disabled schedules wait.
+    """
+    statement = (
+        sa.select(_run)
+        .join(_schedule, _schedule.c.id == _run.c.schedule_id)
+        .where(_run.c.state == RunState.OPEN, sa.or_(_schedule.c.enabled, _schedule.c.deleted_at.is_not(None)))
+        .order_by(_run.c.due_on, _run.c.id)
+    )
+    if schedule_id is not None:
+        statement = statement.where(_run.c.schedule_id == schedule_id)
+    return list(map(run_of, tx.execute(statement)))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A member who could not be credited, and why."""
+
+    subscriber_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A run as a chunk left it, and whom the chunk failed to credit; ``more``: it may go on at once."""
+
+    run: Run
+    more: bool
+    failures: list[Failure] = field(default_factory=list)
+
+
+def owed_since(tx: Connection, rules: Rules, now: datetime) -> datetime | None:
+    """Give when the oldest credit came due that nobody has got by ``now``; ``None``: nothing is owed."""
+    known = {each.id: each for each in everything(tx) if each.enabled}
+    waiting = [(each, next_due_date(each, each.done_until)) for each in known.values()]
+    waiting += [
+        (known[run.schedule_id], run.due_on)
+        for run in open_runs(tx)
+        if run.schedule_id in known and next_in_line(tx, run, 1) is not None
+    ]
+    owed = [at for each, due_on in waiting if (at := _came_at(each, due_on, rules)) is not None and at <= now]
+    return min(owed, default=None)
+
+
+def _came_at(schedule: Schedule, due_on: date | None, rules: Rules) -> datetime | None:
+    try:
+        return None if due_on is None else comes_at(due_on, rules.run_at, schedule.time_zone)
+    except InvalidValue:  # a zone that is gone: the round tells of it
+        return None
+
+
+def advance(tx: Connection, run_id: int, rules: Rules, now: datetime, *, size: int, fault: str = "") -> Advance:
+    """Give the next ``size`` members of an open run their turn.
+
+    ``fault``: crediting the next one alone broke the transaction, for this reason; he is recorded as failed.
+    """
+    row = tx.execute(_LOCK, {"run_id": run_id}).one()
+    run = run_of(row)
+    if row.deleted_at is not None:
+        return Advance(_close(tx, run, now, "the schedule was deleted"), more=False)
+    if run.state is not RunState.OPEN or not row.enabled:
+        return Advance(run, more=False)
+    last_id = next_in_line(tx, run, size)
+    if last_id is None:
+        return Advance(_close(tx, run, now, "") if run.due_on < row.done_until else run, more=False)
+    taken = take(tx, run, last_id, disabled_use_up=rules.disabled_use_up, fault=fault, now=now)
+    failures = [Failure(who, reason) for who, outcome, reason in taken.odd if outcome is CreditOutcome.FAILED]
+    facts: dict[str, Any] = {
+        "last_membership_id": last_id,
+        "credited": run.credited + taken.credited,
+        "passed": run.passed + len(taken.odd) - len(failures),
+        "failed": run.failed + len(failures),
+    }
+    tx.execute(_MOVE_ON, {"run_id": run.id} | facts)
+    return Advance(replace(run, **facts), more=True, failures=failures)
+
+
+_LOCK = (
+    sa.select(_run, _schedule.c.enabled, _schedule.c.deleted_at, _schedule.c.done_until)
+    .join(_schedule, _schedule.c.id == _run.c.schedule_id)
+    .where(_run.c.id == sa.bindparam("run_id"))
+    .with_for_update(key_share=True)
+)
+"""Nobody else can advance the run, and nobody join, leave or renew, until the transaction ends."""
+
+_MOVE_ON = (
+    sa.update(_run)
+    .where(_run.c.id == sa.bindparam("run_id"))
+    .values({name: sa.bindparam(name) for name in ("last_membership_id", *CreditOutcome)})
+)
+
+
+def _close(tx: Connection, run: Run, now: datetime, note: str) -> Run:
+    if run.state is not RunState.OPEN:
+        return run
+    facts: dict[str, Any] = {"state": RunState.DONE, "closed_at": now, "note": note}
+    tx.execute(sa.update(_run).where(_run.c.id == run.id, _run.c.state == RunState.OPEN).values(facts))
+    return replace(run, **facts)
+
+
+# -- looking ---------------------------------------------------------------------------------------------------------
+
+
+def find_run(tx: Connection, run_id: int) -> Run:
+    """Give a run by its id. Raises `NotFound`, but not for one that was seen before: runs are never deleted."""
+    row = tx.execute(sa.select(_run).where(_run.c.id == run_id)).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run_of(row)
+
+
+def history(tx: Connection, *, schedule_id: int | None = None, before: date | None = None, limit: int) -> list[Run]:
+    """Give the last runs, latest due date first, of one schedule and ``before`` a date where they are named."""
+    statement = sa.select(_run).order_by(_run.c.due_on.desc(), _run.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(_run.c.due_on < before)
+    if schedule_id is not None:
+        statement = statement.where(_run.c.schedule_id == schedule_id)
+    return list(map(run_of, tx.execute(statement)))
+
+
+@dataclass(frozen=True, slots=True)
+class Uncredited:
+    """A member whom a run gave nothing, and why."""
+
+    subscriber_id: int
+    username: str
+    outcome: CreditOutcome
+    note: str
+    at: datetime
+
+
+def uncredited(tx: Connection, run: Run, *, limit: int) -> list[Uncredited]:
+    """Give the members whom a run passed over or failed to credit, in the order of their turns."""
+    subscriber = tables.subscriber.c
+    rows = tx.execute(
+        sa.select(_credit, subscriber.username)
+        .join(tables.subscriber, subscriber.id == _credit.c.subscriber_id)
+        .where(
+            _credit.c.schedule_id == run.schedule_id,
+            _credit.c.due_on == run.due_on,
+            _credit.c.outcome != CreditOutcome.CREDITED,
+        )
+        .order_by(_credit.c.id)
+        .limit(limit)
+    )
+    return [Uncredited(row.subscriber_id, row.username, CreditOutcome(row.outcome), row.note, row.at) for row in rows]
+
+
+def run_of(row: Any) -> Run:
+    """Make the value of a run row."""
+    return Run(
+        id=row.id,
+        schedule_id=row.schedule_id,
+        due_on=row.due_on,
+        kind=ScheduleKind(row.kind),
+        value=row.value,
+        state=RunState(row.state),
+        opened_at=row.opened_at,
+        closed_at=row.closed_at,
+        last_membership_id=row.last_membership_id,
+        credited=row.credited,
+        passed=row.passed,
+        failed=row.failed,
+        note=row.note,
+    )

@@ -1,0 +1,227 @@
+"""Schedules and their members: make, find, change and end, on an open transaction.
+
+Nothing here moves credit; `celcombiller.core.schedules.runs` credits what is due. Whatever changes memberships, and
+whatever credits them, locks the schedule first. So members have their turn in the order of their ids: no member joins
+behind the one whose turn it is, and no member leaves in the middle of their turn.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, replace
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sa
+
+from celcombiller.core.errors import InvalidValue, UnknownSchedule
+from celcombiller.core.ledger.rows import AMOUNT_MAX
+from celcombiller.core.model.schedules import CatchUp, Recurrence, Schedule, ScheduleKind
+from celcombiller.core.schedules.due_dates import local_date, zone_of
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from enum import Enum
+
+    from sqlalchemy.engine import Connection
+
+E = TypeVar("E", bound="Enum")
+
+
+COUNT_MAX = 1_000_000
+
+
+INTERVAL_DAYS_MAX = 3660
+
+
+END_MAX = 2000
+"""Memberships ended in one transaction at most: a million at once would let calls wait for seconds."""
+
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+
+
+_FIRST, _LAST = date(1970, 1, 1), date(9000, 12, 31)
+
+
+_DAYS = {Recurrence.MONTHLY: 31, Recurrence.WEEKLY: 7}
+
+
+_FACTS = (
+    *("name", "kind", "value", "recurrence", "day", "interval_days", "first_on", "count", "time_zone"),
+    *("catch_up", "enabled"),
+)
+
+
+LIVING = tables.schedule.c.deleted_at.is_(None)
+"""Not deleted."""
+
+
+_schedule = tables.schedule
+
+
+_membership = tables.membership
+
+
+def add(
+    tx: Connection,
+    *,
+    name: str,
+    kind: int,
+    value: int,
+    recurrence: str,
+    day: int | None,
+    interval_days: int | None,
+    first_on: date | None = None,
+    count: int,
+    time_zone: str,
+    catch_up: str = CatchUp.ALL,
+    now: datetime,
+) -> Schedule:
+    """Make a schedule; the first date that it can be due is today's. Names may repeat. Raises `InvalidValue`."""
+    today = local_date(now, time_zone)
+    made = _checked(
+        Schedule(
+            id=0,
+            name=name,
+            kind=_one_of(ScheduleKind, "kind", kind),
+            value=value,
+            recurrence=_one_of(Recurrence, "recurrence", recurrence),
+            day=day,
+            interval_days=interval_days,
+            first_on=first_on or today,
+            count=count,
+            time_zone=time_zone,
+            catch_up=_one_of(CatchUp, "catch_up", catch_up),
+            enabled=True,
+            done_until=today - timedelta(days=1),
+            created_at=now,
+        )
+    )
+    if made.recurrence is Recurrence.ONCE and made.first_on < today:
+        raise _wrong("first_on", f"is {first_on}, which is past: a schedule of one date would never run")
+    values = asdict(made)
+    del values["id"]
+    made_id = tx.execute(sa.insert(_schedule).values(values).returning(_schedule.c.id)).scalar_one()
+    return replace(made, id=made_id)
+
+
+def find(tx: Connection, schedule_id: int, *, lock: bool = False) -> Schedule:
+    """Give a schedule that was not deleted; with ``lock`` nobody joins or credits until this transaction ends.
+
+    Raises `UnknownSchedule`.
+    """
+    statement = sa.select(_schedule).where(_schedule.c.id == schedule_id, LIVING)
+    row = tx.execute(statement.with_for_update(key_share=True) if lock else statement).first()
+    if row is None:
+        raise UnknownSchedule(f"no schedule has the id {schedule_id}")
+    return schedule_of(row)
+
+
+def named(tx: Connection, name: str) -> list[Schedule]:
+    """Give all schedules of this name, oldest first."""
+    rows = tx.execute(sa.select(_schedule).where(_schedule.c.name == name, LIVING).order_by(_schedule.c.id))
+    return list(map(schedule_of, rows))
+
+
+def everything(tx: Connection, *, after_id: int = 0, limit: int | None = None) -> list[Schedule]:
+    """Give all schedules, oldest first; or as many as ``limit`` says of those after one."""
+    living = sa.select(_schedule).where(LIVING, _schedule.c.id > after_id)
+    return list(map(schedule_of, tx.execute(living.order_by(_schedule.c.id).limit(limit))))
+
+
+def change(tx: Connection, schedule_id: int, **facts: Any) -> Schedule:
+    """Put facts on a schedule; what has begun to be credited goes on as it was. Raises as `add` and `find` do.
+
+    With a new ``recurrence``, ``day`` and ``interval_days`` are what is given with it.
+    """
+    for unknown in sorted(facts.keys() - set(_FACTS)):
+        raise _wrong(unknown, "is nothing that can be changed")
+    for name, kind in (("kind", ScheduleKind), ("recurrence", Recurrence), ("catch_up", CatchUp)):
+        if name in facts:
+            facts[name] = _one_of(kind, name, facts[name])
+    if "recurrence" in facts:
+        facts = {"day": None, "interval_days": None} | facts
+    changed = _checked(replace(find(tx, schedule_id, lock=True), **facts))
+    if facts:
+        tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(facts))
+    return changed
+
+
+def delete(tx: Connection, schedule_id: int, now: datetime) -> Schedule:
+    """End a schedule and its memberships. Its row stays, for what is recorded of it. Raises `UnknownSchedule`."""
+    deleted = replace(find(tx, schedule_id, lock=True), deleted_at=now)
+    tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(deleted_at=now))
+    end_orphans(tx, now)
+    return deleted
+
+
+def end_orphans(tx: Connection, now: datetime) -> int:
+    """End memberships of deleted schedules, as many as one short transaction may; give how many it were."""
+    some = (
+        sa.select(_membership.c.id)
+        .join(_schedule, _schedule.c.id == _membership.c.schedule_id)
+        .where(_membership.c.ended_at.is_(None), _schedule.c.deleted_at.is_not(None))
+        .limit(END_MAX)
+    )
+    return tx.execute(sa.update(_membership).where(_membership.c.id.in_(some)).values(ended_at=now)).rowcount
+
+
+def _checked(schedule: Schedule) -> Schedule:
+    if not _NAME.fullmatch(schedule.name):
+        raise _wrong("name", "must be 1 to 200 characters on one line")
+    check_whole("value", schedule.value, 0, AMOUNT_MAX)
+    check_whole("count", schedule.count, 0, COUNT_MAX)
+    if not _FIRST <= schedule.first_on <= _LAST:
+        raise _wrong("first_on", f"must be from {_FIRST} to {_LAST}")
+    recurrence = schedule.recurrence
+    if recurrence in _DAYS:
+        check_whole("day", schedule.day, 1, _DAYS[recurrence])
+    elif schedule.day is not None:
+        raise _wrong("day", f"has no meaning for {recurrence}")
+    if recurrence is Recurrence.DAYS:
+        check_whole("interval_days", schedule.interval_days, 1, INTERVAL_DAYS_MAX)
+    elif schedule.interval_days is not None:
+        raise _wrong("interval_days", f"has no meaning for {recurrence}")
+    zone_of(schedule.time_zone)
+    return schedule
+
+
+def check_whole(name: str, value: int | None, least: int, most: int) -> None:
+    """Raise `InvalidValue` unless the value is a whole number within the bounds."""
+    if value is None or not least <= value <= most:
+        raise _wrong(name, f"must be a whole number from {least} to {most}")
+
+
+def _one_of(kind: type[E], name: str, value: object) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = ", ".join(str(each.value) for each in kind)
+        raise _wrong(name, f"must be one of {allowed}") from None
+
+
+def _wrong(name: str, what: str) -> InvalidValue:
+    return InvalidValue(f"{name} {what}", {name: what})
+
+
+def schedule_of(row: Any) -> Schedule:
+    """Make the value of a schedule row."""
+    return Schedule(
+        id=row.id,
+        name=row.name,
+        kind=ScheduleKind(row.kind),
+        value=row.value,
+        recurrence=Recurrence(row.recurrence),
+        day=row.day,
+        interval_days=row.interval_days,
+        first_on=row.first_on,
+        count=row.count,
+        time_zone=row.time_zone,
+        catch_up=CatchUp(row.catch_up),
+        enabled=row.enabled,
+        done_until=row.done_until,
+        created_at=row.created_at,
+        deleted_at=row.deleted_at,
+    )

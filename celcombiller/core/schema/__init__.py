@@ -1,0 +1,1 @@
+"""Tables, bulk SQL, and migrations."""

@@ -1,0 +1,230 @@
+"""Statements over many rows at once, on the path of every call: each in the words its database is fastest with.
+
+SQLite takes groups of rows in prepared statements, PostgreSQL takes all rows as one JSON text; both give what they find
+as one. SQLAlchemy's own statements over many rows cost several times as much (a dict a row, a bind by name a value),
+and so do arrays, of which psycopg makes each value's text in Python; so these go to the driver as text. All else is
+written with SQLAlchemy Core; the tables and their types are the schema's here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+
+from celcombiller.core.schema.driver import Row, encode_timestamp, refuse_naive, tell
+from celcombiller.core.schema.tables import Instant
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from sqlalchemy.engine import Connection
+
+GROUPS = (64, 32, 16, 8, 4, 2, 1)
+"""Rows in one statement of SQLite. Each statement lets Python's lock go and asks for it again, against the reactor."""
+
+
+_TYPES: tuple[tuple[type[Any], str], ...] = (
+    (sa.BigInteger, "bigint"),
+    (sa.Integer, "integer"),
+    (sa.Boolean, "boolean"),
+    (Instant, "timestamptz"),
+    (sa.Text, "text"),
+)
+
+
+class LedgerRace(Exception):
+    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
+
+
+class Writing:
+    """A statement that writes rows of ``columns``: the same thing said to SQLite and to PostgreSQL.
+
+    One that is ``guarded`` must find every row that it is given.
+    """
+
+    def __init__(
+        self,
+        table: sa.Table,
+        columns: Sequence[str],
+        *,
+        sqlite: str,
+        postgresql: str,
+        sqlite_row: str | None = None,
+        guarded: bool = False,
+    ) -> None:
+        self._table = table
+        self._guarded = guarded
+        places = f"({', '.join('?' * len(columns))})"
+        self._sqlite = {count: sqlite.format(given=", ".join([places] * count)) for count in GROUPS}
+        if sqlite_row is not None:
+            self._sqlite[1] = sqlite_row
+        values = ", ".join(
+            f"(it ->> {place})::{_type(table.c[name])} as column{place + 1}" for place, name in enumerate(columns)
+        )
+        given = f"select {values} from jsonb_array_elements(%s::jsonb) as rows (it)"  # noqa: S608  ours
+        self.postgresql = postgresql.format(given=given)
+        self._moments = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
+
+    def told_sqlite(self, tx: Connection, rows: list[Row]) -> int:
+        """Write the rows, and count them."""
+        return sum(tell(tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows))
+
+    def given(self, rows: list[Row]) -> str:
+        """Give the rows as ``postgresql`` takes them."""
+        for place in self._moments:
+            for row in rows:
+                refuse_naive(row[place])
+        return _json(rows)
+
+    def check(self, rows: list[Row], written: int) -> None:
+        """Raise `LedgerRace` when it is guarded and a row was not there as it was read."""
+        if self._guarded and written != len(rows):
+            raise LedgerRace(self._table)
+
+    def _flat(self, rows: list[Row]) -> list[Any]:
+        if not self._moments:
+            return list(chain.from_iterable(rows))
+        flat: list[Any] = []
+        for row in rows:
+            start = len(flat)
+            flat += row
+            for place in self._moments:
+                if row[place] is not None:
+                    flat[start + place] = encode_timestamp(row[place])
+        return flat
+
+
+def _groups(rows: list[Row]) -> Iterator[list[Row]]:
+    """Share rows out into groups of the sizes that statements are prepared for."""
+    start = 0
+    for size in GROUPS:
+        while start + size <= len(rows):
+            yield rows[start : start + size]
+            start += size
+
+
+Writes = Iterable[tuple[Writing, list[Row]]]
+
+
+def write(tx: Connection, writes: Writes) -> None:
+    """Write rows by each of these statements, which must not build on each other: PostgreSQL does them as one.
+
+    Raises `LedgerRace` when a row that was to be updated was not there as it was read.
+    """
+    some = [(statement, rows) for statement, rows in writes if rows]
+    if tx.dialect.name == "sqlite":
+        for statement, rows in some:
+            statement.check(rows, statement.told_sqlite(tx, rows))
+    elif some:
+        given = [statement.given(rows) for statement, rows in some]
+        counts = tell(tx, _as_one(tuple(statement for statement, _ in some)), given).fetchone()
+        for (statement, rows), written in zip(some, counts, strict=True):
+            statement.check(rows, written)
+
+
+@lru_cache
+def _as_one(statements: tuple[Writing, ...]) -> str:
+    parts = ", ".join(f"w{number} as ({each.postgresql} returning 1)" for number, each in enumerate(statements))
+    counts = ", ".join(f"(select count(*) from w{number})" for number in range(len(statements)))  # noqa: S608  ours
+    return f"with {parts} select {counts}"
+
+
+def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> Writing:
+    """Insert rows; with ``once`` a row whose key is there stays as it is."""
+    words = f"insert into {table.name} ({names(columns)}) {{rows}}{' on conflict do nothing' if once else ''}"
+    return Writing(table, columns, sqlite=words.format(rows="values {given}"), postgresql=words.format(rows="{given}"))
+
+
+def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequence[str] = ()) -> Writing:
+    """Set ``columns`` of the row of a ``key`` where it is still as it was read.
+
+    A row given has the new values, the key, then what the ``unchanged`` columns were.
+    """
+    as_was = (key, *unchanged)
+    given = [f"column{number}" for number in range(1, len(columns) + len(as_was) + 1)]  # as SQLite names them
+    new = ", ".join(f'"{name}" = given.{value}' for name, value in zip(columns, given, strict=False))
+    same = " and ".join(
+        f'{table.name}."{name}" = given.{value}' for name, value in zip(as_was, given[len(columns) :], strict=True)
+    )
+    words = f"update {table.name} set {new} from ({{rows}}) as given where {same}"  # noqa: S608  ours
+    return Writing(
+        table,
+        (*columns, *as_was),
+        sqlite=words.format(rows="values {given}"),
+        sqlite_row=f"update {table.name} set {_places(columns, ', ')} where {_places(as_was, ' and ')}",  # noqa: S608
+        postgresql=words.format(rows="{given}"),
+        guarded=True,
+    )
+
+
+def _places(columns: Iterable[str], between: str) -> str:
+    return between.join(f'"{name}" = ?' for name in columns)
+
+
+def names(columns: Iterable[str]) -> str:
+    """List columns for a statement, quoted: ``authorization`` means something to PostgreSQL."""
+    return ", ".join(f'"{name}"' for name in columns)
+
+
+class Reading:
+    """A query whose ``{among}`` stands for *is one of these values*, once or more; it is asked by `read`.
+
+    All its rows come as one: SQLite lets Python's lock go for each row, and then asks for it against the reactor, and
+    psycopg makes each value anew. PostgreSQL locks them in the order of the key ``lock``, so that no two transactions
+    wait for each other in a ring.
+    """
+
+    def __init__(self, columns: str, rest: str, *, of: sa.Column[Any], lock: str = "") -> None:
+        among = "in (select value from json_each(?))"
+        self.sqlite = f"(select json_group_array(json_array({columns})) {rest.format(among=among)})"
+        # An array: a query there would be planned as a join, and that in more ways than one.
+        rest = rest.format(among=f"= any(array(select json_array_elements_text(%s::json)::{_type(of)}))")
+        if lock:
+            # As a row of one: there is no index in that order, which a plan made for an empty table would read whole.
+            rest = f"from (select {columns} {rest} order by row({lock}) for update) as locked"
+        self.postgresql = f"(select json_agg(json_build_array({columns}))::text {rest})"
+
+    def among(self, *values: Collection[Any]) -> Question:
+        """Ask for the rows of these values, a collection of them for each ``{among}``."""
+        return self, [_json(list(each)) for each in values] if any(values) else []
+
+
+Question = tuple[Reading, list[str]]
+
+
+Rows = Sequence[Sequence[Any]]
+
+
+def read(tx: Connection, *questions: Question) -> list[Rows]:
+    """Give the rows of each question, in no order: a moment in them is read by `moment`, a truth value by `bool`.
+
+    All are asked as one, and lock their rows in this order; where one of them must wait for another transaction, those
+    that lock nothing may tell of the time before it.
+    """
+    asked = [reading for reading, texts in questions if texts]
+    given = [*chain.from_iterable(texts for _, texts in questions)]
+    found = iter(tell(tx, _in_one(tx.dialect.name, *asked), given).fetchone() if asked else ())
+    return [_decoded(next(found)) if texts else () for _, texts in questions]
+
+
+@lru_cache
+def _in_one(dialect: str, *readings: Reading) -> str:
+    return f"select {', '.join(each.sqlite if dialect == 'sqlite' else each.postgresql for each in readings)}"
+
+
+def _decoded(text: str | None) -> Rows:
+    rows: Rows = () if text is None else msgspec.json.decode(text)
+    return rows
+
+
+def _json(values: list[Any]) -> str:
+    return msgspec.json.encode(values).decode()
+
+
+def _type(column: sa.Column[Any]) -> str:
+    return next(name for kind, name in _TYPES if isinstance(column.type, kind))

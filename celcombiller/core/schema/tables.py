@@ -1,0 +1,573 @@
+"""The tables. Alembic's numbered migrations, beside this module, build and upgrade them; a test holds the two equal.
+
+The laws that a database can enforce are constraints here: amounts are positive, a hold is never negative, a transfer
+has two different sides, an id is used once.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+from celcombiller.core.model.accounts import Kind
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+OPERATOR_ACCOUNT_IDS = {Kind.VOICE: 1, Kind.DATA: 2, Kind.SMS: 0}
+"""The system accounts, made by migrations: the operator's side of every movement of that kind.
+
+The account of sms came when 3 and on could be subscribers' already (SQLite counts on from the highest); no row that is
+numbered by itself ever has 0.
+"""
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime, on SQLite too, which keeps no zone; a naive one is an error at once."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time and hand on UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""SQLite numbers rows by itself only where the type is exactly INTEGER, which there has 64 bits anyhow."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _account_id(name: str, *, index: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, BigId, sa.ForeignKey("account.id"), nullable=False, index=index)
+
+
+def _where(name: str, *columns: str, condition: str, unique: bool = False) -> sa.Index:
+    """Make an index of the rows that meet a condition, in the words that SQLite and PostgreSQL share."""
+    where = sa.text(condition)
+    return sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+def _living(name: str, *columns: str, unique: bool = False) -> sa.Index:
+    return _where(name, *columns, condition="deleted_at is null", unique=unique)
+
+
+subscriber = sa.Table(
+    "subscriber",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("username", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("clid", sa.Text, nullable=False),
+    sa.Column("imsi", sa.Text, nullable=False),
+    sa.Column("cpf", sa.Text),
+    sa.Column("address", sa.Text, nullable=False, server_default=""),
+    sa.Column("level", sa.SmallInteger, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("password_hash", sa.Text),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
+    sa.CheckConstraint("level in (0, 1, 2)", name="level"),
+    *(_living(f"uq_subscriber_{name}", name, unique=True) for name in ("username", "clid", "imsi", "cpf")),
+)
+"""A deleted subscriber keeps his row, for what is recorded of him; his identities are free for others."""
+
+account = sa.Table(
+    "account",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(start=100), primary_key=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("posted", sa.BigInteger, nullable=False),
+    sa.Column("held", sa.BigInteger, nullable=False),
+    sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
+    sa.UniqueConstraint("subscriber_id", "kind"),
+    sa.CheckConstraint("kind in ('voice', 'data', 'sms')", name="kind"),
+    sa.CheckConstraint("held >= 0", name="held"),
+    sa.CheckConstraint("floor <= 0", name="floor"),
+    sa.CheckConstraint("subscriber_id is not null or (posted = 0 and held = 0)", name="system"),
+)
+
+transfer = sa.Table(
+    "transfer",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    _account_id("debit_account_id"),
+    _account_id("credit_account_id"),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("debit_posted", sa.BigInteger),
+    sa.Column("credit_posted", sa.BigInteger),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("amount > 0", name="amount"),
+    sa.CheckConstraint("debit_account_id <> credit_account_id", name="sides"),
+    sa.Index(None, "debit_account_id", "id"),
+    sa.Index(None, "credit_account_id", "id"),
+    sa.Index(None, "at", "id"),
+)
+
+transfer_detail = sa.Table(
+    "transfer_detail",
+    metadata,
+    sa.Column("reference", sa.Text, sa.ForeignKey("transfer.reference"), primary_key=True),
+    sa.Column("to_subscriber_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("user_ip", sa.Text),
+    sa.Column("connection_ip", sa.Text),
+    sa.Column("said_at", Instant),
+)
+"""What the sender of a transfer said beyond its amount; ``said_at`` is his own date of it."""
+
+hold = sa.Table(
+    "hold",
+    metadata,
+    sa.Column("reference", sa.Text, primary_key=True),
+    _account_id("account_id"),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.CheckConstraint("amount >= 0", name="amount"),
+    sa.CheckConstraint("state in ('open', 'settled', 'released', 'expired')", name="state"),
+    sa.CheckConstraint("(state = 'open') = (ended_at is null)", name="ended"),
+    _where("ix_hold_open", "account_id", condition="state = 'open'"),
+)
+
+call = sa.Table(
+    "call",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("server", sa.Text, nullable=False),
+    sa.Column("uniqueid", sa.Text, nullable=False, index=True),
+    sa.Column("leg", sa.Integer, nullable=False),
+    sa.Column("authorization", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    _account_id("account_id"),
+    sa.Column("from_number", sa.Text, nullable=False),
+    sa.Column("to_number", sa.Text, nullable=False),
+    sa.Column("callee_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("rate_prefix", sa.Text, nullable=False),
+    sa.Column("rate_name", sa.Text, nullable=False),
+    sa.Column("connect_fee", sa.BigInteger, nullable=False),
+    sa.Column("price", sa.BigInteger, nullable=False),
+    sa.Column("increment_seconds", sa.Integer, nullable=False),
+    sa.Column("granted_seconds", sa.Integer, nullable=False),
+    sa.Column("answered_early", sa.Boolean, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("answered_at", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("talk_ms", sa.BigInteger),
+    sa.Column("cost", sa.BigInteger),
+    sa.Column("witness", sa.Text),
+    sa.Column("outcome", sa.Text, nullable=False, server_default=""),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("state in ('open', 'settled', 'released', 'expired')", name="state"),
+    sa.CheckConstraint("(state = 'open') = (witness is null)", name="witness"),
+    sa.CheckConstraint("state <> 'settled' or (cost >= 0 and talk_ms >= 0)", name="settled"),
+    _where("ix_call_open", "started_at", "id", condition="state = 'open'"),
+    _where("ix_call_expired", "started_at", "id", condition="state = 'expired'"),
+    sa.Index(None, "started_at", "id"),
+    sa.Index(None, "subscriber_id", "started_at", "id"),
+    sa.Index(None, "server", "started_at", "id"),
+)
+
+testimony = sa.Table(
+    "testimony",
+    metadata,
+    sa.Column("reference", sa.Text, sa.ForeignKey("call.reference"), primary_key=True),
+    sa.Column("witness", sa.Text, primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("answered", sa.Boolean, nullable=False),
+    sa.Column("talk_ms", sa.BigInteger),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("difference_ms", sa.BigInteger),
+    sa.Column("discrepancy", sa.Boolean, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    _where("ix_testimony_discrepancy", "reference", condition="discrepancy"),
+)
+
+server = sa.Table(
+    "server",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("seen_at", Instant, nullable=False),
+)
+
+node = sa.Table(
+    "node",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("terms", sa.Text, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+)
+"""A biller of this ledger: when it last said that it is there, and digests of what it charges by."""
+
+session = sa.Table(
+    "session",
+    metadata,
+    sa.Column("secret_hash", sa.Text, primary_key=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False, index=True),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False, index=True),
+)
+"""A browser that is logged in. Its cookie is known by a hash only; without its row here it is worth nothing."""
+
+token = sa.Table(
+    "token",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("secret_hash", sa.Text, nullable=False, unique=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False, index=True),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant),
+    sa.Column("revoked_at", Instant),
+)
+"""A program's key to the API: at most what its owner may, narrowed by ``scopes`` (words with spaces between)."""
+
+login_attempt = sa.Table(
+    "login_attempt",
+    metadata,
+    sa.Column("who", sa.Text, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("last_at", Instant, nullable=False, index=True),
+)
+"""Logins that failed one after the other, of an account (``account:NAME``) and from an address (``address:IP``)."""
+
+trail = sa.Table(
+    "trail",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("before", sa.Text),
+    sa.Column("after", sa.Text),
+    sa.Index(None, "subject", "id"),
+    sa.Index(None, "actor", "id"),
+)
+"""What operators changed: who, from where, and the thing as it was and as it is (JSON, without secrets)."""
+
+schedule = sa.Table(
+    "schedule",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+    sa.Column("recurrence", sa.Text, nullable=False),
+    sa.Column("day", sa.SmallInteger),
+    sa.Column("interval_days", sa.Integer),
+    sa.Column("first_on", sa.Date, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("time_zone", sa.Text, nullable=False),
+    sa.Column("catch_up", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("done_until", sa.Date, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
+    sa.CheckConstraint("kind in (1, 2, 3, 4)", name="kind"),
+    sa.CheckConstraint("value >= 0", name="value"),
+    sa.CheckConstraint("count >= 0", name="count"),
+    sa.CheckConstraint("recurrence in ('monthly', 'weekly', 'days', 'once')", name="recurrence"),
+    sa.CheckConstraint(
+        "(recurrence = 'monthly' and day between 1 and 31) or (recurrence = 'weekly' and day between 1 and 7)"
+        " or (recurrence in ('days', 'once') and day is null)",
+        name="day",
+    ),
+    sa.CheckConstraint("(recurrence = 'days') = (interval_days is not null)", name="interval_days"),
+    sa.CheckConstraint("interval_days >= 1", name="interval_days_least"),
+    sa.CheckConstraint("catch_up in ('all', 'last', 'none')", name="catch_up"),
+    _living("ix_schedule_name", "name"),
+)
+"""A group's credit: ``value`` of a ``kind`` (1 voice, 2 data, 3 both, 4 sms) on each due date from ``first_on`` on.
+
+``day`` is of the month (a month without it has it on its last day) or of the week (1 is Monday). ``count`` is how
+many runs a new member gets. All due dates up to ``done_until`` have a row in ``schedule_run``.
+"""
+
+membership = sa.Table(
+    "membership",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("schedule_id", BigId, sa.ForeignKey("schedule.id"), nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("joined_on", sa.Date, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.CheckConstraint("count >= 0", name="count"),
+    _where("uq_membership_living", "subscriber_id", "schedule_id", condition="ended_at is null", unique=True),
+    _where("ix_membership_living", "schedule_id", "id", condition="ended_at is null"),
+    sa.Index(None, "subscriber_id", "id"),
+)
+"""A subscriber in a schedule, with the number of runs he has left; he gets what is due from ``joined_on`` on."""
+
+contract = sa.Table(
+    "contract",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("membership_id", BigId, sa.ForeignKey("membership.id"), nullable=False, index=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("months", sa.Integer, nullable=False),
+)
+"""A membership that was renewed: how many months were bought, and when."""
+
+schedule_run = sa.Table(
+    "schedule_run",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("schedule_id", BigId, sa.ForeignKey("schedule.id"), nullable=False),
+    sa.Column("due_on", sa.Date, nullable=False),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("closed_at", Instant),
+    sa.Column("last_membership_id", BigId, nullable=False, server_default="0"),
+    sa.Column("credited", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("passed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("failed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.UniqueConstraint("schedule_id", "due_on"),
+    sa.CheckConstraint("kind in (1, 2, 3, 4)", name="kind"),
+    sa.CheckConstraint("state in ('open', 'done', 'skipped')", name="state"),
+    sa.CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),
+    _where("ix_schedule_run_open", "due_on", "id", condition="state = 'open'"),
+)
+"""One due date of a schedule, decided once: credited member by member (in the order of their memberships, as far as
+``last_membership_id``), or skipped as a whole, and then why. Kind and value stay what they were when it began.
+"""
+
+schedule_credit = sa.Table(
+    "schedule_credit",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("schedule_id", BigId, sa.ForeignKey("schedule.id"), nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("due_on", sa.Date, nullable=False),
+    sa.Column("membership_id", BigId, sa.ForeignKey("membership.id"), nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("voice_reference", sa.Text),
+    sa.Column("data_reference", sa.Text),
+    sa.Column("sms_reference", sa.Text),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.UniqueConstraint("schedule_id", "due_on", "subscriber_id"),
+    sa.CheckConstraint("outcome in ('credited', 'passed', 'failed')", name="outcome"),
+    sa.CheckConstraint("outcome = 'credited' or (voice_reference is null and data_reference is null)", name="nothing"),
+    sa.CheckConstraint("outcome = 'credited' or sms_reference is null", name="no_sms"),
+    sa.Index(None, "subscriber_id", "id"),
+    _where("ix_schedule_credit_odd", "schedule_id", "due_on", "id", condition="outcome <> 'credited'"),
+)
+"""What one due date gave one member, once: credited, passed over (disabled) or failed, and then why."""
+
+network = sa.Table(
+    "network",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("added_at", Instant, nullable=False),
+    sa.Column("answered_at", Instant),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_try_at", Instant),
+    sa.Column("last_error", sa.Text, nullable=False),
+    sa.Column("done_total", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("failed_total", sa.BigInteger, nullable=False, server_default="0"),
+)
+"""A radio network that the biller keeps in step. ``failures``: how often in a row it did not answer."""
+
+network_entry = sa.Table(
+    "network_entry",
+    metadata,
+    sa.Column("network", sa.Text, sa.ForeignKey("network.name"), primary_key=True),
+    sa.Column("imsi", sa.Text, primary_key=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), index=True),
+    sa.Column("msisdn", sa.Text, nullable=False),
+    sa.Column("wanted", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("done_at", Instant),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_try_at", Instant),
+    sa.Column("last_error", sa.Text, nullable=False),
+    sa.Column("claimed_by", sa.Text),
+    sa.Column("claimed_until", Instant),
+    sa.CheckConstraint("wanted = (msisdn <> '')", name="msisdn"),
+    sa.CheckConstraint("not wanted or subscriber_id is not null", name="subscriber"),
+    _where("ix_network_entry_waiting", "network", "queued_at", condition="done_at is null"),
+    sa.Index(None, "imsi"),
+)
+"""What a network should know of an IMSI: this number, or nothing. It waits until ``done_at`` says it is so there.
+
+``version`` grows with each change of what is wanted; who works the row has it claimed, for a while.
+"""
+
+message = sa.Table(
+    "message",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("account_id", BigId, sa.ForeignKey("account.id")),
+    sa.Column("from_number", sa.Text, nullable=False),
+    sa.Column("to_number", sa.Text, nullable=False),
+    sa.Column("callee_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("text", sa.Text),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("encoding", sa.Text, nullable=False),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("price", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_try_at", Instant),
+    sa.Column("claimed_by", sa.Text),
+    sa.Column("claimed_until", Instant),
+    sa.CheckConstraint("origin in ('phone', 'api', 'notice')", name="origin"),
+    sa.CheckConstraint("route in ('asterisk', 'smpp')", name="route"),
+    sa.CheckConstraint("encoding in ('gsm7', 'ucs2')", name="encoding"),
+    sa.CheckConstraint("parts >= 1", name="parts"),
+    sa.CheckConstraint("price >= 0", name="price"),
+    sa.CheckConstraint("(subscriber_id is null) = (account_id is null)", name="payer"),
+    sa.CheckConstraint(
+        "state in ('queued', 'sending', 'accepted', 'delivered', 'failed', 'refused', 'expired')", name="state"
+    ),
+    sa.CheckConstraint("(state in ('queued', 'sending')) = (ended_at is null)", name="ended"),
+    sa.CheckConstraint("(state = 'queued') = (text is not null)", name="text"),
+    _where("ix_message_queued", "route", "queued_at", "id", condition="state = 'queued'"),
+    _where("ix_message_open", "expires_at", condition="ended_at is null"),
+    sa.Index(None, "queued_at", "id"),
+    sa.Index(None, "subscriber_id", "queued_at", "id"),
+)
+"""A text message (`model.Message`) and, while it is queued, how often it was tried in vain and who tries it now."""
+
+message_part = sa.Table(
+    "message_part",
+    metadata,
+    sa.Column("reference", sa.Text, sa.ForeignKey("message.reference"), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("network_id", sa.Text, nullable=False, index=True),
+    sa.Column("accepted_at", Instant, nullable=False),
+    sa.Column("delivered_at", Instant),
+)
+"""A part that a message centre took, under the id that it gave: a message tried again does not send this part twice."""
+
+notice = sa.Table(
+    "notice",
+    metadata,
+    sa.Column("transfer_id", BigId, sa.ForeignKey("transfer.id"), primary_key=True, autoincrement=False),
+    _account_id("account_id"),
+    sa.Column("threshold", sa.BigInteger, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("reference", sa.Text, sa.ForeignKey("message.reference")),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("(reference is null) = (note <> '')", name="note"),
+    sa.Index(None, "account_id", "transfer_id"),
+)
+"""A movement that took a balance to a threshold, and the message that tells of it, or why there is none."""
+
+bookmark = sa.Table(
+    "bookmark",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("transfer_id", BigId, nullable=False),
+)
+"""Up to which transfer somebody who reads them all has come."""
+
+data_session = sa.Table(
+    "data_session",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("nas", sa.Text, nullable=False),
+    sa.Column("session_id", sa.Text, nullable=False),
+    sa.Column("username", sa.Text, nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    _account_id("account_id"),
+    sa.Column("octets_per_credit", sa.BigInteger, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("heard_at", Instant, nullable=False),
+    sa.Column("client", sa.Text, nullable=False),
+    sa.Column("nas_address", sa.Text, nullable=False),
+    sa.Column("framed_address", sa.Text, nullable=False),
+    sa.Column("station", sa.Text, nullable=False),
+    sa.Column("octets_in", sa.BigInteger, nullable=False),
+    sa.Column("octets_out", sa.BigInteger, nullable=False),
+    sa.Column("octets", sa.BigInteger, nullable=False),
+    sa.Column("charged", sa.BigInteger, nullable=False),
+    sa.Column("holds", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("dated_at", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("closed_by", sa.Text),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("disconnect", sa.Text, nullable=False),
+    sa.Column("disconnect_at", Instant),
+    sa.Column("disconnect_tries", sa.Integer, nullable=False),
+    sa.Column("disconnect_said", sa.Text, nullable=False),
+    sa.UniqueConstraint("key", "generation"),
+    sa.CheckConstraint("state in ('open', 'closed')", name="state"),
+    sa.CheckConstraint("(state = 'open') = (ended_at is null)", name="ended"),
+    sa.CheckConstraint("(state = 'open') = (closed_by is null)", name="closed_by"),
+    sa.CheckConstraint("octets_per_credit > 0", name="octets_per_credit"),
+    sa.CheckConstraint("octets >= 0 and charged >= 0 and holds >= 1", name="counts"),
+    _where("ix_data_session_open", "started_at", "id", condition="state = 'open'"),
+    _where("ix_data_session_silent", "heard_at", condition="state = 'open'"),
+    _where("ix_data_session_disconnect", "disconnect_at", condition="disconnect_at is not null"),
+    sa.Index(None, "started_at", "id"),
+    sa.Index(None, "subscriber_id", "started_at", "id"),
+    sa.Index(None, "nas", "started_at", "id"),
+)
+"""What a NAS told of a data session: charged are ``charged`` credits, for the highest total of ``octets`` it told.
+
+``key`` stands for the NAS, its session id and the user name; ``generation`` counts the sessions of one key. The last
+of its ``holds`` is open as long as it is. ``disconnect`` says why the NAS is to end it, ``disconnect_at`` when to ask.
+"""
+
+imported = sa.Table(
+    "imported",
+    metadata,
+    sa.Column("reference", sa.Text, primary_key=True),
+    sa.Column("row_id", BigId, nullable=False),
+)
+"""Rows of an original database that are here, and what they became, so that each comes once (`legacy.imports`)."""

@@ -1,0 +1,47 @@
+"""The port every SMS route implements, and its refusals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from celcombiller.core.errors import BillerError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from celcombiller.core.sms.outbox_queue import Due
+
+
+class Refused(BillerError):
+    """The network will never take this message."""
+
+    code = "MESSAGE_REFUSED"
+
+
+class Later(BillerError):
+    """The network did not take this message now, or did not say whether it did."""
+
+    code = "MESSAGE_LATER"
+
+
+class Away(BillerError):
+    """There is no network to give anything to."""
+
+    code = "MESSAGE_AWAY"
+
+
+class Carrier(Protocol):
+    """A way: what carries a message to the network."""
+
+    at_once: int
+    """How many it carries at the same time."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a network to give anything to."""
+
+    async def carry(self, due: Due, took: Callable[[int, str], Awaitable[object]]) -> None:
+        """Have the network take all of a message, or raise `Refused`, `Later` or `Away`.
+
+        ``took`` records a part that is not to be sent again, with the network's id of it.
+        """

@@ -1,0 +1,213 @@
+"""One-off charging (RFC 8506, 6.4): a text message is authorized and held, then settled, released or given back, once.
+
+Pure: on what a batch has loaded. A message is charged when the network has accepted it. What is told of it may come
+twice, late, or from two who do not know of each other; the first word on each step counts, and no later one moves
+credit again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from celcombiller.core.errors import BadNumber, NotFound, SubscriberDisabled, TransferConflict, UnknownSubscriber
+from celcombiller.core.ledger.book import REVERSAL
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.messages import Message, MessageOrigin, MessageState, Route
+from celcombiller.core.schema import tables
+from celcombiller.core.sms import encoding
+from celcombiller.core.subscribers.fields import NUMBER
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from celcombiller.core.ledger.book import Book
+    from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.sms.message_records import Postbox
+    from celcombiller.core.subscribers.directory import Directory
+
+ORIGIN = "sms"
+"""The origin of a message's charge, and the first word of its reference."""
+
+HOLD_MARGIN = timedelta(minutes=10)
+"""How long after a message has run out its hold stays open, for a sweep to end both."""
+
+PHONE_VALIDITY = timedelta(hours=1)
+"""How long the script of a phone's message has to tell what became of it, though the database be away meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTerms:
+    """The operator's conditions for messages: which account pays, ways and prices of a part, on the own net and off."""
+
+    account: Kind = Kind.VOICE
+    on_net_route: Route = Route.NONE
+    off_net_route: Route = Route.NONE
+    on_net_price: int = 0
+    off_net_price: int = 0
+    parts_max: int = 10
+    sender: str = ""
+    validity: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """May this message go? ``reference`` is an id that its sender made; ``free``: nobody pays, whatever the number.
+
+    ``direct``: whoever asks sends it at once, where Asterisk is the way; else the biller does. What the way leaves to
+    a queue is in the answer.
+    """
+
+    reference: str
+    origin: MessageOrigin
+    account_code: str
+    caller_number: str
+    to_number: str
+    text: str
+    free: bool = False
+    direct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of a message: accepted or refused by the network, delivered or failed after that, or expired."""
+
+    reference: str
+    outcome: MessageState
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """The answer to both: the message as it is now, and whether this changed it; of `Send` to whom it goes."""
+
+    message: Message
+    first: bool
+    callee: Subscriber | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a batch has loaded that messages need."""
+
+    directory: Directory
+    book: Book
+    postbox: Postbox
+
+    def do(self, terms: MessageTerms, request: Send | Told, now: datetime) -> Posting:
+        """Do either."""
+        return self.send(terms, request, now) if isinstance(request, Send) else self.tell(request, now)
+
+    def send(self, terms: MessageTerms, request: Send, now: datetime) -> Posting:
+        """Authorize a message and hold what it costs; the same request again gets the first answer."""
+        digest = digest_of(request)
+        known = self.postbox.get(request.reference)
+        if known is not None:
+            if known.digest != digest and request.origin is not MessageOrigin.NOTICE:
+                raise TransferConflict(f"a message with the id {request.reference} exists and says something else")
+            return Posting(known, first=False, callee=self.directory.callee(request.to_number))
+        if not NUMBER.fullmatch(request.to_number):
+            raise BadNumber("a number is made of digits, * and #")
+        payer = None if request.free else self.directory.caller(request.account_code, request.caller_number)
+        if payer is None and not request.free:
+            raise UnknownSubscriber("neither the account code nor the sender's number is a subscriber's")
+        if payer is not None and not payer.enabled:
+            raise SubscriberDisabled(payer.username)
+        callee = self.directory.callee(request.to_number)
+        route, price = (
+            (terms.off_net_route, terms.off_net_price) if callee is None else (terms.on_net_route, terms.on_net_price)
+        )
+        if route is Route.NONE:
+            whom = "others ([sms] off_net_route)" if callee is None else "subscribers ([sms] on_net_route)"
+            raise BadNumber(f"there is no way for messages to {whom}")
+        made = encoding.split(request.text, parts_max=terms.parts_max)
+        is_queued = not (request.direct and route is Route.ASTERISK)
+        expires_at = now + (terms.validity if is_queued else PHONE_VALIDITY)
+        message = Message(
+            reference=request.reference,
+            origin=request.origin,
+            subscriber_id=None if payer is None else payer.id,
+            account_id=None if payer is None else self.directory.account_ids[payer.id, terms.account],
+            from_number=(request.caller_number or terms.sender) if payer is None else payer.clid,
+            to_number=request.to_number if callee is None else callee.clid,
+            callee_id=None if callee is None else callee.id,
+            route=route,
+            text=request.text if is_queued else None,
+            digest=digest,
+            encoding=made.encoding.value,
+            parts=len(made.parts),
+            price=0 if payer is None else price,
+            state=MessageState.QUEUED if is_queued else MessageState.SENDING,
+            queued_at=now,
+            expires_at=expires_at,
+        )
+        if message.account_id is not None:
+            self.book.hold(
+                message.reference, message.account_id, message.cost, now=now, expires_at=expires_at + HOLD_MARGIN
+            )
+        return Posting(self.postbox.add(message), first=True, callee=callee)
+
+    def tell(self, request: Told, now: datetime) -> Posting:
+        """Take what is told of a message. Only a word on the step that is due changes anything."""
+        message = self.postbox.get(request.reference)
+        if message is None:
+            raise NotFound(f"there is no message {request.reference}")
+        state = next_state(message.state, request.outcome)
+        if state is message.state:
+            return Posting(message, first=False)
+        if message.state.is_open:
+            self._end_hold(message, state, now)
+        elif state is MessageState.FAILED:
+            self._give_back(message, request.note, now)
+        ended_at = message.ended_at or now
+        changed = self.postbox.change(message, state=state, text=None, ended_at=ended_at, note=request.note)
+        return Posting(changed, first=True)
+
+    def _end_hold(self, message: Message, state: MessageState, now: datetime) -> None:
+        if message.account_id is None:
+            return
+        if state is MessageState.REFUSED:
+            self.book.release(message.reference, now=now)
+        elif state is MessageState.EXPIRED:
+            self.book.expire(message.reference, now=now)
+        else:
+            self.book.settle(message.reference, message.cost, origin=ORIGIN, now=now)
+
+    def _give_back(self, message: Message, why: str, now: datetime) -> None:
+        if message.account_id is None or message.cost == 0:
+            return
+        operator_id = tables.OPERATOR_ACCOUNT_IDS[self.book.accounts[message.account_id].kind]
+        self.book.post(
+            refund_of(message.reference),
+            operator_id,
+            message.account_id,
+            message.cost,
+            origin=REVERSAL,
+            now=now,
+            note=why or "the network could not deliver the message",
+        )
+
+
+def next_state(state: MessageState, told: MessageState) -> MessageState:
+    """Say what a message is after ``told``. A failure told before the acceptance was recorded is a refusal."""
+    if state.is_open:
+        return MessageState.REFUSED if told is MessageState.FAILED else told
+    if state is MessageState.ACCEPTED and told in (MessageState.DELIVERED, MessageState.FAILED):
+        return told
+    return state
+
+
+def refund_of(reference: str) -> str:
+    """Name the transfer that gives a message's charge back, as `ledger.reverse` would: so it is done once."""
+    return f"{REVERSAL}:{reference}"
+
+
+def digest_of(request: Send) -> str:
+    """Give what a message is known by when its text is gone."""
+    facts = (request.reference, request.origin, request.account_code, request.caller_number, request.to_number)
+    text = request.text.encode("utf-8", "surrogatepass").hex()
+    return hashlib.sha256(msgspec.json.encode((*facts, text))).hexdigest()

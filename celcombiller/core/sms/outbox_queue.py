@@ -1,0 +1,136 @@
+"""Claim and release messages to send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.model.messages import Message, MessageState, Route
+from celcombiller.core.retry import retry_after
+from celcombiller.core.schema import tables
+from celcombiller.core.schema.expressions import in_words
+from celcombiller.core.sms.charging import Told
+from celcombiller.core.sms.message_records import message_of
+from celcombiller.core.subscribers.subscriber_records import subscriber_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime, timedelta
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.subscribers import Subscriber
+
+NOTE_CHARACTERS_MAX = 500
+
+
+_message = tables.message
+
+
+_part = tables.message_part
+
+
+_subscriber = tables.subscriber
+
+
+IS_QUEUED = _message.c.state == in_words(MessageState.QUEUED)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A message to be sent ``until`` its claim lapses: its row's number, to whom, and which of its parts are taken."""
+
+    id: int
+    message: Message
+    callee: Subscriber | None
+    taken: frozenset[int]
+    until: datetime
+
+
+def is_due(tx: Connection, route: Route, now: datetime) -> bool:
+    """Tell whether there is anything to claim: it only reads."""
+    return tx.execute(sa.select(_message.c.id).where(*_ready(route, now)).limit(1)).first() is not None
+
+
+def claim(tx: Connection, route: Route, owner: str, now: datetime, *, limit: int, lease: timedelta) -> list[Due]:
+    """Take those that waited longest, for ``lease``."""
+    rows = tx.execute(
+        sa.select(_message)
+        .where(*_ready(route, now))
+        .order_by(_message.c.queued_at, _message.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    if not rows:
+        return []
+    taken = sa.update(_message).where(_message.c.id.in_([row.id for row in rows]))
+    tx.execute(taken.values(claimed_by=owner, claimed_until=now + lease))
+    parts: dict[str, set[int]] = {}
+    for part in tx.execute(sa.select(_part).where(_part.c.reference.in_([row.reference for row in rows]))):
+        parts.setdefault(part.reference, set()).add(part.part)
+    found = tx.execute(sa.select(_subscriber).where(_subscriber.c.id.in_({row.callee_id for row in rows} - {None})))
+    callees = {row.id: subscriber_of(row) for row in found}
+    return [
+        Due(row.id, message_of(row), callees.get(row.callee_id), frozenset(parts.get(row.reference, ())), now + lease)
+        for row in rows
+    ]
+
+
+def _ready(route: Route, now: datetime) -> list[sa.ColumnElement[bool]]:
+    free = sa.or_(_message.c.claimed_until.is_(None), _message.c.claimed_until <= now)
+    rested = sa.or_(_message.c.next_try_at.is_(None), _message.c.next_try_at <= now)
+    return [IS_QUEUED, _message.c.route == route.value, free, rested, _message.c.expires_at > now]
+
+
+def put_off(
+    tx: Connection, owner: str, references: Collection[str], why: str, now: datetime, *, retry_seconds_max: float
+) -> None:
+    """Have messages of an owner tried again later, longer each time."""
+    rows = tx.execute(sa.select(_message).where(_mine(owner), _message.c.reference.in_(references))).all()
+    for row in rows:
+        attempts = row.attempts + 1
+        again = now + retry_after(attempts, retry_seconds_max)
+        values = {"attempts": attempts, "next_try_at": again, "note": why[:NOTE_CHARACTERS_MAX]}
+        tx.execute(sa.update(_message).where(_message.c.id == row.id).values(**values, **_FREE))
+
+
+def give_up(tx: Connection, owner: str) -> None:
+    """Leave to others what an owner has claimed and not worked."""
+    tx.execute(sa.update(_message).where(_mine(owner)).values(**_FREE))
+
+
+_FREE: dict[str, Any] = {"claimed_by": None, "claimed_until": None}
+
+
+def _mine(owner: str) -> sa.ColumnElement[bool]:
+    return sa.and_(IS_QUEUED, _message.c.claimed_by == owner)
+
+
+def took(tx: Connection, reference: str, part: int, network_id: str, now: datetime) -> None:
+    """Record that the network has a part, under its own id; the first word on a part stays."""
+    known = sa.select(_part.c.part).where(_part.c.reference == reference, _part.c.part == part)
+    if tx.execute(known).first() is None:
+        values = {"reference": reference, "part": part, "network_id": network_id, "accepted_at": now}
+        tx.execute(sa.insert(_part).values(values))
+
+
+def overdue(tx: Connection, now: datetime, *, limit: int) -> list[Told]:
+    """Give what is to be told of messages whose time is over: nobody said what became of them."""
+    free = sa.or_(_message.c.claimed_until.is_(None), _message.c.claimed_until <= now)
+    rows = tx.execute(
+        sa.select(_message)
+        .where(_message.c.ended_at.is_(None), _message.c.expires_at <= now, free)
+        .order_by(_message.c.expires_at)
+        .limit(limit)
+    )
+    return [Told(row.reference, MessageState.EXPIRED, _unheard(row)) for row in rows]
+
+
+def _unheard(row: Any) -> str:
+    if row.state == MessageState.SENDING:
+        return "nobody told whether the network took it"
+    if row.note:
+        return f"given up after {row.attempts} attempts: {row.note}"[:NOTE_CHARACTERS_MAX]
+    return "it was not sent in its time"

@@ -1,0 +1,63 @@
+"""Field types and their validation."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.errors import InvalidValue
+
+# `$(?!\n)` and not `$`, which lets a newline follow; unlike `\Z` every reader of JSON Schema understands it.
+Username = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!\.{1,2}$)[!-.0-~\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]{1,64}$(?!\n)",
+        description="1 to 64 Latin letters, digits and signs, without spaces or slashes",
+    ),
+]
+
+
+Clid = Annotated[
+    str, Meta(pattern=r"^[0-9]{1,15}$(?!\n)", description="the number: 1 to 15 digits (E.164 has at most 15)")
+]
+
+
+Imsi = Annotated[str, Meta(pattern=r"^[0-9]{6,15}$(?!\n)", description="6 to 15 digits (3GPP TS 23.003, 2.2)")]
+
+
+Cpf = Annotated[str, Meta(pattern=r"^[0-9]{1,14}$(?!\n)", description="1 to 14 digits")]
+
+
+Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")]
+
+
+Address = Annotated[str, Meta(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]{0,500}$", description="up to 500 characters")]
+
+
+FIELD_TYPES = {"username": Username, "clid": Clid, "imsi": Imsi, "cpf": Cpf, "name": Name, "address": Address}
+
+
+IDENTITIES = ("username", "clid", "imsi", "cpf")
+
+
+NUMBER = re.compile(r"\+?[0-9*#]{1,32}|IMSI[0-9]{6,15}")
+"""What may be called or written to: nothing that means something in a dial string (``& , / @``) or ends a line."""
+
+
+def check(field: str, value: str) -> str:
+    """Give ``value`` back if it is one for this field, or raise `InvalidValue` saying what is allowed."""
+    shape: Any = FIELD_TYPES[field]
+    try:
+        checked: str = msgspec.convert(value, shape)
+    except msgspec.ValidationError:
+        allowed = shape.__metadata__[0].description
+        raise InvalidValue(f"{field} must be {allowed}", {field: f"must be {allowed}"}) from None
+    return checked
+
+
+def number_of(word: str) -> str:
+    """Give a number as it is stored: no ``+`` in front (E.164 digits)."""
+    return word.removeprefix("+")

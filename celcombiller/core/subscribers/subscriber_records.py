@@ -1,0 +1,191 @@
+"""Subscribers: make, find and change them, on an open transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.errors import AlreadyTaken, LastAdministrator, UnknownSubscriber
+from celcombiller.core.ledger import accounts
+from celcombiller.core.model.accounts import Account, Kind
+from celcombiller.core.model.subscribers import Level, Subscriber
+from celcombiller.core.provisioning import desired_state
+from celcombiller.core.schema import driver, tables
+from celcombiller.core.subscribers.fields import FIELD_TYPES, IDENTITIES, check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+LIVING = tables.subscriber.c.deleted_at.is_(None)
+"""Not deleted: the condition of every look for a subscriber by who he is, and of the indexes that serve it."""
+
+
+def add(
+    tx: Connection,
+    *,
+    username: str,
+    name: str,
+    clid: str,
+    imsi: str,
+    cpf: str | None,
+    address: str,
+    level: Level,
+    password_hash: str | None,
+    now: datetime,
+) -> Subscriber:
+    """Make a subscriber with an empty account of each kind.
+
+    Raises `InvalidValue` for a field of the wrong shape, `AlreadyTaken` when another has one of the identities.
+    """
+    values: dict[str, Any] = {
+        "username": check("username", username),
+        "name": check("name", name),
+        "clid": check("clid", clid),
+        "imsi": check("imsi", imsi),
+        "cpf": None if cpf is None else check("cpf", cpf),
+        "address": check("address", address),
+        "level": level,
+        "enabled": True,
+    }
+    table = tables.subscriber
+    _refuse_taken(tx, values)
+    inserted = sa.insert(table).values(**values, password_hash=password_hash, created_at=now)
+    subscriber_id = tx.execute(inserted.returning(table.c.id)).scalar_one()
+    tx.execute(
+        sa.insert(tables.account),
+        [{"subscriber_id": subscriber_id, "kind": kind, "posted": 0, "held": 0} for kind in Kind],
+    )
+    made = Subscriber(id=subscriber_id, **values)
+    desired_state.record(tx, made, now)
+    return made
+
+
+SUBSCRIBER_COLUMNS = ("id", "username", "name", "clid", "imsi", "cpf", "address", "level", "enabled")
+
+
+_OF_USERNAME = driver.Lookup(
+    sa.select(*(tables.subscriber.c[name] for name in SUBSCRIBER_COLUMNS)).where(
+        tables.subscriber.c.username == sa.bindparam("username"), LIVING
+    )
+)
+
+
+def find(tx: Connection, username: str) -> Subscriber:
+    """Give the subscriber of this username, or raise `UnknownSubscriber`."""
+    for row in _OF_USERNAME.rows(tx, username=username):
+        return subscriber_of_columns(*row)
+    raise UnknownSubscriber(f"no subscriber is called {username}")
+
+
+_ACCOUNTS_OF_USERNAME = driver.Lookup(
+    accounts.ACCOUNTS.join(tables.subscriber, tables.subscriber.c.id == tables.account.c.subscriber_id).where(
+        tables.subscriber.c.username == sa.bindparam("username"), LIVING
+    )
+)
+
+
+def balances(tx: Connection, username: str) -> dict[Kind, Account]:
+    """Give the accounts of the subscriber of this username by kind, as they stand, or raise `UnknownSubscriber`."""
+    found = accounts.by_kind(_ACCOUNTS_OF_USERNAME.rows(tx, username=username))
+    if not found:
+        raise UnknownSubscriber(f"no subscriber is called {username}")
+    return found
+
+
+def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datetime) -> Subscriber:
+    """Change facts of a subscriber; ``password_hash`` and ``enabled`` are facts too.
+
+    Raises `UnknownSubscriber`, `InvalidValue`, `AlreadyTaken`, and `LastAdministrator` when nobody would be one.
+    """
+    was = find(tx, username)
+    values = {
+        field: check(field, value) if field in FIELD_TYPES and value is not None else value
+        for field, value in changes.items()
+    }
+    table = tables.subscriber
+    _refuse_taken(tx, values, but=was.id)
+    if values.get("level", was.level) is not Level.ADMINISTRATOR or not values.get("enabled", was.enabled):
+        _refuse_last(tx, was)
+    if values:
+        tx.execute(sa.update(table).where(table.c.id == was.id).values(values))
+    is_ = subscriber_of(tx.execute(sa.select(table).where(table.c.id == was.id)).one())
+    desired_state.record(tx, is_, now)
+    return is_
+
+
+def delete(tx: Connection, username: str, now: datetime) -> Subscriber:
+    """End a subscriber: his identities are free, his row stays for what is recorded of him, his credit where it is.
+
+    A call that he is in goes on and is settled. Raises `UnknownSubscriber` and `LastAdministrator`.
+    """
+    was = find(tx, username)
+    _refuse_last(tx, was)
+    table = tables.subscriber
+    tx.execute(sa.update(table).where(table.c.id == was.id).values(deleted_at=now))
+    desired_state.record(tx, was, now, deleted=True)
+    return was
+
+
+def _refuse_taken(tx: Connection, values: Mapping[str, Any], *, but: int | None = None) -> None:
+    table = tables.subscriber
+    for field in IDENTITIES:
+        value = values.get(field)
+        if value is None:
+            continue
+        others = sa.select(table.c.id).where(table.c[field] == value, LIVING, table.c.id != (but or 0))
+        if tx.execute(others).first() is not None:
+            raise AlreadyTaken(f"another subscriber has the {field} {value}", {field: "another subscriber has it"})
+
+
+def _refuse_last(tx: Connection, who: Subscriber) -> None:
+    """Refuse to lose the last administrator who may log in."""
+    table = tables.subscriber
+    others = sa.select(table.c.id).where(
+        table.c.level == Level.ADMINISTRATOR, table.c.enabled, table.c.id != who.id, LIVING
+    )
+    if who.level is Level.ADMINISTRATOR and who.enabled and tx.execute(others.limit(1)).first() is None:
+        raise LastAdministrator(f"{who.username} is the last administrator: make another one first")
+
+
+def everyone(tx: Connection) -> Iterable[Subscriber]:
+    """Give all subscribers, by username."""
+    rows = tx.execute(sa.select(tables.subscriber).where(LIVING).order_by(tables.subscriber.c.username))
+    return map(subscriber_of, rows)
+
+
+def enable(tx: Connection, username: str, now: datetime, *, enabled: bool) -> Subscriber:
+    """Let the subscriber use the service or not, from the next call on. Raises as `change` does."""
+    return change(tx, username, {"enabled": enabled}, now)
+
+
+def any_administrator(tx: Connection) -> str | None:
+    """Give the username of the first administrator, or ``None`` when there is none yet."""
+    table = tables.subscriber
+    row = tx.execute(
+        sa.select(table.c.username).where(table.c.level == Level.ADMINISTRATOR, LIVING).order_by(table.c.id).limit(1)
+    ).first()
+    return None if row is None else str(row.username)
+
+
+def subscriber_of(row: Any) -> Subscriber:
+    """Make the value of a subscriber row."""
+    return subscriber_of_columns(*(getattr(row, name) for name in SUBSCRIBER_COLUMNS))
+
+
+def subscriber_of_columns(
+    number: int,
+    username: str,
+    name: str,
+    clid: str,
+    imsi: str,
+    cpf: str | None,
+    address: str,
+    level: int,
+    enabled: Any,
+) -> Subscriber:
+    """Make a subscriber of `SUBSCRIBER_COLUMNS`, as SQLAlchemy or the driver gives them."""
+    return Subscriber(number, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))

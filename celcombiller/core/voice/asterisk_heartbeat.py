@@ -1,0 +1,38 @@
+"""When each Asterisk was last heard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+
+def _insert_once(table: sa.Table) -> sa.TextClause:
+    """Make an insert that leaves a row of the same key as it is, in the words that SQLite and PostgreSQL share."""
+    names = table.c.keys()
+    values = ", ".join(f":{name}" for name in names)
+    words = f"insert into {table.name} ({', '.join(names)}) values ({values}) on conflict do nothing"  # noqa: S608  ours
+    return sa.text(words).bindparams(*(sa.bindparam(column.name, type_=column.type) for column in table.c))
+
+
+_MEET = _insert_once(tables.server)
+
+
+def server_seen(tx: Connection, name: str, at: datetime) -> None:
+    """Record that an Asterisk server was heard at ``at``: a call found gone later was alive until then."""
+    table = tables.server
+    statement = sa.update(table).where(table.c.name == name, table.c.seen_at < at).values(seen_at=at)
+    if tx.execute(statement).rowcount == 0:
+        tx.execute(_MEET, {"name": name, "seen_at": at})
+
+
+def server_last_seen(tx: Connection, name: str) -> datetime | None:
+    """Give when a biller last heard an Asterisk server."""
+    return tx.execute(sa.select(tables.server.c.seen_at).where(tables.server.c.name == name)).scalar_one_or_none()

@@ -1,0 +1,67 @@
+"""Open, overdue, recent calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller.core.model.calls import Call, CallState
+from celcombiller.core.schema import tables
+from celcombiller.core.schema.expressions import in_words, one_by_one
+from celcombiller.core.voice.call_records import call_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+
+def open_calls(tx: Connection, server: str) -> list[Call]:
+    """Give the calls of an Asterisk server that nobody has closed, oldest first."""
+    table = tables.call
+    rows = tx.execute(
+        sa.select(table)
+        .where(one_by_one(table.c.server) == server, table.c.state == in_words(CallState.OPEN))
+        .order_by(table.c.started_at, table.c.id)
+    )
+    return list(map(call_of, rows))
+
+
+def still_open(tx: Connection, references: Collection[str]) -> list[Call]:
+    """Give those of these calls that nobody has closed."""
+    table = tables.call
+    rows = tx.execute(sa.select(table).where(table.c.reference.in_(references), table.c.state == CallState.OPEN))
+    return list(map(call_of, rows))
+
+
+def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
+    """Give open calls whose hold has run out: no limit of Asterisk can have let them live so long."""
+    table, hold = tables.call, tables.hold
+    rows = tx.execute(
+        sa.select(table)
+        .join(hold, hold.c.reference == table.c.reference)
+        .where(table.c.state == in_words(CallState.OPEN), hold.c.expires_at < now)
+        .order_by(table.c.started_at, table.c.id)
+        .limit(limit)
+    )
+    return list(map(call_of, rows))
+
+
+def recent(tx: Connection, *, limit: int) -> list[tuple[str, Call]]:
+    """Give the last ``limit`` calls, newest first, each with the username of who pays."""
+    table, subscriber = tables.call, tables.subscriber
+    rows = tx.execute(
+        sa.select(table, subscriber.c.username)
+        .join(subscriber, subscriber.c.id == table.c.subscriber_id)
+        .order_by(table.c.id.desc())
+        .limit(limit)
+    )
+    return [(row.username, call_of(row)) for row in rows]
+
+
+def discrepancies(tx: Connection) -> int:
+    """Count the testimonies that differ by more than a second from what was charged."""
+    table = tables.testimony
+    return int(tx.execute(sa.select(sa.func.count()).where(table.c.discrepancy)).scalar_one())

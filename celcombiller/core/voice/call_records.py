@@ -1,0 +1,183 @@
+"""Calls: one row a billed leg, from authorization to settlement, and what each witness said of its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from celcombiller.core.model.calls import Call, CallState, Rate, Witness
+from celcombiller.core.schema import bulk, driver, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from celcombiller.core.voice.evidence import Testimony
+
+
+@dataclass(slots=True)
+class Register:
+    """The calls that one transaction works on: the last leg of each channel it names, and what changes."""
+
+    _last: dict[tuple[str, str], Call] = field(default_factory=dict)
+    _new: dict[str, Call] = field(default_factory=dict)
+    _changed: dict[str, Call] = field(default_factory=dict)
+    _testimonies: list[Testimony] = field(default_factory=list)
+
+    @staticmethod
+    def question(uniqueids: Collection[str]) -> bulk.Question:
+        """Ask for the calls of these channels, and lock them (before their accounts: that order is everybody's)."""
+        return _CALLS.among(uniqueids)
+
+    @classmethod
+    def of_rows(cls, rows: bulk.Rows) -> Register:
+        """Make it of the answer."""
+        register = cls()
+        for row in rows:
+            call = _call_of_columns(*row)
+            known = register.last(call.server, call.uniqueid)
+            if known is None or known.leg < call.leg:
+                register._last[call.server, call.uniqueid] = call
+        return register
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._last.values())
+
+    def last(self, server: str, uniqueid: str) -> Call | None:
+        """Give the last leg of a channel."""
+        return self._last.get((server, uniqueid))
+
+    def add(self, call: Call) -> Call:
+        """Begin a new leg."""
+        self._last[call.server, call.uniqueid] = self._new[call.reference] = call
+        return call
+
+    def change(self, call: Call, **facts: Any) -> Call:
+        """Put facts on an open leg."""
+        changed = replace(call, **facts)
+        self._last[call.server, call.uniqueid] = changed
+        (self._new if call.reference in self._new else self._changed)[call.reference] = changed
+        return changed
+
+    def testify(self, testimony: Testimony) -> None:
+        """Keep what a witness said; the first word of each witness stays."""
+        self._testimonies.append(testimony)
+
+    def changes(self) -> bulk.Writes:
+        """Give all that is to be written."""
+        yield _BEGIN, list(map(_columns, self._new.values()))
+        yield _CHANGE, [(*_ended(call), call.reference, CallState.OPEN.value) for call in self._changed.values()]
+        yield _TESTIFY, list(map(_said, self._testimonies))
+
+
+_FACTS = (
+    *("reference", "server", "uniqueid", "leg", "authorization", "channel", "subscriber_id", "account_id"),
+    *("from_number", "to_number", "callee_id", "granted_seconds", "answered_early", "started_at"),
+)
+
+
+_RATE = ("rate_prefix", "rate_name", "connect_fee", "price", "increment_seconds")
+
+
+_facts_of = attrgetter(*_FACTS, "rate.prefix", "rate.name", "rate.connect_fee", "rate.price", "rate.increment_seconds")
+
+
+_CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
+
+
+_COLUMNS = (*_FACTS[1:], *_RATE, *_CHANGING)
+
+
+_CALLS = bulk.Reading(
+    bulk.names(_COLUMNS),
+    "from call where uniqueid {among}",
+    of=tables.call.c.uniqueid,
+    lock="id",
+)
+
+
+_BEGIN = bulk.insert(tables.call, ("reference", *_COLUMNS))
+
+
+_CHANGE = bulk.update(tables.call, _CHANGING, key="reference", unchanged=("state",))
+
+
+_TESTIFY = bulk.insert(tables.testimony, tables.testimony.c.keys(), once=True)
+
+
+def _columns(call: Call) -> driver.Row:
+    return (*_facts_of(call), *_ended(call))
+
+
+def _ended(call: Call) -> driver.Row:
+    witness = None if call.witness is None else call.witness.value
+    times = (call.answered_at, call.ended_at)
+    return (call.state.value, *times, call.talk_ms, call.cost, witness, call.outcome, call.note)
+
+
+def _said(testimony: Testimony) -> driver.Row:
+    reference, witness, *said = _testimony_of(testimony)
+    return (reference, witness.value, *said)
+
+
+_testimony_of = attrgetter(*tables.testimony.c.keys())
+
+
+def call_of(row: Any) -> Call:
+    """Make the value of a call row."""
+    return _call_of_columns(*(getattr(row, name) for name in _COLUMNS))
+
+
+def _call_of_columns(
+    server: str,
+    uniqueid: str,
+    leg: int,
+    authorization: str,
+    channel: str,
+    subscriber_id: int,
+    account_id: int,
+    from_number: str,
+    to_number: str,
+    callee_id: int | None,
+    granted_seconds: int,
+    answered_early: Any,
+    started_at: Any,
+    rate_prefix: str,
+    rate_name: str,
+    connect_fee: int,
+    price: int,
+    increment_seconds: int,
+    state: str,
+    answered_at: Any,
+    ended_at: Any,
+    talk_ms: int | None,
+    cost: int | None,
+    witness: str | None,
+    outcome: str,
+    note: str,
+) -> Call:
+    """Make a call of `_COLUMNS`, as SQLAlchemy or the driver gives them."""
+    return Call(
+        server=server,
+        uniqueid=uniqueid,
+        leg=leg,
+        authorization=authorization,
+        channel=channel,
+        subscriber_id=subscriber_id,
+        account_id=account_id,
+        from_number=from_number,
+        to_number=to_number,
+        callee_id=callee_id,
+        rate=Rate(rate_prefix, rate_name, connect_fee, price, increment_seconds),
+        granted_seconds=granted_seconds,
+        answered_early=bool(answered_early),
+        started_at=driver.moment(started_at),
+        state=CallState(state),
+        answered_at=driver.moment(answered_at),
+        ended_at=driver.moment(ended_at),
+        talk_ms=talk_ms,
+        cost=cost,
+        witness=None if witness is None else Witness(witness),
+        outcome=outcome,
+        note=note,
+    )

@@ -1,0 +1,66 @@
+"""Talk time from what witnesses report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from celcombiller.core.model.calls import Call, Ending, Witness
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+DISCREPANCY_MS = 1000
+"""Two witnesses of one call that differ by more than this are recorded as a discrepancy."""
+
+
+def talk_ms(call: Call, ending: Ending) -> int:
+    """Milliseconds from the callee's answer to the end of the talk, by the best evidence there is.
+
+    ANSWEREDTIME_MS is exact when the caller's channel was not up before the Dial; else it holds the ringing too
+    (it counts from the answer of the caller's channel), and after a transfer it is empty. Then our own stamp of the
+    callee's answer counts, else the one that AMI gave; and what Asterisk said is the most that it can have been.
+    """
+    if not ending.answered:
+        return 0
+    if ending.talk_ms is not None and not call.answered_early:
+        return ending.talk_ms
+    answered_at = ending.answered_at or call.answered_at
+    if answered_at is None:
+        since_start = milliseconds(call.started_at, ending.at)
+        return since_start if ending.talk_ms is None else ending.talk_ms
+    stamped = milliseconds(answered_at, ending.at)
+    return stamped if ending.talk_ms is None else min(stamped, ending.talk_ms)
+
+
+def unwitnessed(call: Call, answered_at: datetime | None, alive_until: datetime) -> Ending:
+    """Say how a call ended that nobody told of: it talked as long as it was known to be alive, at most its grant."""
+    note = f"nobody told of its end; it was alive until {alive_until:%Y-%m-%d %H:%M:%S} UTC"
+    if answered_at is None:
+        return Ending(answered=False, at=alive_until, outcome="gone", note=note)
+    cut_at = answered_at + timedelta(seconds=call.granted_seconds)
+    at = min(max(alive_until, answered_at), cut_at)
+    return Ending(answered=True, at=at, answered_at=answered_at, outcome="gone", note=note)
+
+
+def milliseconds(start: datetime, end: datetime) -> int:
+    """Whole milliseconds from start to end; 0 when a clock step put the end first."""
+    elapsed = end - start
+    return max(0, elapsed.days * 86_400_000 + elapsed.seconds * 1000 + elapsed.microseconds // 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What a witness said of a call, kept as it was said."""
+
+    reference: str
+    witness: Witness
+    at: datetime
+    answered: bool
+    talk_ms: int | None
+    outcome: str
+    difference_ms: int | None
+    discrepancy: bool
+    note: str

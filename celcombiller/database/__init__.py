@@ -1,0 +1,1 @@
+"""Connections, transactions, the thread that writes in batches, and the threads that read."""

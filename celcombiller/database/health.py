@@ -1,0 +1,16 @@
+"""Raise unless reachable and of this version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celcombiller.core.schema import migrations
+from celcombiller.database.transaction import transact
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+
+def check_database(engine: sa.Engine) -> None:
+    """Raise unless the database answers and is of this program's version."""
+    transact(engine.execution_options(reading=True), migrations.check)

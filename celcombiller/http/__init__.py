@@ -1,0 +1,1 @@
+"""The web framework on Klein: routes, authorization, decoding, problem details, OpenAPI."""

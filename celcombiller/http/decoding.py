@@ -1,0 +1,184 @@
+"""From bytes to checked values: JSON, queries and fields, each with an error that names all that is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from celcombiller.core.errors import BrokenRequest, InvalidValue, WrongMediaType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+QUERY_FIELDS_MAX = 50
+NUL = "\x00"
+WHOLE_DIGITS = 16
+"""Whole numbers of more digits are not kept exact by every reader of JSON (RFC 8259, 6)."""
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+
+
+def json_of(raw: bytes) -> Any:
+    """Read a JSON document strictly: UTF-8, no key twice, no NaN, no NUL in a text. Raises `BrokenRequest`."""
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
+    except UnicodeDecodeError:
+        raise BrokenRequest("Unable to decode data: it is not UTF-8") from None
+    except RecursionError:
+        raise BrokenRequest("Unable to decode data: it is nested too deep") from None
+    except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
+        raise BrokenRequest(f"Unable to decode data: {error}") from None
+    _check_texts(value)
+    return value
+
+
+def body_of(raw: bytes, content_type: str | None) -> dict[str, Any]:
+    """Read a request's body, which must be a JSON object and say so (``None``: it need not say so).
+
+    Raises `WrongMediaType` and `BrokenRequest`.
+    """
+    if content_type is not None:
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            raise WrongMediaType("send JSON, with the header Content-Type: application/json")
+    value = json_of(raw)
+    if not isinstance(value, dict):
+        raise BrokenRequest("Unable to decode data: it must be an object, {…}")
+    return value
+
+
+def said_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a body says of fields: the names and values of ``{"fields": […], "values": […]}``, else itself.
+
+    The original's front end sends changes as two lists. Raises `BrokenRequest` unless they are a pair.
+    """
+    if "fields" not in body and "values" not in body:
+        return dict(body)
+    names, values = body.get("fields"), body.get("values")
+    paired = isinstance(names, list) and isinstance(values, list) and len(names) == len(values)
+    if not paired or body.keys() != {"fields", "values"} or not all(isinstance(each, str) for each in names or ()):
+        raise BrokenRequest("fields and values must be two lists of one length, names in the first, and stand alone")
+    said = dict(zip(names or (), values or (), strict=True))
+    if len(said) != len(names or ()):
+        raise BrokenRequest("fields names one field twice")
+    return said
+
+
+def query_of(text: bytes) -> dict[str, str]:
+    """Read a query string strictly: UTF-8, no name twice. Raises `BrokenRequest`."""
+    try:
+        pairs = parse_qsl(
+            text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX
+        )
+    except ValueError:
+        raise BrokenRequest("the query is not UTF-8, or has too many fields") from None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BrokenRequest(f"the query has {name} twice")
+        found[name] = value
+    _check_texts(found)
+    return found
+
+
+def checked(kind: type[T], given: Mapping[str, Any], *, strict: bool = True) -> T:
+    """Make a value of ``kind``, or raise `InvalidValue` that names every field that is wrong, missing or unknown.
+
+    Not ``strict``: texts are taken for whole numbers and booleans where those are wanted, as in a query. Times come
+    out in UTC.
+    """
+    known = {each.encode_name: each for each in msgspec.structs.fields(kind)}
+    wrong = dict.fromkeys(given.keys() - known.keys(), "there is no such field")
+    values: dict[str, Any] = {}
+    for name, each in known.items():
+        if name not in given:
+            if each.required:
+                wrong[name] = "is missing"
+            continue
+        try:
+            value = given[name] if strict else _from_text(given[name], each.type)
+            values[each.name] = _in_utc(msgspec.convert(value, each.type))
+        except (msgspec.ValidationError, OverflowError) as error:
+            wrong[name] = _sentence(error, each.type)
+    if wrong:
+        raise InvalidValue("; ".join(f"{name}: {what}" for name, what in sorted(wrong.items())), wrong)
+    return kind(**values)
+
+
+def _types(kind: Any) -> tuple[Any, ...]:
+    """Give a type and, if it is a union, what it is of."""
+    info = msgspec.inspect.type_info(kind)
+    return (info, *getattr(info, "types", ()))
+
+
+def _from_text(text: str, kind: Any) -> Any:
+    """Turn a query's text into the number or boolean that is wanted; leave what is none for the check."""
+    inner = [getattr(each, "type", each) for each in _types(kind)]
+    if any(isinstance(each, msgspec.inspect.BoolType) for each in inner):
+        return {"true": True, "false": False}.get(text, text)
+    whole = any(isinstance(each, msgspec.inspect.IntType) or _is_int_enum(each) for each in inner)
+    return int(text) if whole and _WHOLE.fullmatch(text) else text
+
+
+def _is_int_enum(each: Any) -> bool:
+    return isinstance(each, msgspec.inspect.EnumType) and issubclass(each.cls, int)
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
+
+
+def _sentence(error: Exception, kind: Any) -> str:
+    """Say what is allowed: the type's own description where it has one, else msgspec's words."""
+    for each in _types(kind):
+        extra = getattr(each, "extra_json_schema", None) or {}
+        if "description" in extra:
+            return f"must be {extra['description']}"
+    return str(error)[:1].lower() + str(error)[1:]
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name!r} stands there twice")
+        found[name] = value
+    return found
+
+
+def _number(text: str) -> int | float:
+    """Read a number with a point or an exponent: ``5.0`` is the whole number 5, as JSON Schema has it."""
+    value = Decimal(text)
+    is_whole = value.adjusted() < WHOLE_DIGITS and value == value.to_integral_value()
+    return int(value) if is_whole else float(text)
+
+
+def _constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _check_texts(value: Any) -> None:
+    """Refuse what no database keeps: NUL, and halves of a surrogate pair."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += each.keys()
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+        elif isinstance(each, str):
+            if NUL in each:
+                raise BrokenRequest("a text has a NUL character")
+            try:
+                each.encode()
+            except UnicodeEncodeError:
+                raise BrokenRequest("a text has half a character (an unpaired surrogate)") from None

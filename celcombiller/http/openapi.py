@@ -1,0 +1,242 @@
+"""``/api/v1/openapi.json``: the description of the API (OpenAPI 3.1).
+
+It is made of the table of routes and of the very types that check what comes and shape what goes.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from twisted.web import http
+
+from celcombiller.core import errors
+from celcombiller.http.problem_details import PROBLEM_TYPE, STATUS, Problem, reason_of
+from celcombiller.http.route import ID_MAX, Answer, Route, Style
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from celcombiller.http.application import Api
+    from celcombiller.http.route import Asked
+
+PATH = "/api/v1/openapi.json"
+JSON_TYPE = "application/json"
+_ABOUT = """\
+Prepaid billing: subscribers, their accounts, what moved them, and their calls.
+
+Amounts are whole credits (the operator says what one is worth; by default a second of talk, or a byte). Times are
+RFC 3339 in UTC. Lists give a page, newest first where they are by time, and in `next` the `cursor` of the following
+one. An error is a problem document (RFC 9457) whose `code` never changes once released, and whose `fields` say of each
+wrong field what. What is recorded is never edited or deleted: a transfer is moved back by its reversal.
+"""
+_PARAMETER = re.compile(r"<(?:([a-z]+)(?:\(([^)]*)\))?:)?([a-z_]+)>")
+_TAGS = {
+    "subscribers": "Who holds the service, his accounts and his statement.",
+    "transfers": "Credit given, taken and moved back.",
+    "holds": "What calls in progress set aside.",
+    "calls": "What was authorized, talked and charged.",
+    "schedules": "Groups whose members are credited on due dates.",
+    "runs": "What the due dates of schedules gave.",
+    "rates": "The price list.",
+    "provisioning": "The radio networks, and whether they know what they should.",
+    "me": "Who asks.",
+    "sessions": "Browsers that are logged in.",
+    "tokens": "Keys for programs.",
+    "trail": "What operators changed.",
+    "service": "Whether the process is alive and can charge, and this description.",
+}
+
+
+async def describe(api: Api, _request: Any, _asked: Asked) -> Answer:
+    """Describe the API."""
+    return Answer(msgspec.Raw(_encoded(tuple(api.routes))))
+
+
+@cache
+def _encoded(routes: tuple[Route, ...]) -> bytes:
+    return msgspec.json.encode(description(routes))
+
+
+def description(routes: Sequence[Route]) -> dict[str, Any]:
+    """Give the description of these routes; those of the original program have none."""
+    described = [route for route in routes if route.style is Style.TODAY]
+    kinds = {kind: None for route in described for kind in _kinds(route)}
+    references, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    schemas = dict(zip(kinds, references, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in described:
+        paths.setdefault(route.open_path, {})[route.method.lower()] = _operation(route, schemas, components)
+    queries = {route.query.__name__ for route in described if route.query is not None}
+    used = {_tag(route) for route in described}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "CELCOMBiller",
+            "version": version("celcombiller"),
+            "description": _ABOUT,
+            "license": {"name": "GPL-3.0-or-later", "identifier": "GPL-3.0-or-later"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items() if name in used],
+        "paths": paths,
+        "components": {
+            "schemas": {name: schema for name, schema in components.items() if name not in queries},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "A token: `POST /api/v1/tokens`."},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "session",
+                    "description": "The cookie that `POST /login` sets.",
+                },
+            },
+        },
+    }
+
+
+def _kinds(route: Route) -> Iterable[Any]:
+    yield Problem
+    yield from (kind for kind in (route.query, route.body, route.answer) if kind is not None)
+    yield from route.other_answers.values()
+
+
+def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
+    parameters = [*_path_parameters(route), *_query_parameters(route, components)]
+    if route.keyed:
+        parameters.append(_KEY)
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "tags": [_tag(route)],
+        "summary": _summary(route),
+        "description": _who(route),
+        "security": _security(route),
+        "responses": _responses(route, schemas),
+    }
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": schemas[route.body]}}}
+    return operation
+
+
+def _tag(route: Route) -> str:
+    first = route.path.removeprefix("/api/v1/").partition("/")[0].partition(".")[0]
+    return first if first in _TAGS else "service"
+
+
+def _operation_id(route: Route) -> str:
+    does = route.do or route.serve
+    module = getattr(does, "__module__", "").rpartition(".")[2]
+    return f"{module}_{getattr(does, '__name__', '')}"
+
+
+def _summary(route: Route) -> str:
+    text = route.summary or (getattr(route.do or route.serve, "__doc__", "") or "").strip().partition("\n")[0]
+    return text.rstrip(".")
+
+
+def _who(route: Route) -> str:
+    if route.who is None:
+        return "Anybody may."
+    levels = ", ".join(f"{level.value} ({level.name.lower()})" for level in sorted(route.who.levels))
+    own = "; a subscriber for what is his own" if route.who.own else ""
+    free = "" if route.free is None else " From some addresses it needs no login, as the settings say."
+    return f"Levels that may: {levels}{own}. A token needs the scope `{route.who.scope}` (or one that holds it).{free}"
+
+
+def _security(route: Route) -> list[dict[str, Any]]:
+    """Give what is good to log in with; an empty way beside others: it may do without."""
+    if route.who is None:
+        return []
+    ways: list[dict[str, Any]] = [{"token": []}, {"session": []}]
+    return ways if route.free is None else [{}, *ways]
+
+
+# -- parameters ------------------------------------------------------------------------------------------------------
+
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "An id of your own for this request: sent again, the same gets the first answer, other content 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
+
+
+def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
+    for kind, argument, name in _PARAMETER.findall(route.path):
+        schema: dict[str, Any] = {"type": "string", "minLength": 1}
+        if kind == "row":
+            schema = {"type": "integer", "minimum": 0, "maximum": ID_MAX}
+        elif kind == "any":
+            schema = {"type": "string", "enum": [each.strip() for each in argument.split(",")]}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query_parameters(route: Route, components: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    if route.query is None:
+        return
+    schema = components[route.query.__name__]
+    for name, given in schema["properties"].items():
+        wanted = _not_null(given)
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": wanted,
+            **({"description": wanted["description"]} if "description" in wanted else {}),
+        }
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the ``null`` that stands for a parameter that is not given."""
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return kinds[0] if len(kinds) == 1 else schema
+
+
+# -- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": reason_of(route.status)}
+    if route.answer is not None:
+        good["content"] = {route.answer_type: {"schema": schemas[route.answer]}}
+    elif route.status == http.OK:
+        good["content"] = {JSON_TYPE: {"schema": {"type": "object"}}}
+    responses: dict[str, Any] = {str(route.status): good}
+    for status, kind in route.other_answers.items():
+        responses[str(status)] = {
+            "description": reason_of(status),
+            "content": {JSON_TYPE: {"schema": schemas[kind]}},
+        }
+    for status, codes in _refusals(route).items():
+        told = responses.setdefault(str(status), {"description": reason_of(status), "content": {}})
+        told["description"] += f": {', '.join(codes)}"
+        told["content"][PROBLEM_TYPE] = {"schema": schemas[Problem]}
+    return dict(sorted(responses.items()))
+
+
+def _refusals(route: Route) -> dict[int, list[str]]:
+    """Give the codes that can come, by status: those of the route and those of its kind."""
+    found: dict[int, list[str]] = {}
+    for each in (*_common(route), *route.refusals):
+        codes = found.setdefault(STATUS[each], [])
+        if each.code not in codes:
+            codes.append(each.code)
+    return dict(sorted(found.items()))
+
+
+def _common(route: Route) -> Iterable[type[errors.BillerError]]:
+    yield from (errors.BrokenRequest, errors.TooLarge, errors.InvalidValue)
+    if route.who is not None:
+        yield from (errors.NotAuthenticated, errors.Forbidden, errors.StoreUnavailable)
+    if "<" in route.path:
+        yield errors.NotFound
+    if route.body is not None:
+        yield errors.WrongMediaType
+    if route.reads and route.query is not None:
+        yield errors.TooSlow

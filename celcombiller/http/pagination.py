@@ -1,0 +1,58 @@
+"""Pages by cursor: the next one begins after the last row of this one, so a million rows cost what fifty do."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.errors import InvalidValue
+from celcombiller.http.route import ID_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
+
+Limit = Annotated[int, Meta(ge=1, le=500, description="rows on a page, from 1 to 500")]
+Since = Annotated[
+    datetime,
+    Meta(tz=True, description="an RFC 3339 time with its zone, such as 2026-11-01T00:00:00Z; not before it"),
+]
+Until = Annotated[
+    datetime,
+    Meta(tz=True, description="an RFC 3339 time with its zone, such as 2026-12-01T00:00:00Z; only before it"),
+]
+RowId = Annotated[int, Meta(ge=0, le=ID_MAX)]
+Place = tuple[Annotated[datetime, Meta(tz=True)], RowId]
+"""Where a row stands in a list by time."""
+NamedPlace = tuple[Annotated[datetime, Meta(tz=True)], Annotated[str, Meta(pattern=r"^[^\x00]{1,300}\Z")]]
+"""The same of rows that a text names."""
+Cursor = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,600}$(?!\n)", description="the `next` of the page before")]
+
+
+def page_of(rows: Sequence[T], limit: int, place: Callable[[T], Any]) -> tuple[Sequence[T], str | None]:
+    """Cut ``limit + 1`` rows that were looked for to a page, with the cursor of the next if there is more."""
+    if len(rows) <= limit:
+        return rows, None
+    found = rows[:limit]
+    return found, base64.urlsafe_b64encode(msgspec.json.encode(place(found[-1]))).rstrip(b"=").decode()
+
+
+def position_of(cursor: str | None, kind: Any) -> Any:
+    """Give the place of the last row of the page before. Raises `InvalidValue` for a cursor that none of ours is."""
+    if cursor is None:
+        return None
+    try:
+        return _in_utc(msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=kind))
+    except (ValueError, OverflowError, msgspec.DecodeError):
+        raise InvalidValue("cursor: must be the next of a page before", {"cursor": "is none of ours"}) from None
+
+
+def _in_utc(place: Any) -> Any:
+    if not isinstance(place, tuple):
+        return place
+    return tuple(each.astimezone(UTC) if isinstance(each, datetime) else each for each in place)

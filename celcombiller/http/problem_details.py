@@ -1,0 +1,104 @@
+"""From an error to its answer: one table from code to status, and the two shapes in which an error is told.
+
+``/api/v1`` tells it as a problem document (RFC 9457); the routes of the original program as ``{"message": …}``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from twisted.web import http
+
+from celcombiller.core import errors
+
+STATUS: dict[type[errors.BillerError], int] = {
+    errors.BrokenRequest: http.BAD_REQUEST,
+    errors.NotAuthenticated: http.UNAUTHORIZED,
+    errors.Forbidden: http.FORBIDDEN,
+    errors.SubscriberDisabled: http.FORBIDDEN,
+    errors.NotFound: http.NOT_FOUND,
+    errors.UnknownSubscriber: http.NOT_FOUND,
+    errors.UnknownCall: http.NOT_FOUND,
+    errors.UnknownSchedule: http.NOT_FOUND,
+    errors.UnknownMembership: http.NOT_FOUND,
+    errors.WrongMethod: http.NOT_ALLOWED,
+    errors.AlreadyTaken: http.CONFLICT,
+    errors.TransferConflict: http.CONFLICT,
+    errors.InsufficientBalance: http.CONFLICT,
+    errors.HoldNotOpen: http.CONFLICT,
+    errors.LastAdministrator: http.CONFLICT,
+    errors.TooLarge: http.REQUEST_ENTITY_TOO_LARGE,
+    errors.WrongMediaType: http.UNSUPPORTED_MEDIA_TYPE,
+    errors.InvalidValue: 422,
+    errors.BadNumber: 422,
+    errors.NoRate: 422,
+    errors.TooSlow: 422,
+    errors.TooManyAttempts: 429,
+    errors.NotImplementedYet: http.NOT_IMPLEMENTED,
+    errors.StoreUnavailable: http.SERVICE_UNAVAILABLE,
+    errors.SchemaMismatch: http.SERVICE_UNAVAILABLE,
+    errors.NetworkUnavailable: http.BAD_GATEWAY,
+}
+"""Any other is a fault of the program: 500."""
+
+PROBLEM_TYPE = "application/problem+json"
+_TITLES = dict(http.RESPONSES) | {422: b"Unprocessable Content", 429: b"Too Many Requests"}
+
+
+class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What went wrong (RFC 9457). Programs look at ``code``, which never changes once released."""
+
+    type: Annotated[str, Meta(description="the code as a URN")]
+    title: Annotated[str, Meta(description="the status in words")]
+    status: Annotated[int, Meta(description="the HTTP status")]
+    code: Annotated[str, Meta(description="which error it is; it never changes once released")]
+    detail: Annotated[str, Meta(description="a sentence for people")]
+    fields: Annotated[dict[str, str], Meta(description="of each field that is wrong, what")] = {}
+
+
+def reason_of(status: int) -> str:
+    """Give the words for a status."""
+    return _TITLES.get(status, b"Error").decode()
+
+
+def status_of(error: errors.BillerError) -> int:
+    """Give the HTTP status of an error."""
+    return next((STATUS[each] for each in type(error).__mro__ if each in STATUS), http.INTERNAL_SERVER_ERROR)
+
+
+def problem(error: errors.BillerError) -> Problem:
+    """Tell an error as a problem document."""
+    status = status_of(error)
+    code = error.code
+    return Problem(
+        type=f"urn:celcombiller:problem:{code.lower().replace('_', '-')}",
+        title=reason_of(status),
+        status=status,
+        code=code,
+        detail=str(error),
+        fields=getattr(error, "fields", {}),
+    )
+
+
+def message(error: errors.BillerError) -> tuple[int, dict[str, Any]]:
+    """Tell an error as the original program did: status and body."""
+    text = str(error)
+    fields = getattr(error, "fields", {})
+    match error:
+        case errors.AlreadyTaken():
+            status, text = http.CONFLICT, "the user already exists"
+        case errors.InvalidValue():
+            status = http.BAD_REQUEST
+        case errors.WrongMediaType():
+            status, text = http.UNSUPPORTED_MEDIA_TYPE, 'Request must have "Content-Type: application/json" header'
+        case errors.NotAuthenticated():
+            status, text = http.UNAUTHORIZED, f"Not authenticated: {text}"
+        case errors.Forbidden():
+            status, text = http.FORBIDDEN, f"Forbidden: {text}"
+        case errors.InsufficientBalance():
+            status, text = http.CONFLICT, f"Insufficient balance: {text}"
+        case _:
+            status = status_of(error)
+    return status, {"message": text} | ({"validation_errors": fields} if fields else {})

@@ -1,0 +1,1 @@
+"""Periodic background work, each job a service."""

@@ -1,0 +1,41 @@
+"""Warn when nodes differ in settings."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from celcombiller.config.digest import parts_of
+from celcombiller.core.cluster import announce
+
+if TYPE_CHECKING:
+    from celcombiller.config.tables import Config
+    from celcombiller.database.batch_writer import Store
+
+
+class Comparison:
+    """Tells, whenever it changes, which other nodes of this ledger have other settings where all must have the same."""
+
+    _log = Logger()
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store = store
+        self._name = f"{socket.gethostname()} {config.agi.listen}"
+        self._parts = parts_of(config)
+        self._differing: dict[str, list[str]] = {}
+
+    async def __call__(self) -> None:
+        """Say that this node is there, and look at the others."""
+        now = datetime.now(UTC)
+        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._parts, now))
+        if differing and differing != self._differing:
+            self._log.warn(
+                "Other nodes have other settings: {nodes}",
+                nodes="; ".join(f"{name}: {', '.join(parts)}" for name, parts in differing.items()),
+            )
+        elif self._differing and not differing:
+            self._log.info("All nodes have the same settings now")
+        self._differing = differing

@@ -1,0 +1,112 @@
+"""A whole original database, converted: everything that comes in, before anybody looks at where it comes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from celcombiller.legacy_import import convert_movements, convert_plans, convert_users
+from celcombiller.legacy_import.findings import Findings, Oddity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import date, datetime
+    from zoneinfo import ZoneInfo
+
+    from celcombiller.core.model.accounts import Kind
+    from celcombiller.legacy_import.convert_movements import Course, Movement
+    from celcombiller.legacy_import.convert_plans import NewContract, NewMember, NewPlan
+    from celcombiller.legacy_import.convert_users import NewSubscriber
+    from celcombiller.legacy_import.source_database import Original
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Gives the items on, and shows how far they are."""
+
+    def __call__(self, items: Iterable[T], what: str, total: int) -> Iterable[T]:
+        """Give ``items`` on; ``total`` of them are awaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the file is to be read: by which clock its dates, from which day on its plans, under which name its rows.
+
+    ``source`` tells files apart that come into one ledger: each has a user 1. Without ``passwords`` none is taken over.
+    """
+
+    zone: ZoneInfo
+    begin: date
+    source: str = ""
+    passwords: bool = True
+
+    @property
+    def prefix(self) -> str:
+        """What the reference of every row of this file begins with."""
+        return f"legacy:{self.source}:" if self.source else "legacy:"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file as it will come in: all but the movements, which are many, and are read again when they are written.
+
+    An account without a course has no movements, or none that can come. ``read`` counts the rows of each table.
+    """
+
+    original: Original
+    terms: Terms
+    now: datetime
+    users: dict[int, NewSubscriber]
+    courses: dict[tuple[int, Kind], Course]
+    plans: dict[str, NewPlan]
+    members: list[NewMember]
+    contracts: list[NewContract]
+    read: dict[str, int]
+    findings: Findings
+
+    @property
+    def own_tables(self) -> set[str]:
+        """The tables whose rows come in as something; the others only say something of these rows."""
+        return set(self.read) - ({"dates", "schedule_input"} if self.original.calls_move else _SAYING)
+
+    def opening(self, user: NewSubscriber, kind: Kind) -> int:
+        """Give what an account had before its first movement: all it has, where it has none."""
+        course = self.courses.get((user.old_id, kind))
+        return user.balances[kind] - (course.total if course else 0)
+
+    def movements(self) -> Iterator[Movement]:
+        """Give the movements, once more."""
+        every = convert_movements.converted(self.original, self.users, self.terms.zone, Findings(), self.now)
+        return (each for each in every if (each.user_id, each.kind) in self.courses)
+
+
+def prepare(original: Original, terms: Terms, now: datetime, progress: Progress) -> Prepared:
+    """Convert what the file says, and find what is odd in it."""
+    findings = Findings()
+    for table, rows in sorted(original.other_tables.items()):
+        findings.note(Oddity.OTHER_TABLE, f"{table} ({rows} rows)")
+    for column in original.other_columns():
+        findings.note(Oddity.OTHER_COLUMN, column)
+    read = {table: original.count(table) for table in original.read}
+    sums = convert_movements.sums(original.sources()) if original.summed else None
+    people = convert_users.converted(original, sums, findings)
+    if not terms.passwords:
+        people = {old_id: replace(user, password=None) for old_id, user in people.items()}
+    moved = convert_movements.converted(original, people, terms.zone, findings, now)
+    courses = convert_movements.courses(progress(moved, "Reading movements", sum(read.get(each, 0) for each in MOVING)))
+    for (user_id, kind), course in list(courses.items()):
+        if not course.fits(people[user_id].balances[kind]):
+            findings.note(Oddity.TOO_LONG_A_CHAIN, f"{people[user_id].username} (users:{user_id}): {kind}")
+            del courses[user_id, kind]
+    made = convert_plans.plans(original.plans(), terms.zone, terms.begin, findings)
+    members = convert_plans.members(original.members(), made, people, findings)
+    member_rows = {row for member in members for row in member.rows}
+    contracts = convert_plans.contracts(original.contracts(), member_rows, terms.zone, findings)
+    return Prepared(original, terms, now, people, courses, made, members, contracts, read, findings)
+
+
+MOVING = ("voice_balance", "data_balance", "balance", "cdr")
+"""The tables whose rows moved balances, at one time or another."""
+
+_SAYING = {"dates", "schedule_input", "cdr"}

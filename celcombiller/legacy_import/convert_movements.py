@@ -1,0 +1,208 @@
+"""What moved the original's balances, as movements of the ledger: signed whole credits, dated, in order. Values only.
+
+The history comes as real transfers, and one opening transfer before an account's first makes up the difference to the
+balance as it stood: what a user began with, and every edit that the original recorded nowhere. So each balance is the
+sum of its transfers, each line of a statement has the balance after it, and the dates are those of the original.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from celcombiller.core.ledger.rows import AMOUNT_MAX
+from celcombiller.legacy_import.cell_values import instant, line, number, whole
+from celcombiller.legacy_import.findings import Findings, Oddity
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+
+    from celcombiller.core.model.accounts import Kind
+    from celcombiller.legacy_import.source_database import Original
+    from celcombiller.legacy_import.source_rows import OldCall, OldMovement, Raw
+
+CALL_MARGIN = timedelta(minutes=1)
+"""How far a call's end and the row that charged it may be apart: the same script wrote both, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A change of one user's balance: ``value`` is signed and not 0."""
+
+    row: str
+    user_id: int
+    kind: Kind
+    value: int
+    at: datetime
+    origin: str
+    to_user_id: Raw
+    user_ip: str
+    connection_ip: str
+    note: str
+
+
+def converted(
+    original: Original, users: Container[object], zone: tzinfo, findings: Findings, now: datetime
+) -> Iterator[Movement]:
+    """Give all movements of these users, oldest first; each user's in the order in which they moved his balance."""
+    beside = _CallsBeside(original.unpriced_calls(), zone)
+    firsts = [_first(source, zone, now) for source in original.sources()]
+    sources = [
+        _of_source(source, users, _Dates(zone, findings, first), findings, beside)
+        for source, first in zip(original.sources(), firsts, strict=True)
+    ]
+    yield from heapq.merge(*sources, key=lambda movement: movement.at)
+    for call in beside.left():
+        findings.note(Oddity.UNPROVED_CALL, call.row)
+
+
+def _first(source: Iterable[OldMovement], zone: tzinfo, now: datetime) -> datetime:
+    return next((at for old in source if (at := instant(old.date, zone)) is not None), now)
+
+
+def _of_source(
+    source: Iterable[OldMovement], users: Container[object], dates: _Dates, findings: Findings, beside: _CallsBeside
+) -> Iterator[Movement]:
+    for old in source:
+        at = dates.of(old)
+        if old.user_id not in users or not isinstance(old.user_id, int):
+            findings.note(Oddity.ORPHAN, f"{old.row} (user {line(old.user_id, 20)})")
+            continue
+        amount = signed(old)
+        value = None if amount is None else whole_of(amount)
+        if not value:
+            findings.note(Oddity.NO_VALUE, f"{old.row} ({line(old.value, 20) or 'none'})")
+            continue
+        call = beside.charged_by(old.user_id, value, at)
+        yield Movement(
+            row=old.row,
+            user_id=old.user_id,
+            kind=old.kind,
+            value=value,
+            at=at,
+            origin=_origin(old, call),
+            to_user_id=old.to_user_id if call is None else call.to_user_id,
+            user_ip=line(old.user_ip, 64),
+            connection_ip=line(old.connection_ip, 64),
+            note=f"plan {line(old.plan, 200)}" if old.plan else "",
+        )
+
+
+def signed(old: OldMovement) -> Decimal | None:
+    """Give what a row added to the balance, exactly as the original counted it; ``None`` where it counted nothing."""
+    amount = number(old.value)
+    if amount is None or old.sign is None:
+        return amount
+    return {"+": amount, "-": -amount}.get(line(old.sign, 8))
+
+
+def whole_of(amount: Decimal) -> int | None:
+    """Give a whole amount of credits that one transfer may move, or ``None``."""
+    if abs(amount) > AMOUNT_MAX or amount != amount.to_integral_value():
+        return None
+    return int(amount)
+
+
+def _origin(old: OldMovement, call: OldCall | None) -> str:
+    """Give where a movement came from: the first generations did not say, but what gave credit was an operator."""
+    if call is not None:
+        return "call"
+    if old.origin is None and old.sign:
+        return "web" if line(old.sign, 8) == "+" else "legacy"
+    return line(old.origin, 64) or "legacy"
+
+
+@dataclass(slots=True)
+class _Dates:
+    """The dates of one source; where one cannot be read, that of the row before stands in its place."""
+
+    zone: tzinfo
+    findings: Findings
+    last: datetime
+
+    def of(self, old: OldMovement) -> datetime:
+        at = instant(old.date, self.zone)
+        if at is None:
+            self.findings.note(Oddity.DATE, f"{old.row} ({line(old.date, 32) or 'none'})")
+            return self.last
+        self.last = at
+        return at
+
+
+class _CallsBeside:
+    """The calls of the generations that wrote a call and its charge apart: found by payer, length and end."""
+
+    def __init__(self, calls: Iterable[OldCall], zone: tzinfo) -> None:
+        self._calls: dict[tuple[Raw, int], list[tuple[datetime | None, OldCall]]] = defaultdict(list)
+        for call in calls:
+            seconds = whole(call.billsec) or 0
+            self._calls[call.user_id, seconds].append((_end(instant(call.answer, zone), seconds), call))
+
+    def charged_by(self, user_id: int, value: int, at: datetime) -> OldCall | None:
+        """Give the call that this movement charged, once."""
+        waiting = self._calls.get((user_id, -value), [])
+        for position, (end, call) in enumerate(waiting):
+            if end is not None and abs(end - at) <= CALL_MARGIN:
+                del waiting[position]
+                return call
+        return None
+
+    def left(self) -> Iterator[OldCall]:
+        """Give the calls that no movement charged."""
+        return (call for waiting in self._calls.values() for _, call in waiting)
+
+
+def _end(answer: datetime | None, seconds: int) -> datetime | None:
+    try:
+        return None if answer is None else answer + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
+
+
+# -- the course of each account ----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Course:
+    """What the movements of one account come to: when they begin, their sum, and the least and most on the way."""
+
+    first_at: datetime
+    rows: int = 0
+    total: int = 0
+    least: int = 0
+    most: int = 0
+
+    def add(self, value: int) -> None:
+        """Go on by one movement."""
+        self.rows += 1
+        self.total += value
+        self.least = min(self.least, self.total)
+        self.most = max(self.most, self.total)
+
+    def fits(self, balance: int) -> bool:
+        """Say whether the opening that leads to this balance, and all balances on the way, are such as can be."""
+        opening = balance - self.total
+        return abs(opening) <= AMOUNT_MAX and opening + self.most <= AMOUNT_MAX and opening + self.least >= -AMOUNT_MAX
+
+
+def courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
+    """Give the course of each account that has movements."""
+    found: dict[tuple[int, Kind], Course] = {}
+    for each in movements:
+        course = found.get((each.user_id, each.kind))
+        if course is None:
+            course = found[each.user_id, each.kind] = Course(each.at)
+        course.add(each.value)
+    return found
+
+
+def sums(sources: Iterable[Iterable[OldMovement]]) -> dict[tuple[Raw, Kind], Decimal]:
+    """Give the balances that stand nowhere, as the original reckoned them: the sum of all that has a sign."""
+    found: dict[tuple[Raw, Kind], Decimal] = defaultdict(Decimal)
+    for old in (old for source in sources for old in source):
+        found[old.user_id, old.kind] += signed(old) or 0
+    return found

@@ -1,0 +1,145 @@
+"""The original's plans and groups as schedules, and who is in them. Values only.
+
+The original ran a plan at half past midnight of its day, so what was due up to the day of the import is its business,
+and ours begins the day after, or on the day that the operator names. What a run gave is a movement, whose note names
+the plan; for which due date it was given the original did not record, so no such date is made up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
+
+from celcombiller.core.ledger.rows import AMOUNT_MAX
+from celcombiller.core.model.schedules import ScheduleKind
+from celcombiller.core.schedules.schedule_records import COUNT_MAX
+from celcombiller.legacy_import.cell_values import instant, line, whole
+from celcombiller.legacy_import.findings import Findings, Oddity
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+    from datetime import date, datetime
+    from zoneinfo import ZoneInfo
+
+    from celcombiller.legacy_import.source_rows import OldContract, OldMember, OldPlan
+
+RUNS = 12
+"""Of a new member, where the plan does not say: the original asked for it with every member."""
+
+_DAY_MOST = 31
+_DAY_EVERY_MONTH_HAS = 28
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlan:
+    """A plan as the monthly schedule it becomes; ``dates_left`` counts those that a group still had before it."""
+
+    row: str
+    name: str
+    kind: ScheduleKind
+    value: int
+    day: int
+    first_on: date
+    count: int
+    dates_left: int
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewMember:
+    """A member with the runs he has left; ``rows`` are all that made him one."""
+
+    rows: tuple[str, ...]
+    plan: str
+    user_id: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewContract:
+    """A renewal of the membership that a row made."""
+
+    row: str
+    member: str
+    at: datetime
+    months: int
+
+
+def plans(olds: Iterable[OldPlan], zone: ZoneInfo, begin: date, findings: Findings) -> dict[str, NewPlan]:
+    """Give the plans that can be schedules, by their rows; they go on from ``begin``."""
+    made = (_plan(old, zone, begin, findings) for old in olds)
+    return {plan.row: plan for plan in made if plan is not None}
+
+
+def _plan(old: OldPlan, zone: ZoneInfo, begin: date, findings: Findings) -> NewPlan | None:
+    name = line(old.name, 200) or old.row
+    moments = (instant(cell, zone) for cell in old.dates)
+    ahead = sorted(day for day in (each.astimezone(zone).date() for each in moments if each) if day >= begin)
+    known = (old.value, old.kind, old.day)
+    day = (ahead[0].day if ahead else 1) if old.day is None else whole(old.day)
+    kind = ScheduleKind.VOICE if old.kind is None else whole(old.kind)
+    value = 0 if old.value is None else whole(old.value)
+    if not (_within(day, 1, _DAY_MOST) and _within(kind, 1, ScheduleKind.BOTH.value) and _within(value, 0, AMOUNT_MAX)):
+        findings.note(Oddity.BAD_PLAN, f"{name} ({old.row}): day {day}, kind {kind}, value {value}")
+        return None
+    if None in known:
+        findings.note(Oddity.NO_PLAN_VALUE, f"{name} ({old.row})")
+    elif day > _DAY_EVERY_MONTH_HAS:
+        findings.note(Oddity.PLAN_OVER_28, f"{name} ({old.row}): {day}")
+    return NewPlan(
+        row=old.row,
+        name=name,
+        kind=ScheduleKind(kind),
+        value=value,
+        day=day,
+        first_on=ahead[0] if ahead else begin,
+        count=min(len(ahead), COUNT_MAX) if ahead else RUNS,
+        dates_left=len(ahead),
+        enabled=None not in known,
+    )
+
+
+def members(
+    olds: Iterable[OldMember], known: dict[str, NewPlan], users: Container[object], findings: Findings
+) -> list[NewMember]:
+    """Give the members of the plans; two rows of one user in one plan are one member with the runs of both."""
+    made: dict[tuple[str, int], NewMember] = {}
+    for old in olds:
+        plan = known.get(old.plan)
+        if plan is None or old.user_id not in users or not isinstance(old.user_id, int):
+            findings.note(Oddity.ORPHAN, f"{old.row} (user {line(old.user_id, 20)}, {old.plan})")
+            continue
+        count = plan.dates_left if old.count is None else whole(old.count)
+        if not _within(count, -COUNT_MAX, COUNT_MAX):
+            findings.note(Oddity.BAD_MEMBER, f"{old.row}: {line(old.count, 20)}")
+            continue
+        key = old.plan, old.user_id
+        before = made.get(key)
+        if before is not None:
+            findings.note(Oddity.MEMBER_TWICE, f"{old.row} and {before.rows[0]}")
+        rows, runs = (before.rows, before.count) if before else ((), 0)
+        made[key] = NewMember((*rows, old.row), old.plan, old.user_id, min(runs + max(count, 0), COUNT_MAX))
+    for member in made.values():
+        if member.count == 0:
+            findings.note(Oddity.MEMBER_OVER, member.rows[0])
+    return list(made.values())
+
+
+def contracts(
+    olds: Iterable[OldContract], known: Container[str], zone: ZoneInfo, findings: Findings
+) -> list[NewContract]:
+    """Give the renewals of these memberships."""
+    made = []
+    for old in olds:
+        at, months = instant(old.date, zone), whole(old.months)
+        if old.member not in known:
+            findings.note(Oddity.ORPHAN, f"{old.row} ({old.member})")
+        elif at is None or not _within(months, 0, COUNT_MAX):
+            findings.note(Oddity.BAD_CONTRACT, f"{old.row}: {line(old.date, 32)}, {line(old.months, 20)}")
+        else:
+            made.append(NewContract(old.row, old.member, at, months))
+    return made
+
+
+def _within(value: int | None, least: int, most: int) -> TypeGuard[int]:
+    return value is not None and least <= value <= most

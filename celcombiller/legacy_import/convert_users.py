@@ -1,0 +1,238 @@
+"""The original's users as subscribers: what is kept, what is changed to fit, who is left out. Values only."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from celcombiller.core.errors import InvalidValue
+from celcombiller.core.ledger.rows import AMOUNT_MAX
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.subscribers.fields import check
+from celcombiller.legacy_import.cell_values import line, number, text, whole
+from celcombiller.legacy_import.findings import Oddity
+from celcombiller.legacy_import.source_rows import KINDS
+from celcombiller.runtime.password_hasher import LENGTH_MIN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celcombiller.legacy_import.findings import Findings
+    from celcombiller.legacy_import.source_database import Original
+    from celcombiller.legacy_import.source_rows import OldUser, Raw
+
+PUBLISHED_PASSWORDS = frozenset({"adm123", "123123", "yourpassword", "yournewpassowrd"})
+"""Those of the original's README and of its script for the first users: everybody knows them."""
+
+_CPF_DIGITS = 11
+_IMSI_DIGITS = 15
+_NOT_IN_USERNAMES = re.compile(r"[^!-.0-~\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+")
+_BETWEEN_DIGITS = re.compile(r"[\s().-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscriber:
+    """A user as the subscriber he becomes, with the password he had in clear.
+
+    ``lost_zeros``: the original kept the password as a number, so what zeros it began with are gone.
+    """
+
+    old_id: int
+    username: str
+    name: str
+    clid: str
+    imsi: str
+    cpf: str | None
+    address: str
+    level: Level
+    password: str | None
+    lost_zeros: bool
+    balances: dict[Kind, int]
+
+    @property
+    def row(self) -> str:
+        """His row in the original."""
+        return f"users:{self.old_id}"
+
+
+def converted(
+    original: Original, sums: Mapping[tuple[Raw, Kind], Decimal] | None, findings: Findings
+) -> dict[int, NewSubscriber]:
+    """Give the users who can be subscribers, by their old ids; ``sums`` are the balances that stand nowhere."""
+    made: dict[int, NewSubscriber] = {}
+    taken: dict[str, set[str]] = {field: set() for field in ("username", "clid", "imsi", "cpf")}
+    for old in original.users():
+        note = _Note(old, findings)
+        pots: dict[Kind, Raw | Decimal] = {Kind.VOICE: old.voice, Kind.DATA: old.data}
+        if sums is not None:
+            pots = {kind: sums.get((old.id, kind), 0) for kind in KINDS}
+        new = _subscriber(old, pots, note, has_admin=original.has_admin)
+        if new is None:
+            continue
+        twice = next((field for field in ("username", "clid", "imsi") if getattr(new, field) in taken[field]), None)
+        if twice is not None or new.old_id in made:
+            note(Oddity.DUPLICATE, f"{twice} {getattr(new, twice)}" if twice else "the id")
+            continue
+        if new.cpf in taken["cpf"]:
+            note(Oddity.CPF_DROPPED, f"{new.cpf} is another user's")
+            new = replace(new, cpf=None)
+        for field, values in taken.items():
+            values.add(getattr(new, field) or "")
+        made[new.old_id] = new
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A place for what is odd about one user."""
+
+    old: OldUser
+    findings: Findings
+
+    def __call__(self, oddity: Oddity, what: str = "") -> None:
+        who = line(self.old.username, 64) or line(self.old.clid, 64)
+        self.findings.note(oddity, f"{who} (users:{self.old.id}){what and f': {what}'}")
+
+
+def _subscriber(
+    old: OldUser, pots: Mapping[Kind, Raw | Decimal], note: _Note, *, has_admin: bool
+) -> NewSubscriber | None:
+    clid = _digits(old.clid)
+    try:
+        check("clid", clid)
+    except InvalidValue:
+        note(Oddity.NO_NUMBER, line(old.clid, 64) or "none")
+        return None
+    balances = {kind: credits_ for kind, pot in pots.items() if (credits_ := _balance(pot, kind, note)) is not None}
+    if len(balances) < len(KINDS):
+        return None
+    username = _username(old, clid, note)
+    return NewSubscriber(
+        old_id=old.id,
+        username=username,
+        name=_words(old.name, 200, note) or username,
+        clid=clid,
+        imsi=_imsi(old, clid, note),
+        cpf=_cpf(old, note),
+        address=_words(old.address, 500, note),
+        level=_level(old, note, has_admin=has_admin),
+        password=text(old.password) or None,
+        lost_zeros=isinstance(old.password, int),
+        balances=balances,
+    )
+
+
+def _balance(pot: Raw | Decimal, kind: Kind, note: _Note) -> int | None:
+    """Give the whole credits of a balance, rounded down; ``None`` where it is none that anybody can have."""
+    if pot is None:
+        note(Oddity.EMPTY_BALANCE, kind)
+        return 0
+    found = pot if isinstance(pot, Decimal) else number(pot)
+    if found is None or abs(found) > AMOUNT_MAX:
+        note(Oddity.NO_BALANCE, f"{kind} {pot!r:.64}")
+        return None
+    credits_ = math.floor(found)
+    if credits_ != found:
+        note(Oddity.FRACTION, f"{kind} {found} is {credits_}")
+    if credits_ < 0:
+        note(Oddity.NEGATIVE, f"{kind} {credits_}")
+    return credits_
+
+
+def _digits(cell: Raw) -> str:
+    return _BETWEEN_DIGITS.sub("", text(cell)).removeprefix("+")
+
+
+def _username(old: OldUser, clid: str, note: _Note) -> str:
+    if old.username is None:
+        return clid  # the first generation had none, and later ones allowed none
+    said = text(old.username)
+    username = _NOT_IN_USERNAMES.sub("_", unicodedata.normalize("NFC", said).strip())[:64]
+    if not any(map(str.isalnum, username)):
+        username = clid
+    if username != said:
+        note(Oddity.RENAMED, username)
+    return username
+
+
+def _words(cell: Raw, most: int, note: _Note) -> str:
+    words = line(cell, most)
+    if words != text(cell).strip():
+        note(Oddity.TEXT, words)
+    return words
+
+
+def _imsi(old: OldUser, clid: str, note: _Note) -> str:
+    """Give the IMSI; a whole number column lost the zeros of 001, the only country code that begins with zeros.
+
+    No country code begins with 1, so 13 digits that do are of 001, which test networks have (ITU-T E.212). None is
+    000: a number behind zeros is nobody's IMSI, as with the administrator whom ``init`` makes.
+    """
+    imsi = _digits(old.imsi)
+    if len(imsi) == _IMSI_DIGITS - 2 and imsi.startswith("1"):
+        note(Oddity.IMSI_ZEROS, f"00{imsi}")
+        imsi = f"00{imsi}"
+    try:
+        check("imsi", imsi)
+    except InvalidValue:
+        imsi = ""
+    if not imsi.strip("0"):
+        placeholder = clid[-12:].zfill(_IMSI_DIGITS)
+        note(Oddity.NO_IMSI, f"{line(old.imsi, 64) or 'none'}, now {placeholder}")
+        return placeholder
+    if len(imsi) < _IMSI_DIGITS:
+        note(Oddity.SHORT_IMSI, imsi)
+    return imsi
+
+
+def _cpf(old: OldUser, note: _Note) -> str | None:
+    if old.cpf is None or not text(old.cpf).strip():
+        return None
+    cpf = _digits(old.cpf)
+    try:
+        check("cpf", cpf)
+    except InvalidValue:
+        note(Oddity.CPF_DROPPED, line(old.cpf, 64))
+        return None
+    if len(cpf) < _CPF_DIGITS:
+        note(Oddity.CPF_SHORT, cpf)
+    return cpf
+
+
+def _level(old: OldUser, note: _Note, *, has_admin: bool) -> Level:
+    if has_admin:
+        return Level.ADMINISTRATOR if whole(old.admin) else Level.SUBSCRIBER
+    level = whole(old.level)
+    if level in set(Level):
+        return Level(level)
+    note(Oddity.LEVEL, line(old.level, 64) or "none")
+    return Level.SUBSCRIBER
+
+
+def note_password(user: NewSubscriber, findings: Findings) -> None:
+    """Find what is odd about the password that a new subscriber brings."""
+    who = f"{user.username} ({user.row})"
+    if user.password is None:
+        findings.note(Oddity.NO_PASSWORD, who)
+        return
+    if user.lost_zeros:
+        findings.note(Oddity.NUMBER_PASSWORD, who)
+    reason = weakness(user.password, user.username)
+    if reason:
+        findings.note(Oddity.WEAK_PASSWORD, f"{who}: {reason}")
+
+
+def weakness(password: str, username: str) -> str:
+    """Say why a password is weak; nothing where it is not."""
+    if password in PUBLISHED_PASSWORDS:
+        return "published with the original"
+    if password.casefold() == username.casefold():
+        return "the username"
+    if len(password) < LENGTH_MIN:
+        return f"fewer than {LENGTH_MIN} characters"
+    return "digits only" if password.isdecimal() else ""

@@ -1,0 +1,79 @@
+"""What each row of an original database became, so that it comes once; and what an import has to report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import sqlalchemy as sa
+
+from celcombiller.core.schema import tables
+from celcombiller.legacy_import.findings import Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.accounts import Kind
+
+T = TypeVar("T")
+
+CHUNK = 2000
+"""Rows in one statement: more gain nothing, and SQLite takes 32,766 values in one at most."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came in, by table of the file: made now, or known from an import before; and the credits made."""
+
+    made: Counter[str] = field(default_factory=Counter)
+    known: Counter[str] = field(default_factory=Counter)
+    credits: Counter[Kind] = field(default_factory=Counter)
+    findings: Findings = field(default_factory=Findings)
+
+
+@dataclass(slots=True)
+class References:
+    """The ids here of the file's rows: known from an import before, and new in this transaction.
+
+    Movements are not among them: a movement's transfer bears its reference itself.
+    """
+
+    prefix: str
+    known: dict[str, int]
+    new: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, tx: Connection, prefix: str) -> References:
+        """Read what is known of a file's rows."""
+        table = tables.imported
+        rows = tx.execute(sa.select(table).where(table.c.reference.startswith(prefix, autoescape=True)))
+        return cls(prefix, {row.reference: row.row_id for row in rows})
+
+    def before(self, row: str) -> int | None:
+        """Give what a row became in an import before."""
+        return self.known.get(self.prefix + row)
+
+    def get(self, row: str) -> int | None:
+        """Give what a row became, before or now."""
+        return self.new.get(self.prefix + row) or self.before(row)
+
+    def add(self, row: str, row_id: int) -> None:
+        """Record what a row became."""
+        self.new[self.prefix + row] = row_id
+
+    def save(self, tx: Connection) -> None:
+        """Write what was recorded."""
+        rows = ({"reference": reference, "row_id": row_id} for reference, row_id in self.new.items())
+        for chunk in chunks(rows):
+            tx.execute(sa.insert(tables.imported), chunk)
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Give the items in lists of a statement's length."""
+    rest = iter(items)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk

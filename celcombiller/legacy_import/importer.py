@@ -1,0 +1,61 @@
+"""Write a prepared original into the ledger, on an open transaction: all of it or nothing, and each row of it once.
+
+Each row of the file has a reference made from its own id. A movement's transfer bears it; for subscribers, schedules,
+members and contracts it stands in the table ``imported``. So a second import of a file finds everything here and
+changes nothing, and one of a file that has grown since brings what is new.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.provisioning import desired_state
+from celcombiller.legacy_import.imported_rows import References, Report
+from celcombiller.legacy_import.write_schedules import enrol
+from celcombiller.legacy_import.write_subscribers import Arrivals
+from celcombiller.legacy_import.write_transfers import History
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.access.audit_trail import Actor
+    from celcombiller.legacy_import.conversion import Prepared, Progress
+    from celcombiller.legacy_import.convert_users import NewSubscriber
+
+
+def newcomers(tx: Connection, prepared: Prepared) -> list[NewSubscriber]:
+    """Give those whom `write` will make subscribers, and whose password hashes it wants."""
+    return Arrivals(tx, prepared, References.load(tx, prepared.terms.prefix), Report()).new
+
+
+def write(
+    tx: Connection, prepared: Prepared, password_hashes: Mapping[int, str], actor: Actor, progress: Progress
+) -> Report:
+    """Write what is not here yet, in the name of ``actor``.
+
+    Raises `InvalidValue` for another file than the one that was imported under this source before.
+    """
+    report = Report(findings=prepared.findings.copy())
+    references = References.load(tx, prepared.terms.prefix)
+    arrivals = Arrivals(tx, prepared, references, report)
+    arrivals.make(tx, password_hashes, progress)
+    desired_state.complete(tx, prepared.now)
+    History(tx, prepared, arrivals, report).move(progress)
+    enrol(tx, prepared, arrivals.ids, references, report)
+    references.save(tx)
+    if report.made.total():
+        _leave_trail(tx, prepared, report, actor)
+    return report
+
+
+def _leave_trail(tx: Connection, prepared: Prepared, report: Report, actor: Actor) -> None:
+    """Say in the trail that and when this came in: the dates of what came are the original's."""
+    facts = {
+        "generation": prepared.original.generation.name,
+        "made": {table: count for table, count in report.made.items() if count},
+        "credits": report.credits,
+    }
+    audit_trail.record(tx, actor, "import", prepared.terms.prefix.rstrip(":"), after=facts, now=prepared.now)

@@ -1,0 +1,138 @@
+"""The plans of an original database as schedules, with their members and contracts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller.core.errors import UnknownSchedule
+from celcombiller.core.model.schedules import Recurrence
+from celcombiller.core.schedules import schedule_records
+from celcombiller.core.schema import tables
+from celcombiller.legacy_import.findings import Oddity
+from celcombiller.legacy_import.imported_rows import References, Report, chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.legacy_import.conversion import Prepared
+    from celcombiller.legacy_import.convert_plans import NewPlan
+
+
+def enrol(
+    tx: Connection, prepared: Prepared, subscriber_ids: Mapping[int, int], references: References, report: Report
+) -> None:
+    """Make what is not here yet; ``subscriber_ids`` are by the users' old ids."""
+    schedule_ids = _make_plans(tx, prepared, references, report)
+    _make_members(tx, prepared, schedule_ids, subscriber_ids, references, report)
+    _make_contracts(tx, prepared, references, report)
+
+
+def _make_plans(tx: Connection, prepared: Prepared, references: References, report: Report) -> dict[str, int]:
+    """Make the schedules, and give them all by their rows but those that were deleted since."""
+    found: dict[str, int] = {}
+    for plan in prepared.plans.values():
+        table, before = plan.row.partition(":")[0], references.before(plan.row)
+        if before is None:
+            found[plan.row] = _make_plan(tx, prepared, plan)
+            references.add(plan.row, found[plan.row])
+            report.made[table] += 1
+            continue
+        report.known[table] += 1
+        try:
+            found[plan.row] = schedule_records.find(tx, before, lock=True).id
+        except UnknownSchedule:
+            continue
+    return found
+
+
+def _make_plan(tx: Connection, prepared: Prepared, plan: NewPlan) -> int:
+    made = schedule_records.add(
+        tx,
+        name=plan.name,
+        kind=plan.kind,
+        value=plan.value,
+        recurrence=Recurrence.MONTHLY,
+        day=plan.day,
+        interval_days=None,
+        first_on=plan.first_on,
+        count=plan.count,
+        time_zone=prepared.terms.zone.key,
+        now=prepared.now,
+    )
+    done_until = prepared.terms.begin - timedelta(days=1)  # what was due before is the original's business
+    table = tables.schedule
+    tx.execute(sa.update(table).where(table.c.id == made.id).values(enabled=plan.enabled, done_until=done_until))
+    return made.id
+
+
+def _make_members(
+    tx: Connection,
+    prepared: Prepared,
+    schedule_ids: Mapping[str, int],
+    subscriber_ids: Mapping[int, int],
+    references: References,
+    report: Report,
+) -> None:
+    living = _living(tx, schedule_ids.values())
+    new = []
+    for member in prepared.members:
+        table = member.rows[0].partition(":")[0]
+        if any(references.before(row) for row in member.rows):
+            report.known[table] += len(member.rows)
+            continue
+        key = schedule_ids.get(member.plan), subscriber_ids.get(member.user_id)
+        if None in key:
+            report.findings.note(Oddity.ORPHAN, member.rows[0])
+        elif key in living:
+            report.findings.note(Oddity.MEMBER_HERE, member.rows[0])
+        else:
+            new.append((key, member))
+            report.made[table] += len(member.rows)
+    for chunk in chunks(new):
+        values = [
+            {
+                "schedule_id": schedule_id,
+                "subscriber_id": subscriber_id,
+                "count": member.count,
+                "joined_on": prepared.terms.begin,
+                "ended_at": None if member.count else prepared.now,
+            }
+            for (schedule_id, subscriber_id), member in chunk
+        ]
+        c = tables.membership.c
+        rows = tx.execute(sa.insert(tables.membership).returning(c.id, c.schedule_id, c.subscriber_id), values)
+        ids = {(row.schedule_id, row.subscriber_id): row.id for row in rows}
+        for key, member in chunk:
+            for row in member.rows:
+                references.add(row, ids[key])
+
+
+def _living(tx: Connection, schedule_ids: Iterable[int]) -> set[tuple[int, int]]:
+    """Give who is in these schedules, as (schedule, subscriber)."""
+    table = tables.membership
+    columns = (table.c.schedule_id, table.c.subscriber_id)
+    return {
+        (row.schedule_id, row.subscriber_id)
+        for chunk in chunks(schedule_ids)
+        for row in tx.execute(sa.select(*columns).where(table.c.ended_at.is_(None), table.c.schedule_id.in_(chunk)))
+    }
+
+
+def _make_contracts(tx: Connection, prepared: Prepared, references: References, report: Report) -> None:
+    table = tables.contract
+    known = [each for each in prepared.contracts if references.before(each.row)]
+    report.known["schedule_contract"] += len(known)
+    new = [each for each in prepared.contracts if not references.before(each.row) and references.get(each.member)]
+    for chunk in chunks(new):
+        values = [
+            {"membership_id": references.get(each.member), "at": each.at, "months": each.months} for each in chunk
+        ]
+        statement = sa.insert(table).returning(table.c.id, sort_by_parameter_order=True)
+        for each, made_id in zip(chunk, tx.execute(statement, values).scalars(), strict=True):
+            references.add(each.row, made_id)
+    report.made["schedule_contract"] += len(new)

@@ -1,0 +1,156 @@
+"""The movements of an original database as transfers, each account's after its opening, through the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.ledger.book import Book
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.schema import tables
+from celcombiller.legacy_import.findings import Oddity
+from celcombiller.legacy_import.imported_rows import Report, chunks
+from celcombiller.legacy_import.source_rows import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.accounts import Transfer
+    from celcombiller.legacy_import.conversion import Prepared, Progress
+    from celcombiller.legacy_import.convert_movements import Movement
+    from celcombiller.legacy_import.convert_users import NewSubscriber
+    from celcombiller.legacy_import.write_subscribers import Arrivals
+
+OPENING_NOTE = "what the balance was before the first movement that the original recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One change of an account: its opening (no movement), which may be 0, or a movement."""
+
+    reference: str
+    account_id: int
+    kind: Kind
+    value: int
+    at: datetime
+    user: NewSubscriber
+    movement: Movement | None = None
+
+
+class History:
+    """Goes along all movements, oldest first, a chunk of them in one `Book` at a time."""
+
+    def __init__(self, tx: Connection, prepared: Prepared, arrivals: Arrivals, report: Report) -> None:
+        self._tx = tx
+        self._prepared = prepared
+        self._arrivals = arrivals
+        self._report = report
+        self._accounts = self._locked()
+        self._changed: set[int] = set()
+
+    def _locked(self) -> dict[tuple[int, Kind], int]:
+        """Give the accounts, locked in the order of their ids, so that no call waits for us while we wait for it."""
+        table = tables.account
+        users = {subscriber_id: old_id for old_id, subscriber_id in self._arrivals.ids.items()}
+        found: dict[tuple[int, Kind], int] = {}
+        for chunk in chunks(sorted(users)):
+            columns = (table.c.id, table.c.subscriber_id, table.c.kind)
+            mine = sa.select(*columns).where(table.c.subscriber_id.in_(chunk), table.c.kind.in_(KINDS))
+            for row in self._tx.execute(mine.order_by(table.c.id).with_for_update()):
+                found[users[row.subscriber_id], Kind(row.kind)] = row.id
+        return found
+
+    def move(self, progress: Progress) -> None:
+        """Post what is not posted yet."""
+        total = sum(course.rows for course in self._prepared.courses.values())
+        for chunk in chunks(self._steps(progress(self._prepared.movements(), "Movements", total))):
+            self._post([step for step in chunk if step.account_id not in self._changed])
+
+    def _steps(self, movements: Iterable[Movement]) -> Iterator[_Step]:
+        prefix, opened = self._prepared.terms.prefix, set[tuple[int, Kind]]()
+        for each in movements:
+            key = each.user_id, each.kind
+            account_id = self._accounts.get(key)
+            if account_id is None:
+                continue
+            if key not in opened:
+                opened.add(key)
+                yield self._opening(*key, self._prepared.courses[key].first_at)
+            user = self._prepared.users[each.user_id]
+            yield _Step(prefix + each.row, account_id, each.kind, each.value, each.at, user, each)
+        for key in self._accounts:
+            if key not in opened:
+                yield self._opening(*key, self._prepared.now)
+
+    def _opening(self, old_id: int, kind: Kind, at: datetime) -> _Step:
+        user = self._prepared.users[old_id]
+        reference = f"{self._prepared.terms.prefix}{user.row}:{kind}"
+        return _Step(reference, self._accounts[old_id, kind], kind, self._prepared.opening(user, kind), at, user)
+
+    def _post(self, steps: list[_Step]) -> None:
+        book = Book()
+        book.load(self._tx, {step.account_id for step in steps})
+        if self._arrivals.here_before:
+            book.load_transfers(self._tx, [step.reference for step in steps])
+        details = []
+        for step in steps:
+            if step.account_id in self._changed:
+                continue
+            recorded = _signed(book.transfers.get(step.reference), step.account_id)
+            first = step.movement is None and step.user.old_id not in self._arrivals.here_before
+            table = "opening" if step.movement is None else step.movement.row.partition(":")[0]
+            if recorded == step.value:
+                self._report.known[table] += bool(recorded)
+            elif recorded or (step.movement is None and not first):
+                self._changed.add(step.account_id)
+                self._report.findings.note(Oddity.CHANGED, f"{step.user.username} ({step.user.row}): {step.kind}")
+            else:
+                self._record(book, step)
+                self._report.made[table] += 1
+                details += self._detail(step)
+        book.save(self._tx)
+        if details:
+            self._tx.execute(sa.insert(tables.transfer_detail), details)
+
+    def _record(self, book: Book, step: _Step) -> None:
+        operator_id = tables.OPERATOR_ACCOUNT_IDS[step.kind]
+        debit, credit = (operator_id, step.account_id) if step.value > 0 else (step.account_id, operator_id)
+        below = step.value < 0 and book.accounts[step.account_id].available + step.value < 0
+        note = step.movement.note if step.movement else OPENING_NOTE
+        if below:
+            note = "; ".join(filter(None, (note, "below zero, as in the original")))
+            if step.movement is not None:
+                self._report.findings.note(Oddity.BELOW_ZERO, f"{step.user.username} ({step.movement.row})")
+        book.post(
+            step.reference,
+            debit,
+            credit,
+            abs(step.value),
+            origin=step.movement.origin if step.movement else "opening",
+            now=step.at,
+            note=note,
+            beyond_floor=below,
+        )
+        self._report.credits[step.kind] += step.value
+
+    def _detail(self, step: _Step) -> list[dict[str, Any]]:
+        """Give what a movement said beyond its amount: whom the call was to, and which addresses data went by."""
+        movement = step.movement
+        if movement is None:
+            return []
+        to_id = self._arrivals.ids.get(movement.to_user_id) if isinstance(movement.to_user_id, int) else None
+        said = {"to_subscriber_id": to_id, "user_ip": movement.user_ip, "connection_ip": movement.connection_ip}
+        said = {name: value or None for name, value in said.items()}
+        return [{"reference": step.reference} | said] if any(said.values()) else []
+
+
+def _signed(transfer: Transfer | None, account_id: int) -> int:
+    """Give a transfer's value as the account sees it; 0 where there is none."""
+    if transfer is None:
+        return 0
+    return transfer.amount if transfer.credit_account_id == account_id else -transfer.amount

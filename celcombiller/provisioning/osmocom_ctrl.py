@@ -1,0 +1,142 @@
+"""OsmoHLR's control interface as a client sees it: bytes into replies, requests into bytes; and its console's list.
+
+Knows no socket, no clock and no Twisted. The form is that of libosmocore's ``control_cmd.c`` and ``ipa.c``, tried on
+osmo-hlr 1.5: a frame is two bytes of length, one of stream (0xEE, with 0x00 for CTRL after it), and text.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from celcombiller.core.errors import NetworkUnavailable
+from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.network import is_imsi, is_msisdn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EXTENSION_STREAM = 0xEE
+CTRL = b"\x00"
+"""The first byte of the extension stream's payload: what follows is of the control interface."""
+
+_HEADER = struct.Struct(">HB")
+_REPLIES = ("GET_REPLY", "SET_REPLY")
+_VARIABLE = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_VALUE = re.compile(r"[A-Za-z0-9]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to the request of this id: a value, or the reason of a refusal in ``error``."""
+
+    id: str
+    value: str = ""
+    error: str | None = None
+
+
+class Decoder:
+    """One connection's bytes into replies; what is not an answer (a TRAP, another stream) is left out."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def receive(self, data: bytes) -> list[Reply]:
+        """Take what arrived and return the replies it completes. Raises `NetworkUnavailable` for what is no CTRL."""
+        self._rest += data
+        done = []
+        while len(self._rest) >= _HEADER.size:
+            length, stream = _HEADER.unpack_from(self._rest)
+            end = _HEADER.size + length
+            if len(self._rest) < end:
+                break
+            payload, self._rest = self._rest[_HEADER.size : end], self._rest[end:]
+            if stream == EXTENSION_STREAM and payload[:1] == CTRL:
+                reply = _reply(payload[1:].decode("utf-8", "replace"))
+                if reply is not None:
+                    done.append(reply)
+        return done
+
+
+def _reply(text: str) -> Reply | None:
+    verb, _, rest = text.partition(" ")
+    number, _, rest = rest.partition(" ")
+    if verb == "ERROR":
+        return Reply(number, error=rest.strip() or "no reason given")
+    if verb in _REPLIES:
+        return Reply(number, rest.partition(" ")[2])
+    if verb == "TRAP":
+        return None
+    raise NetworkUnavailable(f"this is not OsmoHLR's control interface: {text[:40]!r}")
+
+
+def request(number: int, verb: str, variable: str, value: str = "") -> bytes:
+    """Make a request of plain words; nothing that comes from a subscriber can be anything else."""
+    if not _VARIABLE.fullmatch(variable) or not _VALUE.fullmatch(value):
+        raise ValueError("a control request has letters and digits only")
+    payload = CTRL + " ".join(filter(None, (verb, str(number), variable, value))).encode()
+    return _HEADER.pack(len(payload), EXTENSION_STREAM) + payload
+
+
+def entry_of(info: str) -> Entry:
+    """Read the ``info`` of a subscriber: a line for each field, with a tab after its name."""
+    fields = dict(line.split("\t", 1) for line in info.split("\n") if "\t" in line)
+    return _entry(fields.get("imsi", ""), fields.get("msisdn", ""))
+
+
+def _entry(imsi: str, msisdn: str) -> Entry:
+    if not is_imsi(imsi) or not (msisdn == "" or is_msisdn(msisdn)):
+        raise NetworkUnavailable(f"OsmoHLR tells of a subscriber that none can be: {imsi[:20]!r}, {msisdn[:20]!r}")
+    return Entry(imsi, msisdn)
+
+
+# -- the list, which only the console (VTY) has ------------------------------------------------------------------------
+
+LIST_COMMAND = b"show subscribers all\n"  # with CR too it would be two lines
+_PROMPT = re.compile(rb"(?:^|[^A-Za-z0-9_.-])[A-Za-z0-9_.-]+[>#] \Z")  # the first one comes behind telnet's options
+_TITLES = ["ID", "MSISDN", "IMSI", "IMEI", "NAM"]
+_ROW = re.compile(r"[0-9]+ +(none|[0-9]{1,15}) +([0-9]{6,15}) +(?:-+|[0-9]{14,16}) *(?:CS)?(?:PS)? *", re.ASCII)
+_TOTAL = re.compile(r" *Subscribers Shown: ([0-9]+)", re.ASCII)
+_NOBODY = "% No matching subscriber(s)"
+
+
+def at_prompt(data: bytes) -> bool:
+    """Tell whether the console has said all and waits for a command."""
+    return _PROMPT.search(data[-80:]) is not None
+
+
+def listed(data: bytes) -> list[Entry]:
+    """Read the console's list of all subscribers, strictly: every line, and as many as it says.
+
+    Raises `NetworkUnavailable` for any line that is not understood: half a list would look like people missing.
+    """
+    lines = data.decode("ascii", "replace").replace("\r", "").split("\n")
+    return _rows(line for line in lines[1:-1] if line.strip())  # the first is the command, the last the prompt
+
+
+def _rows(lines: Iterable[str]) -> list[Entry]:
+    found: list[Entry] = []
+    total: int | None = None
+    titled = False
+    for line in lines:
+        row, shown = _ROW.fullmatch(line), _TOTAL.fullmatch(line)
+        if total is not None:
+            raise NetworkUnavailable(f"OsmoHLR's list goes on after its end: {line[:60]!r}")
+        if line.split() == _TITLES:
+            titled = True
+        elif line == _NOBODY and not found:
+            total = 0
+        elif shown is not None:
+            total = int(shown.group(1))
+        elif row is not None and titled:
+            msisdn, imsi = row.groups()
+            found.append(Entry(imsi, "" if msisdn == "none" else msisdn))
+        elif line.strip("- "):
+            raise NetworkUnavailable(f"OsmoHLR's list has a line that is not understood: {line[:60]!r}")
+    if not titled or total != len(found):
+        raise NetworkUnavailable(f"OsmoHLR's list is not whole: {len(found)} lines of {total}")
+    return found

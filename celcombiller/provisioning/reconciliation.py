@@ -1,0 +1,36 @@
+"""Hold a whole network against what it should know, and queue what differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from celcombiller.core.provisioning import desired_state, drift
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.provisioning.desired_state import Desired
+    from celcombiller.core.provisioning.drift import Difference
+    from celcombiller.core.provisioning.network import Network
+
+
+async def compare(
+    name: str, network: Network, read: Callable[[Callable[[Connection], Any]], Awaitable[Any]]
+) -> list[Difference]:
+    """Give what differs. What changes meanwhile, or is on its way, is told as waiting and is no drift."""
+    before: Desired = await read(partial(desired_state.desired, name=name))
+    there = await network.list_all()
+    desired: Desired = await read(partial(desired_state.desired, name=name))
+    changed = {each.imsi for each in set(before.entries) ^ set(desired.entries)}
+    waiting = desired.waiting | before.waiting | changed
+    return drift.differences(replace(desired, waiting=waiting), there, names=network.keeps_names)
+
+
+def queue(tx: Connection, name: str, found: Sequence[Difference], *, remove_unknown: bool, now: datetime) -> int:
+    """Queue what differs, to be brought to the network by any running biller; give how much that is."""
+    return desired_state.again(tx, name, drift.to_sync(found, remove_unknown=remove_unknown), now)

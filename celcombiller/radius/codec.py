@@ -1,0 +1,322 @@
+"""RADIUS on the wire: datagrams that anybody may have sent to values, and our answers to datagrams.
+
+pyrad knows the format. Whatever cannot be used of a datagram is one exception here, `Unusable`, with a word for it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrad import packet as pyrad
+from pyrad.dictionary import Dictionary
+
+from celcombiller.core.data.accounting_reports import Restart, Told, Usage
+from celcombiller.core.ledger.rows import AMOUNT_MAX
+
+if TYPE_CHECKING:
+    from celcombiller.config.tables import RadiusClient
+    from celcombiller.core.data.accounting_reports import Conditions
+    from celcombiller.core.data.session import DataSession
+
+DICTIONARY = Dictionary(str(Path(__file__).with_name("dictionary")))
+
+LENGTH_MAX = 4096
+"""The longest packet (RFC 2865, 3)."""
+
+HEADER = 20
+GIGAWORD = 2**32
+CONTEXT_NOT_FOUND = 503
+"""The Error-Cause of a NAS that has no such session (RFC 5176, 3.5)."""
+
+DELAY_MAX = timedelta(days=7)
+"""No NAS keeps a report for longer."""
+
+CLOCK_WRONG = timedelta(days=1)
+"""A date that is further from ours says nothing: after its boot a NAS may think that it is 1970."""
+
+_EAP_MESSAGE, _MESSAGE_AUTHENTICATOR = 79, 80
+_TOLD = {"Start": Told.START, "Stop": Told.STOP, "Interim-Update": Told.INTERIM}
+_RESTARTS = ("Accounting-On", "Accounting-Off")
+_VOLUME = {
+    "mikrotik": ("Mikrotik-Total-Limit", "Mikrotik-Total-Limit-Gigawords"),
+    "chillispot": ("ChilliSpot-Max-Total-Octets", "ChilliSpot-Max-Total-Gigawords"),
+}
+_OTHER_METHODS = {
+    "CHAP": "CHAP-Password",
+    "EAP": "EAP-Message",
+    "MS-CHAP": "MS-CHAP-Response",
+    "MS-CHAPv2": "MS-CHAP2-Response",
+}
+
+
+class Unusable(Exception):
+    """A datagram that is not answered: ``result`` is its word in the metrics, the sentence is for the log."""
+
+    def __init__(self, result: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What an Access-Request says. ``method`` is how the user proves who he is where that is not by a password."""
+
+    nas: str
+    username: str
+    password: str | None
+    method: str
+    station: str
+
+
+def read(datagram: bytes, client: RadiusClient, code: int) -> Any:
+    """Decode a request of this code, or a Status-Server, and prove that it is of this client. Raises `Unusable`."""
+    if not HEADER <= len(datagram) <= LENGTH_MAX:
+        raise Unusable("MALFORMED", f"{len(datagram)} octets are no packet")
+    try:
+        packet = _decoded(datagram, client.secret.encode(), code)
+        proved = _proved(packet)
+    except Unusable:
+        raise
+    except Exception as error:  # noqa: BLE001  a library's decoder of what anybody may send
+        raise Unusable("MALFORMED", f"it cannot be read: {type(error).__name__}: {error}") from None
+    if not proved:
+        raise Unusable("WRONG_SECRET", "it was made with another secret, or changed on its way")
+    needs = packet.code == pyrad.StatusServer or _EAP_MESSAGE in packet
+    needs = needs or (packet.code == pyrad.AccessRequest and client.message_authenticator == "require")
+    if needs and not packet.message_authenticator:
+        raise Unusable(
+            "UNSIGNED", "it has no Message-Authenticator, without which it may be forged (message_authenticator)"
+        )
+    return packet
+
+
+def _decoded(datagram: bytes, secret: bytes, code: int) -> Any:
+    said, _, length = struct.unpack("!BBH", datagram[:4])
+    if said not in (code, pyrad.StatusServer):
+        raise Unusable("MALFORMED", f"the code {said} is no request that this port takes")
+    if not HEADER <= length <= len(datagram):
+        raise Unusable("MALFORMED", f"it says that it has {length} octets and has {len(datagram)}")
+    place = HEADER
+    while place < length:
+        size = datagram[place + 1] if place + 1 < length else 0
+        if size < 2 or place + size > length:  # noqa: PLR2004  an attribute's own header
+            raise Unusable("MALFORMED", "an attribute ends beyond its packet")
+        place += size
+    kind = pyrad.AcctPacket if code == pyrad.AccountingRequest else pyrad.AuthPacket
+    return kind(packet=datagram, secret=secret, dict=DICTIONARY)
+
+
+def _proved(packet: Any) -> bool:
+    """Tell whether who made the packet knows the secret; an Access-Request without a signature proves nothing."""
+    if packet.message_authenticator:
+        if len(packet[_MESSAGE_AUTHENTICATOR]) != 1:
+            raise Unusable("MALFORMED", "it has more than one Message-Authenticator")
+        if not packet.verify_message_authenticator():
+            return False
+    return packet.code != pyrad.AccountingRequest or bool(packet.VerifyAcctRequest())
+
+
+# -- what is asked and told ------------------------------------------------------------------------------------------
+
+
+def login_of(packet: Any, client: RadiusClient, address: str) -> Login:
+    """Read an Access-Request. Raises `Unusable`."""
+    username = _text(packet, "User-Name")
+    if not username:
+        raise Unusable("MALFORMED", "an Access-Request without a User-Name")
+    method = next((name for name, attribute in _OTHER_METHODS.items() if attribute in packet), "")
+    password = None
+    hidden = packet.get(2)
+    if hidden:
+        if len(hidden[0]) % 16 or not 16 <= len(hidden[0]) <= 128:  # noqa: PLR2004  RFC 2865, 5.2
+            raise Unusable("MALFORMED", "a User-Password of a length that there is not")
+        password = packet.PwDecrypt(hidden[0])
+    return Login(_nas(packet, client, address), username, password, method, _text(packet, "Calling-Station-Id"))
+
+
+def report_of(
+    packet: Any, client: RadiusClient, address: str, conditions: Conditions, now: datetime
+) -> Usage | Restart | None:
+    """Read an Accounting-Request; None where it is about nothing that is charged. Raises `Unusable`."""
+    status = _name(packet, "Acct-Status-Type")
+    nas = _nas(packet, client, address)
+    at = now - min(timedelta(seconds=_number(packet, "Acct-Delay-Time")), DELAY_MAX)
+    dated_at: datetime | None = datetime.fromtimestamp(_number(packet, "Event-Timestamp"), UTC)
+    if dated_at is not None and abs(dated_at - at) > CLOCK_WRONG:
+        dated_at = None
+    if status in _RESTARTS:
+        return Restart(nas, at, status, dated_at)
+    if status not in _TOLD:
+        return None
+    session_id, username = _text(packet, "Acct-Session-Id"), _text(packet, "User-Name")
+    if not session_id or not username:
+        raise Unusable("MALFORMED", "a report without an Acct-Session-Id or without a User-Name")
+    octets_in, octets_out = (_octets(packet, direction) for direction in ("Input", "Output"))
+    if octets_in + octets_out > AMOUNT_MAX:
+        raise Unusable("MALFORMED", f"nobody can have used {octets_in + octets_out} octets")
+    return Usage(
+        nas=nas,
+        session_id=session_id,
+        username=username,
+        told=_TOLD[status],
+        at=at,
+        octets_in=octets_in,
+        octets_out=octets_out,
+        dated_at=dated_at,
+        identities=identities_of(username, client.realm),
+        client=client.name,
+        nas_address=address,
+        framed_address=_address(packet, "Framed-IP-Address"),
+        station=_text(packet, "Calling-Station-Id"),
+        cause=_name(packet, "Acct-Terminate-Cause"),
+        conditions=conditions,
+    )
+
+
+def identities_of(username: str, realm: str) -> tuple[str, ...]:
+    """Give the names under which a User-Name may be known here, the best first: as it is, then without its realm.
+
+    Each may be a username or a number, or an IMSI.
+    """
+    names = [username]
+    if realm == "strip":
+        names += [username.rpartition("@")[0], username.partition("\\")[2]]
+    return tuple(word for name in names if name for word in (name, f"IMSI{name}"))
+
+
+def _nas(packet: Any, client: RadiusClient, address: str) -> str:
+    """Name the NAS: one client of ours may be a network or a proxy with several."""
+    said = (
+        _text(packet, "NAS-Identifier")
+        or _address(packet, "NAS-IP-Address")
+        or _address(packet, "NAS-IPv6-Address")
+        or address
+    )
+    return f"{client.name}/{said}"
+
+
+def _raw(packet: Any, name: str) -> bytes | None:
+    """Give the first value of an attribute, whatever is in it."""
+    found = packet.get(DICTIONARY.attributes[name].code)
+    return found[0] if found else None
+
+
+def _text(packet: Any, name: str) -> str:
+    """Give a text that any database keeps and any log shows: what is no character is written out."""
+    text = (_raw(packet, name) or b"").decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _number(packet: Any, name: str) -> int:
+    raw = _raw(packet, name)
+    if raw is None:
+        return 0
+    if len(raw) != 4:  # noqa: PLR2004  RFC 2865, 5
+        raise Unusable("MALFORMED", f"{name} has {len(raw)} octets in place of 4")
+    return int.from_bytes(raw, "big")
+
+
+def _octets(packet: Any, direction: str) -> int:
+    high, low = _number(packet, f"Acct-{direction}-Gigawords"), _number(packet, f"Acct-{direction}-Octets")
+    return high * GIGAWORD + low
+
+
+def _name(packet: Any, name: str) -> str:
+    """Give the name of a number, or the number where it has none."""
+    if _raw(packet, name) is None:
+        return ""
+    number = _number(packet, name)
+    values = DICTIONARY.attributes[name].values
+    raw = number.to_bytes(4, "big")
+    return str(values.GetBackward(raw)) if values.HasBackward(raw) else str(number)
+
+
+def _address(packet: Any, name: str) -> str:
+    raw = _raw(packet, name)
+    if raw is None:
+        return ""
+    if len(raw) not in (4, 16):
+        raise Unusable("MALFORMED", f"{name} is no address")
+    return str(ipaddress.ip_address(raw))
+
+
+# -- what is answered ------------------------------------------------------------------------------------------------
+
+
+def accept(packet: Any, client: RadiusClient, *, octets: int, seconds: int, interim_seconds: int) -> bytes:
+    """Let a user in, for so many octets and seconds; 0 seconds set no limit."""
+    reply = packet.CreateReply()
+    reply.code = pyrad.AccessAccept
+    for name, value in (("Session-Timeout", seconds), ("Acct-Interim-Interval", interim_seconds)):
+        if value:
+            reply.AddAttribute(name, value)
+    if client.volume != "none":
+        low, high = _VOLUME[client.volume]
+        octets = min(octets, GIGAWORD**2 - 1)
+        reply.AddAttribute(low, octets % GIGAWORD)
+        reply.AddAttribute(high, octets // GIGAWORD)
+    return _signed(reply)
+
+
+def reject(packet: Any, why: str) -> bytes:
+    """Refuse a user."""
+    reply = packet.CreateReply()
+    reply.code = pyrad.AccessReject
+    reply.AddAttribute("Reply-Message", why)
+    return _signed(reply)
+
+
+def alive(packet: Any, *, accounting: bool) -> bytes:
+    """Answer a Status-Server (RFC 5997): somebody listens."""
+    reply = packet.CreateReply()
+    reply.code = pyrad.AccountingResponse if accounting else pyrad.AccessAccept
+    return _signed(reply)
+
+
+def accounted(packet: Any) -> bytes:
+    """Say that a report is kept."""
+    answer: bytes = packet.CreateReply().ReplyPacket()
+    return answer
+
+
+def _signed(reply: Any) -> bytes:
+    """Sign with a Message-Authenticator, first of all: else an answer can be made into another (CVE-2024-3596)."""
+    reply.add_message_authenticator()
+    answer: bytes = reply.ReplyPacket()
+    return answer
+
+
+# -- what we ask of a NAS --------------------------------------------------------------------------------------------
+
+
+def disconnect_of(session: DataSession, client: RadiusClient, number: int, now: datetime) -> Any:
+    """Make a Disconnect-Request of a session; `RequestPacket` of it gives the datagram."""
+    packet = pyrad.CoAPacket(code=pyrad.DisconnectRequest, id=number, secret=client.secret.encode(), dict=DICTIONARY)
+    packet.AddAttribute("User-Name", session.username)
+    packet.AddAttribute("Acct-Session-Id", session.session_id)
+    if session.framed_address and ":" not in session.framed_address:
+        packet.AddAttribute("Framed-IP-Address", session.framed_address)
+    if session.station:
+        packet.AddAttribute("Calling-Station-Id", session.station)
+    packet.AddAttribute("Event-Timestamp", int(now.timestamp()))
+    return packet
+
+
+def answer_of(asked: Any, datagram: bytes) -> str | None:
+    """Read what a NAS says of a Disconnect-Request: ``ACK`` or ``NAK`` and its Error-Cause; None: it is no answer."""
+    try:
+        reply = asked.CreateReply(packet=datagram)
+        if not asked.VerifyReply(reply, datagram):
+            return None
+        if reply.code == pyrad.DisconnectACK:
+            return "ACK"
+        if reply.code == pyrad.DisconnectNAK:
+            return f"NAK {_number(reply, 'Error-Cause')}".removesuffix(" 0")
+    except Exception:  # noqa: BLE001  a library's decoder of what anybody may send
+        return None
+    return None

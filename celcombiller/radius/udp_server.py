@@ -1,0 +1,137 @@
+"""The UDP ports of a RADIUS server: nothing that comes in can do more than be answered, or be ignored with one line."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from celcombiller.core.errors import StoreUnavailable, TooManyAttempts, TooSlow
+from celcombiller.radius import codec
+from celcombiller.radius.codec import Unusable
+from celcombiller.radius.duplicate_cache import Duplicates
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from twisted.python.failure import Failure
+
+    from celcombiller.config.tables import RadiusClient
+    from celcombiller.radius.throttled_log import Complaints
+    from celcombiller.runtime.metrics import Metrics
+
+UNDER_WAY_MAX = 2000
+"""Requests that may wait for the database: more are ignored, and come again."""
+
+
+def client_of(clients: Sequence[RadiusClient], host: str) -> RadiusClient | None:
+    """Find who an address is: the smallest network that it is in."""
+    address = ipaddress.ip_address(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    found = [each for each in clients if address in each.network]
+    return max(found, key=lambda each: each.network.prefixlen, default=None)
+
+
+class RadiusPort(DatagramProtocol):
+    """One port: proves who asks, has him answered by ``serve``, and answers a repeated question as the first time."""
+
+    _log = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        clock: Any,
+        code: int,
+        clients: Sequence[RadiusClient],
+        serve: Callable[[Any, RadiusClient, str], Awaitable[tuple[str, bytes]]],
+        metrics: Metrics,
+        complaints: Complaints,
+    ) -> None:
+        self._code = code
+        self._clients = clients
+        self._serve = serve
+        self._metrics = metrics
+        self._complaints = complaints
+        self._duplicates = Duplicates(clock.seconds)
+        self._under_way: set[Deferred[None]] = set()
+        self._is_ending = False
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Take a datagram, of whomever."""
+        if self._is_ending:
+            return
+        host = addr[0]
+        client = client_of(self._clients, host)
+        if client is None:
+            self._ignore(host, "UNKNOWN_CLIENT", "no [[radius.clients]] table has this address")
+            return
+        who = f"{client.name} ({host})"
+        try:
+            packet = codec.read(datagram, client, self._code)
+        except Unusable as error:
+            self._ignore(who, error.result, str(error))
+            return
+        key = (addr, packet.code, packet.id, packet.authenticator)
+        if not self._duplicates.is_new(key):
+            self._metrics.radius("REPEATED")
+            answer = self._duplicates.answer(key)
+            if answer is not None:
+                self._send(answer, addr)
+            return
+        if len(self._under_way) >= UNDER_WAY_MAX:
+            self._duplicates.forget(key)
+            self._ignore(who, "BUSY", f"{UNDER_WAY_MAX} requests wait already")
+            return
+        doing = Deferred.fromCoroutine(self._answer(packet, client, addr, key))
+        self._under_way.add(doing)
+        doing.addBoth(self._over, doing)
+
+    async def _answer(self, packet: Any, client: RadiusClient, addr: tuple[str, int], key: Any) -> None:
+        who = f"{client.name} ({addr[0]})"
+        try:
+            result, answer = await self._serve(packet, client, addr[0])
+        except Unusable as error:
+            self._ignore(who, error.result, str(error))
+        except (StoreUnavailable, TooSlow, TooManyAttempts) as error:
+            self._duplicates.forget(key)
+            self._ignore(who, "UNAVAILABLE", str(error))
+        except BaseException:
+            self._duplicates.forget(key)
+            raise
+        else:
+            self._duplicates.answered(key, answer)
+            self._metrics.radius(result)
+            self._send(answer, addr)
+
+    def _over(self, outcome: Failure | None, doing: Deferred[None]) -> None:
+        self._under_way.discard(doing)
+        if outcome is not None:
+            self._metrics.radius("FAILED")
+            self._log.failure("A RADIUS request could not be answered", outcome)
+
+    def _send(self, answer: bytes, addr: tuple[str, int]) -> None:
+        if self.transport is None:  # the port was closed meanwhile
+            return
+        try:
+            self.transport.write(answer, addr)
+        except (OSError, ValueError) as error:  # no way there, or an address that this socket cannot say
+            self._ignore(addr[0], "FAILED", f"it cannot be answered: {error}")
+
+    def _ignore(self, who: str, result: str, why: str) -> None:
+        self._metrics.radius(result)
+        self._complaints.say(who, result, f"ignored: {why}")
+
+    def drain(self) -> Deferred[Any]:
+        """Hear nothing more, and fire when all that was asked is answered."""
+        self._is_ending = True
+        return DeferredList([_after(each) for each in self._under_way])
+
+
+def _after(doing: Deferred[None]) -> Deferred[None]:
+    """Wait for what another looks after."""
+    done: Deferred[None] = Deferred()
+    doing.addBoth(lambda _: done.callback(None))
+    return done

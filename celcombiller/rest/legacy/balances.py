@@ -1,0 +1,232 @@
+"""``/api/voice_balance`` and ``/api/data_balance``: transfers, seen from the subscriber's side with a signed value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Meta
+
+from celcombiller.core.charging.operator_credit import credit
+from celcombiller.core.charging.requests import Credit
+from celcombiller.core.errors import InvalidValue, TransferConflict
+from celcombiller.core.ledger import rows
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.schema import tables
+from celcombiller.http.route import Answer
+from celcombiller.rest.legacy.coercion import loosely, subscriber_said
+from celcombiller.rest.legacy.collections import Beside, Collection, Source, address_of, listing, showing, shown_of
+from celcombiller.rest.legacy.search import Field, Shape, instant_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.http.route import Asked
+
+FIXED = "nothing recorded is edited or deleted; to take a movement back POST another with the opposite value"
+
+Value = Annotated[
+    int, Meta(ge=-rows.AMOUNT_MAX, le=rows.AMOUNT_MAX, description="a whole number of credits, negative to take")
+]
+Origin = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters")]
+Address = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,64}$(?!\n)", description="up to 64 characters")]
+
+
+_transfer, _detail, _call = tables.transfer, tables.transfer_detail, tables.call
+_callee = tables.subscriber.alias("callee")
+_TO = frozenset({"to_user_id", "to_user_clid"})
+_TO_ID = sa.func.coalesce(_detail.c.to_subscriber_id, _call.c.callee_id)
+
+
+class NewVoice(msgspec.Struct, kw_only=True):
+    """Voice credit to give or, negative, to take."""
+
+    from_user_id: int | str
+    value: Value
+    origin: Origin
+    to_user_id: int | str | None = None
+    date: str | None = None
+
+
+class NewData(msgspec.Struct, kw_only=True):
+    """Data credit to give or, negative, to take."""
+
+    user_id: int | str
+    value: Value
+    origin: Origin
+    user_ip: Address | None = None
+    connection_ip: Address | None = None
+    date: str | None = None
+
+
+def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[str, Any]]) -> tuple[Source, ...]:
+    """Give the two halves of the movements of a kind: into subscribers' accounts, and out of them.
+
+    Each half is in order of its ids by an index. Where one subscriber's are looked for, his account says the kind.
+    """
+    operator_id = tables.OPERATOR_ACCOUNT_IDS[kind]
+
+    def half(mine: sa.Column[Any], theirs: sa.Column[Any], value: sa.ColumnElement[Any], owner: Any) -> Source:
+        account = tables.account
+
+        def owned(subscriber_id: int) -> sa.ColumnElement[bool]:
+            his = sa.select(account.c.id).where(account.c.subscriber_id == subscriber_id, account.c.kind == kind)
+            return mine == his.scalar_subquery()
+
+        return Source(
+            table=_transfer,
+            rows=theirs == sa.literal_column(str(operator_id)),  # in the text, so that every plan knows how many
+            columns=columns(value, owner),
+            owned=owned,
+            beside=(
+                Beside(owner, owner.c.id == mine, frozenset({"from_user_id", "user_id"})),
+                Beside(
+                    _detail, _detail.c.reference == _transfer.c.reference, _TO | {"date", "user_ip", "connection_ip"}
+                ),
+                Beside(_call, _call.c.reference == _transfer.c.reference, _TO),
+                Beside(_callee, _callee.c.id == _TO_ID, frozenset({"to_user_clid"})),
+            ),
+        )
+
+    debit, credit, amount = _transfer.c.debit_account_id, _transfer.c.credit_account_id, _transfer.c.amount
+    return (
+        half(credit, debit, amount, tables.account.alias("receiver")),
+        half(debit, credit, -amount, tables.account.alias("payer")),
+    )
+
+
+def _voice_columns(value: sa.ColumnElement[int], owner: Any) -> dict[str, Any]:
+    return {
+        "_id": _transfer.c.id,
+        "from_user_id": owner.c.subscriber_id,
+        "to_user_id": _TO_ID,
+        "value": value,
+        "date": sa.func.coalesce(_detail.c.said_at, _transfer.c.at),
+        "origin": _transfer.c.origin,
+        "to_user_clid": _callee.c.clid,
+    }
+
+
+def _data_columns(value: sa.ColumnElement[int], owner: Any) -> dict[str, Any]:
+    return {
+        "_id": _transfer.c.id,
+        "user_id": owner.c.subscriber_id,
+        "date": sa.func.coalesce(_detail.c.said_at, _transfer.c.at),
+        "value": value,
+        "user_ip": _detail.c.user_ip,
+        "connection_ip": _detail.c.connection_ip,
+        "origin": _transfer.c.origin,
+    }
+
+
+VOICE = Collection(
+    name="voice_balance",
+    owner="from_user_id",
+    fields={
+        "_id": Field(Shape.WHOLE),
+        "from_user_id": Field(Shape.WHOLE),
+        "to_user_id": Field(Shape.WHOLE, nullable=True),
+        "value": Field(Shape.WHOLE),
+        "date": Field(Shape.INSTANT),
+        "origin": Field(Shape.TEXT),
+        "to_user_clid": Field(Shape.TEXT, nullable=True, listed=True),
+    },
+    sources=_sources(Kind.VOICE, _voice_columns),
+)
+
+DATA = Collection(
+    name="data_balance",
+    owner="user_id",
+    fields={
+        "_id": Field(Shape.WHOLE),
+        "user_id": Field(Shape.WHOLE),
+        "date": Field(Shape.INSTANT),
+        "value": Field(Shape.WHOLE),
+        "user_ip": Field(Shape.TEXT, nullable=True),
+        "connection_ip": Field(Shape.TEXT, nullable=True),
+        "origin": Field(Shape.TEXT),
+    },
+    sources=_sources(Kind.DATA, _data_columns),
+)
+
+
+def list_voice(tx: Connection, asked: Asked) -> Answer:
+    """List movements of voice credit."""
+    return listing(tx, asked, VOICE)
+
+
+def list_data(tx: Connection, asked: Asked) -> Answer:
+    """List movements of data credit."""
+    return listing(tx, asked, DATA)
+
+
+def show_voice(tx: Connection, asked: Asked) -> Answer:
+    """Show one movement of voice credit."""
+    return showing(tx, asked, VOICE, asked.path["id"])
+
+
+def show_data(tx: Connection, asked: Asked) -> Answer:
+    """Show one movement of data credit."""
+    return showing(tx, asked, DATA, asked.path["id"])
+
+
+def add_voice(tx: Connection, asked: Asked) -> Answer:
+    """Give or take voice credit."""
+    body = loosely(NewVoice, asked.body)
+    who = subscriber_said(tx, "from_user_id", body.from_user_id)
+    to = None if body.to_user_id is None else subscriber_said(tx, "to_user_id", body.to_user_id)
+    detail = {"to_subscriber_id": None if to is None else to.id, "said_at": _said_at(body.date)}
+    return _add(tx, asked, VOICE, Kind.VOICE, who, body, detail)
+
+
+def add_data(tx: Connection, asked: Asked) -> Answer:
+    """Give or take data credit."""
+    body = loosely(NewData, asked.body)
+    who = subscriber_said(tx, "user_id", body.user_id)
+    detail = {"user_ip": body.user_ip, "connection_ip": body.connection_ip, "said_at": _said_at(body.date)}
+    return _add(tx, asked, DATA, Kind.DATA, who, body, detail)
+
+
+def _add(
+    tx: Connection,
+    asked: Asked,
+    collection: Collection,
+    kind: Kind,
+    who: Subscriber,
+    body: NewVoice | NewData,
+    detail: dict[str, Any],
+) -> Answer:
+    asked.check_manages(who.level)
+    if body.value == 0:
+        raise InvalidValue("value: must not be 0: nothing would move", {"value": "must not be 0"})
+    reference = asked.reference
+    request = Credit(who.username, kind, body.value, body.origin, reference)
+    _, is_new = credit(tx, request, asked.actor, asked.now)
+    if is_new:
+        if any(each is not None for each in detail.values()):
+            tx.execute(sa.insert(_detail).values(reference=reference, **detail))
+    else:
+        _check_same(tx, reference, detail)
+    made_id = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).scalar_one()
+    shown = shown_of(tx, collection, made_id)
+    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], collection, shown)})
+
+
+def _check_same(tx: Connection, reference: str, detail: dict[str, Any]) -> None:
+    row = tx.execute(sa.select(_detail).where(_detail.c.reference == reference)).mappings().first()
+    if any((row[name] if row else None) != value for name, value in detail.items()):
+        raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
+
+
+def _said_at(date: str | None) -> Any:
+    if date is None:
+        return None
+    try:
+        return instant_of(date)
+    except ValueError:
+        what = f"must be {Shape.INSTANT.value}"
+        raise InvalidValue(f"date: {what}", {"date": what}) from None

@@ -1,0 +1,326 @@
+"""Collections as Flask-Restless 0.17 showed them: lists in pages with a search, and single objects.
+
+A page is found in two steps: first which rows (their ids alone, so that an index is enough), then the rows. Where two
+statements are one collection each finds as many ids as the page may need, and the two are merged.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from twisted.web import http
+
+from celcombiller.core.errors import BrokenRequest
+from celcombiller.http.route import Answer
+from celcombiller.rest.legacy.search import Builder, Columns, Fields, Search, Shape, search_of, whole_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, Engine, RowMapping
+
+    from celcombiller.http.route import Asked
+
+PAGE_MAX = 100
+SLOW_SECONDS = 0.010
+KEPT_TIMES = 20
+"""A count that was slow is kept for so many times as long as it took: counting costs at most a twentieth of a clock."""
+
+KEPT_MAX = 1000
+NUMBER_MAX = 2**53 - 1
+MISSING = Answer({}, http.NOT_FOUND)
+"""The original's word for an object that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A table with at most one row for each of another's, and the fields for which it is needed.
+
+    A database does not leave out by itself what a count does not need.
+    """
+
+    table: sa.FromClause
+    on: sa.ColumnElement[bool]
+    fields: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows of one statement: its tables, which of their rows, and the columns by the names that a collection shows.
+
+    ``owned`` gives the rows of one subscriber, in a way that an index serves.
+    """
+
+    table: sa.FromClause
+    rows: sa.ColumnElement[bool]
+    columns: Columns
+    owned: Callable[[int], sa.ColumnElement[bool]]
+    beside: tuple[Beside, ...] = ()
+
+    def tables(self, names: Iterable[str]) -> sa.FromClause:
+        """Give the tables that these fields need."""
+        needed = frozenset(names)
+        tables = self.table
+        for each in self.beside:
+            if needed & each.fields:
+                tables = tables.outerjoin(each.table, each.on)
+        return tables
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What is listed under one name. ``owner`` is the field that says whose a row is, where there is one."""
+
+    name: str
+    fields: Fields
+    sources: tuple[Source, ...]
+    key: str = "_id"
+    owner: str = ""
+    page: int = PAGE_MAX
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counts that were slow to make, kept for a while."""
+
+    clock: Callable[[], float] = time.monotonic
+    _kept: dict[Hashable, tuple[float, int]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def total(self, key: Hashable, count: Callable[[], int]) -> int:
+        """Give the count that was kept for ``key``, or count."""
+        began = self.clock()
+        with self._lock:
+            until, total = self._kept.get(key, (began, 0))
+        if began < until:
+            return total
+        total = count()
+        ended = self.clock()
+        if ended - began > SLOW_SECONDS:
+            with self._lock:
+                self._kept.pop(key, None)
+                while len(self._kept) >= KEPT_MAX:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = (ended + KEPT_TIMES * (ended - began), total)
+        return total
+
+
+_counts: WeakKeyDictionary[Engine, Counts] = WeakKeyDictionary()
+"""Of each database that this process has open."""
+
+
+def listing(tx: Connection, asked: Asked, collection: Collection) -> Answer:
+    """Answer a GET of a whole collection: a page of what ``?q=`` looks for, or the single object that it demands."""
+    search = search_of(asked.query.get("q") or "{}", collection.fields, asked.now)
+    rows = Rows(tx, collection, search, asked.only_subscriber_id)
+    here = asked.url.partition("?")[0]
+    if search.single:
+        return _single(rows, here)
+    per_page = _per_page(asked.query.get("results_per_page"), collection.page)
+    page = _page(asked.query.get("page", "1"))
+    total = rows.total()
+    start = (page - 1) * per_page
+    ids = rows.ids(start, min(per_page, total - start)) if 0 <= start < total else []
+    pages = -(-total // per_page)
+    return Answer(
+        {"num_results": total, "objects": rows.shown(ids, listed=True), "page": page, "total_pages": pages},
+        headers={"Link": _links(here, asked.query.get("q"), page, pages, per_page)},
+    )
+
+
+def _single(rows: Rows, here: str) -> Answer:
+    ids = rows.ids(0, 2)
+    if not ids:
+        return Answer({"message": "No result found"}, http.NOT_FOUND)
+    if len(ids) > 1:
+        return Answer({"message": "Multiple results found"}, http.BAD_REQUEST)
+    (shown,) = rows.shown(ids, listed=True)
+    return Answer(shown, headers={"Location": address_of(here, rows.collection, shown)})
+
+
+def one(tx: Connection, collection: Collection, key: Any, *, owner_id: int | None = None) -> dict[str, Any] | None:
+    """Give the object of this key, if there is one (that belongs to ``owner_id``, where that is given)."""
+    rows = Rows(tx, collection, Search(), owner_id)
+    found = rows.shown(rows.having(collection.key, key), listed=False)
+    return found[0] if found else None
+
+
+def showing(tx: Connection, asked: Asked, collection: Collection, key: Any) -> Answer:
+    """Answer with the object of this key, if there is one that the asker may see."""
+    found = one(tx, collection, key, owner_id=asked.only_subscriber_id)
+    return MISSING if found is None else Answer(found)
+
+
+def shown_of(tx: Connection, collection: Collection, row_id: int) -> dict[str, Any]:
+    """Give the object of a row that is there."""
+    (shown,) = Rows(tx, collection, Search(), None).shown([row_id], listed=False)
+    return shown
+
+
+def address_of(base: str, collection: Collection, shown: Mapping[str, Any]) -> str:
+    """Give the address of an object under the collection's."""
+    return f"{base}/{quote(str(shown[collection.key]), safe='')}"
+
+
+def local(instant: datetime) -> str:
+    """Write a time as the original did: this machine's local time, to the microsecond, without its zone."""
+    return instant.astimezone().replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a search finds in a collection, for one who may see all of it or what one subscriber owns."""
+
+    tx: Connection
+    collection: Collection
+    search: Search
+    owner_id: int | None
+
+    def total(self) -> int:
+        """Count what is found, within the search's own limit and offset."""
+        collection, search = self.collection, self.search
+        counts = _counts.setdefault(self.tx.engine, Counts())
+        key = (collection.name, search.filters, search.group_by, self.owner_id)
+        total = max(counts.total(key, self._counted) - search.offset, 0)
+        return total if search.limit is None else min(total, search.limit)
+
+    def _counted(self) -> int:
+        if self.search.group_by:
+            return int(self.tx.execute(sa.select(sa.func.count()).select_from(self._firsts().subquery())).scalar_one())
+        counts = [
+            self._looked_for(source, sa.select(sa.func.count())).scalar_subquery() for source in self.collection.sources
+        ]
+        return sum(self.tx.execute(sa.select(*counts)).one())
+
+    def ids(self, start: int, many: int) -> list[int]:
+        """Give ``many`` ids in order, from the place ``start`` on, within the search's own limit and offset."""
+        search = self.search
+        if search.limit is not None:
+            many = min(many, search.limit - start)
+        if many <= 0:
+            return []
+        first = search.offset + start
+        found = [self._found(source, first + many) for source in self.collection.sources]
+        rows = (sa.union_all(*map(sa.select, found)) if len(found) > 1 else sa.select(found[0])).subquery()
+        order = self._order(rows.c)
+        return list(self.tx.execute(sa.select(rows.c["_id"]).order_by(*order).offset(first).limit(many)).scalars())
+
+    def having(self, name: str, value: Any) -> list[int]:
+        """Give the id of a row whose field has this value."""
+        for source in self.collection.sources:
+            statement = self._looked_for(source, sa.select(source.columns["_id"]), name)
+            ids = list(self.tx.execute(statement.where(source.columns[name] == value).limit(1)).scalars())
+            if ids:
+                return ids
+        return []
+
+    def shown(self, ids: Sequence[int], *, listed: bool) -> list[dict[str, Any]]:
+        """Give the objects of these rows, in this order."""
+        if not ids:
+            return []
+        found: dict[int, dict[str, Any]] = {}
+        for source in self.collection.sources:
+            columns = [source.columns[name].label(name) for name in self.collection.fields]
+            statement = sa.select(*columns).select_from(source.tables(self.collection.fields))
+            for row in self.tx.execute(statement.where(source.rows, source.columns["_id"].in_(ids))).mappings():
+                found[row["_id"]] = self._object(row, listed=listed)
+        return [found[row_id] for row_id in ids if row_id in found]
+
+    def _object(self, row: RowMapping, *, listed: bool) -> dict[str, Any]:
+        return {
+            name: _json(each.shape, row[name])
+            for name, each in self.collection.fields.items()
+            if not each.listed or (listed and row[name] is not None)
+        }
+
+    # -- statements -------------------------------------------------------------------------------------------------
+
+    def _builder(self, source: Source) -> Builder:
+        return Builder(self.collection.fields, source.columns, self.tx.dialect.name)
+
+    def _looked_for(self, source: Source, statement: sa.Select[Any], *names: str) -> sa.Select[Any]:
+        """Add the tables that the search and these fields need, and the conditions.
+
+        Whose rows are looked for is said in the way that an index serves.
+        """
+        owner_id = self.owner_id
+        if owner_id is None and self.collection.owner:
+            owner_id = self.search.pinned(self.collection.owner)
+        rows = source.rows if owner_id is None else source.owned(owner_id)
+        conditions = self._builder(source).conditions(self.search.filters)
+        return statement.select_from(source.tables((*names, *self.search.names()))).where(rows, *conditions)
+
+    def _found(self, source: Source, many: int) -> sa.Subquery:
+        """Give the first ids of one source with what they are ordered by."""
+        names = dict.fromkeys(name for name, _ in self.search.order_by if name != "_id")
+        columns = {name: source.columns[name] for name in ("_id", *names)}
+        statement: sa.Select[Any] = sa.select(*(column.label(name) for name, column in columns.items()))
+        statement = self._looked_for(source, statement, *columns)
+        if self.search.group_by:
+            statement = statement.where(columns["_id"].in_(self._firsts()))
+        return statement.order_by(*self._order(columns)).limit(many).subquery()
+
+    def _order(self, columns: Any) -> list[sa.ColumnElement[Any]]:
+        builder = self._builder(self.collection.sources[0])
+        order = [builder.order(name, columns[name], descending=descending) for name, descending in self.search.order_by]
+        return [*order, builder.order("_id", columns["_id"], descending=False)]
+
+    def _firsts(self) -> sa.Select[Any]:
+        """Give the first id of each group."""
+        names = dict.fromkeys(("_id", *self.search.group_by))
+        statements = [
+            self._looked_for(source, sa.select(*(source.columns[name].label(name) for name in names)), *names)
+            for source in self.collection.sources
+        ]
+        rows = (sa.union_all(*statements) if len(statements) > 1 else statements[0]).subquery()
+        return sa.select(sa.func.min(rows.c["_id"])).group_by(*(rows.c[name] for name in self.search.group_by))
+
+
+def _json(shape: Shape, value: Any) -> Any:
+    match shape:
+        case Shape.DIGITS:
+            return None if value is None else int(value)
+        case Shape.INSTANT:
+            return None if value is None else local(value)
+        case _:
+            return value
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+
+def _page(said: str) -> int:
+    """Read the number of a page; there is nothing on pages before the first and after the last."""
+    try:
+        page = whole_of(said)
+    except ValueError:
+        page = NUMBER_MAX + 1
+    if abs(page) > NUMBER_MAX:
+        raise BrokenRequest("page must be a whole number")
+    return page
+
+
+def _per_page(said: str | None, default: int) -> int:
+    """Read how many objects a page has; what is no such number means the default, as it always did."""
+    try:
+        number = whole_of(said)
+    except ValueError:
+        number = 0
+    return min(number, PAGE_MAX) if number > 0 else default
+
+
+def _links(here: str, q: str | None, page: int, pages: int, per_page: int) -> str:
+    """Write the header Link: the next page, if there is one, and the last, of the same search."""
+
+    def link(number: int, relation: str) -> str:
+        query = {"page": number, "results_per_page": per_page} | ({"q": q} if q else {})
+        return f'<{here}?{urlencode(query)}>; rel="{relation}"'
+
+    return ", ".join([*([link(page + 1, "next")] if page < pages else []), link(pages, "last")])

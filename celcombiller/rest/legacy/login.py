@@ -1,0 +1,93 @@
+"""Log in and out, as the original did it: a form or JSON, a cookie for the session.
+
+The cookie is HttpOnly and SameSite=Lax, Secure behind TLS, and worth nothing once its row is gone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import sqlalchemy as sa
+from twisted.web import http
+
+from celcombiller.core.access import audit_trail, login_throttle, sessions
+from celcombiller.core.errors import BrokenRequest
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.schema import tables
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.http.application import COOKIE
+from celcombiller.http.decoding import NUL, json_of
+from celcombiller.http.route import Answer
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.application import Api
+    from celcombiller.http.route import Asked
+
+ROLES = {Level.ADMINISTRATOR: "admin", Level.SUBSCRIBER: "user", Level.COLLABORATOR: "coll"}
+REFUSED = {"message": "Usuário ou Senha invalido"}
+NAME_MAX = 64
+
+
+async def log_in(api: Api, request: Any, asked: Asked) -> Answer:
+    """Check a password and begin a session; an unknown name takes as long as a wrong password."""
+    username, password = _named(request.content.getvalue())
+    name = username[:NAME_MAX]
+    await api.store.transact(lambda tx: login_throttle.admit_attempt(tx, name, asked.address, asked.now))
+    row = await api.reader.read(lambda tx: tx.execute(_PERSON.where(_TABLE.c.username == username)).first())
+    right = await api.passwords.verify(None if row is None else row.password_hash, password)
+    if row is None or not right or not row.enabled:
+        return Answer(REFUSED, http.NOT_FOUND)
+    fresh = await api.passwords.hash(password) if api.passwords.is_outdated(row.password_hash) else None
+    secret = secrets.token_urlsafe(32)
+    lifetime = timedelta(hours=api.config.rest.session_hours)
+
+    def work(tx: Connection) -> None:
+        login_throttle.forgive(tx, name, asked.address)
+        sessions.open_session(tx, secret, row.id, address=asked.address, now=asked.now, lifetime=lifetime)
+        if fresh is not None:
+            subscriber_records.change(tx, username, {"password_hash": fresh}, asked.now)
+        actor = audit_trail.Actor(username, asked.address)
+        audit_trail.record(tx, actor, "log in", f"subscriber:{username}", now=asked.now)
+
+    await api.store.transact(work)
+    age = str(lifetime // timedelta(seconds=1))
+    secure = api.is_secure(request)
+    request.addCookie(COOKIE, secret, path="/", httpOnly=True, sameSite="lax", secure=secure, max_age=age)
+    level = Level(row.level)
+    return Answer({"roles": [ROLES[level]], "displayName": row.name, "username": username, "id": row.id})
+
+
+async def log_out(api: Api, request: Any, asked: Asked) -> Answer:
+    """End the session, here and for the browser."""
+    secret = asked.secret
+    if secret is not None:
+        await api.store.transact(lambda tx: sessions.close_session(tx, secret))
+    request.addCookie(COOKIE, "", path="/", httpOnly=True, sameSite="lax", max_age="0")
+    return Answer({"message": "logged out"})
+
+
+def _named(raw: bytes) -> tuple[str, str]:
+    """Read username and password of a form or of JSON, whatever the Content-Type says: clients of both exist."""
+    if raw.lstrip().startswith(b"{"):
+        given = json_of(raw)
+    else:
+        try:
+            fields = parse_qs(raw.decode("ascii"), strict_parsing=True, errors="strict", max_num_fields=10)
+        except ValueError:
+            raise BrokenRequest("send username and password, as a form or as JSON") from None
+        given = {name: values[-1] for name, values in fields.items()}
+    username, password = given.get("username"), given.get("password")
+    if not (isinstance(username, str) and isinstance(password, str)) or NUL in username + password:
+        raise BrokenRequest("send username and password, as a form or as JSON")
+    return username, password
+
+
+_TABLE = tables.subscriber
+_PERSON = sa.select(_TABLE.c.id, _TABLE.c.name, _TABLE.c.level, _TABLE.c.enabled, _TABLE.c.password_hash).where(
+    subscriber_records.LIVING
+)

@@ -1,0 +1,241 @@
+"""Who is in which schedule (``/api/schedule_user``), and what is recorded of it.
+
+``schedule_contract`` lists renewals, ``schedule_input`` the movements that runs made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, UnsetType
+from twisted.web import http
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownMembership, UnknownSchedule
+from celcombiller.core.schedules import memberships, schedule_records
+from celcombiller.core.schema import tables
+from celcombiller.http.route import Answer
+from celcombiller.rest.legacy.coercion import loosely, subscriber_said
+from celcombiller.rest.legacy.collections import (
+    MISSING,
+    Beside,
+    Collection,
+    Rows,
+    Source,
+    address_of,
+    listing,
+    showing,
+    shown_of,
+)
+from celcombiller.rest.legacy.schedules import DAY, Runs
+from celcombiller.rest.legacy.search import Field, Shape, search_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Asked
+
+FIXED = "it is the record of what was done, and nothing recorded is edited or deleted"
+NAMED = dict.fromkeys(("_id", "user_id", "schedule_id"), "cannot be changed: delete this and add another")
+
+_schedule, _membership = tables.schedule, tables.membership
+_contract, _credit = tables.contract, tables.schedule_credit
+_voice, _data = tables.transfer.alias("voice"), tables.transfer.alias("data")
+_LIVING = sa.and_(_membership.c.ended_at.is_(None), schedule_records.LIVING)
+_CREDITED = _credit.c.outcome == "credited"
+
+MEMBERS = Collection(
+    name="schedule_user",
+    owner="user_id",
+    fields={
+        "_id": Field(Shape.WHOLE),
+        "user_id": Field(Shape.WHOLE),
+        "schedule_id": Field(Shape.WHOLE),
+        "count": Field(Shape.WHOLE),
+        "schedule_name": Field(Shape.TEXT, listed=True),
+        "day": Field(Shape.WHOLE, nullable=True, listed=True),
+        "value": Field(Shape.WHOLE, listed=True),
+        "kind": Field(Shape.WHOLE, listed=True),
+    },
+    sources=(
+        Source(
+            table=_membership.join(_schedule, _schedule.c.id == _membership.c.schedule_id),
+            rows=_LIVING,
+            columns={
+                "_id": _membership.c.id,
+                "user_id": _membership.c.subscriber_id,
+                "schedule_id": _membership.c.schedule_id,
+                "count": _membership.c.count,
+                "schedule_name": _schedule.c.name,
+                "day": DAY,
+                "value": _schedule.c.value,
+                "kind": _schedule.c.kind,
+            },
+            owned=lambda subscriber_id: sa.and_(_LIVING, _membership.c.subscriber_id == subscriber_id),
+        ),
+    ),
+)
+
+CONTRACTS = Collection(
+    name="schedule_contract",
+    fields={
+        "_id": Field(Shape.WHOLE),
+        "schedule_user_id": Field(Shape.WHOLE),
+        "date": Field(Shape.INSTANT),
+        "months": Field(Shape.WHOLE),
+    },
+    sources=(
+        Source(
+            table=_contract,
+            rows=sa.true(),
+            columns={
+                "_id": _contract.c.id,
+                "schedule_user_id": _contract.c.membership_id,
+                "date": _contract.c.at,
+                "months": _contract.c.months,
+            },
+            owned=lambda subscriber_id: _contract.c.membership_id.in_(
+                sa.select(_membership.c.id).where(_membership.c.subscriber_id == subscriber_id)
+            ),
+        ),
+    ),
+)
+
+INPUTS = Collection(
+    name="schedule_input",
+    fields={
+        "_id": Field(Shape.WHOLE),
+        "schedule_id": Field(Shape.WHOLE),
+        "voice_balance_id": Field(Shape.WHOLE, nullable=True),
+        "data_balance_id": Field(Shape.WHOLE, nullable=True),
+    },
+    sources=(
+        Source(
+            table=_credit,
+            rows=_CREDITED,
+            columns={
+                "_id": _credit.c.id,
+                "schedule_id": _credit.c.schedule_id,
+                "voice_balance_id": _voice.c.id,
+                "data_balance_id": _data.c.id,
+            },
+            owned=lambda subscriber_id: sa.and_(_CREDITED, _credit.c.subscriber_id == subscriber_id),
+            beside=(
+                Beside(_voice, _voice.c.reference == _credit.c.voice_reference, frozenset({"voice_balance_id"})),
+                Beside(_data, _data.c.reference == _credit.c.data_reference, frozenset({"data_balance_id"})),
+            ),
+        ),
+    ),
+)
+
+
+def list_all(tx: Connection, asked: Asked) -> Answer:
+    """List who is in which schedule."""
+    return listing(tx, asked, MEMBERS)
+
+
+def list_contracts(tx: Connection, asked: Asked) -> Answer:
+    """List renewals."""
+    return listing(tx, asked, CONTRACTS)
+
+
+def list_inputs(tx: Connection, asked: Asked) -> Answer:
+    """List which movements the runs of schedules made."""
+    return listing(tx, asked, INPUTS)
+
+
+def show(tx: Connection, asked: Asked) -> Answer:
+    """Show that a user is in a schedule."""
+    return showing(tx, asked, MEMBERS, asked.path["id"])
+
+
+def show_contract(tx: Connection, asked: Asked) -> Answer:
+    """Show a renewal."""
+    return showing(tx, asked, CONTRACTS, asked.path["id"])
+
+
+def show_input(tx: Connection, asked: Asked) -> Answer:
+    """Show which movements one run made for one user."""
+    return showing(tx, asked, INPUTS, asked.path["id"])
+
+
+class NewMember(msgspec.Struct, kw_only=True):
+    """Who gets the next ``count`` runs of which schedule."""
+
+    user_id: int | str
+    schedule_id: int
+    count: Runs
+
+
+class MemberChange(msgspec.Struct, kw_only=True):
+    """How many runs are left."""
+
+    count: Runs | UnsetType = UNSET
+
+
+class Renewal(msgspec.Struct, kw_only=True):
+    """How many runs are left from now on, and how many months were bought."""
+
+    count: Runs
+    number: Runs
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Let a user get a schedule's runs. Who is in already is 409, in the original's words."""
+    body = loosely(NewMember, asked.body)
+    who = subscriber_said(tx, "user_id", body.user_id)
+    asked.check_manages(who.level)
+    try:
+        schedule = schedule_records.find(tx, body.schedule_id)
+    except UnknownSchedule as error:
+        raise InvalidValue(f"schedule_id: {error}", {"schedule_id": str(error)}) from None
+    made = memberships.join(tx, schedule, who.id, count=body.count, now=asked.now)
+    audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
+    shown = shown_of(tx, MEMBERS, made.id)
+    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], MEMBERS, shown)})
+
+
+def change(tx: Connection, asked: Asked) -> Answer:
+    """Set the runs that are left."""
+    wrong = {name: why for name, why in NAMED.items() if name in asked.body}
+    if wrong:
+        raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
+    body = loosely(MemberChange, asked.body)
+    try:
+        was = memberships.find_membership(tx, asked.path["id"])
+    except UnknownMembership:
+        return MISSING
+    if body.count is not UNSET:
+        is_ = memberships.set_count(tx, was, body.count)
+        subject = f"schedule:{was.schedule_id}"
+        audit_trail.record(tx, asked.actor, "change member", subject, before=was, after=is_, now=asked.now)
+    return Answer(shown_of(tx, MEMBERS, was.id))
+
+
+def renew(tx: Connection, asked: Asked) -> Answer:
+    """Renew one membership, which ``q`` names by its schedule and its user: new runs, and a contract."""
+    said = dict(asked.body)
+    search = search_of(said.pop("q", {}), MEMBERS.fields, asked.now)
+    if search.pinned("schedule_id") is None or search.pinned("user_id") is None:
+        raise BrokenRequest("q must have filters that name the schedule_id and the user_id (op eq)")
+    body = loosely(Renewal, said)
+    ids = Rows(tx, MEMBERS, search, None).ids(0, 1)
+    if not ids:
+        return Answer({"message": "No result found"}, http.NOT_FOUND)
+    was = memberships.find_membership(tx, ids[0])
+    is_ = memberships.renew(tx, was, count=body.count, months=body.number, now=asked.now)
+    audit_trail.record(tx, asked.actor, "renew", f"schedule:{was.schedule_id}", before=was, after=is_, now=asked.now)
+    return Answer({"num_modified": 1})
+
+
+def delete(tx: Connection, asked: Asked) -> Answer:
+    """Let a user get no more runs."""
+    try:
+        was = memberships.find_membership(tx, asked.path["id"])
+    except UnknownMembership:
+        return MISSING
+    memberships.leave(tx, was, asked.now)
+    audit_trail.record(tx, asked.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=asked.now)
+    return Answer(status=http.NO_CONTENT)

@@ -1,0 +1,55 @@
+"""The original's routes that are no collections: who one is, and balances by IMSI. Answers are plain text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from celcombiller.core.errors import BrokenRequest
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.schema import tables
+from celcombiller.core.subscribers.subscriber_records import LIVING
+from celcombiller.http.route import Answer
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Asked
+
+
+def name(_tx: Connection, asked: Asked) -> Answer:
+    """Say who is logged in."""
+    return Answer(asked.principal.username)
+
+
+def test(_tx: Connection, _asked: Asked) -> Answer:
+    """Say that the login holds."""
+    return Answer("test")
+
+
+def user(_tx: Connection, asked: Asked) -> Answer:
+    """Say who is logged in, in the words of the original."""
+    return Answer(f"<User {asked.principal.username!r}>")
+
+
+def voice_balance(tx: Connection, asked: Asked) -> Answer:
+    """Say the voice balance of an IMSI."""
+    return _balance(tx, asked, Kind.VOICE)
+
+
+def data_balance(tx: Connection, asked: Asked) -> Answer:
+    """Say the data balance of an IMSI."""
+    return _balance(tx, asked, Kind.DATA)
+
+
+def _balance(tx: Connection, asked: Asked, kind: Kind) -> Answer:
+    imsi = asked.body.get("imsi")
+    if type(imsi) not in (str, int):
+        raise BrokenRequest('send {"imsi": "…"}')
+    posted = tx.execute(
+        sa.select(tables.account.c.posted)
+        .join(tables.subscriber, tables.subscriber.c.id == tables.account.c.subscriber_id)
+        .where(tables.subscriber.c.imsi == str(imsi), LIVING, tables.account.c.kind == kind)
+    ).scalar()
+    return Answer("none" if posted is None else str(posted))

@@ -1,0 +1,304 @@
+"""``/api/schedule`` and ``/api/schedules``: the same schedules, by ``_id`` and by name.
+
+The second is older, and takes a first date and members.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, Meta, UnsetType
+from twisted.web import http
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownSchedule
+from celcombiller.core.ledger import rows
+from celcombiller.core.model.schedules import Recurrence, Schedule, ScheduleKind
+from celcombiller.core.schedules import memberships, schedule_records
+from celcombiller.core.schedules.due_dates import local_date
+from celcombiller.core.schema import tables
+from celcombiller.http.route import Answer
+from celcombiller.rest.legacy.coercion import loosely, subscriber_said
+from celcombiller.rest.legacy.collections import MISSING, Collection, Source, address_of, listing, showing, shown_of
+from celcombiller.rest.legacy.search import Field, Shape
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Asked
+
+MEMBERS_MAX = 200
+"""Members that come or go in one request: calls wait while they do."""
+
+DAY_CLAMPED = 28
+"""The last day that every month has: `/api/schedule` always put later ones here."""
+
+GroupName = Annotated[
+    str, Meta(pattern=r"^[^\x00-\x1f\x7f/]{1,200}$(?!\n)", description="1 to 200 characters, without slashes")
+]
+Day = Annotated[int, Meta(ge=1, le=31, description="a day of the month, 1 to 31")]
+Month = Annotated[int, Meta(ge=1, le=12, description="a month, 1 to 12")]
+Year = Annotated[int, Meta(ge=1, le=9999, description="a year")]
+Given = Annotated[int, Meta(ge=0, le=rows.AMOUNT_MAX, description="a whole number of credits from 0")]
+Runs = Annotated[int, Meta(ge=0, le=schedule_records.COUNT_MAX, description="a whole number from 0 to 1000000")]
+KindNumber = Annotated[int, Meta(ge=1, le=3, description="1 (voice), 2 (data) or 3 (both)")]
+"""The original's; a schedule of sms is made elsewhere, and shown as 4."""
+Members = Annotated[
+    list[int], Meta(max_length=MEMBERS_MAX, description=f"a list of at most {MEMBERS_MAX} _ids of users")
+]
+
+_schedule, _membership = tables.schedule, tables.membership
+DAY = sa.case((_schedule.c.recurrence == Recurrence.MONTHLY, _schedule.c.day), else_=None)
+"""A schedule that is not monthly has no day that these clients would understand."""
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def _named(name: str, key: str) -> Collection:
+    def owned(subscriber_id: int) -> sa.ColumnElement[bool]:
+        mine = sa.select(_membership.c.schedule_id).where(
+            _membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None)
+        )
+        return sa.and_(schedule_records.LIVING, _schedule.c.id.in_(mine))
+
+    return Collection(
+        name=name,
+        key=key,
+        fields={
+            "_id": Field(Shape.WHOLE),
+            "name": Field(Shape.TEXT),
+            "day": Field(Shape.WHOLE, nullable=True),
+            "value": Field(Shape.WHOLE),
+            "kind": Field(Shape.WHOLE),
+        },
+        sources=(
+            Source(
+                table=_schedule,
+                rows=schedule_records.LIVING,
+                columns={
+                    "_id": _schedule.c.id,
+                    "name": _schedule.c.name,
+                    "day": DAY,
+                    "value": _schedule.c.value,
+                    "kind": _schedule.c.kind,
+                },
+                owned=owned,
+            ),
+        ),
+    )
+
+
+BY_ID, BY_NAME = _named("schedule", "_id"), _named("schedules", "name")
+
+
+def list_by_id(tx: Connection, asked: Asked) -> Answer:
+    """List schedules."""
+    return listing(tx, asked, BY_ID)
+
+
+def list_by_name(tx: Connection, asked: Asked) -> Answer:
+    """List schedules, single ones by name."""
+    return listing(tx, asked, BY_NAME)
+
+
+def show_by_id(tx: Connection, asked: Asked) -> Answer:
+    """Show a schedule."""
+    return showing(tx, asked, BY_ID, asked.path["id"])
+
+
+def show_by_name(tx: Connection, asked: Asked) -> Answer:
+    """Show a schedule."""
+    return showing(tx, asked, BY_NAME, asked.path["name"])
+
+
+# -- schedules -------------------------------------------------------------------------------------------------------
+
+
+class NewSchedule(msgspec.Struct, kw_only=True):
+    """A schedule to make: so much of a kind, each month on a day."""
+
+    name: GroupName
+    day: Day
+    value: Given
+    kind: KindNumber
+    count: Runs = 1
+    """How many runs a member gets who joins without a number of his own."""
+
+
+class NewGroup(msgspec.Struct, kw_only=True):
+    """A schedule to make, with its first date and its members."""
+
+    name: GroupName
+    day: Day
+    month: Month | None = None
+    year: Year | None = None
+    count: Runs = 1
+    value: Given = 0
+    kind: KindNumber = 1
+    users: Members = []
+
+
+class ScheduleChange(msgspec.Struct, kw_only=True):
+    """What is to be changed; what is not named stays."""
+
+    name: GroupName | UnsetType = UNSET
+    day: Day | UnsetType = UNSET
+    value: Given | UnsetType = UNSET
+    kind: KindNumber | UnsetType = UNSET
+    count: Runs | UnsetType = UNSET
+
+
+class GroupChange(ScheduleChange, kw_only=True):
+    """The same, and who comes and who goes. ``updateGroup`` credited by hand once; schedules do that themselves."""
+
+    newUser: Members = []
+    removeUser: Members = []
+    updateGroup: Any = None
+
+
+def add_by_id(tx: Connection, asked: Asked) -> Answer:
+    """Make a schedule; its name may be another's too."""
+    body = loosely(NewSchedule, asked.body)
+    made = _made(tx, asked, body, _today(asked), min(body.day, DAY_CLAMPED))
+    return _answer(tx, asked, BY_ID, made)
+
+
+def add_by_name(tx: Connection, asked: Asked) -> Answer:
+    """Make a schedule of a name that no other has, from a first date on, with members who get so many runs."""
+    body = loosely(NewGroup, asked.body)
+    _check_free(tx, body.name)
+    made = _made(tx, asked, body, _first_on(asked, body), body.day)
+    _join(tx, asked, made, body.users, "users")
+    return _answer(tx, asked, BY_NAME, made)
+
+
+def change_by_id(tx: Connection, asked: Asked) -> Answer:
+    """Change a schedule."""
+    try:
+        found = schedule_records.find(tx, asked.path["id"])
+    except UnknownSchedule:
+        return MISSING
+    _change(tx, asked, found, loosely(ScheduleChange, asked.body))
+    return Answer(shown_of(tx, BY_ID, found.id))
+
+
+def change_by_name(tx: Connection, asked: Asked) -> Answer:
+    """Change a schedule and who is in it; nothing is a change too, and answers what there is."""
+    body = loosely(GroupChange, asked.body)
+    found = _only(tx, asked.path["name"])
+    if found is None:
+        return MISSING
+    if body.name is not UNSET and body.name != found.name:
+        _check_free(tx, body.name)
+    changed = _change(tx, asked, found, body)
+    _join(tx, asked, changed, body.newUser, "newUser")
+    _leave(tx, asked, changed, body.removeUser)
+    return Answer(shown_of(tx, BY_NAME, found.id))
+
+
+def delete_by_id(tx: Connection, asked: Asked) -> Answer:
+    """End a schedule and all memberships in it."""
+    try:
+        found = schedule_records.find(tx, asked.path["id"])
+    except UnknownSchedule:
+        return MISSING
+    return _delete(tx, asked, found)
+
+
+def delete_by_name(tx: Connection, asked: Asked) -> Answer:
+    """End a schedule and all memberships in it."""
+    found = _only(tx, asked.path["name"])
+    return MISSING if found is None else _delete(tx, asked, found)
+
+
+def _made(tx: Connection, asked: Asked, body: NewSchedule | NewGroup, first_on: date, day: int) -> Schedule:
+    made = schedule_records.add(
+        tx,
+        name=body.name,
+        kind=ScheduleKind(body.kind),
+        value=body.value,
+        recurrence=Recurrence.MONTHLY,
+        day=day,
+        interval_days=None,
+        first_on=first_on,
+        count=body.count,
+        time_zone=asked.config.schedules.zone,
+        now=asked.now,
+    )
+    audit_trail.record(tx, asked.actor, "add", f"schedule:{made.id}", after=made, now=asked.now)
+    return made
+
+
+def _answer(tx: Connection, asked: Asked, collection: Collection, made: Schedule) -> Answer:
+    shown = shown_of(tx, collection, made.id)
+    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], collection, shown)})
+
+
+def _today(asked: Asked) -> date:
+    return local_date(asked.now, asked.config.schedules.zone)
+
+
+def _first_on(asked: Asked, body: NewGroup) -> date:
+    if body.month is None and body.year is None:
+        return _today(asked)
+    try:
+        first_on = date(body.year or 0, body.month or 0, body.day)
+    except ValueError:
+        raise InvalidValue("Date not accept: day, month and year are no date") from None
+    if first_on < _today(asked):
+        raise InvalidValue(f"Date not accept: {first_on} is past")
+    return first_on
+
+
+def _check_free(tx: Connection, name: str) -> None:
+    if schedule_records.named(tx, name):
+        raise InvalidValue("Already has this Group", {"name": "another schedule has it"})
+
+
+def _only(tx: Connection, name: str) -> Schedule | None:
+    found = schedule_records.named(tx, name)
+    if len(found) > 1:
+        raise BrokenRequest(f"{len(found)} schedules have this name: say which by /api/schedule/<_id>")
+    return found[0] if found else None
+
+
+def _change(tx: Connection, asked: Asked, was: Schedule, body: ScheduleChange) -> Schedule:
+    given = {name: value for name in ScheduleChange.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
+    if not given:
+        return was
+    if "kind" in given:
+        given["kind"] = ScheduleKind(given["kind"])
+    if "day" in given and was.recurrence is not Recurrence.MONTHLY:
+        raise InvalidValue("day: this schedule is not monthly", {"day": "this schedule is not monthly"})
+    is_ = schedule_records.change(tx, was.id, **given)
+    audit_trail.record(tx, asked.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=asked.now)
+    return is_
+
+
+def _delete(tx: Connection, asked: Asked, found: Schedule) -> Answer:
+    schedule_records.delete(tx, found.id, asked.now)
+    audit_trail.record(tx, asked.actor, "delete", f"schedule:{found.id}", before=found, now=asked.now)
+    return Answer(status=http.NO_CONTENT)
+
+
+def _join(tx: Connection, asked: Asked, schedule: Schedule, user_ids: list[int], field: str) -> None:
+    """Let these users in who are not in already; all get what the schedule gives."""
+    for user_id in dict.fromkeys(user_ids):
+        who = subscriber_said(tx, field, user_id)
+        asked.check_manages(who.level)
+        if memberships.member(tx, schedule.id, who.id) is None:
+            made = memberships.join(tx, schedule, who.id, now=asked.now)
+            audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
+
+
+def _leave(tx: Connection, asked: Asked, schedule: Schedule, user_ids: list[int]) -> None:
+    """Let these users go, as far as they are in."""
+    for user_id in dict.fromkeys(user_ids):
+        member = memberships.member(tx, schedule.id, user_id)
+        if member is not None:
+            memberships.leave(tx, member, asked.now)
+            audit_trail.record(tx, asked.actor, "leave", f"schedule:{schedule.id}", before=member, now=asked.now)

@@ -1,0 +1,49 @@
+"""``POST /sms`` as the original had it: a message of one subscriber to another, which is charged now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+
+from celcombiller.core.errors import Forbidden, InvalidValue, NotImplementedYet, UnknownSubscriber
+from celcombiller.core.schema import tables
+from celcombiller.core.subscribers.subscriber_records import LIVING
+from celcombiller.rest.legacy.coercion import loosely, subscriber_said
+from celcombiller.rest.v1 import messages
+from celcombiller.rest.v1.messages import Text
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Asked
+
+
+class NewText(msgspec.Struct, kw_only=True):
+    """A text message: whose (``_id``), to which number, and what it says."""
+
+    id: int | str
+    to: str
+    msg: Text
+
+
+def send(tx: Connection, asked: Asked) -> dict[str, Any]:
+    """Have a message sent to a subscriber, at the cost of who sends it; with an Idempotency-Key once for that."""
+    if not asked.config.sms.ways:
+        raise NotImplementedYet("the biller sends no SMS: [sms] names no way")
+    said = loosely(NewText, asked.body)
+    sender = subscriber_said(tx, "id", said.id)
+    if asked.only_subscriber_id not in (None, sender.id):
+        raise Forbidden("you may send in your own name only")
+    if asked.only_subscriber_id is None:
+        asked.check_manages(sender.level)
+    callee = sa.select(tables.subscriber.c.id).where(tables.subscriber.c.clid == said.to, LIVING)
+    if tx.execute(callee).first() is None:
+        raise UnknownSubscriber("User not found")
+    try:
+        messages.send(tx, asked, to_number=said.to, text=said.msg, payer=sender.username)
+    except InvalidValue as wrong:
+        what = wrong.fields.get("text", str(wrong))
+        raise InvalidValue(f"msg: {what}", {"msg": what}) from None
+    return {}

@@ -1,0 +1,222 @@
+"""``/api/users``: subscribers with their balances, by username."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, Meta, UnsetType
+from twisted.web import http
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.charging.operator_credit import credit
+from celcombiller.core.charging.requests import Credit
+from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownSubscriber
+from celcombiller.core.ledger import rows
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.schema import tables
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
+from celcombiller.core.subscribers.subscriber_records import LIVING
+from celcombiller.http.decoding import said_of
+from celcombiller.http.route import Answer
+from celcombiller.rest.legacy.coercion import loosely
+from celcombiller.rest.legacy.collections import (
+    MISSING,
+    Beside,
+    Collection,
+    Rows,
+    Source,
+    address_of,
+    listing,
+    showing,
+    shown_of,
+)
+from celcombiller.rest.legacy.search import Comparison, Field, Search, Shape, search_of
+from celcombiller.rest.v1 import subscribers as today
+from celcombiller.rest.v1.subscribers import LevelNumber
+from celcombiller.runtime.password_hasher import Password
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.application import Api
+    from celcombiller.http.route import Asked
+
+CHANGED_MAX = 100
+"""Users that one PATCH may change: calls wait while it does."""
+
+Opening = Annotated[int, Meta(ge=0, le=rows.AMOUNT_MAX, description="a whole number of credits from 0")]
+
+_voice, _data = tables.account.alias("voice"), tables.account.alias("data")
+_person = tables.subscriber
+
+
+def _account(account: Any, kind: Kind) -> Beside:
+    his = sa.and_(account.c.subscriber_id == _person.c.id, account.c.kind == kind)
+    return Beside(account, his, frozenset({f"{kind}_balance"}))
+
+
+COLLECTION = Collection(
+    name="users",
+    key="username",
+    owner="_id",
+    page=10,
+    fields={
+        "_id": Field(Shape.WHOLE),
+        "level": Field(Shape.WHOLE),
+        "name": Field(Shape.TEXT),
+        "address": Field(Shape.TEXT),
+        "cpf": Field(Shape.DIGITS, nullable=True),
+        "username": Field(Shape.TEXT),
+        "clid": Field(Shape.TEXT),
+        "imsi": Field(Shape.TEXT),
+        "voice_balance": Field(Shape.WHOLE),
+        "data_balance": Field(Shape.WHOLE),
+    },
+    sources=(
+        Source(
+            table=_person,
+            rows=LIVING,
+            columns={
+                "_id": _person.c.id,
+                **{name: _person.c[name] for name in ("level", "name", "address", "cpf", "username", "clid", "imsi")},
+                "voice_balance": _voice.c.posted,
+                "data_balance": _data.c.posted,
+            },
+            owned=lambda subscriber_id: sa.and_(_person.c.id == subscriber_id, LIVING),
+            beside=(_account(_voice, Kind.VOICE), _account(_data, Kind.DATA)),
+        ),
+    ),
+)
+
+
+class NewUser(msgspec.Struct, kw_only=True):
+    """Who is to be added."""
+
+    level: LevelNumber
+    name: Name
+    username: Username
+    password: Password
+    clid: Clid
+    imsi: Imsi
+    cpf: Cpf | None = None
+    address: Address | None = None
+    voice_balance: Opening = 0
+    data_balance: Opening = 0
+
+
+class UserChange(msgspec.Struct, kw_only=True):
+    """What is to be changed; what is not named stays."""
+
+    level: LevelNumber | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+    username: Username | UnsetType = UNSET
+    password: Password | UnsetType = UNSET
+    clid: Clid | UnsetType = UNSET
+    imsi: Imsi | UnsetType = UNSET
+    cpf: Cpf | UnsetType | None = UNSET
+    address: Address | UnsetType | None = UNSET
+
+
+FIXED = {
+    "_id": "cannot be changed",
+    "voice_balance": "cannot be set: POST the difference to /api/voice_balance",
+    "data_balance": "cannot be set: POST the difference to /api/data_balance",
+}
+
+
+def list_all(tx: Connection, asked: Asked) -> Answer:
+    """List users."""
+    return listing(tx, asked, COLLECTION)
+
+
+def show(tx: Connection, asked: Asked) -> Answer:
+    """Show one user."""
+    return showing(tx, asked, COLLECTION, asked.path["username"])
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Add a user; the balances he begins with are transfers like any other."""
+    body = loosely(NewUser, asked.body)
+    asked.check_manages(body.level)
+    made = subscriber_records.add(
+        tx,
+        username=body.username,
+        name=body.name,
+        clid=body.clid,
+        imsi=body.imsi,
+        cpf=body.cpf,
+        address=body.address or "",
+        level=body.level,
+        password_hash=asked.password_hash,
+        now=asked.now,
+    )
+    audit_trail.record(tx, asked.actor, "add", f"subscriber:{made.username}", after=made, now=asked.now)
+    for kind, value in ((Kind.VOICE, body.voice_balance), (Kind.DATA, body.data_balance)):
+        if value:
+            request = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
+            credit(tx, request, asked.actor, asked.now)
+    shown = shown_of(tx, COLLECTION, made.id)
+    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], COLLECTION, shown)})
+
+
+def change(tx: Connection, asked: Asked) -> Answer:
+    """Change a user, said as an object or as two lists, ``{"fields": […], "values": […]}``."""
+    given = _changes(said_of(asked.body))
+    try:
+        who = subscriber_records.find(tx, asked.path["username"])
+    except UnknownSubscriber:
+        return MISSING
+    if given:
+        today.change_as(tx, asked, who.username, given)
+    return Answer(shown_of(tx, COLLECTION, who.id))
+
+
+async def change_many(api: Api, _request: Any, asked: Asked) -> Answer:
+    """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means.
+
+    They are looked for beside the thread that writes, so that a slow search holds up no call.
+    """
+    body = dict(asked.body)
+    search = search_of(body.pop("q", {}), COLLECTION.fields, asked.now)
+    if not search.filters:
+        raise BrokenRequest("q must have filters: a change of all users at once is refused")
+    given = _changes(said_of(body))
+    if not given:
+        return Answer({"num_modified": 0})
+    ids = await api.reader.read(lambda tx: Rows(tx, COLLECTION, search, None).ids(0, CHANGED_MAX + 1))
+    if len(ids) > CHANGED_MAX:
+        raise BrokenRequest(f"q finds more than {CHANGED_MAX} users: change fewer at once")
+    same = Search(filters=(*search.filters, Comparison("_id", "in", tuple(ids))))
+
+    def work(tx: Connection) -> int:
+        found = Rows(tx, COLLECTION, same, None)
+        ids = found.ids(0, CHANGED_MAX)
+        for each in found.shown(ids, listed=False):
+            today.change_as(tx, asked, each["username"], given)
+        return len(ids)
+
+    return Answer({"num_modified": await api.store.transact(work)})
+
+
+def delete(tx: Connection, asked: Asked) -> Answer:
+    """Delete a user."""
+    try:
+        subscriber_records.find(tx, asked.path["username"])
+    except UnknownSubscriber:
+        return MISSING
+    today.delete(tx, asked)
+    return Answer(status=http.NO_CONTENT)
+
+
+def _changes(said: dict[str, Any]) -> dict[str, Any]:
+    wrong = {name: why for name, why in FIXED.items() if name in said}
+    if wrong:
+        raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
+    body = loosely(UserChange, said)
+    given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
+    if given.get("address", "") is None:
+        given["address"] = ""
+    return given

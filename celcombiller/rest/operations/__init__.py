@@ -1,0 +1,1 @@
+"""The routes of operations: /healthz, /readyz and /metrics."""

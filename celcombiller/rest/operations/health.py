@@ -1,0 +1,43 @@
+"""What a supervisor asks: is the process there, and can it charge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+from twisted.web import http
+
+from celcombiller.http.route import Answer
+
+if TYPE_CHECKING:
+    from celcombiller.http.application import Api
+    from celcombiller.http.route import Asked
+
+
+class Alive(msgspec.Struct):
+    """The process answers."""
+
+    status: str
+
+
+class Ready(msgspec.Struct):
+    """Whether the ledger answers, and of each Asterisk server whether its AMI link is up."""
+
+    ledger: bool
+    ami: dict[str, bool]
+
+
+async def healthz(_api: Api, _request: Any, _asked: Asked) -> Answer:
+    """Answer that the reactor runs."""
+    return Answer(Alive("ok"))
+
+
+async def readyz(api: Api, _request: Any, _asked: Asked) -> Answer:
+    """Answer 200 when a transaction can be made, 503 when not; a lost AMI link is told, but calls go on."""
+    links = {name: monitor.connected for name, monitor in api.monitors.items()}
+    try:
+        await api.store.transact(lambda tx: tx.execute(sa.select(1)).scalar_one())
+    except Exception:  # noqa: BLE001  whatever it was, the answer is No
+        return Answer(Ready(ledger=False, ami=links), http.SERVICE_UNAVAILABLE)
+    return Answer(Ready(ledger=True, ami=links))

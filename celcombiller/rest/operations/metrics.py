@@ -1,0 +1,58 @@
+"""``/metrics``: what Prometheus scrapes, on the API's own port."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from celcombiller.core.errors import BillerError
+from celcombiller.core.reports.open_items import in_progress
+from celcombiller.runtime.metrics import MEDIA_TYPE
+
+if TYPE_CHECKING:
+    from celcombiller.http.application import Api
+    from celcombiller.http.route import Asked
+
+READ_SECONDS = 3.0
+"""How long a scrape waits for the database; Prometheus itself gives up after ten."""
+
+_log = Logger()
+
+
+def is_free(api: Api, request: Any, asked: Asked) -> bool:
+    """Tell whether this address needs no login (metrics.allow).
+
+    A program of this machine must ask itself, not through a proxy or a browser's page; who comes through a proxy
+    that is not trusted (rest.trusted_proxies) is not known by his address.
+    """
+    try:
+        address = ipaddress.ip_address(asked.address)
+    except ValueError:  # a Unix socket's
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    peer = getattr(request.getClientAddress(), "host", "")
+    forwarded = request.getHeader("x-forwarded-for") is not None
+    if forwarded and peer not in api.config.rest.trusted_proxies:
+        return False
+    if request.getHeader("origin") is not None or (address.is_loopback and not asked.local):
+        return False
+    return any(address in network for network in api.config.metrics.networks)
+
+
+async def metrics(api: Api, request: Any, _asked: Asked) -> None:
+    """Answer with every metric; while the database is away, with those that need none, and say that it is."""
+    try:
+        read = partial(in_progress, now=datetime.now(UTC))
+        facts = await api.reader.read(read, within_seconds=READ_SECONDS)
+    except BillerError as error:
+        _log.warn("A scrape goes without the database: {error}", error=str(error))
+        facts = None
+    gone = {name: monitor.gone for name, monitor in api.monitors.items()}
+    body = api.metrics.exposition(facts, gone)
+    request.setHeader(b"Content-Type", MEDIA_TYPE.encode())
+    request.setHeader(b"Content-Length", str(len(body)).encode())
+    request.write(body)

@@ -1,0 +1,160 @@
+"""How a subscriber's accounts stand, what moved them, and what calls in progress hold of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.ledger import accounts as ledger_accounts
+from celcombiller.core.ledger import statement as ledger_statement
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.reports import history
+from celcombiller.core.reports.history import Movement
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.http.pagination import Cursor, Limit, NamedPlace, RowId, Since, Until, page_of, position_of
+from celcombiller.rest.v1.subscribers import Balance, Sought, balance_of, whose
+from celcombiller.rest.v1.transfers import TransferPage, shown
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.accounts import Account
+    from celcombiller.http.route import Asked
+
+CREDIT_LIMIT_MAX = 10**12
+
+
+class AccountShown(Balance, kw_only=True):
+    """One pot of one kind of credit, and how it stands."""
+
+    kind: Annotated[Kind, Meta(description="what the credit buys: voice, data or sms")]
+
+
+class AccountList(msgspec.Struct, kw_only=True):
+    """A subscriber's accounts: one of each kind."""
+
+    items: list[AccountShown]
+
+
+class AccountChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is to be changed of an account. Its balance is moved by transfers only."""
+
+    credit_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=CREDIT_LIMIT_MAX,
+            description=f"credits from 0 (prepaid) to {CREDIT_LIMIT_MAX}: what may be used beyond what was paid for",
+        ),
+    ]
+
+
+class StatementQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which movements: all that match every field that is given."""
+
+    kind: Annotated[Kind, Meta(description="voice, data or sms")] | None = None
+    since: Since | None = None
+    until: Until | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class HoldShown(msgspec.Struct, kw_only=True):
+    """Credit that a call in progress set aside."""
+
+    reference: Annotated[str, Meta(description="the id of its call in the ledger")]
+    call_id: Annotated[int, Meta(description="the number of its call")] | None
+    username: Annotated[str, Meta(description="whose credit it is")]
+    kind: Annotated[Kind, Meta(description="voice, data or sms")]
+    amount: Annotated[int, Meta(description="credits")]
+    opened_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
+    expires_at: Annotated[
+        datetime, Meta(tz=True, description="when it ends if nobody tells of its call's end (RFC 3339, UTC)")
+    ]
+
+
+class HoldQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Whose holds; without a username everybody's."""
+
+    username: Sought | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class HoldPage(msgspec.Struct, kw_only=True):
+    """Open holds, newest first."""
+
+    items: list[HoldShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+def list_of(tx: Connection, asked: Asked) -> AccountList:
+    """Show how a subscriber's accounts stand."""
+    accounts = subscriber_records.balances(tx, asked.path["username"])
+    return AccountList(items=[_shown(accounts[kind]) for kind in Kind])
+
+
+def change(tx: Connection, asked: Asked) -> AccountShown:
+    """Change the credit limit of an account. What is granted already stays granted."""
+    body: AccountChange = asked.body
+    who, kind = subscriber_records.find(tx, asked.path["username"]), Kind(asked.path["kind"])
+    was = ledger_accounts.balances(tx, who.id)[kind]
+    is_ = ledger_accounts.set_floor(tx, was.id, -body.credit_limit)
+    action = f"change {kind} credit limit"
+    audit_trail.record(tx, asked.actor, action, f"subscriber:{who.username}", before=was, after=is_, now=asked.now)
+    return _shown(is_)
+
+
+def statement(tx: Connection, asked: Asked) -> TransferPage:
+    """List what moved a subscriber's accounts, newest first, with the balance after each movement."""
+    query: StatementQuery = asked.query
+    who = subscriber_records.find(tx, asked.path["username"])
+    accounts = ledger_accounts.balances(tx, who.id)
+    before_id = position_of(query.cursor, RowId)
+    lines = [
+        line
+        for kind in ([query.kind] if query.kind else Kind)
+        for line in ledger_statement.statement(
+            tx, accounts[kind], limit=query.limit + 1, before_id=before_id, since=query.since, until=query.until
+        )
+    ]
+    lines.sort(key=lambda line: -line.id)
+    found, following = page_of(lines[: query.limit + 1], query.limit, lambda line: line.id)
+    items = [shown(Movement(who.id, who.username, who.level, line)) for line in found]
+    return TransferPage(items=items, next=following)
+
+
+def holds(tx: Connection, asked: Asked) -> HoldPage:
+    """List what calls in progress hold."""
+    query: HoldQuery = asked.query
+    who = whose(tx, asked, query.username)
+    rows = history.open_holds(
+        tx,
+        limit=query.limit + 1,
+        subscriber_id=None if who is None else who.id,
+        after=position_of(query.cursor, NamedPlace),
+    )
+    found, following = page_of(rows, query.limit, lambda each: (each.hold.opened_at, each.hold.reference))
+    return HoldPage(
+        items=[
+            HoldShown(
+                reference=each.hold.reference,
+                call_id=each.call_id,
+                username=each.username,
+                kind=each.kind,
+                amount=each.hold.amount,
+                opened_at=each.hold.opened_at,
+                expires_at=each.hold.expires_at,
+            )
+            for each in found
+        ],
+        next=following,
+    )
+
+
+def _shown(account: Account) -> AccountShown:
+    return AccountShown(**msgspec.structs.asdict(balance_of(account)), kind=account.kind)

@@ -1,0 +1,89 @@
+"""``/api/v1/trail``: what operators changed, who and from where, and the thing as it was and as it is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.access import audit_trail
+from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Asked
+
+
+class EntryShown(msgspec.Struct, kw_only=True):
+    """One change."""
+
+    id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
+    at: Annotated[datetime, Meta(tz=True, description="when (RFC 3339, UTC)")]
+    actor: Annotated[str, Meta(description="a username, `username (token 3)`, or `command` for the operator's command")]
+    address: Annotated[str, Meta(description="the IP address it came from; of the command: the system's user")]
+    action: str
+    subject: Annotated[str, Meta(description="what was changed, such as `subscriber:ana`, `token:3`, `transfer:7`")]
+    before: Annotated[msgspec.Raw | None, Meta(description="the thing as it was; null: it was not there")]
+    after: Annotated[msgspec.Raw | None, Meta(description="the thing as it is; null: it is not there any more")]
+
+
+class TrailQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which changes: all that match every field that is given."""
+
+    actor: (
+        Annotated[
+            str, Meta(pattern=r"^[^\x00]{0,128}$", description="at most 128 characters: an actor, as it is shown")
+        ]
+        | None
+    ) = None
+    subject: (
+        Annotated[
+            str, Meta(pattern=r"^[^\x00]{0,1000}$", description="at most 1000 characters: a subject, as it is shown")
+        ]
+        | None
+    ) = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class TrailPage(msgspec.Struct, kw_only=True):
+    """Changes, newest first."""
+
+    items: list[EntryShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+def list_all(tx: Connection, asked: Asked) -> TrailPage:
+    """List what operators changed."""
+    query: TrailQuery = asked.query
+    rows = audit_trail.entries(
+        tx,
+        limit=query.limit + 1,
+        before_id=position_of(query.cursor, RowId),
+        actor=query.actor,
+        subject=query.subject,
+    )
+    found, following = page_of(rows, query.limit, lambda each: each.id)
+    return TrailPage(
+        items=[
+            EntryShown(
+                id=each.id,
+                at=each.at,
+                actor=each.actor,
+                address=each.address,
+                action=each.action,
+                subject=each.subject,
+                before=_raw(each.before),
+                after=_raw(each.after),
+            )
+            for each in found
+        ],
+        next=following,
+    )
+
+
+def _raw(text: str | None) -> msgspec.Raw | None:
+    return None if text is None else msgspec.Raw(text.encode())

@@ -1,0 +1,234 @@
+"""``/api/v1/calls``: what was authorized, talked and charged, as a list and as a file."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.errors import InvalidValue
+from celcombiller.core.model.accounts import HoldState
+from celcombiller.core.model.calls import CallState, Witness
+from celcombiller.core.reports import history
+from celcombiller.core.reports.history import RecordedCall, Wanted
+from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.http.route import Answer
+from celcombiller.http.streaming import CSV_TYPE, csv_of, send
+from celcombiller.rest.v1.subscribers import Payer, whose
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.application import Api
+    from celcombiller.http.route import Asked
+
+PIECE_ROWS = 500
+"""Rows of a file read at once: some milliseconds of a reading thread."""
+
+
+class RateShown(msgspec.Struct, kw_only=True):
+    """What talk costs to numbers that begin with a prefix; the longest prefix of a number counts."""
+
+    prefix: Annotated[str, Meta(description="digits that a number begins with; empty: every number")]
+    name: str
+    connect_fee: Annotated[int, Meta(description="credits, once, at the answer")]
+    price: Annotated[int, Meta(description="credits for each increment that is begun")]
+    increment_seconds: Annotated[int, Meta(description="seconds of one increment")]
+
+
+class CallShown(msgspec.Struct, kw_only=True):
+    """One billed leg of a call."""
+
+    id: Annotated[int, Meta(description="the number of its row; it never changes")]
+    reference: Annotated[str, Meta(description="the id of its hold and of its charge in the ledger")]
+    server: Annotated[str, Meta(description="the Asterisk server that asked")]
+    uniqueid: Annotated[str, Meta(description="Asterisk's id of the caller's channel")]
+    leg: Annotated[int, Meta(description="which dial of that channel, counted from 0")]
+    username: Annotated[str, Meta(description="who pays")]
+    from_number: Annotated[str, Meta(description="his number: digits")]
+    to_number: Annotated[str, Meta(description="the number that was called")]
+    rate: RateShown
+    granted_seconds: Annotated[int, Meta(description="seconds of talk it was let go for")]
+    started_at: Annotated[datetime, Meta(tz=True, description="when it was let go (RFC 3339, UTC)")]
+    state: Annotated[
+        CallState,
+        Meta(description="open; then settled (answered), released (not answered) or expired (nobody told of its end)"),
+    ]
+    answered_at: Annotated[datetime, Meta(tz=True, description="when the callee answered (RFC 3339, UTC)")] | None
+    ended_at: Annotated[datetime, Meta(tz=True, description="when the talk was over (RFC 3339, UTC)")] | None
+    talk_ms: Annotated[int, Meta(description="milliseconds of talk")] | None
+    cost: Annotated[int, Meta(description="credits charged")] | None
+    witness: Annotated[Witness, Meta(description="who told of its end first")] | None
+    outcome: Annotated[str, Meta(description="Asterisk's DIALSTATUS, or the word that stands for it")]
+    note: str
+
+
+class CallHold(msgspec.Struct, kw_only=True):
+    """What was set aside for the call."""
+
+    amount: Annotated[int, Meta(description="credits")]
+    state: HoldState
+    opened_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
+    expires_at: Annotated[datetime, Meta(tz=True, description="until when at most (RFC 3339, UTC)")]
+    ended_at: Annotated[datetime, Meta(tz=True, description="when it ended (RFC 3339, UTC)")] | None
+
+
+class TestimonyShown(msgspec.Struct, kw_only=True):
+    """What one witness said of the call's end."""
+
+    witness: Witness
+    at: Annotated[datetime, Meta(tz=True, description="when it told (RFC 3339, UTC)")]
+    answered: bool
+    talk_ms: Annotated[int, Meta(description="milliseconds of talk, as it says")] | None
+    outcome: str
+    difference_ms: (
+        Annotated[int, Meta(description="milliseconds more than were charged for; null: it was first")] | None
+    )
+    discrepancy: Annotated[bool, Meta(description="whether it differs by more than a second")]
+    note: str
+
+
+class CallWhole(CallShown, kw_only=True):
+    """A call with all that is known of it."""
+
+    hold: CallHold | None
+    transfer_id: (
+        Annotated[int, Meta(description="the number of the transfer that charged it; null: it cost nothing")] | None
+    )
+    testimonies: list[TestimonyShown]
+
+
+class CallFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which calls: all that match every field that is given."""
+
+    since: Since | None = None
+    until: Until | None = None
+    username: Payer | None = None
+    state: Annotated[CallState, Meta(description="open, settled, released or expired")] | None = None
+    server: (
+        Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: an Asterisk server's name")]
+        | None
+    ) = None
+    number: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[^\x00]{0,64}$",
+                description="a caller's or called number, whole; with it give username or since",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class CallQuery(CallFilter, kw_only=True, forbid_unknown_fields=True):
+    """Which calls, and how many on a page."""
+
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class CallPage(msgspec.Struct, kw_only=True):
+    """Calls, newest first."""
+
+    items: list[CallShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+def list_all(tx: Connection, asked: Asked) -> CallPage:
+    """List calls."""
+    query: CallQuery = asked.query
+    after = position_of(query.cursor, Place)
+    rows = history.calls(tx, _wanted(tx, asked, query), limit=query.limit + 1, after=after)
+    found, following = page_of(rows, query.limit, _place)
+    return CallPage(items=list(map(_shown, found)), next=following)
+
+
+def show(tx: Connection, asked: Asked) -> CallWhole:
+    """Show one call, with its hold and what each witness said of its end."""
+    found = history.call(tx, asked.path["id"])
+    call = found.call
+    asked.check_own(call.subscriber_id)
+    hold = history.hold(tx, call.reference)
+    charge = history.transfer_by(tx, call.reference)
+    return CallWhole(
+        **msgspec.structs.asdict(_shown(found)),
+        hold=None if hold is None else _taken(CallHold, hold),
+        transfer_id=None if charge is None else charge.line.id,
+        testimonies=[_taken(TestimonyShown, each) for each in history.testimonies(tx, call.reference)],
+    )
+
+
+async def download(api: Api, request: Any, asked: Asked) -> Answer | None:
+    """Download calls as CSV, newest first: what the list gives, without pages."""
+    headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="calls.csv"'}
+    if request.method == b"HEAD":
+        return Answer(headers=headers)
+
+    def piece(tx: Connection, after: Any) -> tuple[bytes, Any]:
+        rows = history.calls(tx, _wanted(tx, asked, asked.query), limit=PIECE_ROWS, after=after)
+        lines = [_cells(each) for each in rows]
+        text = csv_of(lines if after is not None else [COLUMNS, *lines])
+        return text, None if len(rows) < PIECE_ROWS else _place(rows[-1])
+
+    await send(request, api.reader, headers, piece)
+    return None
+
+
+_OF_RATE = {"prefix": "rate_prefix", "name": "rate_name"}
+COLUMNS = tuple(
+    column
+    for name in CallShown.__struct_fields__
+    for column in ([_OF_RATE.get(each, each) for each in RateShown.__struct_fields__] if name == "rate" else [name])
+)
+"""The first line of the file: the fields of a call, those of its rate among them."""
+
+
+def _wanted(tx: Connection, asked: Asked, query: CallFilter) -> Wanted:
+    """Say which calls are wanted; a number has no index, so it must be looked for among somebody's or some time's."""
+    who = whose(tx, asked, query.username)
+    if query.number is not None and who is None and query.since is None:
+        raise InvalidValue("number: give username or since with it", {"number": "needs username or since with it"})
+    return Wanted(
+        subscriber_id=None if who is None else who.id,
+        since=query.since,
+        until=query.until,
+        state=query.state,
+        server=query.server,
+        number=query.number,
+    )
+
+
+def _place(each: RecordedCall) -> tuple[datetime, int]:
+    return each.call.started_at, each.id
+
+
+def _taken(kind: type, value: Any) -> Any:
+    """Show the fields of a value that ``kind`` shows."""
+    return kind(**{name: getattr(value, name) for name in kind.__struct_fields__})  # type: ignore[attr-defined]
+
+
+_OF_CALL = tuple(name for name in CallShown.__struct_fields__ if name not in ("id", "username", "rate"))
+
+
+def _shown(each: RecordedCall) -> CallShown:
+    call = each.call
+    facts = {name: getattr(call, name) for name in _OF_CALL}
+    return CallShown(id=each.id, username=each.username, rate=_taken(RateShown, call.rate), **facts)
+
+
+def _cells(each: RecordedCall) -> list[object]:
+    """Give a call as the cells of a line, in the order of `COLUMNS`."""
+    call = each.call
+    cells: list[object] = []
+    for name in CallShown.__struct_fields__:
+        if name == "rate":
+            cells += (getattr(call.rate, field) for field in RateShown.__struct_fields__)
+        elif name in _OF_CALL:
+            value = getattr(call, name)
+            cells.append(f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else value)
+        else:
+            cells.append(getattr(each, name))
+    return cells

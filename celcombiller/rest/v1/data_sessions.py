@@ -1,0 +1,68 @@
+"""``/api/v1/data-sessions``: what NASes told of data, and what was charged for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.data.session import DataState
+from celcombiller.core.reports import history
+from celcombiller.core.reports.views import DataSessionView, data_session_view
+from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.rest.v1.subscribers import Payer, whose
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Asked
+
+
+class DataSessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which sessions: all that match every field that is given, and how many on a page."""
+
+    since: Since | None = None
+    until: Until | None = None
+    username: Payer | None = None
+    state: Annotated[DataState, Meta(description="open or closed")] | None = None
+    nas: (
+        Annotated[
+            str, Meta(pattern=r"^[^\x00]{0,300}$", description="at most 300 characters: a NAS, as `nas` shows it")
+        ]
+        | None
+    ) = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class DataSessionPage(msgspec.Struct, kw_only=True):
+    """Sessions, newest first."""
+
+    items: list[DataSessionView]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+def list_all(tx: Connection, asked: Asked) -> DataSessionPage:
+    """List sessions of data."""
+    query: DataSessionQuery = asked.query
+    who = whose(tx, asked, query.username)
+    rows = history.data_sessions(
+        tx,
+        limit=query.limit + 1,
+        subscriber_id=None if who is None else who.id,
+        since=query.since,
+        until=query.until,
+        state=query.state,
+        nas=query.nas,
+        after=position_of(query.cursor, Place),
+    )
+    found, following = page_of(rows, query.limit, lambda each: (each.session.started_at, each.id))
+    return DataSessionPage(items=list(map(data_session_view, found)), next=following)
+
+
+def show(tx: Connection, asked: Asked) -> DataSessionView:
+    """Show one session of data."""
+    found = history.data_session(tx, asked.path["id"])
+    asked.check_own(found.session.subscriber_id)
+    return data_session_view(found)

@@ -1,0 +1,132 @@
+"""``/api/v1/me``, ``/sessions`` and ``/rates``: what who asks may know of himself, and what a call costs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.access import audit_trail, principal
+from celcombiller.core.access import sessions as access_sessions
+from celcombiller.core.access.principal import Scope
+from celcombiller.core.errors import NotFound
+from celcombiller.core.model.subscribers import Level
+from celcombiller.http.pagination import Cursor, Limit, NamedPlace, page_of, position_of
+from celcombiller.http.route import Answer
+from celcombiller.rest.v1.calls import RateShown
+from celcombiller.rest.v1.subscribers import LevelNumber, whose
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Asked
+
+
+class Me(msgspec.Struct, kw_only=True):
+    """Who asks, and what he may."""
+
+    id: Annotated[int, Meta(description="the number of his row; it never changes")]
+    username: str
+    level: LevelNumber
+    scopes: Annotated[list[Scope], Meta(description="what the token may be used for")] | None
+    token_id: Annotated[int, Meta(description="the number of the token; null: this is a session")] | None
+
+
+class SessionShown(msgspec.Struct, kw_only=True):
+    """A browser that is logged in."""
+
+    id: Annotated[str, Meta(description="64 hexadecimal digits; it opens nothing")]
+    username: str
+    address: Annotated[str, Meta(description="the IP address that logged in")]
+    created_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
+    expires_at: Annotated[datetime, Meta(tz=True, description="until when (RFC 3339, UTC)")]
+    current: Annotated[bool, Meta(description="whether this request is of it")]
+
+
+class SessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Whose sessions; an administrator may ask for anybody's."""
+
+    username: (
+        Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: whose; default: one's own")]
+        | None
+    ) = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class SessionPage(msgspec.Struct, kw_only=True):
+    """Sessions, newest first."""
+
+    items: list[SessionShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+class RateList(msgspec.Struct, kw_only=True):
+    """The price list, as the settings have it."""
+
+    items: list[RateShown]
+
+
+def me(_tx: Connection, asked: Asked) -> Me:
+    """Say who asks, and what he may."""
+    who = asked.principal
+    scopes = None if who.scopes is None else sorted(who.scopes)
+    return Me(id=who.subscriber_id, username=who.username, level=who.level, scopes=scopes, token_id=who.token_id)
+
+
+def sessions(tx: Connection, asked: Asked) -> SessionPage:
+    """List the sessions of who asks, or (administrators) of another."""
+    query: SessionQuery = asked.query
+    who = asked.principal
+    owner_id = who.subscriber_id
+    if query.username not in (None, who.username):
+        if who.level is not Level.ADMINISTRATOR:
+            raise NotFound("there is no such thing, or it is not yours")
+        owner = whose(tx, asked, query.username)
+        owner_id = owner_id if owner is None else owner.id
+    after = position_of(query.cursor, NamedPlace)
+    rows = access_sessions.sessions(tx, owner_id, asked.now, limit=query.limit + 1, after=after)
+    found, following = page_of(rows, query.limit, lambda each: (each.created_at, each.id))
+    current = None if asked.secret is None else principal.hash_of(asked.secret)
+    return SessionPage(
+        items=[
+            SessionShown(
+                id=each.id,
+                username=each.username,
+                address=each.address,
+                created_at=each.created_at,
+                expires_at=each.expires_at,
+                current=each.id == current,
+            )
+            for each in found
+        ],
+        next=following,
+    )
+
+
+def revoke(tx: Connection, asked: Asked) -> Answer:
+    """End a session: its cookie is worth nothing from now on."""
+    found = access_sessions.session(tx, asked.path["id"])
+    if asked.principal.level is not Level.ADMINISTRATOR and found.subscriber_id != asked.principal.subscriber_id:
+        raise NotFound("there is no such session")
+    access_sessions.revoke_session(tx, found.id)
+    audit_trail.record(tx, asked.actor, "end session", f"subscriber:{found.username}", before=found, now=asked.now)
+    return Answer()
+
+
+def rates(_tx: Connection, asked: Asked) -> RateList:
+    """Show the price list."""
+    return RateList(
+        items=[
+            RateShown(
+                prefix=row.prefix,
+                name=row.name,
+                connect_fee=row.connect_fee,
+                price=row.price,
+                increment_seconds=row.increment_seconds,
+            )
+            for row in asked.config.rates
+        ]
+    )

@@ -1,0 +1,177 @@
+"""Who is in a schedule, and for how many runs yet: join, change, renew, leave."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.errors import UnknownMembership
+from celcombiller.core.schedules import memberships, schedule_records
+from celcombiller.core.schedules.schedule_records import COUNT_MAX
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.subscribers.fields import Username
+from celcombiller.http.pagination import RowId, page_of, position_of
+from celcombiller.http.route import Answer
+from celcombiller.rest.v1.schedules import Count, Date, PageQuery
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.schedules import Membership
+    from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.http.route import Asked
+
+Months = Annotated[int, Meta(ge=0, le=COUNT_MAX, description=f"a number of months from 0 to {COUNT_MAX}: bought")]
+
+
+class MembershipShown(msgspec.Struct, kw_only=True):
+    """A subscriber in a schedule."""
+
+    schedule_id: Annotated[int, Meta(description="the number of the schedule")]
+    username: str
+    count: Annotated[int, Meta(description="number of runs he has left")]
+    joined_on: Annotated[date, Meta(description="the first date that he gets")]
+
+
+class ContractShown(msgspec.Struct, kw_only=True):
+    """A renewal of a membership."""
+
+    at: Annotated[datetime, Meta(tz=True, description="when (RFC 3339, UTC)")]
+    months: Annotated[int, Meta(description="number of months that were bought")]
+
+
+class MembershipWhole(MembershipShown, kw_only=True):
+    """A membership and its renewals."""
+
+    contracts: list[ContractShown]
+
+
+class NewMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Who joins, for how many runs (default: what the schedule gives), from which date on (default: today)."""
+
+    username: Username
+    count: Count | None = None
+    joined_on: Date | None = None
+
+
+class MemberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many runs he has left; with 0 the membership ends at the next one."""
+
+    count: Count
+
+
+class Renewal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many runs he has left from now on, and how many months he bought."""
+
+    count: Count
+    months: Months
+
+
+class MembershipPage(msgspec.Struct, kw_only=True):
+    """Memberships, in the order in which they began."""
+
+    items: list[MembershipShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+def list_in(tx: Connection, asked: Asked) -> MembershipPage:
+    """List who is in a schedule."""
+    query: PageQuery = asked.query
+    schedule = schedule_records.find(tx, asked.path["id"])
+    after_id = position_of(query.cursor, RowId) or 0
+    rows = memberships.members(tx, schedule.id, limit=query.limit + 1, after_id=after_id)
+    return _page([(each, username) for username, each in rows], query.limit)
+
+
+def list_of(tx: Connection, asked: Asked) -> MembershipPage:
+    """List the schedules that a subscriber is in."""
+    query: PageQuery = asked.query
+    who = subscriber_records.find(tx, asked.path["username"])
+    after_id = position_of(query.cursor, RowId) or 0
+    rows = memberships.memberships(tx, subscriber_id=who.id, after_id=after_id, limit=query.limit + 1)
+    return _page([(each, who.username) for each in rows], query.limit)
+
+
+def show(tx: Connection, asked: Asked) -> MembershipWhole:
+    """Show one membership and its renewals."""
+    who, membership = _found(tx, asked)
+    return _whole(tx, who, membership)
+
+
+def join(tx: Connection, asked: Asked) -> Answer:
+    """Let a subscriber into a schedule."""
+    body: NewMember = asked.body
+    schedule = schedule_records.find(tx, asked.path["id"])
+    who = subscriber_records.find(tx, body.username)
+    asked.check_manages(who.level)
+    made = memberships.join(tx, schedule, who.id, count=body.count, joined_on=body.joined_on, now=asked.now)
+    audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
+    where = f"{asked.base_url}/api/v1/schedules/{schedule.id}/members/{who.username}"
+    return Answer(_shown(made, who.username), headers={"Location": where})
+
+
+def change(tx: Connection, asked: Asked) -> MembershipShown:
+    """Change how many runs a member has left."""
+    body: MemberChange = asked.body
+    who, was = _managed(tx, asked)
+    is_ = memberships.set_count(tx, was, body.count)
+    audit_trail.record(
+        tx, asked.actor, "change member", f"schedule:{was.schedule_id}", before=was, after=is_, now=asked.now
+    )
+    return _shown(is_, who.username)
+
+
+def renew(tx: Connection, asked: Asked) -> Answer:
+    """Renew a membership: set the runs left, and record how many months were bought."""
+    body: Renewal = asked.body
+    who, was = _managed(tx, asked)
+    is_ = memberships.renew(tx, was, count=body.count, months=body.months, now=asked.now)
+    action = f"renew for {body.months} months"
+    audit_trail.record(tx, asked.actor, action, f"schedule:{was.schedule_id}", before=was, after=is_, now=asked.now)
+    return Answer(_whole(tx, who, is_))
+
+
+def leave(tx: Connection, asked: Asked) -> Answer:
+    """End a membership; what is not credited by now is not given."""
+    _, was = _managed(tx, asked)
+    memberships.leave(tx, was, asked.now)
+    audit_trail.record(tx, asked.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=asked.now)
+    return Answer()
+
+
+def _found(tx: Connection, asked: Asked) -> tuple[Subscriber, Membership]:
+    schedule = schedule_records.find(tx, asked.path["id"])
+    who = subscriber_records.find(tx, asked.path["username"])
+    membership = memberships.member(tx, schedule.id, who.id)
+    if membership is None:
+        raise UnknownMembership(f"{who.username} is not in schedule {schedule.id}")
+    return who, membership
+
+
+def _managed(tx: Connection, asked: Asked) -> tuple[Subscriber, Membership]:
+    who, membership = _found(tx, asked)
+    asked.check_manages(who.level)
+    return who, membership
+
+
+def _page(rows: list[tuple[Membership, str]], limit: int) -> MembershipPage:
+    found, following = page_of(rows, limit, lambda each: each[0].id)
+    return MembershipPage(items=[_shown(*each) for each in found], next=following)
+
+
+def _shown(membership: Membership, username: str) -> MembershipShown:
+    return MembershipShown(
+        schedule_id=membership.schedule_id,
+        username=username,
+        count=membership.count,
+        joined_on=membership.joined_on,
+    )
+
+
+def _whole(tx: Connection, who: Subscriber, membership: Membership) -> MembershipWhole:
+    contracts = [ContractShown(at=each.at, months=each.months) for each in memberships.contracts(tx, [membership.id])]
+    return MembershipWhole(**msgspec.structs.asdict(_shown(membership, who.username)), contracts=contracts)

@@ -1,0 +1,130 @@
+"""``/api/v1/messages``: text messages, sent and to be sent. Their text is not shown, nor kept once they are sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.charging import messages
+from celcombiller.core.errors import Forbidden, NotFound
+from celcombiller.core.model.messages import MessageOrigin, MessageState
+from celcombiller.core.reports.views import MessageView, message_view
+from celcombiller.core.sms import message_queries
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.http.route import Answer
+from celcombiller.rest.v1.subscribers import Payer, whose
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.sms.message_queries import Recorded
+    from celcombiller.http.route import Asked
+
+Number = Annotated[
+    str, Meta(pattern=r"^\+?[0-9*#]{1,32}$(?!\n)", description="the number it goes to: digits, * and #, a + before")
+]
+Text = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+$",
+        description="what it says: at least one character, and no control characters but line ends and tabs",
+    ),
+]
+
+
+class NewMessage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A message to send."""
+
+    to: Number
+    text: Text
+    username: (
+        Annotated[
+            str,
+            Meta(description="who pays and whom it comes from; null: who asks, or for the staff nobody, it is free"),
+        ]
+        | None
+    ) = None
+
+
+class MessageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which messages: all that match every field that is given."""
+
+    since: Since | None = None
+    until: Until | None = None
+    username: Payer | None = None
+    state: Annotated[MessageState, Meta(description="one of the states of a message")] | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class MessagePage(msgspec.Struct, kw_only=True):
+    """Messages, newest first."""
+
+    items: list[MessageView]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+def list_all(tx: Connection, asked: Asked) -> MessagePage:
+    """List messages."""
+    query: MessageQuery = asked.query
+    who = whose(tx, asked, query.username)
+    rows = message_queries.listed(
+        tx,
+        limit=query.limit + 1,
+        subscriber_id=None if who is None else who.id,
+        state=query.state,
+        since=query.since,
+        until=query.until,
+        after=position_of(query.cursor, Place),
+    )
+    found, following = page_of(rows, query.limit, lambda each: (each.message.queued_at, each.id))
+    return MessagePage(items=list(map(message_view, found)), next=following)
+
+
+def show(tx: Connection, asked: Asked) -> MessageView:
+    """Show one message."""
+    found = message_queries.find(tx, asked.path["id"])
+    if found is None:
+        raise NotFound("there is no such message")
+    asked.check_own(found.message.subscriber_id or 0)
+    return message_view(found)
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Have a message sent, once for an Idempotency-Key: the same again gets the first answer."""
+    body: NewMessage = asked.body
+    payer = body.username
+    if asked.only_subscriber_id is not None:
+        if payer not in (None, asked.principal.username):
+            raise Forbidden("you may send in your own name only")
+        payer = asked.principal.username
+    elif payer is not None:
+        asked.check_manages(subscriber_records.find(tx, payer).level)
+    found = send(tx, asked, to_number=body.to, text=body.text, payer=payer)
+    return Answer(message_view(found), headers={"Location": f"{asked.base_url}/api/v1/messages/{found.id}"})
+
+
+def send(tx: Connection, asked: Asked, *, to_number: str, text: str, payer: str | None) -> Recorded:
+    """Queue a message of the API's, with its row of the trail."""
+    posting = messages.submit(
+        tx,
+        asked.config.sms.terms,
+        reference=asked.reference,
+        to_number=to_number,
+        text=text,
+        now=asked.now,
+        payer=payer,
+        origin=MessageOrigin.API,
+    )
+    found = message_queries.by_reference(tx, posting.message.reference)
+    if found is None:
+        raise LookupError(posting.message.reference)
+    if posting.first:
+        what = replace(posting.message, text=None)
+        audit_trail.record(tx, asked.actor, "send", f"message:{found.id}", after=what, now=asked.now)
+    return found

@@ -1,0 +1,195 @@
+"""``/api/v1/provisioning``: how far the radio networks are, what differs there, and bringing it in step."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.errors import NotFound
+from celcombiller.core.provisioning import drift
+from celcombiller.core.provisioning import status as provisioning_status
+from celcombiller.core.provisioning.drift import Drift
+from celcombiller.http.route import Answer
+from celcombiller.provisioning import reconciliation
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.provisioning.drift import Difference
+    from celcombiller.core.provisioning.entries import Entry
+    from celcombiller.core.provisioning.network import Network
+    from celcombiller.http.application import Api
+    from celcombiller.http.route import Asked
+
+TROUBLES_MAX = 100
+DIFFERENCES_MAX = 1000
+
+
+class TroubleShown(msgspec.Struct, kw_only=True):
+    """An IMSI that was tried in vain."""
+
+    imsi: str
+    wanted: Annotated[bool, Meta(description="whether it should be on the network, or be gone from it")]
+    attempts: Annotated[int, Meta(description="number of times it was tried")]
+    next_try_at: Annotated[datetime, Meta(tz=True, description="when it is tried again (RFC 3339, UTC)")] | None
+    error: Annotated[str, Meta(description="why it was in vain")]
+
+
+class NetworkShown(msgspec.Struct, kw_only=True):
+    """One radio network and its queue."""
+
+    name: str
+    kind: str
+    configured: Annotated[bool, Meta(description="whether it is in the settings; if not, its queue only grows")]
+    entries: Annotated[int, Meta(description="number of subscribers that should be there")]
+    waiting: Annotated[int, Meta(description="number of changes that are not there yet")]
+    oldest_at: Annotated[datetime, Meta(tz=True, description="since when the oldest waits (RFC 3339, UTC)")] | None
+    failing: Annotated[int, Meta(description="number of the waiting that were tried in vain")]
+    done_total: Annotated[int, Meta(description="number of changes that were brought there, ever")]
+    failed_total: Annotated[int, Meta(description="number of attempts in vain, ever")]
+    answered_at: Annotated[datetime, Meta(tz=True, description="when it answered last (RFC 3339, UTC)")] | None
+    last_error: Annotated[str, Meta(description="why it is away; empty: it is not")]
+    troubles: list[TroubleShown]
+
+
+class NetworkList(msgspec.Struct, kw_only=True):
+    """All radio networks."""
+
+    items: list[NetworkShown]
+
+
+class EntryShown(msgspec.Struct, kw_only=True):
+    """What is known of an IMSI."""
+
+    msisdn: Annotated[str, Meta(description="its number; empty: none")]
+    name: Annotated[str, Meta(description="the subscriber's id, on a network that keeps names")]
+
+
+class DifferenceShown(msgspec.Struct, kw_only=True):
+    """One IMSI that differs."""
+
+    drift: Annotated[
+        Drift,
+        Meta(
+            description="missing (on the network), unknown (to the biller), left (there, though gone here), different, "
+            "taken (the number is another IMSI's there)"
+        ),
+    ]
+    imsi: str
+    wanted: EntryShown | None
+    found: list[EntryShown]
+    waiting: Annotated[bool, Meta(description="it is queued already")]
+    holder: Annotated[str, Meta(description="the IMSI that has its number there")] | None
+
+
+class DriftShown(msgspec.Struct, kw_only=True):
+    """What differs between the biller and a network."""
+
+    network: str
+    counts: Annotated[dict[str, int], Meta(description="how many of each kind")]
+    items: Annotated[list[DifferenceShown], Meta(description=f"the first {DIFFERENCES_MAX}, by IMSI")]
+
+
+class SyncOrder(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How to bring a network in step."""
+
+    dry_run: Annotated[bool, Meta(description="only say what would be done")] = False
+    remove_unknown: Annotated[bool, Meta(description="also remove who the biller never put there")] = False
+
+
+class SyncShown(msgspec.Struct, kw_only=True):
+    """What is queued (or would be), and what differed."""
+
+    queued: Annotated[int, Meta(description="number of IMSIs that are queued; a running biller brings them there")]
+    dry_run: bool
+    drift: DriftShown
+
+
+def status(tx: Connection, asked: Asked) -> NetworkList:
+    """Tell how far each radio network is."""
+    configured = {each.name for each in asked.config.provisioning if each.kind != "none"}
+    return NetworkList(
+        items=[
+            NetworkShown(
+                name=each.network,
+                kind=each.kind,
+                configured=each.network in configured,
+                entries=each.entries,
+                waiting=each.waiting,
+                oldest_at=each.oldest_at,
+                failing=each.failing,
+                done_total=each.done_total,
+                failed_total=each.failed_total,
+                answered_at=each.answered_at,
+                last_error=each.last_error,
+                troubles=[
+                    TroubleShown(
+                        imsi=one.imsi,
+                        wanted=one.wanted,
+                        attempts=one.attempts,
+                        next_try_at=one.next_try_at,
+                        error=one.error,
+                    )
+                    for one in provisioning_status.troubles(tx, each.network, limit=TROUBLES_MAX)
+                ],
+            )
+            for each in provisioning_status.backlog(tx)
+        ]
+    )
+
+
+async def diff(api: Api, _request: Any, asked: Asked) -> Answer:
+    """Hold a network against what it should know."""
+    name, network = _named(api, asked)
+    return Answer(_shown(name, await reconciliation.compare(name, network, api.reader.read)))
+
+
+async def bring(api: Api, _request: Any, asked: Asked) -> Answer:
+    """Queue what differs on a network, to be brought there."""
+    name, network = _named(api, asked)
+    order: SyncOrder = asked.body
+    found = await reconciliation.compare(name, network, api.reader.read)
+    chosen = drift.to_sync(found, remove_unknown=order.remove_unknown)
+    drifted = _shown(name, found)
+
+    def work(tx: Connection) -> None:
+        reconciliation.queue(tx, name, found, remove_unknown=order.remove_unknown, now=asked.now)
+        after = {"counts": drifted.counts, "remove_unknown": order.remove_unknown}
+        audit_trail.record(tx, asked.actor, "sync", f"network:{name}", after=after, now=asked.now)
+
+    if chosen and not order.dry_run:
+        await api.store.transact(work)
+    return Answer(SyncShown(queued=len(chosen), dry_run=order.dry_run, drift=drifted))
+
+
+def _named(api: Api, asked: Asked) -> tuple[str, Network]:
+    name = asked.path["name"]
+    if name not in api.radio:
+        raise NotFound("there is no such network in the settings")
+    return name, api.radio[name]
+
+
+def _shown(name: str, found: list[Difference]) -> DriftShown:
+    return DriftShown(
+        network=name,
+        counts=drift.count(found),
+        items=[
+            DifferenceShown(
+                drift=each.drift,
+                imsi=each.imsi,
+                wanted=None if each.wanted is None else _entry(each.wanted),
+                found=[_entry(one) for one in each.found],
+                waiting=each.waiting,
+                holder=each.holder,
+            )
+            for each in found[:DIFFERENCES_MAX]
+        ],
+    )
+
+
+def _entry(entry: Entry) -> EntryShown:
+    return EntryShown(msisdn=entry.msisdn, name=entry.name)

@@ -1,0 +1,327 @@
+"""``/api/v1/schedules``: groups that get credit on their dates, what is due, and what their dates brought."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.ledger.rows import AMOUNT_MAX
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Recurrence, RunState, ScheduleKind
+from celcombiller.core.schedules import forecast, runs, schedule_records
+from celcombiller.core.schedules.due_dates import last_come, next_due_date
+from celcombiller.core.schedules.schedule_records import COUNT_MAX, INTERVAL_DAYS_MAX
+from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
+from celcombiller.http.route import Answer
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.schedules import Run, Schedule
+    from celcombiller.http.route import Asked
+
+ScheduleName = Annotated[
+    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")
+]
+Kinds = Annotated[
+    Literal["voice", "data", "both", "sms"], Meta(description="voice, data or both (so much of each), or sms")
+]
+Value = Annotated[
+    int, Meta(ge=0, le=AMOUNT_MAX, description=f"credits from 0 to {AMOUNT_MAX}: to each member on each due date")
+]
+Rhythm = Annotated[Recurrence, Meta(description="monthly, weekly, days (every so many) or once")]
+Day = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=31,
+        description="a day number of: the month (1 to 31; its last, where it is shorter) or week (1 is Monday)",
+    ),
+]
+Step = Annotated[
+    int, Meta(ge=1, le=INTERVAL_DAYS_MAX, description=f"days from one due date to the next, 1 to {INTERVAL_DAYS_MAX}")
+]
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX, description=f"a number of runs from 0 to {COUNT_MAX}")]
+Zone = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_+/-]{1,64}$(?!\n)", description="a name of the IANA list, such as America/Sao_Paulo"),
+]
+CatchUpWord = Annotated[CatchUp, Meta(description="which dates are made good that were missed: all, last or none")]
+Date = Annotated[date, Meta(description="a date such as 2026-12-01, in the schedule's zone")]
+
+DUE_MEMBERS = 50
+"""Members whom a forecast names; the numbers are of all."""
+
+
+class ScheduleShown(msgspec.Struct, kw_only=True):
+    """A group's credit, and when it is due."""
+
+    id: Annotated[int, Meta(description="the number of its row; it never changes")]
+    name: str
+    kind: Kinds
+    value: Annotated[int, Meta(description="credits: to each member on each due date")]
+    recurrence: Rhythm
+    day: Annotated[int, Meta(description="day number of the month, or of the week (1 is Monday)")] | None
+    interval_days: Annotated[int, Meta(description="days from one due date to the next")] | None
+    first_on: Annotated[date, Meta(description="the first date that it can be due on")]
+    next_on: Annotated[date, Meta(description="the next due date that is not decided yet; null: there is none")] | None
+    count: Annotated[int, Meta(description="number of runs that a new member gets")]
+    time_zone: Annotated[str, Meta(description="the zone of its dates")]
+    catch_up: CatchUpWord
+    enabled: Annotated[bool, Meta(description="whether it is credited")]
+    created_at: Annotated[datetime, Meta(tz=True, description="when it was made (RFC 3339, UTC)")]
+
+
+class NewSchedule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A schedule to make; it has no members yet."""
+
+    name: ScheduleName
+    kind: Kinds = "voice"
+    value: Value
+    recurrence: Rhythm = Recurrence.MONTHLY
+    day: Day | None = None
+    interval_days: Step | None = None
+    first_on: Date | None = None
+    count: Count = 1
+    time_zone: Zone | None = None
+    catch_up: CatchUpWord = CatchUp.ALL
+
+
+class ScheduleChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is to be changed; what is not named stays, but a new recurrence needs its own day or interval."""
+
+    name: ScheduleName | UnsetType = UNSET
+    kind: Kinds | UnsetType = UNSET
+    value: Value | UnsetType = UNSET
+    recurrence: Rhythm | UnsetType = UNSET
+    day: Day | UnsetType | None = UNSET
+    interval_days: Step | UnsetType | None = UNSET
+    first_on: Date | UnsetType = UNSET
+    count: Count | UnsetType = UNSET
+    time_zone: Zone | UnsetType = UNSET
+    catch_up: CatchUpWord | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class PageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many on a page, and after which."""
+
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class SchedulePage(msgspec.Struct, kw_only=True):
+    """Schedules, in the order in which they were made."""
+
+    items: list[ScheduleShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+class RunShown(msgspec.Struct, kw_only=True):
+    """One due date of a schedule: what it gave to how many."""
+
+    id: Annotated[int, Meta(description="the number of its row; it never changes")]
+    schedule_id: Annotated[int, Meta(description="the number of its schedule")]
+    due_on: Annotated[date, Meta(description="the due date")]
+    kind: Kinds
+    value: Annotated[int, Meta(description="credits to each member")]
+    state: Annotated[RunState, Meta(description="open (being credited), done, or skipped as a whole")]
+    opened_at: Annotated[datetime, Meta(tz=True, description="when it was decided (RFC 3339, UTC)")]
+    closed_at: Annotated[datetime, Meta(tz=True, description="when it was over (RFC 3339, UTC)")] | None
+    credited: Annotated[int, Meta(description="number of members who got it")]
+    passed: Annotated[int, Meta(description="number of members who got nothing, as they are disabled")]
+    failed: Annotated[int, Meta(description="number of members who could not be credited")]
+    note: str
+
+
+class RunPage(msgspec.Struct, kw_only=True):
+    """Runs, latest due date first."""
+
+    items: list[RunShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+class UncreditedShown(msgspec.Struct, kw_only=True):
+    """A member to whom a due date brought nothing."""
+
+    username: str
+    outcome: Annotated[CreditOutcome, Meta(description="passed (he is disabled) or failed")]
+    note: Annotated[str, Meta(description="why")]
+    at: Annotated[datetime, Meta(tz=True, description="when it was his turn (RFC 3339, UTC)")]
+
+
+class RunWhole(RunShown, kw_only=True):
+    """A run with the first 500 whom it did not credit."""
+
+    uncredited: list[UncreditedShown]
+
+
+class DueQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Until which date."""
+
+    until: Date | None = None
+
+
+class DueShown(msgspec.Struct, kw_only=True):
+    """A due date that is being credited or would be."""
+
+    due_on: Annotated[date, Meta(description="the due date")]
+    skipped: Annotated[str, Meta(description="why it would be skipped; empty: it would not")]
+    value: Annotated[int, Meta(description="credits to each member")]
+    credited: Annotated[int, Meta(description="number of members who would get it")]
+    passed: Annotated[int, Meta(description="number of members who would get nothing, as they are disabled")]
+    failed: Annotated[int, Meta(description="number of members who could not be credited")]
+    total_voice: Annotated[int, Meta(description="voice credits it would give in all")]
+    total_data: Annotated[int, Meta(description="data credits it would give in all")]
+    total_sms: Annotated[int, Meta(description="sms credits it would give in all")]
+
+
+class DueMemberShown(msgspec.Struct, kw_only=True):
+    """What a due date would bring one member."""
+
+    username: str
+    due_on: Annotated[date, Meta(description="the due date")]
+    outcome: CreditOutcome
+    value: Annotated[int, Meta(description="credits of each of the schedule's kinds")]
+    note: str
+
+
+class Forecast(msgspec.Struct, kw_only=True):
+    """What would be given until a date, and to whom first."""
+
+    until: Annotated[date, Meta(description="the last date that was looked at")]
+    dates: list[DueShown]
+    members: Annotated[list[DueMemberShown], Meta(description=f"the first {DUE_MEMBERS} turns")]
+
+
+# -- schedules -------------------------------------------------------------------------------------------------------
+
+
+def list_all(tx: Connection, asked: Asked) -> SchedulePage:
+    """List schedules."""
+    query: PageQuery = asked.query
+    rows = schedule_records.everything(tx, after_id=position_of(query.cursor, RowId) or 0, limit=query.limit + 1)
+    found, following = page_of(rows, query.limit, lambda each: each.id)
+    return SchedulePage(items=list(map(shown, found)), next=following)
+
+
+def show(tx: Connection, asked: Asked) -> ScheduleShown:
+    """Show one schedule."""
+    return shown(schedule_records.find(tx, asked.path["id"]))
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Make a schedule."""
+    body: NewSchedule = asked.body
+    made = schedule_records.add(
+        tx,
+        name=body.name,
+        kind=_number_of(body.kind),
+        value=body.value,
+        recurrence=body.recurrence,
+        day=body.day,
+        interval_days=body.interval_days,
+        first_on=body.first_on,
+        count=body.count,
+        time_zone=body.time_zone or asked.config.schedules.zone,
+        catch_up=body.catch_up,
+        now=asked.now,
+    )
+    audit_trail.record(tx, asked.actor, "add", f"schedule:{made.id}", after=made, now=asked.now)
+    return Answer(shown(made), headers={"Location": f"{asked.base_url}/api/v1/schedules/{made.id}"})
+
+
+def change(tx: Connection, asked: Asked) -> ScheduleShown:
+    """Change a schedule; what has begun to be credited goes on as it was."""
+    body: ScheduleChange = asked.body
+    given: dict[str, Any] = {
+        name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET
+    }
+    if "kind" in given:
+        given["kind"] = _number_of(given["kind"])
+    was = schedule_records.find(tx, asked.path["id"])
+    is_ = schedule_records.change(tx, was.id, **given)
+    audit_trail.record(tx, asked.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=asked.now)
+    return shown(is_)
+
+
+def delete(tx: Connection, asked: Asked) -> Answer:
+    """End a schedule and all memberships in it; what is recorded of it stays."""
+    was = schedule_records.find(tx, asked.path["id"])
+    schedule_records.delete(tx, was.id, asked.now)
+    audit_trail.record(tx, asked.actor, "delete", f"schedule:{was.id}", before=was, now=asked.now)
+    return Answer()
+
+
+# -- what is due and what was ----------------------------------------------------------------------------------------
+
+
+def due(tx: Connection, asked: Asked) -> Forecast:
+    """Tell what a schedule would give until a date (by default: what is due now), to how many, and to whom first."""
+    query: DueQuery = asked.query
+    schedule, rules = schedule_records.find(tx, asked.path["id"]), asked.config.schedules.rules
+    until = query.until or last_come(asked.now, rules.run_at, schedule.time_zone)
+    dues = forecast.due(tx, schedule, rules, until, asked.now)
+    return Forecast(
+        until=until,
+        dates=[
+            DueShown(
+                due_on=each.run.due_on,
+                skipped=each.run.note if each.run.state is RunState.SKIPPED else "",
+                value=each.run.value,
+                credited=each.credited,
+                passed=each.passed,
+                failed=each.failed,
+                total_voice=each.total(Kind.VOICE),
+                total_data=each.total(Kind.DATA),
+                total_sms=each.total(Kind.SMS),
+            )
+            for each in dues
+        ],
+        members=[
+            DueMemberShown(
+                username=each.username, due_on=each.due_on, outcome=each.outcome, value=each.value, note=each.note
+            )
+            for each in forecast.due_members(tx, dues, rules, limit=DUE_MEMBERS)
+        ],
+    )
+
+
+def list_runs(tx: Connection, asked: Asked) -> RunPage:
+    """List the due dates of a schedule that have come, and what they gave."""
+    query: PageQuery = asked.query
+    schedule = schedule_records.find(tx, asked.path["id"])
+    before = position_of(query.cursor, date)
+    rows = runs.history(tx, schedule_id=schedule.id, before=before, limit=query.limit + 1)
+    found, following = page_of(rows, query.limit, lambda each: each.due_on)
+    return RunPage(items=[RunShown(**_facts(each)) for each in found], next=following)
+
+
+def show_run(tx: Connection, asked: Asked) -> RunWhole:
+    """Show what a due date gave, and whom it did not credit and why."""
+    run = runs.find_run(tx, asked.path["id"])
+    uncredited = [
+        UncreditedShown(username=each.username, outcome=each.outcome, note=each.note, at=each.at)
+        for each in runs.uncredited(tx, run, limit=500)
+    ]
+    return RunWhole(**_facts(run), uncredited=uncredited)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    facts = {name: getattr(run, name) for name in RunShown.__struct_fields__}
+    return facts | {"kind": run.kind.name.lower()}
+
+
+def shown(schedule: Schedule) -> ScheduleShown:
+    """Show a schedule."""
+    facts = {name: getattr(schedule, name) for name in ScheduleShown.__struct_fields__ if name != "next_on"}
+    next_on = next_due_date(schedule, schedule.done_until)
+    return ScheduleShown(**facts | {"kind": schedule.kind.name.lower(), "next_on": next_on})
+
+
+def _number_of(kind: str) -> ScheduleKind:
+    return ScheduleKind[kind.upper()]

@@ -1,0 +1,236 @@
+"""``/api/v1/subscribers``: who holds the service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import UNSET, Meta, UnsetType
+
+from celcombiller.core.access import audit_trail, sessions
+from celcombiller.core.errors import Forbidden, NotFound
+from celcombiller.core.ledger import accounts as ledger_accounts
+from celcombiller.core.model.accounts import Account, Kind
+from celcombiller.core.model.subscribers import Level, Subscriber
+from celcombiller.core.schedules import memberships
+from celcombiller.core.schema import tables
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
+from celcombiller.core.subscribers.subscriber_records import LIVING
+from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
+from celcombiller.http.route import Answer
+from celcombiller.runtime.password_hasher import Password
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Asked
+
+LevelNumber = Annotated[
+    Level,
+    Meta(description="0 administrator, 1 subscriber (his own data only), 2 collaborator (subscribers and credit)"),
+]
+
+
+Sought = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: all of it")]
+Payer = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")]
+
+
+class Balance(msgspec.Struct, kw_only=True):
+    """How an account stands."""
+
+    posted: Annotated[int, Meta(description="credits: the settled total")]
+    held: Annotated[int, Meta(description="credits that calls in progress set aside")]
+    available: Annotated[int, Meta(description="credits that may still be used: posted - held + credit_limit")]
+    credit_limit: Annotated[int, Meta(description="credits that may be used beyond what was paid for; 0: prepaid")]
+
+
+class SubscriberShown(msgspec.Struct, kw_only=True):
+    """A subscriber and what he has."""
+
+    id: Annotated[int, Meta(description="the number of his row; it never changes")]
+    username: str
+    name: str
+    clid: Annotated[str, Meta(description="his number (MSISDN): digits")]
+    imsi: Annotated[str, Meta(description="digits")]
+    cpf: Annotated[str, Meta(description="digits")] | None
+    address: str
+    level: LevelNumber
+    enabled: Annotated[bool, Meta(description="whether he may call and log in")]
+    voice: Balance
+    data: Balance
+    sms: Balance
+
+
+class NewSubscriber(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Who is to be added; his accounts are empty."""
+
+    username: Username
+    name: Name
+    clid: Clid
+    imsi: Imsi
+    cpf: Cpf | None = None
+    address: Address = ""
+    level: LevelNumber = Level.SUBSCRIBER
+    enabled: bool = True
+    password: Password | None = None
+
+
+class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is to be changed; what is not named stays."""
+
+    username: Username | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+    clid: Clid | UnsetType = UNSET
+    imsi: Imsi | UnsetType = UNSET
+    cpf: Cpf | UnsetType | None = UNSET
+    address: Address | UnsetType = UNSET
+    level: LevelNumber | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    password: Password | UnsetType = UNSET
+
+
+class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which subscribers: all that match every field that is given."""
+
+    username: Sought | None = None
+    clid: Sought | None = None
+    imsi: Sought | None = None
+    cpf: Sought | None = None
+    level: LevelNumber | None = None
+    enabled: bool | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class SubscriberPage(msgspec.Struct, kw_only=True):
+    """Subscribers, in the order in which they were added."""
+
+    items: list[SubscriberShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+OWN_FIELDS = {"name", "address", "password"}
+"""What a subscriber may change of himself."""
+
+
+def list_all(tx: Connection, asked: Asked) -> SubscriberPage:
+    """List subscribers."""
+    query: SubscriberQuery = asked.query
+    table = tables.subscriber
+    wanted = [
+        table.c[name] == value
+        for name in ("username", "clid", "imsi", "cpf", "level", "enabled")
+        if (value := getattr(query, name)) is not None
+    ]
+    after = position_of(query.cursor, RowId)
+    if after is not None:
+        wanted.append(table.c.id > after)
+    rows = tx.execute(sa.select(table).where(LIVING, *wanted).order_by(table.c.id).limit(query.limit + 1)).all()
+    found, following = page_of(rows, query.limit, lambda row: row.id)
+    return SubscriberPage(items=_shown(tx, [subscriber_records.subscriber_of(row) for row in found]), next=following)
+
+
+def show(tx: Connection, asked: Asked) -> SubscriberShown:
+    """Show one subscriber."""
+    return _shown(tx, [subscriber_records.find(tx, asked.path["username"])])[0]
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Add a subscriber."""
+    body: NewSubscriber = asked.body
+    asked.check_manages(body.level)
+    made = subscriber_records.add(
+        tx,
+        username=body.username,
+        name=body.name,
+        clid=body.clid,
+        imsi=body.imsi,
+        cpf=body.cpf,
+        address=body.address,
+        level=body.level,
+        password_hash=asked.password_hash,
+        now=asked.now,
+    )
+    if not body.enabled:
+        made = subscriber_records.enable(tx, made.username, asked.now, enabled=False)
+    audit_trail.record(tx, asked.actor, "add", f"subscriber:{made.username}", after=made, now=asked.now)
+    where = f"{asked.base_url}/api/v1/subscribers/{made.username}"
+    return Answer(_shown(tx, [made])[0], headers={"Location": where})
+
+
+def change(tx: Connection, asked: Asked) -> SubscriberShown:
+    """Change a subscriber. He himself may change his name, address and password."""
+    body: SubscriberChange = asked.body
+    given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
+    changed = change_as(tx, asked, asked.path["username"], given)
+    return _shown(tx, [changed])[0]
+
+
+def change_as(tx: Connection, asked: Asked, username: str, given: dict[str, Any]) -> Subscriber:
+    """Change these facts of a subscriber, as far as who asks may; a new password ends his other sessions."""
+    was = subscriber_records.find(tx, username)
+    if asked.principal.subscriber_id == was.id:
+        if asked.principal.level is not Level.ADMINISTRATOR and given.keys() - OWN_FIELDS:
+            raise Forbidden(f"of oneself one may change {', '.join(sorted(OWN_FIELDS))}")
+    else:
+        asked.check_manages(was.level, given.get("level", was.level))
+    facts = dict(given)
+    if "password" in facts:
+        del facts["password"]
+        facts["password_hash"] = asked.password_hash
+        sessions.close_sessions(tx, was.id, but=asked.secret)
+    is_ = subscriber_records.change(tx, username, facts, asked.now)
+    if not is_.enabled:
+        sessions.close_sessions(tx, was.id)
+    action = "change, with password" if "password" in given else "change"
+    audit_trail.record(tx, asked.actor, action, f"subscriber:{username}", before=was, after=is_, now=asked.now)
+    return is_
+
+
+def delete(tx: Connection, asked: Asked) -> Answer:
+    """Delete a subscriber: his identities are free; what is recorded of him stays."""
+    username = asked.path["username"]
+    asked.check_manages(subscriber_records.find(tx, username).level)
+    was = subscriber_records.delete(tx, username, asked.now)
+    memberships.leave_all(tx, was.id, asked.now)
+    sessions.close_sessions(tx, was.id)
+    audit_trail.record(tx, asked.actor, "delete", f"subscriber:{username}", before=was, now=asked.now)
+    return Answer()
+
+
+def whose(tx: Connection, asked: Asked, username: str | None) -> Subscriber | None:
+    """Give the subscriber whose things are asked for; ``None``: everybody's. He who may see his own only gets those."""
+    if asked.only_subscriber_id is not None:
+        if username not in (None, asked.principal.username):
+            raise NotFound("there is no such thing, or it is not yours")
+        username = asked.principal.username
+    return None if username is None else subscriber_records.find(tx, username)
+
+
+def balance_of(account: Account) -> Balance:
+    """Say how an account stands."""
+    return Balance(posted=account.posted, held=account.held, available=account.available, credit_limit=-account.floor)
+
+
+def _shown(tx: Connection, found: list[Subscriber]) -> list[SubscriberShown]:
+    accounts = ledger_accounts.balances_of(tx, [each.id for each in found])
+
+    return [
+        SubscriberShown(
+            id=each.id,
+            username=each.username,
+            name=each.name,
+            clid=each.clid,
+            imsi=each.imsi,
+            cpf=each.cpf,
+            address=each.address,
+            level=each.level,
+            enabled=each.enabled,
+            voice=balance_of(accounts[each.id, Kind.VOICE]),
+            data=balance_of(accounts[each.id, Kind.DATA]),
+            sms=balance_of(accounts[each.id, Kind.SMS]),
+        )
+        for each in found
+    ]

@@ -1,0 +1,92 @@
+"""``/api/v1/tokens`` and ``/api/v1/trail``: keys for programs, and what operators changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.access import audit_trail, tokens
+from celcombiller.core.access.principal import Scope
+from celcombiller.core.errors import InvalidValue
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.http.route import Answer
+from celcombiller.runtime.token_secrets import make_token_secret
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.access.tokens import NewToken, Token
+    from celcombiller.http.route import Asked
+
+
+class TokenShown(msgspec.Struct, kw_only=True):
+    """A token, without its secret."""
+
+    id: Annotated[int, Meta(description="the number of its row; it never changes")]
+    name: Annotated[str, Meta(description="what it is for")]
+    username: Annotated[str, Meta(description="whose it is; it may do at most what he may")]
+    scopes: Annotated[list[Scope], Meta(description="what it may be used for")]
+    created_at: Annotated[datetime, Meta(tz=True, description="when it was made (RFC 3339, UTC)")]
+    expires_at: Annotated[datetime, Meta(tz=True, description="until when it holds (RFC 3339, UTC)")] | None
+    revoked_at: Annotated[datetime, Meta(tz=True, description="since when it is worthless (RFC 3339, UTC)")] | None
+
+
+class TokenMade(msgspec.Struct, kw_only=True):
+    """A new token; nobody can show its secret again."""
+
+    token: TokenShown
+    secret: Annotated[str, Meta(description="send it as `Authorization: Bearer …`")]
+
+
+class TokenList(msgspec.Struct, kw_only=True):
+    """All tokens, the revoked ones too."""
+
+    items: list[TokenShown]
+
+
+def list_all(tx: Connection, _asked: Asked) -> TokenList:
+    """List tokens."""
+    return TokenList(items=list(map(_shown, tokens.tokens(tx))))
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Make a token."""
+    body: NewToken = asked.body
+    expires_at = body.expires_at
+    if expires_at is not None and expires_at <= asked.now:
+        raise InvalidValue("expires_at: must be a time to come", {"expires_at": "must be a time to come"})
+    owner = subscriber_records.find(tx, body.username or asked.principal.username)
+    secret = make_token_secret()
+    made = tokens.make_token(
+        tx, secret, owner.id, name=body.name, scopes=body.scopes, expires_at=expires_at, now=asked.now
+    )
+    audit_trail.record(tx, asked.actor, "add", f"token:{made.id}", after=made, now=asked.now)
+    return Answer(TokenMade(token=_shown(made), secret=secret), headers={"Location": f"{asked.url}/{made.id}"})
+
+
+def show(tx: Connection, asked: Asked) -> TokenShown:
+    """Show one token."""
+    return _shown(tokens.token(tx, asked.path["id"]))
+
+
+def revoke(tx: Connection, asked: Asked) -> Answer:
+    """Revoke a token; it stays in the list."""
+    before = tokens.token(tx, asked.path["id"])
+    after = tokens.revoke_token(tx, before.id, asked.now)
+    audit_trail.record(tx, asked.actor, "revoke", f"token:{before.id}", before=before, after=after, now=asked.now)
+    return Answer()
+
+
+def _shown(each: Token) -> TokenShown:
+    return TokenShown(
+        id=each.id,
+        name=each.name,
+        username=each.username,
+        scopes=list(each.scopes),
+        created_at=each.created_at,
+        expires_at=each.expires_at,
+        revoked_at=each.revoked_at,
+    )

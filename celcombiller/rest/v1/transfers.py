@@ -1,0 +1,169 @@
+"""``/api/v1/transfers``: credit given, taken and moved back. What is recorded is never edited or deleted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.charging.operator_credit import credit
+from celcombiller.core.charging.requests import Credit
+from celcombiller.core.errors import InvalidValue, TransferConflict
+from celcombiller.core.ledger import book, reversals
+from celcombiller.core.ledger.rows import AMOUNT_MAX
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.reports import history
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.subscribers.fields import Username
+from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.http.route import Answer
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.reports.history import Movement
+    from celcombiller.http.route import Asked
+
+Value = Annotated[
+    int,
+    Meta(
+        ge=-AMOUNT_MAX,
+        le=AMOUNT_MAX,
+        description=f"credits to give; negative: to take; not 0, nor beyond {AMOUNT_MAX} either way",
+        extra_json_schema={"not": {"const": 0}},
+    ),
+]
+Origin = Annotated[
+    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters: where it came from")
+]
+Note = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,500}$(?!\n)", description="up to 500 characters on one line")]
+Reason = Annotated[
+    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,500}$(?!\n)", description="1 to 500 characters on one line: why")
+]
+
+
+class TransferShown(msgspec.Struct, kw_only=True):
+    """A movement of credit, seen from the subscriber's account."""
+
+    id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
+    reference: Annotated[str, Meta(description="the id that its sender made: `id:` and the Idempotency-Key, `call:…`")]
+    username: Annotated[str, Meta(description="whose account it moved")]
+    kind: Annotated[Kind, Meta(description="which account: voice, data or sms")]
+    value: Annotated[int, Meta(description="credits: given, or (negative) taken")]
+    posted: Annotated[int, Meta(description="credits: the account's settled total after it")]
+    origin: Annotated[
+        str, Meta(description="where it came from: `web`, `call`, `sms`, `schedule`, `reversal` or your own word")
+    ]
+    note: str
+    at: Annotated[datetime, Meta(tz=True, description="when it was recorded (RFC 3339, UTC)")]
+
+
+class NewTransfer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Credit to give or to take."""
+
+    username: Username
+    kind: Annotated[Kind, Meta(description="voice, data or sms")]
+    value: Value
+    origin: Origin = "web"
+    note: Note = ""
+
+
+class Reversal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Why a transfer is moved back."""
+
+    note: Reason
+
+
+class TransferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which transfers: all that match every field that is given."""
+
+    since: Since | None = None
+    until: Until | None = None
+    reference: (
+        Annotated[str, Meta(pattern=r"^[^\x00]{0,1000}$", description="at most 1000 characters: all of a reference")]
+        | None
+    ) = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class TransferPage(msgspec.Struct, kw_only=True):
+    """Transfers, newest first."""
+
+    items: list[TransferShown]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+def list_all(tx: Connection, asked: Asked) -> TransferPage:
+    """List transfers."""
+    query: TransferQuery = asked.query
+    rows = history.transfers(
+        tx,
+        limit=query.limit + 1,
+        since=query.since,
+        until=query.until,
+        reference=query.reference,
+        after=position_of(query.cursor, Place),
+    )
+    found, following = page_of(rows, query.limit, lambda each: (each.line.at, each.line.id))
+    return TransferPage(items=list(map(shown, found)), next=following)
+
+
+def show(tx: Connection, asked: Asked) -> TransferShown:
+    """Show one transfer."""
+    found = history.transfer(tx, asked.path["id"])
+    asked.check_own(found.subscriber_id)
+    return shown(found)
+
+
+def add(tx: Connection, asked: Asked) -> Answer:
+    """Give or take credit, once for an Idempotency-Key: the same again gets the first answer."""
+    body: NewTransfer = asked.body
+    if body.value == 0:
+        raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
+    asked.check_manages(subscriber_records.find(tx, body.username).level)
+    reference = asked.reference
+    request = Credit(body.username, body.kind, body.value, body.origin, reference, body.note)
+    made, _ = credit(tx, request, asked.actor, asked.now)
+    if made.note != body.note:
+        raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
+    return _made(tx, asked, reference)
+
+
+def reverse(tx: Connection, asked: Asked) -> Answer:
+    """Move a transfer back by another one, once: the same again gets the first answer."""
+    body: Reversal = asked.body
+    found = history.transfer(tx, asked.path["id"])
+    asked.check_manages(found.level)
+    reference = f"{book.REVERSAL}:{found.line.reference}"
+    is_new = history.transfer_by(tx, reference) is None
+    result = reversals.reverse(tx, found.line.reference, note=body.note, now=asked.now)
+    if is_new:
+        audit_trail.record(tx, asked.actor, "reverse", f"transfer:{found.line.id}", after=result, now=asked.now)
+    return _made(tx, asked, reference)
+
+
+def shown(each: Movement) -> TransferShown:
+    """Show a transfer from the subscriber's side."""
+    line = each.line
+    return TransferShown(
+        id=line.id,
+        reference=line.reference,
+        username=each.username,
+        kind=line.kind,
+        value=line.value,
+        posted=line.posted,
+        origin=line.origin,
+        note=line.note,
+        at=line.at,
+    )
+
+
+def _made(tx: Connection, asked: Asked, reference: str) -> Answer:
+    made = history.transfer_by(tx, reference)
+    if made is None:
+        raise LookupError(reference)
+    return Answer(shown(made), headers={"Location": f"{asked.base_url}/api/v1/transfers/{made.line.id}"})

@@ -1,0 +1,96 @@
+"""Collectors of what a scrape reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from celcombiller.core.reports.open_items import InProgress, NetworkProgress
+
+
+class MetricsCollector(Collector):
+    """The registry and what was read for this scrape, as one thing to encode.
+
+    With several workers on one port a scrape is answered by any of them: their number, as a label, keeps their series
+    apart, and a rate over a few minutes is right for each.
+    """
+
+    def __init__(self, registry: Collector, read: list[Any], worker: int | None) -> None:
+        self._registry = registry
+        self._read = read
+        self._label = {} if worker is None else {"worker": str(worker)}
+
+    def collect(self) -> Iterator[Any]:
+        """Give all of it."""
+        for family in (*self._registry.collect(), *self._read):
+            if self._label:
+                family.samples = [each._replace(labels=each.labels | self._label) for each in family.samples]
+            yield family
+
+
+def _read(in_progress: InProgress | None) -> Iterator[Any]:
+    """Give what the database said; when it said nothing, that, and no old numbers."""
+    yield GaugeMetricFamily(
+        "celcombiller_database_up", "Whether the database answered this scrape.", float(in_progress is not None)
+    )
+    if in_progress is None:
+        return
+    yield GaugeMetricFamily("celcombiller_open_holds", "Holds that are open.", in_progress.holds)
+    yield GaugeMetricFamily("celcombiller_held_credits", "Credits that they set aside.", in_progress.held)
+    yield GaugeMetricFamily(
+        "celcombiller_oldest_open_hold_seconds", "The age of the oldest of them; 0: none.", in_progress.oldest_seconds
+    )
+    yield GaugeMetricFamily(
+        "celcombiller_overdue_calls",
+        "Open calls that should be settled: no limit of Asterisk can have let them live so long.",
+        in_progress.overdue,
+    )
+    yield GaugeMetricFamily(
+        "celcombiller_oldest_overdue_call_seconds",
+        "For how long the oldest of them is past its limit; 0: none.",
+        in_progress.overdue_seconds,
+    )
+    yield GaugeMetricFamily(
+        "celcombiller_queued_messages", "Text messages that wait to be sent.", in_progress.queued_messages
+    )
+    yield GaugeMetricFamily(
+        "celcombiller_oldest_queued_message_seconds",
+        "The age of the oldest of them; 0: none.",
+        in_progress.oldest_message_seconds,
+    )
+    calls = GaugeMetricFamily("celcombiller_open_calls", "Calls in progress on this server.", labels=("server",))
+    for server, count in in_progress.calls.items():
+        calls.add_metric((server,), count)
+    yield calls
+    yield GaugeMetricFamily(
+        "celcombiller_open_data_sessions", "Sessions of data in progress.", in_progress.data_sessions
+    )
+    for name, text, value in _NETWORK_GAUGES:
+        gauge = GaugeMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
+        for network, progress in in_progress.networks.items():
+            gauge.add_metric((network,), float(value(progress)))
+        yield gauge
+    for name, text, value in _NETWORK_COUNTERS:
+        counter = CounterMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
+        for network, progress in in_progress.networks.items():
+            counter.add_metric((network,), float(value(progress)))
+        yield counter
+
+
+_NETWORK_GAUGES: tuple[tuple[str, str, Callable[[NetworkProgress], float]], ...] = (
+    ("up", "Whether this radio network answered when it was asked last.", lambda each: each.up),
+    ("waiting", "Changes of subscribers that this radio network does not have yet.", lambda each: each.waiting),
+    ("oldest_waiting_seconds", "The age of the oldest of them; 0: none.", lambda each: each.oldest_seconds),
+    ("failing", "Those of them that were tried in vain.", lambda each: each.failing),
+)
+
+
+_NETWORK_COUNTERS: tuple[tuple[str, str, Callable[[NetworkProgress], float]], ...] = (
+    ("done", "Changes that were brought to this radio network.", lambda each: each.done_total),
+    ("failures", "Attempts that were in vain.", lambda each: each.failed_total),
+)

@@ -1,0 +1,86 @@
+"""Twistd options and makeService."""
+
+from __future__ import annotations
+
+import gc
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.logger import Logger
+from twisted.python import usage
+
+from celcombiller.config import loader
+from celcombiller.core.errors import BillerError
+from celcombiller.database.engine import open_engine
+from celcombiller.database.health import check_database
+from celcombiller.runtime import cpu_affinity, log_observers, prefork
+from celcombiller.service.wiring import build, with_backlog
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+
+    from celcombiller.config.tables import Config
+    from celcombiller.service.root import Root
+
+_LOG = Logger()
+
+
+GARBAGE = (10_000, 20, 20)
+"""When garbage is looked for: with Python's own 700 it is at every second call, and nearly all there is lives on."""
+
+
+class Options(usage.Options):
+    """What ``twistd celcombiller`` takes."""
+
+    synopsis = "[--config FILE]"
+    longdesc = (
+        "Prepaid biller for Asterisk and OpenBTS: REST API, FastAGI and AMI in one process. "
+        "Without --config: ./celcombiller.toml, then /etc/celcombiller/celcombiller.toml, then built-in defaults. "
+        "Run `celcombiller init` once before."
+    )
+    optParameters: ClassVar[list[list[Any]]] = [["config", "c", None, "the TOML file with the settings"]]
+
+
+def makeService(options: Options) -> IService:
+    """Build the service from the settings, or exit with the one line that says what is wrong."""
+    from twisted.internet import reactor  # noqa: PLC0415  importing it installs it
+
+    try:
+        path = options["config"]
+        file = Path(path) if path else loader.source()
+        config = loader.load(file, os.environ)
+        number = prefork.number(os.environ)
+        service: Root | prefork.Workers
+        if number is not None:
+            prefork.join(reactor)
+            service = build(reactor, config, partial(prefork.Inherited, reactor))
+        elif config.service.workers > 1:
+            service = share(reactor, config, file, options.parent)
+        else:
+            service = build(reactor, config)
+    except BillerError as error:
+        raise SystemExit(f"celcombiller: {error}") from None
+    # What stands here stays to the end. Looked at again by each full collection of garbage, it stopped all for 60 ms.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
+    if config.service.one_core and not isinstance(service, prefork.Workers):
+        core = cpu_affinity.share_one(number)
+        if core is not None:
+            _LOG.info("Calls are worked on on core {core} alone (service.one_core)", core=core)
+    service.log_observer = log_observers.observer(
+        options.parent or {}, as_json=config.service.log == "json", worker=number
+    )
+    return service
+
+
+def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> prefork.Workers:
+    """Let several processes do it, each by its own `build`; what would keep all of them from it is said here."""
+    prefork.check_attended(attended)
+    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
+    check_database(engine)
+    engine.dispose()
+    listens = {"agi": with_backlog(config.agi.listen), "rest": config.rest.listen}
+    return prefork.Workers(reactor, listens, config.service.workers, file)

@@ -1,0 +1,92 @@
+"""Ordered start and stop."""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from celcombiller.runtime import log_observers
+
+if TYPE_CHECKING:
+    from celcombiller.asterisk.scripts import Scripts
+    from celcombiller.config.tables import Config
+    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.reader import Reader
+    from celcombiller.runtime.metrics import Metrics
+    from celcombiller.runtime.password_hasher import Passwords
+
+OWN_FILES = 100
+"""Open files that are no AGI sessions: databases, AMI, REST, logs."""
+
+
+class Root(log_observers.Logged, MultiService):
+    """All of it, stopped in order: first nothing new comes in, then what was begun ends, then the store closes."""
+
+    _log = Logger()
+    store: Store
+    scripts: Scripts
+    config: Config
+    metrics: Metrics
+    threads: tuple[Reader, Passwords]
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__()
+        self._lock = lock
+
+    def privilegedStartService(self) -> None:
+        """Listen; a port that is taken is one line, not a traceback."""
+        try:
+            super().privilegedStartService()
+        except CannotListenError as error:
+            raise SystemExit(f"celcombiller: {error}") from None
+
+    def startService(self) -> None:
+        """Start the store, then all that uses it."""
+        self._allow_open_files()
+        self.store.start()
+        for each in self.threads:
+            each.start()
+        super().startService()
+        self._log.info(
+            "REST on {rest}, FastAGI on {agi}, AMI of {ami}",
+            rest=self.config.rest.listen,
+            agi=self.config.agi.listen,
+            ami=", ".join(f"{each.name} ({each.host}:{each.port})" for each in self.config.asterisk)
+            or "nobody: add [[asterisk]] tables, or an end that no script tells is not heard",
+        )
+
+    def _allow_open_files(self) -> None:
+        """Take as many open files as the system lets us have: each call keeps one."""
+        was, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        wanted = self.config.agi.connections_max + OWN_FILES
+        if most != resource.RLIM_INFINITY and most < wanted:
+            self._log.warn(
+                "{most} open files are allowed, {wanted} are needed for agi.connections_max: raise LimitNOFILE",
+                most=most,
+                wanted=wanted,
+            )
+        else:
+            self._log.info("{most} open files are allowed ({was} before)", most=most, was=was)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop, and fire when the last answer is durable."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.running = 0
+        for service in reversed(list(self)):
+            stopped = service.stopService()
+            if isinstance(stopped, Deferred):
+                await stopped
+        await self.scripts.settling.drain()
+        await self.store.close()
+        for each in self.threads:
+            each.stop()
+        if self._lock is not None:
+            self._lock.close()

@@ -1,0 +1,330 @@
+"""The AMI witness, with Asterisk's answers played: what it believes, what it settles, what it leaves alone."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
+from celcombiller.asterisk.call_monitor import OTHERS_SECONDS, SWEEP_SECONDS, Monitor
+from celcombiller.core.charging.requests import Answer
+from celcombiller.core.errors import BillerError, StoreUnavailable
+from celcombiller.core.schema import tables
+from celcombiller.core.voice.asterisk_heartbeat import server_seen
+from celcombiller.jobs.expiry import close_overdue
+from celcombiller.runtime.metrics import Metrics
+from tests.core.ledger.test_book import ask, credit, database, ended, initiate, proved, voice
+
+CHANNEL = "PJSIP/1001-1.0"
+
+
+class StoreHere:
+    def __init__(self, engine):
+        self.engine, self.away = engine, False
+
+    def charge(self, request):
+        if self.away:
+            return fail(StoreUnavailable("away"))
+        (answer,) = ask(self.engine, request, now=datetime.now(UTC))
+        return fail(answer) if isinstance(answer, BillerError) else succeed(answer)
+
+    def transact(self, work):
+        if self.away:
+            return fail(StoreUnavailable("away"))
+        with self.engine.begin() as tx:
+            return succeed(work(tx))
+
+
+class Asterisk:
+    """AMI as the monitor uses it: what is alive, the note it has, and what it was told to do."""
+
+    def __init__(self):
+        self.alive, self.note, self.limits, self.hearers = [CHANNEL], None, [], {}
+        self.asked = []
+        self.incomplete = False
+        self.closed = Deferred()
+        self.transport = self
+
+    def loseConnection(self):
+        closed, self.closed = self.closed, Deferred()
+        closed.callback(None)
+
+    def onClose(self):
+        return self.closed
+
+    def registerEvent(self, names, hearer):
+        for name in [names] if isinstance(names, str) else names:
+            self.hearers[name] = hearer
+
+    def absoluteTimeout(self, channel, seconds):
+        self.limits.append((channel, seconds))
+        return succeed({})
+
+    def getVar(self, channel, variable):
+        return succeed(None)
+
+    def collectDeferred(self, request, stop):
+        if self.note is None:
+            return fail(AmiRefused("Database entry not found"))
+        return succeed([{"response": "Success"}, {"event": "DBGetResponse", "val": self.note}, {"event": stop}])
+
+    def status(self, channel=None):
+        self.asked.append(channel)
+        if self.incomplete:
+            return fail(AmiProtocolError("the list is short"))
+        if channel is not None and channel not in self.alive:
+            return fail(AmiRefused("No such channel"))
+        return succeed(
+            [
+                {"event": "Status", "channel": name, "uniqueid": name.partition("-")[2], "bridgeid": ""}
+                for name in self.alive
+            ]
+        )
+
+    def event(self, name, **fields):
+        self.hearers[name](self, {"event": name, "channel": CHANNEL, "uniqueid": "1.0", **fields})
+
+
+@pytest.fixture
+def scene(tmp_path):
+    made = Scene(tmp_path / "db.sqlite")
+    yield made
+    made.monitor.stopService()
+    made.engine.dispose()
+
+
+class Scene:
+    """A call of user 1001 is up: granted, known to the monitor, its session in this process."""
+
+    def __init__(self, path, *, watched=True):
+        self.engine, self.clock, self.asterisk = database(path), Clock(), Asterisk()
+        self.store = StoreHere(self.engine)
+        ask(self.engine, credit(60))
+        self.began = datetime.now(UTC) - timedelta(seconds=30)
+        (self.grant,) = ask(self.engine, initiate(), now=self.began)
+        self.metrics = Metrics(self.clock.seconds)
+        self.monitor = Monitor(self.clock, "pbx1", lambda: succeed(self.asterisk), self.store, self.metrics)
+        self.monitor.startService()
+        if watched:
+            self.monitor.watch(self.grant.call)
+
+    def told(self, name):
+        text = self.metrics.exposition(None, {"pbx1": self.monitor.gone}).decode()
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).rpartition(" ")[2])
+
+    def sweep(self, times=1):
+        self.clock.pump([SWEEP_SECONDS] * times)
+
+
+def stamp(seconds_ago):
+    return f"{(datetime.now(UTC) - timedelta(seconds=seconds_ago)).timestamp():.6f}"
+
+
+def answered(scene, seconds_ago=10.0, **facts):
+    fields = {"dialstatus": "ANSWER", "destuniqueid": "1.1", "timestamp": stamp(seconds_ago), **facts}
+    scene.asterisk.event("DialEnd", **fields)
+
+
+def test_an_answer_sets_the_limit_anew_from_the_answer(scene):
+    answered(scene, seconds_ago=0.0)
+    ((channel, seconds),) = scene.asterisk.limits
+    assert channel == CHANNEL
+    assert 59 < seconds <= 60
+
+
+def test_a_hangup_nobody_else_told_of_settles_from_the_answer_to_the_callees_end(scene):
+    answered(scene, seconds_ago=10)
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.event("Hangup", channel="PJSIP/1002-1.1", uniqueid="1.1", timestamp=stamp(4))
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0), cause="16")
+    assert voice(scene.engine).held == 0
+    assert voice(scene.engine).posted in (53, 54)  # six seconds by two readings of the clock
+    proved(scene.engine)
+
+
+def test_a_forged_hangup_of_a_live_channel_is_not_believed(scene):
+    answered(scene)
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).held == 60
+
+
+def test_a_hangup_that_names_another_channel_is_not_about_this_call(scene):
+    answered(scene)
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", channel="PJSIP/evil-1", timestamp=stamp(0))
+    assert voice(scene.engine).held == 60
+
+
+def test_an_unanswered_call_that_is_gone_is_released(scene):
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
+
+
+def test_a_transferred_caller_pays_to_his_own_end(scene):
+    answered(scene, seconds_ago=10)
+    scene.asterisk.event("BlindTransfer", transfereeuniqueid="1.0")
+    scene.asterisk.event("Hangup", channel="PJSIP/1002-1.1", uniqueid="1.1", timestamp=stamp(8))
+    scene.monitor.transferred("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).posted in (49, 50)
+
+
+def test_one_list_without_a_call_is_not_enough_and_two_are(scene):
+    answered(scene, seconds_ago=10)
+    scene.monitor.session_lost("1.0")
+    assert scene.told('celcombiller_gone_calls{server="pbx1"}') == 0
+    scene.asterisk.alive = []
+    scene.sweep()
+    assert voice(scene.engine).held == 60
+    assert scene.told('celcombiller_gone_calls{server="pbx1"}') == 1
+    scene.sweep()
+    assert voice(scene.engine).held == 0
+    assert scene.told('celcombiller_gone_calls{server="pbx1"}') == 0
+    assert scene.told('celcombiller_calls_ended_total{state="settled",witness="sweep"}') == 1
+    assert voice(scene.engine).posted < 60
+    proved(scene.engine)
+
+
+def test_a_call_whose_session_is_here_is_left_to_it(scene):
+    scene.asterisk.alive = []
+    scene.sweep(5)
+    assert voice(scene.engine).held == 60
+
+
+def test_a_list_that_is_not_complete_ends_nothing(scene):
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive, scene.asterisk.incomplete = [], True
+    scene.sweep(5)
+    assert voice(scene.engine).held == 60
+
+
+def test_the_dialplans_note_of_the_end_is_exact(scene):
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.note = f"ANSWER|7100|{stamp(20)}|{stamp(12)}"
+    scene.sweep(2)
+    assert voice(scene.engine).posted == 52
+    proved(scene.engine)
+
+
+@pytest.fixture
+def others(tmp_path):
+    """The same call, begun by another biller; this one has found it in the ledger."""
+    made = Scene(tmp_path / "db.sqlite", watched=False)
+    made.sweep()
+    yield made
+    made.monitor.stopService()
+    made.engine.dispose()
+
+
+def test_the_end_of_anothers_call_is_left_to_it_and_costs_this_biller_nothing(others):
+    answered(others, seconds_ago=10)
+    ask(others.engine, Answer("pbx1", "1.0", datetime.now(UTC) - timedelta(seconds=10)))
+    others.asterisk.alive, others.asterisk.asked = [], []
+    others.asterisk.event("Hangup", timestamp=stamp(0))
+    ask(others.engine, ended(talk_ms=10_000))
+    others.clock.advance(OTHERS_SECONDS)
+    assert others.asterisk.asked == []
+    with others.engine.begin() as tx:
+        assert tx.execute(sa.select(tables.testimony.c.witness)).scalars().all() == ["agi"]
+    assert voice(others.engine).posted == 50
+
+
+def test_the_end_of_anothers_call_is_made_good_when_it_was_not_there_to_do_it(others):
+    answered(others, seconds_ago=10)
+    others.asterisk.alive = []
+    others.asterisk.event("Hangup", timestamp=stamp(3))
+    assert voice(others.engine).held == 60
+    others.clock.advance(OTHERS_SECONDS)
+    assert voice(others.engine).held == 0
+    assert voice(others.engine).posted in (52, 53)
+    proved(others.engine)
+
+
+def test_the_answer_of_anothers_call_sets_the_limit_only_if_that_was_not_done(others):
+    answered(others, seconds_ago=0)
+    ask(others.engine, Answer("pbx1", "1.0", datetime.now(UTC)))
+    others.clock.advance(OTHERS_SECONDS)
+    assert others.asterisk.limits == []
+
+
+def test_the_answer_of_a_call_whose_biller_died_sets_the_limit(others):
+    answered(others, seconds_ago=0)
+    others.clock.advance(OTHERS_SECONDS)
+    assert len(others.asterisk.limits) == 1
+    with others.engine.begin() as tx:
+        assert tx.execute(sa.select(tables.call.c.answered_at)).scalar_one() is not None
+
+
+def test_a_hangup_that_was_heard_while_the_ledger_was_away_is_when_the_call_ended(others):
+    answered(others, seconds_ago=10)
+    others.clock.advance(OTHERS_SECONDS)
+    others.asterisk.alive, others.store.away = [], True
+    others.asterisk.event("Hangup", timestamp=stamp(-4))  # four seconds after the list that still had it
+    others.clock.advance(OTHERS_SECONDS)
+    others.store.away = False
+    others.sweep(2)
+    assert voice(others.engine).held == 0
+    assert voice(others.engine).posted in (45, 46)
+    proved(others.engine)
+
+
+def test_the_second_leg_of_anothers_channel_is_known_as_such(others):
+    ask(others.engine, ended(answered=False))
+    ask(others.engine, credit(5, reference="more"), initiate(authorization="second"), now=others.began)
+    others.sweep()
+    answered(others, seconds_ago=10)
+    others.asterisk.alive = []
+    others.asterisk.event("Hangup", timestamp=stamp(0))
+    others.clock.advance(OTHERS_SECONDS)
+    assert voice(others.engine).held == 0
+    assert voice(others.engine).posted in (54, 55)
+
+
+def test_a_lost_link_is_connected_again(scene):
+    scene.asterisk.loseConnection()
+    scene.clock.advance(0)
+    assert scene.monitor.connected
+
+
+def test_the_time_without_a_link_is_measured(scene):
+    up, gap_seconds = 'celcombiller_ami_up{server="pbx1"}', 'celcombiller_ami_gap_seconds_total{server="pbx1"}'
+    scene.clock.advance(100)
+    assert (scene.told(up), scene.told(gap_seconds)) == (1, 0)
+    scene.monitor._login = lambda: fail(AmiProtocolError("nobody there"))
+    scene.asterisk.loseConnection()
+    scene.clock.advance(0.25)
+    assert (scene.told(up), scene.told(gap_seconds)) == (0, 0.25)
+
+
+@pytest.mark.parametrize(("link_lost_after", "cost"), [(10, 10), (600, 60)])
+def test_a_call_cut_off_with_its_server_costs_what_it_was_known_to_talk_and_never_more_than_its_grant(
+    scene, link_lost_after, cost
+):
+    began = scene.grant.call.started_at
+    ask(scene.engine, Answer("pbx1", "1.0", began))
+    scene.monitor.stopService()
+    with scene.engine.begin() as tx:
+        tx.execute(sa.delete(tables.server))
+        server_seen(tx, "pbx1", began + timedelta(seconds=link_lost_after))
+    late = scene.grant.expires_at + timedelta(seconds=1)
+    Deferred.fromCoroutine(close_overdue(StoreHere(scene.engine), {}, late, Metrics()))
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (60 - cost, 0)
+    proved(scene.engine)
+
+
+def test_a_call_that_nobody_ever_told_of_ends_when_its_hold_runs_out(scene):
+    scene.monitor.stopService()
+    store = StoreHere(scene.engine)
+    soon, late = (scene.grant.expires_at + timedelta(seconds=seconds) for seconds in (-1, 1))
+    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, soon, Metrics()))
+    assert voice(scene.engine).held == 60
+    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, late, scene.metrics))
+    assert scene.told('celcombiller_calls_ended_total{state="expired",witness="sweep"}') == 1
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
+    proved(scene.engine)

@@ -1,0 +1,312 @@
+"""The AGI scripts over a real socket, with Asterisk's side played by `celcombiller.asterisk.agi_simulator`."""
+
+import pytest
+import pytest_twisted
+import sqlalchemy as sa
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+
+from celcombiller.asterisk import scripts as asterisk_scripts
+from celcombiller.asterisk.agi_server import FastAGIFactory
+from celcombiller.asterisk.agi_simulator import Channel, play
+from celcombiller.asterisk.scripts import Scripts
+from celcombiller.config.tables import Calls, Config, Prompts
+from celcombiller.core.charging.requests import Initiate, Terminate
+from celcombiller.core.errors import BillerError, StoreUnavailable
+from celcombiller.core.schema import tables
+from celcombiller.database.reader import Reader
+from celcombiller.runtime.metrics import Metrics
+from celcombiller.service.wiring import terms_of
+from tests.core.ledger.test_book import ask, credit, database, proved, voice
+
+
+class StoreHere:
+    """The store in this thread, answering at once; `trouble` makes it fail or wait."""
+
+    def __init__(self, engine, config):
+        self.engine, self.config, self.trouble = engine, config, {}
+
+    def charge(self, request, *, soon=True):
+        trouble = self.trouble.get(type(request))
+        if isinstance(trouble, Deferred):  # done at once, told when the Deferred fires
+            del self.trouble[type(request)]
+            result = self._now(request)
+            return trouble.addCallback(lambda _: result)
+        if trouble:
+            return fail(trouble.pop(0))
+        return self._now(request)
+
+    def _now(self, request):
+        (answer,) = ask(self.engine, request, terms=terms_of(self.config))
+        return fail(answer) if isinstance(answer, BillerError) else succeed(answer)
+
+
+class House:
+    """A biller without AMI: scripts, a ledger, and a port."""
+
+    def __init__(self, path, **calls):
+        facts = {"internal_dial": "PJSIP/{clid}", "decision_seconds": 1, **calls}
+        self.config = Config(calls=Calls(**facts), prompts=Prompts(no_credit="no-money"))
+        self.engine = database(path)
+        ask(self.engine, credit(60))
+        self.store = StoreHere(self.engine, self.config)
+        self.metrics = Metrics()
+        self.scripts = Scripts(reactor, self.config, self.store, Reader(reactor, self.engine), {}, self.metrics)
+        self.port = reactor.listenTCP(0, FastAGIFactory(self.scripts, clock=reactor), interface="127.0.0.1")
+
+    async def call(self, called="1002", caller="1001", **facts):
+        return await self.play(Channel(caller, called, **facts), "caller", "reducer")
+
+    async def play(self, channel, *scripts):
+        return await play(reactor, "127.0.0.1", self.port.getHost().port, channel, scripts)
+
+    def decided(self):
+        (family,) = self.metrics._authorizations.collect()
+        return {each.labels["result"]: each.value for each in family.samples if each.value}
+
+    async def close(self):
+        await self.scripts.settling.drain()
+        await self.port.stopListening()
+        self.engine.dispose()
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path / "db.sqlite")
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
+
+
+@pytest.fixture
+def houses(tmp_path):
+    made = []
+
+    def build(**calls):
+        made.append(House(tmp_path / "db.sqlite", **calls))
+        return made[-1]
+
+    yield build
+    for each in made:
+        pytest_twisted.blockon(Deferred.fromCoroutine(each.close()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_is_dialled_with_the_limit_and_charged(house):
+    channel = await house.call(talk_ms=2300)
+    assert channel.dialled == "PJSIP/1002,40,giL(60000)"
+    assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    assert channel.variables["CELCOMBILLER_SECONDS"] == "60"
+    assert channel.variables["CELCOMBILLER_SETTLED"] == "1"
+    assert voice(house.engine).posted == 57
+    proved(house.engine)
+
+
+class Watched(Channel):
+    """Notes its absolute limit when it dials; without func_timeout there is no variable to set or to read."""
+
+    has_function = True
+    limit = "0"
+
+    def _dial(self, argument):
+        self.limit = self.variables["TIMEOUT(absolute)"]
+        return super()._dial(argument)
+
+    def _expand(self, text):
+        return super()._expand(text if self.has_function else text.replace("${TIMEOUT(absolute)}", ""))
+
+
+class Bare(Watched):
+    has_function = False
+
+    def answer(self, line):
+        assert "EXEC" not in line or "TIMEOUT" not in line
+        return super().answer(line)
+
+
+@pytest.mark.parametrize("channel", [Watched("1001", "1002"), Bare("1001", "1002")])
+@pytest_twisted.ensureDeferred
+async def test_the_channel_itself_has_a_limit_for_the_ringing_and_the_talk_while_it_is_dialled(house, channel):
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert (channel.limit, channel.variables["TIMEOUT(absolute)"]) == ("100", "0")
+
+
+@pytest.mark.parametrize("outcome", ["BUSY", "NOANSWER", "CANCEL", "CHANUNAVAIL"])
+@pytest_twisted.ensureDeferred
+async def test_what_was_not_answered_costs_nothing(house, outcome):
+    await house.call(outcome=outcome)
+    assert (voice(house.engine).posted, voice(house.engine).held) == (60, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_is_told_with_its_prompt_and_dials_nobody(house):
+    channel = await house.call(caller="1002", called="1001")
+    assert channel.variables["CELCOMBILLER_RESULT"] == "NO_CREDIT"
+    assert channel.dialled == ""
+    assert ("biller", 'STREAM FILE no-money "" 0') in channel.transcript
+    assert house.decided() == {"NO_CREDIT": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_ledger_calls_are_denied_by_default(house):
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
+    channel = await house.call()
+    assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
+    assert house.decided() == {"FAILED": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_ledger_that_is_back_in_time_costs_no_call(house):
+    house.store.trouble[Initiate] = [StoreUnavailable("restarting")] * 2
+    channel = await house.call(talk_ms=5000)
+    assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_the_policy_allows_a_call_without_a_ledger_is_charged_when_it_is_back(houses):
+    house = houses(on_failure="allow")
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
+    house.store.trouble[Terminate] = [StoreUnavailable("still away")]
+    channel = await house.call(talk_ms=5000)
+    assert channel.dialled == "PJSIP/1002,40,giL(7200000)"
+    assert voice(house.engine).posted == 55
+    assert house.decided() == {"ALLOWED_ON_FAILURE": 1}
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_decision_that_comes_too_late_is_given_back(house):
+    late = house.store.trouble[Initiate] = Deferred()
+    channel = await house.call()
+    assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
+    late.callback(None)
+    await deferLater(reactor, 0)
+    assert (voice(house.engine).posted, voice(house.engine).held) == (60, 0)
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_decision_that_comes_too_late_does_not_end_the_next_call_of_that_channel(house):
+    class Patient(Channel):
+        def _dial(self, argument):
+            late.callback(None)
+            return super()._dial(argument)
+
+    late = house.store.trouble[Initiate] = Deferred()
+    first = await house.call()
+    assert first.variables["CELCOMBILLER_RESULT"] == "FAILED"
+    second = Patient("1001", "1002", talk_ms=5000, uniqueid=first.uniqueid)
+    await play(reactor, "127.0.0.1", house.port.getHost().port, second)
+    assert second.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reducer_that_says_what_was_settled_waits_for_no_record_of_it(house):
+    channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
+    recorded = house.store.trouble[Terminate] = Deferred()
+    await house.play(channel, "reducer")
+    assert channel.variables["CELCOMBILLER_SETTLED"] == "1"
+    recorded.callback(None)
+    with house.engine.begin() as tx:
+        said = tx.execute(sa.select(tables.testimony.c.witness, tables.testimony.c.talk_ms)).all()
+    assert said == [("agi", 5000), ("reducer", 5000)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reducer_that_says_otherwise_waits_for_the_ledger(house):
+    channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
+    channel.variables["ANSWEREDTIME_MS"] = "7000"
+    recorded = house.store.trouble[Terminate] = Deferred()
+    await house.play(channel, "reducer")
+    assert "CELCOMBILLER_SETTLED" not in channel.variables
+    recorded.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_settled_says_nothing_of_the_next_call_of_that_channel(house):
+    channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
+    first = house.store.trouble[Terminate] = Deferred()
+    await house.play(channel, "caller")
+    second = house.store.trouble[Terminate] = Deferred()
+    await house.play(channel, "reducer")
+    assert "CELCOMBILLER_SETTLED" not in channel.variables
+    first.callback(None)
+    second.callback(None)
+    assert voice(house.engine).posted == 50
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_whose_reducer_never_comes_are_forgotten(house, monkeypatch):
+    monkeypatch.setattr(asterisk_scripts, "ENDED_MAX", 2)
+    for _ in range(4):
+        await house.play(Channel("1001", "1002", talk_ms=1000), "caller")
+    assert len(house.scripts._ended) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_allowed_number_needs_no_ledger_and_no_credit(houses):
+    house = houses(always_allowed_dial="PJSIP/{number}@emergency")
+    house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
+    channel = await house.call(caller="nobody", called="112")
+    assert channel.dialled == "PJSIP/112@emergency,40,gi"
+    assert house.decided() == {"ALWAYS_ALLOWED": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_dialplans_stamp_subroutine_is_called_at_the_answer(house):
+    class Stamped(Channel):
+        def environment(self, script, host, *, extension=None):
+            return super().environment(script, host, extension=extension)[:-1] + b"agi_arg_1: stamp=answered\n\n"
+
+    channel = Stamped("1001", "1002", talk_ms=1000)
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert channel.dialled.endswith("L(60000)U(answered)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_without_our_number_in_it_ends_the_session(house):
+    class Liar(Channel):
+        def answer(self, line):
+            return "200 result=1 (Ring|||||)" if "FULL" in line else super().answer(line)
+
+    channel = Liar("1001", "1002")
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert channel.dialled == ""
+    assert voice(house.engine).held == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_transfer_without_ami_is_charged_at_once_and_not_free(house):
+    class Transferred(Channel):
+        def _dial(self, argument):
+            answer = super()._dial(argument)
+            self.variables["ANSWEREDTIME_MS"] = ""
+            return answer
+
+    channel = Transferred("1001", "1002", talk_ms=3000)
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert voice(house.engine).posted < 60
+    assert voice(house.engine).held == 0
+    proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_balance_puts_what_is_available_into_channel_variables(house):
+    channel = Channel("1001", "700")
+    await play(reactor, "127.0.0.1", house.port.getHost().port, channel, scripts=("balance",))
+    assert channel.variables["CELCOMBILLER_VOICE_BALANCE"] == "60"
+    assert channel.variables["CELCOMBILLER_DATA_BALANCE"] == "0"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_silent_biller_does_not_hold_the_played_call_for_ever(monkeypatch):
+    monkeypatch.setattr("celcombiller.asterisk.agi_simulator.SESSION_SECONDS", 0.1)
+    silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
+    with pytest.raises(TimeoutError, match="no answer"):
+        await play(reactor, "127.0.0.1", silent.getHost().port, Channel("1001", "1002"))
+    await silent.stopListening()

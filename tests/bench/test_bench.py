@@ -1,0 +1,88 @@
+"""The benchmark measures what it says: its wire is the product's, its calls are real ones, its ledgers are proved."""
+
+import re
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+
+from celcombiller.asterisk.agi_server import FastAGIFactory
+from celcombiller.asterisk.agi_simulator import Channel, play
+from celcombiller.bench import environment, long_history, measurements, report, wire_baseline
+from celcombiller.bench.measurements import Run, percentile
+from celcombiller.config.tables import Calls
+from tests.asterisk.test_scripts import House
+
+SUBSCRIBERS = 20
+
+
+async def said_to(port, called):
+    channel = Channel("1001", called, talk_ms=1000)
+    await play(reactor, "127.0.0.1", port.getHost().port, channel)
+    return [re.sub("[0-9a-f]{16}|[0-9]+", "#", line) for who, line in channel.transcript if who == "biller"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_yardstick_says_what_the_scripts_say_in_their_order(tmp_path):
+    product = House(tmp_path / "db.sqlite", internal_dial=Calls().internal_dial)
+    yardstick = reactor.listenTCP(0, FastAGIFactory(wire_baseline.script, clock=reactor), interface="127.0.0.1")
+    try:
+        assert await said_to(product.port, "1002") == await said_to(yardstick, "1002")
+    finally:
+        await yardstick.stopListening()
+        await product.close()
+
+
+@pytest.fixture
+def url(tmp_path):
+    made = f"sqlite:///{tmp_path}/bench.sqlite"
+    environment.fill(made, SUBSCRIBERS)
+    return made
+
+
+def test_calls_of_a_closed_and_an_open_loop_are_all_settled(url, tmp_path):
+    with environment.biller(url, tmp_path) as server:
+        closed = measurements.run("x", "sqlite", server, 0.5, in_flight=4, subscribers=SUBSCRIBERS)
+        offered = measurements.run("x", "sqlite", server, 0.5, rate=20, subscribers=SUBSCRIBERS)
+        held = measurements.hold("x", "sqlite", server, 60, seconds=2, subscribers=SUBSCRIBERS)
+    for made in (closed, offered, held):
+        assert (made.broken, made.refused) == (0, 0)
+        assert 0 < made.dial_p50_ms <= made.dial_p95_ms <= made.dial_p99_ms
+    assert closed.calls_per_second > 0
+    assert closed.cpu_ms_per_call > 0
+    assert held.in_flight == 60
+    assert environment.differences(url) == 0
+
+
+def test_a_transaction_a_request_is_the_same_biller(url, tmp_path):
+    with environment.biller(url, tmp_path, unbatched=True) as server:
+        made = measurements.run("x", "sqlite", server, 0.5, in_flight=4, subscribers=SUBSCRIBERS)
+    assert made.calls_per_second > 0
+    assert environment.differences(url) == 0
+
+
+def test_a_made_history_can_be_proved_and_charged(url, tmp_path):
+    long_history.fill_history(url, 300, 100)
+    assert environment.count(url) == 100
+    with environment.biller(url, tmp_path, settings=long_history.rates(50)) as server:
+        made = measurements.run("x", "sqlite", server, 0.5, in_flight=4, subscribers=100)
+    assert (made.broken, made.refused) == (0, 0)
+    assert environment.differences(url) == 0
+
+
+def test_syncs_are_slower_under_the_shim(url, tmp_path):
+    slowly = environment.slow_sync(tmp_path, 100)
+    with environment.biller(url, tmp_path, slowly) as server:
+        made = measurements.run("x", "sqlite", server, 0.5, in_flight=1, subscribers=SUBSCRIBERS)
+    assert made.dial_p50_ms >= 100
+
+
+def test_a_figure_of_the_result_is_the_median_of_the_rounds():
+    rounds = [Run(name="x", database="y", in_flight=8, calls_per_second=each) for each in (1.0, 9.0, 2.0)]
+    assert report.median_of(rounds) == rounds[2]
+
+
+def test_percentiles_are_milliseconds_that_so_many_do_not_exceed():
+    assert percentile(list(range(1000, 101_000, 1000)), 0.5) == 51
+    assert percentile([7000], 0.99) == 7
+    assert percentile([], 0.99) == 0

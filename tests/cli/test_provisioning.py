@@ -1,0 +1,96 @@
+"""``celcombiller provisioning``: what it says and does, with a network and without one, and when it is away."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_node_manager import NodeManager
+
+PROGRAM = Path(sys.executable).parent / "celcombiller"
+
+
+class Here:
+    """A folder with settings and a database; the command runs in a process of its own, for it runs the reactor."""
+
+    def __init__(self, folder, manager):
+        self.folder = folder
+        self.manager = manager
+        self.settings(
+            f'[[provisioning]]\nname = "village"\nkind = "openbts"\nport = {manager.port}\nanswer_seconds = 1\n'
+        )
+        self.run("init")
+
+    def settings(self, text):
+        (self.folder / "celcombiller.toml").write_text(text)
+
+    def run(self, *words, status=0):
+        done = subprocess.run(
+            [PROGRAM, *map(str, words)], cwd=self.folder, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert "Traceback" not in done.stderr
+        assert done.returncode == status, (words, done)
+        return done.stdout + done.stderr
+
+    def add(self, number):
+        words = ("--clid", number, "--imsi", f"72400000000{number}", "--name", "N")
+        self.run("user", "add", f"u{number}", *words)
+
+
+@pytest.fixture
+def here(tmp_path):
+    manager = NodeManager().start()
+    yield Here(tmp_path, manager)
+    manager.stop()
+
+
+def test_sync_tells_what_it_would_do_does_it_and_keeps_what_is_added_afterwards_in_the_queue(here):
+    here.add(2001)
+    assert "No radio network" in here.run("provisioning", "status"), "the biller was not started yet"
+    here.run("provisioning", "sync")
+    assert here.manager.numbers() == [("IMSI724000000002001", "2001")]
+    here.add(2002)
+    said = json.loads(here.run("provisioning", "status", "--json"))
+    assert [(each["network"], each["waiting"], each["configured"]) for each in said] == [("village", 1, True)]
+    here.manager.dialdata.clear()
+    assert "1 different" in here.run("provisioning", "diff", status=1)
+    assert "2 would be queued of 2 that differ" in here.run("provisioning", "sync", "--dry-run", status=1)
+    assert here.manager.numbers() == [("IMSI724000000002001", None)]
+    assert "0 waiting" in here.run("provisioning", "sync", "village")
+    assert here.manager.numbers() == [("IMSI724000000002001", "2001"), ("IMSI724000000002002", "2002")]
+    assert "as the biller says" in here.run("provisioning", "diff")
+    here.run("audit")
+
+
+def test_who_is_unknown_stays_until_it_is_said_that_he_is_to_go(here):
+    here.manager.sip_buddies.append({"username": "IMSI999990000000001", "name": "x", "callerid": "9"})
+    assert "1 unknown" in here.run("provisioning", "diff", status=1)
+    here.run("provisioning", "sync")
+    assert len(here.manager.numbers()) == 1
+    here.run("provisioning", "sync", "--remove-unknown")
+    assert here.manager.numbers() == []
+
+
+def test_a_network_that_is_away_is_one_line_and_its_queue_waits(here):
+    here.run("provisioning", "sync")
+    here.manager.stop()
+    here.add(2001)
+    for action in ("diff", "sync"):
+        said = here.run("provisioning", action, status=1)
+        assert said.count("\n") == 1
+        assert "does not answer within" in said
+    here.manager.start()
+    here.run("provisioning", "sync")
+    assert here.manager.numbers() == [("IMSI724000000002001", "2001")]
+
+
+def test_a_network_out_of_the_settings_is_forgotten_only_then(here):
+    here.run("provisioning", "sync")
+    assert "take its [[provisioning]] table out first" in here.run("provisioning", "forget", "village", status=1)
+    here.settings("")
+    assert "not in the settings" in here.run("provisioning", "status")
+    here.run("provisioning", "forget", "village")
+    assert "there is no network" in here.run("provisioning", "forget", "village", status=1)
+    assert "no such network in the settings" in here.run("provisioning", "diff", status=1)

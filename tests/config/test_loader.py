@@ -1,0 +1,550 @@
+"""Settings: a file and the environment become one Config, or one line that helps."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+import trustme
+import tzlocal
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celcombiller.config import loader
+from celcombiller.config.loader import load
+from celcombiller.config.tables import Asterisk, Config, RadioNetwork, RadiusClient, RateRow
+from celcombiller.core.errors import ConfigError
+from celcombiller.core.model.accounts import Kind
+
+EXAMPLE = Path(__file__).parents[2] / "etc" / "celcombiller.toml"
+SERVER = '[[asterisk]]\nname = "pbx1"\nhost = "127.0.0.1"\nusername = "biller"\n'
+
+
+@pytest.fixture(autouse=True)
+def no_system_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(loader, "SYSTEM_FILE", tmp_path / "etc-of-the-machine.toml")
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write the file and load it."""
+
+    def load_text(text, **environ):
+        file = tmp_path / "celcombiller.toml"
+        file.write_text(text, encoding="utf-8")
+        return load(file, environ)
+
+    return load_text
+
+
+@pytest.fixture
+def refusal(written):
+    """Load what must be refused; return the line without the folder."""
+
+    def line_of(text, **environ):
+        with pytest.raises(ConfigError) as caught:
+            written(text, **environ)
+        line = str(caught.value)
+        assert "\n" not in line
+        return line[line.find("celcombiller.toml") :] if "celcombiller.toml" in line else line
+
+    return line_of
+
+
+def every_key(struct=Config):
+    """All (section, key) of the file."""
+    for field in msgspec.structs.fields(struct):
+        inner = {"asterisk": Asterisk, "provisioning": RadioNetwork, "rates": RateRow}.get(field.name, field.type)
+        for each in msgspec.structs.fields(inner):
+            yield field.name, each.name
+    if struct is Config:
+        yield from (("radius.clients", each.name) for each in msgspec.structs.fields(RadiusClient))
+
+
+# -- where settings come from
+
+
+def test_without_a_file_the_defaults_of_the_issue_hold(tmp_path):
+    settings = load(None, {}, tmp_path)
+    assert settings == Config()
+    assert settings.database.url == "sqlite:///celcombiller.sqlite"
+    assert (settings.rest.listen, settings.agi.listen) == (
+        "tcp:5000:interface=127.0.0.1",
+        "tcp:4573:interface=127.0.0.1",
+    )
+    assert settings.agi.allow == ("127.0.0.1", "::1")
+    assert (settings.calls.ring_seconds, settings.calls.max_call_seconds) == (40, 7200)
+    assert settings.calls.always_allowed == ("112", "190")
+    assert settings.calls.on_failure == "deny"
+    assert settings.rates == (RateRow(prefix="", price=1, increment_seconds=1, connect_fee=0),)
+
+
+def test_the_file_of_the_current_folder_wins_over_that_of_the_machine(tmp_path, monkeypatch):
+    machine = tmp_path / "machine.toml"
+    machine.write_text("[calls]\nring_seconds = 11", encoding="utf-8")
+    monkeypatch.setattr(loader, "SYSTEM_FILE", machine)
+    assert load(None, {}, tmp_path).calls.ring_seconds == 11
+    (tmp_path / "celcombiller.toml").write_text("[calls]\nring_seconds = 12", encoding="utf-8")
+    assert load(None, {}, tmp_path).calls.ring_seconds == 12
+
+
+def test_a_named_file_that_is_missing_is_an_error_and_not_the_defaults(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read: No such file"):
+        load(tmp_path / "nowhere.toml", {})
+
+
+def test_the_environment_wins_over_the_file(written):
+    settings = written(
+        '[calls]\nring_seconds = 30\non_failure = "allow"',
+        CELCOMBILLER_CALLS_RING_SECONDS="50",
+        CELCOMBILLER_CALLS_ALWAYS_ALLOWED="911, 112",
+        CELCOMBILLER_DATABASE_URL="postgresql+psycopg://biller@db/biller",
+        HOME="/nowhere",
+    )
+    assert settings.calls.ring_seconds == 50
+    assert settings.calls.on_failure == "allow"
+    assert settings.calls.always_allowed == ("911", "112")
+    assert settings.database.url == "postgresql+psycopg://biller@db/biller"
+
+
+def test_an_empty_list_in_the_environment_is_an_empty_list(written):
+    assert written("", CELCOMBILLER_CALLS_ALWAYS_ALLOWED="").calls.always_allowed == ()
+
+
+def test_variables_of_no_section_are_left_alone(written):
+    assert written("", CELCOMBILLER_POSTGRES="1", CELCOMBILLER_="", CELCOMBILLER="x") == Config()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        (
+            "CELCOMBILLER_CALLS_RING_SECONDS",
+            "forty",
+            'environment: CELCOMBILLER_CALLS_RING_SECONDS: must be a whole number from 5 to 300, not "forty"',
+        ),
+        (
+            "CELCOMBILLER_CALLS_RINGSECONDS",
+            "40",
+            "environment: CELCOMBILLER_CALLS_RINGSECONDS: unknown; did you mean CELCOMBILLER_CALLS_RING_SECONDS?",
+        ),
+        (
+            "CELCOMBILLER_AGI_ALLOW",
+            "127.0.0.1,10.0.0.300",
+            "environment: CELCOMBILLER_AGI_ALLOW: must be an IP address or a network such as 10.0.0.0/8, "
+            'not "10.0.0.300"',
+        ),
+        (
+            "CELCOMBILLER_ASTERISK_SECRET",
+            "hush",
+            "environment: CELCOMBILLER_ASTERISK_SECRET: [[asterisk]] tables are set in the file only; "
+            "keep the secret out of it with secret_file",
+        ),
+    ],
+)
+def test_a_wrong_variable_is_named(refusal, name, value, line):
+    assert refusal("", **{name: value}) == line
+
+
+# -- the example file
+
+
+def test_the_example_file_says_exactly_the_defaults():
+    assert load(EXAMPLE, {}) == Config()
+
+
+def test_the_example_file_names_every_setting():
+    text = uncommented(EXAMPLE.read_text(encoding="utf-8"))
+    tables = tomllib.loads(text)
+    for section, key in every_key():
+        if key == "secret_file":
+            assert "secret_file" in text
+            continue
+        found = tables
+        for name in section.split("."):
+            found = found[name]
+        table = found[0] if isinstance(found, list) else found
+        assert key in table, f"{section}.{key}"
+
+
+def test_the_examples_commented_out_server_is_valid(written):
+    (server,) = written(uncommented(EXAMPLE.read_text(encoding="utf-8"))).asterisk
+    assert (server.name, server.port, server.username) == ("pbx1", 5038, "celcombiller")
+
+
+def test_the_examples_commented_out_nas_is_valid_and_says_the_defaults(written):
+    (client,) = written(uncommented(EXAMPLE.read_text(encoding="utf-8"))).radius.clients
+    assert client == RadiusClient(name="hotspot", address="192.0.2.1", secret="change me")
+
+
+def test_the_settings_of_the_guide_to_radius_are_valid(written, tmp_path):
+    guide = (EXAMPLE.parents[1] / "docs" / "radius.md").read_text(encoding="utf-8")
+    (tmp_path / "hotspot.secret").write_text("s")
+    (client,) = written(guide.partition("```toml\n")[2].partition("```")[0]).radius.clients
+    assert (client.name, client.volume, client.secret) == ("hotspot", "mikrotik", "s")
+
+
+NAS = '[[radius.clients]]\nname = "hotspot"\naddress = "192.0.2.1"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (NAS, "[[radius.clients]] table 1: secret: write exactly one of secret and secret_file"),
+        (
+            NAS.replace(".1", ".0/33") + 'secret = "s"',
+            "[[radius.clients]] table 1: address: must be an IP address or a network such as 10.0.0.0/8,"
+            ' not "192.0.2.0/33"',
+        ),
+        (
+            (NAS + 'secret = "s"\n') * 2,
+            'radius.clients: 2 tables have name = "hotspot"; each needs its own',
+        ),
+        (
+            NAS + 'secret = "s"\npasswords = "no"',
+            '[[radius.clients]] table 1: passwords: must be "check" or "ignore", not "no"',
+        ),
+        (NAS + 'secret_file = "none"', None),
+        ('[radius]\ninterface = "here"', 'radius.interface: must be an IP address, not "here"'),
+        ("[radius]\nquota_octets = -1", "radius.quota_octets: must be a whole number from 0 to 1000000000000, not -1"),
+    ],
+)
+def test_a_wrong_nas_is_one_line(refusal, text, line):
+    said = refusal(text)
+    if line is None:
+        assert "[[radius.clients]] table 1: secret_file" in said
+    else:
+        assert said == f"celcombiller.toml: {line}"
+
+
+def test_the_secret_of_a_nas_is_read_from_its_file_and_not_shown(written, tmp_path):
+    (tmp_path / "nas.secret").write_text("xyzzy\n")
+    settings = written(NAS + 'secret_file = "nas.secret"')
+    assert settings.radius.clients[0].secret == "xyzzy"
+    assert "xyzzy" not in repr(settings)
+
+
+def uncommented(text):
+    return re.sub(
+        r"^# (\[\[(?:asterisk|provisioning|radius\.clients)\]\]|[a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE
+    )
+
+
+# -- what is refused, and how
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[calls]\nring_seconds = "forty"', 'calls.ring_seconds: must be a whole number from 5 to 300, not "forty"'),
+        ("[calls]\nring_seconds = true", "calls.ring_seconds: must be a whole number from 5 to 300, not true"),
+        ("[calls]\nring_seconds = 1", "calls.ring_seconds: must be a whole number from 5 to 300, not 1"),
+        ("[calls]\nring_second = 40", "calls.ring_second: unknown; did you mean ring_seconds?"),
+        ("[call]\nring_seconds = 40", "call: unknown; did you mean calls?"),
+        ("calls = 3", "calls: must be a table, not 3"),
+        ('[calls]\non_failure = "maybe"', 'calls.on_failure: must be "allow" or "deny", not "maybe"'),
+        ('[calls]\nalways_allowed = "112"', "calls.always_allowed: must be a list, each item a number"),
+        ('[calls]\nalways_allowed = ["112", "1&2"]', "calls.always_allowed item 2: must be a number as it is dialled"),
+        ('[calls]\nalways_allowed = ["112\\n"]', "calls.always_allowed item 1: must be a number as it is dialled"),
+        ('[schedules]\nrun_at = "24:00"', 'schedules.run_at: must be a time of the day such as "00:30", not "24:00"'),
+        ("[schedules]\nrun_at = 00:30:00", 'schedules.run_at: must be a time of the day such as "00:30"'),
+        ("[schedules]\ndisabled_use_up = 1", "schedules.disabled_use_up: must be true or false, not 1"),
+        ('[schedules]\ntime_zone = "Mars"', "schedules.time_zone: must be a name of the IANA list such as"),
+        ('[schedules]\ntime_zone = "../passwd"', "schedules.time_zone: must be a name of the IANA list such as"),
+        ('[agi]\nlisten = "5000"', "agi.listen: must be an endpoint such as"),
+        ('[rest]\nlisten = "tcp:70000"', "rest.listen: the port must be from 0 to 65535, not 70000"),
+        ('[agi]\nallow = ["10.0.0.1/8"]', "(write 10.0.0.0/8)"),
+        ('[metrics]\nallow = ["::1", "monitoring"]', "metrics.allow item 2: must be an IP address or a network"),
+        ("[metrics]\naudit_hours = -1", "metrics.audit_hours: must be a whole number from 0 to 8760, not -1"),
+        ('[service]\nlog = "xml"', 'service.log: must be "json" or "text", not "xml"'),
+        (
+            '[[asterisk]]\nname = "a b"\nhost = "h"\nusername = "u"\nsecret = "s"',
+            '[[asterisk]] table 1: name: must be 1 to 32 letters, digits, _ or -, not "a b"',
+        ),
+        ('[[asterisk]]\nname = "a"', "[[asterisk]] table 1: host: is missing; must be 1 to 255 characters"),
+        (SERVER, "[[asterisk]] table 1: secret: write exactly one of secret and secret_file"),
+        (
+            f'{SERVER}secret = "a"\n{SERVER}secret = "b"',
+            'asterisk: 2 tables have name = "pbx1"; each needs its own',
+        ),
+        ("[[rates]]\nprice = -1", "[[rates]] table 1: price: must be a whole number from 0 to"),
+        ("[[rates]]\nprice = 0.5", "[[rates]] table 1: price: must be a whole number from 0 to"),
+        ("[[rates]]\nincrement_seconds = 0", "[[rates]] table 1: increment_seconds: must be a whole number from 1"),
+        ('[[rates]]\nprefix = "55a"', "[[rates]] table 1: prefix: must be digits, or + and digits"),
+        ("[[rates]]\n[[rates]]", 'rates: 2 tables have prefix = ""; each needs its own'),
+        ('[prompts]\nfailed = "a b"', "prompts.failed: must be a sound file's name"),
+        ('[balance]\nsay = "words"', 'balance.say: must be "number" or "time", not "words"'),
+        ("[balance]\nscale = 10", "balance.scale: must be a whole number from 0 to 9, not 10"),
+        ('[balance]\nintro = "a b"', "balance.intro: must be a sound file's name"),
+        (
+            '[balance]\ntext = "{threshold}"',
+            'balance.text: "{threshold}" is no placeholder here; allowed are {balance}',
+        ),
+        (
+            '[balance]\nsms_text = "{threshold}"',
+            'balance.sms_text: "{threshold}" is no placeholder here; allowed are {balance}, {credits}, {data}, {sms}',
+        ),
+        ('[sms]\naccount = "data"', 'sms.account: must be "sms" or "voice", not "data"'),
+        ('[sms]\nbalance_code = "+100"', "sms.balance_code: must be a short code"),
+        ('[sms]\nbalance_code = "100"', "sms.balance_code: the answer needs a way to subscribers: sms.on_net_route"),
+        ("[notices]\nthresholds = [600]", "notices.thresholds: a notice needs a way to subscribers: sms.on_net_route"),
+        ("[notices]\nthresholds = [-1]", "notices.thresholds item 1: must be a whole number from 0 to"),
+        ("[notices]\nthresholds = 5", "notices.thresholds: must be a list, each item a whole number from 0 to"),
+        ('[notices]\nkind = "both"', 'notices.kind: must be "data" or "sms" or "voice", not "both"'),
+        ('[notices]\ntext = " "', "notices.text: must not be empty"),
+        (
+            '[notices]\ntext = "{name}"',
+            'notices.text: "{name}" is no placeholder here; allowed are {balance}, {credits}',
+        ),
+        ('[notices]\ntext = "{balance:>9999999}"', 'notices.text: "{balance}" is no placeholder here'),
+        ('[notices]\ntext = "{"', "notices.text: has a lone { or }"),
+        ('[notices]\ntext = "{0}"', 'notices.text: "{0}" is no placeholder here'),
+        ("[calls", "is not TOML: "),
+        ("a = " + "9" * 5000, "is not TOML that makes sense"),
+        ("a = " + "[" * 5000, "is not TOML that makes sense"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_with_file_key_and_what_is_allowed(refusal, text, line):
+    assert refusal(text).startswith("celcombiller.toml: ")
+    assert line in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "template", "why"),
+    [
+        (
+            "internal_dial",
+            "PJSIP/{msisdn}",
+            '"{msisdn}" is no placeholder here; allowed are {imsi}, {clid}, {username}',
+        ),
+        ("internal_dial", "PJSIP/{imsi.__class__}", "is no placeholder here"),
+        ("internal_dial", "PJSIP/{imsi!r}", "is no placeholder here"),
+        ("internal_dial", "PJSIP/{imsi:>99999999}", "is no placeholder here"),
+        ("internal_dial", "PJSIP/{}", "is no placeholder here"),
+        ("internal_dial", "PJSIP/{imsi", "has a lone { or }; placeholders are {imsi}, {clid}, {username}"),
+        ("internal_dial", "PJSIP/{imsi},30", "must be one dial string without commas"),
+        ("internal_dial", "PJSIP/{imsi}\\nHANGUP", "must be one dial string without commas, newlines"),
+        ("internal_dial", "", "must use at least one of {imsi}, {clid}, {username}"),
+        ("external_dial", "PJSIP/{imsi}@trunk", "allowed are {number}"),
+        ("external_dial", "PJSIP/trunk", "must use at least one of {number}"),
+        ("always_allowed_dial", "PJSIP/{clid}", "allowed are {number}"),
+    ],
+)
+def test_a_dial_string_that_cannot_be_filled_in_is_refused(refusal, key, template, why):
+    line = refusal(f'[calls]\n{key} = "{template}"')
+    assert line.startswith(f"celcombiller.toml: calls.{key}: ")
+    assert why in line
+
+
+def test_dial_strings_that_can_be_filled_in_are_taken_as_they_are(written):
+    calls = written(
+        '[calls]\ninternal_dial = "PJSIP/{clid}&IAX2/{username}"\nexternal_dial = "PJSIP/{number}@trunk"\n'
+        'always_allowed_dial = "PJSIP/emergency@trunk"'
+    ).calls
+    assert calls.internal_dial.format(clid="5550", username="al", imsi="1") == "PJSIP/5550&IAX2/al"
+    assert calls.external_dial == "PJSIP/{number}@trunk"
+    assert calls.always_allowed_dial == "PJSIP/emergency@trunk"
+
+
+@pytest.mark.parametrize("options", ["L(1000)", "gS(3)", "U(stamp)", "G(x)", "g,30", "g(", "g\\n", "m(${X},)", "1"])
+def test_dial_options_that_break_the_limit_or_the_dial_are_refused(refusal, options):
+    assert refusal(f'[calls]\ndial_options = "{options}"').startswith("celcombiller.toml: calls.dial_options: ")
+
+
+@pytest.mark.parametrize("options", ["", "g", "giT", "gm(music)r", "b(handlers^addheader^1)"])
+def test_other_dial_options_are_taken(written, options):
+    assert written(f'[calls]\ndial_options = "{options}"').calls.dial_options == options
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://h/d",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "postgresql+psycopg://h",
+        "oops",
+        "",
+        "postgresql+psycopg2://h/d",
+    ],
+)
+def test_a_database_that_the_store_cannot_open_is_refused(refusal, url):
+    assert refusal(f'[database]\nurl = "{url}"').startswith("celcombiller.toml: database.url: ")
+
+
+def test_several_hosts_of_one_postgresql_are_a_database(written):
+    url = "postgresql+psycopg://biller@/biller?host=a:5432&host=b:5432&target_session_attrs=read-write"
+    assert written(f'[database]\nurl = "{url}"').database.url == url
+
+
+def test_several_workers_need_postgresql_and_sockets_that_can_be_inherited(written, refusal):
+    postgresql = '[database]\nurl = "postgresql+psycopg://h/d"\n'
+    assert refusal("[service]\nworkers = 2").startswith("celcombiller.toml: service.workers: several processes need")
+    text = postgresql + '[service]\nworkers = 2\n[rest]\nlisten = "unix:/run/rest"'
+    assert refusal(text).startswith("celcombiller.toml: rest.listen: with service.workers")
+    assert written(postgresql + "[service]\nworkers = 2").service.workers == 2
+    assert written(postgresql, CELCOMBILLER_SERVICE_WORKERS="3").service.workers == 3
+
+
+def test_a_plain_postgresql_url_is_refused_with_what_to_write_and_without_its_password(refusal):
+    line = refusal('[database]\nurl = "postgresql://biller:hush@db/biller"')
+    assert "write postgresql+psycopg:// in place of postgresql://" in line
+    assert "hush" not in line
+
+
+# -- secrets
+
+
+def test_the_secret_is_read_from_a_file_beside_the_configuration(written, tmp_path):
+    (tmp_path / "pbx1.secret").write_text("hush hush\n", encoding="utf-8")
+    (server,) = written(SERVER + 'secret_file = "pbx1.secret"').asterisk
+    assert server.secret == "hush hush"
+
+
+@pytest.mark.parametrize(("text", "switch"), [("true", True), (" False", False)])
+def test_a_switch_is_set_from_the_environment(written, text, switch):
+    opposite = f"[schedules]\ndisabled_use_up = {str(not switch).lower()}"
+    assert written(opposite, CELCOMBILLER_SCHEDULES_DISABLED_USE_UP=text).schedules.disabled_use_up is switch
+
+
+def test_a_switch_that_is_neither_is_refused(refusal):
+    line = refusal("", CELCOMBILLER_SCHEDULES_DISABLED_USE_UP="yes")
+    assert line == 'environment: CELCOMBILLER_SCHEDULES_DISABLED_USE_UP: must be true or false, not "yes"'
+
+
+@pytest.mark.parametrize(
+    ("setting", "machine", "zone"),
+    [
+        ("America/Recife", "Europe/Berlin", "America/Recife"),
+        ("", "Europe/Berlin", "Europe/Berlin"),
+        ("", None, "UTC"),
+        ("", LookupError("two places say two zones"), "UTC"),
+    ],
+)
+def test_a_new_schedule_is_in_the_zone_of_the_settings_or_of_the_machine(written, monkeypatch, setting, machine, zone):
+    def name():
+        if isinstance(machine, Exception):
+            raise machine
+        return machine
+
+    monkeypatch.setattr(tzlocal, "get_localzone_name", name)
+    assert written(f'[schedules]\ntime_zone = "{setting}"').schedules.zone == zone
+
+
+@pytest.mark.parametrize("content", [None, b"", b"two\nlines", b"\xff\xfe"])
+def test_a_secret_file_without_a_secret_is_refused(refusal, tmp_path, content):
+    if content is not None:
+        (tmp_path / "pbx1.secret").write_bytes(content)
+    line = refusal(SERVER + 'secret_file = "pbx1.secret"')
+    assert line.startswith("celcombiller.toml: [[asterisk]] table 1: secret_file: ")
+
+
+def test_secrets_and_passwords_are_not_shown(written, refusal):
+    settings = written(
+        f'[database]\nurl = "postgresql+psycopg://biller:hush@db/biller"\n{SERVER}secret = "hush"',
+    )
+    assert settings.asterisk[0].secret == "hush"
+    assert "hush" not in repr(settings)
+    assert "hush" not in refusal(SERVER + 'secret = "hush\\n"')
+    assert "4711" not in refusal(SERVER + "secret = 4711")
+
+
+# -- anything at all
+
+toml_values = st.recursive(
+    st.none().map(lambda _: {})
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.datetimes()
+    | st.dates()
+    | st.times(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+keys = st.sampled_from(sorted(every_key()))
+
+
+def settled(tables, environ=None):
+    """Load from tables in place of text: a Config, or one line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "_parse", lambda _file: tables)
+        try:
+            return load(Path("celcombiller.toml"), environ or {})
+        except ConfigError as error:
+            line = str(error)
+    assert line.isprintable()
+    return line
+
+
+@given(keys, toml_values, st.booleans())
+def test_any_value_at_any_key_gives_a_config_or_one_line(key, value, listed):
+    section, name = key
+    found = settled({section: [{name: value}] if listed else {name: value}})
+    assert isinstance(found, Config) or found.startswith("celcombiller.toml: ")
+
+
+@given(st.dictionaries(st.text() | st.sampled_from(["calls", "rates", "asterisk", "agi"]), toml_values, max_size=3))
+def test_any_tables_give_a_config_or_one_line(tables):
+    assert isinstance(settled(tables), (Config, str))
+
+
+@given(keys, st.text())
+def test_any_text_in_the_environment_gives_a_config_or_one_line(key, value):
+    name = f"CELCOMBILLER_{key[0]}_{key[1]}".upper()
+    found = settled({}, {name: value})
+    assert isinstance(found, Config) or name in found
+
+
+def test_a_message_centres_password_is_read_from_its_file_and_never_shown(written, refusal, tmp_path):
+    (tmp_path / "password").write_text("hush-hsh\n")
+    read = written('[smpp]\nhost = "centre"\npassword_file = "password"')
+    assert (read.smpp.password, read.smpp.password_file) == ("hush-hsh", "")
+    assert "hush" not in repr(read)
+    (tmp_path / "password").write_text("hush-hush")
+    assert "must hold one line of 1 to 8 characters" in refusal('[smpp]\npassword_file = "password"')
+    assert "hush" not in refusal('[smpp]\npassword = "hush-hush"')
+    assert "one of password and password_file" in refusal('[smpp]\npassword = "a"\npassword_file = "password"')
+
+
+def test_the_authorities_of_a_message_centre_are_certificates_in_a_file_that_can_be_read(written, refusal, tmp_path):
+    authority = trustme.CA().cert_pem.bytes()
+    settings = '[smpp]\ntls = true\nca_file = "authorities.pem"'
+    assert "authorities.pem cannot be read: No such file" in refusal(settings)
+    (tmp_path / "authorities.pem").write_bytes(b"Of the centre:\n" + authority + authority)
+    assert written(settings).smpp.ca_file == str(tmp_path / "authorities.pem")
+    assert "ca_file: is for tls = true" in refusal('[smpp]\nca_file = "authorities.pem"')
+    for broken in (b"", b"\xff\xfe", authority.replace(b"MII", b"MIX", 1), authority[:200]):
+        (tmp_path / "authorities.pem").write_bytes(broken)
+        assert "smpp.ca_file: " in refusal(settings)
+
+
+def test_voice_credit_pays_for_messages_unless_the_operator_says_sms(tmp_path):
+    assert Config().sms.terms.account is Kind.VOICE
+    (tmp_path / "celcombiller.toml").write_text('[sms]\naccount = "sms"\n[notices]\nkind = "sms"\n')
+    read = load(None, {}, tmp_path)
+    assert read.sms.terms.account is read.notice_rules.kind is Kind.SMS
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('on_net_route = "asterisk"', "needs an [[asterisk]] table"),
+        ('off_net_route = "smpp"', 'smpp.host: is missing; "smpp" as a way of messages'),
+        ('off_net_route = "asterisk"', "must use at least one of {number}"),
+        ('on_net_to = "pjsip:{clid},x"', "without commas"),
+        ('sender = "Rede & Co"', "a number, or up to 11 letters and digits"),
+        ("parts_max = 256", "a whole number from 1 to 255"),
+    ],
+)
+def test_a_way_of_messages_that_leads_nowhere_is_refused(refusal, text, why):
+    assert why in refusal(f"[sms]\n{text}\n")
+
+
+def test_a_prefix_with_and_without_a_plus_is_the_same_prefix(tmp_path):
+    file = tmp_path / "celcombiller.toml"
+    file.write_text('[[rates]]\nprefix = "55"\n[[rates]]\nprefix = "+55"\n')
+    with pytest.raises(ConfigError, match="2 tables have prefix"):
+        load(file, {})

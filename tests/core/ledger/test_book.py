@@ -1,0 +1,433 @@
+"""The ledger's laws, on values and on a real SQLite file, under any order of calls, credits, crashes and restarts."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import hypothesis.strategies as st
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hypothesis import given, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from celcombiller.core.audit.report import audit
+from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.requests import Answer, Credit, Initiate, Terminate, Terms
+from celcombiller.core.errors import (
+    BadNumber,
+    HoldNotOpen,
+    InsufficientBalance,
+    NoRate,
+    SchemaMismatch,
+    SubscriberDisabled,
+    TransferConflict,
+    UnknownCall,
+    UnknownSubscriber,
+)
+from celcombiller.core.ledger.accounts import balances
+from celcombiller.core.ledger.book import Book
+from celcombiller.core.model.accounts import Account, HoldState, Kind
+from celcombiller.core.model.calls import CallState, Ending, Grant, Rate, Settlement, Witness
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.rating import Tariff, affordable_seconds, charged_ms, price
+from celcombiller.core.schema import migrations, tables
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.database.engine import open_engine
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+TERMS = Terms(Tariff([Rate()]))
+
+
+def database(path="", url="", *, lock_seconds=1):
+    engine = open_engine(url or f"sqlite:///{path}", lock_seconds=lock_seconds)
+    with engine.begin() as tx:
+        migrations.upgrade(tx)
+        add_subscribers(tx)
+    return engine
+
+
+def add_subscribers(tx):
+    for number in ("1001", "1002", "1003"):
+        subscriber_records.add(
+            tx,
+            username=f"u{number}",
+            name="N",
+            clid=number,
+            imsi=f"72400000000{number}",
+            cpf=None,
+            address="",
+            level=Level.SUBSCRIBER,
+            password_hash=None,
+            now=NOW,
+        )
+
+
+@pytest.fixture
+def engine(tmp_path):
+    made = database(tmp_path / "ledger.sqlite")
+    yield made
+    made.dispose()
+
+
+def ask(engine, *requests, now=NOW, terms=TERMS):
+    with engine.begin() as tx:
+        return perform(tx, terms, requests, now)
+
+
+def initiate(uniqueid="1.0", caller="1001", called="1002", **facts):
+    previous = Ending(answered=False, at=NOW)
+    made = Initiate(
+        "pbx1", uniqueid, f"session {uniqueid}", f"PJSIP/{caller}-{uniqueid}", "", caller, called, False, previous
+    )
+    return replace(made, **facts)
+
+
+def ended(uniqueid="1.0", talk_ms=1200, witness=Witness.AGI, answered=True, **facts):
+    ending = Ending(answered=answered, at=NOW + timedelta(seconds=30), talk_ms=talk_ms if answered else None)
+    return Terminate("pbx1", uniqueid, witness, ending, **facts)
+
+
+def credit(value, reference="r", username="u1001"):
+    return Credit(username, Kind.VOICE, value, "web", reference)
+
+
+def voice(engine, username="u1001"):
+    with engine.begin() as tx:
+        return balances(tx, subscriber_records.find(tx, username).id)[Kind.VOICE]
+
+
+def proved(engine):
+    with engine.begin() as tx:
+        report = audit(tx)
+    assert report.ok, report.differences
+
+
+# -- one call --------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_holds_all_it_may_use_and_is_charged_what_it_used(engine):
+    ask(engine, credit(100))
+    (grant,) = ask(engine, initiate())
+    assert grant.seconds == 100
+    assert voice(engine).held == 100
+    (settlement,) = ask(engine, ended(talk_ms=9001))
+    assert (settlement.first, settlement.call.cost) == (True, 10)
+    assert (voice(engine).posted, voice(engine).held) == (90, 0)
+    proved(engine)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_second_call_gets_nothing_while_the_first_holds_all(engine, together):
+    ask(engine, credit(100))
+    asked = [initiate("1.0"), initiate("2.0")]
+    first, second = ask(engine, *asked) if together else [ask(engine, each)[0] for each in asked]
+    assert isinstance(first, Grant)
+    assert isinstance(second, InsufficientBalance)
+    proved(engine)
+
+
+def test_an_unanswered_call_costs_nothing_and_leaves_no_hold(engine):
+    ask(engine, credit(100), initiate())
+    (settlement,) = ask(engine, ended(answered=False))
+    assert (settlement.call.state, settlement.call.cost) == (CallState.RELEASED, 0)
+    assert (voice(engine).posted, voice(engine).held) == (100, 0)
+    proved(engine)
+
+
+def test_an_answer_of_no_length_still_starts_an_increment(engine):
+    ask(engine, credit(100), initiate(), ended(talk_ms=0))
+    assert voice(engine).posted == 99
+
+
+@pytest.mark.parametrize(("talk_ms", "cost"), [(3000, 3), (3001, 3), (4000, 3), (4001, 5)])
+def test_a_cut_that_came_late_costs_the_grant_and_an_overrun_costs_what_was_talked(engine, talk_ms, cost):
+    ask(engine, credit(3), initiate())
+    (settlement,) = ask(engine, ended(talk_ms=talk_ms))
+    assert settlement.call.cost == cost
+    assert voice(engine).posted == 3 - cost
+    assert bool(settlement.call.note) == (cost > 3)
+    proved(engine)
+
+
+def test_the_second_witness_gets_the_same_answer_and_is_recorded(engine):
+    ask(engine, credit(100), initiate(), ended(talk_ms=1200))
+    (close, far) = ask(engine, ended(talk_ms=1700, witness=Witness.REDUCER), ended(talk_ms=9000, witness=Witness.AMI))
+    assert not close.first
+    assert (close.call.cost, far.call.cost) == (2, 2)
+    with engine.begin() as tx:
+        rows = tx.execute(sa.select(tables.testimony.c.witness, tables.testimony.c.discrepancy)).all()
+    assert sorted(rows) == [("agi", False), ("ami", True), ("reducer", False)]
+    assert voice(engine).posted == 98
+    proved(engine)
+
+
+def test_a_reducer_that_saw_another_dial_does_not_make_an_answered_call_free(engine):
+    ask(engine, credit(100), initiate(), Answer("pbx1", "1.0", NOW + timedelta(seconds=5)))
+    (settlement,) = ask(engine, ended(answered=False, witness=Witness.REDUCER))
+    assert settlement.call.state is CallState.OPEN
+    ask(engine, Terminate("pbx1", "1.0", Witness.AMI, Ending(answered=True, at=NOW + timedelta(seconds=8))))
+    assert voice(engine).posted == 97
+
+
+def test_talk_of_a_caller_who_was_up_before_is_counted_from_the_stamp(engine):
+    ask(engine, credit(100), initiate(answered_early=True))
+    ending = Ending(True, NOW + timedelta(seconds=9), talk_ms=9000, answered_at=NOW + timedelta(seconds=7))
+    (settlement,) = ask(engine, Terminate("pbx1", "1.0", Witness.AGI, ending))
+    assert settlement.call.talk_ms == 2000
+
+
+def test_the_same_question_again_gets_the_same_grant(engine):
+    ask(engine, credit(100))
+    (first,), (again,) = ask(engine, initiate()), ask(engine, initiate())
+    assert (again.seconds, again.call.reference) == (first.seconds, first.call.reference)
+    assert voice(engine).held == 100
+    proved(engine)
+
+
+def test_a_second_dial_of_a_channel_ends_the_first_and_is_a_leg_of_its_own(engine):
+    ask(engine, credit(100), initiate())
+    talked = Ending(answered=True, at=NOW + timedelta(seconds=9), talk_ms=5000)
+    (grant,) = ask(engine, initiate(authorization="another", previous=talked))
+    assert (grant.call.leg, grant.seconds) == (1, 95)
+    proved(engine)
+
+
+def test_a_call_let_go_without_the_ledger_is_charged_afterwards(engine):
+    (settlement,) = ask(engine, ended(talk_ms=4000, unheld=initiate()))
+    assert settlement.call.cost == 4
+    assert voice(engine).posted == -4
+    assert "without an authorization" in settlement.call.note
+    proved(engine)
+
+
+@pytest.mark.parametrize(
+    ("question", "refusal"),
+    [
+        (initiate(caller="9"), UnknownSubscriber),
+        (initiate(caller="unknown"), UnknownSubscriber),
+        (initiate(called="1002&PJSIP/x"), BadNumber),
+        (initiate(called="1002,60"), BadNumber),
+        (initiate(called="1002\n"), BadNumber),
+        (initiate(called=""), BadNumber),
+        (initiate(called="5555"), BadNumber),
+        (initiate(caller="1003"), SubscriberDisabled),
+    ],
+)
+def test_a_refusal_says_why_and_spoils_no_other_request(engine, question, refusal):
+    with engine.begin() as tx:
+        subscriber_records.enable(tx, "u1003", NOW, enabled=False)
+    given, refused, granted = ask(engine, credit(10), question, initiate("7.0"))
+    assert isinstance(refused, refusal)
+    assert given.credit_posted == 10
+    assert granted.seconds == 10
+    proved(engine)
+
+
+def test_a_subscriber_is_found_by_account_code_number_and_imsi(engine):
+    ask(engine, credit(10))
+    for n, facts in enumerate(
+        [
+            {"account_code": "u1001"},
+            {"account_code": "1001"},
+            {"account_code": "IMSI724000000001001"},
+            {"caller_number": "+1001"},
+            {"caller_number": "IMSI724000000001001"},
+        ]
+    ):
+        (grant,) = ask(engine, initiate(f"{n}.5", caller="nobody", **facts))
+        assert grant.subscriber.username == "u1001"
+        ask(engine, ended(f"{n}.5", answered=False))
+
+
+def test_an_end_of_a_call_nobody_authorized_is_an_unknown_call(engine):
+    (answer,) = ask(engine, ended())
+    assert isinstance(answer, UnknownCall)
+
+
+def test_a_credit_is_given_once_for_its_id(engine):
+    first, again, other, missing = ask(engine, credit(5), credit(5), credit(6), credit(5, "x", "nobody"))
+    assert first == again
+    assert isinstance(other, TransferConflict)
+    assert isinstance(missing, UnknownSubscriber)
+    assert voice(engine).posted == 5
+
+
+def test_credit_is_not_taken_below_what_is_available(engine):
+    ask(engine, credit(5))
+    (refused,) = ask(engine, credit(-6, "minus"))
+    assert isinstance(refused, InsufficientBalance)
+
+
+def test_credit_that_leaves_a_balance_below_zero_is_given(engine):
+    ask(engine, ended(talk_ms=4000, unheld=initiate()))
+    (given,) = ask(engine, credit(3))
+    assert given.credit_posted == -1
+    proved(engine)
+
+
+def test_a_hold_ends_once(engine):
+    book = Book(accounts={1: Account(1, Kind.VOICE, None, 0, 0, 0), 5: Account(5, Kind.VOICE, 1, 9, 0, 0)})
+    book.hold("c", 5, 4, now=NOW, expires_at=NOW)
+    book.settle("c", 3, origin="call", now=NOW)
+    assert book.holds["c"].state is HoldState.SETTLED
+    with pytest.raises(HoldNotOpen):
+        book.release("c", now=NOW)
+    assert book.accounts[5].posted == 6
+
+
+# -- rating ----------------------------------------------------------------------------------------------------------
+
+rates = st.builds(
+    Rate, connect_fee=st.integers(0, 500), price=st.integers(1, 500), increment_seconds=st.integers(1, 120)
+)
+
+
+@given(rates, st.integers(0, 10**6), st.integers(1, 86400))
+def test_what_a_balance_buys_never_costs_more_than_the_balance(rate, available, longest):
+    seconds = affordable_seconds(rate, available, longest)
+    assert 0 <= seconds <= longest
+    if seconds:
+        assert price(rate, seconds * 1000) <= available
+
+
+@given(rates, st.integers(0, 10**7), st.integers(0, 10**5))
+def test_longer_talk_is_never_cheaper(rate, talk_ms, more_ms):
+    assert price(rate, talk_ms) <= price(rate, talk_ms + more_ms)
+
+
+@given(st.integers(0, 10**7), st.integers(1, 10**4))
+def test_a_late_cut_is_charged_as_the_grant(talk_ms, granted):
+    charged = charged_ms(talk_ms, granted)
+    assert charged <= talk_ms
+    assert charged == talk_ms or talk_ms - charged <= 1000
+
+
+def test_the_longest_prefix_gives_the_rate():
+    tariff = Tariff([Rate("5", price=1), Rate("+551", price=2), Rate("55119", price=3)])
+    assert [tariff.rate_for(number).price for number in ("5", "+55199", "551199")] == [1, 2, 3]
+    with pytest.raises(NoRate):
+        tariff.rate_for("4")
+
+
+# -- the schema ------------------------------------------------------------------------------------------------------
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema(engine):
+    with engine.begin() as tx:
+        assert compare_metadata(MigrationContext.configure(tx), tables.metadata) == []
+        migrations.check(tx)
+
+
+def test_a_database_newer_than_the_program_is_refused(engine):
+    with engine.begin() as tx:
+        tx.execute(sa.text("update alembic_version set version_num = '9999'"))
+    for attempt in (migrations.check, migrations.upgrade):
+        with engine.begin() as tx, pytest.raises(SchemaMismatch, match="newer"):
+            attempt(tx)
+
+
+def test_a_call_of_a_subscriber_who_is_deleted_meanwhile_is_settled_and_his_number_is_free(engine):
+    ask(engine, credit(60), initiate())
+    with engine.begin() as tx:
+        subscriber_records.delete(tx, "u1001", NOW)
+        heir = subscriber_records.add(
+            tx,
+            username="u1001",
+            name="Heir",
+            clid="1001",
+            imsi="724000000001001",
+            cpf=None,
+            address="",
+            level=Level.SUBSCRIBER,
+            password_hash=None,
+            now=NOW,
+        )
+    (settled,) = ask(engine, ended(talk_ms=10_000))
+    assert (settled.call.cost, settled.call.subscriber_id) == (10, 1)
+    assert voice(engine).posted == 0
+    (refused,) = ask(engine, initiate("2.0"))
+    assert isinstance(refused, InsufficientBalance)
+    (transfer,) = ask(engine, credit(5, "to the heir"))
+    with engine.begin() as tx:
+        assert transfer.credit_account_id == balances(tx, heir.id)[Kind.VOICE].id
+        assert balances(tx, settled.call.subscriber_id)[Kind.VOICE].posted == 50
+        assert audit(tx).ok
+
+
+@pytest.mark.parametrize(
+    ("damage", "law"),
+    [
+        ("update account set posted = posted + 1 where id = 3", "posted is the sum"),
+        ("update transfer set credit_posted = 7 where id = 1", "the balance after"),
+        ("update account set held = 1 where id = 3", "held is the sum"),
+        ("update hold set state = 'open', ended_at = null", "a call's hold"),
+        ("update call set cost = 1", "a call is charged its cost"),
+    ],
+)
+def test_audit_names_what_was_tampered_with(engine, damage, law):
+    ask(engine, credit(100), initiate(), ended(talk_ms=3000))
+    with engine.begin() as tx:
+        tx.execute(sa.text(damage))
+        assert any(law in each.law for each in audit(tx).differences)
+
+
+# -- the laws under any order of events ------------------------------------------------------------------------------
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Calls, credits, witnesses, crashes before the commit and restarts in any order; all is proved after each."""
+
+    @initialize()
+    def begin(self):
+        self.engine = database()
+        self.given = {}
+        self.number = 0
+        self.settled = {}
+
+    def teardown(self):
+        self.engine.dispose()
+
+    callers = st.sampled_from(["1001", "1002"])
+    uniqueids = st.integers(0, 5).map(lambda n: f"{n}.0")
+
+    @rule(value=st.integers(-50, 100), again=st.booleans(), username=st.sampled_from(["u1001", "u1002"]))
+    def credit(self, value, again, username):
+        self.number += not again
+        ask(self.engine, credit(value, f"r{self.number}", username))
+
+    @rule(requests=st.lists(st.tuples(uniqueids, callers), min_size=1, max_size=4), crash=st.booleans())
+    def initiate(self, requests, crash):
+        asked = [initiate(uniqueid, caller, authorization=f"{uniqueid}{caller}") for uniqueid, caller in requests]
+        if not crash:
+            ask(self.engine, *asked)
+            return
+        before = self.everything()
+        with self.engine.connect() as tx, tx.begin() as began:  # what goes to the driver itself begins nothing
+            perform(tx, TERMS, asked, NOW)
+            began.rollback()
+        assert self.everything() == before
+
+    def everything(self):
+        with self.engine.begin() as tx:
+            return [tx.execute(sa.select(table)).all() for table in (tables.account, tables.hold, tables.call)]
+
+    @rule(uniqueid=uniqueids, talk_ms=st.integers(0, 130_000), answered=st.booleans(), witness=st.sampled_from(Witness))
+    def terminate(self, uniqueid, talk_ms, answered, witness):
+        (answer,) = ask(self.engine, ended(uniqueid, talk_ms, witness, answered))
+        if isinstance(answer, Settlement) and answer.call.state is not CallState.OPEN:
+            known = self.settled.setdefault(answer.call.reference, answer.call.cost)
+            assert known == answer.call.cost
+
+    @rule(uniqueid=uniqueids)
+    def answer(self, uniqueid):
+        ask(self.engine, Answer("pbx1", uniqueid, NOW))
+
+    @invariant()
+    def everything_is_proved(self):
+        if hasattr(self, "engine"):
+            proved(self.engine)
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -1,0 +1,88 @@
+"""No query on the path of a call looks at a whole table, however long the history: asked of the planner."""
+
+import re
+
+import pytest
+import sqlalchemy as sa
+
+from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.requests import Answer
+from celcombiller.core.model.calls import Witness
+from celcombiller.core.schema import bulk, driver, tables
+from celcombiller.core.subscribers.directory import Directory
+from celcombiller.core.voice import asterisk_heartbeat, call_queries
+from tests.core.ledger.test_book import NOW, TERMS, credit, database, ended, initiate
+
+
+@pytest.fixture
+def engine(tmp_path):
+    made = database(tmp_path / "plans.sqlite")
+    yield made
+    made.dispose()
+
+
+def the_path_of_a_call(engine, monkeypatch):
+    """Do all that a call makes the biller ask the database; give the statements, each with parameters it had."""
+    asked = []
+
+    def note(_connection, _cursor, statement, parameters, _context, many):
+        asked.append((statement, parameters[0] if many else parameters))
+
+    def told(tx, text, values=()):
+        asked.append((text, values))
+        return tell(tx, text, values)
+
+    tell = driver.tell
+    monkeypatch.setattr(driver, "tell", told)
+    monkeypatch.setattr(bulk, "tell", told)
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        for requests in (
+            [credit(100), initiate("1.0"), initiate("2.0", caller="IMSI724000000001001")],
+            [Answer("pbx1", "1.0", NOW)],
+            [ended("1.0"), ended("2.0", answered=False)],
+            [ended("1.0", witness=Witness.REDUCER)],
+        ):
+            with engine.begin() as tx:
+                perform(tx, TERMS, requests, NOW)
+        with engine.begin() as tx:
+            tx.execute(sa.select(tables.subscriber).where(Directory.named(["u1001"]))).all()
+            tx.execute(sa.select(tables.account).where(tables.account.c.subscriber_id == 1)).all()
+            call_queries.open_calls(tx, "pbx1")
+            call_queries.overdue_calls(tx, NOW, limit=10)
+            asterisk_heartbeat.server_seen(tx, "pbx1", NOW)
+            asterisk_heartbeat.server_last_seen(tx, "pbx1")
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    return {
+        statement: parameters
+        for statement, parameters in asked
+        if re.match("with|select|update|insert", statement, re.IGNORECASE)
+    }
+
+
+def scans(engine, explain, statements):
+    """Give the plans that look at a whole table of ours."""
+    found = []
+    with engine.connect() as connection:
+        for statement, parameters in statements.items():
+            rows = connection.exec_driver_sql(
+                f"{explain} {statement}", tuple(parameters) if isinstance(parameters, list) else parameters
+            ).all()
+            plan = "\n".join(str(row[-1]) for row in rows)
+            ours = "|".join(tables.metadata.tables)
+            if re.search(rf"\bSCAN ({ours})\b(?! USING INDEX ix_call_open)|Seq Scan on ({ours})\b", plan):
+                found.append(f"{statement}\n{plan}")
+        connection.rollback()
+    return found
+
+
+def test_no_query_of_a_call_scans_a_table_on_sqlite(engine, monkeypatch):
+    statements = the_path_of_a_call(engine, monkeypatch)
+    assert len(statements) >= 15
+    assert scans(engine, "explain query plan", statements) == []
+
+
+def test_a_scan_would_be_seen(engine):
+    statements = {"select * from call where outcome = 'x'": ()}
+    assert len(scans(engine, "explain query plan", statements)) == 1

@@ -1,0 +1,166 @@
+"""The one door: batches while busy, answers after the commit, and lets no request spoil another."""
+
+import threading
+
+import pytest
+import pytest_twisted
+import sqlalchemy as sa
+from twisted.internet import reactor
+from twisted.internet.defer import DeferredList
+
+from celcombiller.core.errors import BadNumber, StoreUnavailable, TooSlow
+from celcombiller.database.batch_writer import Store
+from celcombiller.database.engine import open_engine
+from celcombiller.database.reader import Reader
+from celcombiller.database.transaction import transact
+
+
+@pytest.fixture
+def engine(tmp_path):
+    made = open_engine(f"sqlite:///{tmp_path / 'store.sqlite'}", lock_seconds=1)
+    transact(made, lambda tx: tx.execute(sa.text("create table seen (word text unique)")))
+    yield made
+    made.dispose()
+
+
+def insert(tx, requests, now):
+    answers = []
+    for word in requests:
+        if word == "refused":
+            answers.append(BadNumber(word))
+            continue
+        tx.execute(sa.text("insert into seen values (:word)"), {"word": word})
+        answers.append(word)
+    return answers
+
+
+def seen(engine):
+    with engine.connect() as tx:
+        return sorted(tx.execute(sa.text("select word from seen")).scalars())
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_arrives_while_a_transaction_runs_is_done_together_in_the_next(engine):
+    batches, gate = [], threading.Event()
+
+    def perform(tx, requests, now):
+        gate.wait(10)
+        batches.append(len(requests))
+        return insert(tx, requests, now)
+
+    store = Store(reactor, engine, perform)
+    store.start()
+    answers = [store.charge(f"w{n}") for n in range(50)]
+    gate.set()
+    assert [answer for _, answer in await DeferredList(answers)] == [f"w{n}" for n in range(50)]
+    assert sum(batches) == 50
+    assert len(batches) <= 3
+    await store.close()
+    assert len(seen(engine)) == 50
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_nobody_waits_for_is_gathered_and_holds_up_no_other(engine):
+    batches = []
+
+    def perform(tx, requests, now):
+        batches.append(list(requests))
+        return insert(tx, requests, now)
+
+    store = Store(reactor, engine, perform)
+    store.start()
+    later = [store.charge(f"later{n}", soon=False) for n in range(3)]
+    assert await store.charge("soon") == "soon"
+    await DeferredList(later)
+    assert batches == [["soon"], ["later0", "later1", "later2"]]
+    store.charge("last", soon=False)
+    await store.close()
+    assert seen(engine) == ["last", "later0", "later1", "later2", "soon"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_is_given_only_after_its_commit(engine):
+    store = Store(reactor, engine, insert)
+    store.start()
+    await store.charge("durable")
+    assert seen(engine) == ["durable"]
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_is_refused_or_breaks_the_batch_spoils_no_other(engine):
+    transact(engine, lambda tx: tx.execute(sa.text("insert into seen values ('twice')")))
+    store = Store(reactor, engine, insert)
+    results = [store.charge(word) for word in ("a", "twice", "refused", "b")]
+    store.start()
+    outcomes = await DeferredList(results, consumeErrors=True)
+    assert [ok for ok, _ in outcomes] == [True, False, False, True]
+    assert outcomes[1][1].check(sa.exc.IntegrityError)
+    assert outcomes[2][1].check(BadNumber)
+    assert await store.transact(lambda tx: tx.execute(sa.text("select count(*) from seen")).scalar_one()) == 3
+    await store.close()
+    assert seen(engine) == ["a", "b", "twice"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_database_locked_by_another_is_unavailable_and_then_works_again(engine, tmp_path):
+    other = open_engine(f"sqlite:///{tmp_path / 'store.sqlite'}", lock_seconds=1)
+    store = Store(reactor, engine, insert)
+    store.start()
+    with other.begin(), pytest.raises(StoreUnavailable, match="locked"):
+        await store.charge("late")
+    assert await store.charge("later") == "later"
+    await store.close()
+    other.dispose()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_through_alchimia_sees_what_is_committed(engine):
+    transact(engine, lambda tx: tx.execute(sa.text("insert into seen values ('x')")))
+    rows = await Reader(reactor, engine).fetch(sa.select(sa.text("word")).select_from(sa.text("seen")))
+    assert [row.word for row in rows] == ["x"]
+
+
+def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path):
+    with pytest.raises(StoreUnavailable, match="unable to open"):
+        transact(open_engine(f"sqlite:///{tmp_path}/no/where.sqlite", lock_seconds=1), lambda tx: None)
+
+
+@pytest.fixture
+def reader(tmp_path, engine):
+    reading = open_engine(f"sqlite:///{tmp_path / 'store.sqlite'}", lock_seconds=1, read_seconds=0.3)
+    made = Reader(reactor, reading)
+    made.start()
+    yield made
+    made.stop()
+    reading.dispose()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_of_several_statements_runs_whole_in_a_thread_that_is_not_the_reactors(engine, reader):
+    transact(engine, lambda tx: tx.execute(sa.text("insert into seen values ('x')")))
+
+    def work(tx):
+        first = tx.execute(sa.text("select count(*) from seen")).scalar_one()
+        transact(engine, lambda other: other.execute(sa.text("insert into seen values ('y')")))
+        return threading.current_thread(), first, tx.execute(sa.text("select count(*) from seen")).scalar_one()
+
+    thread, first, second = await reader.read(work)
+    assert thread is not threading.current_thread()
+    assert (first, second) == (1, 1)
+    assert seen(engine) == ["x", "y"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_that_would_take_too_long_is_ended_and_the_next_one_works(reader):
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+    with pytest.raises(TooSlow, match="ask for less"):
+        await reader.read(lambda tx: tx.execute(sa.text(endless)).scalar_one())
+    assert await reader.read(lambda tx: tx.execute(sa.text("select 1")).scalar_one()) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_cannot_write(engine, reader):
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await reader.read(lambda tx: tx.execute(sa.text("insert into seen values ('x')")))
+    assert seen(engine) == []

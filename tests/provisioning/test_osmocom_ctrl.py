@@ -1,0 +1,128 @@
+"""OsmoHLR's control interface and its console's list, on bytes that osmo-hlr 1.5 was seen to send."""
+
+import contextlib
+import itertools
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from celcombiller.core.errors import NetworkUnavailable
+from celcombiller.core.provisioning.entries import Entry
+from celcombiller.provisioning import osmocom_ctrl
+from celcombiller.provisioning.osmocom_ctrl import Decoder, Reply
+
+INFO = (
+    "\nid\t1\nimsi\t724000000002001\nmsisdn\t2001\nnam_cs\t1\nnam_ps\t1\nms_purged_cs\t0\nms_purged_ps\t0"
+    "\nperiodic_lu_timer\t0\nperiodic_rau_tau_timer\t0\nlmsi\t00000000"
+)
+SEEN = [
+    (b"\x00SET_REPLY 1 subscriber.create 1", Reply("1", "1")),
+    (b"\x00SET_REPLY 2 subscriber.by-imsi-724000000002001.msisdn OK", Reply("2", "OK")),
+    (f"\x00GET_REPLY 3 subscriber.by-imsi-724000000002001.info {INFO}".encode(), Reply("3", INFO)),
+    (b"\x00ERROR 12 No such subscriber.", Reply("12", error="No such subscriber.")),
+    (b"\x00ERROR err Request type unknown", Reply("err", error="Request type unknown")),
+]
+HEADER = """ID     MSISDN        IMSI              IMEI              NAM
+-----  ------------  ----------------  ----------------  -----
+"""
+LIST = f"""show subscribers all
+{HEADER}1      12            724000000002001    -------------      PS  
+2      none          724000            357613004448485         
+3      551100000000000  724100000000000    -------------    CSPS  
+ Subscribers Shown: 3
+OsmoHLR> """.replace("\n", "\r\n").encode()  # noqa: W291  as it is sent
+
+
+def framed(payload, stream=0xEE):
+    return len(payload).to_bytes(2, "big") + bytes([stream]) + payload
+
+
+def test_a_request_is_framed_as_the_ipa_protocol_has_it():
+    assert osmocom_ctrl.request(7, "SET", "subscriber.create", "724000000002001") == (
+        b"\x00\x28\xee\x00SET 7 subscriber.create 724000000002001"
+    )
+    assert (
+        osmocom_ctrl.request(8, "GET", "subscriber.by-msisdn-2001.info")[3:]
+        == b"\x00GET 8 subscriber.by-msisdn-2001.info"
+    )
+
+
+@pytest.mark.parametrize("value", ["a b", "1\n", "1\x00", "7,comp128v1", "é", "-1"])
+def test_a_request_of_anything_but_letters_and_digits_is_not_made(value):
+    with pytest.raises(ValueError, match="letters and digits"):
+        osmocom_ctrl.request(1, "SET", "subscriber.create", value)
+    with pytest.raises(ValueError, match="letters and digits"):
+        osmocom_ctrl.request(1, "GET", f"subscriber.by-imsi-{value} .info")
+
+
+@given(st.data())
+def test_replies_come_out_the_same_however_the_bytes_are_cut(data):
+    stream = b"".join(framed(payload) for payload, _ in SEEN)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=12)) | {0, len(stream)})
+    decoder = Decoder()
+    got = [reply for a, b in itertools.pairwise(cuts) for reply in decoder.receive(stream[a:b])]
+    assert got == [reply for _, reply in SEEN]
+
+
+def test_a_trap_and_what_is_of_another_stream_is_no_answer():
+    assert Decoder().receive(framed(b"\x00", 0xFE) + framed(b"\x03x") + framed(b"\x00TRAP 0 a b")) == []
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_replies_or_an_error_of_ours(data):
+    with contextlib.suppress(NetworkUnavailable):
+        Decoder().receive(data)
+
+
+def test_the_info_of_a_subscriber_is_read_and_one_that_none_can_be_is_an_error():
+    assert osmocom_ctrl.entry_of(INFO) == Entry("724000000002001", "2001")
+    assert osmocom_ctrl.entry_of("\nid\t2\nimsi\t724000") == Entry("724000", "")
+    for wrong in ("", "\nimsi\t1", "\nimsi\t72400a", "\nimsi\t724000\nmsisdn\tx"):
+        with pytest.raises(NetworkUnavailable):
+            osmocom_ctrl.entry_of(wrong)
+
+
+# -- the list --------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_of_all_is_read():
+    assert osmocom_ctrl.listed(LIST) == [
+        Entry("724000000002001", "12"),
+        Entry("724000", ""),
+        Entry("724100000000000", "551100000000000"),
+    ]
+    nobody = f"show subscribers all\n{HEADER}% No matching subscriber(s)\nOsmoHLR> "
+    assert osmocom_ctrl.listed(nobody.encode()) == []
+
+
+def test_the_titles_come_again_below_a_long_list():
+    head, tail = HEADER.strip().split("\n")
+    text = LIST.decode().replace(" Subscribers Shown", f"{tail}\r\n{head}\r\n Subscribers Shown")
+    assert len(osmocom_ctrl.listed(text.encode())) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("Shown: 3", "Shown: 4"),
+        lambda text: text.replace(" Subscribers Shown: 3\r\n", ""),
+        lambda text: text.replace("2      none          724000 ", "2      none          72400x "),
+        lambda text: text.replace("2      none ", "2      nobody "),
+        lambda text: text.replace("PS  \r\n", "PS  \r\n% Something went wrong\r\n", 1),
+        lambda text: text.replace("IMEI  ", "NEW   "),
+        lambda text: "show subscribers all\r\n% Unknown command.\r\nOsmoHLR> ",
+        lambda text: "show subscribers all\r\nOsmoHLR> ",
+        lambda text: text.replace("OsmoHLR> ", "4      1  724001    -------------    CSPS\r\nOsmoHLR> "),
+    ],
+)
+def test_a_list_with_anything_that_is_not_understood_is_an_error_and_never_half_a_list(damage):
+    with pytest.raises(NetworkUnavailable):
+        osmocom_ctrl.listed(damage(LIST.decode()).encode())
+
+
+def test_a_prompt_is_told_from_what_comes_before_it():
+    assert osmocom_ctrl.at_prompt(LIST)
+    assert osmocom_ctrl.at_prompt(b'There is NO WARRANTY\r\n\xff\xfb\x01\xff\xfb\x03\xff\xfe"\xff\xfd\x1fOsmoHLR> ')
+    assert not osmocom_ctrl.at_prompt(LIST[:-3])
+    assert not osmocom_ctrl.at_prompt(b"")

@@ -1,0 +1,64 @@
+"""What keeps the reactor's turns short while many ask: hashing comes last, reading and hashing are in other threads."""
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+
+from celcombiller.core.reports import history
+from celcombiller.runtime.password_hasher import NICENESS_LAST, Passwords
+from celcombiller.service import Options, makeService
+from tests.support.api_service import PASSWORD, biller_fixture
+
+biller = biller_fixture()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+@pytest_twisted.ensureDeferred
+async def test_a_hash_is_made_when_no_other_thread_wants_the_core():
+    passwords, seen = Passwords(reactor), []
+    passwords.start()
+    try:
+        await passwords._off(lambda: seen.append((os.getpriority(os.PRIO_PROCESS, 0), threading.get_native_id())))
+        hashed = await passwords.hash(PASSWORD)
+        assert await passwords.verify(hashed, PASSWORD)
+    finally:
+        passwords.stop()
+    ((niceness, thread),) = seen
+    assert niceness == NICENESS_LAST
+    assert thread != threading.get_native_id()
+    assert os.getpriority(os.PRIO_PROCESS, 0) < NICENESS_LAST
+
+
+@pytest_twisted.ensureDeferred
+async def test_lists_are_read_in_another_thread_and_never_in_the_reactors(biller, monkeypatch):
+    admin = await biller.logged_in("admin")
+    real, threads = history.calls, []
+
+    def seen(*arguments, **named):
+        threads.append(threading.get_ident())
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(history, "calls", seen)
+    assert (await admin.get("/api/v1/calls")).code == 200
+    assert (await admin.get("/api/v1/calls.csv")).code == 200
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
+
+
+def test_what_a_service_is_made_of_is_never_looked_at_again_for_garbage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([Path(sys.executable).parent / "celcombiller", "init"], check=True, capture_output=True)
+    Path("celcombiller.toml").write_text("[service]\none_core = false\n", encoding="utf-8")
+    options = Options()
+    options.parseOptions([])
+    assert gc.get_freeze_count() == 0
+    made = makeService(options)
+    assert gc.get_freeze_count() > 10_000
+    made._lock.close()

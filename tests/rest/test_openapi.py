@@ -1,0 +1,156 @@
+"""The description of the API: made of what is checked, complete, and true of the running biller."""
+
+import json
+
+import jsonschema_rs
+import pytest
+import pytest_twisted
+
+from celcombiller.core.errors import BillerError
+from celcombiller.http.openapi import description
+from celcombiller.http.problem_details import STATUS
+from celcombiller.http.route import Style
+from celcombiller.rest.routes import ROUTES
+from tests.support.api_service import biller_fixture, header
+from tests.support.schemathesis_run import fill, run, token_of
+
+biller = biller_fixture()
+DESCRIBED = description(ROUTES)
+SCHEMAS = DESCRIBED["components"]["schemas"]
+TODAY = [route for route in ROUTES if route.style is Style.TODAY]
+UNITS = (
+    "credits",
+    "days from",
+    "day number",
+    "milliseconds",
+    "seconds",
+    "number of",
+    "which dial",
+    "rows on a page",
+    "0 administrator",
+    "HTTP status",
+)
+
+
+def operations():
+    for path, methods in DESCRIBED["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def fields():
+    """Give every field of every schema and every parameter: where it stands, and its schema."""
+    for name, schema in SCHEMAS.items():
+        for field, given in schema.get("properties", {}).items():
+            yield f"{name}.{field}", given
+    for name, operation in operations():
+        for parameter in operation.get("parameters", ()):
+            yield f"{name} {parameter['name']}", parameter["schema"] | parameter
+
+
+def kinds_of(schema):
+    if "$ref" in schema:
+        schema = schema | SCHEMAS[schema["$ref"].rpartition("/")[2]]
+    return [schema, *(kind for each in schema.get("anyOf", ()) for kind in kinds_of(each))]
+
+
+def said_of(schema):
+    return " ".join(each.get("description", "") for each in kinds_of(schema))
+
+
+def test_every_route_of_today_is_described_and_none_of_the_original():
+    assert {f"{route.method} {route.open_path}" for route in TODAY} == {name for name, _ in operations()}
+    assert not [
+        path for path in DESCRIBED["paths"] if not path.startswith(("/api/v1/", "/healthz", "/readyz", "/metrics"))
+    ]
+
+
+def test_each_operation_has_a_name_of_its_own_a_summary_and_a_tag_that_is_explained():
+    names = [operation["operationId"] for _, operation in operations()]
+    assert len(set(names)) == len(names)
+    explained = {tag["name"] for tag in DESCRIBED["tags"]}
+    for name, operation in operations():
+        assert operation["summary"], name
+        assert set(operation["tags"]) <= explained, name
+
+
+def test_every_number_says_its_unit():
+    for name, schema in fields():
+        if any(each.get("type") in ("integer", "number") for each in kinds_of(schema)):
+            assert any(unit in said_of(schema) for unit in UNITS) or name.endswith(" id"), name
+
+
+def test_every_time_says_that_it_is_rfc_3339_and_answers_are_utc():
+    for name, schema in fields():
+        if any(each.get("format") == "date-time" for each in kinds_of(schema)):
+            assert "RFC 3339" in said_of(schema) or "zone" in said_of(schema), name
+        is_time = name.endswith(("_at", ".at"))
+        assert not is_time or any(each.get("format") == "date-time" for each in kinds_of(schema)), name
+
+
+def test_every_schema_is_one():
+    for name, schema in SCHEMAS.items():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema), name
+
+
+def test_every_answer_but_the_good_one_is_a_problem_document_with_its_codes():
+    codes = {each.code for each in STATUS}
+    for name, operation in operations():
+        for status, answer in operation["responses"].items():
+            if status >= "400" and name != "GET /readyz":
+                assert list(answer["content"]) == ["application/problem+json"], (name, status)
+                assert set(answer["description"].partition(": ")[2].split(", ")) <= codes, (name, status)
+
+
+def test_what_needs_no_login_says_so_and_all_else_takes_a_token_or_a_cookie():
+    free = {name for name, operation in operations() if operation["security"] == []}
+    assert free == {"GET /healthz", "GET /readyz", "GET /api/v1/openapi.json"}
+    for name, operation in operations():
+        if name not in free:
+            assert [way for way in operation["security"] if way] == [{"token": []}, {"session": []}], name
+            assert {} not in operation["security"] or name == "GET /metrics"
+    assert set(DESCRIBED["components"]["securitySchemes"]) == {"token", "session"}
+
+
+def test_a_key_is_demanded_where_credit_moves():
+    keyed = {
+        name
+        for name, operation in operations()
+        for each in operation.get("parameters", ())
+        if each["name"] == "Idempotency-Key" and each["required"]
+    }
+    assert keyed == {"POST /api/v1/transfers", "POST /api/v1/messages"}
+
+
+def test_every_error_has_a_status_of_its_own():
+    def kinds(of):
+        for each in of.__subclasses__():
+            yield each
+            yield from kinds(each)
+
+    ours = [each for each in kinds(BillerError) if each.__module__ == BillerError.__module__]
+    without = {each.__name__ for each in ours if not any(base in STATUS for base in each.__mro__)}
+    assert without == {"ConfigError", "WrongFields"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_served_to_anybody_and_every_part_it_names_is_there(biller):
+    answer = await biller.client().get("/api/v1/openapi.json")
+    assert (answer.code, header(answer, "content-type")) == (200, "application/json")
+    assert answer.body == json.loads(json.dumps(DESCRIBED))
+    text = answer.bytes.decode()
+    named = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert named == set(SCHEMAS)
+
+
+@pytest.mark.parametrize(
+    ("username", "phases", "examples"), [("clara", "coverage,fuzzing,stateful", 15), ("admin", "coverage,fuzzing", 20)]
+)
+@pytest_twisted.ensureDeferred
+async def test_no_answer_is_a_fault_or_other_than_described(biller, tmp_path, username, phases, examples):
+    await fill(biller)
+    secret = await token_of(biller, username)
+    is_administrator = username == "admin"
+    status, said = await run(biller, tmp_path, secret, examples=examples, phases=phases, administrator=is_administrator)
+    assert status == 0, said
+    assert "No issues found" in said

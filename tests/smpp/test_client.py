@@ -1,0 +1,265 @@
+"""Messages by SMPP, against a message centre of the tests' own: what it takes, refuses, forgets to answer, and tells later."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_twisted
+import sqlalchemy as sa
+from smpplib import consts
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from celcombiller.config.tables import Smpp, Sms
+from celcombiller.core.schema import tables
+from celcombiller.jobs import sms_outbox
+from celcombiller.jobs.expiry import expire_messages
+from celcombiller.smpp import client
+from tests.support.api_service import Biller
+from tests.support.fake_smsc import MessageCentre
+
+CREDIT = 100
+WAYS = Sms(
+    on_net_route="smpp", off_net_route="smpp", on_net_price=2, off_net_price=5, sender="Rede", retry_seconds_max=1
+)
+
+
+async def until(condition, what, *, seconds=8):
+    for _ in range(int(seconds / 0.02)):
+        if answer := condition():
+            return answer
+        await deferLater(reactor, 0.02)
+    raise AssertionError(what)
+
+
+class House:
+    """A biller, the centre it is connected to, and an administrator."""
+
+    def __init__(self, folder, centre=None, sections=None, **smpp):
+        self.centre = centre or MessageCentre()
+        facts = {"host": "127.0.0.1", "port": self.centre.port, "system_id": "biller", "password": "secret"}
+        self.smpp = Smpp(**facts | {"per_second": 1000} | smpp)
+        self.biller = Biller(folder, {}, "", **{"sms": WAYS, "smpp": self.smpp} | (sections or {}))
+
+    async def begin(self):
+        self.admin = await self.biller.logged_in("admin")
+        order = {"username": "ana", "kind": "voice", "value": CREDIT}
+        assert (await self.admin.post("/api/v1/transfers", order, headers={"Idempotency-Key": "c"})).code == 201
+        await until(lambda: self.centre.bound, "the link is up")
+        return self
+
+    async def send(self, text="hello", to="5599", key="k", username="ana"):
+        order = {"to": to, "text": text, "username": username}
+        answer = await self.admin.post("/api/v1/messages", order, headers={"Idempotency-Key": key})
+        assert answer.code == 201, answer.bytes
+        return answer.body
+
+    def message(self):
+        return self.biller.rows(tables.message)[-1]
+
+    async def becomes(self, *states):
+        return await until(
+            lambda: (row := self.message())["state"] in states and row, f"it becomes {states}: {self.message()}"
+        )
+
+    def check(self, *, cost):
+        with self.biller.engine.connect() as tx:
+            table = tables.account
+            mine = sa.select(table.c.posted, table.c.held).where(table.c.subscriber_id == 2, table.c.kind == "voice")
+            assert tuple(tx.execute(mine).one()) == (CREDIT - cost, 0)
+        report = self.biller.audit()
+        assert report.ok, report.differences
+
+    async def end(self):
+        await self.biller.stop()
+        await self.centre.stop()
+        await deferLater(reactor, 0.02)
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path)
+    yield pytest_twisted.blockon(Deferred.fromCoroutine(made.begin()))
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.end()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_is_submitted_as_it_is_and_charged_when_it_is_accepted(house):
+    await house.send()
+    await house.becomes("accepted")
+    (pdu,) = house.centre.submitted
+    assert house.centre.bound == [(b"biller", b"secret")]
+    assert (pdu.source_addr, pdu.source_addr_ton, pdu.destination_addr, pdu.dest_addr_ton) == (b"1002", 1, b"5599", 1)
+    assert (pdu.short_message, pdu.data_coding, pdu.esm_class, pdu.registered_delivery) == (b"hello", 0, 0, 1)
+    house.check(cost=5)
+    assert house.message()["text"] is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_operators_own_message_is_free_and_has_its_name(house):
+    await house.send(to="1003", username=None)
+    await house.becomes("accepted")
+    (pdu,) = house.centre.submitted
+    assert (pdu.source_addr, pdu.source_addr_ton, pdu.source_addr_npi) == (b"Rede", 5, 0)
+    house.check(cost=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "coding", "sizes"), [("x" * 152 + "€" + "y" * 10, 0, [152, 12]), ("x" * 66 + "😀" + "ç" * 9, 8, [132, 22])]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_long_text_goes_in_parts_that_a_phone_can_join(house, text, coding, sizes):
+    await house.send(text)
+    await house.becomes("accepted")
+    parts = [each.short_message for each in house.centre.submitted]
+    number = house.message()["id"]
+    assert [each[:6] for each in parts] == [bytes((5, 0, 3, number, 2, n)) for n in (1, 2)]
+    assert [len(each) - 6 for each in parts] == sizes
+    assert {(each.esm_class, each.data_coding) for each in house.centre.submitted} == {(0x40, coding)}
+    if coding == 8:
+        assert b"".join(each[6:] for each in parts).decode("utf-16-be") == text
+    house.check(cost=10)
+
+
+@pytest.mark.parametrize("status", [consts.SMPP_ESME_RTHROTTLED, consts.SMPP_ESME_RMSGQFUL, consts.SMPP_ESME_RSYSERR])
+@pytest_twisted.ensureDeferred
+async def test_a_centre_that_has_no_time_is_asked_again(house, status):
+    house.centre.statuses = [status, status]
+    await house.send()
+    await house.becomes("accepted")
+    assert len(house.centre.submitted) == 1
+    assert house.message()["attempts"] == 2
+    house.check(cost=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_part_is_begun_when_the_claim_is_nearly_over(house, monkeypatch):
+    monkeypatch.setattr(client, "LEAST", sms_outbox.LEASE)
+    await house.send()
+    await until(lambda: house.message()["attempts"], "it was tried")
+    assert (house.message()["state"], house.centre.submitted) == ("queued", [])
+    monkeypatch.setattr(client, "LEAST", timedelta(0))
+    await house.becomes("accepted")
+    house.check(cost=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_that_is_refused_costs_nothing_though_a_part_was_taken(house):
+    house.centre.statuses = [consts.SMPP_ESME_ROK, consts.SMPP_ESME_RINVDSTADR]
+    await house.send("x" * 200)
+    row = await house.becomes("refused")
+    assert "0xb" in row["note"]
+    house.check(cost=0)
+
+
+@pytest.mark.parametrize("fault", [MessageCentre.CUT, MessageCentre.CUT_AFTER])
+@pytest_twisted.ensureDeferred
+async def test_a_message_whose_answer_is_lost_is_sent_again_and_charged_once_and_its_first_part_is_not(house, fault):
+    house.centre.statuses = [consts.SMPP_ESME_ROK, fault]
+    await house.send("x" * 200)
+    await house.becomes("accepted")
+    sent = [each.short_message[5] for each in house.centre.submitted]
+    assert sent == ([1, 2] if fault == MessageCentre.CUT else [1, 2, 2])
+    house.check(cost=10)
+
+
+@pytest.mark.parametrize("text", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_a_receipt_of_failure_gives_the_charge_back_once(house, text):
+    await house.send()
+    await house.becomes("accepted")
+    house.check(cost=5)
+    more = {} if text else {"receipted_message_id": "m1", "message_state": 5}
+    for _ in range(3):
+        assert await house.centre.receipt("m1", "UNDELIV", text=text, **more) == 0
+    assert (await house.becomes("failed"))["note"].startswith("receipt: ")
+    assert await house.centre.receipt("m1", "DELIVRD") == 0
+    assert house.message()["state"] == "failed"
+    house.check(cost=0)
+    reversals = [each for each in house.biller.rows(tables.transfer) if each["origin"] == "reversal"]
+    assert [(each["reference"], each["amount"]) for each in reversals] == [("reversal:sms:id:k", 5)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_is_delivered_when_all_of_its_parts_are(house):
+    await house.send("x" * 200)
+    await house.becomes("accepted")
+    for _ in range(2):
+        assert await house.centre.receipt("m1", "DELIVRD") == 0
+        assert await house.centre.receipt("m2", "ACCEPTD") == 0
+    assert house.message()["state"] == "accepted"
+    assert await house.centre.receipt("m2", "DELIVRD") == 0
+    assert house.message()["state"] == "delivered"
+    assert await house.centre.receipt("m1", "UNDELIV") == 0
+    assert house.message()["state"] == "delivered"
+    house.check(cost=10)
+
+
+@pytest_twisted.ensureDeferred
+async def test_receipts_and_messages_that_mean_nothing_here_are_answered_and_change_nothing(house):
+    await house.send()
+    await house.becomes("accepted")
+    assert await house.centre.receipt("nobody", "UNDELIV") == 0
+    assert await house.centre.receipt("", "UNDELIV") == 0
+    assert await house.centre.receipt("m1", "NONSENSE") == 0
+    assert await house.centre.receipt("m1", "UNDELIV", esm_class=0) == consts.SMPP_ESME_RX_P_APPN
+    house.centre.connections[-1].transport.write(bytes((0, 0, 0, 20)) + bytes(range(16)))
+    await house.send(key="second")
+    await house.becomes("accepted")
+    house.check(cost=10)
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_that_are_no_pdu_end_the_connection_and_it_is_made_anew(house):
+    house.centre.connections[-1].transport.write(b"\xff" * 40)
+    await until(lambda: len(house.centre.bound) == 2, "it is bound again")
+    await house.send()
+    await house.becomes("accepted")
+    house.check(cost=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_centre_that_says_nothing_is_left_and_the_message_sent_again(tmp_path):
+    house = await House(tmp_path, answer_seconds=1).begin()
+    try:
+        house.centre.statuses = [MessageCentre.SILENT]
+        await house.send()
+        await house.becomes("accepted")
+        assert len(house.centre.submitted) == 2
+        assert len(house.centre.bound) == 2
+        house.check(cost=5)
+    finally:
+        await house.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_waits_while_the_centre_lets_nobody_in(tmp_path):
+    house = House(tmp_path)
+    house.centre.lets_in = False
+    await house.begin()
+    try:
+        await house.send()
+        await deferLater(reactor, 2 * sms_outbox.POLL_SECONDS)
+        assert house.message()["state"] == "queued"
+        house.centre.lets_in = True
+        await house.becomes("accepted")
+        house.check(cost=5)
+    finally:
+        await house.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_that_nobody_took_in_its_time_expires_by_the_sweep(house):
+    house.centre.statuses = [consts.SMPP_ESME_RTHROTTLED] * 99
+    await house.send()
+    await until(lambda: house.message()["attempts"], "it was tried")
+    with house.biller.engine.begin() as tx:
+        late = datetime.now(UTC) + timedelta(seconds=0.5)
+        tx.execute(sa.update(tables.message).values(expires_at=late))
+    await deferLater(reactor, 1)
+    await until(lambda: house.message()["claimed_by"] is None, "nobody works it")
+    await expire_messages(house.biller.service.store, datetime.now(UTC), house.biller.service.metrics)
+    row = house.message()
+    assert (row["state"], row["text"]) == ("expired", None)
+    assert "attempts: message centre" in row["note"]
+    house.check(cost=0)

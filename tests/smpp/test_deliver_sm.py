@@ -1,0 +1,260 @@
+"""Messages that the centre brings: read whatever they are written in, queued once for a phone of ours, refused else."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+import pytest_twisted
+from hypothesis import given
+from hypothesis import strategies as st
+from smpplib import consts
+from smpplib.smpp import make_pdu, parse_pdu
+from twisted.internet.defer import Deferred
+
+from celcombiller.config.tables import Asterisk, Sms
+from celcombiller.core.charging import messages
+from celcombiller.core.charging.messages import REPEATED
+from celcombiller.core.errors import BadNumber, InvalidValue, StoreUnavailable, UnknownSubscriber
+from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
+from celcombiller.core.schema import tables
+from celcombiller.core.sms import encoding, outbox_queue
+from celcombiller.core.sms.arrival import Arrival
+from celcombiller.core.sms.charging import MessageTerms
+from celcombiller.smpp.deliver_sm import arrival_of
+from tests.core.ledger.test_book import NOW, database, proved
+from tests.core.sms.test_message_properties import ROUTES
+from tests.smpp.test_client import House, until
+
+NUMBERS = SimpleNamespace(next_sequence=lambda: 1)
+ARRIVAL = Arrival("k" * 32, "5599", "1002", "hello")
+PHONES = {
+    "sms": Sms(on_net_route="asterisk", off_net_route="smpp", sender="Rede"),
+    "asterisk": (Asterisk(name="pbx1", host="127.0.0.1", port=1, username="x", secret="x"),),
+}
+
+
+def delivered(**facts):
+    """Give a deliver_sm as it is after its way."""
+    whole = {"source_addr": "5599", "destination_addr": "1002", "short_message": b"hello"} | facts
+    made = make_pdu("deliver_sm", client=NUMBERS, **whole)
+    return parse_pdu(made.generate(), client=NUMBERS, allow_unknown_opt_params=True)
+
+
+# -- what it says ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({}, "hello"),
+        ({"short_message": b"\x00 \x1be \x11"}, "@ € _"),
+        ({"short_message": b"a\x00\x07b", "data_coding": 3}, "a  b"),
+        ({"short_message": b"caf\xe9", "data_coding": 3}, "café"),
+        ({"short_message": b"caf\xe9", "data_coding": 1}, "caf�"),
+        ({"short_message": b"\xbf", "data_coding": 6}, "П"),
+        ({"short_message": "Привет 😀".encode("utf-16-be"), "data_coding": 8}, "Привет 😀"),
+        ({"short_message": b"\xd8\x3d", "data_coding": 8}, "�"),
+        ({"short_message": b"", "message_payload": b"x" * 400}, "x" * 400),
+        ({"short_message": b"\x05\x00\x03\x07\x02\x01part", "esm_class": 0x40}, "part"),
+        ({"short_message": b"\x06\x08\x04\x00\x07\x02\x01part", "esm_class": 0x40}, "part"),
+    ],
+)
+def test_a_text_is_read_in_its_alphabet_and_without_its_header(facts, text):
+    assert arrival_of(delivered(**facts)).text == text
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"data_coding": 4},
+        {"data_coding": 0xF5},
+        {"short_message": b"\x06\x05\x04\x0b\x84\x23\xf0wap", "esm_class": 0x40},
+        {"short_message": b"\x05\x00\x03\x07", "esm_class": 0x40},
+        {"short_message": b"\x01\x00x", "esm_class": 0x40},
+    ],
+)
+def test_what_is_no_text_is_none(facts):
+    with pytest.raises(InvalidValue, match="no text"):
+        arrival_of(delivered(**facts))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "read"),
+    [
+        ("5599", "+1002", ("5599", "+1002")),
+        ("My Bank", "IMSI724000000000001", ("MyBank", "")),
+        ("", "", ("unknown", "")),
+        ("5599\r\nTo: x", "1002", ("5599Tox", "1002")),
+        ('"<>"', "*100#", ("unknown", "")),
+    ],
+)
+def test_of_addresses_only_what_can_be_one_is_left(source, destination, read):
+    found = arrival_of(delivered(source_addr=source, destination_addr=destination))
+    assert (found.from_number, found.to_number) == read
+
+
+@given(st.binary(max_size=200), st.integers(0, 255), st.sampled_from([0, 0x40]))
+def test_any_bytes_are_a_text_that_can_be_sent_or_none(data, coding, header):
+    pdu = SimpleNamespace(
+        source_addr=b"5599", destination_addr=b"1002", short_message=data, data_coding=coding, esm_class=header
+    )
+    pdu.message_payload = None
+    try:
+        text = arrival_of(pdu).text
+    except InvalidValue:
+        return
+    assert not text or encoding.split(text)
+
+
+def test_a_message_is_known_again_by_all_that_the_centre_says_of_it():
+    facts = [
+        {},
+        {"source_addr": "5598"},
+        {"destination_addr": "1003"},
+        {"short_message": b"hallo"},
+        {"data_coding": 3},
+        {"short_message": b"\x05\x00\x03\x01\x02\x01hello", "esm_class": 0x40},
+        {"short_message": b"\x05\x00\x03\x02\x02\x01hello", "esm_class": 0x40},
+        {"user_message_reference": 1},
+        {"user_message_reference": 2},
+        {"receipted_message_id": "m1"},
+    ]
+    keys = [arrival_of(delivered(**each)).key for each in facts]
+    assert len(set(keys)) == len(facts)
+    assert keys == [arrival_of(delivered(**each)).key for each in facts]
+
+
+# -- what becomes of it ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine(tmp_path):
+    made = database(tmp_path / "arrivals.sqlite")
+    yield made
+    proved(made)
+    made.dispose()
+
+
+def arrive(engine, arrival=ARRIVAL, now=NOW, terms=ROUTES):
+    with engine.begin() as tx:
+        return messages.arrive(tx, terms, arrival, now)
+
+
+def test_a_message_for_a_subscriber_is_queued_for_his_phone_and_free(engine):
+    message = arrive(engine).message
+    assert (message.origin, message.subscriber_id, message.cost) == (MessageOrigin.PHONE, None, 0)
+    assert (message.from_number, message.to_number, message.text) == ("5599", "1002", "hello")
+    assert (message.route, message.state) == (Route.ASTERISK, MessageState.QUEUED)
+    with engine.begin() as tx:
+        (due,) = outbox_queue.claim(tx, Route.ASTERISK, "me", NOW, limit=9, lease=timedelta(minutes=5))
+    assert (due.message.reference, due.callee.clid) == (message.reference, "1002")
+
+
+@pytest.mark.parametrize("begun", [timedelta(0), timedelta(minutes=30), timedelta(minutes=59, seconds=59)])
+def test_the_same_within_an_hour_is_a_repeat_and_after_it_another(engine, begun):
+    at = NOW.replace(minute=0) + begun
+    first = arrive(engine, now=at)
+    for later in (timedelta(0), timedelta(minutes=29), REPEATED - timedelta(seconds=1)):
+        again = arrive(engine, now=at + later)
+        assert (again.first, again.message.reference) == (False, first.message.reference)
+    other = arrive(engine, now=at + REPEATED)
+    assert (first.first, other.first) == (True, True)
+    assert other.message.reference != first.message.reference
+
+
+def test_a_repeat_of_what_went_already_is_not_sent_again(engine):
+    reference = arrive(engine).message.reference
+    with engine.begin() as tx:
+        messages.tell(tx, messages.Told(reference, MessageState.ACCEPTED), NOW)
+    again = arrive(engine)
+    assert (again.first, again.message.state) == (False, MessageState.ACCEPTED)
+
+
+@pytest.mark.parametrize(
+    ("arrival", "terms", "refusal"),
+    [
+        (Arrival("k", "5599", "1009", "hello"), ROUTES, UnknownSubscriber),
+        (Arrival("k", "5599", "", "hello"), ROUTES, UnknownSubscriber),
+        (Arrival("k", "5599", "1002", ""), ROUTES, InvalidValue),
+        (Arrival("k", "5599", "1002", "x" * 1000), ROUTES, InvalidValue),
+        (ARRIVAL, MessageTerms(on_net_route=Route.SMPP), BadNumber),
+        (ARRIVAL, MessageTerms(off_net_route=Route.SMPP), BadNumber),
+    ],
+)
+def test_what_cannot_go_to_a_phone_is_refused_and_leaves_nothing(engine, arrival, terms, refusal):
+    with pytest.raises(refusal):
+        arrive(engine, arrival, terms=terms)
+    with engine.begin() as tx:
+        assert tx.execute(tables.message.select()).all() == []
+
+
+# -- what the centre is told -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path, sections=PHONES)
+    yield pytest_twisted.blockon(Deferred.fromCoroutine(made.begin()))
+    report = made.biller.audit()
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.end()))
+    assert report.ok, report.differences
+
+
+async def bring(house, **facts):
+    whole = {"source_addr": "5599", "destination_addr": "1002", "short_message": b"hello"}
+    return await house.centre.deliver(**whole | facts)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_centre_is_told_that_it_was_taken_once_it_is_in_the_ledger(house, monkeypatch):
+    assert await bring(house) == consts.SMPP_ESME_ROK
+    (row,) = house.biller.rows(tables.message)
+    assert (row["from_number"], row["to_number"], row["text"], row["state"]) == ("5599", "1002", "hello", "queued")
+    assert await bring(house) == consts.SMPP_ESME_ROK
+    assert len(house.biller.rows(tables.message)) == 1
+    held, asked = Deferred(), []
+    right = house.biller.service.store.transact
+
+    def later(work):
+        asked.append(work)
+        return held.addCallback(lambda _: right(work))
+
+    monkeypatch.setattr(house.biller.service.store, "transact", later)
+    answer = Deferred.fromCoroutine(bring(house, short_message=b"other"))
+    await until(lambda: asked, "it is asked")
+    assert not answer.called
+    held.callback(None)
+    assert await answer == consts.SMPP_ESME_ROK
+    assert len(house.biller.rows(tables.message)) == 2
+
+
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        ({"destination_addr": "7777"}, consts.SMPP_ESME_RINVDSTADR),
+        ({"destination_addr": ""}, consts.SMPP_ESME_RINVDSTADR),
+        ({"destination_addr": "IMSI724000000001002"}, consts.SMPP_ESME_RINVDSTADR),
+        ({"data_coding": 4}, consts.SMPP_ESME_RX_P_APPN),
+        ({"short_message": b""}, consts.SMPP_ESME_RX_P_APPN),
+        ({"message_payload": b"x" * 5000, "short_message": b""}, consts.SMPP_ESME_RX_P_APPN),
+        ({"esm_class": 0x08}, consts.SMPP_ESME_RX_P_APPN),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_nobody_here_can_get_is_refused_with_its_reason(house, facts, status):
+    assert await bring(house, **facts) == status
+    assert house.biller.rows(tables.message) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_the_database_is_away_the_centre_is_asked_to_come_again(house, monkeypatch):
+    right = house.biller.service.store.transact
+
+    def away(_work):
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(house.biller.service.store, "transact", away)
+    assert await bring(house) == consts.SMPP_ESME_RX_T_APPN
+    monkeypatch.setattr(house.biller.service.store, "transact", right)
+    assert await bring(house) == consts.SMPP_ESME_ROK
+    assert len(house.biller.rows(tables.message)) == 1

@@ -1,0 +1,155 @@
+"""A biller in this process with its API on a port, and a client that keeps its cookie as a browser does."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest_twisted
+import sqlalchemy as sa
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.web.client import Agent, HTTPConnectionPool
+
+from celcombiller.config.tables import Agi, Config, Database, Metrics, Rest
+from celcombiller.core.audit.report import audit
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.schema import migrations, tables
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
+from celcombiller.runtime.password_hasher import hash_password
+from celcombiller.service.wiring import build
+from tests.system.lab.waiting import free_ports
+
+PASSWORD = "correct horse"
+NOBODY_NEAR = Metrics(allow=())
+HASHED = hash_password(PASSWORD)
+PEOPLE = {"admin": Level.ADMINISTRATOR, "ana": Level.SUBSCRIBER, "bia": Level.SUBSCRIBER, "clara": Level.COLLABORATOR}
+
+
+class Client:
+    """One client: `anonymous` as it is made, then logged in or with a token."""
+
+    def __init__(self, base):
+        self.base = base
+        self.cookie = None
+        self.bearer = None
+        self._http = HTTPClient(Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False)))
+
+    async def ask(self, method, path, body=None, *, headers=(), raw=None):
+        """Ask, and give the answer with its body in ``answer.bytes`` and, if it is JSON, ``answer.body``."""
+        sent = dict(headers)
+        if body is not None:
+            raw = json.dumps(body).encode()
+            sent.setdefault("Content-Type", "application/json")
+        if self.cookie:
+            sent.setdefault("Cookie", f"session={self.cookie}")
+        if self.bearer:
+            sent.setdefault("Authorization", f"Bearer {self.bearer}")
+        answer = await self._http.request(method, self.base + path, headers=sent, data=raw, cookies={})
+        answer.bytes = await answer.content()
+        answer.body = None
+        if "json" in header(answer, "content-type"):
+            answer.body = json.loads(answer.bytes) if answer.bytes else None
+        return answer
+
+    async def get(self, path, **more):
+        return await self.ask("GET", path, **more)
+
+    async def post(self, path, body=None, **more):
+        return await self.ask("POST", path, body, **more)
+
+    async def patch(self, path, body=None, **more):
+        return await self.ask("PATCH", path, body, **more)
+
+    async def delete(self, path, **more):
+        return await self.ask("DELETE", path, **more)
+
+    async def log_in(self, username, password=PASSWORD):
+        answer = await self.post("/login", {"username": username, "password": password})
+        if answer.code == 200:
+            self.cookie = header(answer, "set-cookie").partition("=")[2].partition(";")[0]
+        return answer
+
+
+class Biller:
+    """The service, the database beside it, and clients of every kind."""
+
+    def __init__(self, folder, rest, url, metrics=NOBODY_NEAR, **sections):
+        self.engine = open_engine(url or f"sqlite:///{folder / 'rest.sqlite'}", lock_seconds=5)
+        transact(self.engine, self._fill)
+        port = free_ports(1)
+        self.base = f"http://127.0.0.1:{port}"
+        self.config = Config(
+            database=Database(url=self.engine.url.render_as_string(hide_password=False)),
+            rest=Rest(listen=f"tcp:{port}:interface=127.0.0.1", **rest),
+            metrics=metrics,
+            agi=Agi(listen=f"tcp:{free_ports(1)}:interface=127.0.0.1"),
+            **sections,
+        )
+        self.service = build(reactor, self.config)
+        self.service.privilegedStartService()
+        self.service.startService()
+
+    @staticmethod
+    def _fill(tx):
+        migrations.upgrade(tx)
+        for number, (username, level) in enumerate(PEOPLE.items(), 1001):
+            subscriber_records.add(
+                tx,
+                username=username,
+                name=username.capitalize(),
+                clid=str(number),
+                imsi=f"72400000000{number}",
+                cpf=f"00{number}",
+                address="",
+                level=level,
+                password_hash=HASHED,
+                now=datetime.now(UTC),
+            )
+
+    def client(self):
+        return Client(self.base)
+
+    async def logged_in(self, username):
+        client = self.client()
+        assert (await client.log_in(username)).code == 200
+        return client
+
+    def rows(self, table):
+        with self.engine.connect() as tx:
+            return [row._asdict() for row in tx.execute(sa.select(table).order_by(*table.primary_key.columns))]
+
+    def audit(self):
+        with self.engine.execution_options(reading=True).begin() as tx:
+            return audit(tx)
+
+    def everything(self):
+        """Give all rows of all tables that an API call could have written, but the counts of failed logins."""
+        left_out = (tables.login_attempt, tables.server)
+        return {table.name: self.rows(table) for table in tables.metadata.sorted_tables if table not in left_out}
+
+    async def stop(self):
+        await self.service.stopService()
+        self.engine.dispose()
+        settled = Deferred()  # the client's half of each connection closes in the reactor's next turns
+        reactor.callLater(0.01, settled.callback, None)
+        await settled
+
+
+def header(answer, name):
+    return (answer.headers.getRawHeaders(name) or [""])[0]
+
+
+def biller_fixture(metrics=NOBODY_NEAR, **rest):
+    """Make a fixture of a running biller with these settings of ``[rest]``, and of ``[metrics]``."""
+
+    @pytest_twisted.async_yield_fixture
+    async def biller(tmp_path_factory):
+        made = Biller(tmp_path_factory.mktemp("biller"), rest, "", metrics)
+        yield made
+        report = made.audit()
+        await made.stop()  # first: threads that are left would keep a failed run from ending
+        assert report.ok, report.differences
+
+    return biller

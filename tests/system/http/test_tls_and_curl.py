@@ -1,0 +1,69 @@
+"""The API as its users reach it: twistd in a process of its own, TLS, curl."""
+
+import datetime as dt
+import ipaddress
+import json
+import subprocess
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.system.lab.biller import Biller
+
+
+@pytest.fixture
+def biller_over_tls(parts, tmp_path):
+    made = Biller(tmp_path / "biller")
+    made.folder.joinpath("pair.pem").write_bytes(certificate())
+    made.rest_listen = f"ssl:{made.rest_port}:interface=127.0.0.1:privateKey=pair.pem"
+    yield made
+    made.stop()
+
+
+def test_the_api_speaks_tls_by_its_endpoint_string_and_its_cookie_is_then_secure(biller_over_tls):
+    biller = biller_over_tls
+    biller.folder.joinpath("password").write_text("correct horse")
+    biller.write()
+    biller.run("init", "--password-file", "password")
+    biller.start()
+    url = f"https://127.0.0.1:{biller.rest_port}"
+    said = _curl(biller, "-i", "-c", "jar", "-d", "username=admin&password=correct horse", f"{url}/login")
+    assert "200" in said.splitlines()[0]
+    assert "Secure" in said
+    assert "Strict-Transport-Security: max-age=" in said
+    users = json.loads(_curl(biller, "-b", "jar", f"{url}/api/v1/subscribers"))
+    assert [each["username"] for each in users["items"]] == ["admin"]
+
+
+def _curl(biller: Biller, *words: str) -> str:
+    done = subprocess.run(
+        ["curl", "-sS", "--cacert", "pair.pem", *words], cwd=biller.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + biller.log
+    return done.stdout
+
+
+def certificate() -> bytes:
+    """Make a key and its certificate for 127.0.0.1, in one PEM file as Twisted's ssl endpoint takes it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + made.public_bytes(serialization.Encoding.PEM)

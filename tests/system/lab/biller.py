@@ -1,0 +1,210 @@
+"""The product as an operator runs it: a settings file, the command, and twistd in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tests.system.lab.asterisk import SECRET, Asterisk
+from tests.system.lab.waiting import end, free_ports, listens, until
+
+PROGRAMS = Path(sys.executable).parent
+_prepared: dict[tuple, bytes] = {}
+"""SQLite databases as the command made them, by who is in them: made once, then copied."""
+_templates: dict[tuple, str] = {}
+"""The same on PostgreSQL, by server and who is in them: databases to copy."""
+
+
+class Biller:
+    """One biller in a folder of its own; what it did is read through its own command only."""
+
+    def __init__(
+        self, folder: Path, *, agi_port: int | None = None, url: str = "", pbx: Asterisk | None = None
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.agi_port = agi_port or free_ports(1)
+        self.rest_port = free_ports(1)
+        self.rest_listen = f"tcp:{self.rest_port}:interface=127.0.0.1"
+        self.url = url or "sqlite:///celcombiller.sqlite"
+        self.pbx = pbx
+        self.ami_port = pbx.ami_port if pbx else None
+        self.secret = SECRET
+        self.calls = {"internal_dial": "PJSIP/{clid}", "external_dial": "PJSIP/{number}@trunk", "ring_seconds": 5}
+        self.agi: dict[str, object] = {}
+        self.sms: dict[str, object] = {}
+        self.smpp: dict[str, object] = {}
+        self.workers = 1
+        self.more: list[str] = []
+        self._process: subprocess.Popen | None = None
+
+    def write(self) -> None:
+        lines = ["[database]", f"url = {json.dumps(self.url)}", "lock_seconds = 2"]
+        lines += ["[service]", f"workers = {self.workers}"]
+        lines += ["[rest]", f"listen = {json.dumps(self.rest_listen)}"]
+        lines += ["[agi]", f'listen = "tcp:{self.agi_port}:interface=127.0.0.1"']
+        lines += [f"{key} = {json.dumps(value)}" for key, value in self.agi.items()]
+        lines += ["[calls]", *(f"{key} = {json.dumps(value)}" for key, value in self.calls.items())]
+        for section, keys in (("sms", self.sms), ("smpp", self.smpp)):
+            if keys:
+                lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+        if self.ami_port:
+            lines += ["[[asterisk]]", 'name = "pbx1"', 'host = "127.0.0.1"', f"port = {self.ami_port}"]
+            lines += ['username = "celcombiller"', f'secret = "{self.secret}"']
+        lines += self.more
+        (self.folder / "celcombiller.toml").write_text("\n".join(lines) + "\n")
+
+    def run(self, *words: object, status: int = 0) -> str:
+        """Run the operator's command; its status is part of what is expected."""
+        done = self._finished("celcombiller", *map(str, words), seconds=60)
+        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log}"
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    def json(self, *words: object) -> object:
+        return json.loads(self.run(*words, "--json"))
+
+    def init(self) -> "Biller":
+        self.write()
+        self.run("init", "--admin", "admin")
+        return self
+
+    def prepare(self, credits_of: dict[int, int]) -> "Biller":
+        """Have a database with an administrator and these subscribers, as `init`, `user add` and `credit` make it."""
+        who = tuple(credits_of.items())
+        kept = _KeptDatabases(sa.make_url(self.url)) if self.url.startswith("postgresql") else _KeptFiles(self.folder)
+        if kept.give(who):
+            self.write()
+            return self
+        self.init()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.subscriber, credits_of.keys(), credits_of.values()))
+        kept.keep(who)
+        return self
+
+    def subscriber(self, number: int, credit: int = 0) -> None:
+        username = f"user{number}"
+        self.run("user", "add", username, "--clid", number, "--imsi", f"72400000000{number}", "--name", username)
+        if credit:
+            self.run("credit", username, credit)
+
+    def start(self) -> "Biller":
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [PROGRAMS / "twistd", "--nodaemon", "--pidfile=", "celcombiller"],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+            )
+        until(lambda: listens(self.agi_port) or self._process.poll() is not None, "the biller listens", seconds=20)
+        assert self._process.poll() is None, self.log
+        if self.pbx is not None and self.secret == SECRET:
+            connected = self.log.count("AMI of pbx1 is connected")
+            until(lambda: self.log.count("AMI of pbx1 is connected") > connected or connected, "AMI is connected")
+        return self
+
+    def start_in_vain(self) -> str:
+        """Start a biller that refuses to; give what it says."""
+        done = self._finished("twistd", "--nodaemon", "--pidfile=", "celcombiller", seconds=20)
+        assert done.returncode == 1, done
+        return done.stdout + done.stderr
+
+    def _finished(self, program: str, *words: str, seconds: float) -> subprocess.CompletedProcess:
+        """Run one of the product's programs to its end, as an operator in this folder would."""
+        command = [PROGRAMS / program, *words]
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False, env=_environment()
+        )
+
+    def stop(self) -> None:
+        if self._process is not None:
+            end(self._process)
+
+    def kill9(self) -> None:
+        end(self._process, first=signal.SIGKILL)
+
+    @property
+    def log(self) -> str:
+        file = self.folder / "log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    # -- what an operator sees --------------------------------------------------------------------------------------
+
+    def user(self, number: int) -> dict:
+        return self.json("user", "show", f"user{number}")
+
+    def calls_of(self, number: int) -> list[dict]:
+        return [row for row in self.json("calls") if row["user"] == f"user{number}"]
+
+    def closed_call(self, number: int, seconds: float = 15) -> dict:
+        """Give the one call of a caller once it is closed."""
+
+        def closed() -> dict | None:
+            rows = self.calls_of(number)
+            assert len(rows) <= 1, rows
+            return rows[0] if rows and rows[0]["state"] != "open" else None
+
+        return until(closed, f"the call of {number} is closed\n{self.log[-3000:]}", seconds=seconds, every=0.1)
+
+    def check_books(self, number: int, *, credit: int, cost: int) -> None:
+        """The money is where the call says it is: one charge or none, nothing held, and all of it proved."""
+        with ThreadPoolExecutor() as pool:
+            questions = (("user", "show", f"user{number}"), ("statement", f"user{number}"), ("audit",))
+            user, statement, report = pool.map(lambda words: self.json(*words), questions)
+        assert (user["voice_balance"], user["voice_held"]) == (credit - cost, 0)
+        charges = [line["value"] for line in statement if line["origin"] == "call"]
+        assert charges == ([-cost] if cost else [])
+        assert report["ok"], report["differences"]
+        assert "Unhandled Error" not in self.log
+        assert "Traceback" not in self.log
+
+
+class _KeptFiles:
+    """Prepared databases of SQLite."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "celcombiller.sqlite"
+
+    def give(self, who: tuple) -> bool:
+        if who in _prepared:
+            self._file.write_bytes(_prepared[who])
+        return who in _prepared
+
+    def keep(self, who: tuple) -> None:
+        _prepared[who] = self._file.read_bytes()
+
+
+class _KeptDatabases:
+    """Prepared databases of a PostgreSQL server, which copies them by itself."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self._name = url.database
+        self._server = url.set(database="postgres")
+
+    def give(self, who: tuple) -> bool:
+        template = _templates.get((str(self._server), who))
+        if template is not None:
+            self._sql(f"drop database {self._name}")
+            self._sql(f"create database {self._name} template {template}")
+        return template is not None
+
+    def keep(self, who: tuple) -> None:
+        template = _templates[str(self._server), who] = f"{self._name}_prepared"
+        self._sql(f"create database {template} template {self._name}")
+
+    def _sql(self, statement: str) -> None:
+        engine = sa.create_engine(self._server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+        engine.dispose()
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("CELCOMBILLER_")}

@@ -1,0 +1,43 @@
+"""Which of the real parts stand on this machine. tests/system/prepare.sh brings them."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[3]
+HERE = PROJECT / "tests" / "system"
+ASTERISK_TREE = PROJECT / ".cache" / "asterisk"
+
+
+def postgresql_programs() -> Path | None:
+    """Give the folder of the newest initdb: Debian keeps it out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    in_path = shutil.which("initdb")
+    return Path(in_path).resolve().parent if in_path else None
+
+
+def missing() -> str:
+    """Say what is missing and how to have it; nothing when all is there."""
+    lacking = []
+    if os.geteuid() != 0:
+        lacking.append("root (for the chroot)")
+    elif not _asterisk_runs():
+        lacking.append("Asterisk in .cache/asterisk")
+    lacking += [
+        name
+        for name, program in (("SIPp", "sipp"), ("curl", "curl"), ("OsmoHLR", "osmo-hlr"), ("radclient", "radclient"))
+        if shutil.which(program) is None
+    ]
+    if postgresql_programs() is None:
+        lacking.append("PostgreSQL")
+    if not lacking:
+        return ""
+    return f"no {', no '.join(lacking)}: run `make test` (or `bash tests/system/prepare.sh`) as root on Debian 12"
+
+
+def _asterisk_runs() -> bool:
+    command = ["chroot", str(ASTERISK_TREE), "/usr/sbin/asterisk", "-V"]
+    return ASTERISK_TREE.is_dir() and subprocess.run(command, capture_output=True, check=False).returncode == 0

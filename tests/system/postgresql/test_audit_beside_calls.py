@@ -1,0 +1,65 @@
+"""What operators watch, on PostgreSQL, which may be away: the numbers come when it is back."""
+
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from twisted.internet.task import Clock
+
+from celcombiller.core.reports.open_items import calls_statement, holds_statement, in_progress
+from celcombiller.database.engine import open_engine
+from celcombiller.jobs.ledger_audit import AUDIT_SECONDS_MAX, Audits
+from celcombiller.runtime.metrics import Metrics
+from tests.core.ledger.test_book import NOW, ask, credit, database, initiate
+
+ROWS = 2000
+
+
+@pytest.fixture
+def url(cluster):
+    """Give a database with a long history and one call in progress."""
+    made = cluster.database()
+    engine = database(url=made, lock_seconds=5)
+    ask(engine, credit(60))
+    ask(engine, initiate())
+    engine.dispose()
+    return made
+
+
+@pytest.fixture
+def reading(url):
+    made = open_engine(url, lock_seconds=5, read_seconds=AUDIT_SECONDS_MAX)
+    yield made
+    made.dispose()
+
+
+def test_what_is_in_progress_is_read_and_found_by_the_indexes_of_what_is_open(url, reading):
+    with reading.begin() as tx:
+        found = in_progress(tx, datetime.now(UTC))
+    assert (found.holds, found.held, found.calls, found.overdue) == (1, 60, {"pbx1": 1}, 1)
+    engine = open_engine(url, lock_seconds=5)
+    with engine.begin() as tx:
+        tx.exec_driver_sql(
+            "insert into hold (reference, account_id, amount, state, opened_at, expires_at, ended_at)"
+            f" select 'old:' || n, account_id, 1, 'released', opened_at, expires_at, opened_at from hold, generate_series(1, {ROWS}) n"
+        )
+        tx.exec_driver_sql("set local enable_seqscan = off")
+        for statement, index in ((holds_statement(NOW), "ix_hold_open"), (calls_statement(), "ix_call_open")):
+            plan = tx.execute(
+                sa.text("explain " + str(statement.compile(engine, compile_kwargs={"literal_binds": True})))
+            )
+            assert any(index in row[0] for row in plan)
+    engine.dispose()
+
+
+def test_an_audit_only_reads_and_is_done_within_its_own_limit(reading):
+    class Here(Clock):
+        def callFromThread(self, work, *arguments):
+            work(*arguments)
+
+    metrics = Metrics()
+    Audits(Here(), reading, 24, metrics)._prove()
+    assert b"\ncelcombiller_audit_differences 0.0\n" in metrics.exposition(None, {})
+    assert b"\ncelcombiller_audit_timestamp_seconds 0.0\n" not in metrics.exposition(None, {})
+    with pytest.raises(sa.exc.InternalError, match="read-only"), reading.begin() as tx:
+        tx.exec_driver_sql("delete from hold")

@@ -1,0 +1,90 @@
+"""As tests/test_datasessions.py, on PostgreSQL; and the sessions of one key begun on two nodes at once."""
+
+import threading
+
+import pytest
+
+from celcombiller.core.charging.batch import perform
+from celcombiller.core.data import disconnect_requests
+from celcombiller.core.data.session import DataState
+from celcombiller.core.reports import history
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
+from tests.core.data import test_data_sessions as data
+from tests.core.ledger.test_book import NOW, TERMS, database, proved
+
+
+@pytest.fixture
+def engine(cluster):
+    made = database(url=cluster.database())
+    yield made
+    made.dispose()
+
+
+TESTS = [
+    each
+    for name, each in vars(data).items()
+    if name.startswith("test_") and each.__code__.co_varnames[: each.__code__.co_argcount] == ("engine",)
+]
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda each: each.__name__)
+def test_the_same_on_postgresql(engine, test):
+    test(engine)
+
+
+def test_two_nodes_that_are_told_of_the_same_session_at_once_charge_it_once(engine):
+    data.give(engine, 10_000)
+    told = [
+        [data.interim(octets, session_id=name) for octets in range(node, 200, 2)] for name in "AB" for node in (0, 1)
+    ]
+
+    def tell(reports):
+        node = open_engine(engine.url.render_as_string(hide_password=False), lock_seconds=5)
+        for each in reports:
+            transact(node, lambda tx, each=each: perform(tx, TERMS, [each], NOW))
+        node.dispose()
+
+    threads = [threading.Thread(target=tell, args=(each,)) for each in told]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert [each.charged for each in data.rows(engine)] == [199, 199]
+    assert data.pot(engine) == (10_000 - 398, 2 * data.QUOTA)
+    proved(engine)
+
+
+def test_sessions_are_read_back_page_by_page(engine):
+    data.give(engine, 1000)
+    data.hear(engine, *(data.start(session_id=name, at=NOW + number * data.HOUR) for number, name in enumerate("ABC")))
+    data.hear(engine, data.stop(5, session_id="B", at=NOW + 9 * data.HOUR))
+
+    def found(**wanted):
+        with engine.begin() as tx:
+            return [(each.session.session_id, each.username) for each in history.data_sessions(tx, limit=2, **wanted)]
+
+    assert found() == [("C", "u1001"), ("B", "u1001")]
+    assert found(after=(NOW + data.HOUR, 2)) == [("A", "u1001")]
+    assert found(state=DataState.OPEN, nas="hotspot/nas1") == [("C", "u1001"), ("A", "u1001")]
+    assert found(since=NOW + data.HOUR, until=NOW + 2 * data.HOUR, state=DataState.CLOSED) == [("B", "u1001")]
+
+
+def test_what_is_to_end_is_claimed_by_one_node_and_comes_again_later(engine):
+    data.give(engine, 1000)
+    data.hear(engine, data.start(), data.start(session_id="B2"))
+    with engine.begin() as tx:
+        subscriber_records.enable(tx, "u1001", NOW, enabled=False)
+        assert disconnect_requests.is_any_to_do(tx, NOW)
+        disconnect_requests.want(tx, NOW)
+    with engine.begin() as one, engine.begin() as other:
+        assert len(disconnect_requests.claim(one, NOW, limit=9)) == 2
+        assert disconnect_requests.claim(other, NOW, limit=9) == []
+    with engine.begin() as tx:
+        assert disconnect_requests.claim(tx, NOW, limit=9) == []
+        assert not disconnect_requests.is_any_to_do(tx, NOW)
+        again = disconnect_requests.claim(tx, NOW + disconnect_requests.AGAIN_LEAST, limit=9)
+        assert [each.disconnect_tries for each in again] == [1, 1]
+        disconnect_requests.answered(tx, again[0].reference, "ACK", settled=True)
+    proved(engine)

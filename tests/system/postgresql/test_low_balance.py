@@ -1,0 +1,173 @@
+"""Low-balance notices on PostgreSQL: as on SQLite, and where transactions end in another order than they began."""
+
+import threading
+from functools import partial
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+
+from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.requests import Terms
+from celcombiller.core.model.calls import Rate
+from celcombiller.core.notifications import low_balance
+from celcombiller.core.rating import Tariff
+from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
+from tests.core.ledger.test_book import NOW, add_subscribers, credit
+from tests.core.notifications import test_low_balance as test_notices
+from tests.core.notifications.test_low_balance import (
+    RULES,
+    Node,
+    any_order,
+    begun,
+    check_the_notices_are_the_crossings,
+    found,
+    move,
+    one_database,
+    proved,
+    texts,
+)
+from tests.support.query_plans import plans_of
+from tests.system.lab.postgres import emptied
+
+TERMS = Terms(Tariff([Rate()]))
+
+OTHERWISE_HERE = ("whatever_two_nodes_do", "not_through_all_transfers")
+
+for name in dir(test_notices):
+    if name.startswith("test_") and not name.endswith(OTHERWISE_HERE):
+        globals()[name] = getattr(test_notices, name)
+
+
+@pytest.fixture(scope="module")
+def url(cluster):
+    return cluster.upgraded()
+
+
+@pytest.fixture
+def engine(url):
+    """The one database of this module, emptied."""
+    made = open_engine(url, lock_seconds=5)
+    emptied(made)
+    with made.begin() as tx:
+        add_subscribers(tx)
+    yield made
+    proved(made)
+    made.dispose()
+
+
+@settings(one_database, max_examples=20)
+@given(any_order)
+def test_the_notices_are_the_crossings_whatever_two_nodes_do_on_postgresql(engine, sequence):
+    check_the_notices_are_the_crossings(engine, sequence)
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_who_commits_late_with_an_older_id_is_waited_for(engine, end):
+    node = begun(engine)
+    move(engine, 100)
+    move(engine, 100, "u1002")
+    late = engine.connect()
+    perform(late, TERMS, [credit(-50, "late")], NOW)
+    move(engine, -100, "u1002")  # a younger id, committed before
+    for _ in range(3):
+        node.look()
+        assert found(engine) == []
+    getattr(late, end)()
+    late.close()
+    node.look()
+    assert found(engine) == [("u1001", 60)] * (end == "commit") + [("u1002", 0)]
+    node.look()
+    assert len(texts(engine)) == len(found(engine))
+
+
+def test_who_begins_to_write_after_the_look_began_keeps_nobody_waiting(engine):
+    node = begun(engine)
+    move(engine, 100)
+    move(engine, -100)
+    first = engine.connect()
+    perform(first, TERMS, [credit(10, "first", username="u1002")], NOW)
+    node.look()
+    second = engine.connect()
+    perform(second, TERMS, [credit(10, "second", username="u1003")], NOW)
+    first.commit()
+    node.look()
+    assert found(engine) == [("u1001", 0)]
+    second.commit()
+    for each in (first, second):
+        each.close()
+
+
+def test_nodes_that_look_at_the_same_time_queue_each_notice_once(engine):
+    begun(engine)
+    count = 60
+    for _ in range(count):
+        move(engine, 100)
+        move(engine, -100)
+
+    def live():
+        node = Node(engine)
+
+        def asked(work):
+            done = transact(engine, work)
+            return test_notices.outcome_of(done)
+
+        node.service._read = node.service._transact = asked
+        for _ in range(5):
+            test_notices.Deferred.fromCoroutine(node.service.look())
+
+    threads = [threading.Thread(target=live) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert found(engine) == [("u1001", 0)] * count
+    assert len(texts(engine)) == count
+
+
+def test_transfers_written_by_many_while_it_looks_are_all_noticed(engine):
+    """Each writer takes its own subscriber down and up, in transactions that end in any order."""
+    node = begun(engine)
+    rounds = 40
+
+    def write(username):
+        for number in range(rounds):
+            for value in (100, -100):
+                request = credit(value, f"{username} {number} {value}", username=username)
+                transact(engine, partial(perform, terms=TERMS, requests=[request], now=NOW))
+
+    writers = [threading.Thread(target=write, args=(username,)) for username in test_notices.PEOPLE]
+    for each in writers:
+        each.start()
+    while any(each.is_alive() for each in writers):
+        node.look()
+    for each in writers:
+        each.join()
+    node.look()
+    node.look()
+    assert sorted(found(engine)) == sorted((username, 0) for username in test_notices.PEOPLE for _ in range(rounds))
+
+
+def test_the_look_goes_by_the_id_and_not_through_all_transfers_on_postgresql(engine):
+    with engine.begin() as tx:
+        tx.execute(
+            sa.text(
+                "insert into transfer (reference, debit_account_id, credit_account_id, amount, origin, at)"
+                " select 'r' || i, 1, 2, 1, 'web', now() from generate_series(1, 20000) i"
+            )
+        )
+        tx.execute(sa.text("analyze transfer"))
+    lines = plans_of(engine, lambda tx: low_balance.find(tx, RULES, 19_990, 20_000, NOW))
+    assert any("pk_transfer" in line for line in lines), lines
+
+
+def test_a_reader_may_ask_who_writes(url):
+    """The service looks through sessions that may only read."""
+    engine = open_engine(url, lock_seconds=5, read_seconds=5)
+    seen = transact(engine, low_balance.horizon)
+    assert transact(engine, partial(low_balance.is_complete, seen=seen))
+    assert (
+        transact(engine, partial(low_balance.find, rules=RULES, after_id=0, last_id=seen.last_id, now=NOW)) is not None
+    )
+    engine.dispose()

@@ -1,0 +1,123 @@
+"""The laws of messages (tests/test_message_laws.py) on PostgreSQL, and two nodes that work one queue at the same time."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from celcombiller.core.charging import messages
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
+from celcombiller.core.sms import message_queries, outbox_queue
+from celcombiller.core.sms.charging import Told
+from celcombiller.database.transaction import transact
+from tests.core.ledger.test_book import NOW, credit, database, proved, voice
+from tests.core.sms.test_message_properties import (
+    BY_SMS,
+    LEASE,
+    PRICED,
+    ROUTES,
+    MessageMachine,
+    accounts,
+    do,
+    send,
+    sms_credit,
+)
+from tests.smpp.test_deliver_sm import ARRIVAL
+
+
+@pytest.fixture
+def fresh(cluster):
+    made = []
+
+    def build():
+        made.append(database(url=cluster.database(), lock_seconds=5))
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.dispose()
+
+
+def test_the_laws_hold_under_any_order_of_events(fresh):
+    class OnPostgreSQL(MessageMachine):
+        def open(self):
+            return fresh()
+
+    few = settings(max_examples=6, stateful_step_count=15, deadline=None)
+    run_state_machine_as_test(OnPostgreSQL, settings=few)
+
+
+def test_two_nodes_that_work_one_queue_take_each_message_once_and_charge_it_once(fresh):
+    engine = fresh()
+    do(engine, credit(1000))
+    with engine.begin() as tx:
+        for n in range(60):
+            facts = {"reference": str(n), "to_number": "5599", "text": "x", "now": NOW + timedelta(seconds=n)}
+            messages.submit(tx, ROUTES, payer="u1001", origin=MessageOrigin.API, **facts)
+
+    def work(owner):
+        taken = []
+        while True:
+            with engine.begin() as tx:
+                due = outbox_queue.claim(tx, Route.SMPP, owner, NOW + timedelta(minutes=2), limit=7, lease=LEASE)
+            if not due:
+                return taken
+            for each in due:
+                taken.append(each.message.reference)
+                do(engine, Told(each.message.reference, MessageState.ACCEPTED))
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [reference for each in pool.map(work, "abcd") for reference in each]
+    assert sorted(taken) == sorted(f"sms:{n}" for n in range(60))
+    assert (voice(engine).posted, voice(engine).held) == (1000 - 60 * 5, 0)
+    proved(engine)
+
+
+def test_what_the_centre_brings_twice_at_once_to_two_nodes_is_one_message(fresh):
+    engine = fresh()
+
+    def bring(_node):
+        return transact(engine, lambda tx: messages.arrive(tx, ROUTES, ARRIVAL, NOW)).message.reference
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(bring, range(12)))) == 1
+    with engine.begin() as tx:
+        (found,) = message_queries.queues(tx, NOW, troubles_max=5)
+    assert (found.route, found.waiting, found.oldest_at, found.sending, found.troubles) == (
+        *(Route.ASTERISK, 1, NOW, 0),
+        [],
+    )
+    proved(engine)
+
+
+def test_a_queue_tells_what_is_being_sent_and_what_was_tried_in_vain(fresh):
+    engine = fresh()
+    with engine.begin() as tx:
+        for number in range(4):
+            messages.submit(tx, ROUTES, reference=str(number), to_number="5599", text="x", now=NOW)
+        due = outbox_queue.claim(tx, Route.SMPP, "me", NOW, limit=3, lease=LEASE)
+        later = [each.message.reference for each in due[:2]]
+        outbox_queue.put_off(tx, "me", later, "it has no time", NOW, retry_seconds_max=60)
+        (found,) = message_queries.queues(tx, NOW, troubles_max=5)
+    assert (found.waiting, found.sending, found.failing, found.troubles) == (4, 1, 2, [("it has no time", 2)])
+
+
+def test_two_nodes_that_have_different_accounts_pay_keep_each_message_on_the_one_it_began_with(fresh):
+    """While the operator changes the setting node by node; each ends messages of the other too."""
+    engine = fresh()
+    do(engine, credit(1000), sms_credit(1000))
+
+    def work(place):
+        mine, theirs = (PRICED, BY_SMS) if place % 2 else (BY_SMS, PRICED)
+        for n in range(20):
+            reference = f"{place}.{n}"
+            do(engine, send(reference), send(reference + "b"), terms=mine)
+            do(engine, Told(messages.reference_of(reference), MessageState.ACCEPTED), terms=theirs)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert accounts(engine) == dict.fromkeys((Kind.VOICE, Kind.SMS), (1000 - 40 * 3, 40 * 3))
+    proved(engine)

@@ -1,0 +1,22 @@
+"""schemathesis again, with PostgreSQL behind the biller: it is stricter than SQLite about texts, numbers and times."""
+
+import pytest_twisted
+
+from tests.support.api_service import Biller
+from tests.support.schemathesis_run import fill, run, token_of
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_answer_is_a_fault_or_other_than_described_on_postgresql_either(cluster, tmp_path):
+    biller = Biller(tmp_path, {}, cluster.database())
+    try:
+        await fill(biller)
+        for username, is_administrator in (("clara", False), ("admin", True)):
+            secret = await token_of(biller, username)
+            status, said = await run(
+                biller, tmp_path, secret, examples=5, phases="coverage,fuzzing", administrator=is_administrator
+            )
+            assert status == 0, said
+        assert biller.audit().ok
+    finally:
+        await biller.stop()

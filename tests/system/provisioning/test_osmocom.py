@@ -1,0 +1,178 @@
+"""Debian's OsmoHLR: told over CTRL, listed by its console, killed and silent in the midst of hundreds of changes."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from celcombiller.core.audit.report import audit
+from celcombiller.core.errors import NetworkUnavailable
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.provisioning import desired_state, status
+from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.network import NetworkRefused
+from celcombiller.core.schema import migrations
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
+from celcombiller.provisioning.osmocom import Osmocom
+from celcombiller.provisioning.reconciliation import compare
+from celcombiller.provisioning.worker import Provisioner
+from tests.provisioning.test_openbts import some_change
+from tests.system.lab.osmo_hlr import CTRL_PORT, VTY_PORT, Hlr
+
+ANA = Entry("724000000002001", "2001")
+
+
+@pytest.fixture
+def hlr(parts):
+    made = Hlr().start()
+    yield made
+    made.remove()
+
+
+@pytest_twisted.async_yield_fixture
+async def osmocom(hlr):
+    made = Osmocom(reactor, hlr.host, CTRL_PORT, VTY_PORT, answer_seconds=2)
+    yield made
+    await made.close()
+    await _closed()
+
+
+async def _closed():
+    turn = Deferred()
+    reactor.callLater(0.05, turn.callback, None)
+    await turn
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_entry_is_made_read_changed_freed_listed_and_removed(osmocom):
+    assert await osmocom.list_all() == []
+    await osmocom.create(ANA)
+    assert await osmocom.read({ANA.imsi}, {"2001", "999"}) == [ANA]
+    assert await osmocom.list_all() == [ANA]
+    await osmocom.change(ANA, Entry(ANA.imsi, "2002"))
+    assert await osmocom.read(set(), {"2002"}) == [Entry(ANA.imsi, "2002")]
+    await osmocom.free(ANA)
+    assert await osmocom.list_all() == [Entry(ANA.imsi, "")]
+    await osmocom.delete(ANA.imsi)
+    await osmocom.delete(ANA.imsi)
+    assert await osmocom.list_all() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_refuses_a_number_that_another_has(osmocom):
+    await osmocom.create(ANA)
+    with pytest.raises(NetworkRefused, match="Update MSISDN failed"):
+        await osmocom.create(Entry("724000000002002", "2001"))
+    assert sorted(await osmocom.list_all(), key=lambda each: each.imsi) == [ANA, Entry("724000000002002", "")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_silent_one_is_given_up_in_time_and_then_asked_again(osmocom, hlr):
+    assert await osmocom.read({ANA.imsi}, set()) == []
+    hlr.pause()
+    with pytest.raises(NetworkUnavailable, match="does not answer within"):
+        await osmocom.read({ANA.imsi}, set())
+    with pytest.raises(NetworkUnavailable, match="does not answer within"):
+        await osmocom.list_all()
+    hlr.resume()
+    assert await osmocom.read({ANA.imsi}, set()) == []
+    hlr.kill()
+    for asked in (osmocom.read({ANA.imsi}, set()), osmocom.read({ANA.imsi}, set()), osmocom.list_all()):
+        with pytest.raises(NetworkUnavailable):
+            await asked
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request, tmp_path):
+    on_postgresql = request.param == "postgresql"
+    url = request.getfixturevalue("cluster").database() if on_postgresql else f"sqlite:///{tmp_path / 'queue.sqlite'}"
+    made = open_engine(url, lock_seconds=5)
+    transact(made, migrations.upgrade)
+    yield made
+    made.dispose()
+
+
+class Node:
+    """One biller's provisioner, on a database that others share."""
+
+    def __init__(self, engine, network):
+        self.engine = engine
+        self.network = network
+        self.now = datetime(2026, 11, 1, tzinfo=UTC)
+        self.provisioner = Provisioner(
+            "village",
+            network,
+            transact=self.through,
+            read=self.through,
+            now=lambda: self.now,
+            retry_seconds_max=300,
+        )
+        transact(engine, lambda tx: desired_state.configure(tx, {"village": "osmocom"}, self.now))
+
+    def through(self, work):
+        return deferToThread(transact, self.engine, work)
+
+
+def _add(tx, number, now):
+    subscriber_records.add(
+        tx,
+        username=f"u{number}",
+        name="N",
+        clid=str(number),
+        imsi=f"72400000000{number}",
+        cpf=None,
+        address="",
+        level=Level.SUBSCRIBER,
+        password_hash=None,
+        now=now,
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_hundreds_of_changes_while_it_is_killed_and_comes_back_leave_it_equal(hlr, osmocom, engine):
+    """On two nodes at once, which share the queue."""
+    other = Osmocom(reactor, hlr.host, CTRL_PORT, VTY_PORT, answer_seconds=2)
+    nodes = [Node(engine, osmocom), Node(engine, other)]
+    dice = random.Random(7)
+    down = False
+    for number in range(2000, 2300):
+        transact(engine, lambda tx, number=number: _add(tx, number, nodes[0].now))
+        if dice.random() < 0.5:
+            one = dice.randrange(2000, number + 1)
+            transact(engine, lambda tx, one=one: some_change(tx, one, dice, nodes[0].now))
+        if number % 60 == 0:
+            hlr.kill()
+            down = True
+        if number % 60 == 30 and down:
+            hlr.start()
+            down = False
+        if number % 15 == 0:
+            await _both(nodes)
+            for node in nodes:
+                node.now += timedelta(seconds=10)
+    if down:
+        hlr.start()
+    for _ in range(10):
+        for node in nodes:
+            node.now += timedelta(seconds=300)
+        await _both(nodes)
+    assert transact(engine, status.backlog)[0].waiting == 0
+    wanted = transact(engine, lambda tx: desired_state.desired(tx, "village")).entries
+    there = await osmocom.list_all()
+    assert sorted((each.imsi, each.msisdn) for each in there) == [(each.imsi, each.msisdn) for each in wanted]
+    assert len(there) > 150
+    assert await compare("village", osmocom, nodes[0].through) == []
+    assert transact(engine, audit).ok
+    await other.close()
+
+
+async def _both(nodes):
+    working = [Deferred.fromCoroutine(node.provisioner.work()) for node in nodes]
+    for each in working:
+        await each
