@@ -26,24 +26,24 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from typing import TYPE_CHECKING
 
 from celcombiller.core.audit.report import audit
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Credit, Initiate, Terminate, Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy, Credit, Initiate, Terminate
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.calls import Ending, Grant, Rate, Witness
+from celcombiller.core.model.calls import CallGrant, CallReport, Rate, Witness
 from celcombiller.core.rating import Tariff
 from celcombiller.core.schedules import schedule_records
-from celcombiller.core.schedules.runs import Rules, history
+from celcombiller.core.schedules.runs import ScheduleRules, history
 from celcombiller.core.schema import migrations, tables
-from celcombiller.database.batch_writer import Store
+from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
-from celcombiller.jobs.schedule_round import Round
+from celcombiller.jobs.schedule_pass import SchedulePass
 from tests.system.lab.postgres import Cluster
 
 if TYPE_CHECKING:
     from celcombiller.core.model.schedules import Run
 
-TERMS = Terms(Tariff([Rate()]), external=True)
+TERMS = ChargingPolicy(Tariff([Rate()]), external=True)
 CALLERS = 500
 VALUE = 60
 FIRST = 1000
@@ -87,7 +87,7 @@ def populate(engine: sa.Engine, members: int) -> None:
         columns = f"select {plan.id}, id, 12, :today from subscriber order by id"
         execute(tx, f"insert into membership (schedule_id, subscriber_id, count, joined_on) {columns}", given)
         rich = [Credit(f"u{n}", Kind.VOICE, 10**9, "web", f"id:{n}") for n in range(1, min(members, CALLERS) + 1)]
-        perform(tx, TERMS, rich, now)
+        process_batch(tx, TERMS, rich, now)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("vacuum analyze")
@@ -128,7 +128,7 @@ def yardstick(engine: sa.Engine) -> float:
 class Callers:
     """Authorizations at a steady pace, as calls make them, whatever else the store does."""
 
-    def __init__(self, reactor, store: Store, members: int, per_second: float) -> None:
+    def __init__(self, reactor, store: BatchWriter, members: int, per_second: float) -> None:
         self._reactor = reactor
         self._store = store
         self._callers = min(members, CALLERS)
@@ -153,7 +153,7 @@ class Callers:
     async def _authorize(self) -> None:
         self._number += 1
         uniqueid = f"{self._number}.0"
-        previous = Ending(answered=False, at=datetime.now(UTC))
+        previous = CallReport(answered=False, at=datetime.now(UTC))
         caller = f"u{random.randint(1, self._callers)}"
         asked = Initiate("pbx1", uniqueid, uniqueid, f"PJSIP/{uniqueid}", caller, "", "55119", False, previous)
         began = time.perf_counter()
@@ -165,7 +165,7 @@ class Callers:
             return
         finally:
             self.waits.append(time.perf_counter() - began)
-        assert isinstance(grant, Grant)
+        assert isinstance(grant, CallGrant)
         await self._store.charge(Terminate("pbx1", uniqueid, Witness.AGI, previous))
 
 
@@ -178,7 +178,7 @@ def told(what: str, waits: list[float]) -> str:
 
 
 async def measure(reactor, engine: sa.Engine, members: int, arguments: argparse.Namespace) -> float:
-    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, TERMS, requests, now))
+    store = BatchWriter(reactor, engine, lambda tx, requests, now: process_batch(tx, TERMS, requests, now))
     store.start()
     callers = Callers(reactor, store, members, arguments.calls)
     callers.start()
@@ -196,8 +196,10 @@ async def measure(reactor, engine: sa.Engine, members: int, arguments: argparse.
             chunks.append(time.perf_counter())
 
     began = time.perf_counter()
-    due = Round(store.transact, Rules(), clock=lambda: datetime.now(UTC), seconds=time.monotonic, tell=tell)
-    await due.go()
+    due = SchedulePass(
+        store.transact, ScheduleRules(), clock=lambda: datetime.now(UTC), seconds=time.monotonic, tell=tell
+    )
+    await due.run()
     took = time.perf_counter() - began
     print(f"run: {members / took:,.0f} members/s, {took:.1f} s, {len(sizes)} chunks of {statistics.median(sizes):.0f}")
     print(told("during the run", callers.taken()), flush=True)

@@ -102,7 +102,7 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class AgiReply:
     """The answer to the one command outstanding.
 
     ``text`` is all after the code; of a 520 answer of several lines, its first.
@@ -117,10 +117,10 @@ class Hangup:
     """The channel hung up. Sent unasked, so it answers nothing; it may come twice."""
 
 
-Event = Environment | Reply | Hangup
+Event = Environment | AgiReply | Hangup
 
 
-class Decoder:
+class AgiDecoder:
     """One session's bytes into events. After an error it is of no more use."""
 
     __slots__ = ("_arguments", "_environment_bytes", "_position", "_reply_expected", "_rest", "_usage", "_values")
@@ -202,7 +202,7 @@ class Decoder:
         self._position += 1
         return None
 
-    def _reply_line(self, text: str) -> Reply | None:
+    def _reply_line(self, text: str) -> AgiReply | None:
         if not self._reply_expected:
             raise AgiProtocolError(f"a line of {len(text)} characters answers no command")
         match = _REPLY.fullmatch(text)
@@ -214,7 +214,7 @@ class Decoder:
             return None
         return self._reply(int(code), rest)
 
-    def _usage_line(self, text: str, usage: list[str]) -> Reply | None:
+    def _usage_line(self, text: str, usage: list[str]) -> AgiReply | None:
         # The lines between are free text, and one of them reads like an answer ("200 result=1 ...").
         if text.startswith("520 "):
             self._usage = None
@@ -223,12 +223,12 @@ class Decoder:
         _limit(len(usage), USAGE_LINES_MAX, "lines in an answer")
         return None
 
-    def _reply(self, code: int, text: str) -> Reply:
+    def _reply(self, code: int, text: str) -> AgiReply:
         self._reply_expected = False
         if _OPEN_RESULT.fullmatch(text):
             # The value has a line feed in it; what follows would be taken for later answers.
             raise AgiProtocolError("an answer ends within its parentheses")
-        return Reply(code, text)
+        return AgiReply(code, text)
 
 
 def _limit(count: int, count_max: int, what: str) -> None:

@@ -26,11 +26,11 @@ from twisted.python.failure import Failure
 
 from celcombiller.asterisk.agi_codec import (
     AgiCommandRefused,
+    AgiDecoder,
     AgiProtocolError,
-    Decoder,
+    AgiReply,
     Environment,
     Hangup,
-    Reply,
     command_line,
     command_text,
 )
@@ -134,7 +134,7 @@ class FastAGIProtocol(TwistedProtocol):
 
     def __init__(self) -> None:
         self.variables = {}
-        self._decoder = Decoder()
+        self._decoder = AgiDecoder()
         self._queue: list[tuple[bytes, float | None, Deferred[str]]] = []
         self._pending: Deferred[str] | None = None
         self._closing: list[Deferred[None]] | None = None
@@ -165,7 +165,7 @@ class FastAGIProtocol(TwistedProtocol):
             self._acknowledge()
         for event in events:
             match event:
-                case Reply():
+                case AgiReply():
                     self._answer(event)
                 case Environment():
                     self._begin(event)
@@ -218,7 +218,7 @@ class FastAGIProtocol(TwistedProtocol):
         if seconds is not None:
             self._expect_in(seconds, "a command was not answered in time")
 
-    def _answer(self, reply: Reply) -> None:
+    def _answer(self, reply: AgiReply) -> None:
         answer, self._pending = self._pending, None
         self.factory.deadlines.met(self)
         if answer is not None:

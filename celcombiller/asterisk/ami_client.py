@@ -21,11 +21,11 @@ from twisted.logger import Logger
 
 from celcombiller.asterisk.ami_codec import (
     AmiActionInvalid,
+    AmiDecoder,
+    AmiMessage,
     AmiProtocolError,
     AmiRefused,
-    Decoder,
     Greeting,
-    Message,
     action,
 )
 
@@ -88,7 +88,7 @@ class AMIProtocol(Protocol):
 
     def __init__(self) -> None:
         self._questions: dict[str, _Question] = {}
-        self._decoder = Decoder(self._questions)
+        self._decoder = AmiDecoder(self._questions)
         self._hearers: dict[str | None, list[Hearer]] = {}
         self._closing: list[Deferred[None]] = []
         self._is_closed = False
@@ -129,7 +129,7 @@ class AMIProtocol(Protocol):
         for waiting in closing:
             waiting.callback(None)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: AmiMessage) -> None:
         fields = _fields(message)
         question = self._questions.get(message.action_id or "")
         if question is not None:
@@ -137,7 +137,7 @@ class AMIProtocol(Protocol):
         if message.event is not None:
             self._tell(message.event, fields)
 
-    def _answer(self, action_id: str, question: _Question, message: Message, fields: Fields) -> None:
+    def _answer(self, action_id: str, question: _Question, message: AmiMessage, fields: Fields) -> None:
         is_last = message.answers == action_id and (
             message.response is not None if question.stop is None else message.event == question.stop
         )
@@ -376,7 +376,7 @@ class AMIProtocol(Protocol):
         )
 
 
-def _fields(message: Message) -> Fields:
+def _fields(message: AmiMessage) -> Fields:
     """Return the fields as starpy does; values of a key that comes again are joined by line feeds, which none has."""
     fields: Fields = {}
     for key, value in message.fields:

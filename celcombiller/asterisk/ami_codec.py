@@ -115,7 +115,7 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class AmiMessage:
     """One event or response. ``suspect``: text of a phone may have made it or changed it."""
 
     fields: tuple[tuple[str, str], ...]
@@ -152,7 +152,7 @@ class Message:
         return None
 
 
-class Decoder:
+class AmiDecoder:
     """One connection's bytes into a greeting and messages. After an error it is of no more use.
 
     ``ours`` has the ActionIDs that we wait for; its owner keeps it up to date.
@@ -169,9 +169,9 @@ class Decoder:
         self._debt: tuple[str, ...] = ()  # the keys that a cut event still owes
         self._suspects = 0
 
-    def receive(self, data: bytes) -> list[Greeting | Message]:
+    def receive(self, data: bytes) -> list[Greeting | AmiMessage]:
         """Take what arrived and return what it completes."""
-        done: list[Greeting | Message] = []
+        done: list[Greeting | AmiMessage] = []
         *lines, rest = data.split(b"\n")
         for line in lines:
             _limit(len(self._rest) + len(line), LINE_BYTES_MAX, "bytes in a line")
@@ -183,7 +183,7 @@ class Decoder:
         _limit(len(self._rest), LINE_BYTES_MAX, "bytes in a line")
         return done
 
-    def _line(self, line: bytes) -> Greeting | Message | None:
+    def _line(self, line: bytes) -> Greeting | AmiMessage | None:
         # A name in Latin-1 must not end the connection. U+FFFD is in no Uniqueid and no number, so such a value is
         # never found; surrogates would pass here and fail later, in the database or in JSON.
         text = line.removesuffix(b"\r").decode("utf-8", "replace")
@@ -203,10 +203,10 @@ class Decoder:
         if not self._fields:
             return None
         fields, self._fields, self._message_bytes = tuple(self._fields), [], 0
-        message = Message(fields)
-        return Message(fields, suspect=True) if self._is_suspect(message) else message
+        message = AmiMessage(fields)
+        return AmiMessage(fields, suspect=True) if self._is_suspect(message) else message
 
-    def _is_suspect(self, message: Message) -> bool:
+    def _is_suspect(self, message: AmiMessage) -> bool:
         if message.response is not None and message.answers is not None and message.answers in self._ours:
             return False
         keys = [key.lower() for key, _ in message.fields]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import ConnectionClosed
 
 from celcombiller.asterisk.agi_codec import AgiCommandRefused, command_text
-from celcombiller.core.ledger.balance_format import Style, figures, minutes_and_seconds
+from celcombiller.core.ledger.balance_format import BalanceStyle, decimal_parts, minutes_and_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ MINUS = "digits/minus"
 POINT = "letters/dot"
 AND = "vm-and"
 
-_BARE = Style(as_time=False)
+_BARE = BalanceStyle(as_time=False)
 
 
 class Verb(StrEnum):
@@ -48,7 +48,7 @@ class Word:
     what: str
 
 
-def balance(available: int, style: Style, *, intro: str, unit: str) -> Iterator[Word]:
+def balance(available: int, style: BalanceStyle, *, intro: str, unit: str) -> Iterator[Word]:
     """Give the words of a voice balance: ``intro`` before it, and after a number its ``unit`` (sounds; empty: none)."""
     if intro:
         yield Word(Verb.SOUND, intro)
@@ -61,7 +61,7 @@ def balance(available: int, style: Style, *, intro: str, unit: str) -> Iterator[
         if seconds or not minutes:
             yield from (_number(seconds), Word(Verb.SOUND, "second" if seconds == 1 else "seconds"))
         return
-    said = figures(available, style.scale)
+    said = decimal_parts(available, style.scale)
     yield _number(said.whole)
     if said.decimals:
         yield from (Word(Verb.SOUND, POINT), Word(Verb.DIGITS, said.decimals))

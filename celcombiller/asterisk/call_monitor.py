@@ -21,12 +21,12 @@ from twisted.logger import Logger
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.ami_client import lost
 from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
-from celcombiller.core.charging.requests import Answer, Terminate
+from celcombiller.core.charging.requests import CallAnswered, Terminate
 from celcombiller.core.errors import BillerError
-from celcombiller.core.model.calls import CallState, Ending, Witness
+from celcombiller.core.model.calls import CallReport, CallState, Witness
 from celcombiller.core.voice.asterisk_heartbeat import server_last_seen, server_seen
 from celcombiller.core.voice.call_queries import open_calls, still_open
-from celcombiller.core.voice.evidence import unwitnessed
+from celcombiller.core.voice.evidence import estimated_report
 from celcombiller.runtime.charging_log import log_settlement
 from celcombiller.runtime.metrics import Metrics
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.core.model.calls import Call
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.batch_writer import BatchWriter
 
 SWEEP_SECONDS = 5.0
 """How often the open calls are held against what is alive."""
@@ -73,7 +73,7 @@ class _Live:
     cause: str = ""
 
 
-class Monitor(Service):
+class CallMonitor(Service):
     """The AMI link of one server and the calls it watches.
 
     ``login`` gives a Deferred of a logged-in AMI protocol, ours or starpy's.
@@ -86,7 +86,7 @@ class Monitor(Service):
         clock: Any,
         server: str,
         login: Callable[[], Deferred[Any]],
-        store: Store,
+        store: BatchWriter,
         metrics: Metrics | None = None,
     ) -> None:
         self.setName(f"monitor-{server}")
@@ -271,7 +271,7 @@ class Monitor(Service):
         except (AmiRefused, ConnectionClosed) as error:
             self._log.info("No new limit on {channel!r}: {error}", channel=live.call.channel, error=str(error))
         if live.answered_at is not None:
-            await self._store.charge(Answer(self._server, live.call.uniqueid, live.answered_at))
+            await self._store.charge(CallAnswered(self._server, live.call.uniqueid, live.answered_at))
 
     def _moved(self, _ami: Any, event: dict[str, str]) -> None:
         """Keep a call whose sides change from being taken for ended when its first callee leaves."""
@@ -329,7 +329,7 @@ class Monitor(Service):
             live.hung_up_at = None
             return
         answered_at = live.answered_at or live.call.answered_at
-        ending = Ending(
+        ending = CallReport(
             answered=answered_at is not None,
             at=(live.talk_ended_at or at) if answered_at is not None else at,
             answered_at=answered_at,
@@ -347,7 +347,7 @@ class Monitor(Service):
             return "no such channel" not in str(refused).lower()
         return any(item.get("uniqueid") == call.uniqueid for item in items)
 
-    async def _testify(self, call: Call, witness: Witness, ending: Ending, *, expired: bool = False) -> None:
+    async def _testify(self, call: Call, witness: Witness, ending: CallReport, *, expired: bool = False) -> None:
         end = Terminate(self._server, call.uniqueid, witness, ending, leg=call.leg, expired=expired)
         try:
             settlement = await self._store.charge(end)
@@ -364,7 +364,7 @@ class Monitor(Service):
         if live is not None:
             self._callees.pop(live.callee, None)
 
-    async def _noted(self, ami: Any, call: Call) -> Ending | None:
+    async def _noted(self, ami: Any, call: Call) -> CallReport | None:
         """Read what the dialplan noted of an end that no biller took; read for open calls only, so it may stay."""
         request = {"Action": "DBGet", "Family": channel_variables.NOTE_FAMILY, "Key": call.uniqueid}
         try:
@@ -376,7 +376,7 @@ class Monitor(Service):
         at = channel_variables.instant(facts[2]) if len(facts) == 3 else None  # noqa: PLR2004
         if at is None:
             return None
-        return Ending(
+        return CallReport(
             answered=status == "ANSWER",
             at=at,
             talk_ms=channel_variables.milliseconds(facts[0]),
@@ -452,7 +452,7 @@ class Monitor(Service):
         ending = await self._noted(ami, live.call)
         if ending is None:
             alive_until = live.talk_ended_at or self._alive_until(live)
-            ending = unwitnessed(live.call, live.answered_at or live.call.answered_at, alive_until)
+            ending = estimated_report(live.call, live.answered_at or live.call.answered_at, alive_until)
         await self._testify(live.call, Witness.SWEEP, ending)
 
     def _alive_until(self, live: _Live) -> datetime:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import ConnectionClosed
 
 from celcombiller.asterisk.ami_codec import AmiProtocolError
-from celcombiller.core.sms.carrier import Away, Later, Refused
+from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred, MessageRejected
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from celcombiller.asterisk.call_monitor import Monitor
+    from celcombiller.asterisk.call_monitor import CallMonitor
     from celcombiller.config.tables import Config
     from celcombiller.core.model.messages import Message
     from celcombiller.core.model.subscribers import Subscriber
-    from celcombiller.core.sms.outbox_queue import Due
+    from celcombiller.core.sms.outbox_queue import OutboxMessage
 
 PIECE_BYTES_MAX = 744
 """Of a text in one action: AMI reads lines of 1,022 bytes, and Base64 makes four of three."""
@@ -32,7 +32,7 @@ class AmiCarrier:
 
     at_once = 10
 
-    def __init__(self, config: Config, monitors: Mapping[str, Monitor]) -> None:
+    def __init__(self, config: Config, monitors: Mapping[str, CallMonitor]) -> None:
         self._config = config
         self._monitors = monitors
 
@@ -45,11 +45,11 @@ class AmiCarrier:
     def _ami(self) -> Any:
         return next((each.ami for each in self._monitors.values() if each.ami is not None), None)
 
-    async def carry(self, due: Due, took: Callable[[int, str], Awaitable[object]]) -> None:
+    async def carry(self, due: OutboxMessage, took: Callable[[int, str], Awaitable[object]]) -> None:
         """Have Asterisk send it; a text that is too long for one action goes as several messages."""
         address = address_of(self._config, due.message, due.callee)
         if address is None:
-            raise Refused("no address can be made for whom it goes to")
+            raise MessageRejected("no address can be made for whom it goes to")
         texts = pieces(due.message.text or "")
         for number, text in enumerate(texts, 1):
             if number in due.taken:
@@ -61,16 +61,16 @@ class AmiCarrier:
     async def _carry(self, address: str, sender: str, text: bytes) -> None:
         ami = self._ami
         if ami is None:
-            raise Away("no AMI link is up")
+            raise CarrierUnavailable("no AMI link is up")
         request = [("Action", "MessageSend"), ("To", address), ("Base64Body", base64.b64encode(text).decode())]
         if sender:
             request.append(("From", sender))
         try:
             answer = await ami.sendDeferred(request)
         except (ConnectionClosed, AmiProtocolError) as error:
-            raise Later(f"Asterisk did not say whether it went: {error}") from None
+            raise MessageDeferred(f"Asterisk did not say whether it went: {error}") from None
         if answer.get("response") != "Success":
-            raise Later(f"Asterisk: {answer.get('message', '')}")
+            raise MessageDeferred(f"Asterisk: {answer.get('message', '')}")
 
 
 def address_of(config: Config, message: Message, callee: Subscriber | None) -> str | None:

@@ -24,7 +24,7 @@ RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
 DRAIN_SECONDS = 10
 
 
-class Settling:
+class PendingUpdates:
     """What is being told, and the deadlines of who waits for it."""
 
     _log = Logger()
@@ -37,7 +37,7 @@ class Settling:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def begin(self, tell: Callable[[], Deferred[T]], what: str) -> Deferred[T | None]:
+    def submit(self, tell: Callable[[], Deferred[T]], what: str) -> Deferred[T | None]:
         """Begin to tell; fires with what ``tell`` gives, or ``None`` when it fails otherwise than for the ledger."""
 
         def not_told(failure: Failure) -> Deferred[T]:
@@ -68,7 +68,7 @@ class Settling:
                 reason = str(error)
                 attempt += 1
 
-    async def in_time(self, work: Deferred[T], seconds: float) -> T:
+    async def with_timeout(self, work: Deferred[T], seconds: float) -> T:
         """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on."""
         answer: Deferred[T] = Deferred()
 
@@ -86,7 +86,7 @@ class Settling:
     async def drain(self) -> None:
         """Wait for what is being told; what still fails stays open, and a sweep closes it."""
         try:
-            await self.in_time(gatherResults(list(self._under_way)), DRAIN_SECONDS)
+            await self.with_timeout(gatherResults(list(self._under_way)), DRAIN_SECONDS)
         except TimeoutError:
             self._log.warn("{count} ends could not be settled before the stop", count=len(self))
         self._deadlines.stop()

@@ -24,15 +24,15 @@ from twisted.logger import Logger
 from celcombiller.asterisk import balance_prompts, channel_variables
 from celcombiller.asterisk.agi_codec import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.agi_server import arguments_of, ask, set_variable
-from celcombiller.asterisk.pending_updates import Settling
+from celcombiller.asterisk.pending_updates import PendingUpdates
 from celcombiller.core.charging.requests import Initiate, Terminate
 from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownCall, UnknownSubscriber
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.calls import CallState, Ending, Grant, Settlement, Witness
+from celcombiller.core.model.calls import CallGrant, CallReport, CallState, Settlement, Witness
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.subscribers.fields import NUMBER
-from celcombiller.core.subscribers.subscriber_records import subscriber_of
+from celcombiller.core.subscribers.subscriber_records import subscriber_from_row
 from celcombiller.runtime.charging_log import log_settlement
 from celcombiller.runtime.metrics import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED, Metrics
 
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.call_monitor import Monitor
-    from celcombiller.asterisk.sms_script import Texts
+    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.sms_script import SmsScript
     from celcombiller.config.tables import Config
     from celcombiller.core.model.subscribers import Subscriber
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
 
 _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
@@ -74,9 +74,9 @@ class Scripts:
         self,
         clock: Any,
         config: Config,
-        store: Store,
+        store: BatchWriter,
         reader: Reader,
-        monitors: Mapping[str, Monitor],
+        monitors: Mapping[str, CallMonitor],
         metrics: Metrics | None = None,
     ) -> None:
         self._clock = clock
@@ -85,8 +85,8 @@ class Scripts:
         self._reader = reader
         self._monitors = monitors
         self._metrics = metrics or Metrics()
-        self.settling = Settling(clock)
-        self._ended: dict[tuple[str, str], Ending] = {}
+        self.settling = PendingUpdates(clock)
+        self._ended: dict[tuple[str, str], CallReport] = {}
         self._named: dict[str, Any] = {"caller": self.caller, "reducer": self.reducer, "balance": self.balance}
 
     async def __call__(self, agi: Any) -> None:
@@ -100,7 +100,7 @@ class Scripts:
             return
         await script(agi)
 
-    def take_texts(self, texts: Texts) -> None:
+    def take_texts(self, texts: SmsScript) -> None:
         """Have the messages of phones too."""
         self._named["sms"] = texts
 
@@ -155,34 +155,34 @@ class Scripts:
             dial = _dial_to(self._config.calls.internal_dial, grant.callee)
         await self._dial(agi, question, dial, grant.seconds, grant, has_limit=has_limit)
 
-    async def _decide(self, question: Initiate) -> Grant:
+    async def _decide(self, question: Initiate) -> CallGrant:
         """Ask the ledger, but not for ever. A grant that comes too late is given back."""
         seconds = self._config.calls.decision_seconds
         asked = self._ask_ledger(question, self._clock.seconds() + seconds)
         try:
             with self._metrics.authorization_seconds.time():
-                return await self.settling.in_time(asked, seconds)
+                return await self.settling.with_timeout(asked, seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
 
-    def _ask_ledger(self, question: Initiate, ends_at: float) -> Deferred[Grant]:
+    def _ask_ledger(self, question: Initiate, ends_at: float) -> Deferred[CallGrant]:
         """Ask again while there is time: a database that restarts, or hands over to another, need not cost a call."""
 
-        def later(failure: Failure) -> Deferred[Grant]:
+        def later(failure: Failure) -> Deferred[CallGrant]:
             failure.trap(StoreUnavailable)
             if self._clock.seconds() + _ASK_AGAIN_SECONDS >= ends_at:
                 failure.raiseException()
             waiting: Deferred[None] = deferLater(self._clock, _ASK_AGAIN_SECONDS)
             return waiting.addCallback(lambda _: self._ask_ledger(question, ends_at))
 
-        asked: Deferred[Grant] = self._store.charge(question)
+        asked: Deferred[CallGrant] = self._store.charge(question)
         return asked.addErrback(later)
 
-    def _give_back(self, grant: Grant) -> None:
+    def _give_back(self, grant: CallGrant) -> None:
         """Release what was granted too late; the leg is named, as the dialplan may have asked again since."""
         call = grant.call
-        late = Ending(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
+        late = CallReport(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
         self._begin_settling(Terminate(call.server, call.uniqueid, Witness.AGI, late, leg=call.leg))
 
     async def _without_decision(self, agi: Any, question: Initiate, error: BaseException, *, has_limit: bool) -> None:
@@ -217,7 +217,7 @@ class Scripts:
                 self._log.error("{number} is always allowed, but there is no way to it", number=number)
                 await self._refuse(agi, BillerError.code)
                 return
-            dial = _dial_to(calls.internal_dial, subscriber_of(rows[0]))
+            dial = _dial_to(calls.internal_dial, subscriber_from_row(rows[0]))
         self._log.info("Let {number} through: it is always allowed", number=number)
         self._metrics.decided(ALWAYS_ALLOWED)
         await set_variable(agi, channel_variables.RESULT, "GRANTED")
@@ -233,7 +233,7 @@ class Scripts:
                 self._log.warn("The prompt {prompt!r} was not played: {error}", prompt=prompt, error=str(error))
 
     async def _dial(
-        self, agi: Any, question: Initiate, dial: str, seconds: int, grant: Grant | None, *, has_limit: bool
+        self, agi: Any, question: Initiate, dial: str, seconds: int, grant: CallGrant | None, *, has_limit: bool
     ) -> None:
         """Dial with both limits; then settle by what the channel says of the Dial.
 
@@ -270,7 +270,11 @@ class Scripts:
             self._log.info("Channel {uniqueid!r} was transferred; it is charged at its end", uniqueid=question.uniqueid)
             return
         end = Terminate(
-            question.server, question.uniqueid, Witness.AGI, ending, unheld=None if grant is not None else question
+            question.server,
+            question.uniqueid,
+            Witness.AGI,
+            ending,
+            unauthorized_request=None if grant is not None else question,
         )
         settled = await self._settle(end)
         if settled is not None and not getattr(agi, "hungup", False):
@@ -278,7 +282,7 @@ class Scripts:
             with suppress(AgiCommandRefused):
                 await agi.setAutoHangup(0)
 
-    def _tell_granted(self, question: Initiate, grant: Grant) -> None:
+    def _tell_granted(self, question: Initiate, grant: CallGrant) -> None:
         """Write the one line of the decision."""
         self._log.info(
             "Granted {seconds} s to {user} for {called}, call {reference}",
@@ -316,7 +320,7 @@ class Scripts:
         words = [code or agi.variables.get("agi_accountcode", ""), agi.variables.get("agi_callerid", "")]
         asked: Deferred[Mapping[str, int] | None] = Deferred.fromCoroutine(self._available(*words))
         try:
-            available = await self.settling.in_time(asked, self._config.calls.decision_seconds)
+            available = await self.settling.with_timeout(asked, self._config.calls.decision_seconds)
         except (StoreUnavailable, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             self._log.error("Nobody can be told his balance: {error}", error=reason)
@@ -340,7 +344,7 @@ class Scripts:
     async def _available(self, code: str, number: str) -> Mapping[str, int] | None:
         """Give what the subscriber of this account code or number has available of each kind."""
         rows = await self._reader.fetch(sa.select(tables.subscriber).where(Directory.named((code, number))))
-        payer = Directory(map(subscriber_of, rows)).caller(code, number)
+        payer = Directory(map(subscriber_from_row, rows)).caller(code, number)
         if payer is None:
             return None
         table = tables.account
@@ -372,13 +376,13 @@ class Scripts:
     async def _settle(self, end: Terminate) -> Settlement | None:
         """Settle, and wait for it as long as a call may wait; what takes longer goes on without the channel."""
         try:
-            return await self.settling.in_time(self._begin_settling(end), self._config.calls.decision_seconds)
+            return await self.settling.with_timeout(self._begin_settling(end), self._config.calls.decision_seconds)
         except TimeoutError:
             return None
 
     def _begin_settling(self, end: Terminate, *, soon: bool = True) -> Deferred[Settlement | None]:
         """An answered call is charged in the end."""
-        return self.settling.begin(partial(self._tell, end, soon=soon), f"The end of channel {end.uniqueid!r}")
+        return self.settling.submit(partial(self._tell, end, soon=soon), f"The end of channel {end.uniqueid!r}")
 
     def _tell(self, end: Terminate, *, soon: bool) -> Deferred[Settlement | None]:
         told: Deferred[Settlement] = self._store.charge(end, soon=soon)
@@ -412,7 +416,7 @@ class Scripts:
 
     # -- small things -------------------------------------------------------------------------------------------
 
-    async def _ending(self, agi: Any) -> Ending:
+    async def _ending(self, agi: Any) -> CallReport:
         """Read what the channel says of its last Dial, by Asterisk's clock."""
         status, answered_ms, cause, answered, now = await ask(
             agi,
@@ -434,8 +438,8 @@ class Scripts:
         return by_host[0] if len(by_host) == 1 else re.sub(r"[^A-Za-z0-9_.-]", "_", prefix or host or "asterisk")
 
 
-def _ending(status: str, answered_ms: str, answered: str | None, now: datetime, *, cause: str = "") -> Ending:
-    return Ending(
+def _ending(status: str, answered_ms: str, answered: str | None, now: datetime, *, cause: str = "") -> CallReport:
+    return CallReport(
         answered=status == "ANSWER",
         at=now,
         talk_ms=channel_variables.milliseconds(answered_ms),

@@ -29,18 +29,18 @@ from celcombiller.core.charging.messages import reference_of
 from celcombiller.core.errors import BillerError, InvalidValue, UnknownSubscriber
 from celcombiller.core.model.messages import MessageOrigin, MessageState
 from celcombiller.core.notifications import balance_enquiry
-from celcombiller.core.sms.charging import Send, Told
-from celcombiller.runtime.charging_log import tell
+from celcombiller.core.sms.charging import MessageOutcome, MessageSubmission
+from celcombiller.runtime.charging_log import log_message_outcome
 from celcombiller.runtime.metrics import GRANTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from celcombiller.asterisk.pending_updates import Settling
+    from celcombiller.asterisk.pending_updates import PendingUpdates
     from celcombiller.config.tables import Config
     from celcombiller.core.model.messages import Message
-    from celcombiller.core.sms.charging import Posting
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.core.sms.charging import MessageResult
+    from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.runtime.metrics import Metrics
 
 _FROM = re.compile(r'(?:"[^"<>\\]*" ?|[^"<>\\]*)<sips?:([A-Za-z0-9+*#_.-]{1,64})@[^<>"@\s]+>')
@@ -52,7 +52,7 @@ _PAYER = re.compile(r"payer=([\x21-\x7e]{1,64})")
 _NO_HEADERS = base64.b64encode(b"|").decode()
 
 
-class Texts:
+class SmsScript:
     """The script ``sms``: asks the ledger whether a phone's message may go, sends it, and tells what became of it."""
 
     _log = Logger()
@@ -60,12 +60,12 @@ class Texts:
     def __init__(
         self,
         config: Config,
-        store: Store,
-        settling: Settling,
+        store: BatchWriter,
+        settling: PendingUpdates,
         metrics: Metrics,
     ) -> None:
         self._config = config
-        self._charge: Callable[[Send | Told], Deferred[Posting]] = store.charge
+        self._charge: Callable[[MessageSubmission | MessageOutcome], Deferred[MessageResult]] = store.charge
         self._transact = store.transact
         self._settling = settling
         self._metrics = metrics
@@ -94,7 +94,7 @@ class Texts:
         if message.state is MessageState.SENDING:
             await self._send(agi, message, address_of(self._config, message, posting.callee))
 
-    async def _question(self, agi: Any) -> Send:
+    async def _question(self, agi: Any) -> MessageSubmission:
         """Read the message. Who pays is the dialplan's ``payer=…``, else who the phone says it is."""
         answers = await ask(agi, "${BASE64_ENCODE(${MESSAGE(from)})}", "${BASE64_ENCODE(${MESSAGE(body)})}")
         try:
@@ -105,7 +105,7 @@ class Texts:
         found = _FROM.fullmatch(sender)
         if payer is None and found is None:
             raise UnknownSubscriber("the message does not say in one clear word whom it is from")
-        return Send(
+        return MessageSubmission(
             reference=reference_of(secrets.token_hex(16)),
             origin=MessageOrigin.PHONE,
             account_code="" if payer is None else payer[1],
@@ -115,7 +115,7 @@ class Texts:
             direct=True,
         )
 
-    async def _answer(self, agi: Any, question: Send) -> Posting:
+    async def _answer(self, agi: Any, question: MessageSubmission) -> MessageResult:
         """Queue the answer to who asks his balance. The same message again, told by its SIP headers, has it already."""
         (headers,) = await ask(agi, "${BASE64_ENCODE(${MESSAGE_DATA(Call-ID)}|${MESSAGE_DATA(CSeq)})}")
         work = partial(
@@ -129,24 +129,26 @@ class Texts:
         )
         asked = self._transact(work)
         try:
-            posting: Posting = await self._settling.in_time(asked, self._config.calls.decision_seconds)
+            posting: MessageResult = await self._settling.with_timeout(asked, self._config.calls.decision_seconds)
         except TimeoutError:
             asked.addErrback(lambda _refusal: None)
             raise
         self._log.info("Balance of …{last} asked for by message: answered", last=posting.message.to_number[-4:])
         return posting
 
-    async def _decide(self, question: Send) -> Posting:
+    async def _decide(self, question: MessageSubmission) -> MessageResult:
         asked = self._charge(question)
         try:
-            posting: Posting = await self._settling.in_time(asked, self._config.calls.decision_seconds)
+            posting: MessageResult = await self._settling.with_timeout(asked, self._config.calls.decision_seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
         return posting
 
-    def _give_back(self, posting: Posting) -> None:
-        self._begin_telling(Told(posting.message.reference, MessageState.REFUSED, "decided too late to be sent"))
+    def _give_back(self, posting: MessageResult) -> None:
+        self._begin_telling(
+            MessageOutcome(posting.message.reference, MessageState.REFUSED, "decided too late to be sent")
+        )
 
     async def _send(self, agi: Any, message: Message, address: str | None) -> None:
         """Send it by the channel it came on, and charge it if Asterisk says that it went."""
@@ -155,17 +157,17 @@ class Texts:
             await agi.execute("MESSAGESEND", f"{address},{message.from_number}")
             (status,) = await ask(agi, "${MESSAGE_SEND_STATUS}")
         if status == "SUCCESS":
-            told = Told(message.reference, MessageState.ACCEPTED)
+            told = MessageOutcome(message.reference, MessageState.ACCEPTED)
         else:
-            told = Told(message.reference, MessageState.REFUSED, f"MessageSend: {status[:64]}")
+            told = MessageOutcome(message.reference, MessageState.REFUSED, f"MessageSend: {status[:64]}")
         telling = self._begin_telling(told)
         with suppress(TimeoutError):  # it goes on without the channel
-            await self._settling.in_time(telling, self._config.calls.decision_seconds)
+            await self._settling.with_timeout(telling, self._config.calls.decision_seconds)
         if told.outcome is MessageState.REFUSED:
             await set_variable(agi, channel_variables.RESULT, BillerError.code)
 
-    def _begin_telling(self, told: Told) -> Deferred[None]:
-        return self._settling.begin(partial(self._tell, told), f"The end of message {told.reference}")
+    def _begin_telling(self, told: MessageOutcome) -> Deferred[None]:
+        return self._settling.submit(partial(self._tell, told), f"The end of message {told.reference}")
 
-    def _tell(self, told: Told) -> Deferred[None]:
-        return self._charge(told).addCallback(partial(tell, self._log, self._metrics))
+    def _tell(self, told: MessageOutcome) -> Deferred[None]:
+        return self._charge(told).addCallback(partial(log_message_outcome, self._log, self._metrics))

@@ -23,8 +23,8 @@ import sqlalchemy as sa
 
 from celcombiller.bench.load_generator import FIRST_NUMBER
 from celcombiller.core.audit import report as audit_report
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Credit, Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level
@@ -219,7 +219,7 @@ def fill(url: str, subscribers: int, *, first: int = 0) -> None:
         def work(tx: sa.Connection, numbers: range = numbers) -> None:
             add_subscribers(tx, numbers, now)
             credit = [Credit(f"u{each}", Kind.VOICE, CREDIT, "bench", f"bench:{each}") for each in numbers]
-            perform(tx, Terms(Tariff(())), credit, now)
+            process_batch(tx, ChargingPolicy(Tariff(())), credit, now)
 
         transact(engine, work)
     look_over(engine)

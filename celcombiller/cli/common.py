@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from celcombiller.core.model.subscribers import Subscriber
 
 
-def command(under: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+def add_command(under: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
     """Add a command to a list of commands."""
     made: argparse.ArgumentParser = under.add_parser(name, help=text, description=text)
     made.set_defaults(run=run)
     return made
 
 
-def opened(config: Config) -> sa.Engine:
+def open_database(config: Config) -> sa.Engine:
     """Give the database, after a look that it is one of this program's."""
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     check_database(engine)
     return engine
 
 
-def operator() -> Actor:
+def current_operator() -> Actor:
     """Give who is at the terminal, for the trail: the command, and the system's name of who runs it."""
     try:
         return Actor("command", getpass.getuser())
@@ -49,7 +49,7 @@ def operator() -> Actor:
         return Actor("command", f"uid {os.getuid()}")
 
 
-def payer(tx: sa.Connection, who: str) -> Subscriber:
+def find_payer(tx: sa.Connection, who: str) -> Subscriber:
     """Find who pays: by his username, his number, or ``IMSI`` and digits."""
     found = Directory.load(tx, [who]).caller(who, "")
     if found is None:
@@ -79,7 +79,7 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
+def whole_number(least: int, most: int) -> Callable[[str], int]:
     """Give what reads a whole number between two."""
 
     def number(text: str) -> int:
@@ -91,7 +91,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return number
 
 
-def day(text: str) -> date:
+def parse_date(text: str) -> date:
     """Read a date."""
     try:
         return date.fromisoformat(text)
@@ -99,7 +99,7 @@ def day(text: str) -> date:
         raise argparse.ArgumentTypeError("must be a date such as 2026-11-05") from None
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Read a time; one that names no zone is this machine's, as times are printed."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)

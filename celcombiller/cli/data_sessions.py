@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from celcombiller.cli.common import command, opened, payer, print_rows, whole
+from celcombiller.cli.common import add_command, find_payer, open_database, print_rows, whole_number
 from celcombiller.core.data.session import DataState
 from celcombiller.core.reports import history
 from celcombiller.core.reports.views import data_session_view
@@ -29,13 +29,13 @@ def _sessions(arguments: argparse.Namespace, config: Config) -> int:
         return history.data_sessions(
             tx,
             limit=arguments.limit,
-            subscriber_id=None if arguments.user is None else payer(tx, arguments.user).id,
+            subscriber_id=None if arguments.user is None else find_payer(tx, arguments.user).id,
             state=None if arguments.all else DataState.OPEN,
         )
 
     rows = [
         msgspec.structs.asdict(data_session_view(each))
-        for each in transact(opened(config).execution_options(reading=True), work)
+        for each in transact(open_database(config).execution_options(reading=True), work)
     ]
     columns = ("started_at", "username", "nas", "session_id", "framed_address", "state", "octets", "charged")
     print_rows(rows, (*columns, "heard_at", "ended_at", "closed_by", "note"), as_json=arguments.json)
@@ -44,8 +44,8 @@ def _sessions(arguments: argparse.Namespace, config: Config) -> int:
 
 def add_commands(commands: Any) -> None:
     """Add ``data-sessions``."""
-    listed = command(commands, "data-sessions", _sessions, "List the sessions of data that are open, newest first.")
+    listed = add_command(commands, "data-sessions", _sessions, "List the sessions of data that are open, newest first.")
     listed.add_argument("--all", action="store_true", help="those that are over too")
     listed.add_argument("--user", metavar="WHO", help="who pays: a username or a number")
-    listed.add_argument("--limit", type=whole(1, LIST_MAX), default=50)
+    listed.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
     listed.add_argument("--json", action="store_true", help="one JSON document")

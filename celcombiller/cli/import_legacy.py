@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo
 from argon2 import PasswordHasher
 from tqdm import tqdm
 
-from celcombiller.cli.common import command, day, opened, operator, print_json, print_rows
+from celcombiller.cli.common import add_command, current_operator, open_database, parse_date, print_json, print_rows
 from celcombiller.core.audit.report import audit
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.database.transaction import transact
 from celcombiller.legacy_import import importer, source_database
-from celcombiller.legacy_import.conversion import Terms, prepare
+from celcombiller.legacy_import.conversion import ImportTerms, prepare
 from celcombiller.legacy_import.findings import SERIOUS, Oddity
 from celcombiller.legacy_import.source_rows import KINDS
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from celcombiller.core.model.accounts import Kind
     from celcombiller.legacy_import.conversion import Prepared
     from celcombiller.legacy_import.convert_users import NewSubscriber
-    from celcombiller.legacy_import.imported_rows import Report
+    from celcombiller.legacy_import.imported_rows import ImportReport
 
 T = TypeVar("T")
 
@@ -52,13 +52,13 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 def add_commands(commands: Any) -> None:
     """Add ``import-legacy``."""
-    parser = command(commands, "import-legacy", _import, "Import the database of an original CELCOMBiller.")
+    parser = add_command(commands, "import-legacy", _import, "Import the database of an original CELCOMBiller.")
     parser.add_argument("file", type=Path, metavar="FILE", help="the original's database (alph.db); it is only read")
     parser.add_argument("--yes", action="store_true", help="import; without it nothing is written, only reported")
     parser.add_argument("--zone", help="of its dates, such as America/Belem (default: the settings')")
     parser.add_argument(
         "--plans-from",
-        type=day,
+        type=parse_date,
         metavar="DATE",
         help="the first day whose plans are not the original's business any more (default: tomorrow)",
     )
@@ -71,7 +71,7 @@ def _import(arguments: argparse.Namespace, config: Config) -> int:
     """Import, or try to. The exit status is 1 where somebody's credit or plan was left out."""
     now = datetime.now(UTC)
     terms = _terms(arguments, config, now)
-    engine = opened(config)
+    engine = open_database(config)
     with source_database.opened(arguments.file) as old:
         prepared = prepare(old, terms, now, _progress)
         hashes: dict[int, str] = {}
@@ -79,8 +79,8 @@ def _import(arguments: argparse.Namespace, config: Config) -> int:
             reading = engine.execution_options(reading=True)
             hashes = _hashed(transact(reading, lambda tx: importer.newcomers(tx, prepared)))
 
-        def work(tx: Connection) -> Report:
-            report = importer.write(tx, prepared, hashes, operator(), _progress)
+        def work(tx: Connection) -> ImportReport:
+            report = importer.write(tx, prepared, hashes, current_operator(), _progress)
             _prove(tx)
             if not arguments.yes:
                 tx.rollback()
@@ -92,7 +92,7 @@ def _import(arguments: argparse.Namespace, config: Config) -> int:
     return 1 if report.findings.serious else 0
 
 
-def _terms(arguments: argparse.Namespace, config: Config, now: datetime) -> Terms:
+def _terms(arguments: argparse.Namespace, config: Config, now: datetime) -> ImportTerms:
     if arguments.source and not _SOURCE.fullmatch(arguments.source):
         raise InvalidValue("--source must be 1 to 32 letters, digits, _ or -")
     try:
@@ -100,7 +100,7 @@ def _terms(arguments: argparse.Namespace, config: Config, now: datetime) -> Term
     except (OSError, ValueError, LookupError):  # a folder of zones, a path, no zone
         raise InvalidValue("--zone must be a name of the IANA list, such as America/Belem") from None
     begin = arguments.plans_from or now.astimezone(zone).date() + timedelta(days=1)
-    return Terms(zone, begin, arguments.source, passwords=not arguments.no_passwords)
+    return ImportTerms(zone, begin, arguments.source, passwords=not arguments.no_passwords)
 
 
 def _hashed(newcomers: list[NewSubscriber]) -> dict[int, str]:
@@ -135,7 +135,7 @@ class _Outcome:
     """What is told of an import."""
 
     prepared: Prepared
-    report: Report
+    report: ImportReport
     dry: bool
 
     def print_text(self) -> None:

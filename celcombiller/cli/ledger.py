@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import opened, operator, print_json, print_rows
+from celcombiller.cli.common import current_operator, open_database, print_json, print_rows
 from celcombiller.core.audit import report as audit_report
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.requests import Credit
@@ -38,10 +38,10 @@ def give_credit(arguments: argparse.Namespace, config: Config) -> int:
     )
 
     def work(tx: sa.Connection) -> Transfer:
-        made, _ = credit(tx, request, operator(), datetime.now(UTC))
+        made, _ = credit(tx, request, current_operator(), datetime.now(UTC))
         return made
 
-    result = transact(opened(config), work)
+    result = transact(open_database(config), work)
     posted = result.credit_posted if request.value > 0 else result.debit_posted
     print(f"{request.value:+} {request.kind} for {request.username}: {posted} now (id {request.reference[3:]}).")
     return 0
@@ -49,7 +49,7 @@ def give_credit(arguments: argparse.Namespace, config: Config) -> int:
 
 def list_calls(arguments: argparse.Namespace, config: Config) -> int:
     """List the last calls."""
-    rows = transact(opened(config), lambda tx: call_queries.recent(tx, limit=arguments.limit))
+    rows = transact(open_database(config), lambda tx: call_queries.recent(tx, limit=arguments.limit))
     columns = ("started_at", "user", "from", "to", "state", "talk_ms", "cost", "witness", "server", "uniqueid")
     print_rows([_call(user, call) for user, call in rows], columns, as_json=arguments.json)
     return 0
@@ -63,7 +63,7 @@ def show_statement(arguments: argparse.Namespace, config: Config) -> int:
         lines = [line for each in accounts.values() for line in statement.statement(tx, each, limit=arguments.limit)]
         return sorted(lines, key=lambda line: -line.id)[: arguments.limit]
 
-    lines = [asdict(line) for line in transact(opened(config), work)]
+    lines = [asdict(line) for line in transact(open_database(config), work)]
     columns = ("at", "kind", "value", "posted", "origin", "reference", "note")
     print_rows(lines, columns, as_json=arguments.json)
     return 0
@@ -71,7 +71,7 @@ def show_statement(arguments: argparse.Namespace, config: Config) -> int:
 
 def run_audit(arguments: argparse.Namespace, config: Config) -> int:
     """Recompute the ledger; return 1 where something differs."""
-    report = transact(opened(config).execution_options(reading=True), audit_report.audit)
+    report = transact(open_database(config).execution_options(reading=True), audit_report.audit)
     if arguments.json:
         print_json({"ok": report.ok} | asdict(report))
     else:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from celcombiller.cli.common import command, moment, opened, payer, print_json, print_rows, whole
+from celcombiller.cli.common import (
+    add_command,
+    find_payer,
+    open_database,
+    parse_time,
+    print_json,
+    print_rows,
+    whole_number,
+)
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.messages import MessageState
 from celcombiller.core.reports.views import message_view
@@ -26,17 +34,17 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from celcombiller.config.tables import Config
-    from celcombiller.core.sms.message_queries import Queue, Recorded
+    from celcombiller.core.sms.message_queries import Queue, RecordedMessage
 
 LIST_MAX = 1000
 TROUBLES_MAX = 10
 
 
 def _list(arguments: argparse.Namespace, config: Config) -> int:
-    def work(tx: sa.Connection) -> list[Recorded]:
-        who = None if arguments.user is None else payer(tx, arguments.user).id
+    def work(tx: sa.Connection) -> list[RecordedMessage]:
+        who = None if arguments.user is None else find_payer(tx, arguments.user).id
         return list(
-            message_queries.listed(
+            message_queries.list_messages(
                 tx,
                 limit=arguments.limit,
                 subscriber_id=who,
@@ -46,7 +54,7 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
             )
         )
 
-    rows = transact(opened(config).execution_options(reading=True), work)
+    rows = transact(open_database(config).execution_options(reading=True), work)
     columns = ("id", "queued_at", "username", "from_number", "to_number", "route", "parts", "cost", "state", "note")
     print_rows([msgspec.structs.asdict(message_view(each)) for each in rows], columns, as_json=arguments.json)
     return 0
@@ -54,7 +62,7 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
 
 def _show(arguments: argparse.Namespace, config: Config) -> int:
     found = transact(
-        opened(config).execution_options(reading=True), partial(message_queries.find, message_id=arguments.id)
+        open_database(config).execution_options(reading=True), partial(message_queries.find, message_id=arguments.id)
     )
     if found is None:
         raise NotFound(f"there is no message {arguments.id}")
@@ -68,8 +76,8 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _queue(arguments: argparse.Namespace, config: Config) -> int:
-    look = partial(message_queries.queues, now=datetime.now(UTC), troubles_max=TROUBLES_MAX)
-    found = transact(opened(config).execution_options(reading=True), look)
+    look = partial(message_queries.list_queues, now=datetime.now(UTC), troubles_max=TROUBLES_MAX)
+    found = transact(open_database(config).execution_options(reading=True), look)
     if arguments.json:
         print_json(found)
     for each in [] if arguments.json else found:
@@ -96,14 +104,16 @@ def add_commands(commands: Any) -> None:
     actions = commands.add_parser("messages", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"
     )
-    listed = command(actions, "list", _list, "List the last messages, newest first.")
+    listed = add_command(actions, "list", _list, "List the last messages, newest first.")
     listed.add_argument("--user", metavar="WHO", help="who pays: a username or a number")
     listed.add_argument("--state", choices=[each.value for each in MessageState])
-    listed.add_argument("--since", type=moment, metavar="TIME", help="not before it, such as 2026-11-05T18:30:00Z")
-    listed.add_argument("--until", type=moment, metavar="TIME", help="only before it")
-    listed.add_argument("--limit", type=whole(1, LIST_MAX), default=50)
-    show = command(actions, "show", _show, "Show one message.")
-    show.add_argument("id", type=whole(1, ID_MAX), metavar="ID")
-    queue = command(actions, "queue", _queue, "Tell how far the queues are; exit 1 when something was tried in vain.")
+    listed.add_argument("--since", type=parse_time, metavar="TIME", help="not before it, such as 2026-11-05T18:30:00Z")
+    listed.add_argument("--until", type=parse_time, metavar="TIME", help="only before it")
+    listed.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
+    show = add_command(actions, "show", _show, "Show one message.")
+    show.add_argument("id", type=whole_number(1, ID_MAX), metavar="ID")
+    queue = add_command(
+        actions, "queue", _queue, "Tell how far the queues are; exit 1 when something was tried in vain."
+    )
     for each in (listed, show, queue):
         each.add_argument("--json", action="store_true", help="one JSON document")

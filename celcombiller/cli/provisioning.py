@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import command, opened, print_json
+from celcombiller.cli.common import add_command, open_database, print_json
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.core.provisioning import desired_state, drift
 from celcombiller.core.provisioning import status as provisioning_status
 from celcombiller.database.transaction import transact
 from celcombiller.provisioning import reconciliation
 from celcombiller.provisioning.factory import kinds_of, network_of
-from celcombiller.provisioning.worker import Provisioner
+from celcombiller.provisioning.worker import ProvisioningWorker
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from celcombiller.config.tables import Config, RadioNetwork
-    from celcombiller.core.provisioning.drift import Difference
+    from celcombiller.core.provisioning.drift import DriftDifference
     from celcombiller.core.provisioning.network import Network
     from celcombiller.core.provisioning.status import Backlog
 
@@ -41,21 +41,23 @@ def add_commands(commands: Any) -> None:
     under = commands.add_parser("provisioning", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"
     )
-    status = command(under, "status", _status, "Tell how far each network is; exit 1 when something cannot be done.")
-    diff = command(under, "diff", _diff, "List what differs between biller and network; exit 1 when anything does.")
-    bring = command(under, "sync", _sync, "Bring the network to what the biller says.")
+    status = add_command(
+        under, "status", _status, "Tell how far each network is; exit 1 when something cannot be done."
+    )
+    diff = add_command(under, "diff", _diff, "List what differs between biller and network; exit 1 when anything does.")
+    bring = add_command(under, "sync", _sync, "Bring the network to what the biller says.")
     bring.add_argument("--dry-run", action="store_true", help="only say what would be done")
     bring.add_argument("--remove-unknown", action="store_true", help="also remove who the biller never put there")
     for each in (diff, bring):
         each.add_argument("network", nargs="?", help="its name in the settings (default: all)")
     for each in (status, diff, bring):
         each.add_argument("--json", action="store_true", help="one JSON document")
-    drop = command(under, "forget", _forget, "Drop the queue of a network that is in the settings no more.")
+    drop = add_command(under, "forget", _forget, "Drop the queue of a network that is in the settings no more.")
     drop.add_argument("network")
 
 
 def _status(arguments: argparse.Namespace, config: Config) -> int:
-    engine = opened(config)
+    engine = open_database(config)
 
     def work(tx: sa.Connection) -> list[tuple[Backlog, list[provisioning_status.Trouble]]]:
         return [
@@ -94,8 +96,8 @@ def _line(each: Backlog, *, configured: bool) -> str:
 
 
 def _diff(arguments: argparse.Namespace, config: Config) -> int:
-    engine = opened(config)
-    found: dict[str, list[Difference]] = {}
+    engine = open_database(config)
+    found: dict[str, list[DriftDifference]] = {}
 
     async def run(reactor: Any) -> None:
         for settings in _chosen(arguments.network, config):
@@ -115,7 +117,7 @@ def _diff(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _sync(arguments: argparse.Namespace, config: Config) -> int:
-    engine = opened(config)
+    engine = open_database(config)
     said: dict[str, Any] = {}
 
     async def run(reactor: Any) -> None:
@@ -150,7 +152,7 @@ async def _bring(
             reconciliation.queue, found=found, remove_unknown=arguments.remove_unknown, now=datetime.now(UTC)
         )
         await in_thread(partial(queue, name=name))
-        await Provisioner(
+        await ProvisioningWorker(
             name,
             network,
             transact=in_thread,
@@ -166,7 +168,7 @@ def _forget(arguments: argparse.Namespace, config: Config) -> int:
     name = arguments.network
     if name in kinds_of(config):
         raise InvalidValue(f"{name} is in the settings: take its [[provisioning]] table out first")
-    if not transact(opened(config), partial(desired_state.forget, name=name)):
+    if not transact(open_database(config), partial(desired_state.forget, name=name)):
         raise InvalidValue(f"there is no network {name}")
     print(f"{name} is forgotten; what it knows, it still knows.")
     return 0
@@ -213,7 +215,7 @@ def _react(run: Callable[[Any], Any]) -> None:
         raise raised[0]
 
 
-def _print(name: str, found: list[Difference]) -> None:
+def _print(name: str, found: list[DriftDifference]) -> None:
     counts = ", ".join(f"{number} {kind}" for kind, number in drift.count(found).items() if number)
     print(f"{name}: {counts or 'as the biller says'}.")
     for each in found[:SHOWN_MAX]:
@@ -224,5 +226,5 @@ def _print(name: str, found: list[Difference]) -> None:
         print(f"  IMSI {each.imsi}: {each.drift}: here {wanted}, there {there}{more}{queued}")
 
 
-def _shown(found: list[Difference]) -> list[dict[str, Any]]:
+def _shown(found: list[DriftDifference]) -> list[dict[str, Any]]:
     return [asdict(each) for each in found]

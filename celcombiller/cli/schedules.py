@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
-from celcombiller.cli.common import command, day, opened, operator, print_json, print_rows, whole
+from celcombiller.cli.common import (
+    add_command,
+    current_operator,
+    open_database,
+    parse_date,
+    print_json,
+    print_rows,
+    whole_number,
+)
 from celcombiller.core.access import audit_trail
 from celcombiller.core.errors import InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.schedules import CatchUp, Membership, Recurrence, Run, Schedule, ScheduleKind
 from celcombiller.core.schedules import forecast, memberships, runs, schedule_records
 from celcombiller.core.schedules.due_dates import last_come, next_due_date
-from celcombiller.core.schedules.runs import Advance, Decision, Rules
+from celcombiller.core.schedules.runs import Advance, Decision, ScheduleRules
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, INTERVAL_DAYS_MAX
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
-from celcombiller.jobs.schedule_round import Broken, Round, Told
+from celcombiller.jobs.schedule_pass import PassEvent, PassFailure, SchedulePass
 
 if TYPE_CHECKING:
     import argparse
@@ -61,10 +69,10 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
             now=now,
             **when,
         )
-        audit_trail.record(tx, operator(), "add", f"schedule:{made.id}", after=made, now=now)
+        audit_trail.record(tx, current_operator(), "add", f"schedule:{made.id}", after=made, now=now)
         return made
 
-    made = transact(opened(config), work)
+    made = transact(open_database(config), work)
     print(
         f"Added schedule {made.id} ({made.name}): {_rhythm(made)}, first due on {_next(made)}, zone {made.time_zone}."
     )
@@ -91,10 +99,10 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
         was = _resolve(tx, arguments.schedule)
         is_ = schedule_records.change(tx, was.id, **facts)
         subject = f"schedule:{was.id}"
-        audit_trail.record(tx, operator(), "change", subject, before=was, after=is_, now=datetime.now(UTC))
+        audit_trail.record(tx, current_operator(), "change", subject, before=was, after=is_, now=datetime.now(UTC))
         return is_
 
-    changed = transact(opened(config), work)
+    changed = transact(open_database(config), work)
     print(f"Schedule {changed.id} ({changed.name}): {_rhythm(changed)}, next due on {_next(changed)}.")
     return 0
 
@@ -104,10 +112,10 @@ def _delete(arguments: argparse.Namespace, config: Config) -> int:
 
     def work(tx: sa.Connection) -> Schedule:
         was = _resolve(tx, arguments.schedule)
-        audit_trail.record(tx, operator(), "delete", f"schedule:{was.id}", before=was, now=now)
+        audit_trail.record(tx, current_operator(), "delete", f"schedule:{was.id}", before=was, now=now)
         return schedule_records.delete(tx, was.id, now)
 
-    deleted = transact(opened(config), work)
+    deleted = transact(open_database(config), work)
     print(f"Deleted schedule {deleted.id} ({deleted.name}); its memberships have ended.")
     return 0
 
@@ -115,10 +123,10 @@ def _delete(arguments: argparse.Namespace, config: Config) -> int:
 def _list(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> list[dict[str, Any]]:
         members = memberships.member_counts(tx)
-        return [_shown(each) | {"members": members.get(each.id, 0)} for each in schedule_records.everything(tx)]
+        return [_shown(each) | {"members": members.get(each.id, 0)} for each in schedule_records.list_all(tx)]
 
     columns = ("id", "name", "kind", "value", "when", "next_on", "time_zone", "catch_up", "enabled", "count", "members")
-    print_rows(transact(opened(config), work), columns, as_json=arguments.json)
+    print_rows(transact(open_database(config), work), columns, as_json=arguments.json)
     return 0
 
 
@@ -128,7 +136,7 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
         found = memberships.members(tx, schedule.id, limit=arguments.limit)
         return schedule, [asdict(each) | {"username": username} for username, each in found]
 
-    schedule, members = transact(opened(config), work)
+    schedule, members = transact(open_database(config), work)
     if arguments.json:
         print_json(_shown(schedule) | {"memberships": members})
         return 0
@@ -145,10 +153,10 @@ def _join(arguments: argparse.Namespace, config: Config) -> int:
         schedule = _resolve(tx, arguments.schedule)
         who = subscriber_records.find(tx, arguments.username).id
         made = memberships.join(tx, schedule, who, count=arguments.count, joined_on=arguments.joined_on, now=now)
-        audit_trail.record(tx, operator(), "join", f"schedule:{schedule.id}", after=made, now=now)
+        audit_trail.record(tx, current_operator(), "join", f"schedule:{schedule.id}", after=made, now=now)
         return schedule, made
 
-    schedule, made = transact(opened(config), work)
+    schedule, made = transact(open_database(config), work)
     print(f"{arguments.username} is in {schedule.name} for {made.count} runs from {made.joined_on} on.")
     return 0
 
@@ -159,9 +167,9 @@ def _leave(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> None:
         was = _membership(tx, arguments)
         memberships.leave(tx, was, now)
-        audit_trail.record(tx, operator(), "leave", f"schedule:{was.schedule_id}", before=was, now=now)
+        audit_trail.record(tx, current_operator(), "leave", f"schedule:{was.schedule_id}", before=was, now=now)
 
-    transact(opened(config), work)
+    transact(open_database(config), work)
     print(f"{arguments.username} has left {arguments.schedule}.")
     return 0
 
@@ -173,9 +181,11 @@ def _renew(arguments: argparse.Namespace, config: Config) -> int:
         was = _membership(tx, arguments)
         is_ = memberships.renew(tx, was, count=arguments.count, months=arguments.months, now=now)
         action = f"renew for {arguments.months} months"
-        audit_trail.record(tx, operator(), action, f"schedule:{was.schedule_id}", before=was, after=is_, now=now)
+        audit_trail.record(
+            tx, current_operator(), action, f"schedule:{was.schedule_id}", before=was, after=is_, now=now
+        )
 
-    transact(opened(config), work)
+    transact(open_database(config), work)
     print(f"{arguments.username} has {arguments.count} runs left in {arguments.schedule}.")
     return 0
 
@@ -200,7 +210,7 @@ def _due(arguments: argparse.Namespace, config: Config) -> int:
                 members += [{"schedule": schedule.id} | asdict(each) for each in found]
         return rows, members, waiting
 
-    rows, members, waiting = transact(opened(config).execution_options(reading=True), work)
+    rows, members, waiting = transact(open_database(config).execution_options(reading=True), work)
     totals = {kind: sum(row[kind] for row in rows) for kind in Kind}
     if arguments.json:
         sums = {f"{kind}_total": total for kind, total in totals.items()}
@@ -224,14 +234,14 @@ def _run(arguments: argparse.Namespace, config: Config) -> int:
     rules = config.schedules.rules
     if arguments.overdue:
         rules = replace(rules, catch_up_max_days=date.max.toordinal())
-    engine = opened(config)
+    engine = open_database(config)
     pick = None if arguments.schedule is None else transact(engine, lambda tx: _resolve(tx, arguments.schedule)).id
     heard = _Heard(_expected(engine, rules, pick))
     with suppress(KeyboardInterrupt), heard.bar:
-        round_ = Round(
+        round_ = SchedulePass(
             _patient(engine), rules, clock=lambda: datetime.now(UTC), seconds=time.monotonic, tell=heard.tell
         )
-        _finish(round_.go(pick))
+        _finish(round_.run(pick))
         heard.over = True
     return heard.say(as_json=arguments.json)
 
@@ -246,7 +256,7 @@ def _history(arguments: argparse.Namespace, config: Config) -> int:
                 rows[-1]["uncredited"] = [asdict(each) for each in runs.uncredited(tx, run, limit=LIST_MAX)]
         return rows
 
-    rows = transact(opened(config).execution_options(reading=True), work)
+    rows = transact(open_database(config).execution_options(reading=True), work)
     columns = ("schedule", "due_on", "state", "value", "credited", "passed", "failed", "opened_at", "note")
     print_rows(rows, columns, as_json=arguments.json)
     if arguments.uncredited and not arguments.json:
@@ -270,7 +280,7 @@ class _Heard:
         self._runs: dict[int, Run] = {}
         self._wrong: list[str] = []
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: PassEvent) -> None:
         match told:
             case Decision(_, made, absent_days):
                 self._runs |= {run.id: run for run in made}
@@ -281,7 +291,7 @@ class _Heard:
                 self._runs[run.id] = run
                 if before is not None:
                     self.bar.update(_turns(run) - _turns(before))
-            case Broken(schedule_id, error):
+            case PassFailure(schedule_id, error):
                 first = (str(error).splitlines() or [""])[0]
                 self._wrong.append(f"schedule {schedule_id} could not be credited: {type(error).__name__}: {first}")
 
@@ -324,14 +334,14 @@ def _finish(work: Coroutine[Any, Any, None]) -> None:
         work.send(None)
 
 
-def _expected(engine: sa.Engine, rules: Rules, pick: int | None) -> int:
+def _expected(engine: sa.Engine, rules: ScheduleRules, pick: int | None) -> int:
     """Count the turns to come, for the bar; where nobody looks at one it is not worth the reading."""
     if not sys.stderr.isatty():
         return 0
     now = datetime.now(UTC)
 
     def work(tx: sa.Connection) -> int:
-        found = schedule_records.everything(tx) if pick is None else [schedule_records.find(tx, pick)]
+        found = schedule_records.list_all(tx) if pick is None else [schedule_records.find(tx, pick)]
         dues = [
             each
             for schedule in found
@@ -362,7 +372,7 @@ def _resolve(tx: sa.Connection, word: str) -> Schedule:
     if word.isdecimal():
         with suppress(UnknownSchedule):
             return schedule_records.find(tx, int(word))
-    found = schedule_records.named(tx, word)
+    found = schedule_records.find_by_name(tx, word)
     if not found:
         raise UnknownSchedule(f"no schedule has the id or the name {word}")
     if len(found) > 1:
@@ -372,7 +382,7 @@ def _resolve(tx: sa.Connection, word: str) -> Schedule:
 
 
 def _named(tx: sa.Connection, word: str | None) -> list[Schedule]:
-    return schedule_records.everything(tx) if word is None else [_resolve(tx, word)]
+    return schedule_records.list_all(tx) if word is None else [_resolve(tx, word)]
 
 
 def _membership(tx: sa.Connection, arguments: argparse.Namespace) -> Membership:
@@ -418,7 +428,7 @@ def _shown(schedule: Schedule) -> dict[str, Any]:
     return shown | {"when": _rhythm(schedule), "next_on": _next(schedule)}
 
 
-def _due_row(schedule: Schedule, due: forecast.Due) -> dict[str, Any]:
+def _due_row(schedule: Schedule, due: forecast.DueForecast) -> dict[str, Any]:
     run = due.run
     return {
         "schedule": schedule.id,
@@ -448,18 +458,18 @@ def add_commands(commands: Any) -> None:
     actions = commands.add_parser("schedules", help="Scheduled credits of groups.").add_subparsers(
         required=True, metavar="ACTION"
     )
-    add = command(actions, "add", _add, "Add a schedule: a value that each member gets on each due date.")
+    add = add_command(actions, "add", _add, "Add a schedule: a value that each member gets on each due date.")
     add.add_argument("name")
-    change = command(actions, "change", _change, "Change a schedule, from its next due date on.")
-    delete = command(actions, "delete", _delete, "Delete a schedule; its memberships end.")
-    listed = command(actions, "list", _list, "List the schedules.")
-    show = command(actions, "show", _show, "Show a schedule and its members.")
-    join = command(actions, "join", _join, "Put a subscriber into a schedule.")
-    leave = command(actions, "leave", _leave, "Take a subscriber out of a schedule.")
-    renew = command(actions, "renew", _renew, "Set the runs that a member has left, and record his contract.")
-    due = command(actions, "due", _due, "Say who would get what by now, and the totals; nothing is written.")
-    run = command(actions, "run", _run, "Give what is due now, as the service does by itself.")
-    history = command(
+    change = add_command(actions, "change", _change, "Change a schedule, from its next due date on.")
+    delete = add_command(actions, "delete", _delete, "Delete a schedule; its memberships end.")
+    listed = add_command(actions, "list", _list, "List the schedules.")
+    show = add_command(actions, "show", _show, "Show a schedule and its members.")
+    join = add_command(actions, "join", _join, "Put a subscriber into a schedule.")
+    leave = add_command(actions, "leave", _leave, "Take a subscriber out of a schedule.")
+    renew = add_command(actions, "renew", _renew, "Set the runs that a member has left, and record his contract.")
+    due = add_command(actions, "due", _due, "Say who would get what by now, and the totals; nothing is written.")
+    run = add_command(actions, "run", _run, "Give what is due now, as the service does by itself.")
+    history = add_command(
         actions, "history", _history, "List the last runs: how many members were credited, and who was not and why."
     )
     for each in (change, delete, show, join, leave, renew):
@@ -472,31 +482,35 @@ def add_commands(commands: Any) -> None:
     _add_facts(change, required=False)
     change.add_argument("--name")
     change.add_argument("--state", choices=("enabled", "disabled"), help="a disabled one gives nothing")
-    join.add_argument("--count", type=whole(0, COUNT_MAX), help="his runs (default: the schedule's)")
-    join.add_argument("--from", dest="joined_on", type=day, metavar="DATE", help="what is due from then on (today)")
-    renew.add_argument("--count", type=whole(0, COUNT_MAX), required=True, help="his runs from now on")
-    renew.add_argument("--months", type=whole(0, COUNT_MAX), required=True, help="the months that he bought")
-    due.add_argument("--on", type=day, metavar="DATE", help="by that date (default: by now)")
+    join.add_argument("--count", type=whole_number(0, COUNT_MAX), help="his runs (default: the schedule's)")
+    join.add_argument(
+        "--from", dest="joined_on", type=parse_date, metavar="DATE", help="what is due from then on (today)"
+    )
+    renew.add_argument("--count", type=whole_number(0, COUNT_MAX), required=True, help="his runs from now on")
+    renew.add_argument("--months", type=whole_number(0, COUNT_MAX), required=True, help="the months that he bought")
+    due.add_argument("--on", type=parse_date, metavar="DATE", help="by that date (default: by now)")
     run.add_argument("--overdue", action="store_true", help="also after more than schedules.catch_up_max_days")
     history.add_argument("--uncredited", action="store_true", help="also who was passed over or failed")
     for each, most in ((show, 50), (due, 20), (history, 50)):
-        each.add_argument("--limit", type=whole(1, LIST_MAX), default=most)
+        each.add_argument("--limit", type=whole_number(1, LIST_MAX), default=most)
     for each in (listed, show, due, run, history):
         each.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def _add_facts(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add the options that say what a schedule is; their defaults are for a new one."""
-    parser.add_argument("--value", type=whole(0, 2**53 - 1), required=required, help="whole credits on each due date")
+    parser.add_argument(
+        "--value", type=whole_number(0, 2**53 - 1), required=required, help="whole credits on each due date"
+    )
     parser.add_argument("--kind", choices=tuple(_KINDS), default="voice" if required else None)
     when = parser.add_mutually_exclusive_group()
-    when.add_argument("--day", type=whole(1, 31), help="monthly on that day, or the month's last (1)")
-    when.add_argument("--weekday", type=whole(1, 7), help="weekly; 1 is Monday")
-    when.add_argument("--every", type=whole(1, INTERVAL_DAYS_MAX), metavar="DAYS", help="every so many days")
-    when.add_argument("--once", type=day, metavar="DATE", help="on that date only")
-    parser.add_argument("--first", type=day, metavar="DATE", help="not before that date (today)")
+    when.add_argument("--day", type=whole_number(1, 31), help="monthly on that day, or the month's last (1)")
+    when.add_argument("--weekday", type=whole_number(1, 7), help="weekly; 1 is Monday")
+    when.add_argument("--every", type=whole_number(1, INTERVAL_DAYS_MAX), metavar="DAYS", help="every so many days")
+    when.add_argument("--once", type=parse_date, metavar="DATE", help="on that date only")
+    parser.add_argument("--first", type=parse_date, metavar="DATE", help="not before that date (today)")
     count = 12 if required else None
-    parser.add_argument("--count", type=whole(0, COUNT_MAX), default=count, help="runs of a new member (12)")
+    parser.add_argument("--count", type=whole_number(0, COUNT_MAX), default=count, help="runs of a new member (12)")
     parser.add_argument("--zone", help="its time zone, such as America/Sao_Paulo (default: the settings')")
     catch_up = CatchUp.ALL.value if required else None
     choices = [each.value for each in CatchUp]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import LIST_MAX, opened
+from celcombiller.cli.common import LIST_MAX, open_database
 from celcombiller.cli.users import with_balances
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.core.subscribers import subscriber_records
@@ -28,7 +28,7 @@ def simulate_call(arguments: argparse.Namespace, config: Config) -> int:
     from celcombiller.asterisk.agi_simulator import Channel, play  # noqa: PLC0415
 
     host, port = _agi_address(config.agi.listen)
-    engine = opened(config)
+    engine = open_database(config)
     who = arguments.caller
 
     def number_of(tx: sa.Connection) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import command, opened, operator, print_rows, whole
+from celcombiller.cli.common import add_command, current_operator, open_database, print_rows, whole_number
 from celcombiller.core.access import audit_trail, tokens
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.access.tokens import NewToken
@@ -37,17 +37,17 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
         made = tokens.make_token(
             tx, secret, owner.id, name=wanted.name, scopes=wanted.scopes, expires_at=expires_at, now=now
         )
-        audit_trail.record(tx, operator(), "add", f"token:{made.id}", after=made, now=now)
+        audit_trail.record(tx, current_operator(), "add", f"token:{made.id}", after=made, now=now)
         return made
 
-    made = transact(opened(config), work)
+    made = transact(open_database(config), work)
     print(f"Token {made.id} of {made.username}, for {', '.join(made.scopes)} (shown this once; only its hash is kept):")
     print(secret)
     return 0
 
 
 def _list(arguments: argparse.Namespace, config: Config) -> int:
-    rows = [asdict(each) | {"scopes": " ".join(each.scopes)} for each in transact(opened(config), tokens.tokens)]
+    rows = [asdict(each) | {"scopes": " ".join(each.scopes)} for each in transact(open_database(config), tokens.tokens)]
     columns = ("id", "name", "username", "scopes", "created_at", "expires_at", "revoked_at")
     print_rows(rows, columns, as_json=arguments.json)
     return 0
@@ -59,10 +59,10 @@ def _revoke(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> Token:
         was = tokens.token(tx, arguments.id)
         is_ = tokens.revoke_token(tx, was.id, now)
-        audit_trail.record(tx, operator(), "revoke", f"token:{was.id}", before=was, after=is_, now=now)
+        audit_trail.record(tx, current_operator(), "revoke", f"token:{was.id}", before=was, after=is_, now=now)
         return is_
 
-    revoked = transact(opened(config), work)
+    revoked = transact(open_database(config), work)
     print(f"Token {revoked.id} ({revoked.name}) is worth nothing any more.")
     return 0
 
@@ -71,13 +71,13 @@ def add_commands(commands: Any) -> None:
     """Add ``token`` and what follows it."""
     text = "Keys for programs that use the API."
     actions = commands.add_parser("token", help=text, description=text).add_subparsers(required=True, metavar="ACTION")
-    add = command(actions, "add", _add, "Make a token; its secret is shown this once.")
+    add = add_command(actions, "add", _add, "Make a token; its secret is shown this once.")
     add.add_argument("name", help="what it is for")
     add.add_argument("--user", required=True, metavar="USERNAME", help="whose it is; it may do at most what he may")
     scopes = [each.value for each in Scope]
     add.add_argument("--scope", action="append", required=True, choices=scopes, help="what for; may be repeated")
-    add.add_argument("--days", type=whole(1, DAYS_MAX), help="how long it holds (default: until it is revoked)")
-    listed = command(actions, "list", _list, "List the tokens, the revoked ones too.")
+    add.add_argument("--days", type=whole_number(1, DAYS_MAX), help="how long it holds (default: until it is revoked)")
+    listed = add_command(actions, "list", _list, "List the tokens, the revoked ones too.")
     listed.add_argument("--json", action="store_true", help="one JSON document")
-    revoke = command(actions, "revoke", _revoke, "Make a token worthless, at once.")
-    revoke.add_argument("id", type=whole(1, ID_MAX), metavar="ID")
+    revoke = add_command(actions, "revoke", _revoke, "Make a token worthless, at once.")
+    revoke.add_argument("id", type=whole_number(1, ID_MAX), metavar="ID")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import opened, operator, print_json, print_rows, read_password
+from celcombiller.cli.common import current_operator, open_database, print_json, print_rows, read_password
 from celcombiller.core.access import audit_trail
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
@@ -43,17 +43,19 @@ def add_user(arguments: argparse.Namespace, config: Config) -> int:
             password_hash=hashed,
             now=now,
         )
-        audit_trail.record(tx, operator(), "add", f"subscriber:{made.username}", after=made, now=now)
+        audit_trail.record(tx, current_operator(), "add", f"subscriber:{made.username}", after=made, now=now)
         return made
 
-    made = transact(opened(config), work)
+    made = transact(open_database(config), work)
     print(f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
     return 0
 
 
 def show_user(arguments: argparse.Namespace, config: Config) -> int:
     """Show a subscriber and their balances."""
-    user = transact(opened(config), lambda tx: with_balances(tx, subscriber_records.find(tx, arguments.username)))
+    user = transact(
+        open_database(config), lambda tx: with_balances(tx, subscriber_records.find(tx, arguments.username))
+    )
     if arguments.json:
         print_json(user)
     else:
@@ -65,7 +67,7 @@ def show_user(arguments: argparse.Namespace, config: Config) -> int:
 def list_users(arguments: argparse.Namespace, config: Config) -> int:
     """List the subscribers."""
     users = transact(
-        opened(config), lambda tx: [with_balances(tx, each) for each in list(subscriber_records.everyone(tx))]
+        open_database(config), lambda tx: [with_balances(tx, each) for each in list(subscriber_records.list_all(tx))]
     )
     columns = ("username", "clid", "imsi", "level", "enabled", "voice_balance", "data_balance", "sms_balance")
     print_rows(users, columns, as_json=arguments.json)
@@ -79,9 +81,9 @@ def enable_user(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> None:
         was = subscriber_records.find(tx, username)
         is_ = subscriber_records.enable(tx, username, now, enabled=arguments.action == "enable")
-        audit_trail.record(tx, operator(), "change", f"subscriber:{username}", before=was, after=is_, now=now)
+        audit_trail.record(tx, current_operator(), "change", f"subscriber:{username}", before=was, after=is_, now=now)
 
-    transact(opened(config), work)
+    transact(open_database(config), work)
     print(f"{arguments.username} is {arguments.action}d.")
     return 0
 

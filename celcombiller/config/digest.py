@@ -17,7 +17,7 @@ _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**12, 8, 1
 """About 10 ms and 4 MiB for each client, once: a guess at a secret shall cost whoever reads the database as much."""
 
 
-def parts_of(config: Config) -> dict[str, str]:
+def settings_digests(config: Config) -> dict[str, str]:
     """Give the digests by the names of what they are of, as the operator's file has them."""
     calls, radius = config.calls, config.radius
     parts = {

@@ -29,13 +29,13 @@ from celcombiller.config.checks import (
     show_value,
 )
 from celcombiller.core.data.accounting_reports import Conditions
-from celcombiller.core.ledger.balance_format import Style
+from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import Route
 from celcombiller.core.notifications.balance_enquiry import Wording
-from celcombiller.core.notifications.low_balance import Rules as NoticeRules
-from celcombiller.core.schedules.runs import Rules
-from celcombiller.core.sms.charging import MessageTerms
+from celcombiller.core.notifications.low_balance import NoticeRules
+from celcombiller.core.schedules.runs import ScheduleRules
+from celcombiller.core.sms.charging import MessagePolicy
 
 # A 63-bit column holds any sum of these for longer than a biller lives.
 _CREDITS_MAX = 10**12
@@ -333,9 +333,9 @@ class Sms(_Table, frozen=True):
         return frozenset({Route(self.on_net_route), Route(self.off_net_route)} - {Route.NONE})
 
     @property
-    def terms(self) -> MessageTerms:
+    def terms(self) -> MessagePolicy:
         """What of it charging needs."""
-        return MessageTerms(
+        return MessagePolicy(
             account=Kind(self.account),
             on_net_route=Route(self.on_net_route),
             off_net_route=Route(self.off_net_route),
@@ -410,9 +410,9 @@ class Schedules(_Table, frozen=True):
             raise SettingError("time_zone", f"{what}, not {show_value(self.time_zone)}") from None
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> ScheduleRules:
         """What of it decides when a date has come and what is caught up."""
-        return Rules(
+        return ScheduleRules(
             run_at=time.fromisoformat(self.run_at),
             catch_up_max_days=self.catch_up_max_days,
             disabled_use_up=self.disabled_use_up,
@@ -554,9 +554,9 @@ class Balance(_Table, frozen=True):
         _check_placeholders("sms_text", self.sms_text, allowed)
 
     @property
-    def style(self) -> Style:
+    def style(self) -> BalanceStyle:
         """What of it texts need as well."""
-        return Style(as_time=self.say == "time", scale=self.scale)
+        return BalanceStyle(as_time=self.say == "time", scale=self.scale)
 
 
 class Notices(_Table, frozen=True):

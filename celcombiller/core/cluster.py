@@ -30,7 +30,7 @@ _MEET = sa.text(
 ).bindparams(sa.bindparam("seen_at", type_=_TABLE.c.seen_at.type))
 
 
-def announce(tx: Connection, name: str, parts: Mapping[str, str], now: datetime) -> dict[str, list[str]]:
+def announce_node(tx: Connection, name: str, parts: Mapping[str, str], now: datetime) -> dict[str, list[str]]:
     """Say that a node is there with these ``parts`` of its settings (digests); give those who have others, and which.
 
     What only one of two has is not compared.

@@ -21,8 +21,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.core.errors import BillerError, StoreUnavailable
-from celcombiller.core.schema.driver import tell
-from celcombiller.database.transaction import AWAY, retry_transient, unavailable
+from celcombiller.core.schema.driver import execute_raw
+from celcombiller.database.transaction import CONNECTION_ERRORS, retry_transient, unavailable
 from celcombiller.runtime.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ BATCH_MAX = 1000
 """Requests in one transaction at most: enough to be limited by the work and not by the disk, short enough to wait."""
 
 
-LATER_SECONDS = 0.03
+DEFERRED_BATCH_SECONDS = 0.03
 """So long what nobody waits for is gathered; not until the next request, which may be a call that is to be dialled."""
 
 
 @dataclass(slots=True)
-class _Asked(Generic[T]):
+class _Task(Generic[T]):
     """One thing to do in the writing thread: a request of a batch, or a unit of work of its own."""
 
     work: Callable[[Connection], T] | None
@@ -51,7 +51,7 @@ class _Asked(Generic[T]):
     answer: Deferred[T]
 
 
-class Store:
+class BatchWriter:
     """The door as the reactor sees it: `charge` for the requests of calls, `transact` for any other unit of work."""
 
     _log = Logger()
@@ -60,9 +60,9 @@ class Store:
         self._reactor = reactor
         self._engine = engine
         self._perform = perform
-        self._queue: queue.SimpleQueue[_Asked[Any] | None] = queue.SimpleQueue()
-        self._gathered: list[_Asked[Any]] = []
-        self._gathered_later: list[_Asked[Any]] = []
+        self._queue: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
+        self._gathered: list[_Task[Any]] = []
+        self._gathered_later: list[_Task[Any]] = []
         self._later: IDelayedCall | None = None
         self._thread: threading.Thread | None = None
         self._closed: Deferred[None] = Deferred()
@@ -87,27 +87,27 @@ class Store:
     def charge(self, request: Any, *, soon: bool = True) -> Deferred[Any]:
         """Do a request in the next batch; fires with its answer, or fails with its `BillerError`, after the commit.
 
-        One that is not wanted ``soon`` is done together with others that are not, in `LATER_SECONDS`.
+        One that is not wanted ``soon`` is done together with others that are not, in `DEFERRED_BATCH_SECONDS`.
         """
-        asked: _Asked[Any] = _Asked(None, request, Deferred())
+        asked: _Task[Any] = _Task(None, request, Deferred())
         if soon:
             return self._ask(asked)
         if not self._gathered_later:
-            self._later = self._reactor.callLater(LATER_SECONDS, self._hand_over, self._gathered_later)
+            self._later = self._reactor.callLater(DEFERRED_BATCH_SECONDS, self._hand_over, self._gathered_later)
         self._gathered_later.append(asked)
         return asked.answer
 
     def transact(self, work: Callable[[Connection], T]) -> Deferred[T]:
         """Do ``work`` in a transaction of its own. It may run twice, so it must touch nothing but its transaction."""
-        return self._ask(_Asked(work, None, Deferred()))
+        return self._ask(_Task(work, None, Deferred()))
 
-    def _ask(self, asked: _Asked[T]) -> Deferred[T]:
+    def _ask(self, asked: _Task[T]) -> Deferred[T]:
         if not self._gathered:
             self._reactor.callLater(0, self._hand_over, self._gathered)
         self._gathered.append(asked)
         return asked.answer
 
-    def _hand_over(self, gathered: list[_Asked[Any]]) -> None:
+    def _hand_over(self, gathered: list[_Task[Any]]) -> None:
         """Let the writing thread have all that one turn of the reactor asked: one by one it would begin with one."""
         for each in gathered:
             self._queue.put(each)
@@ -154,7 +154,7 @@ class Store:
     def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
         try:
             return retry_transient(partial(self._once, work))
-        except AWAY as error:
+        except CONNECTION_ERRORS as error:
             self._disconnect()
             return Failure(unavailable(error))
         except Exception:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread
@@ -179,7 +179,7 @@ class Store:
         made = self._engine.connect()
         if made.dialect.name == "postgresql":
             for way in ("seqscan", "hashjoin", "mergejoin"):
-                tell(made, f"set enable_{way} = off")
+                execute_raw(made, f"set enable_{way} = off")
             made.commit()
         return made
 
@@ -188,12 +188,12 @@ class Store:
         if connection is not None:
             connection.close()
 
-    def _deliver(self, asked: Sequence[_Asked[Any]], answers: Sequence[Any]) -> None:
+    def _deliver(self, asked: Sequence[_Task[Any]], answers: Sequence[Any]) -> None:
         """Give a whole batch its answers in one hop to the reactor."""
         self._reactor.callFromThread(self._give, list(zip(asked, answers, strict=True)))
 
     @staticmethod
-    def _give(answered: list[tuple[_Asked[Any], Any]]) -> None:
+    def _give(answered: list[tuple[_Task[Any], Any]]) -> None:
         for each, answer in answered:
             if isinstance(answer, BillerError | Failure):
                 each.answer.errback(answer)

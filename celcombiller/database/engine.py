@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller.core.schema.driver import tell
+from celcombiller.core.schema.driver import execute_raw
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,7 +29,7 @@ CACHE_KIB = 32 * 1024
 """Of SQLite's pages in memory, for each connection. With a million subscribers its own 2 MiB cost a tenth more CPU."""
 
 
-_LIVELINESS = {
+_TCP_KEEPALIVE_OPTIONS = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -50,7 +50,7 @@ def open_engine(
     SQLite writes are ``BEGIN IMMEDIATE``: with the driver's own deferred transactions two could read the same
     balance and both spend it. WAL and ``synchronous=FULL`` make a commit outlive a power cut.
 
-    A PostgreSQL that is gone without a word (power, cable) is noticed by `_LIVELINESS`; where the URL names several
+    `_TCP_KEEPALIVE_OPTIONS` detect a PostgreSQL that is gone silently (power, cable); where the URL names several
     hosts, the next connection goes to the one that has become the primary.
     """
     parsed = sa.make_url(url)
@@ -70,7 +70,7 @@ def open_engine(
             parsed,
             pool_pre_ping=False,
             pool_recycle=1800,
-            connect_args={"connect_timeout": connect_seconds, "options": options, **_LIVELINESS, **how},
+            connect_args={"connect_timeout": connect_seconds, "options": options, **_TCP_KEEPALIVE_OPTIONS, **how},
         )
     engine = sa.create_engine(url, connect_args={"timeout": lock_seconds, "check_same_thread": False})
 
@@ -89,6 +89,6 @@ def open_engine(
     def _began(connection: Connection) -> None:
         reading = read_seconds is not None or connection.get_execution_options().get("reading")
         connection.info["ends_at"] = time.monotonic() + (read_seconds or math.inf)
-        tell(connection, "BEGIN" if reading else "BEGIN IMMEDIATE")
+        execute_raw(connection, "BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine

@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from celcombiller.core.errors import StoreUnavailable, TooSlow
-from celcombiller.database.transaction import AWAY, transact, unavailable, was_too_slow
+from celcombiller.database.transaction import CONNECTION_ERRORS, transact, unavailable, was_too_slow
 from celcombiller.runtime import cpu_affinity
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Reader:
             # and a transaction costs two round trips.
             self._reading = self._reading.execution_options(isolation_level="AUTOCOMMIT")
         self._threads = ThreadPool(1, READING_THREADS, "reading")
-        self._threads.threadFactory = cpu_affinity.Anywhere
+        self._threads.threadFactory = cpu_affinity.UnpinnedThread
         self._engine = TwistedEngine.from_sqlalchemy_engine(
             reactor, self._reading, create_worker=lambda: _PoolWorker(pool)
         )
@@ -92,7 +92,7 @@ class Reader:
         try:
             return transact(self._reading, work)
         except StoreUnavailable as error:
-            if isinstance(error.__cause__, AWAY) and was_too_slow(error.__cause__):
+            if isinstance(error.__cause__, CONNECTION_ERRORS) and was_too_slow(error.__cause__):
                 raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error
             raise
 
@@ -101,11 +101,11 @@ class Reader:
         try:
             try:
                 return await self._fetch(statement)
-            except AWAY as error:
+            except CONNECTION_ERRORS as error:
                 if not error.connection_invalidated:
                     raise
             return await self._fetch(statement)  # the pool was left with connections to a database that has gone
-        except AWAY as error:
+        except CONNECTION_ERRORS as error:
             raise unavailable(error) from error
 
     async def _fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:

@@ -22,7 +22,7 @@ ATTEMPTS = 5
 """How often a transaction is tried that lost a race, a deadlock or its connection."""
 
 
-AWAY = (exc.OperationalError, exc.InterfaceError)
+CONNECTION_ERRORS = (exc.OperationalError, exc.InterfaceError)
 """The database's own troubles; any other error of it is about what was asked."""
 
 
@@ -38,7 +38,7 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
 
     try:
         return retry_transient(once)
-    except AWAY as error:
+    except CONNECTION_ERRORS as error:
         raise unavailable(error) from error
 
 

@@ -31,9 +31,9 @@ from celcombiller.core.errors import (
     WrongMethod,
 )
 from celcombiller.http.authorization import check_may
-from celcombiller.http.decoding import NUL, body_of, checked, query_of, said_of
+from celcombiller.http.decoding import NUL, body_of, checked, merge_field_lists, query_of
 from celcombiller.http.problem_details import PROBLEM_TYPE, message, problem, status_of
-from celcombiller.http.route import Answer, Asked, Route, Style
+from celcombiller.http.route import Request, Response, ResponseStyle, Route
 from celcombiller.runtime.password_hasher import Password
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.asterisk.call_monitor import Monitor
+    from celcombiller.asterisk.call_monitor import CallMonitor
     from celcombiller.config.tables import Config
     from celcombiller.core.access.principal import Principal
     from celcombiller.core.provisioning.network import Network
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.metrics import Metrics
     from celcombiller.runtime.password_hasher import Passwords
@@ -76,10 +76,10 @@ class Api:
     def __init__(
         self,
         config: Config,
-        store: Store,
+        store: BatchWriter,
         reader: Reader,
         passwords: Passwords,
-        monitors: Mapping[str, Monitor],
+        monitors: Mapping[str, CallMonitor],
         metrics: Metrics,
         routes: Sequence[Route],
         radio: Mapping[str, Network],
@@ -125,7 +125,7 @@ class Api:
             request.setHeader(name.encode(), quote(value, safe=_HEADER_SAFE).encode())
         return _encoded(request, answer.body, route.style)
 
-    async def _answer(self, route: Route, request: Any, path: dict[str, Any]) -> Answer | None:
+    async def _answer(self, route: Route, request: Any, path: dict[str, Any]) -> Response | None:
         self._check_origin(request)
         asked = self._asked(request, path)
         raw = request.content.getvalue()  # here: it is closed under the other threads when the client goes away
@@ -146,26 +146,26 @@ class Api:
 
     # -- in a database's thread -------------------------------------------------------------------------------------
 
-    def _done(self, tx: Connection, route: Route, request: Any, raw: bytes, asked: Asked) -> Answer:
+    def _done(self, tx: Connection, route: Route, request: Any, raw: bytes, asked: Request) -> Response:
         if route.do is None:
             raise NotFound("nothing is done here")
         result = route.do(tx, self._admitted(tx, route, request, raw, asked))
-        return result if isinstance(result, Answer) else Answer(result)
+        return result if isinstance(result, Response) else Response(result)
 
-    def _admitted(self, tx: Connection | None, route: Route, request: Any, raw: bytes, asked: Asked) -> Asked:
+    def _admitted(self, tx: Connection | None, route: Route, request: Any, raw: bytes, asked: Request) -> Request:
         """Say who asks, and check that he may, before anything of what he says is looked at.
 
         Without a transaction nobody looks who asks: the process is alive though its database is away.
         """
         who = None if tx is None else self._principal(tx, request, asked.now)
-        check_may(who, route.who, asked.path, near=asked.local and self.config.rest.balance_checks == "loopback")
+        check_may(who, route.who, asked.path, loopback=asked.local and self.config.rest.balance_checks == "loopback")
         if any(NUL in each for each in asked.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
-        _check_key(asked.key, needed=route.keyed)
+        _check_key(asked.key, needed=route.needs_idempotency_key)
         if request.too_large:
             raise TooLarge(f"a body has at most {self.config.rest.body_kib_max} KiB (rest.body_kib_max)")
         query: Any = query_of(request.uri.partition(b"?")[2])
-        if route.query is not None or route.style is Style.TODAY:
+        if route.query is not None or route.style is ResponseStyle.TODAY:
             query = checked(route.query or _NoQuery, query, strict=False)
         body: Any = None
         if route.body is not None or route.takes_body:
@@ -185,9 +185,9 @@ class Api:
 
     # -- where it comes from ----------------------------------------------------------------------------------------
 
-    def _asked(self, request: Any, path: dict[str, Any]) -> Asked:
+    def _asked(self, request: Any, path: dict[str, Any]) -> Request:
         base_url = self.base_url(request)
-        return Asked(
+        return Request(
             config=self.config,
             who=None,
             path=path,
@@ -255,12 +255,12 @@ class Api:
 
     # -- refusals ---------------------------------------------------------------------------------------------------
 
-    def _refuse(self, request: Any, error: BillerError, style: Style) -> bytes:
+    def _refuse(self, request: Any, error: BillerError, style: ResponseStyle) -> bytes:
         if isinstance(error, TooManyAttempts):
             request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
         status: int
         body: Any
-        if style is Style.ORIGINAL:
+        if style is ResponseStyle.ORIGINAL:
             status, body = message(error)
             content_type = JSON_TYPE
         else:
@@ -286,7 +286,7 @@ class Api:
         """Answer what no route could answer, in the style of the address."""
         self.metrics.requested("none", status_of(error))
         today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
-        return self._refuse(request, error, Style.TODAY if today else Style.ORIGINAL)
+        return self._refuse(request, error, ResponseStyle.TODAY if today else ResponseStyle.ORIGINAL)
 
     def _fixed(self, request: Any) -> str:
         """Say why what is at this address cannot be changed, if its route knows."""
@@ -295,7 +295,7 @@ class Api:
             endpoint, _ = self.app.url_map.bind("").match(path, method="GET")
         except HTTPException:
             return ""
-        return next((each.fixed for each in self.routes if each.name == endpoint), "")
+        return next((each.immutable_reason for each in self.routes if each.name == endpoint), "")
 
     def allowed_methods(self, request: Any) -> list[str]:
         """Give the methods of an address; none: there is nothing."""
@@ -305,7 +305,7 @@ class Api:
 
 def _password_of(body: Any) -> str | None:
     """Give the password of a body that could be one; any other is the route's to refuse, before it is hashed."""
-    said = said_of(body).get("password") if isinstance(body, dict) else getattr(body, "password", None)
+    said = merge_field_lists(body).get("password") if isinstance(body, dict) else getattr(body, "password", None)
     try:
         return msgspec.convert(said, Password)
     except msgspec.ValidationError:
@@ -352,14 +352,14 @@ def _bearer(request: Any) -> str | None:
     return secret.strip() if kind.lower() == "bearer" else None
 
 
-def _encoded(request: Any, body: Any, style: Style, content_type: str = JSON_TYPE) -> bytes:
+def _encoded(request: Any, body: Any, style: ResponseStyle, content_type: str = JSON_TYPE) -> bytes:
     if body is None:
         return b""
     if isinstance(body, str):
         encoded, content_type = body.encode(), TEXT_TYPE
     else:
         encoded = msgspec.json.encode(body)
-        if style is Style.ORIGINAL:
+        if style is ResponseStyle.ORIGINAL:
             encoded = msgspec.json.format(encoded, indent=2) + b"\n"
     request.setHeader(b"Content-Type", content_type.encode())
     request.setHeader(b"Content-Length", str(len(encoded)).encode())

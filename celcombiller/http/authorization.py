@@ -14,40 +14,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
+class AccessRule:
     """Who may use a route. ``own``: a subscriber may, for what is his own; ``scope``: what a token must have.
 
-    ``near``: any program of this machine may too, where the settings say so (`rest.balance_checks`).
+    ``loopback``: any program of this machine may too, where the settings say so (`rest.balance_checks`).
     """
 
     scope: Scope
     levels: frozenset[Level]
     own: bool = False
-    near: bool = False
+    loopback: bool = False
 
 
 _STAFF = frozenset({Level.ADMINISTRATOR, Level.COLLABORATOR})
 
 
-ANYBODY: Who | None = None
+ANYBODY: AccessRule | None = None
 
 
-ADMINISTRATORS = Who(Scope.ADMIN, frozenset({Level.ADMINISTRATOR}))
+ADMINISTRATORS = AccessRule(Scope.ADMIN, frozenset({Level.ADMINISTRATOR}))
 
 
-STAFF_READ = Who(Scope.READ, _STAFF)
+STAFF_READ = AccessRule(Scope.READ, _STAFF)
 
 
-STAFF_WRITE = Who(Scope.WRITE, _STAFF)
+STAFF_WRITE = AccessRule(Scope.WRITE, _STAFF)
 
 
-OWN_READ = Who(Scope.READ, frozenset(Level), own=True)
+OWN_READ = AccessRule(Scope.READ, frozenset(Level), own=True)
 
 
-OWN_WRITE = Who(Scope.WRITE, frozenset(Level), own=True)
+OWN_WRITE = AccessRule(Scope.WRITE, frozenset(Level), own=True)
 
 
-NETWORK = Who(Scope.AGI, _STAFF, near=True)
+NETWORK = AccessRule(Scope.AGI, _STAFF, loopback=True)
 """What the network's own scripts ask: balances by IMSI."""
 
 
@@ -60,12 +60,14 @@ _HELD = {
 """Which scopes of a token are good for which need."""
 
 
-def check_may(who: Principal | None, rule: Who | None, path: Mapping[str, Any], *, near: bool = False) -> None:
+def check_may(
+    who: Principal | None, rule: AccessRule | None, path: Mapping[str, Any], *, loopback: bool = False
+) -> None:
     """Raise `NotAuthenticated` or `Forbidden` unless ``who`` may use a route with this rule at this address.
 
-    ``near``: a program of this machine asks, and the settings trust those.
+    ``loopback``: a program of this machine asks, and the settings trust those.
     """
-    if rule is None or (near and rule.near):
+    if rule is None or (loopback and rule.loopback):
         return
     if who is None:
         raise NotAuthenticated("log in (POST /login) or send a token (Authorization: Bearer …)")

@@ -55,7 +55,7 @@ def body_of(raw: bytes, content_type: str | None) -> dict[str, Any]:
     return value
 
 
-def said_of(body: Mapping[str, Any]) -> dict[str, Any]:
+def merge_field_lists(body: Mapping[str, Any]) -> dict[str, Any]:
     """Give what a body says of fields: the names and values of ``{"fields": […], "values": […]}``, else itself.
 
     The original's front end sends changes as two lists. Raises `BrokenRequest` unless they are a pair.

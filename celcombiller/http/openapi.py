@@ -15,13 +15,13 @@ from twisted.web import http
 
 from celcombiller.core import errors
 from celcombiller.http.problem_details import PROBLEM_TYPE, STATUS, Problem, reason_of
-from celcombiller.http.route import ID_MAX, Answer, Route, Style
+from celcombiller.http.route import ID_MAX, Response, ResponseStyle, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from celcombiller.http.application import Api
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 PATH = "/api/v1/openapi.json"
 JSON_TYPE = "application/json"
@@ -51,9 +51,9 @@ _TAGS = {
 }
 
 
-async def describe(api: Api, _request: Any, _asked: Asked) -> Answer:
+async def describe(api: Api, _request: Any, _asked: Request) -> Response:
     """Describe the API."""
-    return Answer(msgspec.Raw(_encoded(tuple(api.routes))))
+    return Response(msgspec.Raw(_encoded(tuple(api.routes))))
 
 
 @cache
@@ -63,7 +63,7 @@ def _encoded(routes: tuple[Route, ...]) -> bytes:
 
 def description(routes: Sequence[Route]) -> dict[str, Any]:
     """Give the description of these routes; those of the original program have none."""
-    described = [route for route in routes if route.style is Style.TODAY]
+    described = [route for route in routes if route.style is ResponseStyle.TODAY]
     kinds = {kind: None for route in described for kind in _kinds(route)}
     references, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(kinds, references, strict=True))
@@ -106,7 +106,7 @@ def _kinds(route: Route) -> Iterable[Any]:
 
 def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
     parameters = [*_path_parameters(route), *_query_parameters(route, components)]
-    if route.keyed:
+    if route.needs_idempotency_key:
         parameters.append(_KEY)
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Config
     from celcombiller.core.access.principal import Principal
-    from celcombiller.http.authorization import Who
+    from celcombiller.http.authorization import AccessRule
 
 ID_MAX = 2**53 - 1
 
@@ -33,7 +33,7 @@ ID = "<row:id>"
 """A row's number in an address."""
 
 
-class Style(Enum):
+class ResponseStyle(Enum):
     """How a route tells errors and lays out its JSON."""
 
     TODAY = "problem documents"
@@ -41,7 +41,7 @@ class Style(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Request:
     """One request, checked. ``who`` is ``None`` only on routes that anybody may use.
 
     ``body`` and ``query`` are of the types that the route names; without a type they are as they came (``dict``).
@@ -99,7 +99,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What a handler gives when a value alone does not say it all. A text is sent as it is, all else as JSON."""
 
     body: Any = None
@@ -107,10 +107,10 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[["Connection", Asked], Any]
+Handler = Callable[["Connection", Request], Any]
 
 
-Served = Callable[[Any, Any, Asked], Awaitable[Answer | None]]
+Served = Callable[[Any, Any, Request], Awaitable[Response | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,30 +122,30 @@ class Route:
     be ``free`` to who is told by the request alone: then the database is not asked who he is, so it may be away.
     ``refusals`` are those of the route's own; what every route can refuse (a body that is no JSON, somebody unknown)
     is not named. ``any_type``: the body is JSON whatever its Content-Type says. ``only_asks``: it changes nothing,
-    though it is no GET. ``fixed``: why nothing here can be changed.
+    though it is no GET. ``immutable_reason``: why nothing here can be changed.
     """
 
     method: str
     path: str
-    who: Who | None
+    who: AccessRule | None
     do: Handler | None = None
     serve: Served | None = None
-    free: Callable[[Any, Any, Asked], bool] | None = None
+    free: Callable[[Any, Any, Request], bool] | None = None
     query: type | None = None
     body: type | None = None
     takes_body: bool = False
     any_type: bool = False
     only_asks: bool = False
     takes_password: bool = False
-    fixed: str = ""
-    keyed: bool = False
+    immutable_reason: str = ""
+    needs_idempotency_key: bool = False
     answer: Any = None
     answer_type: str = "application/json"
     status: int = 200
     other_answers: Mapping[int, Any] = field(default_factory=dict, compare=False)
     refusals: tuple[type[BillerError], ...] = ()
     summary: str = ""
-    style: Style = Style.TODAY
+    style: ResponseStyle = ResponseStyle.TODAY
 
     @property
     def name(self) -> str:

@@ -131,7 +131,7 @@ class _Request(Request):
             self.channel.forceAbortClient()
 
 
-def site_of(api: Api) -> Site:
+def make_site(api: Api) -> Site:
     """Return what a port serves."""
     return ApiSite(
         Front(api),

@@ -13,16 +13,16 @@ from celcombiller.core.model.calls import Witness
 from celcombiller.core.sms import outbox_queue
 from celcombiller.core.voice.asterisk_heartbeat import server_last_seen
 from celcombiller.core.voice.call_queries import overdue_calls
-from celcombiller.core.voice.evidence import unwitnessed
-from celcombiller.runtime.charging_log import tell
+from celcombiller.core.voice.evidence import estimated_report
+from celcombiller.runtime.charging_log import log_message_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from celcombiller.asterisk.call_monitor import Monitor
+    from celcombiller.asterisk.call_monitor import CallMonitor
     from celcombiller.config.tables import Config
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.metrics import Metrics
 
@@ -32,25 +32,27 @@ _LOG = Logger()
 OVERDUE_MAX = 1000
 
 
-async def close_overdue(store: Store, monitors: Mapping[str, Monitor], now: datetime, metrics: Metrics) -> None:
+async def close_overdue(
+    store: BatchWriter, monitors: Mapping[str, CallMonitor], now: datetime, metrics: Metrics
+) -> None:
     """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)
         if monitor is not None and monitor.connected:
             continue
         seen_at = await store.transact(partial(server_last_seen, name=call.server))
-        ending = unwitnessed(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
+        ending = estimated_report(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
         end = Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True)
         metrics.told(Witness.SWEEP, await store.charge(end))
 
 
-async def expire_messages(store: Store, now: datetime, metrics: Metrics) -> None:
+async def expire_messages(store: BatchWriter, now: datetime, metrics: Metrics) -> None:
     """End messages whose time ran out; also when `[sms]` names no way any more, for the sake of what they hold."""
     for told in await store.transact(lambda tx: outbox_queue.overdue(tx, now, limit=OVERDUE_MAX)):
-        tell(_LOG, metrics, await store.charge(told))
+        log_message_outcome(_LOG, metrics, await store.charge(told))
 
 
-async def close_silent(store: Store, reader: Reader, config: Config, now: datetime) -> None:
+async def close_silent(store: BatchWriter, reader: Reader, config: Config, now: datetime) -> None:
     """Close sessions of data nobody tells of; also when `[radius]` has no clients any more, for what they hold."""
     before = now - config.radius.conditions.silence
     for silence in await reader.read(partial(silent_sessions, heard_before=before, limit=OVERDUE_MAX)):

@@ -11,14 +11,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.core.audit.report import audit
-from celcombiller.database.transaction import AWAY
+from celcombiller.database.transaction import CONNECTION_ERRORS
 from celcombiller.runtime import cpu_affinity
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
     from twisted.internet.interfaces import IDelayedCall
 
-    from celcombiller.core.audit.report import Report
+    from celcombiller.core.audit.report import AuditReport
     from celcombiller.runtime.metrics import Metrics
 
 FIRST_AUDIT_SECONDS = 600.0
@@ -33,7 +33,7 @@ DIFFERENCES_TOLD = 10
 """So many lines of the log at most; `celcombiller audit` names them all."""
 
 
-class Audits(Service):
+class LedgerAuditService(Service):
     """Proves the ledger every ``hours``, in a thread of its own that only reads and may take its time.
 
     A stop does not wait for it: the thread ends with the process, and what it read is worth nothing half.
@@ -60,12 +60,12 @@ class Audits(Service):
             self._next.cancel()
 
     def _begin(self) -> None:
-        cpu_affinity.Anywhere(target=self._prove, name="audit", daemon=True).start()
+        cpu_affinity.UnpinnedThread(target=self._prove, name="audit", daemon=True).start()
 
     def _prove(self) -> None:
         """Audit, in the thread; tell the reactor what came of it."""
         began = time.monotonic()
-        found: Report | Failure
+        found: AuditReport | Failure
         try:
             with self._engine.execution_options(reading=True).begin() as tx:
                 found = audit(tx)
@@ -73,7 +73,7 @@ class Audits(Service):
             found = Failure()
         self._reactor.callFromThread(self._over, found, time.monotonic() - began)
 
-    def _over(self, found: Report | Failure, seconds: float) -> None:
+    def _over(self, found: AuditReport | Failure, seconds: float) -> None:
         if isinstance(found, Failure):
             self._failed(found)
         else:
@@ -82,7 +82,7 @@ class Audits(Service):
         if self.running:
             self._next = self._reactor.callLater(self._seconds, self._begin)
 
-    def _tell(self, report: Report, seconds: float) -> None:
+    def _tell(self, report: AuditReport, seconds: float) -> None:
         if report.ok:
             self._log.info(
                 "Audited {transfers} transfers and {calls} calls in {seconds} s: all is as recorded",
@@ -100,7 +100,7 @@ class Audits(Service):
             )
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(*AWAY):
+        if failure.check(*CONNECTION_ERRORS):
             self._log.warn("The ledger could not be audited: {reason}", reason=failure.getErrorMessage())
         else:
             self._log.failure("The audit failed", failure)

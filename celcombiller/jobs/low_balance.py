@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from twisted.internet.defer import Deferred
 
-    from celcombiller.core.notifications.low_balance import Horizon, Noticed, Rules
-    from celcombiller.core.sms.charging import MessageTerms
+    from celcombiller.core.notifications.low_balance import NoticeResult, NoticeRules, Watermark
+    from celcombiller.core.sms.charging import MessagePolicy
     from celcombiller.runtime.metrics import Metrics
 
 LOOK_SECONDS = 5.0
 """How often is looked; a look at nothing new is three reads by index."""
 
 
-class Noticing(PeriodicService):
+class LowBalanceService(PeriodicService):
     """Has low balances noticed as long as the biller runs. ``transact`` and ``read`` are the ways to the database."""
 
     _log = Logger()
@@ -33,19 +33,19 @@ class Noticing(PeriodicService):
     def __init__(
         self,
         clock: Any,
-        rules: Rules,
-        terms: MessageTerms,
+        rules: NoticeRules,
+        terms: MessagePolicy,
         *,
         transact: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         now: Callable[[], datetime],
         metrics: Metrics,
     ) -> None:
-        super().__init__(clock, LOOK_SECONDS, self.look)
+        super().__init__(clock, LOOK_SECONDS, self.scan)
         self._rules, self._terms = rules, terms
         self._transact, self._read = transact, read
         self._now, self._metrics = now, metrics
-        self._horizon: Horizon | None = None
+        self._horizon: Watermark | None = None
         self._ending = False
 
     def startService(self) -> None:
@@ -58,9 +58,9 @@ class Noticing(PeriodicService):
         self._ending = True
         return super().stopService()
 
-    async def look(self) -> None:
+    async def scan(self) -> None:
         """Look through the transfers up to a horizon, once all of them are there."""
-        horizon = self._horizon = self._horizon or await self._read(low_balance.horizon)
+        horizon = self._horizon = self._horizon or await self._read(low_balance.find_watermark)
         if not await self._read(partial(low_balance.is_complete, seen=horizon)):
             return  # the next look asks again of the same horizon: those who wrote then are done sooner or later
         self._horizon = None
@@ -68,11 +68,11 @@ class Noticing(PeriodicService):
         if after_id is None:
             await self._transact(partial(low_balance.begin, last_id=horizon.last_id))
         while after_id is not None and after_id < horizon.last_id and not self._ending:
-            after_id = await self._stretch(after_id, horizon.last_id)
+            after_id = await self._scan_batch(after_id, horizon.last_id)
         if not self._ending:
             self._metrics.noticed_at(self._now())
 
-    async def _stretch(self, after_id: int, last_id: int) -> int | None:
+    async def _scan_batch(self, after_id: int, last_id: int) -> int | None:
         """Look through some, and give how far it came."""
         now = self._now()
         found = await self._read(
@@ -88,7 +88,7 @@ class Noticing(PeriodicService):
         done_until: int = found.until_id
         return done_until
 
-    def _tell(self, noticed: Noticed) -> None:
+    def _tell(self, noticed: NoticeResult) -> None:
         crossing = noticed.crossing
         self._metrics.noticed(queued=noticed.reference is not None)
         if noticed.reference is not None:

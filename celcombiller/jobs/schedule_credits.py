@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schedules import runs
 from celcombiller.core.schedules.runs import Advance, Decision
-from celcombiller.jobs.schedule_round import Broken, Round, Told, Transact
+from celcombiller.jobs.schedule_pass import PassEvent, PassFailure, SchedulePass, Transact
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.periodic import PeriodicService
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from celcombiller.core.schedules.runs import Rules
+    from celcombiller.core.schedules.runs import ScheduleRules
 
 LOOK_SECONDS = 60.0
 """How often the service looks for what is due, so a date is credited within a minute of its run time."""
@@ -39,7 +39,7 @@ FAILURES_TOLD = 20
 """Members of one run whose failure has a line of its own in the log; all are in the run's history."""
 
 
-class CreditService(PeriodicService):
+class ScheduleCreditService(PeriodicService):
     """Goes on its round at the start and every minute, and tells the log. It stops between two chunks."""
 
     _log = Logger()
@@ -48,13 +48,13 @@ class CreditService(PeriodicService):
         self,
         reactor: Any,
         transact: Transact,
-        rules: Rules,
+        rules: ScheduleRules,
         clock: Callable[[], datetime],
         metrics: Metrics | None = None,
     ) -> None:
         self._transact, self._rules, self._clock = transact, rules, clock
         self._metrics = metrics or Metrics()
-        self._round = Round(transact, rules, clock=clock, seconds=reactor.seconds, tell=self._tell)
+        self._round = SchedulePass(transact, rules, clock=clock, seconds=reactor.seconds, tell=self._tell)
         self._uptime: Callable[[], float] = reactor.seconds
         self._told_at: dict[int, float] = {}
         self._absent: set[tuple[int, int]] = set()
@@ -74,7 +74,7 @@ class CreditService(PeriodicService):
     async def _look(self) -> None:
         try:
             await self._measure()
-            await self._round.go()
+            await self._round.run()
             if not self._round.stopping:
                 await self._measure()
         except StoreUnavailable as error:
@@ -90,13 +90,13 @@ class CreditService(PeriodicService):
         since = await self._transact(partial(runs.owed_since, rules=self._rules, now=now))
         self._metrics.scheduled(0.0 if since is None else (now - since).total_seconds(), now)
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, told: PassEvent) -> None:
         match told:
             case Decision():
                 self._tell_decision(told)
             case Advance():
                 self._tell_advance(told)
-            case Broken():
+            case PassFailure():
                 text = "Schedule {id} could not be credited; the next look tries again"
                 self._log.failure(text, Failure(told.error), id=told.schedule_id)
 

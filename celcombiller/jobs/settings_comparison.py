@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from celcombiller.config.digest import parts_of
-from celcombiller.core.cluster import announce
+from celcombiller.config.digest import settings_digests
+from celcombiller.core.cluster import announce_node
 
 if TYPE_CHECKING:
     from celcombiller.config.tables import Config
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.batch_writer import BatchWriter
 
 
-class Comparison:
+class SettingsComparison:
     """Tells, whenever it changes, which other nodes of this ledger have other settings where all must have the same."""
 
     _log = Logger()
 
-    def __init__(self, store: Store, config: Config) -> None:
+    def __init__(self, store: BatchWriter, config: Config) -> None:
         self._store = store
         self._name = f"{socket.gethostname()} {config.agi.listen}"
-        self._parts = parts_of(config)
+        self._parts = settings_digests(config)
         self._differing: dict[str, list[str]] = {}
 
     async def __call__(self) -> None:
         """Say that this node is there, and look at the others."""
         now = datetime.now(UTC)
-        differing = await self._store.transact(lambda tx: announce(tx, self._name, self._parts, now))
+        differing = await self._store.transact(lambda tx: announce_node(tx, self._name, self._parts, now))
         if differing and differing != self._differing:
             self._log.warn(
                 "Other nodes have other settings: {nodes}",

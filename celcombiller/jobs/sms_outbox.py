@@ -20,9 +20,9 @@ from twisted.python.failure import Failure
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.model.messages import MessageState
 from celcombiller.core.sms import outbox_queue
-from celcombiller.core.sms.carrier import Away, Carrier, Later, Refused
-from celcombiller.core.sms.charging import Told
-from celcombiller.runtime.charging_log import tell
+from celcombiller.core.sms.carrier import Carrier, CarrierUnavailable, MessageDeferred, MessageRejected
+from celcombiller.core.sms.charging import MessageOutcome
+from celcombiller.runtime.charging_log import log_message_outcome
 from celcombiller.runtime.periodic import PeriodicService
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.messages import Route
-    from celcombiller.core.sms.charging import Posting
-    from celcombiller.core.sms.outbox_queue import Due
+    from celcombiller.core.sms.charging import MessageResult
+    from celcombiller.core.sms.outbox_queue import OutboxMessage
     from celcombiller.runtime.metrics import Metrics
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Outbox:
         *,
         transact: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
         read: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
-        charge: Callable[[Told], Awaitable[Posting]],
+        charge: Callable[[MessageOutcome], Awaitable[MessageResult]],
         now: Callable[[], datetime],
         retry_seconds_max: float,
         metrics: Metrics,
@@ -112,7 +112,7 @@ class Outbox:
         owner = uuid.uuid4().hex
         now = self._now()
         claim = partial(outbox_queue.claim, route=self.route, owner=owner, now=now, limit=BATCH_MAX, lease=LEASE)
-        claimed: list[Due] = await self._transact(claim)
+        claimed: list[OutboxMessage] = await self._transact(claim)
         places = DeferredSemaphore(self._carrier.at_once)
         until = now + WORK
         if not claimed:
@@ -120,32 +120,38 @@ class Outbox:
         sent: list[Any] = await DeferredList(
             [places.run(self._in_its_place, due, owner, until) for due in claimed], consumeErrors=True
         )
-        await self._transact(partial(outbox_queue.give_up, owner=owner))
+        await self._transact(partial(outbox_queue.release_claims, owner=owner))
         for _, result in sent:
             if isinstance(result, Failure):
                 result.raiseException()
         return True
 
-    def _in_its_place(self, due: Due, owner: str, until: datetime) -> Deferred[None]:
+    def _in_its_place(self, due: OutboxMessage, owner: str, until: datetime) -> Deferred[None]:
         return Deferred.fromCoroutine(self._send(due, owner, until))
 
-    async def _send(self, due: Due, owner: str, until: datetime) -> None:
+    async def _send(self, due: OutboxMessage, owner: str, until: datetime) -> None:
         if self._ending or not self._carrier.is_there or self._now() > until:
             return
         reference = due.message.reference
 
         def took(part: int, network_id: str) -> Awaitable[object]:
-            record = partial(outbox_queue.took, reference=reference, part=part, network_id=network_id, now=self._now())
+            record = partial(
+                outbox_queue.record_accepted_part,
+                reference=reference,
+                part=part,
+                network_id=network_id,
+                now=self._now(),
+            )
             return self._recorded(partial(self._transact, record))
 
         try:
             await self._carrier.carry(due, took)
-        except Away:
+        except CarrierUnavailable:
             return
-        except Later as error:
+        except MessageDeferred as error:
             self._log.info("Message {reference} is tried again: {why}", reference=reference, why=str(error))
             again = partial(
-                outbox_queue.put_off,
+                outbox_queue.reschedule,
                 owner=owner,
                 references=[reference],
                 why=str(error),
@@ -154,11 +160,11 @@ class Outbox:
             )
             await self._transact(again)
             return
-        except Refused as error:
-            told = Told(reference, MessageState.REFUSED, str(error)[: outbox_queue.NOTE_CHARACTERS_MAX])
+        except MessageRejected as error:
+            told = MessageOutcome(reference, MessageState.REFUSED, str(error)[: outbox_queue.NOTE_CHARACTERS_MAX])
         else:
-            told = Told(reference, MessageState.ACCEPTED)
-        tell(self._log, self._metrics, await self._recorded(partial(self._charge, told)))
+            told = MessageOutcome(reference, MessageState.ACCEPTED)
+        log_message_outcome(self._log, self._metrics, await self._recorded(partial(self._charge, told)))
 
     async def _recorded(self, record: Callable[[], Awaitable[T]]) -> T:
         """Record what the network took, though the database be away for a moment: else it would be sent again."""

@@ -30,7 +30,7 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ImportTerms:
     """How the file is to be read: by which clock its dates, from which day on its plans, under which name its rows.
 
     ``source`` tells files apart that come into one ledger: each has a user 1. Without ``passwords`` none is taken over.
@@ -55,7 +55,7 @@ class Prepared:
     """
 
     original: Original
-    terms: Terms
+    terms: ImportTerms
     now: datetime
     users: dict[int, NewSubscriber]
     courses: dict[tuple[int, Kind], Course]
@@ -81,7 +81,7 @@ class Prepared:
         return (each for each in every if (each.user_id, each.kind) in self.courses)
 
 
-def prepare(original: Original, terms: Terms, now: datetime, progress: Progress) -> Prepared:
+def prepare(original: Original, terms: ImportTerms, now: datetime, progress: Progress) -> Prepared:
     """Convert what the file says, and find what is odd in it."""
     findings = Findings()
     for table, rows in sorted(original.other_tables.items()):

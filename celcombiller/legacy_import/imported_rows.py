@@ -26,7 +26,7 @@ CHUNK = 2000
 
 
 @dataclass(slots=True)
-class Report:
+class ImportReport:
     """What came in, by table of the file: made now, or known from an import before; and the credits made."""
 
     made: Counter[str] = field(default_factory=Counter)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from celcombiller.core.access import audit_trail
 from celcombiller.core.provisioning import desired_state
-from celcombiller.legacy_import.imported_rows import References, Report
+from celcombiller.legacy_import.imported_rows import ImportReport, References
 from celcombiller.legacy_import.write_schedules import enrol
 from celcombiller.legacy_import.write_subscribers import Arrivals
 from celcombiller.legacy_import.write_transfers import History
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 def newcomers(tx: Connection, prepared: Prepared) -> list[NewSubscriber]:
     """Give those whom `write` will make subscribers, and whose password hashes it wants."""
-    return Arrivals(tx, prepared, References.load(tx, prepared.terms.prefix), Report()).new
+    return Arrivals(tx, prepared, References.load(tx, prepared.terms.prefix), ImportReport()).new
 
 
 def write(
     tx: Connection, prepared: Prepared, password_hashes: Mapping[int, str], actor: Actor, progress: Progress
-) -> Report:
+) -> ImportReport:
     """Write what is not here yet, in the name of ``actor``.
 
     Raises `InvalidValue` for another file than the one that was imported under this source before.
     """
-    report = Report(findings=prepared.findings.copy())
+    report = ImportReport(findings=prepared.findings.copy())
     references = References.load(tx, prepared.terms.prefix)
     arrivals = Arrivals(tx, prepared, references, report)
     arrivals.make(tx, password_hashes, progress)
-    desired_state.complete(tx, prepared.now)
+    desired_state.enqueue_missing(tx, prepared.now)
     History(tx, prepared, arrivals, report).move(progress)
     enrol(tx, prepared, arrivals.ids, references, report)
     references.save(tx)
@@ -51,7 +51,7 @@ def write(
     return report
 
 
-def _leave_trail(tx: Connection, prepared: Prepared, report: Report, actor: Actor) -> None:
+def _leave_trail(tx: Connection, prepared: Prepared, report: ImportReport, actor: Actor) -> None:
     """Say in the trail that and when this came in: the dates of what came are the original's."""
     facts = {
         "generation": prepared.original.generation.name,

@@ -12,7 +12,7 @@ from celcombiller.core.model.schedules import Recurrence
 from celcombiller.core.schedules import schedule_records
 from celcombiller.core.schema import tables
 from celcombiller.legacy_import.findings import Oddity
-from celcombiller.legacy_import.imported_rows import References, Report, chunks
+from celcombiller.legacy_import.imported_rows import ImportReport, References, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def enrol(
-    tx: Connection, prepared: Prepared, subscriber_ids: Mapping[int, int], references: References, report: Report
+    tx: Connection, prepared: Prepared, subscriber_ids: Mapping[int, int], references: References, report: ImportReport
 ) -> None:
     """Make what is not here yet; ``subscriber_ids`` are by the users' old ids."""
     schedule_ids = _make_plans(tx, prepared, references, report)
@@ -32,7 +32,7 @@ def enrol(
     _make_contracts(tx, prepared, references, report)
 
 
-def _make_plans(tx: Connection, prepared: Prepared, references: References, report: Report) -> dict[str, int]:
+def _make_plans(tx: Connection, prepared: Prepared, references: References, report: ImportReport) -> dict[str, int]:
     """Make the schedules, and give them all by their rows but those that were deleted since."""
     found: dict[str, int] = {}
     for plan in prepared.plans.values():
@@ -76,7 +76,7 @@ def _make_members(
     schedule_ids: Mapping[str, int],
     subscriber_ids: Mapping[int, int],
     references: References,
-    report: Report,
+    report: ImportReport,
 ) -> None:
     living = _living(tx, schedule_ids.values())
     new = []
@@ -123,7 +123,7 @@ def _living(tx: Connection, schedule_ids: Iterable[int]) -> set[tuple[int, int]]
     }
 
 
-def _make_contracts(tx: Connection, prepared: Prepared, references: References, report: Report) -> None:
+def _make_contracts(tx: Connection, prepared: Prepared, references: References, report: ImportReport) -> None:
     table = tables.contract
     known = [each for each in prepared.contracts if references.before(each.row)]
     report.known["schedule_contract"] += len(known)

@@ -12,7 +12,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.legacy_import.convert_users import note_password
 from celcombiller.legacy_import.findings import Oddity
-from celcombiller.legacy_import.imported_rows import References, Report, chunks
+from celcombiller.legacy_import.imported_rows import ImportReport, References, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ class Arrivals:
     ``ids`` are the subscribers by the users' old ids; ``here_before`` those users whom an import before brought.
     """
 
-    def __init__(self, tx: Connection, prepared: Prepared, references: References, report: Report) -> None:
+    def __init__(self, tx: Connection, prepared: Prepared, references: References, report: ImportReport) -> None:
         self._prepared = prepared
         self._references = references
         self._report = report

@@ -11,7 +11,7 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
 from celcombiller.legacy_import.findings import Oddity
-from celcombiller.legacy_import.imported_rows import Report, chunks
+from celcombiller.legacy_import.imported_rows import ImportReport, chunks
 from celcombiller.legacy_import.source_rows import KINDS
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Step:
 class History:
     """Goes along all movements, oldest first, a chunk of them in one `Book` at a time."""
 
-    def __init__(self, tx: Connection, prepared: Prepared, arrivals: Arrivals, report: Report) -> None:
+    def __init__(self, tx: Connection, prepared: Prepared, arrivals: Arrivals, report: ImportReport) -> None:
         self._tx = tx
         self._prepared = prepared
         self._arrivals = arrivals

@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from celcombiller.core.errors import NetworkUnavailable
-from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi, is_imsi, is_msisdn
 
 if TYPE_CHECKING:
@@ -61,23 +61,23 @@ class OpenBts:
         self._context: zmq.Context[Any] | None = None
         self._ending = threading.Event()
 
-    async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[Entry]:
+    async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[ProvisioningEntry]:
         """Take from the list of all what is asked for."""
         return [
             each for each in await self.list_all() if each.imsi in imsis or (each.msisdn and each.msisdn in numbers)
         ]
 
-    async def list_all(self) -> list[Entry]:
+    async def list_all(self) -> list[ProvisioningEntry]:
         """Ask for all."""
-        entries: list[Entry] = await self._in_thread(self._list)
+        entries: list[ProvisioningEntry] = await self._in_thread(self._list)
         return entries
 
-    async def create(self, entry: Entry) -> None:
+    async def create(self, entry: ProvisioningEntry) -> None:
         """Make an entry, without a key: the phone registers by its IMSI."""
         check_digits(entry)
         await self._in_thread(self._create, entry)
 
-    async def change(self, was: Entry, entry: Entry) -> None:
+    async def change(self, was: ProvisioningEntry, entry: ProvisioningEntry) -> None:
         """Change the number and the name, which keeps the phone registered; half an entry is made anew."""
         check_digits(entry)
         if was.msisdn == "":
@@ -88,7 +88,7 @@ class OpenBts:
             self._done, "update", match=_match(entry.imsi), fields={"name": entry.name, "msisdn": entry.msisdn}
         )
 
-    async def free(self, entry: Entry) -> None:
+    async def free(self, entry: ProvisioningEntry) -> None:
         """Nothing: two entries may have one number until the second gets its own."""
 
     async def delete(self, imsi: str) -> None:
@@ -113,7 +113,7 @@ class OpenBts:
 
     # -- in the thread ----------------------------------------------------------------------------------------------
 
-    def _list(self) -> list[Entry]:
+    def _list(self) -> list[ProvisioningEntry]:
         answer = self._exchange({"command": "subscribers", "action": "read"})
         if answer.code in (NOT_FOUND, NO_CONTENT):
             return []
@@ -125,7 +125,7 @@ class OpenBts:
             raise NetworkUnavailable(f"NodeManager's list cannot be read: {error}") from None
         return [entry for row in rows if (entry := _entry_of(row)) is not None]
 
-    def _create(self, entry: Entry) -> None:
+    def _create(self, entry: ProvisioningEntry) -> None:
         fields = {"name": entry.name, "imsi": f"IMSI{entry.imsi}", "msisdn": entry.msisdn, "ki": ""}
         self._done("create", fields=fields)
 
@@ -167,10 +167,10 @@ def _match(imsi: str) -> dict[str, str]:
     return {"imsi": f"IMSI{imsi}"}
 
 
-def _entry_of(row: _Known) -> Entry | None:
+def _entry_of(row: _Known) -> ProvisioningEntry | None:
     """Read one row; ``None`` for one that no subscriber of the biller's could ever be."""
     imsi = (row.imsi or "").removeprefix("IMSI")
     if not is_imsi(imsi):
         return None
     number = row.msisdn or ""
-    return Entry(imsi, number if is_msisdn(number) else "", row.name or "")
+    return ProvisioningEntry(imsi, number if is_msisdn(number) else "", row.name or "")

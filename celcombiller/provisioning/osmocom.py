@@ -19,7 +19,7 @@ from celcombiller.provisioning import osmocom_ctrl
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from celcombiller.core.provisioning.entries import Entry
+    from celcombiller.core.provisioning.entries import ProvisioningEntry
 
 LIST_BYTES_MAX = 256 * 1024 * 1024
 """Of the list of all: 70 bytes a subscriber."""
@@ -41,9 +41,9 @@ class Osmocom:
         self._lists: set[_Console] = set()
         self._ending = False
 
-    async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[Entry]:
+    async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[ProvisioningEntry]:
         """Ask for each IMSI and each number."""
-        found: dict[str, Entry] = {}
+        found: dict[str, ProvisioningEntry] = {}
         for imsi in imsis:
             check_imsi(imsi)
         for number in numbers:
@@ -58,7 +58,7 @@ class Osmocom:
                     raise NetworkUnavailable(f"OsmoHLR does not say who is there: {reply.error}")
         return list(found.values())
 
-    async def list_all(self) -> list[Entry]:
+    async def list_all(self) -> list[ProvisioningEntry]:
         """Ask the console. Its list is read in a thread: it may be long."""
         console: _Console = await self._connect(_Console(self._reactor, self._seconds), self._vty_port)
         self._lists.add(console)
@@ -69,23 +69,23 @@ class Osmocom:
         finally:
             self._lists.discard(console)
             console.abort()
-        entries: list[Entry] = await deferToThreadPool(
+        entries: list[ProvisioningEntry] = await deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), osmocom_ctrl.listed, data
         )
         return entries
 
-    async def create(self, entry: Entry) -> None:
+    async def create(self, entry: ProvisioningEntry) -> None:
         """Make a subscriber, then give him his number."""
         check_digits(entry)
         await self._do("subscriber.create", entry.imsi, fine=(THERE_ALREADY,))
         await self._do(f"subscriber.by-imsi-{entry.imsi}.msisdn", entry.msisdn)
 
-    async def change(self, was: Entry, entry: Entry) -> None:
+    async def change(self, was: ProvisioningEntry, entry: ProvisioningEntry) -> None:
         """Give another number; what else OsmoHLR has of him (his keys, where he is) stays."""
         check_digits(entry)
         await self._do(f"subscriber.by-imsi-{was.imsi}.msisdn", entry.msisdn)
 
-    async def free(self, entry: Entry) -> None:
+    async def free(self, entry: ProvisioningEntry) -> None:
         """Take the number away: OsmoHLR gives none to two."""
         check_imsi(entry.imsi)
         await self._do(f"subscriber.by-imsi-{entry.imsi}.msisdn", "none")
@@ -107,7 +107,7 @@ class Osmocom:
         if reply.error is not None and reply.error not in fine:
             raise NetworkRefused(f"OsmoHLR: {reply.error}")
 
-    async def _ask(self, verb: str, variable: str, value: str = "") -> osmocom_ctrl.Reply:
+    async def _ask(self, verb: str, variable: str, value: str = "") -> osmocom_ctrl.CtrlReply:
         if self._open is None or self._open.is_lost:
             self._open = await self._connect(_Ctrl(), self._port)
         opened = self._open
@@ -150,16 +150,16 @@ class _Ctrl(_Lossy):
     """One CTRL connection: each request has a number of its own, which its reply repeats."""
 
     def __init__(self) -> None:
-        self._decoder = osmocom_ctrl.Decoder()
-        self._waiting: dict[str, Deferred[osmocom_ctrl.Reply]] = {}
+        self._decoder = osmocom_ctrl.CtrlDecoder()
+        self._waiting: dict[str, Deferred[osmocom_ctrl.CtrlReply]] = {}
         self._number = 0
 
-    def ask(self, verb: str, variable: str, value: str) -> Deferred[osmocom_ctrl.Reply]:
+    def ask(self, verb: str, variable: str, value: str) -> Deferred[osmocom_ctrl.CtrlReply]:
         """Send a request; fires with its reply."""
         self._number += 1
         number = str(self._number)
         sent = osmocom_ctrl.request(self._number, verb, variable, value)
-        waiting: Deferred[osmocom_ctrl.Reply] = Deferred(lambda _: self._forget(number))
+        waiting: Deferred[osmocom_ctrl.CtrlReply] = Deferred(lambda _: self._forget(number))
         self._waiting[number] = waiting
         assert self.transport is not None
         self.transport.write(sent)

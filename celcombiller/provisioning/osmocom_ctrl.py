@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import NetworkUnavailable
-from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import is_imsi, is_msisdn
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _VALUE = re.compile(r"[A-Za-z0-9]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class CtrlReply:
     """The answer to the request of this id: a value, or the reason of a refusal in ``error``."""
 
     id: str
@@ -37,7 +37,7 @@ class Reply:
     error: str | None = None
 
 
-class Decoder:
+class CtrlDecoder:
     """One connection's bytes into replies; what is not an answer (a TRAP, another stream) is left out."""
 
     __slots__ = ("_rest",)
@@ -45,7 +45,7 @@ class Decoder:
     def __init__(self) -> None:
         self._rest = b""
 
-    def receive(self, data: bytes) -> list[Reply]:
+    def receive(self, data: bytes) -> list[CtrlReply]:
         """Take what arrived and return the replies it completes. Raises `NetworkUnavailable` for what is no CTRL."""
         self._rest += data
         done = []
@@ -62,13 +62,13 @@ class Decoder:
         return done
 
 
-def _reply(text: str) -> Reply | None:
+def _reply(text: str) -> CtrlReply | None:
     verb, _, rest = text.partition(" ")
     number, _, rest = rest.partition(" ")
     if verb == "ERROR":
-        return Reply(number, error=rest.strip() or "no reason given")
+        return CtrlReply(number, error=rest.strip() or "no reason given")
     if verb in _REPLIES:
-        return Reply(number, rest.partition(" ")[2])
+        return CtrlReply(number, rest.partition(" ")[2])
     if verb == "TRAP":
         return None
     raise NetworkUnavailable(f"this is not OsmoHLR's control interface: {text[:40]!r}")
@@ -82,16 +82,16 @@ def request(number: int, verb: str, variable: str, value: str = "") -> bytes:
     return _HEADER.pack(len(payload), EXTENSION_STREAM) + payload
 
 
-def entry_of(info: str) -> Entry:
+def entry_of(info: str) -> ProvisioningEntry:
     """Read the ``info`` of a subscriber: a line for each field, with a tab after its name."""
     fields = dict(line.split("\t", 1) for line in info.split("\n") if "\t" in line)
     return _entry(fields.get("imsi", ""), fields.get("msisdn", ""))
 
 
-def _entry(imsi: str, msisdn: str) -> Entry:
+def _entry(imsi: str, msisdn: str) -> ProvisioningEntry:
     if not is_imsi(imsi) or not (msisdn == "" or is_msisdn(msisdn)):
         raise NetworkUnavailable(f"OsmoHLR tells of a subscriber that none can be: {imsi[:20]!r}, {msisdn[:20]!r}")
-    return Entry(imsi, msisdn)
+    return ProvisioningEntry(imsi, msisdn)
 
 
 # -- the list, which only the console (VTY) has ------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def at_prompt(data: bytes) -> bool:
     return _PROMPT.search(data[-80:]) is not None
 
 
-def listed(data: bytes) -> list[Entry]:
+def listed(data: bytes) -> list[ProvisioningEntry]:
     """Read the console's list of all subscribers, strictly: every line, and as many as it says.
 
     Raises `NetworkUnavailable` for any line that is not understood: half a list would look like people missing.
@@ -118,8 +118,8 @@ def listed(data: bytes) -> list[Entry]:
     return _rows(line for line in lines[1:-1] if line.strip())  # the first is the command, the last the prompt
 
 
-def _rows(lines: Iterable[str]) -> list[Entry]:
-    found: list[Entry] = []
+def _rows(lines: Iterable[str]) -> list[ProvisioningEntry]:
+    found: list[ProvisioningEntry] = []
     total: int | None = None
     titled = False
     for line in lines:
@@ -134,7 +134,7 @@ def _rows(lines: Iterable[str]) -> list[Entry]:
             total = int(shown.group(1))
         elif row is not None and titled:
             msisdn, imsi = row.groups()
-            found.append(Entry(imsi, "" if msisdn == "none" else msisdn))
+            found.append(ProvisioningEntry(imsi, "" if msisdn == "none" else msisdn))
         elif line.strip("- "):
             raise NetworkUnavailable(f"OsmoHLR's list has a line that is not understood: {line[:60]!r}")
     if not titled or total != len(found):

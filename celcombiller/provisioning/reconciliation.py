@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.provisioning.desired_state import Desired
-    from celcombiller.core.provisioning.drift import Difference
+    from celcombiller.core.provisioning.drift import DriftDifference
     from celcombiller.core.provisioning.network import Network
 
 
 async def compare(
     name: str, network: Network, read: Callable[[Callable[[Connection], Any]], Awaitable[Any]]
-) -> list[Difference]:
+) -> list[DriftDifference]:
     """Give what differs. What changes meanwhile, or is on its way, is told as waiting and is no drift."""
     before: Desired = await read(partial(desired_state.desired, name=name))
     there = await network.list_all()
@@ -31,6 +31,6 @@ async def compare(
     return drift.differences(replace(desired, waiting=waiting), there, names=network.keeps_names)
 
 
-def queue(tx: Connection, name: str, found: Sequence[Difference], *, remove_unknown: bool, now: datetime) -> int:
+def queue(tx: Connection, name: str, found: Sequence[DriftDifference], *, remove_unknown: bool, now: datetime) -> int:
     """Queue what differs, to be brought to the network by any running biller; give how much that is."""
-    return desired_state.again(tx, name, drift.to_sync(found, remove_unknown=remove_unknown), now)
+    return desired_state.requeue(tx, name, drift.to_sync(found, remove_unknown=remove_unknown), now)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.provisioning.entries import Entry
+    from celcombiller.core.provisioning.entries import ProvisioningEntry
     from celcombiller.core.provisioning.network import Network
-    from celcombiller.core.provisioning.work_queue import Due
+    from celcombiller.core.provisioning.work_queue import ProvisioningTask
 
 T = TypeVar("T")
 
@@ -51,13 +51,13 @@ HOLDERS_ROUNDS_MAX = 5
 class _Batch:
     """What was claimed, what the network knows of it, and what became of each row (``None``: nothing to complain)."""
 
-    due: list[Due]
-    there: list[Entry] = field(default_factory=list)
+    due: list[ProvisioningTask]
+    there: list[ProvisioningEntry] = field(default_factory=list)
     said: dict[tuple[str, int], str | None] = field(default_factory=dict)
     away: str | None = None
 
 
-class Provisioner:
+class ProvisioningWorker:
     """The one who works the queue of one network. Several, on several nodes, do not get in each other's way.
 
     ``transact`` does a unit of work in the database, ``read`` one that only reads; ``now`` is the time.
@@ -103,7 +103,7 @@ class Provisioner:
         owner = uuid.uuid4().hex
         now = self._now()
         claim = partial(work_queue.claim, name=self.name, owner=owner, now=now, limit=BATCH_MAX, lease=LEASE)
-        due: list[Due] = await self._transact(claim)
+        due: list[ProvisioningTask] = await self._transact(claim)
         if not due:
             return False
         batch = _Batch([self._as_kept(each) for each in due])
@@ -118,7 +118,7 @@ class Provisioner:
         self._tell(batch)
         return batch.away is None
 
-    def _as_kept(self, due: Due) -> Due:
+    def _as_kept(self, due: ProvisioningTask) -> ProvisioningTask:
         if due.entry is None or self.network.keeps_names:
             return due
         return replace(due, entry=replace(due.entry, name=""))
@@ -135,7 +135,7 @@ class Provisioner:
             claim = partial(
                 work_queue.claim_these, name=self.name, imsis=holders, owner=owner, now=self._now(), lease=LEASE
             )
-            more: list[Due] = await self._transact(claim)
+            more: list[ProvisioningTask] = await self._transact(claim)
             if not more:
                 return
             batch.due += map(self._as_kept, more)
@@ -230,12 +230,12 @@ def _refuse_wrong(batch: _Batch) -> None:
     batch.due = right
 
 
-def _named(due: Sequence[Due]) -> tuple[set[str], set[str]]:
+def _named(due: Sequence[ProvisioningTask]) -> tuple[set[str], set[str]]:
     """Give the IMSIs and the numbers of a batch."""
     return {each.imsi for each in due}, {each.entry.msisdn for each in due if each.entry is not None}
 
 
-def _movable(batch: Sequence[Due], due: Due) -> Collection[str]:
+def _movable(batch: Sequence[ProvisioningTask], due: ProvisioningTask) -> Collection[str]:
     """Give the IMSIs of the batch that should not have the number that this row wants."""
     wanted = None if due.entry is None else due.entry.msisdn
     return {each.imsi for each in batch if each.entry is None or each.entry.msisdn != wanted}
@@ -244,7 +244,7 @@ def _movable(batch: Sequence[Due], due: Due) -> Collection[str]:
 class ProvisioningService(PeriodicService):
     """Has one network's queue worked as long as the biller runs."""
 
-    def __init__(self, clock: Any, provisioner: Provisioner) -> None:
+    def __init__(self, clock: Any, provisioner: ProvisioningWorker) -> None:
         super().__init__(clock, POLL_SECONDS, provisioner.work)
         self._provisioner = provisioner
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.config.tables import Radius, RadiusClient
-    from celcombiller.core.data.session_queries import Standing
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.core.data.session_queries import CreditStanding
+    from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.radius.codec import Login
-    from celcombiller.radius.throttled_log import Complaints
+    from celcombiller.radius.throttled_log import ThrottledLog
     from celcombiller.runtime.password_hasher import Passwords
 
 NOT_YOU = "Wrong user name or password"
@@ -34,13 +34,13 @@ NO_CREDIT = "There is no data credit left"
 TOO_MANY = "Too many logins failed; try again later"
 
 
-class Access:
+class AccessRequests:
     """Answers Access-Requests."""
 
     _log = Logger()
 
     def __init__(
-        self, settings: Radius, store: Store, reader: Reader, passwords: Passwords, complaints: Complaints
+        self, settings: Radius, store: BatchWriter, reader: Reader, passwords: Passwords, complaints: ThrottledLog
     ) -> None:
         self._settings = settings
         self._store = store
@@ -49,12 +49,12 @@ class Access:
         self._complaints = complaints
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
-        """Give what is decided, and the answer. Raises `Unusable`."""
+        """Give what is decided, and the answer. Raises `DiscardPacket`."""
         if packet.code == pyrad.StatusServer:
             return "STATUS", codec.alive(packet, accounting=False)
         login = codec.login_of(packet, client, address)
         identities = codec.identities_of(login.username, client.realm)
-        standing: Standing | None = await self._reader.read(partial(_standing, identities=identities))
+        standing: CreditStanding | None = await self._reader.read(partial(_standing, identities=identities))
         why = await self._why_not(login, client, standing)
         if standing is None or why:
             self._log.info(
@@ -75,14 +75,14 @@ class Access:
         )
         return "ACCEPTED", answer
 
-    async def _why_not(self, login: Login, client: RadiusClient, standing: Standing | None) -> str:
+    async def _why_not(self, login: Login, client: RadiusClient, standing: CreditStanding | None) -> str:
         """Say why not, or nothing."""
         if client.passwords == "check":
             if login.password is None or login.method:
                 # A hash is all that is known of a password, and what CHAP and its like prove needs the word itself.
                 method = login.method or "a login without a password"
                 why = f"{method} cannot be checked, as passwords are kept as hashes only: have it send PAP"
-                self._complaints.say(login.nas, "REJECTED", why)
+                self._complaints.warn(login.nas, "REJECTED", why)
                 return NO_PASSWORDS
             try:
                 is_he = await self._is_he(login, standing)
@@ -96,7 +96,7 @@ class Access:
             return DISABLED
         return "" if standing.available > 0 else NO_CREDIT
 
-    async def _is_he(self, login: Login, standing: Standing | None) -> bool:
+    async def _is_he(self, login: Login, standing: CreditStanding | None) -> bool:
         """Check the password, off the reactor, as the API does: the same account has the same attempts in both."""
         name = login.username[:64] if standing is None else standing.subscriber.username
         whence = f"{login.nas} {login.station or name}"
@@ -109,8 +109,8 @@ class Access:
         return is_he
 
 
-def _standing(tx: Connection, identities: tuple[str, ...]) -> Standing | None:
-    return session_queries.standing(tx, Directory.load(tx, identities), identities)
+def _standing(tx: Connection, identities: tuple[str, ...]) -> CreditStanding | None:
+    return session_queries.find_credit_standing(tx, Directory.load(tx, identities), identities)
 
 
 def _shortened(name: str) -> str:

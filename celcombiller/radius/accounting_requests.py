@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyrad import packet as pyrad
 from twisted.logger import Logger
 
-from celcombiller.core.data.accounting_reports import Restart, Usage
+from celcombiller.core.data.accounting_reports import NasRestart, Usage
 from celcombiller.core.errors import UnknownSubscriber
 from celcombiller.radius import codec
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import RadiusClient
     from celcombiller.core.data.accounting_reports import Conditions
     from celcombiller.core.data.session import DataSession
-    from celcombiller.database.batch_writer import Store
-    from celcombiller.radius.throttled_log import Complaints
+    from celcombiller.database.batch_writer import BatchWriter
+    from celcombiller.radius.throttled_log import ThrottledLog
 
 
-class Accounting:
+class AccountingRequests:
     """Answers Accounting-Requests; what comes at the same time is done in one transaction."""
 
     _log = Logger()
 
-    def __init__(self, conditions: Conditions, store: Store, complaints: Complaints) -> None:
+    def __init__(self, conditions: Conditions, store: BatchWriter, complaints: ThrottledLog) -> None:
         self._conditions = conditions
         self._store = store
         self._complaints = complaints
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
-        """Give what became of it, and the answer. Raises `Unusable` and `StoreUnavailable`: then there is none."""
+        """Give what became of it, and the answer. Raises `DiscardPacket` and `StoreUnavailable`: then there is none."""
         if packet.code == pyrad.StatusServer:
             return "STATUS", codec.alive(packet, accounting=True)
         report = codec.report_of(packet, client, address, self._conditions, datetime.now(UTC))
@@ -42,13 +42,13 @@ class Accounting:
         except UnknownSubscriber:
             # To be silent would only have it told for ever.
             why = f"data of {_who(report)!r}, who is nobody here, is not charged"
-            self._complaints.say(report.nas, "UNKNOWN_USER", why)
+            self._complaints.warn(report.nas, "UNKNOWN_USER", why)
             return "UNKNOWN_USER", codec.accounted(packet)
         self._tell(report, answer)
         return "ACCOUNTED", codec.accounted(packet)
 
-    def _tell(self, report: Usage | Restart, answer: DataSession | list[DataSession]) -> None:
-        if isinstance(report, Restart):
+    def _tell(self, report: Usage | NasRestart, answer: DataSession | list[DataSession]) -> None:
+        if isinstance(report, NasRestart):
             closed = answer if isinstance(answer, list) else []
             self._log.info(
                 "{nas}: {cause}: {count} sessions are over", nas=report.nas, cause=report.cause, count=len(closed)
@@ -56,7 +56,7 @@ class Accounting:
         elif not isinstance(answer, list):
             if report.octets < answer.octets and report.told.value != "start":
                 why = f"told of {report.octets} octets after {answer.octets}: charged are {answer.octets}"
-                self._complaints.say(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
+                self._complaints.warn(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
                 return
             self._log.info(
                 "{nas}: session {session!r} {told}: {octets} octets, {charged} credits charged",
@@ -68,5 +68,5 @@ class Accounting:
             )
 
 
-def _who(report: Usage | Restart) -> str:
+def _who(report: Usage | NasRestart) -> str:
     return report.username if isinstance(report, Usage) else ""

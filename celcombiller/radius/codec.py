@@ -1,6 +1,6 @@
 """RADIUS on the wire: datagrams that anybody may have sent to values, and our answers to datagrams.
 
-pyrad knows the format. Whatever cannot be used of a datagram is one exception here, `Unusable`, with a word for it.
+pyrad knows the format. A datagram that cannot be used raises `DiscardPacket`, which gives the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pyrad import packet as pyrad
 from pyrad.dictionary import Dictionary
 
-from celcombiller.core.data.accounting_reports import Restart, Told, Usage
+from celcombiller.core.data.accounting_reports import AcctStatusType, NasRestart, Usage
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ CLOCK_WRONG = timedelta(days=1)
 """A date that is further from ours says nothing: after its boot a NAS may think that it is 1970."""
 
 _EAP_MESSAGE, _MESSAGE_AUTHENTICATOR = 79, 80
-_TOLD = {"Start": Told.START, "Stop": Told.STOP, "Interim-Update": Told.INTERIM}
+_TOLD = {"Start": AcctStatusType.START, "Stop": AcctStatusType.STOP, "Interim-Update": AcctStatusType.INTERIM}
 _RESTARTS = ("Accounting-On", "Accounting-Off")
 _VOLUME = {
     "mikrotik": ("Mikrotik-Total-Limit", "Mikrotik-Total-Limit-Gigawords"),
@@ -54,7 +54,7 @@ _OTHER_METHODS = {
 }
 
 
-class Unusable(Exception):
+class DiscardPacket(Exception):
     """A datagram that is not answered: ``result`` is its word in the metrics, the sentence is for the log."""
 
     def __init__(self, result: str, sentence: str) -> None:
@@ -74,22 +74,22 @@ class Login:
 
 
 def read(datagram: bytes, client: RadiusClient, code: int) -> Any:
-    """Decode a request of this code, or a Status-Server, and prove that it is of this client. Raises `Unusable`."""
+    """Return a decoded request of this code, or a Status-Server; raise `DiscardPacket` unless this client signed it."""
     if not HEADER <= len(datagram) <= LENGTH_MAX:
-        raise Unusable("MALFORMED", f"{len(datagram)} octets are no packet")
+        raise DiscardPacket("MALFORMED", f"{len(datagram)} octets are no packet")
     try:
         packet = _decoded(datagram, client.secret.encode(), code)
         proved = _proved(packet)
-    except Unusable:
+    except DiscardPacket:
         raise
     except Exception as error:  # noqa: BLE001  a library's decoder of what anybody may send
-        raise Unusable("MALFORMED", f"it cannot be read: {type(error).__name__}: {error}") from None
+        raise DiscardPacket("MALFORMED", f"it cannot be read: {type(error).__name__}: {error}") from None
     if not proved:
-        raise Unusable("WRONG_SECRET", "it was made with another secret, or changed on its way")
+        raise DiscardPacket("WRONG_SECRET", "it was made with another secret, or changed on its way")
     needs = packet.code == pyrad.StatusServer or _EAP_MESSAGE in packet
     needs = needs or (packet.code == pyrad.AccessRequest and client.message_authenticator == "require")
     if needs and not packet.message_authenticator:
-        raise Unusable(
+        raise DiscardPacket(
             "UNSIGNED", "it has no Message-Authenticator, without which it may be forged (message_authenticator)"
         )
     return packet
@@ -98,14 +98,14 @@ def read(datagram: bytes, client: RadiusClient, code: int) -> Any:
 def _decoded(datagram: bytes, secret: bytes, code: int) -> Any:
     said, _, length = struct.unpack("!BBH", datagram[:4])
     if said not in (code, pyrad.StatusServer):
-        raise Unusable("MALFORMED", f"the code {said} is no request that this port takes")
+        raise DiscardPacket("MALFORMED", f"the code {said} is no request that this port takes")
     if not HEADER <= length <= len(datagram):
-        raise Unusable("MALFORMED", f"it says that it has {length} octets and has {len(datagram)}")
+        raise DiscardPacket("MALFORMED", f"it says that it has {length} octets and has {len(datagram)}")
     place = HEADER
     while place < length:
         size = datagram[place + 1] if place + 1 < length else 0
         if size < 2 or place + size > length:  # noqa: PLR2004  an attribute's own header
-            raise Unusable("MALFORMED", "an attribute ends beyond its packet")
+            raise DiscardPacket("MALFORMED", "an attribute ends beyond its packet")
         place += size
     kind = pyrad.AcctPacket if code == pyrad.AccountingRequest else pyrad.AuthPacket
     return kind(packet=datagram, secret=secret, dict=DICTIONARY)
@@ -115,7 +115,7 @@ def _proved(packet: Any) -> bool:
     """Tell whether who made the packet knows the secret; an Access-Request without a signature proves nothing."""
     if packet.message_authenticator:
         if len(packet[_MESSAGE_AUTHENTICATOR]) != 1:
-            raise Unusable("MALFORMED", "it has more than one Message-Authenticator")
+            raise DiscardPacket("MALFORMED", "it has more than one Message-Authenticator")
         if not packet.verify_message_authenticator():
             return False
     return packet.code != pyrad.AccountingRequest or bool(packet.VerifyAcctRequest())
@@ -125,24 +125,24 @@ def _proved(packet: Any) -> bool:
 
 
 def login_of(packet: Any, client: RadiusClient, address: str) -> Login:
-    """Read an Access-Request. Raises `Unusable`."""
+    """Read an Access-Request. Raises `DiscardPacket`."""
     username = _text(packet, "User-Name")
     if not username:
-        raise Unusable("MALFORMED", "an Access-Request without a User-Name")
+        raise DiscardPacket("MALFORMED", "an Access-Request without a User-Name")
     method = next((name for name, attribute in _OTHER_METHODS.items() if attribute in packet), "")
     password = None
     hidden = packet.get(2)
     if hidden:
         if len(hidden[0]) % 16 or not 16 <= len(hidden[0]) <= 128:  # noqa: PLR2004  RFC 2865, 5.2
-            raise Unusable("MALFORMED", "a User-Password of a length that there is not")
+            raise DiscardPacket("MALFORMED", "a User-Password of a length that there is not")
         password = packet.PwDecrypt(hidden[0])
     return Login(_nas(packet, client, address), username, password, method, _text(packet, "Calling-Station-Id"))
 
 
 def report_of(
     packet: Any, client: RadiusClient, address: str, conditions: Conditions, now: datetime
-) -> Usage | Restart | None:
-    """Read an Accounting-Request; None where it is about nothing that is charged. Raises `Unusable`."""
+) -> Usage | NasRestart | None:
+    """Read an Accounting-Request; None where it is about nothing that is charged. Raises `DiscardPacket`."""
     status = _name(packet, "Acct-Status-Type")
     nas = _nas(packet, client, address)
     at = now - min(timedelta(seconds=_number(packet, "Acct-Delay-Time")), DELAY_MAX)
@@ -150,15 +150,15 @@ def report_of(
     if dated_at is not None and abs(dated_at - at) > CLOCK_WRONG:
         dated_at = None
     if status in _RESTARTS:
-        return Restart(nas, at, status, dated_at)
+        return NasRestart(nas, at, status, dated_at)
     if status not in _TOLD:
         return None
     session_id, username = _text(packet, "Acct-Session-Id"), _text(packet, "User-Name")
     if not session_id or not username:
-        raise Unusable("MALFORMED", "a report without an Acct-Session-Id or without a User-Name")
+        raise DiscardPacket("MALFORMED", "a report without an Acct-Session-Id or without a User-Name")
     octets_in, octets_out = (_octets(packet, direction) for direction in ("Input", "Output"))
     if octets_in + octets_out > AMOUNT_MAX:
-        raise Unusable("MALFORMED", f"nobody can have used {octets_in + octets_out} octets")
+        raise DiscardPacket("MALFORMED", f"nobody can have used {octets_in + octets_out} octets")
     return Usage(
         nas=nas,
         session_id=session_id,
@@ -217,7 +217,7 @@ def _number(packet: Any, name: str) -> int:
     if raw is None:
         return 0
     if len(raw) != 4:  # noqa: PLR2004  RFC 2865, 5
-        raise Unusable("MALFORMED", f"{name} has {len(raw)} octets in place of 4")
+        raise DiscardPacket("MALFORMED", f"{name} has {len(raw)} octets in place of 4")
     return int.from_bytes(raw, "big")
 
 
@@ -241,7 +241,7 @@ def _address(packet: Any, name: str) -> str:
     if raw is None:
         return ""
     if len(raw) not in (4, 16):
-        raise Unusable("MALFORMED", f"{name} is no address")
+        raise DiscardPacket("MALFORMED", f"{name} is no address")
     return str(ipaddress.ip_address(raw))
 
 

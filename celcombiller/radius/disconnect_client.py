@@ -17,7 +17,7 @@ from celcombiller.radius.udp_server import client_of
 if TYPE_CHECKING:
     from celcombiller.config.tables import Radius, RadiusClient
     from celcombiller.core.data.session import DataSession
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.metrics import Metrics
 
@@ -89,7 +89,7 @@ class DisconnectPort(DatagramProtocol):
                 said.callback("")
 
 
-class Ends:
+class SessionTerminator:
     """Done again and again: has ended what may not go on."""
 
     _log = Logger()
@@ -97,7 +97,7 @@ class Ends:
     def __init__(
         self,
         settings: Radius,
-        store: Store,
+        store: BatchWriter,
         reader: Reader,
         port: DisconnectPort,
         metrics: Metrics,
@@ -111,9 +111,9 @@ class Ends:
     async def __call__(self) -> None:
         """Look, and do what there is to do."""
         now = datetime.now(UTC)
-        if not await self._reader.read(partial(disconnect_requests.is_any_to_do, now=now)):
+        if not await self._reader.read(partial(disconnect_requests.is_due, now=now)):
             return
-        await self._store.transact(partial(disconnect_requests.want, now=now))
+        await self._store.transact(partial(disconnect_requests.request_disconnects, now=now))
         claimed = await self._store.transact(partial(disconnect_requests.claim, now=now, limit=ASKED_MAX))
         asked = [Deferred.fromCoroutine(self._end(each)) for each in claimed]
         outcomes: list[tuple[bool, Any]] = await DeferredList(asked, consumeErrors=True)

@@ -13,7 +13,7 @@ KEPT_MAX = 4096
 """So many answers of some hundred octets: a megabyte or two."""
 
 
-class Duplicates:
+class DuplicateCache:
     """What was asked a moment ago, with its answer, or without as long as there is none."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:

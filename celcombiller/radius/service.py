@@ -9,16 +9,16 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from celcombiller.radius.access_requests import Access
-from celcombiller.radius.accounting_requests import Accounting
-from celcombiller.radius.disconnect_client import DisconnectPort, Ends
-from celcombiller.radius.throttled_log import Complaints
+from celcombiller.radius.access_requests import AccessRequests
+from celcombiller.radius.accounting_requests import AccountingRequests
+from celcombiller.radius.disconnect_client import DisconnectPort, SessionTerminator
+from celcombiller.radius.throttled_log import ThrottledLog
 from celcombiller.radius.udp_server import RadiusPort
 from celcombiller.runtime.periodic import PeriodicService
 
 if TYPE_CHECKING:
     from celcombiller.config.tables import Radius
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.metrics import Metrics
     from celcombiller.runtime.password_hasher import Passwords
@@ -33,15 +33,15 @@ class RadiusService(MultiService):
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, settings: Radius, store: Store, reader: Reader, passwords: Passwords, metrics: Metrics
+        self, reactor: Any, settings: Radius, store: BatchWriter, reader: Reader, passwords: Passwords, metrics: Metrics
     ) -> None:
         super().__init__()
         self._reactor = reactor
         self._settings = settings
         conditions = settings.conditions
-        complaints = Complaints(reactor.seconds)
-        access = Access(settings, store, reader, passwords, complaints)
-        accounting = Accounting(conditions, store, complaints)
+        complaints = ThrottledLog(reactor.seconds)
+        access = AccessRequests(settings, store, reader, passwords, complaints)
+        accounting = AccountingRequests(conditions, store, complaints)
         self._disconnects = DisconnectPort(reactor)
         self._answering = [
             (port, RadiusPort(reactor, code, settings.clients, serve, metrics, complaints))
@@ -52,7 +52,7 @@ class RadiusService(MultiService):
             if port
         ]
         self._open: list[Any] = []
-        ends = Ends(settings, store, reader, self._disconnects, metrics)
+        ends = SessionTerminator(settings, store, reader, self._disconnects, metrics)
         PeriodicService(reactor, ENDS_SECONDS, ends).setServiceParent(self)
 
     def privilegedStartService(self) -> None:

@@ -18,7 +18,7 @@ LINES_MAX = 100
 """So many lines of all in that time: whoever sends from any address that he likes shall not fill a disk."""
 
 
-class Complaints:
+class ThrottledLog:
     """Lines of the log, each sort once in a while with how many there were."""
 
     _log = Logger()
@@ -29,7 +29,7 @@ class Complaints:
         self._lines = 0
         self._lines_until = 0.0
 
-    def say(self, who: str, result: str, why: str) -> None:
+    def warn(self, who: str, result: str, why: str) -> None:
         """Complain, unless the same was complained of a moment ago."""
         now = self._seconds()
         until, count = self._quiet.get((who, result), (0.0, 0))

@@ -11,8 +11,8 @@ from twisted.logger import Logger
 
 from celcombiller.core.errors import StoreUnavailable, TooManyAttempts, TooSlow
 from celcombiller.radius import codec
-from celcombiller.radius.codec import Unusable
-from celcombiller.radius.duplicate_cache import Duplicates
+from celcombiller.radius.codec import DiscardPacket
+from celcombiller.radius.duplicate_cache import DuplicateCache
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.config.tables import RadiusClient
-    from celcombiller.radius.throttled_log import Complaints
+    from celcombiller.radius.throttled_log import ThrottledLog
     from celcombiller.runtime.metrics import Metrics
 
 UNDER_WAY_MAX = 2000
@@ -48,14 +48,14 @@ class RadiusPort(DatagramProtocol):
         clients: Sequence[RadiusClient],
         serve: Callable[[Any, RadiusClient, str], Awaitable[tuple[str, bytes]]],
         metrics: Metrics,
-        complaints: Complaints,
+        complaints: ThrottledLog,
     ) -> None:
         self._code = code
         self._clients = clients
         self._serve = serve
         self._metrics = metrics
         self._complaints = complaints
-        self._duplicates = Duplicates(clock.seconds)
+        self._duplicates = DuplicateCache(clock.seconds)
         self._under_way: set[Deferred[None]] = set()
         self._is_ending = False
 
@@ -71,7 +71,7 @@ class RadiusPort(DatagramProtocol):
         who = f"{client.name} ({host})"
         try:
             packet = codec.read(datagram, client, self._code)
-        except Unusable as error:
+        except DiscardPacket as error:
             self._ignore(who, error.result, str(error))
             return
         key = (addr, packet.code, packet.id, packet.authenticator)
@@ -93,7 +93,7 @@ class RadiusPort(DatagramProtocol):
         who = f"{client.name} ({addr[0]})"
         try:
             result, answer = await self._serve(packet, client, addr[0])
-        except Unusable as error:
+        except DiscardPacket as error:
             self._ignore(who, error.result, str(error))
         except (StoreUnavailable, TooSlow, TooManyAttempts) as error:
             self._duplicates.forget(key)
@@ -122,7 +122,7 @@ class RadiusPort(DatagramProtocol):
 
     def _ignore(self, who: str, result: str, why: str) -> None:
         self._metrics.radius(result)
-        self._complaints.say(who, result, f"ignored: {why}")
+        self._complaints.warn(who, result, f"ignored: {why}")
 
     def drain(self) -> Deferred[Any]:
         """Hear nothing more, and fire when all that was asked is answered."""

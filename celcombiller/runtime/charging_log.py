@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from twisted.logger import Logger
 
     from celcombiller.core.model.calls import Settlement, Witness
-    from celcombiller.core.sms.charging import Posting
+    from celcombiller.core.sms.charging import MessageResult
     from celcombiller.runtime.metrics import Metrics
 
 
-def tell(log: Logger, metrics: Metrics, posting: Posting) -> None:
+def log_message_outcome(log: Logger, metrics: Metrics, posting: MessageResult) -> None:
     """Write the one line of what became of a message, and count it."""
     if not posting.first:
         return

@@ -14,7 +14,7 @@ import threading
 _ALL = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()  # Linux only
 
 
-def share_one(number: int | None) -> int | None:
+def pin_to_one_core(number: int | None) -> int | None:
     """Keep this thread, and those it starts, to one core of those it may run on, and give its number.
 
     The last, as interrupts come to the first; the workers of a machine, by their numbers, to each another one. Where
@@ -27,7 +27,7 @@ def share_one(number: int | None) -> int | None:
     return core
 
 
-class Anywhere(threading.Thread):
+class UnpinnedThread(threading.Thread):
     """A thread that may run on every core the process began with."""
 
     def run(self) -> None:

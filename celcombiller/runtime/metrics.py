@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from celcombiller.core.audit.report import Report
+    from celcombiller.core.audit.report import AuditReport
     from celcombiller.core.model.calls import Settlement
     from celcombiller.core.model.messages import Message
-    from celcombiller.core.reports.open_items import InProgress
+    from celcombiller.core.reports.open_items import OpenItems
 
 # Without this each counter has a second series, of when it began, which no dashboard uses.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -293,7 +293,7 @@ class Metrics:
         """Note that all transfers before ``at`` have been looked at for low balances."""
         self._noticed_at.set(at.timestamp())
 
-    def audited(self, report: Report, *, seconds: float, at: datetime) -> None:
+    def audited(self, report: AuditReport, *, seconds: float, at: datetime) -> None:
         """Note what an audit found."""
         self._audit_differences.set(len(report.differences))
         self._audit_seconds.set(seconds)
@@ -301,7 +301,7 @@ class Metrics:
 
     # -- the scrape --------------------------------------------------------------------------------------------------
 
-    def exposition(self, in_progress: InProgress | None, gone: Mapping[str, int]) -> bytes:
+    def exposition(self, in_progress: OpenItems | None, gone: Mapping[str, int]) -> bytes:
         """Give everything in Prometheus' text format.
 
         ``in_progress`` is what the database just said, ``None`` when it did not answer; ``gone`` is of each AMI link

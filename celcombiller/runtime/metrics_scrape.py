@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from celcombiller.core.reports.open_items import InProgress, NetworkProgress
+    from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
 
 
 class MetricsCollector(Collector):
@@ -33,7 +33,7 @@ class MetricsCollector(Collector):
             yield family
 
 
-def _read(in_progress: InProgress | None) -> Iterator[Any]:
+def _read(in_progress: OpenItems | None) -> Iterator[Any]:
     """Give what the database said; when it said nothing, that, and no old numbers."""
     yield GaugeMetricFamily(
         "celcombiller_database_up", "Whether the database answered this scrape.", float(in_progress is not None)

@@ -50,7 +50,7 @@ class Passwords:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(1, THREADS, "passwords")
-        self._pool.threadFactory = cpu_affinity.Anywhere
+        self._pool.threadFactory = cpu_affinity.UnpinnedThread
         self._nobodys = ""
         self._waiting = 0
 

@@ -200,7 +200,7 @@ def _outlive_nobody(reactor: Any) -> None:
     reactor.callFromThread(stop)
 
 
-class Inherited:
+class InheritedSocketReactor:
     """Stands in for the reactor where an endpoint binds: what listens is the parent's socket."""
 
     def __init__(self, reactor: Any, section: str) -> None:

@@ -32,7 +32,7 @@ def certificates(pem: bytes) -> list[Certificate]:
     return found
 
 
-def only(host: str, ca_file: str) -> IOpenSSLClientConnectionCreator:
+def client_tls_options(host: str, ca_file: str) -> IOpenSSLClientConnectionCreator:
     """Give what lets a connection be with this host only; the system's authorities are trusted without a ``ca_file``.
 
     Raises `ValueError` and `OSError` when there are none in that file, or it cannot be read.

@@ -55,7 +55,7 @@ def makeService(options: Options) -> IService:
         service: Root | prefork.Workers
         if number is not None:
             prefork.join(reactor)
-            service = build(reactor, config, partial(prefork.Inherited, reactor))
+            service = build(reactor, config, partial(prefork.InheritedSocketReactor, reactor))
         elif config.service.workers > 1:
             service = share(reactor, config, file, options.parent)
         else:
@@ -67,7 +67,7 @@ def makeService(options: Options) -> IService:
     gc.freeze()
     gc.set_threshold(*GARBAGE)
     if config.service.one_core and not isinstance(service, prefork.Workers):
-        core = cpu_affinity.share_one(number)
+        core = cpu_affinity.pin_to_one_core(number)
         if core is not None:
             _LOG.info("Calls are worked on on core {core} alone (service.one_core)", core=core)
     service.log_observer = log_observers.observer(

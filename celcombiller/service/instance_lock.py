@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from celcombiller.core.errors import StoreUnavailable
 
 
-def hold_alone(url: str) -> Any:
+def lock_database_file(url: str) -> Any:
     """Keep a second biller off a SQLite file: one process writes it well, two only wait for each other.
 
     The lock is the kernel's, so it ends with the process however that ends. The operator's command works meanwhile.

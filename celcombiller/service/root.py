@@ -15,7 +15,7 @@ from celcombiller.runtime import log_observers
 if TYPE_CHECKING:
     from celcombiller.asterisk.scripts import Scripts
     from celcombiller.config.tables import Config
-    from celcombiller.database.batch_writer import Store
+    from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.metrics import Metrics
     from celcombiller.runtime.password_hasher import Passwords
@@ -28,7 +28,7 @@ class Root(log_observers.Logged, MultiService):
     """All of it, stopped in order: first nothing new comes in, then what was begun ends, then the store closes."""
 
     _log = Logger()
-    store: Store
+    store: BatchWriter
     scripts: Scripts
     config: Config
     metrics: Metrics

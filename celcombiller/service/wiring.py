@@ -13,44 +13,44 @@ from twisted.logger import Logger
 
 from celcombiller.asterisk.agi_server import FastAGIFactory, run
 from celcombiller.asterisk.ami_client import AMIFactory
-from celcombiller.asterisk.call_monitor import Monitor
+from celcombiller.asterisk.call_monitor import CallMonitor
 from celcombiller.asterisk.message_sender import AmiCarrier
 from celcombiller.asterisk.scripts import Scripts
-from celcombiller.asterisk.sms_script import Texts
+from celcombiller.asterisk.sms_script import SmsScript
 from celcombiller.core.charging import messages
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import ConfigError
 from celcombiller.core.model.calls import Rate
 from celcombiller.core.model.messages import Route
 from celcombiller.core.provisioning import desired_state
 from celcombiller.core.rating import Tariff
-from celcombiller.database.batch_writer import Store
+from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
 from celcombiller.database.reader import READ_SECONDS_MAX, Reader
 from celcombiller.database.transaction import transact
 from celcombiller.http.application import Api
-from celcombiller.http.server import site_of
+from celcombiller.http.server import make_site
 from celcombiller.jobs.expiry import close_overdue, close_silent, expire_messages
-from celcombiller.jobs.ledger_audit import AUDIT_SECONDS_MAX, Audits
-from celcombiller.jobs.low_balance import Noticing
-from celcombiller.jobs.schedule_credits import CreditService
-from celcombiller.jobs.settings_comparison import Comparison
+from celcombiller.jobs.ledger_audit import AUDIT_SECONDS_MAX, LedgerAuditService
+from celcombiller.jobs.low_balance import LowBalanceService
+from celcombiller.jobs.schedule_credits import ScheduleCreditService
+from celcombiller.jobs.settings_comparison import SettingsComparison
 from celcombiller.jobs.sms_outbox import Outbox, OutboxService
 from celcombiller.provisioning.factory import kinds_of, network_of
-from celcombiller.provisioning.worker import Provisioner, ProvisioningService
+from celcombiller.provisioning.worker import ProvisioningService, ProvisioningWorker
 from celcombiller.radius.service import RadiusService
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime import prefork
-from celcombiller.runtime.charging_log import tell
+from celcombiller.runtime.charging_log import log_message_outcome
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.password_hasher import Passwords
 from celcombiller.runtime.periodic import PeriodicService
 from celcombiller.runtime.reactor_delay import ReactorDelay
-from celcombiller.service.instance_lock import hold_alone
+from celcombiller.service.instance_lock import lock_database_file
 from celcombiller.service.root import Root
-from celcombiller.smpp.client import MessageCentre
+from celcombiller.smpp.client import SmscClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,9 +61,9 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Asterisk, Config
     from celcombiller.core.model.messages import MessageState
     from celcombiller.core.provisioning.network import Network
-    from celcombiller.core.sms import arrival as sms_arrival
+    from celcombiller.core.sms import inbound_message
     from celcombiller.core.sms.carrier import Carrier
-    from celcombiller.core.sms.charging import Posting
+    from celcombiller.core.sms.charging import MessageResult
 
 _LOG = Logger()
 
@@ -87,23 +87,27 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     ``binder`` gives what binds the port of a section in place of the reactor.
     """
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
-    root = Root(hold_alone(config.database.url))
+    root = Root(lock_database_file(config.database.url))
     check_database(engine)
-    terms = terms_of(config)
+    terms = charging_policy(config)
     worker = prefork.number(os.environ)
     metrics = Metrics(worker=worker)
-    store = Store(reactor, engine, lambda tx, requests, now: perform(tx, terms, requests, now), metrics)
+    store = BatchWriter(reactor, engine, lambda tx, requests, now: process_batch(tx, terms, requests, now), metrics)
     reader, passwords = Reader(reactor, _reading(config, READ_SECONDS_MAX)), Passwords(reactor)
-    monitors: dict[str, Monitor] = {}
+    monitors: dict[str, CallMonitor] = {}
     radio = _radio_networks(reactor, config, engine)
     scripts = Scripts(reactor, config, store, reader, monitors, metrics)
     for server in config.asterisk:
-        monitor = Monitor(reactor, server.name, partial(_login, reactor, config, server), store, metrics)
+        monitor = CallMonitor(reactor, server.name, partial(_login, reactor, config, server), store, metrics)
         monitors[server.name] = monitor
         monitor.setServiceParent(root)
     for section, listen, factory in (
         ("agi", with_backlog(config.agi.listen), _agi_factory(reactor, config, scripts, metrics)),
-        ("rest", config.rest.listen, site_of(Api(config, store, reader, passwords, monitors, metrics, ROUTES, radio))),
+        (
+            "rest",
+            config.rest.listen,
+            make_site(Api(config, store, reader, passwords, monitors, metrics, ROUTES, radio)),
+        ),
     ):
         try:
             service = strports.service(listen, factory, binder(section))
@@ -121,19 +125,19 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     overdue.setServiceParent(root)
     if config.sms.ways:
         _send_messages(reactor, config, root, store, reader, monitors, metrics)
-        scripts.take_texts(Texts(config, store, scripts.settling, metrics))
+        scripts.take_texts(SmsScript(config, store, scripts.settling, metrics))
     _provision(reactor, config, root, store, reader, radio)
     if config.radius.clients and worker in (None, 1):
         RadiusService(reactor, config.radius, store, reader, passwords, metrics).setServiceParent(root)
     if engine.dialect.name != "sqlite":
-        PeriodicService(reactor, NODES_SECONDS, Comparison(store, config)).setServiceParent(root)
+        PeriodicService(reactor, NODES_SECONDS, SettingsComparison(store, config)).setServiceParent(root)
     rules = config.schedules.rules
-    CreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
+    ScheduleCreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
     _notice_low_balances(root, reactor, config, store, reader, metrics)
     ReactorDelay(reactor, metrics).setServiceParent(root)
     if config.metrics.audit_hours and worker in (None, 1):
         auditing = _reading(config, AUDIT_SECONDS_MAX)
-        Audits(reactor, auditing, config.metrics.audit_hours, metrics).setServiceParent(root)
+        LedgerAuditService(reactor, auditing, config.metrics.audit_hours, metrics).setServiceParent(root)
     root.store, root.scripts, root.config, root.metrics = store, scripts, config, metrics
     root.threads = (reader, passwords)
     return root
@@ -144,9 +148,9 @@ def with_backlog(listen: str) -> str:
     return f"{listen}:backlog={AGI_BACKLOG}" if listen.startswith("tcp") and "backlog=" not in listen else listen
 
 
-def terms_of(config: Config) -> Terms:
+def charging_policy(config: Config) -> ChargingPolicy:
     """Give the operator's conditions that charging needs."""
-    return Terms(
+    return ChargingPolicy(
         tariff=Tariff(
             Rate(row.prefix, row.name, row.connect_fee, row.price, row.increment_seconds) for row in config.rates
         ),
@@ -169,9 +173,9 @@ def _send_messages(
     reactor: Any,
     config: Config,
     root: Root,
-    store: Store,
+    store: BatchWriter,
     reader: Reader,
-    monitors: Mapping[str, Monitor],
+    monitors: Mapping[str, CallMonitor],
     metrics: Metrics,
 ) -> None:
     """Have the queue of each way that is used worked by what carries messages there."""
@@ -180,17 +184,17 @@ def _send_messages(
         carriers[Route.ASTERISK] = AmiCarrier(config, monitors)
     if Route.SMPP in config.sms.ways:
 
-        async def receive(network_id: str, outcome: MessageState, note: str, now: datetime) -> Posting | None:
-            posting = await store.transact(lambda tx: messages.receive(tx, network_id, outcome, note, now))
+        async def receive(network_id: str, outcome: MessageState, note: str, now: datetime) -> MessageResult | None:
+            posting = await store.transact(lambda tx: messages.apply_receipt(tx, network_id, outcome, note, now))
             if posting is not None:
-                tell(_LOG, metrics, posting)
+                log_message_outcome(_LOG, metrics, posting)
             return posting
 
-        async def arrive(arrival: sms_arrival.Arrival, now: datetime) -> Posting:
-            return await store.transact(lambda tx: messages.arrive(tx, config.sms.terms, arrival, now))
+        async def arrive(arrival: inbound_message.InboundMessage, now: datetime) -> MessageResult:
+            return await store.transact(lambda tx: messages.accept_inbound(tx, config.sms.terms, arrival, now))
 
         to_phones = arrive if config.sms.terms.on_net_route is Route.ASTERISK else None
-        centre = MessageCentre(reactor, config.smpp, receive, to_phones)
+        centre = SmscClient(reactor, config.smpp, receive, to_phones)
         centre.setServiceParent(root)
         carriers[Route.SMPP] = centre
     for route, carrier in carriers.items():
@@ -209,12 +213,12 @@ def _send_messages(
 
 
 def _provision(
-    reactor: Any, config: Config, root: Root, store: Store, reader: Reader, radio: Mapping[str, Network]
+    reactor: Any, config: Config, root: Root, store: BatchWriter, reader: Reader, radio: Mapping[str, Network]
 ) -> None:
     """Have each radio network brought to what it should know."""
     for each in config.provisioning:
         if each.name in radio:
-            provisioner = Provisioner(
+            provisioner = ProvisioningWorker(
                 each.name,
                 radio[each.name],
                 transact=store.transact,
@@ -226,11 +230,11 @@ def _provision(
 
 
 def _notice_low_balances(
-    root: Root, reactor: Any, config: Config, store: Store, reader: Reader, metrics: Metrics
+    root: Root, reactor: Any, config: Config, store: BatchWriter, reader: Reader, metrics: Metrics
 ) -> None:
     """Have somebody look for them, if anybody is to be told; of several workers the first."""
     if config.notices.thresholds and prefork.number(os.environ) in (None, 1):
-        Noticing(
+        LowBalanceService(
             reactor,
             config.notice_rules,
             config.sms.terms,

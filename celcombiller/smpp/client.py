@@ -23,12 +23,12 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownSubscriber
-from celcombiller.core.sms.carrier import Away, Later, Refused
+from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred, MessageRejected
 from celcombiller.core.sms.encoding import Encoding, split
 from celcombiller.runtime import tls_trust
-from celcombiller.smpp.connection import STATUS_OK, Dropped, Link
-from celcombiller.smpp.deliver_sm import arrival_of
-from celcombiller.smpp.receipts import receipt_of
+from celcombiller.smpp.connection import STATUS_OK, ConnectionDropped, SmppConnection
+from celcombiller.smpp.deliver_sm import inbound_from_pdu
+from celcombiller.smpp.receipts import parse_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Smpp
     from celcombiller.core.model.messages import MessageState
-    from celcombiller.core.sms.arrival import Arrival
-    from celcombiller.core.sms.charging import Posting
-    from celcombiller.core.sms.outbox_queue import Due
+    from celcombiller.core.sms.charging import MessageResult
+    from celcombiller.core.sms.inbound_message import InboundMessage
+    from celcombiller.core.sms.outbox_queue import OutboxMessage
 
 LEAST = timedelta(minutes=2)
 """Of its claim's time that a part needs which is begun: to wait its turn and for its answer, and to be recorded."""
@@ -73,15 +73,15 @@ class _Once(Factory):
 
     noisy = False
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: SmppConnection) -> None:
         self._link = link
 
-    def buildProtocol(self, addr: IAddress | None) -> Link:  # noqa: ARG002  Twisted tells it
+    def buildProtocol(self, addr: IAddress | None) -> SmppConnection:  # noqa: ARG002  Twisted tells it
         """Give the link to its connection."""
         return self._link
 
 
-class MessageCentre(Service):
+class SmscClient(Service):
     """Keeps one link, carries messages by it, and takes receipts.
 
     ``receive`` records a receipt (id, outcome, note) and gives ``None`` where no part of this id is known. ``arrive``
@@ -95,14 +95,14 @@ class MessageCentre(Service):
         clock: Any,
         settings: Smpp,
         receive: Callable[[str, MessageState, str, datetime], Awaitable[Any]],
-        arrive: Callable[[Arrival, datetime], Awaitable[Posting]] | None = None,
+        arrive: Callable[[InboundMessage, datetime], Awaitable[MessageResult]] | None = None,
     ) -> None:
         self.at_once = settings.at_once
         self._clock = clock
         self._settings = settings
         self._receive = receive
         self._arrive = arrive
-        self._link: Link | None = None
+        self._link: SmppConnection | None = None
         self._running: Deferred[None] | None = None
         self._next_at = 0.0
         self._carrying = 0
@@ -132,7 +132,7 @@ class MessageCentre(Service):
         delay = backoffPolicy(initialDelay=0.5, maxDelay=60.0, factor=1.6)
         failures, said = 0, ""
         while self.running:
-            link = Link(self._clock, self._settings, self._delivered)
+            link = SmppConnection(self._clock, self._settings, self._delivered)
             try:
                 await self._endpoint().connect(_Once(link))
                 await link.bind()
@@ -162,7 +162,11 @@ class MessageCentre(Service):
     def _endpoint(self) -> IStreamClientEndpoint:
         host, port = self._settings.host, self._settings.port
         plain = TCP4ClientEndpoint(self._clock, host, port, timeout=10)
-        return wrapClientTLS(tls_trust.only(host, self._settings.ca_file), plain) if self._settings.tls else plain
+        return (
+            wrapClientTLS(tls_trust.client_tls_options(host, self._settings.ca_file), plain)
+            if self._settings.tls
+            else plain
+        )
 
     # -- carrying ----------------------------------------------------------------------------------------------------
 
@@ -171,14 +175,14 @@ class MessageCentre(Service):
         """Whether the link is up."""
         return self._link is not None
 
-    async def carry(self, due: Due, took: Callable[[int, str], Awaitable[object]]) -> None:
+    async def carry(self, due: OutboxMessage, took: Callable[[int, str], Awaitable[object]]) -> None:
         """Submit each part that the centre does not have yet."""
         made = split(due.message.text or "")
         for number, data in enumerate(made.parts, 1):
             if number in due.taken:
                 continue
             if datetime.now(UTC) > due.until - LEAST:
-                raise Later("it took too long; the other parts follow")
+                raise MessageDeferred("it took too long; the other parts follow")
             several = len(made.parts) > 1
             header = bytes((5, 0, 3, due.id % 256, len(made.parts), number)) if several else b""
             self._carrying += 1  # up to its record: a receipt may be faster
@@ -188,11 +192,11 @@ class MessageCentre(Service):
             finally:
                 self._carrying -= 1
 
-    async def _submit(self, due: Due, data: bytes, encoding: Encoding, *, is_part: bool) -> str:
+    async def _submit(self, due: OutboxMessage, data: bytes, encoding: Encoding, *, is_part: bool) -> str:
         await self._pace()
         link = self._link
         if link is None:
-            raise Away("the message centre is not connected")
+            raise CarrierUnavailable("the message centre is not connected")
         message, settings = due.message, self._settings
         named = not message.from_number.isdigit() and message.from_number != ""
         facts = {
@@ -209,14 +213,14 @@ class MessageCentre(Service):
         }
         try:
             answer = await link.ask(make_pdu("submit_sm", client=link, **facts))
-        except (ConnectionClosed, Dropped) as error:
-            raise Later(f"the message centre did not say whether it took it: {error}") from None
+        except (ConnectionClosed, ConnectionDropped) as error:
+            raise MessageDeferred(f"the message centre did not say whether it took it: {error}") from None
         if answer.status == STATUS_OK and getattr(answer, "message_id", None):
             return str(answer.message_id.decode("ascii", "replace"))
         why = f"message centre: {answer.get_status_desc()} (0x{answer.status:x})"
         if answer.status in _TRANSIENT or answer.status == STATUS_OK:
-            raise Later(why)
-        raise Refused(why)
+            raise MessageDeferred(why)
+        raise MessageRejected(why)
 
     async def _pace(self) -> None:
         """Wait until the next may go, at most so many a second."""
@@ -236,7 +240,7 @@ class MessageCentre(Service):
         if kind != _RECEIPT:
             self._log.warn("SMPP: a message that is no receipt is refused")
             return _NOT_HERE
-        network_id, outcome, note = receipt_of(pdu)
+        network_id, outcome, note = parse_receipt(pdu)
         if outcome is None:
             return STATUS_OK
         try:
@@ -252,10 +256,10 @@ class MessageCentre(Service):
 
     # -- messages from elsewhere -------------------------------------------------------------------------------------
 
-    async def _arrived(self, pdu: Any, arrive: Callable[[Arrival, datetime], Awaitable[Posting]]) -> int:
+    async def _arrived(self, pdu: Any, arrive: Callable[[InboundMessage, datetime], Awaitable[MessageResult]]) -> int:
         """Have it queued; what the centre brings again is answered again."""
         try:
-            arrival = arrival_of(pdu)
+            arrival = inbound_from_pdu(pdu)
             posting = await arrive(arrival, datetime.now(UTC))
         except StoreUnavailable as error:
             self._log.warn("SMPP: a message is asked for again: {error}", error=str(error))

@@ -32,13 +32,13 @@ PDU_BYTES_MAX = 65_536
 STATUS_OK: int = consts.SMPP_ESME_ROK
 
 
-class Dropped(BillerError):
+class ConnectionDropped(BillerError):
     """The connection to the message centre is no good any more."""
 
     code = "SMPP"
 
 
-class Link(Protocol):
+class SmppConnection(Protocol):
     """One connection to one message centre; ``delivered`` answers its deliver_sm with a status."""
 
     _log = Logger()
@@ -92,13 +92,13 @@ class Link(Protocol):
     # ---- asking ----
 
     async def bind(self) -> None:
-        """Log in. Raises `Dropped` when the centre does not let us."""
+        """Log in. Raises `ConnectionDropped` when the centre does not let us."""
         facts = {"system_id": self._settings.system_id, "password": self._settings.password}
         answer = await self.ask(
             make_pdu("bind_transceiver", client=self, system_type=self._settings.system_type, **facts)
         )
         if answer.status != STATUS_OK:
-            raise Dropped(f"the message centre does not let us in: {answer.get_status_desc()}")
+            raise ConnectionDropped(f"the message centre does not let us in: {answer.get_status_desc()}")
         self._enquire_later()
 
     def ask(self, pdu: Any) -> Deferred[Any]:
@@ -167,7 +167,7 @@ class Link(Protocol):
         """Give the connection up at once."""
         if not self._is_closed:
             self._log.warn("SMPP: the connection is dropped: {why}", why=why)
-        self._give_up(Dropped(why))
+        self._give_up(ConnectionDropped(why))
         self._abort()
 
     def _abort(self) -> None:

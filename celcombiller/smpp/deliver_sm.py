@@ -14,8 +14,8 @@ from smpplib import consts
 
 from celcombiller.core.data.accounting_reports import key_of
 from celcombiller.core.errors import InvalidValue
-from celcombiller.core.sms.arrival import Arrival
 from celcombiller.core.sms.encoding import printable
+from celcombiller.core.sms.inbound_message import InboundMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ _OWN_IDS = ("receipted_message_id", "user_message_reference", "sar_msg_ref_num",
 """Where a centre may number its messages; SMPP 3.4 has no field of that for a deliver_sm."""
 
 
-def arrival_of(pdu: Any) -> Arrival:
+def inbound_from_pdu(pdu: Any) -> InboundMessage:
     """Read a message. Raises `InvalidValue` when it is no text."""
     source, destination = (_shown(each) for each in (pdu.source_addr, pdu.destination_addr))
     data, coding, kind = pdu.short_message or pdu.message_payload or b"", pdu.data_coding or 0, pdu.esm_class or 0
@@ -51,7 +51,7 @@ def arrival_of(pdu: Any) -> Arrival:
         raise InvalidValue(f"it is no text (data_coding {coding})")
     text = alphabet(_without_header(data) if kind & _HAS_HEADER else data)
     ids = [str(getattr(pdu, name, None)) for name in _OWN_IDS]
-    return Arrival(
+    return InboundMessage(
         key=key_of(source, destination, str(coding), str(kind), data.hex(), *ids),
         from_number=_SENDER.sub("", source)[:_SENDER_CHARACTERS_MAX] or _NOBODY,
         to_number=destination if _NUMBER.fullmatch(destination) else "",

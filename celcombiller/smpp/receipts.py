@@ -17,7 +17,7 @@ _OUTCOMES = {
 """The states of a receipt that say the end (5.2.28 and appendix B); of the others a later receipt may tell more."""
 
 
-def receipt_of(pdu: Any) -> tuple[str, MessageState | None, str]:
+def parse_receipt(pdu: Any) -> tuple[str, MessageState | None, str]:
     """Give the id, the outcome (``None``: not the end) and the words of a receipt: its parameters, else its text."""
     text = pdu.short_message or b""
     named, stated = _RECEIPT_ID.search(text), _RECEIPT_STATE.search(text)

@@ -13,11 +13,11 @@ from celcombiller.asterisk.agi_codec import (
     LINE_BYTES_MAX,
     USAGE_LINES_MAX,
     AgiCommandInvalid,
+    AgiDecoder,
     AgiProtocolError,
-    Decoder,
+    AgiReply,
     Environment,
     Hangup,
-    Reply,
     command,
     command_line,
 )
@@ -64,7 +64,7 @@ def chunks_of(data):
 
 def run(cut, parts):
     """Events of an environment and then of each part as the answer to one command."""
-    decoder, events = Decoder(), []
+    decoder, events = AgiDecoder(), []
     for number, part in enumerate(parts):
         if number:
             decoder.expect_reply()
@@ -153,14 +153,14 @@ FORGED_END = "2\nagi_priority: 1\nagi_enhanced: 0.0\nagi_accountcode: V\nagi_thr
 def test_a_dialled_number_that_ends_the_environment_itself_is_refused_when_the_rest_comes_with_it():
     assert len(FORGED_END) <= 79
     with pytest.raises(AgiProtocolError, match="answers no command"):
-        Decoder().receive(injected("agi_extension", FORGED_END))
+        AgiDecoder().receive(injected("agi_extension", FORGED_END))
 
 
 def test_a_dialled_number_that_ends_the_environment_itself_never_answers_a_command():
     """The limit of what can be known: cut at the worst place, the script begins before the rest comes."""
     data = injected("agi_extension", FORGED_END)
     end = data.index(b"\n\n") + 2
-    decoder = Decoder()
+    decoder = AgiDecoder()
     (event,) = decoder.receive(data[:end])
     assert event.values["agi_accountcode"] == "V"
     decoder.expect_reply()
@@ -198,16 +198,16 @@ def test_the_environment_has_a_limit_of_bytes():
 @pytest.mark.parametrize(
     ("line", "reply"),
     [
-        ("200 result=0", Reply(200, "result=0")),
-        ("200 result=-1", Reply(200, "result=-1")),
-        ("200 result=1 (ANSWER|2002)", Reply(200, "result=1 (ANSWER|2002)")),
-        ("200 result=1 ()", Reply(200, "result=1 ()")),
-        ("200 result=1 (a (b) c)", Reply(200, "result=1 (a (b) c)")),
-        ("200 result=0 (timeout) endpos=8", Reply(200, "result=0 (timeout) endpos=8")),
-        ("200 result=0 endpos=8", Reply(200, "result=0 endpos=8")),
-        ("510 Invalid or unknown command", Reply(510, "Invalid or unknown command")),
-        ("511 Command Not Permitted", Reply(511, "Command Not Permitted")),
-        ("520 Invalid command syntax.", Reply(520, "Invalid command syntax.")),
+        ("200 result=0", AgiReply(200, "result=0")),
+        ("200 result=-1", AgiReply(200, "result=-1")),
+        ("200 result=1 (ANSWER|2002)", AgiReply(200, "result=1 (ANSWER|2002)")),
+        ("200 result=1 ()", AgiReply(200, "result=1 ()")),
+        ("200 result=1 (a (b) c)", AgiReply(200, "result=1 (a (b) c)")),
+        ("200 result=0 (timeout) endpos=8", AgiReply(200, "result=0 (timeout) endpos=8")),
+        ("200 result=0 endpos=8", AgiReply(200, "result=0 endpos=8")),
+        ("510 Invalid or unknown command", AgiReply(510, "Invalid or unknown command")),
+        ("511 Command Not Permitted", AgiReply(511, "Command Not Permitted")),
+        ("520 Invalid command syntax.", AgiReply(520, "Invalid command syntax.")),
     ],
 )
 def test_an_answer_is_read_into_its_parts(line, reply):
@@ -220,17 +220,17 @@ def test_an_answer_of_several_lines_is_one_answer_also_when_a_line_looks_like_on
         b"200 result=1 (x)\nHANGUP\n\n520 End of proper usage.\n"
     )
     assert answers(usage, b"200 result=0\n") == [
-        Reply(520, "Invalid command syntax.  Proper usage follows:"),
-        Reply(200, "result=0"),
+        AgiReply(520, "Invalid command syntax.  Proper usage follows:"),
+        AgiReply(200, "result=0"),
     ]
 
 
 def test_a_hangup_is_no_answer():
     assert answers(b"HANGUP\n200 result=1 (ANSWER)\n", b"HANGUP\n200 result=-1\n") == [
         Hangup(),
-        Reply(200, "result=1 (ANSWER)"),
+        AgiReply(200, "result=1 (ANSWER)"),
         Hangup(),
-        Reply(200, "result=-1"),
+        AgiReply(200, "result=-1"),
     ]
 
 
@@ -243,7 +243,7 @@ def test_a_line_that_no_command_waits_for_is_refused():
 
 
 def test_of_two_answers_to_one_command_neither_is_believed():
-    decoder = Decoder()
+    decoder = AgiDecoder()
     decoder.receive(environment())
     decoder.expect_reply()
     with pytest.raises(AgiProtocolError, match="answers no command"):
@@ -276,7 +276,7 @@ def test_an_answer_of_several_lines_has_a_limit():
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b"HANGUP\n", b"200 result=1 (", b")\n", b"520-x\n", b"\n"])))
 def test_no_bytes_raise_anything_but_the_codecs_own_error(parts):
     for beginning in (b"", environment()):
-        decoder = Decoder()
+        decoder = AgiDecoder()
         decoder.receive(beginning)
         for part in parts:
             decoder.expect_reply()

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisc
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from celcombiller.asterisk.agi_codec import AgiCommandInvalid, AgiCommandRefused, AgiProtocolError, Decoder
+from celcombiller.asterisk.agi_codec import AgiCommandInvalid, AgiCommandRefused, AgiDecoder, AgiProtocolError
 from celcombiller.asterisk.agi_server import PLAY_SECONDS, FastAGIFactory, FastAGIProtocol, full_variable
 from tests.asterisk.test_agi_codec import VALUES, environment
 from tests.support.deferreds import failure_of, result_of
@@ -504,7 +504,7 @@ def test_the_socket_acknowledges_at_once_what_more_is_to_follow(monkeypatch):
 
     monkeypatch.setattr(Connection, "getHandle", lambda self: Watched(fileno=os.dup(self.socket.fileno())))
     session = OnSocket()
-    session.agi._decoder = Decoder()
+    session.agi._decoder = AgiDecoder()
     session.say(environment()[:10])
     session.say(environment()[10:])
     session.say(b"HANGUP\n")

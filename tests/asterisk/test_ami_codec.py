@@ -13,10 +13,10 @@ from celcombiller.asterisk.ami_codec import (
     MESSAGE_BYTES_MAX,
     SUSPECTS_MAX,
     AmiActionInvalid,
+    AmiDecoder,
+    AmiMessage,
     AmiProtocolError,
-    Decoder,
     Greeting,
-    Message,
     action,
 )
 
@@ -97,7 +97,7 @@ def decode(data, ours=(), trailing=b""):
         [data[i : i + 1] for i in range(len(data))],
         [data[i:j] for i, j in zip([0, *cuts], [*cuts, len(data)], strict=True)],
     ):
-        decoder = Decoder(ours)
+        decoder = AmiDecoder(ours)
         results.append([message for chunk in chunks for message in decoder.receive(chunk)])
     assert results[0] == results[1] == results[2]
     assert results[0][0] == Greeting("11.0.0")
@@ -114,7 +114,7 @@ def believed(data, ours=()):
 def test_messages_keep_their_fields_in_order_as_they_are():
     fields = [("Event", "Cdr"), ("Privilege", "cdr,all"), ("Variable", "a: b"), ("variable", "c"), ("Empty", "")]
     (message,) = decode(written(fields), trailing=b"Event: ")
-    assert message == Message(tuple(fields))
+    assert message == AmiMessage(tuple(fields))
     assert message.get("VARIABLE") == "a: b"
     assert message.get("none") is None
     assert (message.event, message.response, message.action_id) == ("Cdr", None, None)
@@ -138,7 +138,7 @@ def test_a_response_shows_its_action_id_only_where_asterisk_writes_it():
 def test_a_peer_that_does_not_greet_is_refused():
     for data in (b"SSH-2.0-OpenSSH\r\n", b"\r\n", b"Event: Hangup\r\n"):
         with pytest.raises(AmiProtocolError, match="greet"):
-            Decoder().receive(data)
+            AmiDecoder().receive(data)
 
 
 def test_bytes_that_are_not_utf8_do_not_end_the_connection():
@@ -151,29 +151,29 @@ def test_a_line_has_a_limit():
     def line(room):
         return GREETING + b"X: " + b"y" * (room - 4)
 
-    assert Decoder().receive(line(LINE_BYTES_MAX) + b"\r\n\r\n")
+    assert AmiDecoder().receive(line(LINE_BYTES_MAX) + b"\r\n\r\n")
     for over in (line(LINE_BYTES_MAX + 1) + b"\r\n", line(LINE_BYTES_MAX + 2)):
         with pytest.raises(AmiProtocolError, match="in a line"):
-            Decoder().receive(over)
+            AmiDecoder().receive(over)
 
 
 def test_a_message_has_a_limit_of_lines():
     assert len(decode(b"Output: x\r\n" * FIELDS_MAX + b"\r\n")) == 1
     with pytest.raises(AmiProtocolError, match="lines in a message"):
-        Decoder().receive(GREETING + b"Output: x\r\n" * (FIELDS_MAX + 1))
+        AmiDecoder().receive(GREETING + b"Output: x\r\n" * (FIELDS_MAX + 1))
 
 
 def test_a_message_has_a_limit_of_bytes():
     line = b"Output: " + b"x" * (MESSAGE_BYTES_MAX // 32 - 9) + b"\r\n"
-    assert len(Decoder().receive(GREETING + line * 32 + b"\r\n")) == 2
+    assert len(AmiDecoder().receive(GREETING + line * 32 + b"\r\n")) == 2
     with pytest.raises(AmiProtocolError, match="bytes in a message"):
-        Decoder().receive(GREETING + line * 32 + b"A: b\r\n")
+        AmiDecoder().receive(GREETING + line * 32 + b"A: b\r\n")
 
 
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b"\r\n", b"Event: Hangup\r\n", b"ActionID: 1\r\n", b": "])))
 def test_no_bytes_raise_anything_but_the_codecs_own_error(parts):
     for beginning in (b"", GREETING, GREETING + b"Event: Hangup\r\nChannel: x\r\nChannelState: 6\r\n"):
-        decoder = Decoder()
+        decoder = AmiDecoder()
         decoder.receive(beginning)
         for part in parts:
             try:
@@ -284,7 +284,7 @@ def test_an_answer_with_our_action_id_is_believed_also_within_a_cut_event():
 
 
 def test_after_too_many_messages_that_cannot_be_believed_the_connection_is_given_up():
-    decoder = Decoder()
+    decoder = AmiDecoder()
     decoder.receive(GREETING + written(event("Hangup", ("Uniqueid", "FAKE"))))
     ping = written(event("FullyBooted", ("Uptime", "1")))
     assert all(message.suspect for message in decoder.receive(ping * SUSPECTS_MAX))

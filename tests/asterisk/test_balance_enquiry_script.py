@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 
 from celcombiller.asterisk.scripts import Scripts
-from celcombiller.asterisk.sms_script import Texts
+from celcombiller.asterisk.sms_script import SmsScript
 from celcombiller.config.tables import Asterisk, Balance, Calls, Config, Sms
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
@@ -59,7 +59,7 @@ class House(StoreHere):
         ask(engine, credit(60))
         scripts = Scripts(reactor, self.config, self, Reader(reactor, engine), {}, Metrics())
         self.scripts = scripts
-        self.texts = Texts(self.config, self, scripts.settling, Metrics())
+        self.texts = SmsScript(self.config, self, scripts.settling, Metrics())
 
     def transact(self, work):
         if self.away is not None:

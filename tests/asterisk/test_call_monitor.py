@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
-from celcombiller.asterisk.call_monitor import OTHERS_SECONDS, SWEEP_SECONDS, Monitor
-from celcombiller.core.charging.requests import Answer
+from celcombiller.asterisk.call_monitor import OTHERS_SECONDS, SWEEP_SECONDS, CallMonitor
+from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.schema import tables
 from celcombiller.core.voice.asterisk_heartbeat import server_seen
@@ -105,7 +105,7 @@ class Scene:
         self.began = datetime.now(UTC) - timedelta(seconds=30)
         (self.grant,) = ask(self.engine, initiate(), now=self.began)
         self.metrics = Metrics(self.clock.seconds)
-        self.monitor = Monitor(self.clock, "pbx1", lambda: succeed(self.asterisk), self.store, self.metrics)
+        self.monitor = CallMonitor(self.clock, "pbx1", lambda: succeed(self.asterisk), self.store, self.metrics)
         self.monitor.startService()
         if watched:
             self.monitor.watch(self.grant.call)
@@ -224,7 +224,7 @@ def others(tmp_path):
 
 def test_the_end_of_anothers_call_is_left_to_it_and_costs_this_biller_nothing(others):
     answered(others, seconds_ago=10)
-    ask(others.engine, Answer("pbx1", "1.0", datetime.now(UTC) - timedelta(seconds=10)))
+    ask(others.engine, CallAnswered("pbx1", "1.0", datetime.now(UTC) - timedelta(seconds=10)))
     others.asterisk.alive, others.asterisk.asked = [], []
     others.asterisk.event("Hangup", timestamp=stamp(0))
     ask(others.engine, ended(talk_ms=10_000))
@@ -248,7 +248,7 @@ def test_the_end_of_anothers_call_is_made_good_when_it_was_not_there_to_do_it(ot
 
 def test_the_answer_of_anothers_call_sets_the_limit_only_if_that_was_not_done(others):
     answered(others, seconds_ago=0)
-    ask(others.engine, Answer("pbx1", "1.0", datetime.now(UTC)))
+    ask(others.engine, CallAnswered("pbx1", "1.0", datetime.now(UTC)))
     others.clock.advance(OTHERS_SECONDS)
     assert others.asterisk.limits == []
 
@@ -307,7 +307,7 @@ def test_a_call_cut_off_with_its_server_costs_what_it_was_known_to_talk_and_neve
     scene, link_lost_after, cost
 ):
     began = scene.grant.call.started_at
-    ask(scene.engine, Answer("pbx1", "1.0", began))
+    ask(scene.engine, CallAnswered("pbx1", "1.0", began))
     scene.monitor.stopService()
     with scene.engine.begin() as tx:
         tx.execute(sa.delete(tables.server))

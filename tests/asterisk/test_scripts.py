@@ -18,7 +18,7 @@ from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.schema import tables
 from celcombiller.database.reader import Reader
 from celcombiller.runtime.metrics import Metrics
-from celcombiller.service.wiring import terms_of
+from celcombiller.service.wiring import charging_policy
 from tests.core.ledger.test_book import ask, credit, database, proved, voice
 
 
@@ -39,7 +39,7 @@ class StoreHere:
         return self._now(request)
 
     def _now(self, request):
-        (answer,) = ask(self.engine, request, terms=terms_of(self.config))
+        (answer,) = ask(self.engine, request, terms=charging_policy(self.config))
         return fail(answer) if isinstance(answer, BillerError) else succeed(answer)
 
 

@@ -13,15 +13,15 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import deferLater
 
 from celcombiller.asterisk.message_sender import PIECE_BYTES_MAX, AmiCarrier, address_of, pieces
-from celcombiller.asterisk.pending_updates import Settling
-from celcombiller.asterisk.sms_script import Texts
+from celcombiller.asterisk.pending_updates import PendingUpdates
+from celcombiller.asterisk.sms_script import SmsScript
 from celcombiller.config.tables import Asterisk, Calls, Config, Sms
 from celcombiller.core.charging import messages
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.sms import message_queries
-from celcombiller.core.sms.carrier import Away, Later
-from celcombiller.core.sms.charging import Send, Told
-from celcombiller.core.sms.outbox_queue import Due
+from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred
+from celcombiller.core.sms.charging import MessageOutcome, MessageSubmission
+from celcombiller.core.sms.outbox_queue import OutboxMessage
 from celcombiller.database.transaction import transact
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import NOW, credit, database, proved, voice
@@ -60,11 +60,11 @@ class Session:
         return succeed("0")
 
 
-class Hurried(Settling):
+class Hurried(PendingUpdates):
     """Waits a twentieth of the time."""
 
-    async def in_time(self, work, seconds):
-        return await super().in_time(work, seconds / 20)
+    async def with_timeout(self, work, seconds):
+        return await super().with_timeout(work, seconds / 20)
 
 
 class House:
@@ -73,7 +73,7 @@ class House:
         do(self.engine, credit(100))
         self.trouble = {}
         self.settling = Hurried(reactor)
-        self.texts = Texts(CONFIG, self, self.settling, Metrics())
+        self.texts = SmsScript(CONFIG, self, self.settling, Metrics())
 
     def transact(self, work):
         return maybeDeferred(transact, self.engine, work)
@@ -95,7 +95,7 @@ class House:
         with self.engine.begin() as tx:
             return [
                 (each.message.state.value, each.username, each.message.note)
-                for each in message_queries.listed(tx, limit=9)
+                for each in message_queries.list_messages(tx, limit=9)
             ]
 
     def account(self):
@@ -170,7 +170,7 @@ async def test_who_pays_is_who_the_dialplan_says_else_who_it_is_from_in_one_clea
 @pytest_twisted.ensureDeferred
 async def test_a_decision_that_comes_too_late_is_given_back(house):
     late = Deferred()
-    house.trouble[Send] = [late]
+    house.trouble[MessageSubmission] = [late]
     session = Session()
     await house.texts(session)
     assert (session.sent, session.result) == ([], ["FAILED"])
@@ -181,11 +181,11 @@ async def test_a_decision_that_comes_too_late_is_given_back(house):
 
 @pytest_twisted.ensureDeferred
 async def test_a_ledger_that_is_away_refuses_and_one_that_goes_away_later_is_told_again(house):
-    house.trouble[Send] = [StoreUnavailable("away")]
+    house.trouble[MessageSubmission] = [StoreUnavailable("away")]
     session = Session()
     await house.texts(session)
     assert (session.sent, session.result) == ([], ["UNAVAILABLE"])
-    house.trouble[Told] = [StoreUnavailable("away")]
+    house.trouble[MessageOutcome] = [StoreUnavailable("away")]
     await house.texts(Session())
     assert house.account() == (100, 3)
     while house.settling:
@@ -213,7 +213,7 @@ class Link:
 def due_of(engine, text="hello", taken=()):
     with engine.begin() as tx:
         posting = messages.submit(tx, ROUTES, reference="n", to_number="1002", text=text, now=NOW)
-    return Due(1, posting.message, posting.callee, frozenset(taken), NOW)
+    return OutboxMessage(1, posting.message, posting.callee, frozenset(taken), NOW)
 
 
 async def carry(carrier, due):
@@ -246,7 +246,8 @@ async def test_a_piece_that_is_recorded_is_not_sent_again(house):
 
 
 @pytest.mark.parametrize(
-    ("answers", "error"), [([], Away), ([{"response": "Error", "message": "Message failed to send."}], Later)]
+    ("answers", "error"),
+    [([], CarrierUnavailable), ([{"response": "Error", "message": "Message failed to send."}], MessageDeferred)],
 )
 @pytest_twisted.ensureDeferred
 async def test_what_asterisk_does_not_take_is_tried_again(house, answers, error):

@@ -7,22 +7,22 @@ import pytest
 
 from celcombiller.core.access.audit_trail import Actor
 from celcombiller.core.charging import messages
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.operator_credit import credit
-from celcombiller.core.charging.requests import Credit, Terms
-from celcombiller.core.data.accounting_reports import Conditions, Told, Usage
+from celcombiller.core.charging.requests import ChargingPolicy, Credit
+from celcombiller.core.data.accounting_reports import AcctStatusType, Conditions, Usage
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.rating import Tariff
 from celcombiller.core.sms import message_queries, outbox_queue
-from celcombiller.core.sms.charging import MessageTerms
+from celcombiller.core.sms.charging import MessagePolicy
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from tests.cli.test_cli import command, here, ready  # noqa: F401  fixtures
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-WAYS = MessageTerms(on_net_route=Route.ASTERISK, off_net_route=Route.SMPP, on_net_price=3, sender="Rede")
-TERMS = Terms(tariff=Tariff(()), messages=WAYS)
+WAYS = MessagePolicy(on_net_route=Route.ASTERISK, off_net_route=Route.SMPP, on_net_price=3, sender="Rede")
+TERMS = ChargingPolicy(tariff=Tariff(()), messages=WAYS)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def put_off(engine, why):
     def work(tx):
         claimed = outbox_queue.claim(tx, Route.ASTERISK, "me", NOW, limit=1, lease=timedelta(minutes=1))
         due = [each.message.reference for each in claimed]
-        outbox_queue.put_off(tx, "me", due, why, NOW, retry_seconds_max=1)
+        outbox_queue.reschedule(tx, "me", due, why, NOW, retry_seconds_max=1)
 
     transact(engine, work)
 
@@ -62,7 +62,7 @@ def test_messages_are_listed_newest_first_of_whom_and_when_and_how_they_stand(da
         send(database, f"m{number}", at=NOW - timedelta(hours=3 - number))
     send(database, "free", payer=None)
     told = messages.Told(messages.reference_of("m1"), MessageState.ACCEPTED)
-    transact(database, lambda tx: messages.tell(tx, told, NOW))
+    transact(database, lambda tx: messages.record_outcome(tx, told, NOW))
     assert listed(ready) == [4, 3, 2, 1]
     assert listed(ready, "--limit", 2) == [4, 3]
     assert listed(ready, "--user", "ana") == listed(ready, "--user", "+2001") == [3, 2, 1]
@@ -113,7 +113,7 @@ def test_a_message_that_somebody_sends_just_now_is_counted_as_such(database):
     transact(database, lambda tx: outbox_queue.claim(tx, Route.ASTERISK, "me", NOW, **take))
     for after, sending in ((0, 1), (60, 0)):
         at = NOW + timedelta(seconds=after)
-        (found,) = transact(database, lambda tx, at=at: message_queries.queues(tx, at, troubles_max=1))
+        (found,) = transact(database, lambda tx, at=at: message_queries.list_queues(tx, at, troubles_max=1))
         assert found.sending == sending
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_looked_for_is_one_line(ready, words, status, says):  # n
 def tell(engine, which, session_id, username, octets):
     identities = {"identities": (username,), "conditions": Conditions(quota_octets=50)}
     usage = Usage("hotspot/nas1", session_id, username, which, NOW, octets, 0, **identities)
-    transact(engine, lambda tx: perform(tx, TERMS, [usage], NOW))
+    transact(engine, lambda tx: process_batch(tx, TERMS, [usage], NOW))
 
 
 def sessions(ready, *words):  # noqa: F811
@@ -149,8 +149,8 @@ def sessions(ready, *words):  # noqa: F811
 
 def test_sessions_of_data_that_are_open_are_listed_and_with_all_those_that_are_over(database, ready):  # noqa: F811
     for session_id, username in (("A", "ana"), ("B", "bia"), ("C", "ana")):
-        tell(database, Told.START, session_id, username, 0)
-    tell(database, Told.STOP, "A", "ana", 30)
+        tell(database, AcctStatusType.START, session_id, username, 0)
+    tell(database, AcctStatusType.STOP, "A", "ana", 30)
     assert sessions(ready) == ["C", "B"]
     assert sessions(ready, "--all") == ["C", "B", "A"]
     assert sessions(ready, "--all", "--limit", 1) == ["C"]

@@ -23,7 +23,7 @@ def test_a_token_is_shown_once_and_kept_as_a_hash_only(ready, rows, here):  # no
     said, secret = out.splitlines()
     assert (status, said.startswith("Token 1 of ana, for read, write")) == (0, True)
     assert rows("select secret_hash, scopes, expires_at from token") == [
-        (principal.hash_of(secret), "read write", None)
+        (principal.hash_secret(secret), "read write", None)
     ]
     assert secret.encode() not in b"".join(path.read_bytes() for path in here.glob("celcombiller.sqlite*"))
 

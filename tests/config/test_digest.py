@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from celcombiller.config.digest import parts_of
+from celcombiller.config.digest import settings_digests
 from celcombiller.config.tables import Asterisk, Calls, Config, Notices, Radius, RadiusClient, RateRow, Sms
-from celcombiller.core.cluster import GONE_AFTER, announce
+from celcombiller.core.cluster import GONE_AFTER, announce_node
 from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
 from tests.core.ledger.test_book import NOW, database
@@ -26,7 +26,7 @@ def engine(tmp_path):
 
 @pytest.fixture
 def said(engine):
-    return lambda name, parts, at=NOW: transact(engine, lambda tx: announce(tx, name, parts, at))
+    return lambda name, parts, at=NOW: transact(engine, lambda tx: announce_node(tx, name, parts, at))
 
 
 def test_a_node_that_charges_by_something_else_is_named_until_it_agrees(said):
@@ -76,8 +76,8 @@ def test_a_node_of_before_says_all_in_one_digest_and_is_of_another_version(said,
     ],
 )
 def test_of_radius_all_must_agree_but_where_it_listens_and_a_secret_is_no_text(said, engine, other, named):
-    assert said("a", parts_of(Config(radius=RADIUS))) == {}
-    assert said("b", parts_of(Config(radius=replace(RADIUS, **other)))) == ({"a": named} if named else {})
+    assert said("a", settings_digests(Config(radius=RADIUS))) == {}
+    assert said("b", settings_digests(Config(radius=replace(RADIUS, **other)))) == ({"a": named} if named else {})
     with engine.begin() as tx:
         assert not any("horse" in row.terms or "another" in row.terms for row in tx.execute(tables.node.select()))
 
@@ -99,5 +99,5 @@ USED = Config(**WAYS, notices=Notices(thresholds=(5,)))
     ],
 )
 def test_what_is_charged_by_is_compared_and_what_is_each_nodes_own_is_not(said, section, named):
-    said("a", parts_of(USED))
-    assert said("b", parts_of(replace(USED, **section))) == ({"a": named} if named else {})
+    said("a", settings_digests(USED))
+    assert said("b", settings_digests(replace(USED, **section))) == ({"a": named} if named else {})

@@ -5,8 +5,8 @@ import re
 import pytest
 import sqlalchemy as sa
 
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Answer
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.model.calls import Witness
 from celcombiller.core.schema import bulk, driver, tables
 from celcombiller.core.subscribers.directory import Directory
@@ -32,19 +32,19 @@ def the_path_of_a_call(engine, monkeypatch):
         asked.append((text, values))
         return tell(tx, text, values)
 
-    tell = driver.tell
-    monkeypatch.setattr(driver, "tell", told)
+    tell = driver.execute_raw
+    monkeypatch.setattr(driver, "execute_raw", told)
     monkeypatch.setattr(bulk, "tell", told)
     sa.event.listen(engine, "before_cursor_execute", note)
     try:
         for requests in (
             [credit(100), initiate("1.0"), initiate("2.0", caller="IMSI724000000001001")],
-            [Answer("pbx1", "1.0", NOW)],
+            [CallAnswered("pbx1", "1.0", NOW)],
             [ended("1.0"), ended("2.0", answered=False)],
             [ended("1.0", witness=Witness.REDUCER)],
         ):
             with engine.begin() as tx:
-                perform(tx, TERMS, requests, NOW)
+                process_batch(tx, TERMS, requests, NOW)
         with engine.begin() as tx:
             tx.execute(sa.select(tables.subscriber).where(Directory.named(["u1001"]))).all()
             tx.execute(sa.select(tables.account).where(tables.account.c.subscriber_id == 1)).all()

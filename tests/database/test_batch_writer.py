@@ -9,7 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import DeferredList
 
 from celcombiller.core.errors import BadNumber, StoreUnavailable, TooSlow
-from celcombiller.database.batch_writer import Store
+from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from celcombiller.database.reader import Reader
 from celcombiller.database.transaction import transact
@@ -48,7 +48,7 @@ async def test_what_arrives_while_a_transaction_runs_is_done_together_in_the_nex
         batches.append(len(requests))
         return insert(tx, requests, now)
 
-    store = Store(reactor, engine, perform)
+    store = BatchWriter(reactor, engine, perform)
     store.start()
     answers = [store.charge(f"w{n}") for n in range(50)]
     gate.set()
@@ -67,7 +67,7 @@ async def test_what_nobody_waits_for_is_gathered_and_holds_up_no_other(engine):
         batches.append(list(requests))
         return insert(tx, requests, now)
 
-    store = Store(reactor, engine, perform)
+    store = BatchWriter(reactor, engine, perform)
     store.start()
     later = [store.charge(f"later{n}", soon=False) for n in range(3)]
     assert await store.charge("soon") == "soon"
@@ -80,7 +80,7 @@ async def test_what_nobody_waits_for_is_gathered_and_holds_up_no_other(engine):
 
 @pytest_twisted.ensureDeferred
 async def test_an_answer_is_given_only_after_its_commit(engine):
-    store = Store(reactor, engine, insert)
+    store = BatchWriter(reactor, engine, insert)
     store.start()
     await store.charge("durable")
     assert seen(engine) == ["durable"]
@@ -90,7 +90,7 @@ async def test_an_answer_is_given_only_after_its_commit(engine):
 @pytest_twisted.ensureDeferred
 async def test_a_request_that_is_refused_or_breaks_the_batch_spoils_no_other(engine):
     transact(engine, lambda tx: tx.execute(sa.text("insert into seen values ('twice')")))
-    store = Store(reactor, engine, insert)
+    store = BatchWriter(reactor, engine, insert)
     results = [store.charge(word) for word in ("a", "twice", "refused", "b")]
     store.start()
     outcomes = await DeferredList(results, consumeErrors=True)
@@ -105,7 +105,7 @@ async def test_a_request_that_is_refused_or_breaks_the_batch_spoils_no_other(eng
 @pytest_twisted.ensureDeferred
 async def test_a_database_locked_by_another_is_unavailable_and_then_works_again(engine, tmp_path):
     other = open_engine(f"sqlite:///{tmp_path / 'store.sqlite'}", lock_seconds=1)
-    store = Store(reactor, engine, insert)
+    store = BatchWriter(reactor, engine, insert)
     store.start()
     with other.begin(), pytest.raises(StoreUnavailable, match="locked"):
         await store.charge("late")

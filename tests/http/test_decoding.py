@@ -308,7 +308,7 @@ async def test_cookies_and_tokens_that_are_forged_over_or_revoked_open_nothing(b
     past = datetime.now(UTC) - timedelta(seconds=1)
 
     def age(tx):
-        is_over = tables.session.c.secret_hash == principal.hash_of(over.cookie)
+        is_over = tables.session.c.secret_hash == principal.hash_secret(over.cookie)
         tx.execute(sa.update(tables.session).where(is_over).values(expires_at=past))
         is_late = tables.token.c.id == late["token"]["id"]
         tx.execute(sa.update(tables.token).where(is_late).values(expires_at=past))

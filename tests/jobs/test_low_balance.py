@@ -7,7 +7,7 @@ from twisted.internet.task import deferLater
 from celcombiller.config.tables import Asterisk, Balance, Metrics, Notices, Sms
 from celcombiller.core.schema import tables
 from celcombiller.jobs import low_balance
-from celcombiller.jobs.low_balance import Noticing
+from celcombiller.jobs.low_balance import LowBalanceService
 from tests.runtime.test_metrics import scraped
 from tests.support.api_service import Biller
 from tests.system.lab.waiting import free_ports
@@ -23,7 +23,7 @@ async def until(condition):
 
 
 def watching(biller):
-    return [each for each in biller.service if isinstance(each, Noticing)]
+    return [each for each in biller.service if isinstance(each, LowBalanceService)]
 
 
 @pytest_twisted.ensureDeferred

@@ -14,12 +14,12 @@ from twisted.logger import formatEvent, globalLogPublisher
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schedules import memberships
 from celcombiller.core.schedules.due_dates import comes_at
-from celcombiller.core.schedules.runs import Rules
+from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.database.batch_writer import Store
-from celcombiller.jobs import schedule_credits, schedule_round
-from celcombiller.jobs.schedule_credits import CreditService
+from celcombiller.database.batch_writer import BatchWriter
+from celcombiller.jobs import schedule_credits, schedule_pass
+from celcombiller.jobs.schedule_credits import ScheduleCreditService
 from tests.core.ledger.test_book import database
 from tests.support.schedules import DAY, NOW, TODAY, credit_rows, plan, pots, proved
 
@@ -58,7 +58,7 @@ class Here:
         self.now = NOW
         self.away = False
         self.held = None
-        self.service = CreditService(self.clock, self.transact, Rules(), lambda: self.now)
+        self.service = ScheduleCreditService(self.clock, self.transact, ScheduleRules(), lambda: self.now)
 
     def transact(self, work):
         if self.away:
@@ -81,7 +81,7 @@ class Here:
 def one_by_one(monkeypatch):
     """Chunks of one member, whatever time they take."""
     for name in ("SIZE_FIRST", "SIZE_LEAST", "SIZE_MOST"):
-        monkeypatch.setattr(schedule_round, name, 1)
+        monkeypatch.setattr(schedule_pass, name, 1)
 
 
 @pytest.fixture
@@ -205,17 +205,17 @@ async def test_a_run_goes_through_the_store_and_what_calls_ask_gets_in_between(o
         seen.append(tx.execute(sa.select(sa.func.count()).select_from(tables.schedule_credit)).scalar_one())
         return requests
 
-    store = Store(reactor, engine, perform)
+    store = BatchWriter(reactor, engine, perform)
     store.start()
     asked = []
-    round_ = schedule_round.Round(
+    round_ = schedule_pass.SchedulePass(
         store.transact,
-        Rules(),
+        ScheduleRules(),
         clock=lambda: NOW,
         seconds=reactor.seconds,
         tell=lambda _: asked.append(store.charge("a call")),
     )
-    await round_.go()
+    await round_.run()
     for each in asked:
         await each
     await store.close()

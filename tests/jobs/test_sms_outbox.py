@@ -11,7 +11,7 @@ from celcombiller.core.charging import messages
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.messages import MessageOrigin, Route
 from celcombiller.core.sms import message_queries, outbox_queue
-from celcombiller.core.sms.carrier import Later, Refused
+from celcombiller.core.sms.carrier import MessageDeferred, MessageRejected
 from celcombiller.jobs.sms_outbox import Outbox
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import NOW, credit, database, proved, voice
@@ -57,7 +57,7 @@ class Network:
         text = due.message.text
         self.sent.append(text)
         if text in ("refused", "later"):
-            raise {"refused": Refused, "later": Later}[text](f"it says {text}")
+            raise {"refused": MessageRejected, "later": MessageDeferred}[text](f"it says {text}")
         if text == "broken":
             raise ZeroDivisionError
 
@@ -70,7 +70,8 @@ class Network:
     def states(self):
         with self.engine.begin() as tx:
             return {
-                each.message.reference[4:]: each.message.state.value for each in message_queries.listed(tx, limit=99)
+                each.message.reference[4:]: each.message.state.value
+                for each in message_queries.list_messages(tx, limit=99)
             }
 
 

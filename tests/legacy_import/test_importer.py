@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from celcombiller.cli import main
 from celcombiller.core.access.audit_trail import Actor
 from celcombiller.core.audit.report import audit
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy as CallTerms
 from celcombiller.core.charging.requests import Credit
-from celcombiller.core.charging.requests import Terms as CallTerms
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger import accounts
 from celcombiller.core.ledger import statement as ledger_statement
@@ -35,7 +35,7 @@ from celcombiller.core.schema import migrations
 from celcombiller.core.schema import tables as schema_tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
-from celcombiller.legacy_import.conversion import Terms, prepare
+from celcombiller.legacy_import.conversion import ImportTerms, prepare
 from celcombiller.legacy_import.convert_users import weakness
 from celcombiller.legacy_import.findings import SERIOUS, Oddity
 from celcombiller.legacy_import.importer import newcomers, write
@@ -44,7 +44,7 @@ from tests.support.original_databases import ADMIN, GUEST, TABLES, original
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 BELEM = ZoneInfo("America/Belem")
-TERMS = Terms(BELEM, date(2026, 11, 2))
+TERMS = ImportTerms(BELEM, date(2026, 11, 2))
 
 
 def quietly(items, what, total):
@@ -211,7 +211,7 @@ def test_may_2016_has_a_mark_on_administrators_and_plans_without_a_value(engine,
     assert user(engine, "guest").imsi == "001010000000002"
     assert found(report, Oddity.NO_PLAN_VALUE) == ["Students (schedule:1)"]
     with engine.connect() as tx:
-        (plan,) = schedule_records.everything(tx)
+        (plan,) = schedule_records.list_all(tx)
         (member,) = memberships.memberships(tx, schedule_id=plan.id, limit=9)
     assert (plan.name, plan.value, plan.enabled, member.count) == ("Students", 0, False, 4)
 
@@ -281,7 +281,7 @@ def test_groups_become_disabled_monthly_schedules_with_a_run_for_each_date_that_
         ),
     )
     with engine.connect() as tx:
-        students, over = schedule_records.everything(tx)
+        students, over = schedule_records.list_all(tx)
         members = tx.execute(sa.select(schema_tables.membership).order_by(schema_tables.membership.c.id)).all()
     assert (students.day, students.first_on, students.count, students.enabled) == (5, date(2026, 11, 5), 2, False)
     assert (over.day, over.first_on, over.enabled) == (1, date(2026, 11, 2), False)
@@ -342,7 +342,7 @@ def test_an_empty_balance_of_2015_is_nothing(engine, file):
 def test_what_does_not_fit_is_changed_and_told(engine, file, facts, oddity, kept):
     report = imported(engine, original(file, users=[ana(**facts)]))
     with engine.connect() as tx:
-        (made,) = subscriber_records.everyone(tx)
+        (made,) = subscriber_records.list_all(tx)
     assert {name: getattr(made, name) for name in kept} == kept
     assert set(report.findings.found) - {Oddity.NEGATIVE} == ({oddity} - {Oddity.NEGATIVE} if oddity else set())
     assert balances(engine, made.username)[0] == floor(Fraction(facts.get("voice", 0)))
@@ -381,7 +381,7 @@ def test_who_cannot_come_is_left_out_with_all_his_rows_and_the_others_come(engin
 
 def subscribers_of(engine):
     with engine.connect() as tx:
-        return list(subscriber_records.everyone(tx))
+        return list(subscriber_records.list_all(tx))
 
 
 def test_a_cpf_that_two_have_stays_with_the_first(engine, file):
@@ -419,7 +419,7 @@ def test_dates_are_of_the_zone_and_one_that_cannot_be_read_is_that_of_its_neighb
     movements = [(n, 3, None, 1, said, "web") for n, said in enumerate(dates, 1) if said]
     movements += [(50, 3, None, 1, "0001-01-01 00:00:00+14:00", "web")]
     report = imported(
-        engine, original(file, users=[ana(voice=9)], voice_balance=movements), terms=Terms(zone, TERMS.begin)
+        engine, original(file, users=[ana(voice=9)], voice_balance=movements), terms=ImportTerms(zone, TERMS.begin)
     )
     at = {line.reference.rpartition(":")[2]: line.at for line in statement(engine, "ana")}
     assert at["2"] == datetime(2016, 10, 16, 3, 30, tzinfo=UTC)  # the clock skipped this half hour
@@ -481,7 +481,7 @@ def test_plans_go_on_from_the_day_after_with_the_runs_that_are_left(engine, file
         ),
     )
     with engine.connect() as tx:
-        gold, silver, nameless = schedule_records.everything(tx)
+        gold, silver, nameless = schedule_records.list_all(tx)
         (member,) = memberships.memberships(tx, schedule_id=gold.id, limit=9)
         contracts = memberships.contracts(tx, [member.id])
     assert (gold.name, gold.kind, gold.value, gold.recurrence, gold.day) == ("Gold", 3, 50, "monthly", 31)
@@ -496,9 +496,9 @@ def test_plans_go_on_from_the_day_after_with_the_runs_that_are_left(engine, file
 
 def test_a_plan_can_go_on_from_a_day_that_is_past(engine, file):
     path = original(file, users=[ana()], schedule=[(1, "Gold", 5, 50, 1)])
-    imported(engine, path, terms=Terms(BELEM, date(2026, 9, 1)))
+    imported(engine, path, terms=ImportTerms(BELEM, date(2026, 9, 1)))
     with engine.connect() as tx:
-        (gold,) = schedule_records.everything(tx)
+        (gold,) = schedule_records.list_all(tx)
     assert (gold.first_on, gold.done_until) == (date(2026, 9, 1), date(2026, 8, 31))
 
 
@@ -553,7 +553,7 @@ def add(engine, **facts):
 def credit(engine, value, username="ana", reference="id:1"):
     with engine.begin() as tx:
         request = Credit(username, Kind.VOICE, value, "web", reference)
-        perform(tx, CallTerms(Tariff([Rate()])), [request], NOW)
+        process_batch(tx, CallTerms(Tariff([Rate()])), [request], NOW)
 
 
 def test_who_has_all_the_same_identities_is_the_same_and_gets_the_old_balance_on_top(engine, file):
@@ -632,7 +632,7 @@ def test_a_second_import_changes_nothing_whatever_happened_here_in_between(engin
     imported(engine, file)
     with engine.begin() as tx:
         found_ana = subscriber_records.find(tx, "ana")
-        (gold,) = schedule_records.everything(tx)
+        (gold,) = schedule_records.list_all(tx)
         memberships.leave(tx, memberships.member(tx, gold.id, found_ana.id), NOW)
         tx.execute(
             sa.update(schema_tables.subscriber)
@@ -680,7 +680,7 @@ def test_who_joined_a_plan_here_is_not_joined_again_by_the_file(engine, file):
     village(file)
     imported(engine, file)
     with engine.begin() as tx:
-        (gold,) = schedule_records.everything(tx)
+        (gold,) = schedule_records.list_all(tx)
         memberships.join(tx, gold, subscriber_records.find(tx, "guest").id, count=7, now=NOW)
     old = sqlite3.connect(file)
     with old:
@@ -722,7 +722,7 @@ def test_another_file_is_refused_unless_it_has_a_source_of_its_own(engine, file,
     )
     with pytest.raises(InvalidValue, match=r"user 3 .* is ana, of this one bia: .* --source"):
         imported(engine, other)
-    report = imported(engine, other, Terms(BELEM, TERMS.begin, source="hill"))
+    report = imported(engine, other, ImportTerms(BELEM, TERMS.begin, source="hill"))
     assert balances(engine, "bia") == (8, 0)
     assert balances(engine, "admin") == (0, 0)
     assert [line.reference for line in statement(engine, "admin")] == [
@@ -731,7 +731,7 @@ def test_another_file_is_refused_unless_it_has_a_source_of_its_own(engine, file,
     ]
     assert found(report, Oddity.MATCHED) == ["admin (users:1)"]
     before = everything(engine)
-    imported(engine, other, Terms(BELEM, TERMS.begin, source="hill"))
+    imported(engine, other, ImportTerms(BELEM, TERMS.begin, source="hill"))
     imported(engine, file)
     assert everything(engine) == before
 

@@ -14,17 +14,17 @@ from twisted.internet.threads import deferToThread
 from celcombiller.core.errors import InvalidValue, NetworkUnavailable, UnknownSubscriber
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.provisioning import desired_state, status
-from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NetworkRefused
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.provisioning.openbts import OpenBts
 from celcombiller.provisioning.reconciliation import compare
-from celcombiller.provisioning.worker import Provisioner
+from celcombiller.provisioning.worker import ProvisioningWorker
 from tests.provisioning.test_worker import database
 from tests.support.fake_node_manager import NodeManager
 
-ANA = Entry("724000000002001", "2001", "7")
+ANA = ProvisioningEntry("724000000002001", "2001", "7")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_an_entry_is_made_read_changed_and_removed_in_the_originals_words(
     assert await openbts.read({ANA.imsi}, set()) == [ANA]
     assert await openbts.read(set(), {"2001"}) == [ANA]
     assert await openbts.read({"724000000009999"}, {"9999"}) == []
-    changed = Entry(ANA.imsi, "2002", "7")
+    changed = ProvisioningEntry(ANA.imsi, "2002", "7")
     await openbts.change(ANA, changed)
     assert await openbts.list_all() == [changed]
     await openbts.delete(ANA.imsi)
@@ -81,7 +81,7 @@ async def test_an_entry_is_made_read_changed_and_removed_in_the_originals_words(
 @pytest.mark.parametrize("field", ["imsi", "msisdn", "name"])
 @pytest_twisted.ensureDeferred
 async def test_nothing_but_digits_is_ever_sent(field, damage):
-    wrong = Entry(**{"imsi": ANA.imsi[:-1], "msisdn": "20", "name": "7"} | {field: f"7240000{damage}"})
+    wrong = ProvisioningEntry(**{"imsi": ANA.imsi[:-1], "msisdn": "20", "name": "7"} | {field: f"7240000{damage}"})
     network = network_to(1)
     with pytest.raises(InvalidValue, match=field):
         await network.create(wrong)
@@ -127,7 +127,7 @@ async def test_rows_that_no_subscriber_can_be_are_left_out_and_half_ones_are_tol
         b'{"code": 200, "data": [{"imsi": "IMSI724000000002001", "name": null, "msisdn": null},'
         b' {"imsi": "smqueue", "name": "x", "msisdn": "411"}, {"name": "y"}]}'
     ]
-    assert await openbts.list_all() == [Entry(ANA.imsi, "", "")]
+    assert await openbts.list_all() == [ProvisioningEntry(ANA.imsi, "", "")]
 
 
 @pytest.mark.parametrize("code", [406, 409, 500, 503])
@@ -180,7 +180,7 @@ class Village:
         self.engine = database(path)
         self.network = network_to(port, seconds)
         self.now = datetime(2026, 11, 1, tzinfo=UTC)
-        self.provisioner = Provisioner(
+        self.provisioner = ProvisioningWorker(
             "village",
             self.network,
             transact=self.through,
@@ -280,7 +280,7 @@ async def test_an_imsi_that_stands_there_twice_is_told_and_made_one(village, man
     assert len(manager.numbers()) == 4, "each row with each number"
     (difference,) = await compare("village", village.network, village.through)
     assert difference.drift == "different"
-    village.do(lambda tx: desired_state.again(tx, "village", [ANA.imsi], village.now))
+    village.do(lambda tx: desired_state.requeue(tx, "village", [ANA.imsi], village.now))
     await village.settle()
     assert manager.numbers() == [("IMSI724000000002001", "2001")]
 

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 
 from celcombiller.core.errors import NetworkUnavailable
-from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.provisioning import osmocom_ctrl
-from celcombiller.provisioning.osmocom_ctrl import Decoder, Reply
+from celcombiller.provisioning.osmocom_ctrl import CtrlDecoder, CtrlReply
 
 INFO = (
     "\nid\t1\nimsi\t724000000002001\nmsisdn\t2001\nnam_cs\t1\nnam_ps\t1\nms_purged_cs\t0\nms_purged_ps\t0"
     "\nperiodic_lu_timer\t0\nperiodic_rau_tau_timer\t0\nlmsi\t00000000"
 )
 SEEN = [
-    (b"\x00SET_REPLY 1 subscriber.create 1", Reply("1", "1")),
-    (b"\x00SET_REPLY 2 subscriber.by-imsi-724000000002001.msisdn OK", Reply("2", "OK")),
-    (f"\x00GET_REPLY 3 subscriber.by-imsi-724000000002001.info {INFO}".encode(), Reply("3", INFO)),
-    (b"\x00ERROR 12 No such subscriber.", Reply("12", error="No such subscriber.")),
-    (b"\x00ERROR err Request type unknown", Reply("err", error="Request type unknown")),
+    (b"\x00SET_REPLY 1 subscriber.create 1", CtrlReply("1", "1")),
+    (b"\x00SET_REPLY 2 subscriber.by-imsi-724000000002001.msisdn OK", CtrlReply("2", "OK")),
+    (f"\x00GET_REPLY 3 subscriber.by-imsi-724000000002001.info {INFO}".encode(), CtrlReply("3", INFO)),
+    (b"\x00ERROR 12 No such subscriber.", CtrlReply("12", error="No such subscriber.")),
+    (b"\x00ERROR err Request type unknown", CtrlReply("err", error="Request type unknown")),
 ]
 HEADER = """ID     MSISDN        IMSI              IMEI              NAM
 -----  ------------  ----------------  ----------------  -----
@@ -60,24 +60,24 @@ def test_a_request_of_anything_but_letters_and_digits_is_not_made(value):
 def test_replies_come_out_the_same_however_the_bytes_are_cut(data):
     stream = b"".join(framed(payload) for payload, _ in SEEN)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=12)) | {0, len(stream)})
-    decoder = Decoder()
+    decoder = CtrlDecoder()
     got = [reply for a, b in itertools.pairwise(cuts) for reply in decoder.receive(stream[a:b])]
     assert got == [reply for _, reply in SEEN]
 
 
 def test_a_trap_and_what_is_of_another_stream_is_no_answer():
-    assert Decoder().receive(framed(b"\x00", 0xFE) + framed(b"\x03x") + framed(b"\x00TRAP 0 a b")) == []
+    assert CtrlDecoder().receive(framed(b"\x00", 0xFE) + framed(b"\x03x") + framed(b"\x00TRAP 0 a b")) == []
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_replies_or_an_error_of_ours(data):
     with contextlib.suppress(NetworkUnavailable):
-        Decoder().receive(data)
+        CtrlDecoder().receive(data)
 
 
 def test_the_info_of_a_subscriber_is_read_and_one_that_none_can_be_is_an_error():
-    assert osmocom_ctrl.entry_of(INFO) == Entry("724000000002001", "2001")
-    assert osmocom_ctrl.entry_of("\nid\t2\nimsi\t724000") == Entry("724000", "")
+    assert osmocom_ctrl.entry_of(INFO) == ProvisioningEntry("724000000002001", "2001")
+    assert osmocom_ctrl.entry_of("\nid\t2\nimsi\t724000") == ProvisioningEntry("724000", "")
     for wrong in ("", "\nimsi\t1", "\nimsi\t72400a", "\nimsi\t724000\nmsisdn\tx"):
         with pytest.raises(NetworkUnavailable):
             osmocom_ctrl.entry_of(wrong)
@@ -88,9 +88,9 @@ def test_the_info_of_a_subscriber_is_read_and_one_that_none_can_be_is_an_error()
 
 def test_the_list_of_all_is_read():
     assert osmocom_ctrl.listed(LIST) == [
-        Entry("724000000002001", "12"),
-        Entry("724000", ""),
-        Entry("724100000000000", "551100000000000"),
+        ProvisioningEntry("724000000002001", "12"),
+        ProvisioningEntry("724000", ""),
+        ProvisioningEntry("724100000000000", "551100000000000"),
     ]
     nobody = f"show subscribers all\n{HEADER}% No matching subscriber(s)\nOsmoHLR> "
     assert osmocom_ctrl.listed(nobody.encode()) == []

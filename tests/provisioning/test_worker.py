@@ -16,10 +16,10 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.provisioning import desired_state, drift, work_queue
 from celcombiller.core.provisioning import status as provisioning_status
 from celcombiller.core.provisioning.drift import Drift
-from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NumberTaken
 from celcombiller.core.provisioning.plan import after, steps
-from celcombiller.core.provisioning.work_queue import Due
+from celcombiller.core.provisioning.work_queue import ProvisioningTask
 from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
@@ -92,7 +92,7 @@ def status(village):
 def test_a_subscriber_comes_changes_is_disabled_enabled_and_deleted_and_so_does_his_entry(village):
     made = add(village, 2001)
     village.work()
-    assert village.network.entries == {imsi(2001): Entry(imsi(2001), "2001", str(made.id))}
+    assert village.network.entries == {imsi(2001): ProvisioningEntry(imsi(2001), "2001", str(made.id))}
     change(village, "u2001", clid="2009")
     village.work()
     assert numbers(village) == {imsi(2001): "2009"}
@@ -181,7 +181,7 @@ def test_without_a_network_no_row_is_written(engine):
             password_hash=None,
             now=START,
         )
-        desired_state.record(tx, made, START)
+        desired_state.sync_subscriber(tx, made, START)
         assert tx.execute(sa.select(tables.network_entry)).all() == []
 
 
@@ -205,7 +205,7 @@ def test_who_is_added_straight_into_the_table_is_queued_when_it_is_said(village)
         )
     )
     assert len(village.do(audit).differences) == 2
-    village.do(lambda tx: desired_state.complete(tx, village.now))
+    village.do(lambda tx: desired_state.enqueue_missing(tx, village.now))
     village.work()
     assert numbers(village) == {imsi(2001): "2009", imsi(2002): "2002"}
     assert village.do(audit).ok
@@ -330,7 +330,7 @@ def test_a_row_that_makes_the_network_silent_does_not_stay_in_front(village):
 
 
 def test_a_number_that_a_stranger_has_is_told_and_not_taken_from_him(village):
-    stranger = Entry("999990000000001", "2001", "stranger")
+    stranger = ProvisioningEntry("999990000000001", "2001", "stranger")
     village.network.entries[stranger.imsi] = stranger
     add(village, 2001)
     village.work()
@@ -433,10 +433,10 @@ def test_drift_is_told_by_kind_and_sync_makes_it_good_but_spares_strangers(villa
     village.work()
     there = village.network.entries
     del there[imsi(2001)]
-    there[imsi(2002)] = Entry(imsi(2002), "77", there[imsi(2002)].name)
-    there[imsi(2003)] = Entry(imsi(2003), "2003", "another name")
-    there[imsi(2005)] = Entry(imsi(2005), "2005", "back from the dead")
-    there["999990000000001"] = Entry("999990000000001", "5", "stranger")
+    there[imsi(2002)] = ProvisioningEntry(imsi(2002), "77", there[imsi(2002)].name)
+    there[imsi(2003)] = ProvisioningEntry(imsi(2003), "2003", "another name")
+    there[imsi(2005)] = ProvisioningEntry(imsi(2005), "2005", "back from the dead")
+    there["999990000000001"] = ProvisioningEntry("999990000000001", "5", "stranger")
     found = compared(village)
     assert [(each.imsi, each.drift) for each in found] == [
         (imsi(2001), Drift.MISSING),
@@ -474,13 +474,15 @@ def test_a_network_that_is_away_has_no_drift_but_an_error(village):
 
 
 entries = st.builds(
-    Entry,
+    ProvisioningEntry,
     imsi=st.sampled_from([imsi(2001), imsi(2002), imsi(2003)]),
     msisdn=st.sampled_from(["2001", "2002", "2003", ""]),
     name=st.sampled_from(["1", "2"]),
 )
 dues = st.builds(
-    lambda entry, gone: Due(entry.imsi, None if gone else entry, 1), entries.filter(lambda e: e.msisdn), st.booleans()
+    lambda entry, gone: ProvisioningTask(entry.imsi, None if gone else entry, 1),
+    entries.filter(lambda e: e.msisdn),
+    st.booleans(),
 )
 
 
@@ -598,7 +600,7 @@ class Village(RuleBasedStateMachine):
     def stranger_comes(self, clid):
         network = self.village.network
         if not any(each.msisdn == clid for each in network.entries.values()):
-            self.stranger = network.entries["999990000000001"] = Entry("999990000000001", clid, "")
+            self.stranger = network.entries["999990000000001"] = ProvisioningEntry("999990000000001", clid, "")
 
     @rule()
     def stranger_goes(self):

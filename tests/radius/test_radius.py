@@ -31,10 +31,10 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.radius import codec, disconnect_client
-from celcombiller.radius.codec import DICTIONARY, Unusable, identities_of, read, report_of
-from celcombiller.radius.duplicate_cache import KEPT_MAX, KEPT_SECONDS, Duplicates
+from celcombiller.radius.codec import DICTIONARY, DiscardPacket, identities_of, read, report_of
+from celcombiller.radius.duplicate_cache import KEPT_MAX, KEPT_SECONDS, DuplicateCache
 from celcombiller.radius.service import RadiusService
-from celcombiller.radius.throttled_log import LINES_MAX, QUIET_MAX, QUIET_SECONDS, Complaints
+from celcombiller.radius.throttled_log import LINES_MAX, QUIET_MAX, QUIET_SECONDS, ThrottledLog
 from celcombiller.radius.udp_server import RadiusPort, client_of
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.service.wiring import build
@@ -74,7 +74,7 @@ class Radio:
 
     def sessions(self):
         with self.biller.engine.connect() as tx:
-            return [session_records.session_of(row) for row in tx.execute(sa.select(tables.data_session))]
+            return [session_records.session_from_row(row) for row in tx.execute(sa.select(tables.data_session))]
 
     def counted(self, result):
         name = "celcombiller_radius_requests_total"
@@ -401,7 +401,7 @@ def test_an_answer_that_cannot_be_sent_is_one_line(lines):
         def write(self, datagram, addr):
             raise OSError("Network is unreachable")
 
-    port = RadiusPort(Clock(), pyrad.AccessRequest, (CLIENT,), None, Metrics(), Complaints(Clock().seconds))
+    port = RadiusPort(Clock(), pyrad.AccessRequest, (CLIENT,), None, Metrics(), ThrottledLog(Clock().seconds))
     port.transport = Unreachable()
     port._send(b"x", (HERE, 1))
     assert lines == ["RADIUS of 127.0.0.1: ignored: it cannot be answered: Network is unreachable"]
@@ -431,7 +431,7 @@ def test_a_user_name_without_its_realm_is_looked_for_last_and_only_where_that_is
 
 def test_complaints_about_one_client_are_one_line_in_a_while(lines):
     clock = Clock()
-    port = RadiusPort(clock, pyrad.AccessRequest, (), None, Metrics(), Complaints(clock.seconds))
+    port = RadiusPort(clock, pyrad.AccessRequest, (), None, Metrics(), ThrottledLog(clock.seconds))
     for _ in range(50):
         port.datagramReceived(b"x", ("192.0.2.1", 1))
     clock.advance(QUIET_SECONDS)
@@ -449,7 +449,7 @@ def test_complaints_about_one_client_are_one_line_in_a_while(lines):
 
 def test_what_was_answered_is_kept_for_a_while_and_never_too_much_of_it():
     clock = Clock()
-    duplicates = Duplicates(clock.seconds)
+    duplicates = DuplicateCache(clock.seconds)
     assert duplicates.is_new("a")
     assert not duplicates.is_new("a")
     duplicates.answered("a", b"yes")
@@ -520,7 +520,7 @@ def test_no_datagram_does_more_than_be_ignored_or_understood(datagram, code, sig
         understood.append(told)
         return "ACCOUNTED", codec.accounted(packet)
 
-    port = RadiusPort(Clock(), code, (client,), serve, Metrics(), Complaints(Clock().seconds))
+    port = RadiusPort(Clock(), code, (client,), serve, Metrics(), ThrottledLog(Clock().seconds))
     port.transport = FakeTransport()
     port.datagramReceived(datagram, (HERE, 1))
     assert len(port.transport.sent) <= 1
@@ -536,7 +536,7 @@ def test_no_octet_of_a_report_can_be_changed_on_its_way(place, value):
     place %= len(datagram)
     if datagram[place] == value:
         return
-    with pytest.raises(Unusable):
+    with pytest.raises(DiscardPacket):
         read(changed(datagram, place, value, 0), CLIENT, pyrad.AccountingRequest)
 
 

@@ -9,19 +9,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from celcombiller.config.tables import Config
 from celcombiller.core.access.principal import Principal
 from celcombiller.core.audit.report import audit
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.errors import BillerError, TransferConflict
 from celcombiller.core.ledger import accounts, rows, statement
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
 from celcombiller.core.schedules import runs, schedule_records
-from celcombiller.core.schedules.runs import Rules
+from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import migrations
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.http.authorization import check_may
 from celcombiller.http.decoding import checked
-from celcombiller.http.route import Answer, Asked
+from celcombiller.http.route import Request, Response
 from celcombiller.rest.routes import ROUTES
 from tests.core.ledger.test_book import TERMS, ended, initiate
 from tests.support.api_service import PEOPLE
@@ -81,7 +81,7 @@ class ApiMachine(RuleBasedStateMachine):
                 principal = Principal(person.id, person.username, person.level)
                 check_may(principal, route.who, path)
                 said = body if route.body is None or body is None else checked(route.body, body)
-                asked = Asked(
+                asked = Request(
                     config=Config(),
                     who=principal,
                     path=path,
@@ -100,7 +100,7 @@ class ApiMachine(RuleBasedStateMachine):
             if crash:
                 transaction.rollback()
                 return None
-        return answer.body if isinstance(answer, Answer) else answer
+        return answer.body if isinstance(answer, Response) else answer
 
     # -- credit ------------------------------------------------------------------------------------------------------
 
@@ -161,12 +161,12 @@ class ApiMachine(RuleBasedStateMachine):
     def call(self, uniqueid, caller):
         question = initiate(uniqueid, caller, "1001", authorization=f"{uniqueid}{caller}")
         with self.engine.begin() as tx:
-            perform(tx, TERMS, [question], self.now)
+            process_batch(tx, TERMS, [question], self.now)
 
     @rule(uniqueid=uniqueids, talk_ms=st.integers(0, 130_000), answered=st.booleans())
     def hang_up(self, uniqueid, talk_ms, answered):
         with self.engine.begin() as tx:
-            perform(tx, TERMS, [ended(uniqueid, talk_ms, answered=answered)], self.now)
+            process_batch(tx, TERMS, [ended(uniqueid, talk_ms, answered=answered)], self.now)
 
     @rule(who=staff, username=usernames, value=st.integers(0, 50))
     def schedule(self, who, username, value):
@@ -186,10 +186,10 @@ class ApiMachine(RuleBasedStateMachine):
     def a_day_later(self):
         self.now += timedelta(days=1)
         with self.engine.begin() as tx:
-            for each in schedule_records.everything(tx):
-                runs.decide(tx, each.id, Rules(), self.now.date(), self.now)
+            for each in schedule_records.list_all(tx):
+                runs.decide(tx, each.id, ScheduleRules(), self.now.date(), self.now)
             for run in runs.open_runs(tx):
-                while runs.advance(tx, run.id, Rules(), self.now, size=2).more:
+                while runs.advance(tx, run.id, ScheduleRules(), self.now, size=2).more:
                     pass
 
     # -- the laws ----------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class ApiMachine(RuleBasedStateMachine):
         if not hasattr(self, "engine"):
             return
         with self.engine.begin() as tx:
-            for each in subscriber_records.everyone(tx):
+            for each in subscriber_records.list_all(tx):
                 for account in accounts.balances(tx, each.id).values():
                     lines = statement.statement(tx, account, limit=1000)
                     assert sum(line.value for line in lines) == account.posted

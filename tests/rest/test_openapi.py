@@ -9,7 +9,7 @@ import pytest_twisted
 from celcombiller.core.errors import BillerError
 from celcombiller.http.openapi import description
 from celcombiller.http.problem_details import STATUS
-from celcombiller.http.route import Style
+from celcombiller.http.route import ResponseStyle
 from celcombiller.rest.routes import ROUTES
 from tests.support.api_service import biller_fixture, header
 from tests.support.schemathesis_run import fill, run, token_of
@@ -17,7 +17,7 @@ from tests.support.schemathesis_run import fill, run, token_of
 biller = biller_fixture()
 DESCRIBED = description(ROUTES)
 SCHEMAS = DESCRIBED["components"]["schemas"]
-TODAY = [route for route in ROUTES if route.style is Style.TODAY]
+TODAY = [route for route in ROUTES if route.style is ResponseStyle.TODAY]
 UNITS = (
     "credits",
     "days from",
@@ -113,13 +113,13 @@ def test_what_needs_no_login_says_so_and_all_else_takes_a_token_or_a_cookie():
 
 
 def test_a_key_is_demanded_where_credit_moves():
-    keyed = {
+    needs_idempotency_key = {
         name
         for name, operation in operations()
         for each in operation.get("parameters", ())
         if each["name"] == "Idempotency-Key" and each["required"]
     }
-    assert keyed == {"POST /api/v1/transfers", "POST /api/v1/messages"}
+    assert needs_idempotency_key == {"POST /api/v1/transfers", "POST /api/v1/messages"}
 
 
 def test_every_error_has_a_status_of_its_own():

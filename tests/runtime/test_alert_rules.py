@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from celcombiller.core.reports.open_items import InProgress, NetworkProgress
+from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
 from celcombiller.runtime.metrics import Metrics
 from tests.runtime.test_metrics import told
 
@@ -22,7 +22,7 @@ def known_names():
     metrics.radius("ACCEPTED")
     metrics.disconnect("ACK")
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0, failing=0, done_total=1, failed_total=0)
-    progress = InProgress(
+    progress = OpenItems(
         holds=1,
         held=60,
         oldest_seconds=1,

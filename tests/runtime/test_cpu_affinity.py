@@ -31,21 +31,21 @@ def where(made):
 
 def test_what_is_started_later_shares_the_core_and_only_who_is_made_to_runs_anywhere():
     every = os.sched_getaffinity(0)
-    assert {cpu_affinity.share_one(None)} == os.sched_getaffinity(0) == {max(every)}
+    assert {cpu_affinity.pin_to_one_core(None)} == os.sched_getaffinity(0) == {max(every)}
     assert where(threading.Thread) == {max(every)}
-    assert where(cpu_affinity.Anywhere) == every
+    assert where(cpu_affinity.UnpinnedThread) == every
 
 
 def test_workers_have_a_core_each_until_there_are_more_workers_than_cores():
     every = sorted(os.sched_getaffinity(0))
     numbers = range(1, 2 * len(every) + 1)
-    assert [cpu_affinity.share_one(number) for number in numbers] == [*every[::-1], *every[::-1]]
+    assert [cpu_affinity.pin_to_one_core(number) for number in numbers] == [*every[::-1], *every[::-1]]
 
 
 def test_where_there_is_one_core_nothing_is_done(monkeypatch):
     monkeypatch.setattr(cpu_affinity, "_ALL", {0})
     monkeypatch.setattr(os, "sched_setaffinity", None)
-    assert cpu_affinity.share_one(None) is None
+    assert cpu_affinity.pin_to_one_core(None) is None
 
 
 @pytest.mark.parametrize("one_core", [True, False])

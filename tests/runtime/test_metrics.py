@@ -13,17 +13,17 @@ from twisted.internet.task import Clock, deferLater
 from celcombiller.asterisk.agi_simulator import Channel, play
 from celcombiller.config.tables import Metrics as MetricsSettings
 from celcombiller.core.audit.difference import Difference
-from celcombiller.core.audit.report import Report
+from celcombiller.core.audit.report import AuditReport
 from celcombiller.core.charging.batch import HOLD_MARGIN
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState, Witness
-from celcombiller.core.reports.open_items import calls_statement, holds_statement, in_progress
+from celcombiller.core.reports.open_items import calls_statement, count_open_items, holds_statement
 from celcombiller.core.schema import tables
-from celcombiller.database.batch_writer import LATER_SECONDS
+from celcombiller.database.batch_writer import DEFERRED_BATCH_SECONDS
 from celcombiller.database.engine import open_engine
-from celcombiller.jobs.ledger_audit import FIRST_AUDIT_SECONDS, Audits
+from celcombiller.jobs.ledger_audit import FIRST_AUDIT_SECONDS, LedgerAuditService
 from celcombiller.runtime.metrics import RESULTS, Metrics
 from celcombiller.runtime.reactor_delay import DELAY_SECONDS, ReactorDelay
 from tests.core.ledger.test_book import NOW, ask, credit, database, ended, initiate
@@ -77,7 +77,7 @@ async def test_a_scrape_after_calls_counts_them_and_what_they_were_charged(bille
         rise = {name: after[name] - before.get(name, 0) for name in after}
         if rise['celcombiller_confirmations_total{witness="reducer"}'] == 2:
             break
-        await deferLater(reactor, LATER_SECONDS)
+        await deferLater(reactor, DEFERRED_BATCH_SECONDS)
     decided = {each: rise[f'celcombiller_authorizations_total{{result="{each}"}}'] for each in RESULTS}
     assert decided == dict.fromkeys(RESULTS, 0) | {"GRANTED": 2, "NO_CREDIT": 1, "BAD_NUMBER": 1}
     assert rise["celcombiller_authorization_duration_seconds_count"] == 4
@@ -121,7 +121,7 @@ async def test_a_call_in_progress_is_an_open_session_hold_and_call(biller):
 
 def in_progress_of(biller):
     with biller.engine.execution_options(reading=True).begin() as tx:
-        return in_progress(tx, datetime.now(UTC))
+        return count_open_items(tx, datetime.now(UTC))
 
 
 @pytest_twisted.ensureDeferred
@@ -221,7 +221,7 @@ def engine(tmp_path):
 
 def progress_at(engine, now):
     with engine.begin() as tx:
-        return in_progress(tx, now)
+        return count_open_items(tx, now)
 
 
 def test_a_call_is_overdue_from_its_limit_on_until_it_is_settled(engine):
@@ -353,7 +353,7 @@ class Here:
 def test_the_ledger_is_audited_a_while_after_the_start_and_then_every_so_many_hours(engine, monkeypatch):
     house, metrics = Here(), Metrics()
     ask(engine, credit(100))
-    service = Audits(house, engine, 2, metrics)
+    service = LedgerAuditService(house, engine, 2, metrics)
     service.startService()
     assert house.audit(FIRST_AUDIT_SECONDS - 1, monkeypatch) == 0
     assert told(metrics)["celcombiller_audit_timestamp_seconds"] == 0
@@ -372,9 +372,9 @@ def test_the_ledger_is_audited_a_while_after_the_start_and_then_every_so_many_ho
 
 def test_an_audit_that_finds_the_database_away_keeps_the_last_result_and_comes_again(engine, tmp_path, monkeypatch):
     house, metrics = Here(), Metrics()
-    metrics.audited(Report(0, 0, 0, 0, 0, [Difference("law", "subject", 1, 2)]), seconds=1.5, at=NOW)
+    metrics.audited(AuditReport(0, 0, 0, 0, 0, [Difference("law", "subject", 1, 2)]), seconds=1.5, at=NOW)
     nowhere = open_engine(f"sqlite:///{tmp_path}/no/where.sqlite", lock_seconds=1)
-    service = Audits(house, nowhere, 2, metrics)
+    service = LedgerAuditService(house, nowhere, 2, metrics)
     service.startService()
     assert house.audit(FIRST_AUDIT_SECONDS, monkeypatch) == 1
     assert told(metrics)["celcombiller_audit_differences"] == 1

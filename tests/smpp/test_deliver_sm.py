@@ -18,15 +18,15 @@ from celcombiller.core.errors import BadNumber, InvalidValue, StoreUnavailable, 
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding, outbox_queue
-from celcombiller.core.sms.arrival import Arrival
-from celcombiller.core.sms.charging import MessageTerms
-from celcombiller.smpp.deliver_sm import arrival_of
+from celcombiller.core.sms.charging import MessagePolicy
+from celcombiller.core.sms.inbound_message import InboundMessage
+from celcombiller.smpp.deliver_sm import inbound_from_pdu
 from tests.core.ledger.test_book import NOW, database, proved
 from tests.core.sms.test_message_properties import ROUTES
 from tests.smpp.test_client import House, until
 
 NUMBERS = SimpleNamespace(next_sequence=lambda: 1)
-ARRIVAL = Arrival("k" * 32, "5599", "1002", "hello")
+ARRIVAL = InboundMessage("k" * 32, "5599", "1002", "hello")
 PHONES = {
     "sms": Sms(on_net_route="asterisk", off_net_route="smpp", sender="Rede"),
     "asterisk": (Asterisk(name="pbx1", host="127.0.0.1", port=1, username="x", secret="x"),),
@@ -60,7 +60,7 @@ def delivered(**facts):
     ],
 )
 def test_a_text_is_read_in_its_alphabet_and_without_its_header(facts, text):
-    assert arrival_of(delivered(**facts)).text == text
+    assert inbound_from_pdu(delivered(**facts)).text == text
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_text_is_read_in_its_alphabet_and_without_its_header(facts, text):
 )
 def test_what_is_no_text_is_none(facts):
     with pytest.raises(InvalidValue, match="no text"):
-        arrival_of(delivered(**facts))
+        inbound_from_pdu(delivered(**facts))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_is_no_text_is_none(facts):
     ],
 )
 def test_of_addresses_only_what_can_be_one_is_left(source, destination, read):
-    found = arrival_of(delivered(source_addr=source, destination_addr=destination))
+    found = inbound_from_pdu(delivered(source_addr=source, destination_addr=destination))
     assert (found.from_number, found.to_number) == read
 
 
@@ -100,7 +100,7 @@ def test_any_bytes_are_a_text_that_can_be_sent_or_none(data, coding, header):
     )
     pdu.message_payload = None
     try:
-        text = arrival_of(pdu).text
+        text = inbound_from_pdu(pdu).text
     except InvalidValue:
         return
     assert not text or encoding.split(text)
@@ -119,9 +119,9 @@ def test_a_message_is_known_again_by_all_that_the_centre_says_of_it():
         {"user_message_reference": 2},
         {"receipted_message_id": "m1"},
     ]
-    keys = [arrival_of(delivered(**each)).key for each in facts]
+    keys = [inbound_from_pdu(delivered(**each)).key for each in facts]
     assert len(set(keys)) == len(facts)
-    assert keys == [arrival_of(delivered(**each)).key for each in facts]
+    assert keys == [inbound_from_pdu(delivered(**each)).key for each in facts]
 
 
 # -- what becomes of it ----------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def engine(tmp_path):
 
 def arrive(engine, arrival=ARRIVAL, now=NOW, terms=ROUTES):
     with engine.begin() as tx:
-        return messages.arrive(tx, terms, arrival, now)
+        return messages.accept_inbound(tx, terms, arrival, now)
 
 
 def test_a_message_for_a_subscriber_is_queued_for_his_phone_and_free(engine):
@@ -165,7 +165,7 @@ def test_the_same_within_an_hour_is_a_repeat_and_after_it_another(engine, begun)
 def test_a_repeat_of_what_went_already_is_not_sent_again(engine):
     reference = arrive(engine).message.reference
     with engine.begin() as tx:
-        messages.tell(tx, messages.Told(reference, MessageState.ACCEPTED), NOW)
+        messages.record_outcome(tx, messages.Told(reference, MessageState.ACCEPTED), NOW)
     again = arrive(engine)
     assert (again.first, again.message.state) == (False, MessageState.ACCEPTED)
 
@@ -173,12 +173,12 @@ def test_a_repeat_of_what_went_already_is_not_sent_again(engine):
 @pytest.mark.parametrize(
     ("arrival", "terms", "refusal"),
     [
-        (Arrival("k", "5599", "1009", "hello"), ROUTES, UnknownSubscriber),
-        (Arrival("k", "5599", "", "hello"), ROUTES, UnknownSubscriber),
-        (Arrival("k", "5599", "1002", ""), ROUTES, InvalidValue),
-        (Arrival("k", "5599", "1002", "x" * 1000), ROUTES, InvalidValue),
-        (ARRIVAL, MessageTerms(on_net_route=Route.SMPP), BadNumber),
-        (ARRIVAL, MessageTerms(off_net_route=Route.SMPP), BadNumber),
+        (InboundMessage("k", "5599", "1009", "hello"), ROUTES, UnknownSubscriber),
+        (InboundMessage("k", "5599", "", "hello"), ROUTES, UnknownSubscriber),
+        (InboundMessage("k", "5599", "1002", ""), ROUTES, InvalidValue),
+        (InboundMessage("k", "5599", "1002", "x" * 1000), ROUTES, InvalidValue),
+        (ARRIVAL, MessagePolicy(on_net_route=Route.SMPP), BadNumber),
+        (ARRIVAL, MessagePolicy(off_net_route=Route.SMPP), BadNumber),
     ],
 )
 def test_what_cannot_go_to_a_phone_is_refused_and_leaves_nothing(engine, arrival, terms, refusal):

@@ -7,9 +7,9 @@ from twisted.internet.defer import Deferred
 
 from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.provisioning import desired_state, status
-from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NetworkRefused
-from celcombiller.provisioning.worker import LEASE, Provisioner
+from celcombiller.provisioning.worker import LEASE, ProvisioningWorker
 from tests.support.deferreds import result_of
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -42,7 +42,7 @@ class FakeNetwork:
         self._write("change", was.imsi, entry)
 
     async def free(self, entry):
-        self._write("free", entry.imsi, Entry(entry.imsi, "", entry.name))
+        self._write("free", entry.imsi, ProvisioningEntry(entry.imsi, "", entry.name))
 
     async def delete(self, imsi):
         self._write("delete", imsi, None)
@@ -60,7 +60,7 @@ class FakeNetwork:
             holders = [e.imsi for e in self.entries.values() if e.msisdn == entry.msisdn and e.imsi != imsi]
             if entry.msisdn and holders and self.unique:
                 raise NetworkRefused("the number is taken")
-            self.entries[imsi] = entry if self.keeps_names else Entry(entry.imsi, entry.msisdn)
+            self.entries[imsi] = entry if self.keeps_names else ProvisioningEntry(entry.imsi, entry.msisdn)
         self.heard.append((verb, imsi))
         if trouble == "answer lost":
             raise NetworkUnavailable("no answer")
@@ -92,7 +92,7 @@ class Clockwork:
             desired_state.configure(tx, {"village": "openbts"}, self.now)
 
     def restart(self):
-        self.provisioner = Provisioner(
+        self.provisioner = ProvisioningWorker(
             "village",
             self.network,
             transact=self._transact,
@@ -149,5 +149,5 @@ class Clockwork:
     def wanted(self):
         """Give what the subscribers' table itself says should be there."""
         entries = self.do(lambda tx: desired_state.desired(tx, "village")).entries
-        named = entries if self.network.keeps_names else [Entry(each.imsi, each.msisdn) for each in entries]
+        named = entries if self.network.keeps_names else [ProvisioningEntry(each.imsi, each.msisdn) for each in entries]
         return {each.imsi: each for each in named}

@@ -18,7 +18,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.route import Asked
+from celcombiller.http.route import Request
 from celcombiller.legacy_import.source_rows import KINDS
 from celcombiller.rest.legacy import balances, users
 from celcombiller.rest.legacy import memberships as legacy_memberships
@@ -488,7 +488,7 @@ def asked(query, *, subscriber_id=1, level=Level.ADMINISTRATOR, **more):
     """Make what a handler is asked."""
     facts = {"config": Config(), "path": {}, "body": None, "now": NOW, "address": "127.0.0.1", "base_url": "http://h"}
     who = Principal(subscriber_id, "u1", level)
-    return Asked(**facts | {"url": "http://h/api/things?x=1", "who": who, "query": query} | more)
+    return Request(**facts | {"url": "http://h/api/things?x=1", "who": who, "query": query} | more)
 
 
 def ask(tx, name, query, **more):

@@ -10,16 +10,16 @@ from celcombiller.core.ledger.accounts import balances
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schedules import runs, schedule_records
-from celcombiller.core.schedules.runs import Rules
+from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.jobs import schedule_round
-from celcombiller.jobs.schedule_round import Round
+from celcombiller.jobs import schedule_pass
+from celcombiller.jobs.schedule_pass import SchedulePass
 
 NOW = datetime(2026, 11, 5, 12, tzinfo=UTC)
 TODAY = NOW.date()
 DAY = timedelta(days=1)
-RULES = Rules()
+RULES = ScheduleRules()
 
 
 def subscriber(tx, number):
@@ -68,11 +68,11 @@ def go(engine, now=NOW, rules=RULES, only=None, size=2):
             return work(tx)
 
     ticks = iter(range(10**9))
-    round_ = Round(
-        at_once, rules, clock=lambda: now, seconds=lambda: next(ticks) * schedule_round.CHUNK_SECONDS, tell=told.append
+    round_ = SchedulePass(
+        at_once, rules, clock=lambda: now, seconds=lambda: next(ticks) * schedule_pass.CHUNK_SECONDS, tell=told.append
     )
     round_._size = size
-    drive(round_.go(only))
+    drive(round_.run(only))
     return told
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from twisted.internet.utils import getProcessOutputAndValue
 
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
 from tests.core.ledger.test_book import TERMS, ended, initiate
@@ -73,8 +73,8 @@ async def fill(biller):
     await give(admin, 50, "data", kind="data")
 
     def work(tx):
-        perform(tx, TERMS, [initiate(caller="1002", called="1003"), ended(talk_ms=9500)], datetime.now(UTC))
-        perform(tx, TERMS, [initiate("2.0", caller="1002", called="1003")], datetime.now(UTC))
+        process_batch(tx, TERMS, [initiate(caller="1002", called="1003"), ended(talk_ms=9500)], datetime.now(UTC))
+        process_batch(tx, TERMS, [initiate("2.0", caller="1002", called="1003")], datetime.now(UTC))
 
     transact(biller.engine, work)
 

@@ -55,7 +55,7 @@ def record(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One row of the trail; ``before`` and ``after`` are JSON texts."""
 
     id: int
@@ -75,7 +75,7 @@ def entries(
     before_id: int | None = None,
     actor: str | None = None,
     subject: str | None = None,
-) -> list[Entry]:
+) -> list[AuditEntry]:
     """Give the last ``limit`` rows, newest first: of those before a row, by one actor, of one subject."""
     table = tables.trail
     conditions = [] if before_id is None else [table.c.id < before_id]
@@ -85,7 +85,8 @@ def entries(
         conditions.append(table.c.subject == subject)
     rows = tx.execute(sa.select(table).where(*conditions).order_by(table.c.id.desc()).limit(limit))
     return [
-        Entry(row.id, row.at, row.actor, row.address, row.action, row.subject, row.before, row.after) for row in rows
+        AuditEntry(row.id, row.at, row.actor, row.address, row.action, row.subject, row.before, row.after)
+        for row in rows
     ]
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
-from celcombiller.core.subscribers.subscriber_records import LIVING
+from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 
 
 class Scope(StrEnum):
@@ -43,7 +43,7 @@ class Principal:
         return self.username if self.token_id is None else f"{self.username} (token {self.token_id})"
 
 
-def hash_of(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """Give the name under which the database knows a cookie or a token."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
@@ -51,4 +51,4 @@ def hash_of(secret: str) -> str:
 PRINCIPAL_COLUMNS = (tables.subscriber.c.id, tables.subscriber.c.username, tables.subscriber.c.level)
 
 
-MAY_LOG_IN = sa.and_(LIVING, tables.subscriber.c.enabled)
+MAY_LOG_IN = sa.and_(NOT_DELETED, tables.subscriber.c.enabled)

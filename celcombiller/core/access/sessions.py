@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Principal, hash_of
+from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Principal, hash_secret
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import driver, tables
@@ -30,7 +30,7 @@ def open_session(
     tx.execute(sa.delete(table).where(table.c.expires_at <= now))
     tx.execute(
         sa.insert(table).values(
-            secret_hash=hash_of(secret),
+            secret_hash=hash_secret(secret),
             subscriber_id=subscriber_id,
             address=address,
             created_at=now,
@@ -41,13 +41,13 @@ def open_session(
 
 def close_session(tx: Connection, secret: str) -> None:
     """Log out; a session that is over already is no error."""
-    tx.execute(sa.delete(tables.session).where(tables.session.c.secret_hash == hash_of(secret)))
+    tx.execute(sa.delete(tables.session).where(tables.session.c.secret_hash == hash_secret(secret)))
 
 
 def close_sessions(tx: Connection, subscriber_id: int, *, but: str | None = None) -> None:
     """End all sessions of a subscriber, but the one of the secret ``but``."""
     table = tables.session
-    others = sa.true() if but is None else table.c.secret_hash != hash_of(but)
+    others = sa.true() if but is None else table.c.secret_hash != hash_secret(but)
     tx.execute(sa.delete(table).where(table.c.subscriber_id == subscriber_id, others))
 
 
@@ -95,12 +95,12 @@ def _session_of(row: Any) -> Session:
 
 def by_session(tx: Connection, secret: str, now: datetime) -> Principal | None:
     """Give who is logged in with this cookie."""
-    for number, username, level in _BY_SESSION.rows(tx, secret_hash=hash_of(secret), now=now):
+    for number, username, level in _BY_SESSION.rows(tx, secret_hash=hash_secret(secret), now=now):
         return Principal(number, username, Level(level))
     return None
 
 
-_BY_SESSION = driver.Lookup(
+_BY_SESSION = driver.PreparedQuery(
     sa.select(*PRINCIPAL_COLUMNS)
     .join(tables.session, tables.session.c.subscriber_id == tables.subscriber.c.id)
     .where(

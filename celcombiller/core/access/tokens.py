@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Principal, Scope, hash_of
+from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Principal, Scope, hash_secret
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import driver, tables
@@ -62,7 +62,7 @@ def make_token(
         sa.insert(table)
         .values(
             name=name,
-            secret_hash=hash_of(secret),
+            secret_hash=hash_secret(secret),
             subscriber_id=owner_id,
             scopes=" ".join(sorted(set(scopes))),
             created_at=now,
@@ -75,7 +75,7 @@ def make_token(
 
 def by_token(tx: Connection, secret: str, now: datetime) -> Principal | None:
     """Give whose token this is, while it holds and its owner may use the service."""
-    for number, username, level, scopes, token_id in _BY_TOKEN.rows(tx, secret_hash=hash_of(secret), now=now):
+    for number, username, level, scopes, token_id in _BY_TOKEN.rows(tx, secret_hash=hash_secret(secret), now=now):
         return Principal(number, username, Level(level), frozenset(map(Scope, scopes.split())), token_id)
     return None
 
@@ -105,7 +105,7 @@ def _token_of(row: Any) -> Token:
     return Token(row.id, row.name, row.username, scopes, row.created_at, row.expires_at, row.revoked_at)
 
 
-_BY_TOKEN = driver.Lookup(
+_BY_TOKEN = driver.PreparedQuery(
     sa.select(*PRINCIPAL_COLUMNS, tables.token.c.scopes, tables.token.c.id.label("token_id"))
     .join(tables.token, tables.token.c.subscriber_id == tables.subscriber.c.id)
     .where(

@@ -42,7 +42,7 @@ credit = tables.schedule_credit
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     """What was recomputed, and what differed."""
 
     accounts: int
@@ -58,7 +58,7 @@ class Report:
         return not self.differences
 
 
-def audit(tx: Connection) -> Report:
+def audit(tx: Connection) -> AuditReport:
     """Recompute everything. Takes time in proportion to the history; nothing is locked on PostgreSQL."""
 
     def count(table: sa.Table) -> int:
@@ -86,4 +86,4 @@ def audit(tx: Connection) -> Report:
         ),
     )
     differences = [difference for question in questions for difference in question(tx)]
-    return Report(count(account), count(transfer), count(hold), count(call), count(credit), differences)
+    return AuditReport(count(account), count(transfer), count(hold), count(call), count(credit), differences)

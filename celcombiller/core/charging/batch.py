@@ -13,9 +13,18 @@ from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
-from celcombiller.core.charging.requests import Answer, Answered, Credit, Initiate, Request, Result, Terminate, Terms
-from celcombiller.core.data.accounting_reports import Report, Restart, Silence, Usage
-from celcombiller.core.data.session_records import Sessions
+from celcombiller.core.charging.requests import (
+    CallAnswered,
+    ChargingPolicy,
+    Credit,
+    Initiate,
+    Outcome,
+    Request,
+    Result,
+    Terminate,
+)
+from celcombiller.core.data.accounting_reports import NasRestart, Report, StaleSession, Usage
+from celcombiller.core.data.session_records import DataSessionRecords
 from celcombiller.core.errors import (
     BadNumber,
     BillerError,
@@ -26,15 +35,15 @@ from celcombiller.core.errors import (
 )
 from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Account, Kind, Transfer
-from celcombiller.core.model.calls import Call, CallState, Ending, Grant, Settlement, Witness
+from celcombiller.core.model.calls import Call, CallGrant, CallReport, CallState, Settlement, Witness
 from celcombiller.core.rating import affordable_seconds, charged_ms, price
 from celcombiller.core.schema import bulk, tables
-from celcombiller.core.sms.charging import Desk, Send, Told, refund_of
-from celcombiller.core.sms.message_records import Postbox
+from celcombiller.core.sms.charging import MessageCharging, MessageOutcome, MessageSubmission, refund_of
+from celcombiller.core.sms.message_records import MessageRecords
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.subscribers.fields import NUMBER
-from celcombiller.core.voice.call_records import Register
-from celcombiller.core.voice.evidence import DISCREPANCY_MS, Testimony, talk_ms
+from celcombiller.core.voice.call_records import CallRecords
+from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,26 +56,26 @@ HOLD_MARGIN = timedelta(minutes=10)
 """How long after the last moment a call can be alive its hold stays open, for a witness to come late."""
 
 
-def perform(tx: Connection, terms: Terms, requests: Sequence[Request], now: datetime) -> list[Result]:
+def process_batch(tx: Connection, terms: ChargingPolicy, requests: Sequence[Request], now: datetime) -> list[Result]:
     """Do a batch on an open transaction; the answers are in the order of the requests, refusals among them."""
-    state = State.load(tx, requests, sms_from=terms.messages.account)
+    state = ChargingBatch.load(tx, requests, sms_from=terms.messages.account)
     results = [state.plan(terms, request, now) for request in requests]
     state.save(tx)
     return results
 
 
 @dataclass(slots=True)
-class State:
+class ChargingBatch:
     """What a batch works on: subscribers, and their accounts, holds, calls, messages and data sessions."""
 
     directory: Directory
     book: Book
-    register: Register
-    postbox: Postbox
-    sessions: Sessions
+    register: CallRecords
+    postbox: MessageRecords
+    sessions: DataSessionRecords
 
     @classmethod
-    def load(cls, tx: Connection, requests: Sequence[Request], *, sms_from: Kind = Kind.VOICE) -> State:
+    def load(cls, tx: Connection, requests: Sequence[Request], *, sms_from: Kind = Kind.VOICE) -> ChargingBatch:
         """Read all that the batch names; calls, messages, data sessions, then accounts, are locked.
 
         ``sms_from``: which account pays for messages that are new; others are their own accounts'.
@@ -85,9 +94,9 @@ class State:
                 identities.add(request.username)
                 references.add(request.reference)
                 continue
-            if isinstance(request, Send | Told):
+            if isinstance(request, MessageSubmission | MessageOutcome):
                 posted.add(request.reference)
-                if isinstance(request, Send):
+                if isinstance(request, MessageSubmission):
                     identities.update((request.account_code, request.caller_number, request.to_number))
                 continue
             uniqueids.add(request.uniqueid)
@@ -97,17 +106,21 @@ class State:
                 identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))
         named, called, written, *used = bulk.read(
             tx,
-            Directory.question(identities | Sessions.named(reports)),
-            Register.question(uniqueids),
-            Postbox.question(posted),
-            *Sessions.questions(reports),
+            Directory.question(identities | DataSessionRecords.named(reports)),
+            CallRecords.question(uniqueids),
+            MessageRecords.question(posted),
+            *DataSessionRecords.questions(reports),
         )
-        directory, register, postbox = Directory.of_rows(named), Register.of_rows(called), Postbox.of_rows(written)
-        sessions = Sessions.of_rows(chain.from_iterable(used))
+        directory, register, postbox = (
+            Directory.of_rows(named),
+            CallRecords.of_rows(called),
+            MessageRecords.of_rows(written),
+        )
+        sessions = DataSessionRecords.of_rows(chain.from_iterable(used))
         payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
         payers += [directory.caller(each.username, "") for each in credits_asked]
         kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
-        sent = [each for each in requests if isinstance(each, Send) and not each.free]
+        sent = [each for each in requests if isinstance(each, MessageSubmission) and not each.free]
         payers += [directory.caller(each.account_code, each.caller_number) for each in sent]
         kinds += [sms_from for _ in sent]
         open_calls = [call for call in register if call.state is CallState.OPEN]
@@ -134,22 +147,22 @@ class State:
         parts = (self.register, self.postbox, self.sessions, self.book)
         bulk.write(tx, chain.from_iterable(each.changes() for each in parts))
 
-    def plan(self, terms: Terms, request: Request, now: datetime) -> Result:
+    def plan(self, terms: ChargingPolicy, request: Request, now: datetime) -> Result:
         """Decide one request; what it asks for is done in memory, or a refusal is given and nothing is done."""
-        answered: Answered
+        answered: Outcome
         try:
             match request:
                 case Initiate():
                     answered = self._initiate(terms, request, now)
-                case Answer():
+                case CallAnswered():
                     answered = self._answer(request)
                 case Terminate():
                     answered = self._terminate(terms, request, now)
                 case Credit():
                     answered = self.credit(request, now)
-                case Send() | Told():
+                case MessageSubmission() | MessageOutcome():
                     answered = self.desk.do(terms.messages, request, now)
-                case Usage() | Restart() | Silence():
+                case Usage() | NasRestart() | StaleSession():
                     answered = self.sessions.plan(self.book, self.directory, request, now)
                 case _:
                     assert_never(request)
@@ -158,11 +171,11 @@ class State:
         return answered
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> MessageCharging:
         """What of it messages need."""
-        return Desk(self.directory, self.book, self.postbox)
+        return MessageCharging(self.directory, self.book, self.postbox)
 
-    def _initiate(self, terms: Terms, request: Initiate, now: datetime) -> Grant:
+    def _initiate(self, terms: ChargingPolicy, request: Initiate, now: datetime) -> CallGrant:
         last = self.register.last(request.server, request.uniqueid)
         if last is not None and last.state is CallState.OPEN:
             if last.authorization == request.authorization:
@@ -182,7 +195,7 @@ class State:
         )
         return grant
 
-    def _admit(self, terms: Terms, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
+    def _admit(self, terms: ChargingPolicy, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
         """Decide who pays, whom he calls and at what rate, for the longest call there may be."""
         payer = self.directory.caller(request.account_code, request.caller_number)
         if payer is None:
@@ -213,11 +226,11 @@ class State:
         )
         return call, self.book.accounts[call.account_id]
 
-    def _grant(self, terms: Terms, call: Call, request: Initiate) -> Grant:
+    def _grant(self, terms: ChargingPolicy, call: Call, request: Initiate) -> CallGrant:
         payer = self.directory.caller(request.account_code, request.caller_number)
         if payer is None:
             raise UnknownSubscriber("the subscriber went away while he was asking")
-        return Grant(
+        return CallGrant(
             call=call,
             subscriber=payer,
             callee=self.directory.callee(request.called_number),
@@ -225,7 +238,7 @@ class State:
             expires_at=call.started_at + timedelta(seconds=terms.ring_seconds + call.granted_seconds) + HOLD_MARGIN,
         )
 
-    def _answer(self, request: Answer) -> Call:
+    def _answer(self, request: CallAnswered) -> Call:
         call = self.register.last(request.server, request.uniqueid)
         if call is None:
             raise _unknown(request)
@@ -233,15 +246,15 @@ class State:
             return self.register.change(call, answered_at=request.at)
         return call
 
-    def _terminate(self, terms: Terms, request: Terminate, now: datetime) -> Settlement:
+    def _terminate(self, terms: ChargingPolicy, request: Terminate, now: datetime) -> Settlement:
         call = self.register.last(request.server, request.uniqueid)
-        if call is None and request.unheld is not None:
-            call = self._admit_late(terms, request.unheld, now)
+        if call is None and request.unauthorized_request is not None:
+            call = self._admit_late(terms, request.unauthorized_request, now)
         if call is None or (request.leg is not None and request.leg != call.leg):
             raise _unknown(request)
         said_ms = talk_ms(call, request.ending)
         if call.state is CallState.OPEN:
-            if _second_hand(call, request):
+            if _is_stale_dialstatus(call, request):
                 self._testify(call, request.witness, request.ending, said_ms, None, now)
                 return Settlement(call, first=False)
             closed = self._close(call, request.witness, request.ending, now, expired=request.expired)
@@ -250,14 +263,14 @@ class State:
         self._testify(call, request.witness, request.ending, said_ms, difference_ms, now)
         return Settlement(call, first=False, difference_ms=difference_ms)
 
-    def _admit_late(self, terms: Terms, request: Initiate, now: datetime) -> Call:
+    def _admit_late(self, terms: ChargingPolicy, request: Initiate, now: datetime) -> Call:
         """Make the call that was let go without an authorization: nothing is held, what is talked is charged."""
         call, account = self._admit(terms, request, now, leg=0)
         note = "let go without an authorization: the ledger did not answer"
         self.book.hold(call.reference, account.id, 0, now=now, expires_at=now + HOLD_MARGIN)
         return self.register.add(replace(call, note=note))
 
-    def _close(self, call: Call, witness: Witness, ending: Ending, now: datetime, *, expired: bool = False) -> Call:
+    def _close(self, call: Call, witness: Witness, ending: CallReport, now: datetime, *, expired: bool = False) -> Call:
         """End an open call by what its first witness says: charge it if it was answered, else release its hold."""
         said_ms = talk_ms(call, ending)
         note = "; ".join(filter(None, (call.note, ending.note)))
@@ -293,13 +306,13 @@ class State:
         self,
         call: Call,
         witness: Witness,
-        ending: Ending,
+        ending: CallReport,
         said_ms: int,
         difference_ms: int | None,
         now: datetime,
     ) -> None:
-        self.register.testify(
-            Testimony(
+        self.register.record_report(
+            WitnessReport(
                 reference=call.reference,
                 witness=witness,
                 at=now,
@@ -331,11 +344,11 @@ class State:
         )
 
 
-def _unknown(request: Answer | Terminate) -> UnknownCall:
+def _unknown(request: CallAnswered | Terminate) -> UnknownCall:
     return UnknownCall(f"no call of {request.server} has the uniqueid {request.uniqueid}")
 
 
-def _second_hand(call: Call, request: Terminate) -> bool:
+def _is_stale_dialstatus(call: Call, request: Terminate) -> bool:
     """Tell whether the reducer speaks of a later Dial of the dialplan's own: each Dial resets DIALSTATUS.
 
     It says that nobody answered, while AMI saw the answer: then AMI's Hangup, which follows, settles the call.

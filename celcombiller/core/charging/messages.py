@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from celcombiller.core.charging.batch import State
+from celcombiller.core.charging.batch import ChargingBatch
 from celcombiller.core.errors import BadNumber, UnknownSubscriber
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
-from celcombiller.core.sms.charging import ORIGIN, Posting, Send, Told
-from celcombiller.core.sms.message_records import message_of
+from celcombiller.core.sms.charging import ORIGIN, MessageOutcome, MessageResult, MessageSubmission
+from celcombiller.core.sms.message_records import message_from_row
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.sms.arrival import Arrival
-    from celcombiller.core.sms.charging import MessageTerms
+    from celcombiller.core.sms.charging import MessagePolicy
+    from celcombiller.core.sms.inbound_message import InboundMessage
 
 REPEATED = timedelta(hours=1)
 """How long a message that a centre brings again is taken for the same: it repeats what was not answered in its time."""
@@ -39,7 +39,7 @@ _part = tables.message_part
 
 def submit(
     tx: Connection,
-    terms: MessageTerms,
+    terms: MessagePolicy,
     *,
     reference: str,
     to_number: str,
@@ -47,7 +47,7 @@ def submit(
     now: datetime,
     payer: str | None = None,
     origin: MessageOrigin = MessageOrigin.NOTICE,
-) -> Posting:
+) -> MessageResult:
     """Have a message sent, once for a ``reference``; it stands in the ledger under ``sms:`` and that.
 
     ``payer`` is the username of who pays and in whose name it goes; ``None``: it is free and the operator's. The same
@@ -56,7 +56,7 @@ def submit(
     Raises `TransferConflict`, `BadNumber`, `UnknownSubscriber`, `SubscriberDisabled`, `InvalidValue` (of the text) and
     `InsufficientBalance`.
     """
-    request = Send(
+    request = MessageSubmission(
         reference=reference_of(reference),
         origin=origin,
         account_code=payer or "",
@@ -65,13 +65,13 @@ def submit(
         text=text,
         free=payer is None,
     )
-    state = State.load(tx, [request], sms_from=terms.account)
+    state = ChargingBatch.load(tx, [request], sms_from=terms.account)
     posting = state.desk.send(terms, request, now)
     state.save(tx)
     return posting
 
 
-def arrive(tx: Connection, terms: MessageTerms, arrival: Arrival, now: datetime) -> Posting:
+def accept_inbound(tx: Connection, terms: MessagePolicy, arrival: InboundMessage, now: datetime) -> MessageResult:
     """Queue what came from a phone elsewhere for a subscriber's, free for him. Within `REPEATED` it is the same again.
 
     It stands under its ``key`` and the hour. Raises `UnknownSubscriber` when the number is nobody's, `BadNumber` when
@@ -84,8 +84,8 @@ def arrive(tx: Connection, terms: MessageTerms, arrival: Arrival, now: datetime)
     same = sa.select(_message).where(_message.c.reference == before, _message.c.queued_at > now - REPEATED)
     known = tx.execute(same).first()
     if known is not None:
-        return Posting(message_of(known), first=False)
-    request = Send(
+        return MessageResult(message_from_row(known), first=False)
+    request = MessageSubmission(
         reference=reference,
         origin=MessageOrigin.PHONE,
         account_code="",
@@ -94,7 +94,7 @@ def arrive(tx: Connection, terms: MessageTerms, arrival: Arrival, now: datetime)
         text=arrival.text,
         free=True,
     )
-    state = State.load(tx, [request])
+    state = ChargingBatch.load(tx, [request])
     if state.desk.directory.callee(arrival.to_number) is None:
         raise UnknownSubscriber("nobody here has the number that a message came for")
     posting = state.desk.send(terms, request, now)
@@ -107,15 +107,17 @@ def reference_of(reference: str) -> str:
     return f"{ORIGIN}:{reference}"
 
 
-def tell(tx: Connection, told: Told, now: datetime) -> Posting:
+def record_outcome(tx: Connection, told: MessageOutcome, now: datetime) -> MessageResult:
     """Record what became of a message, in a transaction of its own; `Store.charge` does many in one."""
-    state = State.load(tx, [told])
-    posting = state.desk.tell(told, now)
+    state = ChargingBatch.load(tx, [told])
+    posting = state.desk.apply_outcome(told, now)
     state.save(tx)
     return posting
 
 
-def receive(tx: Connection, network_id: str, outcome: MessageState, note: str, now: datetime) -> Posting | None:
+def apply_receipt(
+    tx: Connection, network_id: str, outcome: MessageState, note: str, now: datetime
+) -> MessageResult | None:
     """Take a receipt for the part of this id: ``DELIVERED`` or ``FAILED``. ``None``: no such part is known here.
 
     A message is delivered when all of its parts are, and has failed when one has.
@@ -133,5 +135,5 @@ def receive(tx: Connection, network_id: str, outcome: MessageState, note: str, n
         parts = tx.execute(sa.select(_message.c.parts).where(_message.c.reference == row.reference)).scalar_one()
         if tx.execute(count).scalar_one() < parts:
             found = tx.execute(sa.select(_message).where(_message.c.reference == row.reference)).one()
-            posting = Posting(message_of(found), first=False)
-    return posting or tell(tx, Told(row.reference, outcome, note), now)
+            posting = MessageResult(message_from_row(found), first=False)
+    return posting or record_outcome(tx, MessageOutcome(row.reference, outcome, note), now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celcombiller.core.access import audit_trail
-from celcombiller.core.charging.batch import State
+from celcombiller.core.charging.batch import ChargingBatch
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,7 +22,7 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
 
     Raises what `perform` answers: `UnknownSubscriber`, `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
     """
-    state = State.load(tx, [request])
+    state = ChargingBatch.load(tx, [request])
     is_new = request.reference not in state.book.transfers
     made = state.credit(request, now)
     state.save(tx)

@@ -11,8 +11,8 @@ from celcombiller.core.errors import (
     BillerError,
 )
 from celcombiller.core.model.accounts import Kind, Transfer
-from celcombiller.core.model.calls import Call, Ending, Grant, Settlement, Witness
-from celcombiller.core.sms.charging import MessageTerms, Posting, Send, Told
+from celcombiller.core.model.calls import Call, CallGrant, CallReport, Settlement, Witness
+from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageResult, MessageSubmission
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ChargingPolicy:
     """The operator's conditions, from the settings: the price list, the longest call, whether others can be called."""
 
     tariff: Tariff
     ring_seconds: int = 40
     max_call_seconds: int = 7200
     external: bool = False
-    messages: MessageTerms = field(default_factory=MessageTerms)
+    messages: MessagePolicy = field(default_factory=MessagePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class Initiate:
     caller_number: str
     called_number: str
     answered_early: bool
-    previous: Ending
+    previous: CallReport
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CallAnswered:
     """AMI says that the callee of this channel answered."""
 
     server: str
@@ -69,8 +69,8 @@ class Terminate:
     server: str
     uniqueid: str
     witness: Witness
-    ending: Ending
-    unheld: Initiate | None = None
+    ending: CallReport
+    unauthorized_request: Initiate | None = None
     leg: int | None = None
     expired: bool = False
 
@@ -87,10 +87,10 @@ class Credit:
     note: str = ""
 
 
-Request = Initiate | Answer | Terminate | Credit | Send | Told | Report
+Request = Initiate | CallAnswered | Terminate | Credit | MessageSubmission | MessageOutcome | Report
 
 
-Answered = Grant | Call | Settlement | Transfer | Posting | DataSession | list[DataSession] | None
+Outcome = CallGrant | Call | Settlement | Transfer | MessageResult | DataSession | list[DataSession] | None
 
 
-Result = Answered | BillerError
+Result = Outcome | BillerError

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 KEY_CHARACTERS = 32
 
 
-class Told(StrEnum):
+class AcctStatusType(StrEnum):
     """Which report of a session this is (RFC 2866, 5.1)."""
 
     START = "start"
@@ -43,7 +43,7 @@ class Usage:
     nas: str
     session_id: str
     username: str
-    told: Told
+    told: AcctStatusType
     at: datetime
     octets_in: int = 0
     octets_out: int = 0
@@ -68,7 +68,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class NasRestart:
     """A NAS says that it began or ended accounting (Accounting-On, Accounting-Off): its sessions are over."""
 
     nas: str
@@ -78,14 +78,14 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class StaleSession:
     """Nobody has told of this session since before ``heard_before``."""
 
     key: str
     heard_before: datetime
 
 
-Report = Usage | Restart | Silence
+Report = Usage | NasRestart | StaleSession
 
 
 def key_of(*names: str) -> str:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.core.data.session import DISABLED, GONE, SPENT
-from celcombiller.core.data.session_records import session_of
+from celcombiller.core.data.session_records import session_from_row
 from celcombiller.core.schema import tables
-from celcombiller.core.subscribers.subscriber_records import LIVING
+from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,26 +30,26 @@ AGAIN_MOST = timedelta(minutes=5)
 _table, _person = tables.data_session, tables.subscriber
 _OPEN = _table.c.state == sa.literal("open", literal_execute=True)
 _UNWELCOME = sa.exists().where(
-    _person.c.id == _table.c.subscriber_id, sa.or_(sa.not_(LIVING), sa.not_(_person.c.enabled))
+    _person.c.id == _table.c.subscriber_id, sa.or_(sa.not_(NOT_DELETED), sa.not_(_person.c.enabled))
 )
 
 
-def is_any_to_do(tx: Connection, now: datetime) -> bool:
-    """Tell whether `want` or `claim` would find any: it only reads."""
+def is_due(tx: Connection, now: datetime) -> bool:
+    """Tell whether `request_disconnects` or `claim` would find any: it only reads."""
     new = sa.and_(_table.c.disconnect == "", _UNWELCOME)
     due = _table.c.disconnect_at <= now
     return any(tx.execute(sa.select(_table.c.id).where(_OPEN, each).limit(1)).first() for each in (new, due))
 
 
-def want(tx: Connection, now: datetime) -> None:
+def request_disconnects(tx: Connection, now: datetime) -> None:
     """Want the end of the sessions of subscribers who were disabled or deleted meanwhile."""
-    gone = sa.exists().where(_person.c.id == _table.c.subscriber_id, sa.not_(LIVING))
+    gone = sa.exists().where(_person.c.id == _table.c.subscriber_id, sa.not_(NOT_DELETED))
     why = sa.case((gone, GONE), else_=DISABLED)
     marked = sa.update(_table).where(_OPEN, _table.c.disconnect == "", _UNWELCOME)
     tx.execute(marked.values(disconnect=why, disconnect_at=now, disconnect_tries=0, disconnect_said=""))
 
 
-def forgive(tx: Connection, now: datetime) -> None:
+def withdraw_disconnects(tx: Connection, now: datetime) -> None:
     """Want it no more of who has credit again, or may use the service again."""
     account = tables.account.c
     has_credit = sa.exists().where(account.id == _table.c.account_id, account.posted - account.held > account.floor)
@@ -65,7 +65,7 @@ def forgive(tx: Connection, now: datetime) -> None:
 
 def claim(tx: Connection, now: datetime, *, limit: int) -> list[DataSession]:
     """Take sessions whose NAS is to be asked now; it is asked again later if that does not end them."""
-    forgive(tx, now)
+    withdraw_disconnects(tx, now)
     rows = tx.execute(
         sa.select(_table)
         .where(_OPEN, _table.c.disconnect_at <= now)
@@ -79,7 +79,7 @@ def claim(tx: Connection, now: datetime, *, limit: int) -> list[DataSession]:
         tx.execute(
             sa.update(_table).where(_table.c.id == row.id).values(disconnect_tries=tries, disconnect_at=now + again)
         )
-    return [session_of(row) for row in rows]
+    return [session_from_row(row) for row in rows]
 
 
 def answered(tx: Connection, reference: str, said: str, *, settled: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from celcombiller.core.data.accounting_reports import Silence
+from celcombiller.core.data.accounting_reports import StaleSession
 from celcombiller.core.data.session import find_payer
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.rating import affordable_octets
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TABLE = tables.data_session
 
 
-def silent_sessions(tx: Connection, heard_before: datetime, *, limit: int) -> list[Silence]:
+def silent_sessions(tx: Connection, heard_before: datetime, *, limit: int) -> list[StaleSession]:
     """Give open sessions of which nobody has told since."""
     rows = tx.execute(
         sa.select(_TABLE.c.key)
@@ -33,11 +33,11 @@ def silent_sessions(tx: Connection, heard_before: datetime, *, limit: int) -> li
         .order_by(_TABLE.c.heard_at)
         .limit(limit)
     )
-    return [Silence(row.key, heard_before) for row in rows]
+    return [StaleSession(row.key, heard_before) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CreditStanding:
     """How a subscriber stands who wants to begin a session."""
 
     subscriber: Subscriber
@@ -49,7 +49,7 @@ class Standing:
         return affordable_octets(max(self.available, 0), octets_per_credit)
 
 
-def standing(tx: Connection, directory: Directory, identities: Collection[str]) -> Standing | None:
+def find_credit_standing(tx: Connection, directory: Directory, identities: Collection[str]) -> CreditStanding | None:
     """Give how the subscriber stands whom these names mean."""
     who = find_payer(directory, identities)
     if who is None:
@@ -60,4 +60,4 @@ def standing(tx: Connection, directory: Directory, identities: Collection[str]) 
         .join(account, account.c.subscriber_id == person.c.id)
         .where(person.c.id == who.id, account.c.kind == Kind.DATA)
     ).one()
-    return Standing(who, row.password_hash, row.available)
+    return CreditStanding(who, row.password_hash, row.available)

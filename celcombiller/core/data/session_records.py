@@ -16,7 +16,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.core.data.accounting_reports import Report, Restart, Silence, Told, Usage
+from celcombiller.core.data.accounting_reports import AcctStatusType, NasRestart, Report, StaleSession, Usage
 from celcombiller.core.data.session import (
     DISABLED,
     GONE,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Sessions:
+class DataSessionRecords:
     """The sessions that one transaction works on: the last of each key it names, and what changes."""
 
     _last: dict[str, DataSession] = field(default_factory=dict)
@@ -57,14 +57,14 @@ class Sessions:
     _by_reference: dict[str, DataSession] = field(default_factory=dict)
 
     @staticmethod
-    def questions(reports: Sequence[Report]) -> tuple[bulk.Question, bulk.Question]:
+    def questions(reports: Sequence[Report]) -> tuple[bulk.BoundQuery, bulk.BoundQuery]:
         """Ask for the sessions of these, and lock them (after messages, before accounts: that order is everybody's)."""
-        keys = {each.key for each in reports if not isinstance(each, Restart)}
-        restarted = {each.nas for each in reports if isinstance(each, Restart)}
-        return _OF_KEYS.among(keys), _OF_NASES.among(restarted)
+        keys = {each.key for each in reports if not isinstance(each, NasRestart)}
+        restarted = {each.nas for each in reports if isinstance(each, NasRestart)}
+        return _OF_KEYS.with_values(keys), _OF_NASES.with_values(restarted)
 
     @classmethod
-    def of_rows(cls, rows: Iterable[Sequence[Any]]) -> Sessions:
+    def of_rows(cls, rows: Iterable[Sequence[Any]]) -> DataSessionRecords:
         """Make it of the answers."""
         sessions = cls()
         for row in rows:
@@ -109,13 +109,13 @@ class Sessions:
         """Do one of the reports."""
         match report:
             case Usage():
-                return self.hear(book, directory, report, now)
-            case Restart():
-                return self.restart(book, report, now)
-            case Silence():
-                return self.silent(book, report, now)
+                return self.apply_usage(book, directory, report, now)
+            case NasRestart():
+                return self.close_nas_sessions(book, report, now)
+            case StaleSession():
+                return self.close_stale(book, report, now)
 
-    def hear(self, book: Book, directory: Directory, usage: Usage, now: datetime) -> DataSession:
+    def apply_usage(self, book: Book, directory: Directory, usage: Usage, now: datetime) -> DataSession:
         """Charge what a report says beyond what was charged, and hold for what comes next.
 
         Raises `UnknownSubscriber` for a session that is not known, of somebody who is not either, `InvalidValue` for
@@ -132,11 +132,11 @@ class Sessions:
         if session.state is DataState.CLOSED:
             return self._late(book, session, usage, who, now)
         session = self._progressed(session, usage, now)
-        if usage.told is Told.STOP:
+        if usage.told is AcctStatusType.STOP:
             return self._close(book, session, Closing.STOP, usage.cause, ended_at=usage.at, now=now)
         return self._go_on(book, session, usage, who, now)
 
-    def restart(self, book: Book, request: Restart, now: datetime) -> list[DataSession]:
+    def close_nas_sessions(self, book: Book, request: NasRestart, now: datetime) -> list[DataSession]:
         """Close the sessions of a NAS that began before it restarted, with what was last known of each."""
         return [
             self._close(book, self._dated(each, request.dated_at), Closing.RESTART, request.cause, request.at, now)
@@ -144,7 +144,7 @@ class Sessions:
             if each.nas == request.nas and each.state is DataState.OPEN and _was_before(each, request)
         ]
 
-    def silent(self, book: Book, request: Silence, now: datetime) -> DataSession | None:
+    def close_stale(self, book: Book, request: StaleSession, now: datetime) -> DataSession | None:
         """Close a session of which nobody tells any more, unless somebody has since."""
         session = self._last.get(request.key)
         if session is None or session.state is not DataState.OPEN or session.heard_at >= request.heard_before:
@@ -173,7 +173,7 @@ class Sessions:
             octets_per_credit=usage.conditions.octets_per_credit,
             started_at=usage.at,
             heard_at=now,
-            note="" if usage.told is Told.START else "its beginning was not told",
+            note="" if usage.told is AcctStatusType.START else "its beginning was not told",
         )
         self._new.add(began.reference)
         self._keep(began)
@@ -212,7 +212,7 @@ class Sessions:
         A report of no more than was charged does nothing.
         """
         if usage.octets <= session.octets:
-            if usage.told is Told.STOP and session.closed_by is not Closing.STOP:
+            if usage.told is AcctStatusType.STOP and session.closed_by is not Closing.STOP:
                 return self._put(session, closed_by=Closing.STOP, cause=usage.cause)
             return session
         session = self._progressed(session, usage, now)
@@ -231,7 +231,7 @@ class Sessions:
                 beyond_floor=True,
             )
         session = self._put(session, note=_joined(session.note, "more was told after it was closed"))
-        if usage.told is Told.STOP:
+        if usage.told is AcctStatusType.STOP:
             return self._put(
                 session, closed_by=Closing.STOP, cause=usage.cause, ended_at=max(usage.at, session.started_at)
             )
@@ -308,7 +308,7 @@ def _is_anew(session: DataSession, usage: Usage) -> bool:
     repeat for a while after a Stop: a Start that is taken for new in vain holds credit until it is found silent, and
     charges nothing.
     """
-    if session.state is DataState.OPEN or usage.told is not Told.START:
+    if session.state is DataState.OPEN or usage.told is not AcctStatusType.START:
         return False
     if usage.dated_at is not None and session.dated_at is not None:
         # Dates are whole seconds. What closed it at a restart is older than that, whose date it has now.
@@ -318,7 +318,7 @@ def _is_anew(session: DataSession, usage: Usage) -> bool:
     return usage.at > ended_at + (REORDERED if session.closed_by is Closing.STOP else timedelta(0))
 
 
-def _was_before(session: DataSession, restart: Restart) -> bool:
+def _was_before(session: DataSession, restart: NasRestart) -> bool:
     """Tell whether a session was there before its NAS restarted."""
     if restart.dated_at is not None and session.dated_at is not None:
         return session.dated_at < restart.dated_at
@@ -360,7 +360,7 @@ _CHANGING = (
 _LAST = "generation = (select max(generation) from data_session as later where later.key = data_session.key)"
 
 
-_OF_KEYS = bulk.Reading(
+_OF_KEYS = bulk.BulkQuery(
     bulk.names(_COLUMNS),
     f"from data_session where key {{among}} and {_LAST}",
     of=_TABLE.c.key,
@@ -368,7 +368,7 @@ _OF_KEYS = bulk.Reading(
 )
 
 
-_OF_NASES = bulk.Reading(  # not by the index of a NAS's sessions, which has all that it ever had
+_OF_NASES = bulk.BulkQuery(  # not by the index of a NAS's sessions, which has all that it ever had
     bulk.names(_COLUMNS),
     "from data_session where state = 'open' and nas || '' {among}",
     of=_TABLE.c.nas,
@@ -403,13 +403,13 @@ def _changing_of(session: DataSession) -> driver.Row:
 def _session_of_columns(row: Sequence[Any]) -> DataSession:
     facts = dict(zip(_COLUMNS, row, strict=True))
     for name in ("started_at", "heard_at", "dated_at", "ended_at", "disconnect_at"):
-        facts[name] = driver.moment(facts[name])
+        facts[name] = driver.parse_timestamp(facts[name])
     closed_by = facts.pop("closed_by")
     return DataSession(
         **facts | {"state": DataState(facts["state"])}, closed_by=None if closed_by is None else Closing(closed_by)
     )
 
 
-def session_of(row: Any) -> DataSession:
+def session_from_row(row: Any) -> DataSession:
     """Make the value of a row."""
     return _session_of_columns([getattr(row, name) for name in _COLUMNS])

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.book import Book
-from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_of, account_of_columns
+from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_from_columns, account_from_row
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.schema import driver, tables
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
-def set_floor(tx: Connection, account_id: int, floor: int) -> Account:
+def set_credit_limit(tx: Connection, account_id: int, floor: int) -> Account:
     """Say down to which balance an account may be used: 0 for prepaid, less for a credit limit.
 
     What is held or was taken already stays so; only what is granted from now on knows the new floor.
@@ -39,14 +39,14 @@ def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
 
 def by_kind(rows: Iterable[driver.Row]) -> dict[Kind, Account]:
     """Make accounts of rows of `ACCOUNTS`, by their kind."""
-    return {each.kind: each for each in (account_of_columns(*row) for row in rows)}
+    return {each.kind: each for each in (account_from_columns(*row) for row in rows)}
 
 
 ACCOUNTS = sa.select(*(tables.account.c[name] for name in ACCOUNT_COLUMNS))
 """The query of accounts, for a condition."""
 
 
-_HIS_ACCOUNTS = driver.Lookup(ACCOUNTS.where(tables.account.c.subscriber_id == sa.bindparam("subscriber_id")))
+_HIS_ACCOUNTS = driver.PreparedQuery(ACCOUNTS.where(tables.account.c.subscriber_id == sa.bindparam("subscriber_id")))
 
 
 # Made once: to make a statement is three times the work of asking it.
@@ -60,4 +60,4 @@ def balances_of(tx: Connection, subscriber_ids: Collection[int]) -> dict[tuple[i
     if not subscriber_ids:
         return {}
     rows = tx.execute(_THEIR_ACCOUNTS, {"subscriber_ids": list(subscriber_ids)})
-    return {(row.subscriber_id, Kind(row.kind)): account_of(row) for row in rows}
+    return {(row.subscriber_id, Kind(row.kind)): account_from_row(row) for row in rows}

@@ -12,7 +12,7 @@ from celcombiller.core.model.accounts import Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
+class BalanceStyle:
     """What a voice credit is: a second, or the last of ``scale`` decimals of the operator's unit."""
 
     as_time: bool = True
@@ -32,7 +32,7 @@ class Figures:
         return f"{'-' if self.negative else ''}{self.whole}{'.' if self.decimals else ''}{self.decimals}"
 
 
-def figures(credits_told: int, scale: int) -> Figures:
+def decimal_parts(credits_told: int, scale: int) -> Figures:
     """Give the figures of a balance whose last ``scale`` digits stand behind the point."""
     whole, rest = divmod(abs(credits_told), 10**scale)
     return Figures(credits_told < 0, whole, f"{rest:0{scale}}".rstrip("0") if scale else "")
@@ -43,12 +43,12 @@ def minutes_and_seconds(credits_told: int) -> tuple[int, int]:
     return divmod(abs(credits_told), 60)
 
 
-def written(credits_told: int, kind: Kind, style: Style) -> str:
+def format_balance(credits_told: int, kind: Kind, style: BalanceStyle) -> str:
     """Write a balance: ``2 min 5 s`` (the units' international signs), or a number. Data and sms are bare numbers."""
     if kind is not Kind.VOICE:
         return str(credits_told)
     if not style.as_time:
-        return str(figures(credits_told, style.scale))
+        return str(decimal_parts(credits_told, style.scale))
     minutes, seconds = minutes_and_seconds(credits_told)
     parts = [f"{minutes} min"] if minutes else []
     if seconds or not minutes:

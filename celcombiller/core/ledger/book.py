@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.core.errors import HoldNotOpen, InsufficientBalance, InvalidValue, TransferConflict
-from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_of_columns, check_amount, transfer_of
+from celcombiller.core.ledger.rows import (
+    ACCOUNT_COLUMNS,
+    AMOUNT_MAX,
+    account_from_columns,
+    check_amount,
+    transfer_from_row,
+)
 from celcombiller.core.model.accounts import Account, Hold, HoldState, Transfer
 from celcombiller.core.schema import bulk, driver, tables
 
@@ -166,12 +172,12 @@ class Book:
         for operator_id, kind in ((i, k) for k, i in tables.OPERATOR_ACCOUNT_IDS.items()):
             self.accounts[operator_id] = Account(operator_id, kind, None, 0, 0, 0)
         wanted = sorted(set(account_ids) - self.accounts.keys())
-        accounts, held = bulk.read(tx, _ACCOUNTS.among(wanted), _HOLDS.among(holds))
+        accounts, held = bulk.read(tx, _ACCOUNTS.with_values(wanted), _HOLDS.with_values(holds))
         for columns in accounts:
-            read = account_of_columns(*columns)
+            read = account_from_columns(*columns)
             self.accounts[read.id] = self._loaded[read.id] = read
         for reference, account_id, amount, state, *times in held:
-            opened_at, expires_at, ended_at = map(driver.moment, times)
+            opened_at, expires_at, ended_at = map(driver.parse_timestamp, times)
             self.holds[reference] = Hold(
                 reference, account_id, amount, HoldState(state), opened_at, expires_at, ended_at
             )
@@ -180,7 +186,7 @@ class Book:
         """Read which of these references are recorded already."""
         if references:
             rows = tx.execute(sa.select(tables.transfer).where(tables.transfer.c.reference.in_(references)))
-            self.transfers.update((row.reference, transfer_of(row)) for row in rows)
+            self.transfers.update((row.reference, transfer_from_row(row)) for row in rows)
 
     def save(self, tx: Connection) -> None:
         """Write all that changed, set-wise."""
@@ -210,7 +216,7 @@ class Book:
         )
 
 
-_ACCOUNTS = bulk.Reading(
+_ACCOUNTS = bulk.BulkQuery(
     bulk.names(ACCOUNT_COLUMNS),
     "from account where id {among}",
     of=tables.account.c.id,
@@ -218,7 +224,7 @@ _ACCOUNTS = bulk.Reading(
 )
 
 
-_HOLDS = bulk.Reading(
+_HOLDS = bulk.BulkQuery(
     "reference, account_id, amount, state, opened_at, expires_at, ended_at",
     "from hold where reference {among}",
     of=tables.hold.c.reference,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from celcombiller.core.model.accounts import Kind
 
 
-def locking(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
+def lock_accounts(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Make the statement that locks the accounts of a condition, in id order as everybody does."""
     columns = tables.account.c
     rows = sa.select(columns.id).where(accounts).order_by(columns.id).with_for_update().subquery()
@@ -24,7 +24,7 @@ def locking(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class GroupCredit:
     """`Book.post` for a group of any size: the operator gives one amount to each of many accounts, which are locked.
 
     One statement writes the transfers and one the balances; both must find as many accounts that have room.
@@ -34,7 +34,7 @@ class Grant:
     balances: sa.Update
 
     @classmethod
-    def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> Grant:
+    def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> GroupCredit:
         """Build it for what ``due`` selects: each ``account_id`` with its transfer's ``reference`` (null: nothing)."""
         table = tables.account
         amount, now = sa.bindparam("granted", type_=sa.BigInteger), sa.bindparam("now", type_=tables.Instant)

@@ -20,19 +20,19 @@ def check_amount(amount: int, *, least: int = 0) -> None:
         raise InvalidValue(f"an amount is a whole number from {least} to {AMOUNT_MAX}")
 
 
-def account_of(row: Any) -> Account:
+def account_from_row(row: Any) -> Account:
     """Make the value of an account row."""
-    return account_of_columns(*(getattr(row, name) for name in ACCOUNT_COLUMNS))
+    return account_from_columns(*(getattr(row, name) for name in ACCOUNT_COLUMNS))
 
 
-def account_of_columns(
+def account_from_columns(
     number: int, kind: str, subscriber_id: int | None, posted: int, held: int, floor: int
 ) -> Account:
     """Return the account of a row's columns, in the order of `ACCOUNT_COLUMNS`."""
     return Account(number, Kind(kind), subscriber_id, posted, held, floor)
 
 
-def transfer_of(row: Any) -> Transfer:
+def transfer_from_row(row: Any) -> Transfer:
     """Make the value of a transfer row."""
     return Transfer(
         row.reference,
@@ -47,7 +47,7 @@ def transfer_of(row: Any) -> Transfer:
     )
 
 
-def hold_of(row: Any) -> Hold:
+def hold_from_row(row: Any) -> Hold:
     """Make the value of a hold row."""
     return Hold(
         row.reference,

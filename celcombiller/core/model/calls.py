@@ -83,7 +83,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CallReport:
     """What one witness says of a call's end.
 
     ``talk_ms`` is Asterisk's ANSWEREDTIME_MS (``None``: it did not say), ``answered_at`` the stamp our subroutine
@@ -100,7 +100,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class CallGrant:
     """What the network may use: the seconds of talk, for which call, and to whom to dial (``None``: off-net)."""
 
     call: Call

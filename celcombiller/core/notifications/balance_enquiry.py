@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from celcombiller.core.charging import messages
 from celcombiller.core.errors import UnknownSubscriber
 from celcombiller.core.ledger import accounts, balance_format
-from celcombiller.core.ledger.balance_format import Style
+from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.subscribers.directory import Directory
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.sms.charging import MessageTerms, Posting
+    from celcombiller.core.sms.charging import MessagePolicy, MessageResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +26,19 @@ class Wording:
     """The words of an answer, and how a balance is told in them."""
 
     text: str = "Your balance is {balance}."
-    style: Style = field(default_factory=Style)
+    style: BalanceStyle = field(default_factory=BalanceStyle)
 
 
 def answer(
     tx: Connection,
-    terms: MessageTerms,
+    terms: MessagePolicy,
     wording: Wording,
     *,
     asked: str,
     account_code: str,
     caller_number: str,
     now: datetime,
-) -> Posting:
+) -> MessageResult:
     """Queue the answer to who asks; ``asked`` is what the asking message is known by, and the same is answered once.
 
     Raises `UnknownSubscriber`, and what `messages.submit` raises.
@@ -48,10 +48,10 @@ def answer(
         raise UnknownSubscriber("neither the account code nor the sender's number is a subscriber's")
     available = {kind: account.available for kind, account in accounts.balances(tx, who.id).items()}
     text = wording.text.format(
-        balance=balance_format.written(available[Kind.VOICE], Kind.VOICE, wording.style),
+        balance=balance_format.format_balance(available[Kind.VOICE], Kind.VOICE, wording.style),
         credits=available[Kind.VOICE],
-        data=balance_format.written(available[Kind.DATA], Kind.DATA, wording.style),
-        sms=balance_format.written(available[Kind.SMS], Kind.SMS, wording.style),
+        data=balance_format.format_balance(available[Kind.DATA], Kind.DATA, wording.style),
+        sms=balance_format.format_balance(available[Kind.SMS], Kind.SMS, wording.style),
     )
     # What a phone wrote is in ``asked``, at any length.
     known_by = hashlib.sha256(f"{who.id} {asked}".encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -22,10 +22,10 @@ import sqlalchemy as sa
 from celcombiller.core.charging import messages
 from celcombiller.core.errors import BillerError
 from celcombiller.core.ledger import balance_format
-from celcombiller.core.ledger.balance_format import Style
+from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
-from celcombiller.core.subscribers.subscriber_records import LIVING
+from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.sms.charging import MessageTerms
+    from celcombiller.core.sms.charging import MessagePolicy
 
 BOOKMARK = "notices"
 
@@ -51,18 +51,19 @@ _notice, _bookmark = tables.notice, tables.bookmark
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class NoticeRules:
     """Whom to tell what: at which thresholds of a kind of balance, and in which words."""
 
     thresholds: tuple[int, ...] = ()
     kind: Kind = Kind.VOICE
     text: str = "Your balance is {balance}."
-    style: Style = field(default_factory=Style)
+    style: BalanceStyle = field(default_factory=BalanceStyle)
 
     def written(self, crossing: Crossing) -> str:
         """Give the words of a notice."""
         balance, threshold = (
-            balance_format.written(value, self.kind, self.style) for value in (crossing.posted, crossing.threshold)
+            balance_format.format_balance(value, self.kind, self.style)
+            for value in (crossing.posted, crossing.threshold)
         )
         return self.text.format(balance=balance, credits=crossing.posted, threshold=threshold)
 
@@ -79,7 +80,7 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
-class Horizon:
+class Watermark:
     """The last transfer seen, and who was writing transfers then: until they are done, older ones may turn up."""
 
     last_id: int
@@ -96,7 +97,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Noticed:
+class NoticeResult:
     """What became of a crossing: the message's reference, or why there is none."""
 
     crossing: Crossing
@@ -112,13 +113,13 @@ def read_until(tx: Connection) -> int | None:
     return tx.execute(sa.select(_bookmark.c.transfer_id).where(_bookmark.c.name == BOOKMARK)).scalar()
 
 
-def horizon(tx: Connection) -> Horizon:
+def find_watermark(tx: Connection) -> Watermark:
     """Look how far transfers go, and then who is writing some."""
     last_id = tx.execute(sa.select(sa.func.coalesce(sa.func.max(_transfer.c.id), 0))).scalar_one()
-    return Horizon(int(last_id), _writers(tx))
+    return Watermark(int(last_id), _writers(tx))
 
 
-def is_complete(tx: Connection, seen: Horizon) -> bool:
+def is_complete(tx: Connection, seen: Watermark) -> bool:
     """Tell whether all transfers up to a horizon are there that will ever be; then it is so for whoever looks next."""
     return not (seen.writers and seen.writers & _writers(tx))
 
@@ -138,7 +139,7 @@ _WRITERS = sa.text(
 )
 
 
-def find(tx: Connection, rules: Rules, after_id: int, last_id: int, now: datetime) -> Found:
+def find(tx: Connection, rules: NoticeRules, after_id: int, last_id: int, now: datetime) -> Found:
     """Find the crossings after one id, not beyond another, and no more of them than one transaction should write."""
     until_id = min(last_id, after_id + STRETCH_MAX)
     rows = tx.execute(crossings_statement(rules, after_id, until_id, now)).all()
@@ -147,7 +148,7 @@ def find(tx: Connection, rules: Rules, after_id: int, last_id: int, now: datetim
     return Found(after_id, until_id, [Crossing(*row) for row in rows])
 
 
-def crossings_statement(rules: Rules, after_id: int, until_id: int, now: datetime) -> sa.Select[Any]:
+def crossings_statement(rules: NoticeRules, after_id: int, until_id: int, now: datetime) -> sa.Select[Any]:
     """Ask for them: those who may be told, and not of what is long past."""
     after, before = _transfer.c.debit_posted, _transfer.c.debit_posted + _transfer.c.amount
     crossed = [(sa.and_(after <= each, before > each), each) for each in sorted(rules.thresholds)]
@@ -168,7 +169,7 @@ def crossings_statement(rules: Rules, after_id: int, until_id: int, now: datetim
             sa.or_(*(condition for condition, _ in crossed)),
             _transfer.c.at > now - OLD,
             _account.c.kind == rules.kind.value,
-            LIVING,
+            NOT_DELETED,
             _subscriber.c.enabled,
         )
         .order_by(_transfer.c.id)
@@ -185,7 +186,9 @@ def begin(tx: Connection, last_id: int) -> None:
         tx.execute(sa.insert(_bookmark).values(name=BOOKMARK, transfer_id=last_id))
 
 
-def queue(tx: Connection, rules: Rules, terms: MessageTerms, found: Found, now: datetime) -> Collection[Noticed] | None:
+def queue(
+    tx: Connection, rules: NoticeRules, terms: MessagePolicy, found: Found, now: datetime
+) -> Collection[NoticeResult] | None:
     """Queue a notice for each crossing and move the bookmark; ``None``: another node has done it, all is as it was."""
     here = sa.and_(_bookmark.c.name == BOOKMARK, _bookmark.c.transfer_id == found.after_id)
     if tx.execute(sa.update(_bookmark).where(here).values(transfer_id=found.until_id)).rowcount != 1:
@@ -209,7 +212,9 @@ def queue(tx: Connection, rules: Rules, terms: MessageTerms, found: Found, now: 
     return noticed
 
 
-def _noticed(tx: Connection, rules: Rules, terms: MessageTerms, crossing: Crossing, now: datetime) -> Noticed:
+def _noticed(
+    tx: Connection, rules: NoticeRules, terms: MessagePolicy, crossing: Crossing, now: datetime
+) -> NoticeResult:
     """Queue one; a message that cannot be is recorded with the reason, and keeps nobody else from his."""
     try:
         posting = messages.submit(
@@ -221,5 +226,5 @@ def _noticed(tx: Connection, rules: Rules, terms: MessageTerms, crossing: Crossi
             now=now,
         )
     except BillerError as refusal:
-        return Noticed(crossing, None, str(refusal))
-    return Noticed(crossing, posting.message.reference)
+        return NoticeResult(crossing, None, str(refusal))
+    return NoticeResult(crossing, posting.message.reference)

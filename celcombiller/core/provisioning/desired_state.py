@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller.core.provisioning.entries import Entry, entry_from_row, requeued_values, update_entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry, entry_from_row, requeued_values, update_entry
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def configure(tx: Connection, kinds: Mapping[str, str], now: datetime) -> None:
             tx.execute(sa.insert(_network).values(name=name, kind=kind, added_at=now, last_error=""))
         elif known[name] != kind:
             tx.execute(sa.update(_network).where(_network.c.name == name).values(kind=kind))
-    complete(tx, now)
+    enqueue_missing(tx, now)
 
 
-def complete(tx: Connection, now: datetime) -> None:
+def enqueue_missing(tx: Connection, now: datetime) -> None:
     """Queue on every network what the subscribers' table says and no row does: after many were added at once."""
     for name in tx.execute(sa.select(_network.c.name)).scalars().all():
         _complete(tx, name, now)
@@ -68,7 +68,7 @@ def forget(tx: Connection, name: str) -> bool:
     return tx.execute(sa.delete(_network).where(_network.c.name == name)).rowcount == 1
 
 
-def record(tx: Connection, who: Subscriber, now: datetime, *, deleted: bool = False) -> None:
+def sync_subscriber(tx: Connection, who: Subscriber, now: datetime, *, deleted: bool = False) -> None:
     """Want on every network what ``who`` is now: called in the transaction of each change of a subscriber.
 
     It looks at the subscriber's rows and not at what he was before: two nodes may change one at the same time.
@@ -84,7 +84,7 @@ def record(tx: Connection, who: Subscriber, now: datetime, *, deleted: bool = Fa
         .values(requeued_values(now, wanted=False, msisdn=""))
     )
     if there:
-        wanted = Entry(who.imsi, who.clid, str(who.id))
+        wanted = ProvisioningEntry(who.imsi, who.clid, str(who.id))
         rows = tx.execute(sa.select(_entry).where(_entry.c.imsi == who.imsi).with_for_update())
         known = {row.network: row for row in rows}
         for name in names:
@@ -121,14 +121,14 @@ def _complete(tx: Connection, name: str, now: datetime) -> None:
     new = []
     for row in tx.execute(lacking).all():
         if row.known is None:
-            new.append(_new(name, Entry(row.imsi, row.clid), row.id, now))
+            new.append(_new(name, ProvisioningEntry(row.imsi, row.clid), row.id, now))
         else:
             update_entry(tx, name, row.imsi, requeued_values(now, wanted=True, msisdn=row.clid, subscriber_id=row.id))
     if new:
         tx.execute(sa.insert(_entry), new)
 
 
-def _new(name: str, entry: Entry, subscriber_id: int | None, now: datetime) -> dict[str, Any]:
+def _new(name: str, entry: ProvisioningEntry, subscriber_id: int | None, now: datetime) -> dict[str, Any]:
     return {
         "network": name,
         "imsi": entry.imsi,
@@ -146,7 +146,7 @@ def _new(name: str, entry: Entry, subscriber_id: int | None, now: datetime) -> d
 class Desired:
     """All that one network should know, and which IMSIs are on their way there; ``gone``: those it should not know."""
 
-    entries: list[Entry]
+    entries: list[ProvisioningEntry]
     waiting: frozenset[str]
     gone: frozenset[str]
 
@@ -184,11 +184,11 @@ def inconsistent(tx: Connection) -> list[tuple[str, str, str | None, str | None]
     return [(row[0], row[1], row[2], row[3]) for question in (lacking, too_many) for row in tx.execute(question)]
 
 
-def again(tx: Connection, name: str, imsis: Iterable[str], now: datetime) -> int:
+def requeue(tx: Connection, name: str, imsis: Iterable[str], now: datetime) -> int:
     """Queue these anew, at once: as they are wanted, or to be gone where the biller knows nobody of them."""
     count = 0
     for imsi in imsis:
         if not update_entry(tx, name, imsi, requeued_values(now)):
-            tx.execute(sa.insert(_entry).values(_new(name, Entry(imsi, ""), None, now)))
+            tx.execute(sa.insert(_entry).values(_new(name, ProvisioningEntry(imsi, ""), None, now)))
         count += 1
     return count

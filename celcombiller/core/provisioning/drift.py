@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celcombiller.core.provisioning.desired_state import Desired
-    from celcombiller.core.provisioning.entries import Entry
+    from celcombiller.core.provisioning.entries import ProvisioningEntry
 
 
 class Drift(StrEnum):
@@ -30,21 +30,21 @@ class Drift(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class DriftDifference:
     """One IMSI that differs. ``waiting``: it is queued, so the biller is at it; ``holder``: who has its number."""
 
     drift: Drift
     imsi: str
-    wanted: Entry | None
-    found: tuple[Entry, ...]
+    wanted: ProvisioningEntry | None
+    found: tuple[ProvisioningEntry, ...]
     waiting: bool
     holder: str | None = None
 
 
-def differences(desired: Desired, there: Sequence[Entry], *, names: bool) -> list[Difference]:
+def differences(desired: Desired, there: Sequence[ProvisioningEntry], *, names: bool) -> list[DriftDifference]:
     """Compare what a network should know with what it does, by IMSI. ``names``: whether it keeps those."""
     wanted = {each.imsi: each for each in desired.entries}
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[ProvisioningEntry]] = {}
     for each in there:
         found.setdefault(each.imsi, []).append(each)
     holders = {each.msisdn: each.imsi for each in there if not _is_right(each, wanted.get(each.imsi))}
@@ -62,17 +62,17 @@ def differences(desired: Desired, there: Sequence[Entry], *, names: bool) -> lis
             drift = Drift.TAKEN
         else:
             holder = None
-        result.append(Difference(drift, imsi, want, have, imsi in desired.waiting, holder))
+        result.append(DriftDifference(drift, imsi, want, have, imsi in desired.waiting, holder))
     return result
 
 
-def count(found: Sequence[Difference]) -> dict[str, int]:
+def count(found: Sequence[DriftDifference]) -> dict[str, int]:
     """Count them by kind, all kinds."""
     counts = Counter(each.drift for each in found)
     return {drift.value: counts[drift] for drift in Drift}
 
 
-def to_sync(found: Sequence[Difference], *, remove_unknown: bool) -> list[str]:
+def to_sync(found: Sequence[DriftDifference], *, remove_unknown: bool) -> list[str]:
     """Give the IMSIs to queue so that the network becomes as the biller says.
 
     Who is on the network by another's hand stays, unless ``remove_unknown`` says he too is to go.
@@ -80,5 +80,5 @@ def to_sync(found: Sequence[Difference], *, remove_unknown: bool) -> list[str]:
     return [each.imsi for each in found if each.drift is not Drift.UNKNOWN or remove_unknown]
 
 
-def _is_right(entry: Entry, wanted: Entry | None) -> bool:
+def _is_right(entry: ProvisioningEntry, wanted: ProvisioningEntry | None) -> bool:
     return wanted is not None and entry.msisdn == wanted.msisdn

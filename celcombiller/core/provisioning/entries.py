@@ -26,7 +26,7 @@ IS_WAITING = _entry.c.done_at.is_(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ProvisioningEntry:
     """What a network knows of one IMSI: its number (empty: none) and a name, which is the subscriber's id."""
 
     imsi: str
@@ -57,6 +57,6 @@ def is_entry(name: str, imsi: str) -> sa.ColumnElement[bool]:
     return sa.and_(_entry.c.network == name, _entry.c.imsi == imsi)
 
 
-def entry_from_row(row: Any) -> Entry | None:
+def entry_from_row(row: Any) -> ProvisioningEntry | None:
     """Return what the network should know, or None where it should know nothing."""
-    return Entry(row.imsi, row.msisdn, str(row.subscriber_id)) if row.wanted else None
+    return ProvisioningEntry(row.imsi, row.msisdn, str(row.subscriber_id)) if row.wanted else None

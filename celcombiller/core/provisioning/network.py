@@ -10,7 +10,7 @@ from celcombiller.core.errors import BillerError, InvalidValue
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from celcombiller.core.provisioning.entries import Entry
+    from celcombiller.core.provisioning.entries import ProvisioningEntry
 
 _IMSI = re.compile(r"[0-9]{6,15}", re.ASCII)
 _MSISDN = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -38,19 +38,19 @@ class Network(Protocol):
     keeps_names: bool
     """Whether it gives back the name of an entry."""
 
-    async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[Entry]:
+    async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[ProvisioningEntry]:
         """Give all entries that have one of these IMSIs or one of these numbers."""
 
-    async def list_all(self) -> list[Entry]:
+    async def list_all(self) -> list[ProvisioningEntry]:
         """Give all entries."""
 
-    async def create(self, entry: Entry) -> None:
+    async def create(self, entry: ProvisioningEntry) -> None:
         """Make an entry; there is none of its IMSI."""
 
-    async def change(self, was: Entry, entry: Entry) -> None:
+    async def change(self, was: ProvisioningEntry, entry: ProvisioningEntry) -> None:
         """Make an entry, of which there is exactly one, what it should be."""
 
-    async def free(self, entry: Entry) -> None:
+    async def free(self, entry: ProvisioningEntry) -> None:
         """Let another have the number of this entry, which will soon have its own; nothing, where two may have it."""
 
     async def delete(self, imsi: str) -> None:
@@ -60,7 +60,7 @@ class Network(Protocol):
         """End what is going on, and every connection."""
 
 
-def check_digits(entry: Entry) -> None:
+def check_digits(entry: ProvisioningEntry) -> None:
     """Raise `InvalidValue` unless an entry has nothing but digits: a NodeManager joins them into SQL as they are."""
     check_imsi(entry.imsi)
     check_msisdn(entry.msisdn)

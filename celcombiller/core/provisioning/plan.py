@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NumberTaken
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from celcombiller.core.provisioning.work_queue import Due
+    from celcombiller.core.provisioning.work_queue import ProvisioningTask
 
 
 class Verb(StrEnum):
@@ -30,11 +30,11 @@ class Step:
 
     verb: Verb
     imsi: str
-    was: Entry | None = None
-    entry: Entry | None = None
+    was: ProvisioningEntry | None = None
+    entry: ProvisioningEntry | None = None
 
 
-def steps(due: Due, there: Sequence[Entry], movable: Collection[str]) -> list[Step]:
+def steps(due: ProvisioningTask, there: Sequence[ProvisioningEntry], movable: Collection[str]) -> list[Step]:
     """Give the steps that bring one IMSI where it should be; none, when it is there.
 
     ``there`` is all that has its IMSI or its number. ``movable`` are the IMSIs whose entries wait to be something else,
@@ -58,11 +58,11 @@ def steps(due: Due, there: Sequence[Entry], movable: Collection[str]) -> list[St
     return [*freed, Step(Verb.DELETE, due.imsi), Step(Verb.CREATE, due.imsi, entry=wanted)]
 
 
-def after(there: Iterable[Entry], step: Step) -> list[Entry]:
+def after(there: Iterable[ProvisioningEntry], step: Step) -> list[ProvisioningEntry]:
     """Give what the network knows once the step is done."""
     rest = [each for each in there if each.imsi != step.imsi]
     if step.entry is not None:
         return [*rest, step.entry]
     if step.verb is Verb.FREE and step.was is not None:
-        return [*rest, Entry(step.was.imsi, "", step.was.name)]
+        return [*rest, ProvisioningEntry(step.was.imsi, "", step.was.name)]
     return rest

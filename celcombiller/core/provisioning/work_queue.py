@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from celcombiller.core.provisioning.entries import (
     ERROR_CHARACTERS_MAX,
     IS_WAITING,
-    Entry,
+    ProvisioningEntry,
     entry_from_row,
     requeued_values,
     update_entry,
@@ -32,11 +32,11 @@ _entry = tables.network_entry
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class ProvisioningTask:
     """One row that was claimed: the entry there should be (``None``: none), as of this version of the row."""
 
     imsi: str
-    entry: Entry | None
+    entry: ProvisioningEntry | None
     version: int
 
 
@@ -47,7 +47,9 @@ def is_due(tx: Connection, name: str, now: datetime) -> bool:
     return tx.execute(found.where(may_try, *_ready(name, now), _rested(now)).limit(1)).first() is not None
 
 
-def claim(tx: Connection, name: str, owner: str, now: datetime, *, limit: int, lease: timedelta) -> list[Due]:
+def claim(
+    tx: Connection, name: str, owner: str, now: datetime, *, limit: int, lease: timedelta
+) -> list[ProvisioningTask]:
     """Take the rows of a network that waited longest, for ``lease``; an old IMSI goes before its successor comes."""
     state = tx.execute(sa.select(_network.c.next_try_at).where(_network.c.name == name)).first()
     if state is None or (state.next_try_at is not None and state.next_try_at > now):
@@ -57,7 +59,7 @@ def claim(tx: Connection, name: str, owner: str, now: datetime, *, limit: int, l
 
 def claim_these(
     tx: Connection, name: str, imsis: Collection[str], owner: str, now: datetime, *, lease: timedelta
-) -> list[Due]:
+) -> list[ProvisioningTask]:
     """Take those of these rows that wait, also before their time: they stand in the way of one that is claimed."""
     return _claim(tx, name, [_entry.c.imsi.in_(imsis)], owner, now, len(imsis), lease)
 
@@ -70,7 +72,7 @@ def _claim(
     now: datetime,
     limit: int,
     lease: timedelta,
-) -> list[Due]:
+) -> list[ProvisioningTask]:
     rows = tx.execute(
         sa.select(_entry)
         .where(*_ready(name, now), *conditions)
@@ -81,7 +83,7 @@ def _claim(
     if rows:
         taken = sa.update(_entry).where(_entry.c.network == name, _entry.c.imsi.in_([row.imsi for row in rows]))
         tx.execute(taken.values(claimed_by=owner, claimed_until=now + lease))
-    return [Due(row.imsi, entry_from_row(row), row.version) for row in rows]
+    return [ProvisioningTask(row.imsi, entry_from_row(row), row.version) for row in rows]
 
 
 def _ready(name: str, now: datetime) -> list[sa.ColumnElement[bool]]:

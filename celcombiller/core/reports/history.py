@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller.core.data.session import DataSession, DataState
-from celcombiller.core.data.session_records import session_of
+from celcombiller.core.data.session_records import session_from_row
 from celcombiller.core.errors import NotFound
-from celcombiller.core.ledger.rows import hold_of
+from celcombiller.core.ledger.rows import hold_from_row
 from celcombiller.core.ledger.statement import StatementLine
 from celcombiller.core.model.accounts import Hold, HoldState, Kind
 from celcombiller.core.model.calls import Call, CallState, Witness
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
-from celcombiller.core.schema.expressions import in_words, one_by_one
-from celcombiller.core.voice.call_records import call_of
-from celcombiller.core.voice.evidence import Testimony
+from celcombiller.core.schema.expressions import inline_literal, without_index
+from celcombiller.core.voice.call_records import call_from_row
+from celcombiller.core.voice.evidence import WitnessReport
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -64,7 +64,7 @@ class RecordedSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Movement:
+class RecordedTransfer:
     """A transfer seen from the subscriber's account: whose it is, and its line in his statement."""
 
     subscriber_id: int
@@ -93,10 +93,10 @@ def calls(tx: Connection, wanted: Wanted, *, limit: int, after: Place | None = N
     if wanted.subscriber_id is not None:
         conditions.append(table.c.subscriber_id == wanted.subscriber_id)
     if wanted.state is not None:
-        conditions.append(table.c.state == in_words(wanted.state))
+        conditions.append(table.c.state == inline_literal(wanted.state))
     if wanted.server is not None:
         is_narrow = wanted.subscriber_id is not None or wanted.state in (CallState.OPEN, CallState.EXPIRED)
-        conditions.append((one_by_one(table.c.server) if is_narrow else table.c.server) == wanted.server)
+        conditions.append((without_index(table.c.server) if is_narrow else table.c.server) == wanted.server)
     if wanted.number is not None:
         conditions.append(sa.or_(table.c.from_number == wanted.number, table.c.to_number == wanted.number))
     rows = tx.execute(_CALLS.where(*conditions).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit))
@@ -114,14 +114,14 @@ def call(tx: Connection, call_id: int) -> RecordedCall:
 def hold(tx: Connection, reference: str) -> Hold | None:
     """Give the hold of a call, however it ended."""
     row = tx.execute(sa.select(tables.hold).where(tables.hold.c.reference == reference)).first()
-    return None if row is None else hold_of(row)
+    return None if row is None else hold_from_row(row)
 
 
-def testimonies(tx: Connection, reference: str) -> list[Testimony]:
+def witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
     """Give what each witness said of a call's end, in the order in which they spoke."""
     table = tables.testimony
     rows = tx.execute(sa.select(table).where(table.c.reference == reference).order_by(table.c.at, table.c.witness))
-    return [Testimony(**{**row._mapping, "witness": Witness(row.witness)}) for row in rows]  # noqa: SLF001  its public name
+    return [WitnessReport(**{**row._mapping, "witness": Witness(row.witness)}) for row in rows]  # noqa: SLF001  its public name
 
 
 # -- sessions of data ------------------------------------------------------------------------------------------------
@@ -144,9 +144,9 @@ def data_sessions(
     if subscriber_id is not None:
         conditions.append(table.c.subscriber_id == subscriber_id)
     if state is not None:
-        conditions.append(table.c.state == in_words(state))
+        conditions.append(table.c.state == inline_literal(state))
     if nas is not None:
-        conditions.append((one_by_one(table.c.nas) if state is DataState.OPEN else table.c.nas) == nas)
+        conditions.append((without_index(table.c.nas) if state is DataState.OPEN else table.c.nas) == nas)
     order = (table.c.started_at.desc(), table.c.id.desc())
     return list(map(_session, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
 
@@ -170,7 +170,7 @@ def transfers(
     until: datetime | None = None,
     reference: str | None = None,
     after: Place | None = None,
-) -> list[Movement]:
+) -> list[RecordedTransfer]:
     """Give the last ``limit`` transfers, or those that come ``after`` a place."""
     table = tables.transfer
     conditions = _between(table, since, until, after)
@@ -181,7 +181,7 @@ def transfers(
     return list(map(_movement, rows))
 
 
-def transfer(tx: Connection, transfer_id: int) -> Movement:
+def transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
     """Give one transfer, or raise `NotFound`."""
     page = sa.select(tables.transfer).where(tables.transfer.c.id == transfer_id).subquery()
     row = tx.execute(_seen(page)).first()
@@ -190,7 +190,7 @@ def transfer(tx: Connection, transfer_id: int) -> Movement:
     return _movement(row)
 
 
-def transfer_by(tx: Connection, reference: str) -> Movement | None:
+def transfer_by(tx: Connection, reference: str) -> RecordedTransfer | None:
     """Give the transfer of a reference, if it was made."""
     found = transfers(tx, limit=1, reference=reference)
     return found[0] if found else None
@@ -204,7 +204,7 @@ def open_holds(
 ) -> list[OpenHold]:
     """Give the last ``limit`` holds that are open; there are as many as calls in progress."""
     table, account, subscriber = tables.hold, tables.account, tables.subscriber
-    conditions: list[sa.ColumnElement[bool]] = [table.c.state == in_words(HoldState.OPEN)]
+    conditions: list[sa.ColumnElement[bool]] = [table.c.state == inline_literal(HoldState.OPEN)]
     if subscriber_id is not None:
         mine = sa.select(account.c.id).where(account.c.subscriber_id == subscriber_id)
         conditions.append(table.c.account_id.in_(mine))
@@ -219,7 +219,7 @@ def open_holds(
         .order_by(table.c.opened_at.desc(), table.c.reference.desc())
         .limit(limit)
     )
-    return [OpenHold(row.username, Kind(row.kind), row.call_id, hold_of(row)) for row in rows]
+    return [OpenHold(row.username, Kind(row.kind), row.call_id, hold_from_row(row)) for row in rows]
 
 
 # -- what they share -------------------------------------------------------------------------------------------------
@@ -255,11 +255,11 @@ _SESSIONS = sa.select(tables.data_session, tables.subscriber.c.username.label("p
 
 
 def _session(row: Row[Any]) -> RecordedSession:
-    return RecordedSession(row.id, row.payer, session_of(row))
+    return RecordedSession(row.id, row.payer, session_from_row(row))
 
 
 def _recorded(row: Row[Any]) -> RecordedCall:
-    return RecordedCall(row.id, row.username, call_of(row))
+    return RecordedCall(row.id, row.username, call_from_row(row))
 
 
 def _seen(page: sa.Subquery) -> sa.Select[Any]:
@@ -282,7 +282,7 @@ def _seen(page: sa.Subquery) -> sa.Select[Any]:
     )
 
 
-def _movement(row: Row[Any]) -> Movement:
+def _movement(row: Row[Any]) -> RecordedTransfer:
     kind = Kind(row.kind)
     line = StatementLine(row.id, kind, row.at, row.value, row.posted, row.origin, row.reference, row.note)
-    return Movement(row.subscriber_id, row.username, Level(row.level), line)
+    return RecordedTransfer(row.subscriber_id, row.username, Level(row.level), line)

@@ -45,7 +45,7 @@ class NetworkProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class InProgress:
+class OpenItems:
     """Open holds and what they set aside, open calls of each server, and what is past every limit; ages in seconds."""
 
     holds: int
@@ -60,11 +60,11 @@ class InProgress:
     data_sessions: int = 0
 
 
-def in_progress(tx: Connection, now: datetime) -> InProgress:
+def count_open_items(tx: Connection, now: datetime) -> OpenItems:
     """Count what is open. A hold outlives its call's limit by `HOLD_MARGIN`; a call past that limit is overdue."""
     row = tx.execute(holds_statement(now)).one()
-    queued, queued_since = message_queries.backlog(tx)
-    return InProgress(
+    queued, queued_since = message_queries.count_backlog(tx)
+    return OpenItems(
         holds=row.holds,
         held=int(row.held),
         oldest_seconds=_seconds_since(row.opened_at, now),

@@ -15,7 +15,7 @@ from celcombiller.core.sms.encoding import Encoding
 
 if TYPE_CHECKING:
     from celcombiller.core.reports.history import RecordedSession
-    from celcombiller.core.sms.message_queries import Recorded
+    from celcombiller.core.sms.message_queries import RecordedMessage
 
 
 class DataSessionView(msgspec.Struct, kw_only=True):
@@ -93,7 +93,7 @@ class MessageView(msgspec.Struct, kw_only=True):
     note: str
 
 
-def message_view(each: Recorded) -> MessageView:
+def message_view(each: RecordedMessage) -> MessageView:
     """Return the view of a message, without its text."""
     message = each.message
     return MessageView(

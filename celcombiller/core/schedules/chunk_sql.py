@@ -35,7 +35,7 @@ def reference_of(schedule_id: int, subscriber_id: int, due_on: date, kind: Kind)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RunParameters:
     """What a turn depends on beside the member, as a run's values or as places for them in a statement."""
 
     schedule_id: Any
@@ -44,11 +44,11 @@ class Facts:
     after_id: Any
 
     @classmethod
-    def of(cls, run: Run) -> Facts:
+    def of(cls, run: Run) -> RunParameters:
         """Take them from a run."""
         return cls(run.schedule_id, run.due_on, run.value, run.last_membership_id)
 
-    def in_line(self) -> sa.ColumnElement[bool]:
+    def not_yet_processed(self) -> sa.ColumnElement[bool]:
         """Tell which memberships have not had their turn."""
         columns = _membership.c
         return sa.and_(columns.schedule_id == self.schedule_id, columns.ended_at.is_(None), columns.id > self.after_id)
@@ -62,15 +62,15 @@ class Facts:
             _credit.c.due_on == self.due_on,
             _credit.c.subscriber_id == columns.subscriber_id,
         )
-        return sa.and_(self.in_line(), columns.joined_on <= self.due_on, has_it.scalar_subquery().is_(None))
+        return sa.and_(self.not_yet_processed(), columns.joined_on <= self.due_on, has_it.scalar_subquery().is_(None))
 
 
-def pot(account: Any, kind: Kind) -> sa.ColumnElement[bool]:
+def account_of_member(account: Any, kind: Kind) -> sa.ColumnElement[bool]:
     """Tell which account of a kind is the member's."""
     return sa.and_(account.c.subscriber_id == _membership.c.subscriber_id, account.c.kind == kind)
 
 
-def why_not(
+def skip_reasons(
     kind: ScheduleKind, pots: dict[Kind, Any], amount: Any
 ) -> Iterator[tuple[sa.ColumnElement[bool], CreditOutcome, str]]:
     """Give the reasons, the weightiest first, for which a member gets nothing. This is the one place that has them."""
@@ -86,7 +86,7 @@ def members(kind: ScheduleKind) -> tuple[sa.FromClause, dict[Kind, Any]]:
     pots = {each: tables.account.alias(f"{each}_account") for each in kind.kinds}
     source: sa.FromClause = _membership.join(_subscriber, _subscriber.c.id == _membership.c.subscriber_id)
     for each, account in pots.items():
-        source = source.outerjoin(account, pot(account, each))
+        source = source.outerjoin(account, account_of_member(account, each))
     return source, pots
 
 
@@ -95,7 +95,7 @@ def _given(name: str, type_: Any) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=type_)
 
 
-_FACTS = Facts(
+_FACTS = RunParameters(
     _given("run_schedule_id", sa.BigInteger),
     _given("run_due_on", sa.Date),
     _given("run_value", sa.BigInteger),
@@ -103,7 +103,7 @@ _FACTS = Facts(
 )
 _NOW = _given("now", tables.Instant)
 _FAULT = _given("fault", sa.Text)
-_CHUNK = sa.and_(_FACTS.in_line(), _membership.c.id <= _given("run_last_id", sa.BigInteger))
+_CHUNK = sa.and_(_FACTS.not_yet_processed(), _membership.c.id <= _given("run_last_id", sa.BigInteger))
 _MINE = sa.and_(
     _credit.c.schedule_id == _FACTS.schedule_id,
     _credit.c.due_on == _FACTS.due_on,
@@ -119,7 +119,7 @@ class Chunk:
 
     lock_accounts: sa.Select[Any]
     write: sa.Insert
-    grants: tuple[group_credit.Grant, ...]
+    grants: tuple[group_credit.GroupCredit, ...]
 
     @classmethod
     @lru_cache
@@ -127,13 +127,13 @@ class Chunk:
         """Build them, once."""
         account = tables.account.c
         mine = account.subscriber_id.in_(sa.select(_membership.c.subscriber_id).where(_CHUNK))
-        lock_accounts = group_credit.locking(sa.and_(mine, account.kind.in_([each.value for each in kind.kinds])))
+        lock_accounts = group_credit.lock_accounts(sa.and_(mine, account.kind.in_([each.value for each in kind.kinds])))
         return cls(lock_accounts, cls._write(kind), tuple(map(cls._grant, kind.kinds)))
 
     @staticmethod
     def _write(kind: ScheduleKind) -> sa.Insert:
         source, pots = members(kind)
-        reasons = [(_FAULT != "", CreditOutcome.FAILED, _FAULT), *why_not(kind, pots, _FACTS.value)]
+        reasons = [(_FAULT != "", CreditOutcome.FAILED, _FAULT), *skip_reasons(kind, pots, _FACTS.value)]
         outcome = sa.case(
             *((condition, outcome.value) for condition, outcome, _ in reasons), else_=CreditOutcome.CREDITED.value
         )
@@ -172,20 +172,20 @@ class Chunk:
         return sa.insert(_credit).from_select(list(row), sa.select(*row.values()))
 
     @staticmethod
-    def _grant(kind: Kind) -> group_credit.Grant:
+    def _grant(kind: Kind) -> group_credit.GroupCredit:
         reference = sa.select(_credit.c[f"{kind}_reference"]).where(_MINE).scalar_subquery()
         due = (
             sa.select(tables.account.c.id.label("account_id"), reference.label("reference"))
-            .select_from(_membership.join(tables.account, pot(tables.account, kind)))
+            .select_from(_membership.join(tables.account, account_of_member(tables.account, kind)))
             .where(_CHUNK)
         )
-        return group_credit.Grant.to(due.subquery(), kind=kind, origin=ORIGIN)
+        return group_credit.GroupCredit.to(due.subquery(), kind=kind, origin=ORIGIN)
 
 
 _NEXT = sa.select(
     sa.func.max(
         sa.select(_membership.c.id)
-        .where(_FACTS.in_line())
+        .where(_FACTS.not_yet_processed())
         .order_by(_membership.c.id)
         .limit(_given("chunk_size", sa.Integer))
         .subquery()
@@ -220,14 +220,14 @@ force custom plans as well would do so for the check of each foreign key of each
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class CreditedChunk:
     """A chunk that was written: how many were credited, and who was not, with outcome and reason."""
 
     credited: int
     odd: list[tuple[int, CreditOutcome, str]]
 
 
-def next_in_line(tx: Connection, run: Run, size: int) -> int | None:
+def next_chunk_end(tx: Connection, run: Run, size: int) -> int | None:
     """Give the id of the last of the next ``size`` memberships in line; ``None``: there is none.
 
     The schedule is locked, as by everybody who changes its memberships, so they need no lock of their own.
@@ -238,7 +238,9 @@ def next_in_line(tx: Connection, run: Run, size: int) -> int | None:
     return last_id
 
 
-def take(tx: Connection, run: Run, last_id: int, *, disabled_use_up: bool, fault: str, now: datetime) -> Taken:
+def credit_chunk(
+    tx: Connection, run: Run, last_id: int, *, disabled_use_up: bool, fault: str, now: datetime
+) -> CreditedChunk:
     """Write the turns of the members in line up to ``last_id``: what each gets, the transfers, the counts.
 
     What each gets is written first and decides all; what follows reads it.
@@ -266,4 +268,4 @@ def take(tx: Connection, run: Run, last_id: int, *, disabled_use_up: bool, fault
         raise bulk.LedgerRace(_credit)
     used_up = [CreditOutcome.CREDITED.value, *([CreditOutcome.PASSED.value] if disabled_use_up else [])]
     tx.execute(_COUNT_DOWN, given | {"used_up": used_up})
-    return Taken(credited, odd)
+    return CreditedChunk(credited, odd)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.schedules import CreditOutcome, Run, RunState, Schedule
-from celcombiller.core.schedules.chunk_sql import Facts, members, why_not
+from celcombiller.core.schedules.chunk_sql import RunParameters, members, skip_reasons
 from celcombiller.core.schedules.due_dates import due_dates
 from celcombiller.core.schedules.runs import open_runs, plan
 from celcombiller.core.schema import tables
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.accounts import Kind
-    from celcombiller.core.schedules.runs import Rules
+    from celcombiller.core.schedules.runs import ScheduleRules
 
 DATES_MAX = 100
 """Due dates in one forecast at most; each costs a read of the whole group."""
@@ -35,7 +35,7 @@ _membership, _subscriber = tables.membership, tables.subscriber
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueForecast:
     """A run that goes on or would be made, and to how many members it would (still) bring what."""
 
     run: Run
@@ -60,7 +60,7 @@ class DueMember:
     note: str
 
 
-def due(tx: Connection, schedule: Schedule, rules: Rules, today: date, now: datetime) -> list[Due]:
+def due(tx: Connection, schedule: Schedule, rules: ScheduleRules, today: date, now: datetime) -> list[DueForecast]:
     """Give what `decide` and `advance` would do if ``today`` were the last date that has come."""
     if len(list(islice(due_dates(schedule, schedule.done_until, today), DATES_MAX + 1))) > DATES_MAX:
         raise InvalidValue(f"{schedule.name} has more than {DATES_MAX} due dates until {today}: look less far")
@@ -68,7 +68,7 @@ def due(tx: Connection, schedule: Schedule, rules: Rules, today: date, now: date
     return [_counted(tx, run, runs[:place], rules) for place, run in enumerate(runs)]
 
 
-def due_members(tx: Connection, dues: Sequence[Due], rules: Rules, *, limit: int) -> list[DueMember]:
+def due_members(tx: Connection, dues: Sequence[DueForecast], rules: ScheduleRules, *, limit: int) -> list[DueMember]:
     """Give the first ``limit`` turns of a forecast, by date and then in the order in which the members joined."""
     found: list[DueMember] = []
     runs = [each.run for each in dues]
@@ -82,29 +82,29 @@ def due_members(tx: Connection, dues: Sequence[Due], rules: Rules, *, limit: int
     return found
 
 
-def _counted(tx: Connection, run: Run, before: Sequence[Run], rules: Rules) -> Due:
+def _counted(tx: Connection, run: Run, before: Sequence[Run], rules: ScheduleRules) -> DueForecast:
     counts: dict[str, int] = {}
     if run.state is RunState.OPEN:
         turns = _turns(run, before, rules).subquery()
         rows = tx.execute(sa.select(turns.c.outcome, sa.func.count().label("members")).group_by(turns.c.outcome))
         counts = {row.outcome: row.members for row in rows}
-    return Due(run, *(counts.get(outcome, 0) for outcome in ("credited", "passed", "failed")))
+    return DueForecast(run, *(counts.get(outcome, 0) for outcome in ("credited", "passed", "failed")))
 
 
-def _turns(run: Run, before: Sequence[Run], rules: Rules) -> sa.Select[Any]:
+def _turns(run: Run, before: Sequence[Run], rules: ScheduleRules) -> sa.Select[Any]:
     """Select the members whose date it would be, after the runs ``before`` took what they take."""
-    facts = Facts.of(run)
+    facts = RunParameters.of(run)
     source, pots = members(run.kind)
     earlier = [each for each in before if each.state is RunState.OPEN]
     used: sa.ColumnElement[int] = sa.literal(0)
     given: sa.ColumnElement[int] = sa.literal(run.value, sa.BigInteger)
     for each in earlier:
-        turn = Facts.of(each).due()
+        turn = RunParameters.of(each).due()
         used = used + sa.case((turn, 1), else_=0)
         given = given + sa.case((turn, each.value), else_=0)
     if not rules.disabled_use_up:
         used = sa.case((_subscriber.c.enabled, used), else_=0)
-    reasons = list(why_not(run.kind, pots, given))
+    reasons = list(skip_reasons(run.kind, pots, given))
     outcome = sa.case(
         *((condition, outcome.value) for condition, outcome, _ in reasons), else_=CreditOutcome.CREDITED.value
     )

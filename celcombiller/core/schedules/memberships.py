@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from celcombiller.core.errors import AlreadyTaken, UnknownMembership
 from celcombiller.core.model.schedules import Contract, Membership, Schedule
 from celcombiller.core.schedules.due_dates import local_date
-from celcombiller.core.schedules.schedule_records import COUNT_MAX, LIVING, check_whole, find
+from celcombiller.core.schedules.schedule_records import COUNT_MAX, NOT_DELETED, check_whole, find
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _contract = tables.contract
 
 _LIVING_MEMBER = sa.and_(
     _membership.c.ended_at.is_(None),
-    sa.exists().where(_schedule.c.id == _membership.c.schedule_id, LIVING),
+    sa.exists().where(_schedule.c.id == _membership.c.schedule_id, NOT_DELETED),
 )
 
 
@@ -66,7 +66,7 @@ def find_membership(tx: Connection, membership_id: int) -> Membership:
     row = tx.execute(sa.select(_membership).where(_membership.c.id == membership_id, _LIVING_MEMBER)).first()
     if row is None:
         raise UnknownMembership(f"no membership has the id {membership_id}")
-    return membership_of(row)
+    return membership_from_row(row)
 
 
 def member(tx: Connection, schedule_id: int, subscriber_id: int) -> Membership | None:
@@ -76,7 +76,7 @@ def member(tx: Connection, schedule_id: int, subscriber_id: int) -> Membership |
             _membership.c.schedule_id == schedule_id, _membership.c.subscriber_id == subscriber_id, _LIVING_MEMBER
         )
     ).first()
-    return None if row is None else membership_of(row)
+    return None if row is None else membership_from_row(row)
 
 
 def memberships(
@@ -93,7 +93,7 @@ def memberships(
         statement = statement.where(_membership.c.schedule_id == schedule_id)
     if subscriber_id is not None:
         statement = statement.where(_membership.c.subscriber_id == subscriber_id)
-    return list(map(membership_of, tx.execute(statement.order_by(_membership.c.id).limit(limit))))
+    return list(map(membership_from_row, tx.execute(statement.order_by(_membership.c.id).limit(limit))))
 
 
 def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) -> list[tuple[str, Membership]]:
@@ -109,7 +109,7 @@ def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) 
         .order_by(_membership.c.id)
         .limit(limit)
     )
-    return [(row.username, membership_of(row)) for row in rows]
+    return [(row.username, membership_from_row(row)) for row in rows]
 
 
 def member_counts(tx: Connection) -> dict[int, int]:
@@ -169,6 +169,6 @@ def _update(tx: Connection, membership: Membership, **facts: object) -> None:
         raise UnknownMembership("the subscriber is not in the schedule any more")
 
 
-def membership_of(row: Any) -> Membership:
+def membership_from_row(row: Any) -> Membership:
     """Make the value of a membership row."""
     return Membership(row.id, row.schedule_id, row.subscriber_id, row.count, row.joined_on, row.ended_at)

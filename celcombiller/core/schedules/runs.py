@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue, NotFound
 from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Run, RunState, Schedule, ScheduleKind
-from celcombiller.core.schedules.chunk_sql import next_in_line, take
+from celcombiller.core.schedules.chunk_sql import credit_chunk, next_chunk_end
 from celcombiller.core.schedules.due_dates import comes_at, due_dates, next_due_date, period
-from celcombiller.core.schedules.schedule_records import everything, find
+from celcombiller.core.schedules.schedule_records import find, list_all
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _schedule, _run, _credit = tables.schedule, tables.schedule_run, tables.schedule
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ScheduleRules:
     """The operator's rules, from the settings: when a date has come, how long an absence is caught up by itself.
 
     ``disabled_use_up``: a disabled member, who gets nothing, still has one run less.
@@ -55,7 +55,7 @@ class Decision:
     absent_days: int | None = None
 
 
-def decide(tx: Connection, schedule_id: int, rules: Rules, today: date, now: datetime) -> Decision:
+def decide(tx: Connection, schedule_id: int, rules: ScheduleRules, today: date, now: datetime) -> Decision:
     """Open or skip a run for each due date up to ``today``, the last date that has come.
 
     After more than ``catch_up_max_days`` nothing is done: that long an absence may as well be a wrong clock, so an
@@ -79,10 +79,10 @@ def plan(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iter
     ).scalar_one()
     dates = list(due_dates(schedule, schedule.done_until, today))
     for due_on in dates:
-        why_not = _why_not(schedule, due_on, today, dates[-1], given_on)
+        skip_reasons = _why_not(schedule, due_on, today, dates[-1], given_on)
         run = Run(0, schedule.id, due_on, schedule.kind, schedule.value, RunState.OPEN, opened_at=now)
-        if why_not:
-            yield replace(run, state=RunState.SKIPPED, closed_at=now, note=why_not)
+        if skip_reasons:
+            yield replace(run, state=RunState.SKIPPED, closed_at=now, note=skip_reasons)
         else:
             given_on = due_on
             yield run
@@ -126,7 +126,7 @@ def open_runs(tx: Connection, schedule_id: int | None = None) -> list[Run]:
     )
     if schedule_id is not None:
         statement = statement.where(_run.c.schedule_id == schedule_id)
-    return list(map(run_of, tx.execute(statement)))
+    return list(map(run_from_row, tx.execute(statement)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,41 +146,41 @@ class Advance:
     failures: list[Failure] = field(default_factory=list)
 
 
-def owed_since(tx: Connection, rules: Rules, now: datetime) -> datetime | None:
+def owed_since(tx: Connection, rules: ScheduleRules, now: datetime) -> datetime | None:
     """Give when the oldest credit came due that nobody has got by ``now``; ``None``: nothing is owed."""
-    known = {each.id: each for each in everything(tx) if each.enabled}
+    known = {each.id: each for each in list_all(tx) if each.enabled}
     waiting = [(each, next_due_date(each, each.done_until)) for each in known.values()]
     waiting += [
         (known[run.schedule_id], run.due_on)
         for run in open_runs(tx)
-        if run.schedule_id in known and next_in_line(tx, run, 1) is not None
+        if run.schedule_id in known and next_chunk_end(tx, run, 1) is not None
     ]
     owed = [at for each, due_on in waiting if (at := _came_at(each, due_on, rules)) is not None and at <= now]
     return min(owed, default=None)
 
 
-def _came_at(schedule: Schedule, due_on: date | None, rules: Rules) -> datetime | None:
+def _came_at(schedule: Schedule, due_on: date | None, rules: ScheduleRules) -> datetime | None:
     try:
         return None if due_on is None else comes_at(due_on, rules.run_at, schedule.time_zone)
     except InvalidValue:  # a zone that is gone: the round tells of it
         return None
 
 
-def advance(tx: Connection, run_id: int, rules: Rules, now: datetime, *, size: int, fault: str = "") -> Advance:
+def advance(tx: Connection, run_id: int, rules: ScheduleRules, now: datetime, *, size: int, fault: str = "") -> Advance:
     """Give the next ``size`` members of an open run their turn.
 
     ``fault``: crediting the next one alone broke the transaction, for this reason; he is recorded as failed.
     """
     row = tx.execute(_LOCK, {"run_id": run_id}).one()
-    run = run_of(row)
+    run = run_from_row(row)
     if row.deleted_at is not None:
         return Advance(_close(tx, run, now, "the schedule was deleted"), more=False)
     if run.state is not RunState.OPEN or not row.enabled:
         return Advance(run, more=False)
-    last_id = next_in_line(tx, run, size)
+    last_id = next_chunk_end(tx, run, size)
     if last_id is None:
         return Advance(_close(tx, run, now, "") if run.due_on < row.done_until else run, more=False)
-    taken = take(tx, run, last_id, disabled_use_up=rules.disabled_use_up, fault=fault, now=now)
+    taken = credit_chunk(tx, run, last_id, disabled_use_up=rules.disabled_use_up, fault=fault, now=now)
     failures = [Failure(who, reason) for who, outcome, reason in taken.odd if outcome is CreditOutcome.FAILED]
     facts: dict[str, Any] = {
         "last_membership_id": last_id,
@@ -223,7 +223,7 @@ def find_run(tx: Connection, run_id: int) -> Run:
     row = tx.execute(sa.select(_run).where(_run.c.id == run_id)).first()
     if row is None:
         raise NotFound(f"there is no run {run_id}")
-    return run_of(row)
+    return run_from_row(row)
 
 
 def history(tx: Connection, *, schedule_id: int | None = None, before: date | None = None, limit: int) -> list[Run]:
@@ -233,7 +233,7 @@ def history(tx: Connection, *, schedule_id: int | None = None, before: date | No
         statement = statement.where(_run.c.due_on < before)
     if schedule_id is not None:
         statement = statement.where(_run.c.schedule_id == schedule_id)
-    return list(map(run_of, tx.execute(statement)))
+    return list(map(run_from_row, tx.execute(statement)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +264,7 @@ def uncredited(tx: Connection, run: Run, *, limit: int) -> list[Uncredited]:
     return [Uncredited(row.subscriber_id, row.username, CreditOutcome(row.outcome), row.note, row.at) for row in rows]
 
 
-def run_of(row: Any) -> Run:
+def run_from_row(row: Any) -> Run:
     """Make the value of a run row."""
     return Run(
         id=row.id,

@@ -54,7 +54,7 @@ _FACTS = (
 )
 
 
-LIVING = tables.schedule.c.deleted_at.is_(None)
+NOT_DELETED = tables.schedule.c.deleted_at.is_(None)
 """Not deleted."""
 
 
@@ -112,23 +112,23 @@ def find(tx: Connection, schedule_id: int, *, lock: bool = False) -> Schedule:
 
     Raises `UnknownSchedule`.
     """
-    statement = sa.select(_schedule).where(_schedule.c.id == schedule_id, LIVING)
+    statement = sa.select(_schedule).where(_schedule.c.id == schedule_id, NOT_DELETED)
     row = tx.execute(statement.with_for_update(key_share=True) if lock else statement).first()
     if row is None:
         raise UnknownSchedule(f"no schedule has the id {schedule_id}")
-    return schedule_of(row)
+    return schedule_from_row(row)
 
 
-def named(tx: Connection, name: str) -> list[Schedule]:
+def find_by_name(tx: Connection, name: str) -> list[Schedule]:
     """Give all schedules of this name, oldest first."""
-    rows = tx.execute(sa.select(_schedule).where(_schedule.c.name == name, LIVING).order_by(_schedule.c.id))
-    return list(map(schedule_of, rows))
+    rows = tx.execute(sa.select(_schedule).where(_schedule.c.name == name, NOT_DELETED).order_by(_schedule.c.id))
+    return list(map(schedule_from_row, rows))
 
 
-def everything(tx: Connection, *, after_id: int = 0, limit: int | None = None) -> list[Schedule]:
+def list_all(tx: Connection, *, after_id: int = 0, limit: int | None = None) -> list[Schedule]:
     """Give all schedules, oldest first; or as many as ``limit`` says of those after one."""
-    living = sa.select(_schedule).where(LIVING, _schedule.c.id > after_id)
-    return list(map(schedule_of, tx.execute(living.order_by(_schedule.c.id).limit(limit))))
+    living = sa.select(_schedule).where(NOT_DELETED, _schedule.c.id > after_id)
+    return list(map(schedule_from_row, tx.execute(living.order_by(_schedule.c.id).limit(limit))))
 
 
 def change(tx: Connection, schedule_id: int, **facts: Any) -> Schedule:
@@ -206,7 +206,7 @@ def _wrong(name: str, what: str) -> InvalidValue:
     return InvalidValue(f"{name} {what}", {name: what})
 
 
-def schedule_of(row: Any) -> Schedule:
+def schedule_from_row(row: Any) -> Schedule:
     """Make the value of a schedule row."""
     return Schedule(
         id=row.id,

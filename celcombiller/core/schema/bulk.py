@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from celcombiller.core.schema.driver import Row, encode_timestamp, refuse_naive, tell
+from celcombiller.core.schema.driver import Row, encode_timestamp, execute_raw, refuse_naive
 from celcombiller.core.schema.tables import Instant
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class LedgerRace(Exception):
     """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
 
 
-class Writing:
+class BulkWrite:
     """A statement that writes rows of ``columns``: the same thing said to SQLite and to PostgreSQL.
 
     One that is ``guarded`` must find every row that it is given.
@@ -70,11 +70,11 @@ class Writing:
         self.postgresql = postgresql.format(given=given)
         self._moments = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
 
-    def told_sqlite(self, tx: Connection, rows: list[Row]) -> int:
+    def execute_sqlite(self, tx: Connection, rows: list[Row]) -> int:
         """Write the rows, and count them."""
-        return sum(tell(tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows))
+        return sum(execute_raw(tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows))
 
-    def given(self, rows: list[Row]) -> str:
+    def encode_rows(self, rows: list[Row]) -> str:
         """Give the rows as ``postgresql`` takes them."""
         for place in self._moments:
             for row in rows:
@@ -108,7 +108,7 @@ def _groups(rows: list[Row]) -> Iterator[list[Row]]:
             start += size
 
 
-Writes = Iterable[tuple[Writing, list[Row]]]
+Writes = Iterable[tuple[BulkWrite, list[Row]]]
 
 
 def write(tx: Connection, writes: Writes) -> None:
@@ -119,28 +119,30 @@ def write(tx: Connection, writes: Writes) -> None:
     some = [(statement, rows) for statement, rows in writes if rows]
     if tx.dialect.name == "sqlite":
         for statement, rows in some:
-            statement.check(rows, statement.told_sqlite(tx, rows))
+            statement.check(rows, statement.execute_sqlite(tx, rows))
     elif some:
-        given = [statement.given(rows) for statement, rows in some]
-        counts = tell(tx, _as_one(tuple(statement for statement, _ in some)), given).fetchone()
+        given = [statement.encode_rows(rows) for statement, rows in some]
+        counts = execute_raw(tx, _as_one(tuple(statement for statement, _ in some)), given).fetchone()
         for (statement, rows), written in zip(some, counts, strict=True):
             statement.check(rows, written)
 
 
 @lru_cache
-def _as_one(statements: tuple[Writing, ...]) -> str:
+def _as_one(statements: tuple[BulkWrite, ...]) -> str:
     parts = ", ".join(f"w{number} as ({each.postgresql} returning 1)" for number, each in enumerate(statements))
     counts = ", ".join(f"(select count(*) from w{number})" for number in range(len(statements)))  # noqa: S608  ours
     return f"with {parts} select {counts}"
 
 
-def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> Writing:
+def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> BulkWrite:
     """Insert rows; with ``once`` a row whose key is there stays as it is."""
     words = f"insert into {table.name} ({names(columns)}) {{rows}}{' on conflict do nothing' if once else ''}"
-    return Writing(table, columns, sqlite=words.format(rows="values {given}"), postgresql=words.format(rows="{given}"))
+    return BulkWrite(
+        table, columns, sqlite=words.format(rows="values {given}"), postgresql=words.format(rows="{given}")
+    )
 
 
-def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequence[str] = ()) -> Writing:
+def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequence[str] = ()) -> BulkWrite:
     """Set ``columns`` of the row of a ``key`` where it is still as it was read.
 
     A row given has the new values, the key, then what the ``unchanged`` columns were.
@@ -152,7 +154,7 @@ def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequ
         f'{table.name}."{name}" = given.{value}' for name, value in zip(as_was, given[len(columns) :], strict=True)
     )
     words = f"update {table.name} set {new} from ({{rows}}) as given where {same}"  # noqa: S608  ours
-    return Writing(
+    return BulkWrite(
         table,
         (*columns, *as_was),
         sqlite=words.format(rows="values {given}"),
@@ -171,7 +173,7 @@ def names(columns: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in columns)
 
 
-class Reading:
+class BulkQuery:
     """A query whose ``{among}`` stands for *is one of these values*, once or more; it is asked by `read`.
 
     All its rows come as one: SQLite lets Python's lock go for each row, and then asks for it against the reactor, and
@@ -189,18 +191,18 @@ class Reading:
             rest = f"from (select {columns} {rest} order by row({lock}) for update) as locked"
         self.postgresql = f"(select json_agg(json_build_array({columns}))::text {rest})"
 
-    def among(self, *values: Collection[Any]) -> Question:
+    def with_values(self, *values: Collection[Any]) -> BoundQuery:
         """Ask for the rows of these values, a collection of them for each ``{among}``."""
         return self, [_json(list(each)) for each in values] if any(values) else []
 
 
-Question = tuple[Reading, list[str]]
+BoundQuery = tuple[BulkQuery, list[str]]
 
 
 Rows = Sequence[Sequence[Any]]
 
 
-def read(tx: Connection, *questions: Question) -> list[Rows]:
+def read(tx: Connection, *questions: BoundQuery) -> list[Rows]:
     """Give the rows of each question, in no order: a moment in them is read by `moment`, a truth value by `bool`.
 
     All are asked as one, and lock their rows in this order; where one of them must wait for another transaction, those
@@ -208,12 +210,12 @@ def read(tx: Connection, *questions: Question) -> list[Rows]:
     """
     asked = [reading for reading, texts in questions if texts]
     given = [*chain.from_iterable(texts for _, texts in questions)]
-    found = iter(tell(tx, _in_one(tx.dialect.name, *asked), given).fetchone() if asked else ())
+    found = iter(execute_raw(tx, _in_one(tx.dialect.name, *asked), given).fetchone() if asked else ())
     return [_decoded(next(found)) if texts else () for _, texts in questions]
 
 
 @lru_cache
-def _in_one(dialect: str, *readings: Reading) -> str:
+def _in_one(dialect: str, *readings: BulkQuery) -> str:
     return f"select {', '.join(each.sqlite if dialect == 'sqlite' else each.postgresql for each in readings)}"
 
 

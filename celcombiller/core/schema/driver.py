@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 
-class Lookup:
+class PreparedQuery:
     """A query of SQLAlchemy Core that every request asks, made into words once for each database.
 
     Its values are given by name. Its rows are as the driver has them: take whole numbers and text, and no moments.
@@ -31,9 +31,9 @@ class Lookup:
         text, places = self._words.get(tx.dialect.name) or self._made(tx.dialect)
         if tx.dialect.name == "sqlite":
             given = [encode_timestamp(each) if isinstance(each, datetime) else each for each in map(values.get, places)]
-            found = tell(tx, text, given)
+            found = execute_raw(tx, text, given)
         else:
-            found = tell(tx, text, values, prepare=True)
+            found = execute_raw(tx, text, values, prepare=True)
         rows: list[Row] = found.fetchall()
         return rows
 
@@ -43,7 +43,7 @@ class Lookup:
         return self._words[dialect.name]
 
 
-def moment(value: Any) -> Any:
+def parse_timestamp(value: Any) -> Any:
     """Read a time as a database writes it in JSON: SQLite as `Instant` does, in UTC and without saying so.
 
     None, and what SQLAlchemy has read, is given back as it is.
@@ -54,7 +54,7 @@ def moment(value: Any) -> Any:
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
-def tell(tx: Connection, text: str, values: Sequence[Any] | Mapping[str, Any] = (), **how: Any) -> Any:
+def execute_raw(tx: Connection, text: str, values: Sequence[Any] | Mapping[str, Any] = (), **how: Any) -> Any:
     """Tell the driver, and give the connection's one cursor; its errors come as SQLAlchemy's, which the store knows.
 
     SQLAlchemy's own way to do this makes a cursor, and a description of each result, anew, which costs more than the

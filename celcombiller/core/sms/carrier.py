@@ -9,22 +9,22 @@ from celcombiller.core.errors import BillerError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from celcombiller.core.sms.outbox_queue import Due
+    from celcombiller.core.sms.outbox_queue import OutboxMessage
 
 
-class Refused(BillerError):
+class MessageRejected(BillerError):
     """The network will never take this message."""
 
     code = "MESSAGE_REFUSED"
 
 
-class Later(BillerError):
+class MessageDeferred(BillerError):
     """The network did not take this message now, or did not say whether it did."""
 
     code = "MESSAGE_LATER"
 
 
-class Away(BillerError):
+class CarrierUnavailable(BillerError):
     """There is no network to give anything to."""
 
     code = "MESSAGE_AWAY"
@@ -40,8 +40,10 @@ class Carrier(Protocol):
     def is_there(self) -> bool:
         """Whether there is a network to give anything to."""
 
-    async def carry(self, due: Due, took: Callable[[int, str], Awaitable[object]]) -> None:
-        """Have the network take all of a message, or raise `Refused`, `Later` or `Away`.
+    async def carry(self, due: OutboxMessage, took: Callable[[int, str], Awaitable[object]]) -> None:
+        """Send all parts of a message.
+
+        Raise `MessageRejected`, `MessageDeferred` or `CarrierUnavailable` where the network did not accept them.
 
         ``took`` records a part that is not to be sent again, with the network's id of it.
         """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.subscribers import Subscriber
-    from celcombiller.core.sms.message_records import Postbox
+    from celcombiller.core.sms.message_records import MessageRecords
     from celcombiller.core.subscribers.directory import Directory
 
 ORIGIN = "sms"
@@ -41,7 +41,7 @@ PHONE_VALIDITY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class MessageTerms:
+class MessagePolicy:
     """The operator's conditions for messages: which account pays, ways and prices of a part, on the own net and off."""
 
     account: Kind = Kind.VOICE
@@ -55,7 +55,7 @@ class MessageTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class MessageSubmission:
     """May this message go? ``reference`` is an id that its sender made; ``free``: nobody pays, whatever the number.
 
     ``direct``: whoever asks sends it at once, where Asterisk is the way; else the biller does. What the way leaves to
@@ -73,7 +73,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MessageOutcome:
     """What became of a message: accepted or refused by the network, delivered or failed after that, or expired."""
 
     reference: str
@@ -82,8 +82,8 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Posting:
-    """The answer to both: the message as it is now, and whether this changed it; of `Send` to whom it goes."""
+class MessageResult:
+    """The answer to both: the message as it is now, and whether the request changed it."""
 
     message: Message
     first: bool
@@ -91,25 +91,29 @@ class Posting:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class MessageCharging:
     """What a batch has loaded that messages need."""
 
     directory: Directory
     book: Book
-    postbox: Postbox
+    postbox: MessageRecords
 
-    def do(self, terms: MessageTerms, request: Send | Told, now: datetime) -> Posting:
+    def do(self, terms: MessagePolicy, request: MessageSubmission | MessageOutcome, now: datetime) -> MessageResult:
         """Do either."""
-        return self.send(terms, request, now) if isinstance(request, Send) else self.tell(request, now)
+        return (
+            self.send(terms, request, now)
+            if isinstance(request, MessageSubmission)
+            else self.apply_outcome(request, now)
+        )
 
-    def send(self, terms: MessageTerms, request: Send, now: datetime) -> Posting:
+    def send(self, terms: MessagePolicy, request: MessageSubmission, now: datetime) -> MessageResult:
         """Authorize a message and hold what it costs; the same request again gets the first answer."""
         digest = digest_of(request)
         known = self.postbox.get(request.reference)
         if known is not None:
             if known.digest != digest and request.origin is not MessageOrigin.NOTICE:
                 raise TransferConflict(f"a message with the id {request.reference} exists and says something else")
-            return Posting(known, first=False, callee=self.directory.callee(request.to_number))
+            return MessageResult(known, first=False, callee=self.directory.callee(request.to_number))
         if not NUMBER.fullmatch(request.to_number):
             raise BadNumber("a number is made of digits, * and #")
         payer = None if request.free else self.directory.caller(request.account_code, request.caller_number)
@@ -149,23 +153,23 @@ class Desk:
             self.book.hold(
                 message.reference, message.account_id, message.cost, now=now, expires_at=expires_at + HOLD_MARGIN
             )
-        return Posting(self.postbox.add(message), first=True, callee=callee)
+        return MessageResult(self.postbox.add(message), first=True, callee=callee)
 
-    def tell(self, request: Told, now: datetime) -> Posting:
+    def apply_outcome(self, request: MessageOutcome, now: datetime) -> MessageResult:
         """Take what is told of a message. Only a word on the step that is due changes anything."""
         message = self.postbox.get(request.reference)
         if message is None:
             raise NotFound(f"there is no message {request.reference}")
         state = next_state(message.state, request.outcome)
         if state is message.state:
-            return Posting(message, first=False)
+            return MessageResult(message, first=False)
         if message.state.is_open:
             self._end_hold(message, state, now)
         elif state is MessageState.FAILED:
             self._give_back(message, request.note, now)
         ended_at = message.ended_at or now
         changed = self.postbox.change(message, state=state, text=None, ended_at=ended_at, note=request.note)
-        return Posting(changed, first=True)
+        return MessageResult(changed, first=True)
 
     def _end_hold(self, message: Message, state: MessageState, now: datetime) -> None:
         if message.account_id is None:
@@ -206,7 +210,7 @@ def refund_of(reference: str) -> str:
     return f"{REVERSAL}:{reference}"
 
 
-def digest_of(request: Send) -> str:
+def digest_of(request: MessageSubmission) -> str:
     """Give what a message is known by when its text is gone."""
     facts = (request.reference, request.origin, request.account_code, request.caller_number, request.to_number)
     text = request.text.encode("utf-8", "surrogatepass").hex()

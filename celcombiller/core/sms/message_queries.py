@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import Message, MessageState, Route
 from celcombiller.core.schema import tables
-from celcombiller.core.sms.message_records import message_of
+from celcombiller.core.sms.message_records import message_from_row
 from celcombiller.core.sms.outbox_queue import IS_QUEUED
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _account = tables.account
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedMessage:
     """A message with its row's number, the username of who pays and from which account; empty: it is free."""
 
     id: int
@@ -40,7 +40,7 @@ class Recorded:
     attempts: int
 
 
-def backlog(tx: Connection) -> tuple[int, datetime | None]:
+def count_backlog(tx: Connection) -> tuple[int, datetime | None]:
     """Give how many messages wait to be sent, and since when the oldest does."""
     row = tx.execute(sa.select(sa.func.count(), sa.func.min(_message.c.queued_at)).where(IS_QUEUED)).one()
     return int(row[0]), row[1]
@@ -59,7 +59,7 @@ class Queue:
     """What was said of those that were tried in vain, with how many it was said of; the most said first."""
 
 
-def queues(tx: Connection, now: datetime, *, troubles_max: int) -> list[Queue]:
+def list_queues(tx: Connection, now: datetime, *, troubles_max: int) -> list[Queue]:
     """Give the queues in which something waits."""
     sending = sa.func.sum(sa.case((_message.c.claimed_until > now, 1), else_=0))
     failing = sa.func.sum(sa.case((_message.c.attempts > 0, 1), else_=0))
@@ -87,19 +87,19 @@ def _troubles(tx: Connection, route: str, limit: int) -> list[tuple[str, int]]:
     return [(note, number) for note, number in rows]
 
 
-def find(tx: Connection, message_id: int) -> Recorded | None:
+def find(tx: Connection, message_id: int) -> RecordedMessage | None:
     """Give a message by its row's number."""
     row = tx.execute(_recorded().where(_message.c.id == message_id)).first()
     return None if row is None else _recorded_of(row)
 
 
-def by_reference(tx: Connection, reference: str) -> Recorded | None:
+def by_reference(tx: Connection, reference: str) -> RecordedMessage | None:
     """Give a message by its reference."""
     row = tx.execute(_recorded().where(_message.c.reference == reference)).first()
     return None if row is None else _recorded_of(row)
 
 
-def listed(
+def list_messages(
     tx: Connection,
     *,
     limit: int,
@@ -108,7 +108,7 @@ def listed(
     since: datetime | None = None,
     until: datetime | None = None,
     after: tuple[datetime, int] | None = None,
-) -> Sequence[Recorded]:
+) -> Sequence[RecordedMessage]:
     """Give messages, newest first: of a subscriber, in a state, in a span of time, after a place of the list."""
     conditions = []
     if subscriber_id is not None:
@@ -133,6 +133,6 @@ def _recorded() -> sa.Select[Any]:
     )
 
 
-def _recorded_of(row: Any) -> Recorded:
+def _recorded_of(row: Any) -> RecordedMessage:
     kind = None if row.kind is None else Kind(row.kind)
-    return Recorded(row.id, row.username or "", kind, message_of(row), row.attempts)
+    return RecordedMessage(row.id, row.username or "", kind, message_from_row(row), row.attempts)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Postbox:
+class MessageRecords:
     """The messages that a transaction names, and what changes of them."""
 
     _known: dict[str, Message] = field(default_factory=dict)
@@ -23,12 +23,12 @@ class Postbox:
     _changed: set[str] = field(default_factory=set)
 
     @staticmethod
-    def question(references: Collection[str]) -> bulk.Question:
+    def question(references: Collection[str]) -> bulk.BoundQuery:
         """Ask for these messages, and lock them (after calls and before accounts: that order is everybody's)."""
-        return _MESSAGES.among(references)
+        return _MESSAGES.with_values(references)
 
     @classmethod
-    def of_rows(cls, rows: bulk.Rows) -> Postbox:
+    def of_rows(cls, rows: bulk.Rows) -> MessageRecords:
         """Make it of the answer."""
         postbox = cls()
         for row in rows:
@@ -74,7 +74,7 @@ _FACTS = (
 _ENDING = ("state", "text", "ended_at", "note")
 _facts_of = attrgetter(*_FACTS)
 
-_MESSAGES = bulk.Reading(
+_MESSAGES = bulk.BulkQuery(
     bulk.names((*_FACTS, *_ENDING)),
     "from message where reference {among}",
     of=tables.message.c.reference,
@@ -96,13 +96,13 @@ def _end_of(message: Message) -> driver.Row:
     return (message.state.value, message.text, message.ended_at, message.note)
 
 
-def message_of(row: Any) -> Message:
+def message_from_row(row: Any) -> Message:
     """Make the value of a message row."""
     return _message_of_columns(*(getattr(row, name) for name in (*_FACTS, *_ENDING)))
 
 
 def _message_of_columns(*values: Any) -> Message:
     facts = dict(zip((*_FACTS, *_ENDING), values, strict=True))
-    facts |= {name: driver.moment(facts[name]) for name in ("queued_at", "expires_at", "ended_at")}
+    facts |= {name: driver.parse_timestamp(facts[name]) for name in ("queued_at", "expires_at", "ended_at")}
     kinds = {"origin": MessageOrigin, "route": Route, "state": MessageState}
     return Message(**facts | {name: kind(facts[name]) for name, kind in kinds.items()})

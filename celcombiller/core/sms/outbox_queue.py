@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from celcombiller.core.model.messages import Message, MessageState, Route
 from celcombiller.core.retry import retry_after
 from celcombiller.core.schema import tables
-from celcombiller.core.schema.expressions import in_words
-from celcombiller.core.sms.charging import Told
-from celcombiller.core.sms.message_records import message_of
-from celcombiller.core.subscribers.subscriber_records import subscriber_of
+from celcombiller.core.schema.expressions import inline_literal
+from celcombiller.core.sms.charging import MessageOutcome
+from celcombiller.core.sms.message_records import message_from_row
+from celcombiller.core.subscribers.subscriber_records import subscriber_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,11 +35,11 @@ _part = tables.message_part
 _subscriber = tables.subscriber
 
 
-IS_QUEUED = _message.c.state == in_words(MessageState.QUEUED)
+IS_QUEUED = _message.c.state == inline_literal(MessageState.QUEUED)
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class OutboxMessage:
     """A message to be sent ``until`` its claim lapses: its row's number, to whom, and which of its parts are taken."""
 
     id: int
@@ -54,7 +54,9 @@ def is_due(tx: Connection, route: Route, now: datetime) -> bool:
     return tx.execute(sa.select(_message.c.id).where(*_ready(route, now)).limit(1)).first() is not None
 
 
-def claim(tx: Connection, route: Route, owner: str, now: datetime, *, limit: int, lease: timedelta) -> list[Due]:
+def claim(
+    tx: Connection, route: Route, owner: str, now: datetime, *, limit: int, lease: timedelta
+) -> list[OutboxMessage]:
     """Take those that waited longest, for ``lease``."""
     rows = tx.execute(
         sa.select(_message)
@@ -71,9 +73,15 @@ def claim(tx: Connection, route: Route, owner: str, now: datetime, *, limit: int
     for part in tx.execute(sa.select(_part).where(_part.c.reference.in_([row.reference for row in rows]))):
         parts.setdefault(part.reference, set()).add(part.part)
     found = tx.execute(sa.select(_subscriber).where(_subscriber.c.id.in_({row.callee_id for row in rows} - {None})))
-    callees = {row.id: subscriber_of(row) for row in found}
+    callees = {row.id: subscriber_from_row(row) for row in found}
     return [
-        Due(row.id, message_of(row), callees.get(row.callee_id), frozenset(parts.get(row.reference, ())), now + lease)
+        OutboxMessage(
+            row.id,
+            message_from_row(row),
+            callees.get(row.callee_id),
+            frozenset(parts.get(row.reference, ())),
+            now + lease,
+        )
         for row in rows
     ]
 
@@ -84,7 +92,7 @@ def _ready(route: Route, now: datetime) -> list[sa.ColumnElement[bool]]:
     return [IS_QUEUED, _message.c.route == route.value, free, rested, _message.c.expires_at > now]
 
 
-def put_off(
+def reschedule(
     tx: Connection, owner: str, references: Collection[str], why: str, now: datetime, *, retry_seconds_max: float
 ) -> None:
     """Have messages of an owner tried again later, longer each time."""
@@ -96,7 +104,7 @@ def put_off(
         tx.execute(sa.update(_message).where(_message.c.id == row.id).values(**values, **_FREE))
 
 
-def give_up(tx: Connection, owner: str) -> None:
+def release_claims(tx: Connection, owner: str) -> None:
     """Leave to others what an owner has claimed and not worked."""
     tx.execute(sa.update(_message).where(_mine(owner)).values(**_FREE))
 
@@ -108,7 +116,7 @@ def _mine(owner: str) -> sa.ColumnElement[bool]:
     return sa.and_(IS_QUEUED, _message.c.claimed_by == owner)
 
 
-def took(tx: Connection, reference: str, part: int, network_id: str, now: datetime) -> None:
+def record_accepted_part(tx: Connection, reference: str, part: int, network_id: str, now: datetime) -> None:
     """Record that the network has a part, under its own id; the first word on a part stays."""
     known = sa.select(_part.c.part).where(_part.c.reference == reference, _part.c.part == part)
     if tx.execute(known).first() is None:
@@ -116,7 +124,7 @@ def took(tx: Connection, reference: str, part: int, network_id: str, now: dateti
         tx.execute(sa.insert(_part).values(values))
 
 
-def overdue(tx: Connection, now: datetime, *, limit: int) -> list[Told]:
+def overdue(tx: Connection, now: datetime, *, limit: int) -> list[MessageOutcome]:
     """Give what is to be told of messages whose time is over: nobody said what became of them."""
     free = sa.or_(_message.c.claimed_until.is_(None), _message.c.claimed_until <= now)
     rows = tx.execute(
@@ -125,7 +133,7 @@ def overdue(tx: Connection, now: datetime, *, limit: int) -> list[Told]:
         .order_by(_message.c.expires_at)
         .limit(limit)
     )
-    return [Told(row.reference, MessageState.EXPIRED, _unheard(row)) for row in rows]
+    return [MessageOutcome(row.reference, MessageState.EXPIRED, _unheard(row)) for row in rows]
 
 
 def _unheard(row: Any) -> str:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import bulk, tables
 from celcombiller.core.subscribers.fields import number_of
-from celcombiller.core.subscribers.subscriber_records import LIVING, SUBSCRIBER_COLUMNS, subscriber_of_columns
+from celcombiller.core.subscribers.subscriber_records import NOT_DELETED, SUBSCRIBER_COLUMNS, subscriber_from_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,11 +42,11 @@ class Directory:
         return cls.of_rows(rows)
 
     @staticmethod
-    def question(identities: Iterable[str]) -> bulk.Question:
+    def question(identities: Iterable[str]) -> bulk.BoundQuery:
         """Ask for those whom any of ``identities`` may name: a username, a number, or IMSI and digits."""
         words = {word for word in identities if word}
         imsis = {_imsi_of(word) for word in words} - {""}
-        return _NAMED.among(words, set(map(number_of, words)), imsis)
+        return _NAMED.with_values(words, set(map(number_of, words)), imsis)
 
     @classmethod
     def of_rows(cls, rows: bulk.Rows) -> Directory:
@@ -54,7 +54,7 @@ class Directory:
         directory = cls(())
         for row in rows:
             *facts, voice_id, data_id, sms_id = row
-            each = subscriber_of_columns(*facts)
+            each = subscriber_from_columns(*facts)
             directory._add(each)
             directory.account_ids[each.id, Kind.VOICE] = voice_id
             directory.account_ids[each.id, Kind.DATA] = data_id
@@ -68,9 +68,9 @@ class Directory:
         words = set(words)
         # The condition in each branch: SQLite takes a branch's index only for what the branch itself says.
         return sa.or_(
-            sa.and_(columns.username.in_(words), LIVING),
-            sa.and_(columns.clid.in_({number_of(word) for word in words}), LIVING),
-            sa.and_(columns.imsi.in_({_imsi_of(word) for word in words}), LIVING),
+            sa.and_(columns.username.in_(words), NOT_DELETED),
+            sa.and_(columns.clid.in_({number_of(word) for word in words}), NOT_DELETED),
+            sa.and_(columns.imsi.in_({_imsi_of(word) for word in words}), NOT_DELETED),
         )
 
     def caller(self, account_code: str, caller_number: str) -> Subscriber | None:
@@ -90,7 +90,7 @@ class Directory:
 _BY_ONE = f"select {bulk.names(SUBSCRIBER_COLUMNS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
 
 
-_NAMED = bulk.Reading(
+_NAMED = bulk.BulkQuery(
     ", ".join(
         (
             bulk.names(SUBSCRIBER_COLUMNS),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-LIVING = tables.subscriber.c.deleted_at.is_(None)
+NOT_DELETED = tables.subscriber.c.deleted_at.is_(None)
 """Not deleted: the condition of every look for a subscriber by who he is, and of the indexes that serve it."""
 
 
@@ -60,16 +60,16 @@ def add(
         [{"subscriber_id": subscriber_id, "kind": kind, "posted": 0, "held": 0} for kind in Kind],
     )
     made = Subscriber(id=subscriber_id, **values)
-    desired_state.record(tx, made, now)
+    desired_state.sync_subscriber(tx, made, now)
     return made
 
 
 SUBSCRIBER_COLUMNS = ("id", "username", "name", "clid", "imsi", "cpf", "address", "level", "enabled")
 
 
-_OF_USERNAME = driver.Lookup(
+_OF_USERNAME = driver.PreparedQuery(
     sa.select(*(tables.subscriber.c[name] for name in SUBSCRIBER_COLUMNS)).where(
-        tables.subscriber.c.username == sa.bindparam("username"), LIVING
+        tables.subscriber.c.username == sa.bindparam("username"), NOT_DELETED
     )
 )
 
@@ -77,13 +77,13 @@ _OF_USERNAME = driver.Lookup(
 def find(tx: Connection, username: str) -> Subscriber:
     """Give the subscriber of this username, or raise `UnknownSubscriber`."""
     for row in _OF_USERNAME.rows(tx, username=username):
-        return subscriber_of_columns(*row)
+        return subscriber_from_columns(*row)
     raise UnknownSubscriber(f"no subscriber is called {username}")
 
 
-_ACCOUNTS_OF_USERNAME = driver.Lookup(
+_ACCOUNTS_OF_USERNAME = driver.PreparedQuery(
     accounts.ACCOUNTS.join(tables.subscriber, tables.subscriber.c.id == tables.account.c.subscriber_id).where(
-        tables.subscriber.c.username == sa.bindparam("username"), LIVING
+        tables.subscriber.c.username == sa.bindparam("username"), NOT_DELETED
     )
 )
 
@@ -112,8 +112,8 @@ def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datet
         _refuse_last(tx, was)
     if values:
         tx.execute(sa.update(table).where(table.c.id == was.id).values(values))
-    is_ = subscriber_of(tx.execute(sa.select(table).where(table.c.id == was.id)).one())
-    desired_state.record(tx, is_, now)
+    is_ = subscriber_from_row(tx.execute(sa.select(table).where(table.c.id == was.id)).one())
+    desired_state.sync_subscriber(tx, is_, now)
     return is_
 
 
@@ -126,7 +126,7 @@ def delete(tx: Connection, username: str, now: datetime) -> Subscriber:
     _refuse_last(tx, was)
     table = tables.subscriber
     tx.execute(sa.update(table).where(table.c.id == was.id).values(deleted_at=now))
-    desired_state.record(tx, was, now, deleted=True)
+    desired_state.sync_subscriber(tx, was, now, deleted=True)
     return was
 
 
@@ -136,7 +136,7 @@ def _refuse_taken(tx: Connection, values: Mapping[str, Any], *, but: int | None 
         value = values.get(field)
         if value is None:
             continue
-        others = sa.select(table.c.id).where(table.c[field] == value, LIVING, table.c.id != (but or 0))
+        others = sa.select(table.c.id).where(table.c[field] == value, NOT_DELETED, table.c.id != (but or 0))
         if tx.execute(others).first() is not None:
             raise AlreadyTaken(f"another subscriber has the {field} {value}", {field: "another subscriber has it"})
 
@@ -145,16 +145,16 @@ def _refuse_last(tx: Connection, who: Subscriber) -> None:
     """Refuse to lose the last administrator who may log in."""
     table = tables.subscriber
     others = sa.select(table.c.id).where(
-        table.c.level == Level.ADMINISTRATOR, table.c.enabled, table.c.id != who.id, LIVING
+        table.c.level == Level.ADMINISTRATOR, table.c.enabled, table.c.id != who.id, NOT_DELETED
     )
     if who.level is Level.ADMINISTRATOR and who.enabled and tx.execute(others.limit(1)).first() is None:
         raise LastAdministrator(f"{who.username} is the last administrator: make another one first")
 
 
-def everyone(tx: Connection) -> Iterable[Subscriber]:
+def list_all(tx: Connection) -> Iterable[Subscriber]:
     """Give all subscribers, by username."""
-    rows = tx.execute(sa.select(tables.subscriber).where(LIVING).order_by(tables.subscriber.c.username))
-    return map(subscriber_of, rows)
+    rows = tx.execute(sa.select(tables.subscriber).where(NOT_DELETED).order_by(tables.subscriber.c.username))
+    return map(subscriber_from_row, rows)
 
 
 def enable(tx: Connection, username: str, now: datetime, *, enabled: bool) -> Subscriber:
@@ -166,17 +166,20 @@ def any_administrator(tx: Connection) -> str | None:
     """Give the username of the first administrator, or ``None`` when there is none yet."""
     table = tables.subscriber
     row = tx.execute(
-        sa.select(table.c.username).where(table.c.level == Level.ADMINISTRATOR, LIVING).order_by(table.c.id).limit(1)
+        sa.select(table.c.username)
+        .where(table.c.level == Level.ADMINISTRATOR, NOT_DELETED)
+        .order_by(table.c.id)
+        .limit(1)
     ).first()
     return None if row is None else str(row.username)
 
 
-def subscriber_of(row: Any) -> Subscriber:
+def subscriber_from_row(row: Any) -> Subscriber:
     """Make the value of a subscriber row."""
-    return subscriber_of_columns(*(getattr(row, name) for name in SUBSCRIBER_COLUMNS))
+    return subscriber_from_columns(*(getattr(row, name) for name in SUBSCRIBER_COLUMNS))
 
 
-def subscriber_of_columns(
+def subscriber_from_columns(
     number: int,
     username: str,
     name: str,

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from celcombiller.core.model.calls import Call, CallState
 from celcombiller.core.schema import tables
-from celcombiller.core.schema.expressions import in_words, one_by_one
-from celcombiller.core.voice.call_records import call_of
+from celcombiller.core.schema.expressions import inline_literal, without_index
+from celcombiller.core.voice.call_records import call_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,17 +23,17 @@ def open_calls(tx: Connection, server: str) -> list[Call]:
     table = tables.call
     rows = tx.execute(
         sa.select(table)
-        .where(one_by_one(table.c.server) == server, table.c.state == in_words(CallState.OPEN))
+        .where(without_index(table.c.server) == server, table.c.state == inline_literal(CallState.OPEN))
         .order_by(table.c.started_at, table.c.id)
     )
-    return list(map(call_of, rows))
+    return list(map(call_from_row, rows))
 
 
 def still_open(tx: Connection, references: Collection[str]) -> list[Call]:
     """Give those of these calls that nobody has closed."""
     table = tables.call
     rows = tx.execute(sa.select(table).where(table.c.reference.in_(references), table.c.state == CallState.OPEN))
-    return list(map(call_of, rows))
+    return list(map(call_from_row, rows))
 
 
 def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
@@ -42,11 +42,11 @@ def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
     rows = tx.execute(
         sa.select(table)
         .join(hold, hold.c.reference == table.c.reference)
-        .where(table.c.state == in_words(CallState.OPEN), hold.c.expires_at < now)
+        .where(table.c.state == inline_literal(CallState.OPEN), hold.c.expires_at < now)
         .order_by(table.c.started_at, table.c.id)
         .limit(limit)
     )
-    return list(map(call_of, rows))
+    return list(map(call_from_row, rows))
 
 
 def recent(tx: Connection, *, limit: int) -> list[tuple[str, Call]]:
@@ -58,7 +58,7 @@ def recent(tx: Connection, *, limit: int) -> list[tuple[str, Call]]:
         .order_by(table.c.id.desc())
         .limit(limit)
     )
-    return [(row.username, call_of(row)) for row in rows]
+    return [(row.username, call_from_row(row)) for row in rows]
 
 
 def discrepancies(tx: Connection) -> int:

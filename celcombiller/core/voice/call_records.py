@@ -12,25 +12,25 @@ from celcombiller.core.schema import bulk, driver, tables
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from celcombiller.core.voice.evidence import Testimony
+    from celcombiller.core.voice.evidence import WitnessReport
 
 
 @dataclass(slots=True)
-class Register:
+class CallRecords:
     """The calls that one transaction works on: the last leg of each channel it names, and what changes."""
 
     _last: dict[tuple[str, str], Call] = field(default_factory=dict)
     _new: dict[str, Call] = field(default_factory=dict)
     _changed: dict[str, Call] = field(default_factory=dict)
-    _testimonies: list[Testimony] = field(default_factory=list)
+    _testimonies: list[WitnessReport] = field(default_factory=list)
 
     @staticmethod
-    def question(uniqueids: Collection[str]) -> bulk.Question:
+    def question(uniqueids: Collection[str]) -> bulk.BoundQuery:
         """Ask for the calls of these channels, and lock them (before their accounts: that order is everybody's)."""
-        return _CALLS.among(uniqueids)
+        return _CALLS.with_values(uniqueids)
 
     @classmethod
-    def of_rows(cls, rows: bulk.Rows) -> Register:
+    def of_rows(cls, rows: bulk.Rows) -> CallRecords:
         """Make it of the answer."""
         register = cls()
         for row in rows:
@@ -59,7 +59,7 @@ class Register:
         (self._new if call.reference in self._new else self._changed)[call.reference] = changed
         return changed
 
-    def testify(self, testimony: Testimony) -> None:
+    def record_report(self, testimony: WitnessReport) -> None:
         """Keep what a witness said; the first word of each witness stays."""
         self._testimonies.append(testimony)
 
@@ -88,7 +88,7 @@ _CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "
 _COLUMNS = (*_FACTS[1:], *_RATE, *_CHANGING)
 
 
-_CALLS = bulk.Reading(
+_CALLS = bulk.BulkQuery(
     bulk.names(_COLUMNS),
     "from call where uniqueid {among}",
     of=tables.call.c.uniqueid,
@@ -115,7 +115,7 @@ def _ended(call: Call) -> driver.Row:
     return (call.state.value, *times, call.talk_ms, call.cost, witness, call.outcome, call.note)
 
 
-def _said(testimony: Testimony) -> driver.Row:
+def _said(testimony: WitnessReport) -> driver.Row:
     reference, witness, *said = _testimony_of(testimony)
     return (reference, witness.value, *said)
 
@@ -123,7 +123,7 @@ def _said(testimony: Testimony) -> driver.Row:
 _testimony_of = attrgetter(*tables.testimony.c.keys())
 
 
-def call_of(row: Any) -> Call:
+def call_from_row(row: Any) -> Call:
     """Make the value of a call row."""
     return _call_of_columns(*(getattr(row, name) for name in _COLUMNS))
 
@@ -171,10 +171,10 @@ def _call_of_columns(
         rate=Rate(rate_prefix, rate_name, connect_fee, price, increment_seconds),
         granted_seconds=granted_seconds,
         answered_early=bool(answered_early),
-        started_at=driver.moment(started_at),
+        started_at=driver.parse_timestamp(started_at),
         state=CallState(state),
-        answered_at=driver.moment(answered_at),
-        ended_at=driver.moment(ended_at),
+        answered_at=driver.parse_timestamp(answered_at),
+        ended_at=driver.parse_timestamp(ended_at),
         talk_ms=talk_ms,
         cost=cost,
         witness=None if witness is None else Witness(witness),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from celcombiller.core.model.calls import Call, Ending, Witness
+from celcombiller.core.model.calls import Call, CallReport, Witness
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,7 +16,7 @@ DISCREPANCY_MS = 1000
 """Two witnesses of one call that differ by more than this are recorded as a discrepancy."""
 
 
-def talk_ms(call: Call, ending: Ending) -> int:
+def talk_ms(call: Call, ending: CallReport) -> int:
     """Milliseconds from the callee's answer to the end of the talk, by the best evidence there is.
 
     ANSWEREDTIME_MS is exact when the caller's channel was not up before the Dial; else it holds the ringing too
@@ -35,14 +35,14 @@ def talk_ms(call: Call, ending: Ending) -> int:
     return stamped if ending.talk_ms is None else min(stamped, ending.talk_ms)
 
 
-def unwitnessed(call: Call, answered_at: datetime | None, alive_until: datetime) -> Ending:
+def estimated_report(call: Call, answered_at: datetime | None, alive_until: datetime) -> CallReport:
     """Say how a call ended that nobody told of: it talked as long as it was known to be alive, at most its grant."""
     note = f"nobody told of its end; it was alive until {alive_until:%Y-%m-%d %H:%M:%S} UTC"
     if answered_at is None:
-        return Ending(answered=False, at=alive_until, outcome="gone", note=note)
+        return CallReport(answered=False, at=alive_until, outcome="gone", note=note)
     cut_at = answered_at + timedelta(seconds=call.granted_seconds)
     at = min(max(alive_until, answered_at), cut_at)
-    return Ending(answered=True, at=at, answered_at=answered_at, outcome="gone", note=note)
+    return CallReport(answered=True, at=at, answered_at=answered_at, outcome="gone", note=note)
 
 
 def milliseconds(start: datetime, end: datetime) -> int:
@@ -52,7 +52,7 @@ def milliseconds(start: datetime, end: datetime) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class WitnessReport:
     """What a witness said of a call, kept as it was said."""
 
     reference: str

@@ -14,9 +14,17 @@ from celcombiller.core.errors import InvalidValue, TransferConflict
 from celcombiller.core.ledger import rows
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
-from celcombiller.http.route import Answer
-from celcombiller.rest.legacy.coercion import loosely, subscriber_said
-from celcombiller.rest.legacy.collections import Beside, Collection, Source, address_of, listing, showing, shown_of
+from celcombiller.http.route import Response
+from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
+from celcombiller.rest.legacy.collections import (
+    Collection,
+    OptionalJoin,
+    Source,
+    address_of,
+    listing,
+    showing,
+    shown_of,
+)
 from celcombiller.rest.legacy.search import Field, Shape, instant_of
 
 if TYPE_CHECKING:
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.subscribers import Subscriber
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 FIXED = "nothing recorded is edited or deleted; to take a movement back POST another with the opposite value"
 
@@ -83,12 +91,12 @@ def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[st
             columns=columns(value, owner),
             owned=owned,
             beside=(
-                Beside(owner, owner.c.id == mine, frozenset({"from_user_id", "user_id"})),
-                Beside(
+                OptionalJoin(owner, owner.c.id == mine, frozenset({"from_user_id", "user_id"})),
+                OptionalJoin(
                     _detail, _detail.c.reference == _transfer.c.reference, _TO | {"date", "user_ip", "connection_ip"}
                 ),
-                Beside(_call, _call.c.reference == _transfer.c.reference, _TO),
-                Beside(_callee, _callee.c.id == _TO_ID, frozenset({"to_user_clid"})),
+                OptionalJoin(_call, _call.c.reference == _transfer.c.reference, _TO),
+                OptionalJoin(_callee, _callee.c.id == _TO_ID, frozenset({"to_user_clid"})),
             ),
         )
 
@@ -154,38 +162,38 @@ DATA = Collection(
 )
 
 
-def list_voice(tx: Connection, asked: Asked) -> Answer:
+def list_voice(tx: Connection, asked: Request) -> Response:
     """List movements of voice credit."""
     return listing(tx, asked, VOICE)
 
 
-def list_data(tx: Connection, asked: Asked) -> Answer:
+def list_data(tx: Connection, asked: Request) -> Response:
     """List movements of data credit."""
     return listing(tx, asked, DATA)
 
 
-def show_voice(tx: Connection, asked: Asked) -> Answer:
+def show_voice(tx: Connection, asked: Request) -> Response:
     """Show one movement of voice credit."""
     return showing(tx, asked, VOICE, asked.path["id"])
 
 
-def show_data(tx: Connection, asked: Asked) -> Answer:
+def show_data(tx: Connection, asked: Request) -> Response:
     """Show one movement of data credit."""
     return showing(tx, asked, DATA, asked.path["id"])
 
 
-def add_voice(tx: Connection, asked: Asked) -> Answer:
+def add_voice(tx: Connection, asked: Request) -> Response:
     """Give or take voice credit."""
-    body = loosely(NewVoice, asked.body)
+    body = convert_leniently(NewVoice, asked.body)
     who = subscriber_said(tx, "from_user_id", body.from_user_id)
     to = None if body.to_user_id is None else subscriber_said(tx, "to_user_id", body.to_user_id)
     detail = {"to_subscriber_id": None if to is None else to.id, "said_at": _said_at(body.date)}
     return _add(tx, asked, VOICE, Kind.VOICE, who, body, detail)
 
 
-def add_data(tx: Connection, asked: Asked) -> Answer:
+def add_data(tx: Connection, asked: Request) -> Response:
     """Give or take data credit."""
-    body = loosely(NewData, asked.body)
+    body = convert_leniently(NewData, asked.body)
     who = subscriber_said(tx, "user_id", body.user_id)
     detail = {"user_ip": body.user_ip, "connection_ip": body.connection_ip, "said_at": _said_at(body.date)}
     return _add(tx, asked, DATA, Kind.DATA, who, body, detail)
@@ -193,13 +201,13 @@ def add_data(tx: Connection, asked: Asked) -> Answer:
 
 def _add(
     tx: Connection,
-    asked: Asked,
+    asked: Request,
     collection: Collection,
     kind: Kind,
     who: Subscriber,
     body: NewVoice | NewData,
     detail: dict[str, Any],
-) -> Answer:
+) -> Response:
     asked.check_manages(who.level)
     if body.value == 0:
         raise InvalidValue("value: must not be 0: nothing would move", {"value": "must not be 0"})
@@ -213,7 +221,7 @@ def _add(
         _check_same(tx, reference, detail)
     made_id = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).scalar_one()
     shown = shown_of(tx, collection, made_id)
-    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], collection, shown)})
+    return Response(shown, headers={"Location": address_of(asked.url.partition("?")[0], collection, shown)})
 
 
 def _check_same(tx: Connection, reference: str, detail: dict[str, Any]) -> None:

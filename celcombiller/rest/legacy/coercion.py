@@ -28,7 +28,7 @@ IMSI_LEAST = 10**13
 """A subscriber's number so large is an IMSI (14 or 15 digits), as OpenBTS tells it."""
 
 
-def loosely(kind: type[T], body: Mapping[str, Any]) -> T:
+def convert_leniently(kind: type[T], body: Mapping[str, Any]) -> T:
     """Make a value of ``kind`` of a body. Raises `InvalidValue` that names all that is wrong.
 
     A password is never made of a number: what is hashed is the text that came.
@@ -77,8 +77,8 @@ def subscriber_said(tx: Connection, field: str, said: int | str) -> Subscriber:
         raise InvalidValue(f"{field}: must be a whole number", {field: "must be a whole number"}) from None
     is_imsi = number >= IMSI_LEAST or (isinstance(said, str) and len(said) in (14, 15))
     which = table.c.imsi == str(said) if is_imsi else table.c.id == number
-    row = tx.execute(sa.select(table).where(which, subscriber_records.LIVING)).first()
+    row = tx.execute(sa.select(table).where(which, subscriber_records.NOT_DELETED)).first()
     if row is None:
         what = f"no user has {'the IMSI' if is_imsi else 'the _id'} {number}"
         raise InvalidValue(f"{field}: {what}", {field: what})
-    return subscriber_records.subscriber_of(row)
+    return subscriber_records.subscriber_from_row(row)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from twisted.web import http
 
 from celcombiller.core.errors import BrokenRequest
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 from celcombiller.rest.legacy.search import Builder, Columns, Fields, Search, Shape, search_of, whole_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine, RowMapping
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 PAGE_MAX = 100
 SLOW_SECONDS = 0.010
@@ -35,12 +35,12 @@ KEPT_TIMES = 20
 
 KEPT_MAX = 1000
 NUMBER_MAX = 2**53 - 1
-MISSING = Answer({}, http.NOT_FOUND)
+MISSING = Response({}, http.NOT_FOUND)
 """The original's word for an object that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class OptionalJoin:
     """A table with at most one row for each of another's, and the fields for which it is needed.
 
     A database does not leave out by itself what a count does not need.
@@ -62,7 +62,7 @@ class Source:
     rows: sa.ColumnElement[bool]
     columns: Columns
     owned: Callable[[int], sa.ColumnElement[bool]]
-    beside: tuple[Beside, ...] = ()
+    beside: tuple[OptionalJoin, ...] = ()
 
     def tables(self, names: Iterable[str]) -> sa.FromClause:
         """Give the tables that these fields need."""
@@ -116,7 +116,7 @@ _counts: WeakKeyDictionary[Engine, Counts] = WeakKeyDictionary()
 """Of each database that this process has open."""
 
 
-def listing(tx: Connection, asked: Asked, collection: Collection) -> Answer:
+def listing(tx: Connection, asked: Request, collection: Collection) -> Response:
     """Answer a GET of a whole collection: a page of what ``?q=`` looks for, or the single object that it demands."""
     search = search_of(asked.query.get("q") or "{}", collection.fields, asked.now)
     rows = Rows(tx, collection, search, asked.only_subscriber_id)
@@ -129,20 +129,20 @@ def listing(tx: Connection, asked: Asked, collection: Collection) -> Answer:
     start = (page - 1) * per_page
     ids = rows.ids(start, min(per_page, total - start)) if 0 <= start < total else []
     pages = -(-total // per_page)
-    return Answer(
+    return Response(
         {"num_results": total, "objects": rows.shown(ids, listed=True), "page": page, "total_pages": pages},
         headers={"Link": _links(here, asked.query.get("q"), page, pages, per_page)},
     )
 
 
-def _single(rows: Rows, here: str) -> Answer:
+def _single(rows: Rows, here: str) -> Response:
     ids = rows.ids(0, 2)
     if not ids:
-        return Answer({"message": "No result found"}, http.NOT_FOUND)
+        return Response({"message": "No result found"}, http.NOT_FOUND)
     if len(ids) > 1:
-        return Answer({"message": "Multiple results found"}, http.BAD_REQUEST)
+        return Response({"message": "Multiple results found"}, http.BAD_REQUEST)
     (shown,) = rows.shown(ids, listed=True)
-    return Answer(shown, headers={"Location": address_of(here, rows.collection, shown)})
+    return Response(shown, headers={"Location": address_of(here, rows.collection, shown)})
 
 
 def one(tx: Connection, collection: Collection, key: Any, *, owner_id: int | None = None) -> dict[str, Any] | None:
@@ -152,10 +152,10 @@ def one(tx: Connection, collection: Collection, key: Any, *, owner_id: int | Non
     return found[0] if found else None
 
 
-def showing(tx: Connection, asked: Asked, collection: Collection, key: Any) -> Answer:
+def showing(tx: Connection, asked: Request, collection: Collection, key: Any) -> Response:
     """Answer with the object of this key, if there is one that the asker may see."""
     found = one(tx, collection, key, owner_id=asked.only_subscriber_id)
-    return MISSING if found is None else Answer(found)
+    return MISSING if found is None else Response(found)
 
 
 def shown_of(tx: Connection, collection: Collection, row_id: int) -> dict[str, Any]:

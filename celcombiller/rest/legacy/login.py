@@ -20,20 +20,20 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.application import COOKIE
 from celcombiller.http.decoding import NUL, json_of
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 ROLES = {Level.ADMINISTRATOR: "admin", Level.SUBSCRIBER: "user", Level.COLLABORATOR: "coll"}
 REFUSED = {"message": "Usuário ou Senha invalido"}
 NAME_MAX = 64
 
 
-async def log_in(api: Api, request: Any, asked: Asked) -> Answer:
+async def log_in(api: Api, request: Any, asked: Request) -> Response:
     """Check a password and begin a session; an unknown name takes as long as a wrong password."""
     username, password = _named(request.content.getvalue())
     name = username[:NAME_MAX]
@@ -41,7 +41,7 @@ async def log_in(api: Api, request: Any, asked: Asked) -> Answer:
     row = await api.reader.read(lambda tx: tx.execute(_PERSON.where(_TABLE.c.username == username)).first())
     right = await api.passwords.verify(None if row is None else row.password_hash, password)
     if row is None or not right or not row.enabled:
-        return Answer(REFUSED, http.NOT_FOUND)
+        return Response(REFUSED, http.NOT_FOUND)
     fresh = await api.passwords.hash(password) if api.passwords.is_outdated(row.password_hash) else None
     secret = secrets.token_urlsafe(32)
     lifetime = timedelta(hours=api.config.rest.session_hours)
@@ -59,16 +59,16 @@ async def log_in(api: Api, request: Any, asked: Asked) -> Answer:
     secure = api.is_secure(request)
     request.addCookie(COOKIE, secret, path="/", httpOnly=True, sameSite="lax", secure=secure, max_age=age)
     level = Level(row.level)
-    return Answer({"roles": [ROLES[level]], "displayName": row.name, "username": username, "id": row.id})
+    return Response({"roles": [ROLES[level]], "displayName": row.name, "username": username, "id": row.id})
 
 
-async def log_out(api: Api, request: Any, asked: Asked) -> Answer:
+async def log_out(api: Api, request: Any, asked: Request) -> Response:
     """End the session, here and for the browser."""
     secret = asked.secret
     if secret is not None:
         await api.store.transact(lambda tx: sessions.close_session(tx, secret))
     request.addCookie(COOKIE, "", path="/", httpOnly=True, sameSite="lax", max_age="0")
-    return Answer({"message": "logged out"})
+    return Response({"message": "logged out"})
 
 
 def _named(raw: bytes) -> tuple[str, str]:
@@ -89,5 +89,5 @@ def _named(raw: bytes) -> tuple[str, str]:
 
 _TABLE = tables.subscriber
 _PERSON = sa.select(_TABLE.c.id, _TABLE.c.name, _TABLE.c.level, _TABLE.c.enabled, _TABLE.c.password_hash).where(
-    subscriber_records.LIVING
+    subscriber_records.NOT_DELETED
 )

@@ -16,12 +16,12 @@ from celcombiller.core.access import audit_trail
 from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables
-from celcombiller.http.route import Answer
-from celcombiller.rest.legacy.coercion import loosely, subscriber_said
+from celcombiller.http.route import Response
+from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
 from celcombiller.rest.legacy.collections import (
     MISSING,
-    Beside,
     Collection,
+    OptionalJoin,
     Rows,
     Source,
     address_of,
@@ -35,7 +35,7 @@ from celcombiller.rest.legacy.search import Field, Shape, search_of
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 FIXED = "it is the record of what was done, and nothing recorded is edited or deleted"
 NAMED = dict.fromkeys(("_id", "user_id", "schedule_id"), "cannot be changed: delete this and add another")
@@ -43,7 +43,7 @@ NAMED = dict.fromkeys(("_id", "user_id", "schedule_id"), "cannot be changed: del
 _schedule, _membership = tables.schedule, tables.membership
 _contract, _credit = tables.contract, tables.schedule_credit
 _voice, _data = tables.transfer.alias("voice"), tables.transfer.alias("data")
-_LIVING = sa.and_(_membership.c.ended_at.is_(None), schedule_records.LIVING)
+_LIVING = sa.and_(_membership.c.ended_at.is_(None), schedule_records.NOT_DELETED)
 _CREDITED = _credit.c.outcome == "credited"
 
 MEMBERS = Collection(
@@ -123,40 +123,40 @@ INPUTS = Collection(
             },
             owned=lambda subscriber_id: sa.and_(_CREDITED, _credit.c.subscriber_id == subscriber_id),
             beside=(
-                Beside(_voice, _voice.c.reference == _credit.c.voice_reference, frozenset({"voice_balance_id"})),
-                Beside(_data, _data.c.reference == _credit.c.data_reference, frozenset({"data_balance_id"})),
+                OptionalJoin(_voice, _voice.c.reference == _credit.c.voice_reference, frozenset({"voice_balance_id"})),
+                OptionalJoin(_data, _data.c.reference == _credit.c.data_reference, frozenset({"data_balance_id"})),
             ),
         ),
     ),
 )
 
 
-def list_all(tx: Connection, asked: Asked) -> Answer:
+def list_all(tx: Connection, asked: Request) -> Response:
     """List who is in which schedule."""
     return listing(tx, asked, MEMBERS)
 
 
-def list_contracts(tx: Connection, asked: Asked) -> Answer:
+def list_contracts(tx: Connection, asked: Request) -> Response:
     """List renewals."""
     return listing(tx, asked, CONTRACTS)
 
 
-def list_inputs(tx: Connection, asked: Asked) -> Answer:
+def list_inputs(tx: Connection, asked: Request) -> Response:
     """List which movements the runs of schedules made."""
     return listing(tx, asked, INPUTS)
 
 
-def show(tx: Connection, asked: Asked) -> Answer:
+def show(tx: Connection, asked: Request) -> Response:
     """Show that a user is in a schedule."""
     return showing(tx, asked, MEMBERS, asked.path["id"])
 
 
-def show_contract(tx: Connection, asked: Asked) -> Answer:
+def show_contract(tx: Connection, asked: Request) -> Response:
     """Show a renewal."""
     return showing(tx, asked, CONTRACTS, asked.path["id"])
 
 
-def show_input(tx: Connection, asked: Asked) -> Answer:
+def show_input(tx: Connection, asked: Request) -> Response:
     """Show which movements one run made for one user."""
     return showing(tx, asked, INPUTS, asked.path["id"])
 
@@ -182,9 +182,9 @@ class Renewal(msgspec.Struct, kw_only=True):
     number: Runs
 
 
-def add(tx: Connection, asked: Asked) -> Answer:
+def add(tx: Connection, asked: Request) -> Response:
     """Let a user get a schedule's runs. Who is in already is 409, in the original's words."""
-    body = loosely(NewMember, asked.body)
+    body = convert_leniently(NewMember, asked.body)
     who = subscriber_said(tx, "user_id", body.user_id)
     asked.check_manages(who.level)
     try:
@@ -194,15 +194,15 @@ def add(tx: Connection, asked: Asked) -> Answer:
     made = memberships.join(tx, schedule, who.id, count=body.count, now=asked.now)
     audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
     shown = shown_of(tx, MEMBERS, made.id)
-    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], MEMBERS, shown)})
+    return Response(shown, headers={"Location": address_of(asked.url.partition("?")[0], MEMBERS, shown)})
 
 
-def change(tx: Connection, asked: Asked) -> Answer:
+def change(tx: Connection, asked: Request) -> Response:
     """Set the runs that are left."""
     wrong = {name: why for name, why in NAMED.items() if name in asked.body}
     if wrong:
         raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
-    body = loosely(MemberChange, asked.body)
+    body = convert_leniently(MemberChange, asked.body)
     try:
         was = memberships.find_membership(tx, asked.path["id"])
     except UnknownMembership:
@@ -211,26 +211,26 @@ def change(tx: Connection, asked: Asked) -> Answer:
         is_ = memberships.set_count(tx, was, body.count)
         subject = f"schedule:{was.schedule_id}"
         audit_trail.record(tx, asked.actor, "change member", subject, before=was, after=is_, now=asked.now)
-    return Answer(shown_of(tx, MEMBERS, was.id))
+    return Response(shown_of(tx, MEMBERS, was.id))
 
 
-def renew(tx: Connection, asked: Asked) -> Answer:
+def renew(tx: Connection, asked: Request) -> Response:
     """Renew one membership, which ``q`` names by its schedule and its user: new runs, and a contract."""
     said = dict(asked.body)
     search = search_of(said.pop("q", {}), MEMBERS.fields, asked.now)
     if search.pinned("schedule_id") is None or search.pinned("user_id") is None:
         raise BrokenRequest("q must have filters that name the schedule_id and the user_id (op eq)")
-    body = loosely(Renewal, said)
+    body = convert_leniently(Renewal, said)
     ids = Rows(tx, MEMBERS, search, None).ids(0, 1)
     if not ids:
-        return Answer({"message": "No result found"}, http.NOT_FOUND)
+        return Response({"message": "No result found"}, http.NOT_FOUND)
     was = memberships.find_membership(tx, ids[0])
     is_ = memberships.renew(tx, was, count=body.count, months=body.number, now=asked.now)
     audit_trail.record(tx, asked.actor, "renew", f"schedule:{was.schedule_id}", before=was, after=is_, now=asked.now)
-    return Answer({"num_modified": 1})
+    return Response({"num_modified": 1})
 
 
-def delete(tx: Connection, asked: Asked) -> Answer:
+def delete(tx: Connection, asked: Request) -> Response:
     """Let a user get no more runs."""
     try:
         was = memberships.find_membership(tx, asked.path["id"])
@@ -238,4 +238,4 @@ def delete(tx: Connection, asked: Asked) -> Answer:
         return MISSING
     memberships.leave(tx, was, asked.now)
     audit_trail.record(tx, asked.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=asked.now)
-    return Answer(status=http.NO_CONTENT)
+    return Response(status=http.NO_CONTENT)

@@ -9,47 +9,47 @@ import sqlalchemy as sa
 from celcombiller.core.errors import BrokenRequest
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
-from celcombiller.core.subscribers.subscriber_records import LIVING
-from celcombiller.http.route import Answer
+from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
+from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 
-def name(_tx: Connection, asked: Asked) -> Answer:
+def name(_tx: Connection, asked: Request) -> Response:
     """Say who is logged in."""
-    return Answer(asked.principal.username)
+    return Response(asked.principal.username)
 
 
-def test(_tx: Connection, _asked: Asked) -> Answer:
+def test(_tx: Connection, _asked: Request) -> Response:
     """Say that the login holds."""
-    return Answer("test")
+    return Response("test")
 
 
-def user(_tx: Connection, asked: Asked) -> Answer:
+def user(_tx: Connection, asked: Request) -> Response:
     """Say who is logged in, in the words of the original."""
-    return Answer(f"<User {asked.principal.username!r}>")
+    return Response(f"<User {asked.principal.username!r}>")
 
 
-def voice_balance(tx: Connection, asked: Asked) -> Answer:
+def voice_balance(tx: Connection, asked: Request) -> Response:
     """Say the voice balance of an IMSI."""
     return _balance(tx, asked, Kind.VOICE)
 
 
-def data_balance(tx: Connection, asked: Asked) -> Answer:
+def data_balance(tx: Connection, asked: Request) -> Response:
     """Say the data balance of an IMSI."""
     return _balance(tx, asked, Kind.DATA)
 
 
-def _balance(tx: Connection, asked: Asked, kind: Kind) -> Answer:
+def _balance(tx: Connection, asked: Request, kind: Kind) -> Response:
     imsi = asked.body.get("imsi")
     if type(imsi) not in (str, int):
         raise BrokenRequest('send {"imsi": "…"}')
     posted = tx.execute(
         sa.select(tables.account.c.posted)
         .join(tables.subscriber, tables.subscriber.c.id == tables.account.c.subscriber_id)
-        .where(tables.subscriber.c.imsi == str(imsi), LIVING, tables.account.c.kind == kind)
+        .where(tables.subscriber.c.imsi == str(imsi), NOT_DELETED, tables.account.c.kind == kind)
     ).scalar()
-    return Answer("none" if posted is None else str(posted))
+    return Response("none" if posted is None else str(posted))

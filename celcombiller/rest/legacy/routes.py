@@ -11,7 +11,7 @@ from celcombiller.http.authorization import (
     OWN_WRITE,
     STAFF_WRITE,
 )
-from celcombiller.http.route import ID, Route, Style
+from celcombiller.http.route import ID, ResponseStyle, Route
 from celcombiller.rest.legacy import balances, login, plain_text, sms, users
 from celcombiller.rest.legacy import memberships as legacy_memberships
 from celcombiller.rest.legacy import schedules as legacy_schedules
@@ -28,7 +28,7 @@ BY_ID, BY_NAME, MEMBERS = "/api/schedule", "/api/schedules", "/api/schedule_user
 CONTRACTS, INPUTS = "/api/schedule_contract", "/api/schedule_input"
 
 
-_original = partial(Route, style=Style.ORIGINAL)
+_original = partial(Route, style=ResponseStyle.ORIGINAL)
 
 
 _taking = partial(_original, takes_body=True)
@@ -60,12 +60,14 @@ LEGACY_ROUTES = (
     _original(method="GET", path=USER, who=OWN_READ, do=users.show),
     _taking(method="PATCH", path=USER, who=OWN_WRITE, do=users.change, takes_password=True),
     _original(method="DELETE", path=USER, who=STAFF_WRITE, do=users.delete),
-    _original(method="GET", path=VOICE, who=OWN_READ, do=balances.list_voice, fixed=balances.FIXED),
+    _original(method="GET", path=VOICE, who=OWN_READ, do=balances.list_voice, immutable_reason=balances.FIXED),
     _movement(path=VOICE, do=balances.add_voice),
-    _original(method="GET", path=f"{VOICE}/{ID}", who=OWN_READ, do=balances.show_voice, fixed=balances.FIXED),
-    _original(method="GET", path=DATA, who=OWN_READ, do=balances.list_data, fixed=balances.FIXED),
+    _original(
+        method="GET", path=f"{VOICE}/{ID}", who=OWN_READ, do=balances.show_voice, immutable_reason=balances.FIXED
+    ),
+    _original(method="GET", path=DATA, who=OWN_READ, do=balances.list_data, immutable_reason=balances.FIXED),
     _movement(path=DATA, do=balances.add_data),
-    _original(method="GET", path=f"{DATA}/{ID}", who=OWN_READ, do=balances.show_data, fixed=balances.FIXED),
+    _original(method="GET", path=f"{DATA}/{ID}", who=OWN_READ, do=balances.show_data, immutable_reason=balances.FIXED),
     _original(method="GET", path=BY_ID, who=OWN_READ, do=legacy_schedules.list_by_id),
     _taking(method="POST", path=BY_ID, who=STAFF_WRITE, do=legacy_schedules.add_by_id, status=201),
     _original(method="GET", path=f"{BY_ID}/{ID}", who=OWN_READ, do=legacy_schedules.show_by_id),
@@ -84,23 +86,31 @@ LEGACY_ROUTES = (
     _taking(method="PATCH", path=f"{MEMBERS}/{ID}", who=STAFF_WRITE, do=legacy_memberships.change),
     _original(method="DELETE", path=f"{MEMBERS}/{ID}", who=STAFF_WRITE, do=legacy_memberships.delete),
     _original(
-        method="GET", path=CONTRACTS, who=OWN_READ, do=legacy_memberships.list_contracts, fixed=legacy_memberships.FIXED
+        method="GET",
+        path=CONTRACTS,
+        who=OWN_READ,
+        do=legacy_memberships.list_contracts,
+        immutable_reason=legacy_memberships.FIXED,
     ),
     _original(
         method="GET",
         path=f"{CONTRACTS}/{ID}",
         who=OWN_READ,
         do=legacy_memberships.show_contract,
-        fixed=legacy_memberships.FIXED,
+        immutable_reason=legacy_memberships.FIXED,
     ),
     _original(
-        method="GET", path=INPUTS, who=OWN_READ, do=legacy_memberships.list_inputs, fixed=legacy_memberships.FIXED
+        method="GET",
+        path=INPUTS,
+        who=OWN_READ,
+        do=legacy_memberships.list_inputs,
+        immutable_reason=legacy_memberships.FIXED,
     ),
     _original(
         method="GET",
         path=f"{INPUTS}/{ID}",
         who=OWN_READ,
         do=legacy_memberships.show_input,
-        fixed=legacy_memberships.FIXED,
+        immutable_reason=legacy_memberships.FIXED,
     ),
 )

@@ -20,15 +20,15 @@ from celcombiller.core.model.schedules import Recurrence, Schedule, ScheduleKind
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.schema import tables
-from celcombiller.http.route import Answer
-from celcombiller.rest.legacy.coercion import loosely, subscriber_said
+from celcombiller.http.route import Response
+from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
 from celcombiller.rest.legacy.collections import MISSING, Collection, Source, address_of, listing, showing, shown_of
 from celcombiller.rest.legacy.search import Field, Shape
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 MEMBERS_MAX = 200
 """Members that come or go in one request: calls wait while they do."""
@@ -63,7 +63,7 @@ def _named(name: str, key: str) -> Collection:
         mine = sa.select(_membership.c.schedule_id).where(
             _membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None)
         )
-        return sa.and_(schedule_records.LIVING, _schedule.c.id.in_(mine))
+        return sa.and_(schedule_records.NOT_DELETED, _schedule.c.id.in_(mine))
 
     return Collection(
         name=name,
@@ -78,7 +78,7 @@ def _named(name: str, key: str) -> Collection:
         sources=(
             Source(
                 table=_schedule,
-                rows=schedule_records.LIVING,
+                rows=schedule_records.NOT_DELETED,
                 columns={
                     "_id": _schedule.c.id,
                     "name": _schedule.c.name,
@@ -95,22 +95,22 @@ def _named(name: str, key: str) -> Collection:
 BY_ID, BY_NAME = _named("schedule", "_id"), _named("schedules", "name")
 
 
-def list_by_id(tx: Connection, asked: Asked) -> Answer:
+def list_by_id(tx: Connection, asked: Request) -> Response:
     """List schedules."""
     return listing(tx, asked, BY_ID)
 
 
-def list_by_name(tx: Connection, asked: Asked) -> Answer:
+def list_by_name(tx: Connection, asked: Request) -> Response:
     """List schedules, single ones by name."""
     return listing(tx, asked, BY_NAME)
 
 
-def show_by_id(tx: Connection, asked: Asked) -> Answer:
+def show_by_id(tx: Connection, asked: Request) -> Response:
     """Show a schedule."""
     return showing(tx, asked, BY_ID, asked.path["id"])
 
 
-def show_by_name(tx: Connection, asked: Asked) -> Answer:
+def show_by_name(tx: Connection, asked: Request) -> Response:
     """Show a schedule."""
     return showing(tx, asked, BY_NAME, asked.path["name"])
 
@@ -160,35 +160,35 @@ class GroupChange(ScheduleChange, kw_only=True):
     updateGroup: Any = None
 
 
-def add_by_id(tx: Connection, asked: Asked) -> Answer:
+def add_by_id(tx: Connection, asked: Request) -> Response:
     """Make a schedule; its name may be another's too."""
-    body = loosely(NewSchedule, asked.body)
+    body = convert_leniently(NewSchedule, asked.body)
     made = _made(tx, asked, body, _today(asked), min(body.day, DAY_CLAMPED))
     return _answer(tx, asked, BY_ID, made)
 
 
-def add_by_name(tx: Connection, asked: Asked) -> Answer:
+def add_by_name(tx: Connection, asked: Request) -> Response:
     """Make a schedule of a name that no other has, from a first date on, with members who get so many runs."""
-    body = loosely(NewGroup, asked.body)
+    body = convert_leniently(NewGroup, asked.body)
     _check_free(tx, body.name)
     made = _made(tx, asked, body, _first_on(asked, body), body.day)
     _join(tx, asked, made, body.users, "users")
     return _answer(tx, asked, BY_NAME, made)
 
 
-def change_by_id(tx: Connection, asked: Asked) -> Answer:
+def change_by_id(tx: Connection, asked: Request) -> Response:
     """Change a schedule."""
     try:
         found = schedule_records.find(tx, asked.path["id"])
     except UnknownSchedule:
         return MISSING
-    _change(tx, asked, found, loosely(ScheduleChange, asked.body))
-    return Answer(shown_of(tx, BY_ID, found.id))
+    _change(tx, asked, found, convert_leniently(ScheduleChange, asked.body))
+    return Response(shown_of(tx, BY_ID, found.id))
 
 
-def change_by_name(tx: Connection, asked: Asked) -> Answer:
+def change_by_name(tx: Connection, asked: Request) -> Response:
     """Change a schedule and who is in it; nothing is a change too, and answers what there is."""
-    body = loosely(GroupChange, asked.body)
+    body = convert_leniently(GroupChange, asked.body)
     found = _only(tx, asked.path["name"])
     if found is None:
         return MISSING
@@ -197,10 +197,10 @@ def change_by_name(tx: Connection, asked: Asked) -> Answer:
     changed = _change(tx, asked, found, body)
     _join(tx, asked, changed, body.newUser, "newUser")
     _leave(tx, asked, changed, body.removeUser)
-    return Answer(shown_of(tx, BY_NAME, found.id))
+    return Response(shown_of(tx, BY_NAME, found.id))
 
 
-def delete_by_id(tx: Connection, asked: Asked) -> Answer:
+def delete_by_id(tx: Connection, asked: Request) -> Response:
     """End a schedule and all memberships in it."""
     try:
         found = schedule_records.find(tx, asked.path["id"])
@@ -209,13 +209,13 @@ def delete_by_id(tx: Connection, asked: Asked) -> Answer:
     return _delete(tx, asked, found)
 
 
-def delete_by_name(tx: Connection, asked: Asked) -> Answer:
+def delete_by_name(tx: Connection, asked: Request) -> Response:
     """End a schedule and all memberships in it."""
     found = _only(tx, asked.path["name"])
     return MISSING if found is None else _delete(tx, asked, found)
 
 
-def _made(tx: Connection, asked: Asked, body: NewSchedule | NewGroup, first_on: date, day: int) -> Schedule:
+def _made(tx: Connection, asked: Request, body: NewSchedule | NewGroup, first_on: date, day: int) -> Schedule:
     made = schedule_records.add(
         tx,
         name=body.name,
@@ -233,16 +233,16 @@ def _made(tx: Connection, asked: Asked, body: NewSchedule | NewGroup, first_on: 
     return made
 
 
-def _answer(tx: Connection, asked: Asked, collection: Collection, made: Schedule) -> Answer:
+def _answer(tx: Connection, asked: Request, collection: Collection, made: Schedule) -> Response:
     shown = shown_of(tx, collection, made.id)
-    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], collection, shown)})
+    return Response(shown, headers={"Location": address_of(asked.url.partition("?")[0], collection, shown)})
 
 
-def _today(asked: Asked) -> date:
+def _today(asked: Request) -> date:
     return local_date(asked.now, asked.config.schedules.zone)
 
 
-def _first_on(asked: Asked, body: NewGroup) -> date:
+def _first_on(asked: Request, body: NewGroup) -> date:
     if body.month is None and body.year is None:
         return _today(asked)
     try:
@@ -255,18 +255,18 @@ def _first_on(asked: Asked, body: NewGroup) -> date:
 
 
 def _check_free(tx: Connection, name: str) -> None:
-    if schedule_records.named(tx, name):
+    if schedule_records.find_by_name(tx, name):
         raise InvalidValue("Already has this Group", {"name": "another schedule has it"})
 
 
 def _only(tx: Connection, name: str) -> Schedule | None:
-    found = schedule_records.named(tx, name)
+    found = schedule_records.find_by_name(tx, name)
     if len(found) > 1:
         raise BrokenRequest(f"{len(found)} schedules have this name: say which by /api/schedule/<_id>")
     return found[0] if found else None
 
 
-def _change(tx: Connection, asked: Asked, was: Schedule, body: ScheduleChange) -> Schedule:
+def _change(tx: Connection, asked: Request, was: Schedule, body: ScheduleChange) -> Schedule:
     given = {name: value for name in ScheduleChange.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     if not given:
         return was
@@ -279,13 +279,13 @@ def _change(tx: Connection, asked: Asked, was: Schedule, body: ScheduleChange) -
     return is_
 
 
-def _delete(tx: Connection, asked: Asked, found: Schedule) -> Answer:
+def _delete(tx: Connection, asked: Request, found: Schedule) -> Response:
     schedule_records.delete(tx, found.id, asked.now)
     audit_trail.record(tx, asked.actor, "delete", f"schedule:{found.id}", before=found, now=asked.now)
-    return Answer(status=http.NO_CONTENT)
+    return Response(status=http.NO_CONTENT)
 
 
-def _join(tx: Connection, asked: Asked, schedule: Schedule, user_ids: list[int], field: str) -> None:
+def _join(tx: Connection, asked: Request, schedule: Schedule, user_ids: list[int], field: str) -> None:
     """Let these users in who are not in already; all get what the schedule gives."""
     for user_id in dict.fromkeys(user_ids):
         who = subscriber_said(tx, field, user_id)
@@ -295,7 +295,7 @@ def _join(tx: Connection, asked: Asked, schedule: Schedule, user_ids: list[int],
             audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
 
 
-def _leave(tx: Connection, asked: Asked, schedule: Schedule, user_ids: list[int]) -> None:
+def _leave(tx: Connection, asked: Request, schedule: Schedule, user_ids: list[int]) -> None:
     """Let these users go, as far as they are in."""
     for user_id in dict.fromkeys(user_ids):
         member = memberships.member(tx, schedule.id, user_id)

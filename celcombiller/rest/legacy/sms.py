@@ -9,15 +9,15 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import Forbidden, InvalidValue, NotImplementedYet, UnknownSubscriber
 from celcombiller.core.schema import tables
-from celcombiller.core.subscribers.subscriber_records import LIVING
-from celcombiller.rest.legacy.coercion import loosely, subscriber_said
+from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
+from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
 from celcombiller.rest.v1 import messages
 from celcombiller.rest.v1.messages import Text
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 
 class NewText(msgspec.Struct, kw_only=True):
@@ -28,17 +28,17 @@ class NewText(msgspec.Struct, kw_only=True):
     msg: Text
 
 
-def send(tx: Connection, asked: Asked) -> dict[str, Any]:
+def send(tx: Connection, asked: Request) -> dict[str, Any]:
     """Have a message sent to a subscriber, at the cost of who sends it; with an Idempotency-Key once for that."""
     if not asked.config.sms.ways:
         raise NotImplementedYet("the biller sends no SMS: [sms] names no way")
-    said = loosely(NewText, asked.body)
+    said = convert_leniently(NewText, asked.body)
     sender = subscriber_said(tx, "id", said.id)
     if asked.only_subscriber_id not in (None, sender.id):
         raise Forbidden("you may send in your own name only")
     if asked.only_subscriber_id is None:
         asked.check_manages(sender.level)
-    callee = sa.select(tables.subscriber.c.id).where(tables.subscriber.c.clid == said.to, LIVING)
+    callee = sa.select(tables.subscriber.c.id).where(tables.subscriber.c.clid == said.to, NOT_DELETED)
     if tx.execute(callee).first() is None:
         raise UnknownSubscriber("User not found")
     try:

@@ -18,14 +18,14 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
-from celcombiller.core.subscribers.subscriber_records import LIVING
-from celcombiller.http.decoding import said_of
-from celcombiller.http.route import Answer
-from celcombiller.rest.legacy.coercion import loosely
+from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
+from celcombiller.http.decoding import merge_field_lists
+from celcombiller.http.route import Response
+from celcombiller.rest.legacy.coercion import convert_leniently
 from celcombiller.rest.legacy.collections import (
     MISSING,
-    Beside,
     Collection,
+    OptionalJoin,
     Rows,
     Source,
     address_of,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 CHANGED_MAX = 100
 """Users that one PATCH may change: calls wait while it does."""
@@ -53,9 +53,9 @@ _voice, _data = tables.account.alias("voice"), tables.account.alias("data")
 _person = tables.subscriber
 
 
-def _account(account: Any, kind: Kind) -> Beside:
+def _account(account: Any, kind: Kind) -> OptionalJoin:
     his = sa.and_(account.c.subscriber_id == _person.c.id, account.c.kind == kind)
-    return Beside(account, his, frozenset({f"{kind}_balance"}))
+    return OptionalJoin(account, his, frozenset({f"{kind}_balance"}))
 
 
 COLLECTION = Collection(
@@ -78,14 +78,14 @@ COLLECTION = Collection(
     sources=(
         Source(
             table=_person,
-            rows=LIVING,
+            rows=NOT_DELETED,
             columns={
                 "_id": _person.c.id,
                 **{name: _person.c[name] for name in ("level", "name", "address", "cpf", "username", "clid", "imsi")},
                 "voice_balance": _voice.c.posted,
                 "data_balance": _data.c.posted,
             },
-            owned=lambda subscriber_id: sa.and_(_person.c.id == subscriber_id, LIVING),
+            owned=lambda subscriber_id: sa.and_(_person.c.id == subscriber_id, NOT_DELETED),
             beside=(_account(_voice, Kind.VOICE), _account(_data, Kind.DATA)),
         ),
     ),
@@ -127,19 +127,19 @@ FIXED = {
 }
 
 
-def list_all(tx: Connection, asked: Asked) -> Answer:
+def list_all(tx: Connection, asked: Request) -> Response:
     """List users."""
     return listing(tx, asked, COLLECTION)
 
 
-def show(tx: Connection, asked: Asked) -> Answer:
+def show(tx: Connection, asked: Request) -> Response:
     """Show one user."""
     return showing(tx, asked, COLLECTION, asked.path["username"])
 
 
-def add(tx: Connection, asked: Asked) -> Answer:
+def add(tx: Connection, asked: Request) -> Response:
     """Add a user; the balances he begins with are transfers like any other."""
-    body = loosely(NewUser, asked.body)
+    body = convert_leniently(NewUser, asked.body)
     asked.check_manages(body.level)
     made = subscriber_records.add(
         tx,
@@ -159,22 +159,22 @@ def add(tx: Connection, asked: Asked) -> Answer:
             request = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
             credit(tx, request, asked.actor, asked.now)
     shown = shown_of(tx, COLLECTION, made.id)
-    return Answer(shown, headers={"Location": address_of(asked.url.partition("?")[0], COLLECTION, shown)})
+    return Response(shown, headers={"Location": address_of(asked.url.partition("?")[0], COLLECTION, shown)})
 
 
-def change(tx: Connection, asked: Asked) -> Answer:
+def change(tx: Connection, asked: Request) -> Response:
     """Change a user, said as an object or as two lists, ``{"fields": […], "values": […]}``."""
-    given = _changes(said_of(asked.body))
+    given = _changes(merge_field_lists(asked.body))
     try:
         who = subscriber_records.find(tx, asked.path["username"])
     except UnknownSubscriber:
         return MISSING
     if given:
         today.change_as(tx, asked, who.username, given)
-    return Answer(shown_of(tx, COLLECTION, who.id))
+    return Response(shown_of(tx, COLLECTION, who.id))
 
 
-async def change_many(api: Api, _request: Any, asked: Asked) -> Answer:
+async def change_many(api: Api, _request: Any, asked: Request) -> Response:
     """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means.
 
     They are looked for beside the thread that writes, so that a slow search holds up no call.
@@ -183,9 +183,9 @@ async def change_many(api: Api, _request: Any, asked: Asked) -> Answer:
     search = search_of(body.pop("q", {}), COLLECTION.fields, asked.now)
     if not search.filters:
         raise BrokenRequest("q must have filters: a change of all users at once is refused")
-    given = _changes(said_of(body))
+    given = _changes(merge_field_lists(body))
     if not given:
-        return Answer({"num_modified": 0})
+        return Response({"num_modified": 0})
     ids = await api.reader.read(lambda tx: Rows(tx, COLLECTION, search, None).ids(0, CHANGED_MAX + 1))
     if len(ids) > CHANGED_MAX:
         raise BrokenRequest(f"q finds more than {CHANGED_MAX} users: change fewer at once")
@@ -198,24 +198,24 @@ async def change_many(api: Api, _request: Any, asked: Asked) -> Answer:
             today.change_as(tx, asked, each["username"], given)
         return len(ids)
 
-    return Answer({"num_modified": await api.store.transact(work)})
+    return Response({"num_modified": await api.store.transact(work)})
 
 
-def delete(tx: Connection, asked: Asked) -> Answer:
+def delete(tx: Connection, asked: Request) -> Response:
     """Delete a user."""
     try:
         subscriber_records.find(tx, asked.path["username"])
     except UnknownSubscriber:
         return MISSING
     today.delete(tx, asked)
-    return Answer(status=http.NO_CONTENT)
+    return Response(status=http.NO_CONTENT)
 
 
 def _changes(said: dict[str, Any]) -> dict[str, Any]:
     wrong = {name: why for name, why in FIXED.items() if name in said}
     if wrong:
         raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
-    body = loosely(UserChange, said)
+    body = convert_leniently(UserChange, said)
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     if given.get("address", "") is None:
         given["address"] = ""

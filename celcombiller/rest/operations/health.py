@@ -8,11 +8,11 @@ import msgspec
 import sqlalchemy as sa
 from twisted.web import http
 
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 
 class Alive(msgspec.Struct):
@@ -28,16 +28,16 @@ class Ready(msgspec.Struct):
     ami: dict[str, bool]
 
 
-async def healthz(_api: Api, _request: Any, _asked: Asked) -> Answer:
+async def healthz(_api: Api, _request: Any, _asked: Request) -> Response:
     """Answer that the reactor runs."""
-    return Answer(Alive("ok"))
+    return Response(Alive("ok"))
 
 
-async def readyz(api: Api, _request: Any, _asked: Asked) -> Answer:
+async def readyz(api: Api, _request: Any, _asked: Request) -> Response:
     """Answer 200 when a transaction can be made, 503 when not; a lost AMI link is told, but calls go on."""
     links = {name: monitor.connected for name, monitor in api.monitors.items()}
     try:
         await api.store.transact(lambda tx: tx.execute(sa.select(1)).scalar_one())
     except Exception:  # noqa: BLE001  whatever it was, the answer is No
-        return Answer(Ready(ledger=False, ami=links), http.SERVICE_UNAVAILABLE)
-    return Answer(Ready(ledger=True, ami=links))
+        return Response(Ready(ledger=False, ami=links), http.SERVICE_UNAVAILABLE)
+    return Response(Ready(ledger=True, ami=links))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from celcombiller.core.errors import BillerError
-from celcombiller.core.reports.open_items import in_progress
+from celcombiller.core.reports.open_items import count_open_items
 from celcombiller.runtime.metrics import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 READ_SECONDS = 3.0
 """How long a scrape waits for the database; Prometheus itself gives up after ten."""
@@ -23,7 +23,7 @@ READ_SECONDS = 3.0
 _log = Logger()
 
 
-def is_free(api: Api, request: Any, asked: Asked) -> bool:
+def is_free(api: Api, request: Any, asked: Request) -> bool:
     """Tell whether this address needs no login (metrics.allow).
 
     A program of this machine must ask itself, not through a proxy or a browser's page; who comes through a proxy
@@ -43,10 +43,10 @@ def is_free(api: Api, request: Any, asked: Asked) -> bool:
     return any(address in network for network in api.config.metrics.networks)
 
 
-async def metrics(api: Api, request: Any, _asked: Asked) -> None:
+async def metrics(api: Api, request: Any, _asked: Request) -> None:
     """Answer with every metric; while the database is away, with those that need none, and say that it is."""
     try:
-        read = partial(in_progress, now=datetime.now(UTC))
+        read = partial(count_open_items, now=datetime.now(UTC))
         facts = await api.reader.read(read, within_seconds=READ_SECONDS)
     except BillerError as error:
         _log.warn("A scrape goes without the database: {error}", error=str(error))

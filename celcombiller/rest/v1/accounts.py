@@ -13,22 +13,22 @@ from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement as ledger_statement
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
-from celcombiller.core.reports.history import Movement
+from celcombiller.core.reports.history import RecordedTransfer
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, RowId, Since, Until, page_of, position_of
-from celcombiller.rest.v1.subscribers import Balance, Sought, balance_of, whose
-from celcombiller.rest.v1.transfers import TransferPage, shown
+from celcombiller.rest.v1.subscribers import BalanceView, Sought, balance_of, visible_subscriber
+from celcombiller.rest.v1.transfers import TransferPage, to_view
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.accounts import Account
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 CREDIT_LIMIT_MAX = 10**12
 
 
-class AccountShown(Balance, kw_only=True):
+class AccountView(BalanceView, kw_only=True):
     """One pot of one kind of credit, and how it stands."""
 
     kind: Annotated[Kind, Meta(description="what the credit buys: voice, data or sms")]
@@ -37,7 +37,7 @@ class AccountShown(Balance, kw_only=True):
 class AccountList(msgspec.Struct, kw_only=True):
     """A subscriber's accounts: one of each kind."""
 
-    items: list[AccountShown]
+    items: list[AccountView]
 
 
 class AccountChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +63,7 @@ class StatementQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class HoldShown(msgspec.Struct, kw_only=True):
+class HoldView(msgspec.Struct, kw_only=True):
     """Credit that a call in progress set aside."""
 
     reference: Annotated[str, Meta(description="the id of its call in the ledger")]
@@ -88,28 +88,28 @@ class HoldQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class HoldPage(msgspec.Struct, kw_only=True):
     """Open holds, newest first."""
 
-    items: list[HoldShown]
+    items: list[HoldView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_of(tx: Connection, asked: Asked) -> AccountList:
+def list_of(tx: Connection, asked: Request) -> AccountList:
     """Show how a subscriber's accounts stand."""
     accounts = subscriber_records.balances(tx, asked.path["username"])
     return AccountList(items=[_shown(accounts[kind]) for kind in Kind])
 
 
-def change(tx: Connection, asked: Asked) -> AccountShown:
+def change(tx: Connection, asked: Request) -> AccountView:
     """Change the credit limit of an account. What is granted already stays granted."""
     body: AccountChange = asked.body
     who, kind = subscriber_records.find(tx, asked.path["username"]), Kind(asked.path["kind"])
     was = ledger_accounts.balances(tx, who.id)[kind]
-    is_ = ledger_accounts.set_floor(tx, was.id, -body.credit_limit)
+    is_ = ledger_accounts.set_credit_limit(tx, was.id, -body.credit_limit)
     action = f"change {kind} credit limit"
     audit_trail.record(tx, asked.actor, action, f"subscriber:{who.username}", before=was, after=is_, now=asked.now)
     return _shown(is_)
 
 
-def statement(tx: Connection, asked: Asked) -> TransferPage:
+def statement(tx: Connection, asked: Request) -> TransferPage:
     """List what moved a subscriber's accounts, newest first, with the balance after each movement."""
     query: StatementQuery = asked.query
     who = subscriber_records.find(tx, asked.path["username"])
@@ -124,14 +124,14 @@ def statement(tx: Connection, asked: Asked) -> TransferPage:
     ]
     lines.sort(key=lambda line: -line.id)
     found, following = page_of(lines[: query.limit + 1], query.limit, lambda line: line.id)
-    items = [shown(Movement(who.id, who.username, who.level, line)) for line in found]
+    items = [to_view(RecordedTransfer(who.id, who.username, who.level, line)) for line in found]
     return TransferPage(items=items, next=following)
 
 
-def holds(tx: Connection, asked: Asked) -> HoldPage:
+def holds(tx: Connection, asked: Request) -> HoldPage:
     """List what calls in progress hold."""
     query: HoldQuery = asked.query
-    who = whose(tx, asked, query.username)
+    who = visible_subscriber(tx, asked, query.username)
     rows = history.open_holds(
         tx,
         limit=query.limit + 1,
@@ -141,7 +141,7 @@ def holds(tx: Connection, asked: Asked) -> HoldPage:
     found, following = page_of(rows, query.limit, lambda each: (each.hold.opened_at, each.hold.reference))
     return HoldPage(
         items=[
-            HoldShown(
+            HoldView(
                 reference=each.hold.reference,
                 call_id=each.call_id,
                 username=each.username,
@@ -156,5 +156,5 @@ def holds(tx: Connection, asked: Asked) -> HoldPage:
     )
 
 
-def _shown(account: Account) -> AccountShown:
-    return AccountShown(**msgspec.structs.asdict(balance_of(account)), kind=account.kind)
+def _shown(account: Account) -> AccountView:
+    return AccountView(**msgspec.structs.asdict(balance_of(account)), kind=account.kind)

@@ -14,10 +14,10 @@ from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 
-class EntryShown(msgspec.Struct, kw_only=True):
+class AuditEntryView(msgspec.Struct, kw_only=True):
     """One change."""
 
     id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
@@ -52,11 +52,11 @@ class TrailQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class TrailPage(msgspec.Struct, kw_only=True):
     """Changes, newest first."""
 
-    items: list[EntryShown]
+    items: list[AuditEntryView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Asked) -> TrailPage:
+def list_all(tx: Connection, asked: Request) -> TrailPage:
     """List what operators changed."""
     query: TrailQuery = asked.query
     rows = audit_trail.entries(
@@ -69,7 +69,7 @@ def list_all(tx: Connection, asked: Asked) -> TrailPage:
     found, following = page_of(rows, query.limit, lambda each: each.id)
     return TrailPage(
         items=[
-            EntryShown(
+            AuditEntryView(
                 id=each.id,
                 at=each.at,
                 actor=each.actor,

@@ -14,21 +14,21 @@ from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.reports import history
 from celcombiller.core.reports.history import RecordedCall, Wanted
 from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 from celcombiller.http.streaming import CSV_TYPE, csv_of, send
-from celcombiller.rest.v1.subscribers import Payer, whose
+from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 PIECE_ROWS = 500
 """Rows of a file read at once: some milliseconds of a reading thread."""
 
 
-class RateShown(msgspec.Struct, kw_only=True):
+class RateView(msgspec.Struct, kw_only=True):
     """What talk costs to numbers that begin with a prefix; the longest prefix of a number counts."""
 
     prefix: Annotated[str, Meta(description="digits that a number begins with; empty: every number")]
@@ -38,7 +38,7 @@ class RateShown(msgspec.Struct, kw_only=True):
     increment_seconds: Annotated[int, Meta(description="seconds of one increment")]
 
 
-class CallShown(msgspec.Struct, kw_only=True):
+class CallView(msgspec.Struct, kw_only=True):
     """One billed leg of a call."""
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
@@ -49,7 +49,7 @@ class CallShown(msgspec.Struct, kw_only=True):
     username: Annotated[str, Meta(description="who pays")]
     from_number: Annotated[str, Meta(description="his number: digits")]
     to_number: Annotated[str, Meta(description="the number that was called")]
-    rate: RateShown
+    rate: RateView
     granted_seconds: Annotated[int, Meta(description="seconds of talk it was let go for")]
     started_at: Annotated[datetime, Meta(tz=True, description="when it was let go (RFC 3339, UTC)")]
     state: Annotated[
@@ -75,7 +75,7 @@ class CallHold(msgspec.Struct, kw_only=True):
     ended_at: Annotated[datetime, Meta(tz=True, description="when it ended (RFC 3339, UTC)")] | None
 
 
-class TestimonyShown(msgspec.Struct, kw_only=True):
+class WitnessReportView(msgspec.Struct, kw_only=True):
     """What one witness said of the call's end."""
 
     witness: Witness
@@ -90,14 +90,14 @@ class TestimonyShown(msgspec.Struct, kw_only=True):
     note: str
 
 
-class CallWhole(CallShown, kw_only=True):
+class CallWhole(CallView, kw_only=True):
     """A call with all that is known of it."""
 
     hold: CallHold | None
     transfer_id: (
         Annotated[int, Meta(description="the number of the transfer that charged it; null: it cost nothing")] | None
     )
-    testimonies: list[TestimonyShown]
+    testimonies: list[WitnessReportView]
 
 
 class CallFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -133,11 +133,11 @@ class CallQuery(CallFilter, kw_only=True, forbid_unknown_fields=True):
 class CallPage(msgspec.Struct, kw_only=True):
     """Calls, newest first."""
 
-    items: list[CallShown]
+    items: list[CallView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Asked) -> CallPage:
+def list_all(tx: Connection, asked: Request) -> CallPage:
     """List calls."""
     query: CallQuery = asked.query
     after = position_of(query.cursor, Place)
@@ -146,7 +146,7 @@ def list_all(tx: Connection, asked: Asked) -> CallPage:
     return CallPage(items=list(map(_shown, found)), next=following)
 
 
-def show(tx: Connection, asked: Asked) -> CallWhole:
+def show(tx: Connection, asked: Request) -> CallWhole:
     """Show one call, with its hold and what each witness said of its end."""
     found = history.call(tx, asked.path["id"])
     call = found.call
@@ -157,15 +157,15 @@ def show(tx: Connection, asked: Asked) -> CallWhole:
         **msgspec.structs.asdict(_shown(found)),
         hold=None if hold is None else _taken(CallHold, hold),
         transfer_id=None if charge is None else charge.line.id,
-        testimonies=[_taken(TestimonyShown, each) for each in history.testimonies(tx, call.reference)],
+        testimonies=[_taken(WitnessReportView, each) for each in history.witness_reports(tx, call.reference)],
     )
 
 
-async def download(api: Api, request: Any, asked: Asked) -> Answer | None:
+async def download(api: Api, request: Any, asked: Request) -> Response | None:
     """Download calls as CSV, newest first: what the list gives, without pages."""
     headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="calls.csv"'}
     if request.method == b"HEAD":
-        return Answer(headers=headers)
+        return Response(headers=headers)
 
     def piece(tx: Connection, after: Any) -> tuple[bytes, Any]:
         rows = history.calls(tx, _wanted(tx, asked, asked.query), limit=PIECE_ROWS, after=after)
@@ -180,15 +180,15 @@ async def download(api: Api, request: Any, asked: Asked) -> Answer | None:
 _OF_RATE = {"prefix": "rate_prefix", "name": "rate_name"}
 COLUMNS = tuple(
     column
-    for name in CallShown.__struct_fields__
-    for column in ([_OF_RATE.get(each, each) for each in RateShown.__struct_fields__] if name == "rate" else [name])
+    for name in CallView.__struct_fields__
+    for column in ([_OF_RATE.get(each, each) for each in RateView.__struct_fields__] if name == "rate" else [name])
 )
 """The first line of the file: the fields of a call, those of its rate among them."""
 
 
-def _wanted(tx: Connection, asked: Asked, query: CallFilter) -> Wanted:
+def _wanted(tx: Connection, asked: Request, query: CallFilter) -> Wanted:
     """Say which calls are wanted; a number has no index, so it must be looked for among somebody's or some time's."""
-    who = whose(tx, asked, query.username)
+    who = visible_subscriber(tx, asked, query.username)
     if query.number is not None and who is None and query.since is None:
         raise InvalidValue("number: give username or since with it", {"number": "needs username or since with it"})
     return Wanted(
@@ -210,22 +210,22 @@ def _taken(kind: type, value: Any) -> Any:
     return kind(**{name: getattr(value, name) for name in kind.__struct_fields__})  # type: ignore[attr-defined]
 
 
-_OF_CALL = tuple(name for name in CallShown.__struct_fields__ if name not in ("id", "username", "rate"))
+_OF_CALL = tuple(name for name in CallView.__struct_fields__ if name not in ("id", "username", "rate"))
 
 
-def _shown(each: RecordedCall) -> CallShown:
+def _shown(each: RecordedCall) -> CallView:
     call = each.call
     facts = {name: getattr(call, name) for name in _OF_CALL}
-    return CallShown(id=each.id, username=each.username, rate=_taken(RateShown, call.rate), **facts)
+    return CallView(id=each.id, username=each.username, rate=_taken(RateView, call.rate), **facts)
 
 
 def _cells(each: RecordedCall) -> list[object]:
     """Give a call as the cells of a line, in the order of `COLUMNS`."""
     call = each.call
     cells: list[object] = []
-    for name in CallShown.__struct_fields__:
+    for name in CallView.__struct_fields__:
         if name == "rate":
-            cells += (getattr(call.rate, field) for field in RateShown.__struct_fields__)
+            cells += (getattr(call.rate, field) for field in RateView.__struct_fields__)
         elif name in _OF_CALL:
             value = getattr(call, name)
             cells.append(f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else value)

@@ -11,12 +11,12 @@ from celcombiller.core.data.session import DataState
 from celcombiller.core.reports import history
 from celcombiller.core.reports.views import DataSessionView, data_session_view
 from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
-from celcombiller.rest.v1.subscribers import Payer, whose
+from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 
 class DataSessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -43,10 +43,10 @@ class DataSessionPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Asked) -> DataSessionPage:
+def list_all(tx: Connection, asked: Request) -> DataSessionPage:
     """List sessions of data."""
     query: DataSessionQuery = asked.query
-    who = whose(tx, asked, query.username)
+    who = visible_subscriber(tx, asked, query.username)
     rows = history.data_sessions(
         tx,
         limit=query.limit + 1,
@@ -61,7 +61,7 @@ def list_all(tx: Connection, asked: Asked) -> DataSessionPage:
     return DataSessionPage(items=list(map(data_session_view, found)), next=following)
 
 
-def show(tx: Connection, asked: Asked) -> DataSessionView:
+def show(tx: Connection, asked: Request) -> DataSessionView:
     """Show one session of data."""
     found = history.data_session(tx, asked.path["id"])
     asked.check_own(found.session.subscriber_id)

@@ -14,14 +14,14 @@ from celcombiller.core.access.principal import Scope
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, page_of, position_of
-from celcombiller.http.route import Answer
-from celcombiller.rest.v1.calls import RateShown
-from celcombiller.rest.v1.subscribers import LevelNumber, whose
+from celcombiller.http.route import Response
+from celcombiller.rest.v1.calls import RateView
+from celcombiller.rest.v1.subscribers import LevelNumber, visible_subscriber
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 
 class Me(msgspec.Struct, kw_only=True):
@@ -34,7 +34,7 @@ class Me(msgspec.Struct, kw_only=True):
     token_id: Annotated[int, Meta(description="the number of the token; null: this is a session")] | None
 
 
-class SessionShown(msgspec.Struct, kw_only=True):
+class SessionView(msgspec.Struct, kw_only=True):
     """A browser that is logged in."""
 
     id: Annotated[str, Meta(description="64 hexadecimal digits; it opens nothing")]
@@ -59,24 +59,24 @@ class SessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class SessionPage(msgspec.Struct, kw_only=True):
     """Sessions, newest first."""
 
-    items: list[SessionShown]
+    items: list[SessionView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
 class RateList(msgspec.Struct, kw_only=True):
     """The price list, as the settings have it."""
 
-    items: list[RateShown]
+    items: list[RateView]
 
 
-def me(_tx: Connection, asked: Asked) -> Me:
+def me(_tx: Connection, asked: Request) -> Me:
     """Say who asks, and what he may."""
     who = asked.principal
     scopes = None if who.scopes is None else sorted(who.scopes)
     return Me(id=who.subscriber_id, username=who.username, level=who.level, scopes=scopes, token_id=who.token_id)
 
 
-def sessions(tx: Connection, asked: Asked) -> SessionPage:
+def sessions(tx: Connection, asked: Request) -> SessionPage:
     """List the sessions of who asks, or (administrators) of another."""
     query: SessionQuery = asked.query
     who = asked.principal
@@ -84,15 +84,15 @@ def sessions(tx: Connection, asked: Asked) -> SessionPage:
     if query.username not in (None, who.username):
         if who.level is not Level.ADMINISTRATOR:
             raise NotFound("there is no such thing, or it is not yours")
-        owner = whose(tx, asked, query.username)
+        owner = visible_subscriber(tx, asked, query.username)
         owner_id = owner_id if owner is None else owner.id
     after = position_of(query.cursor, NamedPlace)
     rows = access_sessions.sessions(tx, owner_id, asked.now, limit=query.limit + 1, after=after)
     found, following = page_of(rows, query.limit, lambda each: (each.created_at, each.id))
-    current = None if asked.secret is None else principal.hash_of(asked.secret)
+    current = None if asked.secret is None else principal.hash_secret(asked.secret)
     return SessionPage(
         items=[
-            SessionShown(
+            SessionView(
                 id=each.id,
                 username=each.username,
                 address=each.address,
@@ -106,21 +106,21 @@ def sessions(tx: Connection, asked: Asked) -> SessionPage:
     )
 
 
-def revoke(tx: Connection, asked: Asked) -> Answer:
+def revoke(tx: Connection, asked: Request) -> Response:
     """End a session: its cookie is worth nothing from now on."""
     found = access_sessions.session(tx, asked.path["id"])
     if asked.principal.level is not Level.ADMINISTRATOR and found.subscriber_id != asked.principal.subscriber_id:
         raise NotFound("there is no such session")
     access_sessions.revoke_session(tx, found.id)
     audit_trail.record(tx, asked.actor, "end session", f"subscriber:{found.username}", before=found, now=asked.now)
-    return Answer()
+    return Response()
 
 
-def rates(_tx: Connection, asked: Asked) -> RateList:
+def rates(_tx: Connection, asked: Request) -> RateList:
     """Show the price list."""
     return RateList(
         items=[
-            RateShown(
+            RateView(
                 prefix=row.prefix,
                 name=row.name,
                 connect_fee=row.connect_fee,

@@ -15,7 +15,7 @@ from celcombiller.core.schedules.schedule_records import COUNT_MAX
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.http.pagination import RowId, page_of, position_of
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 from celcombiller.rest.v1.schedules import Count, Date, PageQuery
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from celcombiller.core.model.schedules import Membership
     from celcombiller.core.model.subscribers import Subscriber
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 Months = Annotated[int, Meta(ge=0, le=COUNT_MAX, description=f"a number of months from 0 to {COUNT_MAX}: bought")]
 
 
-class MembershipShown(msgspec.Struct, kw_only=True):
+class MembershipView(msgspec.Struct, kw_only=True):
     """A subscriber in a schedule."""
 
     schedule_id: Annotated[int, Meta(description="the number of the schedule")]
@@ -37,17 +37,17 @@ class MembershipShown(msgspec.Struct, kw_only=True):
     joined_on: Annotated[date, Meta(description="the first date that he gets")]
 
 
-class ContractShown(msgspec.Struct, kw_only=True):
+class ContractView(msgspec.Struct, kw_only=True):
     """A renewal of a membership."""
 
     at: Annotated[datetime, Meta(tz=True, description="when (RFC 3339, UTC)")]
     months: Annotated[int, Meta(description="number of months that were bought")]
 
 
-class MembershipWhole(MembershipShown, kw_only=True):
+class MembershipWhole(MembershipView, kw_only=True):
     """A membership and its renewals."""
 
-    contracts: list[ContractShown]
+    contracts: list[ContractView]
 
 
 class NewMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -74,11 +74,11 @@ class Renewal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class MembershipPage(msgspec.Struct, kw_only=True):
     """Memberships, in the order in which they began."""
 
-    items: list[MembershipShown]
+    items: list[MembershipView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_in(tx: Connection, asked: Asked) -> MembershipPage:
+def list_in(tx: Connection, asked: Request) -> MembershipPage:
     """List who is in a schedule."""
     query: PageQuery = asked.query
     schedule = schedule_records.find(tx, asked.path["id"])
@@ -87,7 +87,7 @@ def list_in(tx: Connection, asked: Asked) -> MembershipPage:
     return _page([(each, username) for username, each in rows], query.limit)
 
 
-def list_of(tx: Connection, asked: Asked) -> MembershipPage:
+def list_of(tx: Connection, asked: Request) -> MembershipPage:
     """List the schedules that a subscriber is in."""
     query: PageQuery = asked.query
     who = subscriber_records.find(tx, asked.path["username"])
@@ -96,13 +96,13 @@ def list_of(tx: Connection, asked: Asked) -> MembershipPage:
     return _page([(each, who.username) for each in rows], query.limit)
 
 
-def show(tx: Connection, asked: Asked) -> MembershipWhole:
+def show(tx: Connection, asked: Request) -> MembershipWhole:
     """Show one membership and its renewals."""
     who, membership = _found(tx, asked)
     return _whole(tx, who, membership)
 
 
-def join(tx: Connection, asked: Asked) -> Answer:
+def join(tx: Connection, asked: Request) -> Response:
     """Let a subscriber into a schedule."""
     body: NewMember = asked.body
     schedule = schedule_records.find(tx, asked.path["id"])
@@ -111,10 +111,10 @@ def join(tx: Connection, asked: Asked) -> Answer:
     made = memberships.join(tx, schedule, who.id, count=body.count, joined_on=body.joined_on, now=asked.now)
     audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
     where = f"{asked.base_url}/api/v1/schedules/{schedule.id}/members/{who.username}"
-    return Answer(_shown(made, who.username), headers={"Location": where})
+    return Response(_shown(made, who.username), headers={"Location": where})
 
 
-def change(tx: Connection, asked: Asked) -> MembershipShown:
+def change(tx: Connection, asked: Request) -> MembershipView:
     """Change how many runs a member has left."""
     body: MemberChange = asked.body
     who, was = _managed(tx, asked)
@@ -125,25 +125,25 @@ def change(tx: Connection, asked: Asked) -> MembershipShown:
     return _shown(is_, who.username)
 
 
-def renew(tx: Connection, asked: Asked) -> Answer:
+def renew(tx: Connection, asked: Request) -> Response:
     """Renew a membership: set the runs left, and record how many months were bought."""
     body: Renewal = asked.body
     who, was = _managed(tx, asked)
     is_ = memberships.renew(tx, was, count=body.count, months=body.months, now=asked.now)
     action = f"renew for {body.months} months"
     audit_trail.record(tx, asked.actor, action, f"schedule:{was.schedule_id}", before=was, after=is_, now=asked.now)
-    return Answer(_whole(tx, who, is_))
+    return Response(_whole(tx, who, is_))
 
 
-def leave(tx: Connection, asked: Asked) -> Answer:
+def leave(tx: Connection, asked: Request) -> Response:
     """End a membership; what is not credited by now is not given."""
     _, was = _managed(tx, asked)
     memberships.leave(tx, was, asked.now)
     audit_trail.record(tx, asked.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=asked.now)
-    return Answer()
+    return Response()
 
 
-def _found(tx: Connection, asked: Asked) -> tuple[Subscriber, Membership]:
+def _found(tx: Connection, asked: Request) -> tuple[Subscriber, Membership]:
     schedule = schedule_records.find(tx, asked.path["id"])
     who = subscriber_records.find(tx, asked.path["username"])
     membership = memberships.member(tx, schedule.id, who.id)
@@ -152,7 +152,7 @@ def _found(tx: Connection, asked: Asked) -> tuple[Subscriber, Membership]:
     return who, membership
 
 
-def _managed(tx: Connection, asked: Asked) -> tuple[Subscriber, Membership]:
+def _managed(tx: Connection, asked: Request) -> tuple[Subscriber, Membership]:
     who, membership = _found(tx, asked)
     asked.check_manages(who.level)
     return who, membership
@@ -163,8 +163,8 @@ def _page(rows: list[tuple[Membership, str]], limit: int) -> MembershipPage:
     return MembershipPage(items=[_shown(*each) for each in found], next=following)
 
 
-def _shown(membership: Membership, username: str) -> MembershipShown:
-    return MembershipShown(
+def _shown(membership: Membership, username: str) -> MembershipView:
+    return MembershipView(
         schedule_id=membership.schedule_id,
         username=username,
         count=membership.count,
@@ -173,5 +173,5 @@ def _shown(membership: Membership, username: str) -> MembershipShown:
 
 
 def _whole(tx: Connection, who: Subscriber, membership: Membership) -> MembershipWhole:
-    contracts = [ContractShown(at=each.at, months=each.months) for each in memberships.contracts(tx, [membership.id])]
+    contracts = [ContractView(at=each.at, months=each.months) for each in memberships.contracts(tx, [membership.id])]
     return MembershipWhole(**msgspec.structs.asdict(_shown(membership, who.username)), contracts=contracts)

@@ -16,14 +16,14 @@ from celcombiller.core.reports.views import MessageView, message_view
 from celcombiller.core.sms import message_queries
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
-from celcombiller.http.route import Answer
-from celcombiller.rest.v1.subscribers import Payer, whose
+from celcombiller.http.route import Response
+from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.sms.message_queries import Recorded
-    from celcombiller.http.route import Asked
+    from celcombiller.core.sms.message_queries import RecordedMessage
+    from celcombiller.http.route import Request
 
 Number = Annotated[
     str, Meta(pattern=r"^\+?[0-9*#]{1,32}$(?!\n)", description="the number it goes to: digits, * and #, a + before")
@@ -69,11 +69,11 @@ class MessagePage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Asked) -> MessagePage:
+def list_all(tx: Connection, asked: Request) -> MessagePage:
     """List messages."""
     query: MessageQuery = asked.query
-    who = whose(tx, asked, query.username)
-    rows = message_queries.listed(
+    who = visible_subscriber(tx, asked, query.username)
+    rows = message_queries.list_messages(
         tx,
         limit=query.limit + 1,
         subscriber_id=None if who is None else who.id,
@@ -86,7 +86,7 @@ def list_all(tx: Connection, asked: Asked) -> MessagePage:
     return MessagePage(items=list(map(message_view, found)), next=following)
 
 
-def show(tx: Connection, asked: Asked) -> MessageView:
+def show(tx: Connection, asked: Request) -> MessageView:
     """Show one message."""
     found = message_queries.find(tx, asked.path["id"])
     if found is None:
@@ -95,7 +95,7 @@ def show(tx: Connection, asked: Asked) -> MessageView:
     return message_view(found)
 
 
-def add(tx: Connection, asked: Asked) -> Answer:
+def add(tx: Connection, asked: Request) -> Response:
     """Have a message sent, once for an Idempotency-Key: the same again gets the first answer."""
     body: NewMessage = asked.body
     payer = body.username
@@ -106,10 +106,10 @@ def add(tx: Connection, asked: Asked) -> Answer:
     elif payer is not None:
         asked.check_manages(subscriber_records.find(tx, payer).level)
     found = send(tx, asked, to_number=body.to, text=body.text, payer=payer)
-    return Answer(message_view(found), headers={"Location": f"{asked.base_url}/api/v1/messages/{found.id}"})
+    return Response(message_view(found), headers={"Location": f"{asked.base_url}/api/v1/messages/{found.id}"})
 
 
-def send(tx: Connection, asked: Asked, *, to_number: str, text: str, payer: str | None) -> Recorded:
+def send(tx: Connection, asked: Request, *, to_number: str, text: str, payer: str | None) -> RecordedMessage:
     """Queue a message of the API's, with its row of the trail."""
     posting = messages.submit(
         tx,

@@ -13,23 +13,23 @@ from celcombiller.core.errors import NotFound
 from celcombiller.core.provisioning import drift
 from celcombiller.core.provisioning import status as provisioning_status
 from celcombiller.core.provisioning.drift import Drift
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 from celcombiller.provisioning import reconciliation
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.provisioning.drift import Difference
-    from celcombiller.core.provisioning.entries import Entry
+    from celcombiller.core.provisioning.drift import DriftDifference
+    from celcombiller.core.provisioning.entries import ProvisioningEntry
     from celcombiller.core.provisioning.network import Network
     from celcombiller.http.application import Api
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 TROUBLES_MAX = 100
 DIFFERENCES_MAX = 1000
 
 
-class TroubleShown(msgspec.Struct, kw_only=True):
+class TroubleView(msgspec.Struct, kw_only=True):
     """An IMSI that was tried in vain."""
 
     imsi: str
@@ -39,7 +39,7 @@ class TroubleShown(msgspec.Struct, kw_only=True):
     error: Annotated[str, Meta(description="why it was in vain")]
 
 
-class NetworkShown(msgspec.Struct, kw_only=True):
+class NetworkView(msgspec.Struct, kw_only=True):
     """One radio network and its queue."""
 
     name: str
@@ -53,23 +53,23 @@ class NetworkShown(msgspec.Struct, kw_only=True):
     failed_total: Annotated[int, Meta(description="number of attempts in vain, ever")]
     answered_at: Annotated[datetime, Meta(tz=True, description="when it answered last (RFC 3339, UTC)")] | None
     last_error: Annotated[str, Meta(description="why it is away; empty: it is not")]
-    troubles: list[TroubleShown]
+    troubles: list[TroubleView]
 
 
 class NetworkList(msgspec.Struct, kw_only=True):
     """All radio networks."""
 
-    items: list[NetworkShown]
+    items: list[NetworkView]
 
 
-class EntryShown(msgspec.Struct, kw_only=True):
+class ProvisioningEntryView(msgspec.Struct, kw_only=True):
     """What is known of an IMSI."""
 
     msisdn: Annotated[str, Meta(description="its number; empty: none")]
     name: Annotated[str, Meta(description="the subscriber's id, on a network that keeps names")]
 
 
-class DifferenceShown(msgspec.Struct, kw_only=True):
+class DifferenceView(msgspec.Struct, kw_only=True):
     """One IMSI that differs."""
 
     drift: Annotated[
@@ -80,18 +80,18 @@ class DifferenceShown(msgspec.Struct, kw_only=True):
         ),
     ]
     imsi: str
-    wanted: EntryShown | None
-    found: list[EntryShown]
+    wanted: ProvisioningEntryView | None
+    found: list[ProvisioningEntryView]
     waiting: Annotated[bool, Meta(description="it is queued already")]
     holder: Annotated[str, Meta(description="the IMSI that has its number there")] | None
 
 
-class DriftShown(msgspec.Struct, kw_only=True):
+class DriftView(msgspec.Struct, kw_only=True):
     """What differs between the biller and a network."""
 
     network: str
     counts: Annotated[dict[str, int], Meta(description="how many of each kind")]
-    items: Annotated[list[DifferenceShown], Meta(description=f"the first {DIFFERENCES_MAX}, by IMSI")]
+    items: Annotated[list[DifferenceView], Meta(description=f"the first {DIFFERENCES_MAX}, by IMSI")]
 
 
 class SyncOrder(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -101,20 +101,20 @@ class SyncOrder(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     remove_unknown: Annotated[bool, Meta(description="also remove who the biller never put there")] = False
 
 
-class SyncShown(msgspec.Struct, kw_only=True):
+class SyncView(msgspec.Struct, kw_only=True):
     """What is queued (or would be), and what differed."""
 
     queued: Annotated[int, Meta(description="number of IMSIs that are queued; a running biller brings them there")]
     dry_run: bool
-    drift: DriftShown
+    drift: DriftView
 
 
-def status(tx: Connection, asked: Asked) -> NetworkList:
+def status(tx: Connection, asked: Request) -> NetworkList:
     """Tell how far each radio network is."""
     configured = {each.name for each in asked.config.provisioning if each.kind != "none"}
     return NetworkList(
         items=[
-            NetworkShown(
+            NetworkView(
                 name=each.network,
                 kind=each.kind,
                 configured=each.network in configured,
@@ -127,7 +127,7 @@ def status(tx: Connection, asked: Asked) -> NetworkList:
                 answered_at=each.answered_at,
                 last_error=each.last_error,
                 troubles=[
-                    TroubleShown(
+                    TroubleView(
                         imsi=one.imsi,
                         wanted=one.wanted,
                         attempts=one.attempts,
@@ -142,13 +142,13 @@ def status(tx: Connection, asked: Asked) -> NetworkList:
     )
 
 
-async def diff(api: Api, _request: Any, asked: Asked) -> Answer:
+async def diff(api: Api, _request: Any, asked: Request) -> Response:
     """Hold a network against what it should know."""
     name, network = _named(api, asked)
-    return Answer(_shown(name, await reconciliation.compare(name, network, api.reader.read)))
+    return Response(_shown(name, await reconciliation.compare(name, network, api.reader.read)))
 
 
-async def bring(api: Api, _request: Any, asked: Asked) -> Answer:
+async def bring(api: Api, _request: Any, asked: Request) -> Response:
     """Queue what differs on a network, to be brought there."""
     name, network = _named(api, asked)
     order: SyncOrder = asked.body
@@ -163,22 +163,22 @@ async def bring(api: Api, _request: Any, asked: Asked) -> Answer:
 
     if chosen and not order.dry_run:
         await api.store.transact(work)
-    return Answer(SyncShown(queued=len(chosen), dry_run=order.dry_run, drift=drifted))
+    return Response(SyncView(queued=len(chosen), dry_run=order.dry_run, drift=drifted))
 
 
-def _named(api: Api, asked: Asked) -> tuple[str, Network]:
+def _named(api: Api, asked: Request) -> tuple[str, Network]:
     name = asked.path["name"]
     if name not in api.radio:
         raise NotFound("there is no such network in the settings")
     return name, api.radio[name]
 
 
-def _shown(name: str, found: list[Difference]) -> DriftShown:
-    return DriftShown(
+def _shown(name: str, found: list[DriftDifference]) -> DriftView:
+    return DriftView(
         network=name,
         counts=drift.count(found),
         items=[
-            DifferenceShown(
+            DifferenceView(
                 drift=each.drift,
                 imsi=each.imsi,
                 wanted=None if each.wanted is None else _entry(each.wanted),
@@ -191,5 +191,5 @@ def _shown(name: str, found: list[Difference]) -> DriftShown:
     )
 
 
-def _entry(entry: Entry) -> EntryShown:
-    return EntryShown(msisdn=entry.msisdn, name=entry.name)
+def _entry(entry: ProvisioningEntry) -> ProvisioningEntryView:
+    return ProvisioningEntryView(msisdn=entry.msisdn, name=entry.name)

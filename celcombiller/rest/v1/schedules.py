@@ -16,13 +16,13 @@ from celcombiller.core.schedules import forecast, runs, schedule_records
 from celcombiller.core.schedules.due_dates import last_come, next_due_date
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, INTERVAL_DAYS_MAX
 from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.schedules import Run, Schedule
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 ScheduleName = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")
@@ -57,7 +57,7 @@ DUE_MEMBERS = 50
 """Members whom a forecast names; the numbers are of all."""
 
 
-class ScheduleShown(msgspec.Struct, kw_only=True):
+class ScheduleView(msgspec.Struct, kw_only=True):
     """A group's credit, and when it is due."""
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
@@ -117,11 +117,11 @@ class PageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class SchedulePage(msgspec.Struct, kw_only=True):
     """Schedules, in the order in which they were made."""
 
-    items: list[ScheduleShown]
+    items: list[ScheduleView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-class RunShown(msgspec.Struct, kw_only=True):
+class RunView(msgspec.Struct, kw_only=True):
     """One due date of a schedule: what it gave to how many."""
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
@@ -141,11 +141,11 @@ class RunShown(msgspec.Struct, kw_only=True):
 class RunPage(msgspec.Struct, kw_only=True):
     """Runs, latest due date first."""
 
-    items: list[RunShown]
+    items: list[RunView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-class UncreditedShown(msgspec.Struct, kw_only=True):
+class UncreditedView(msgspec.Struct, kw_only=True):
     """A member to whom a due date brought nothing."""
 
     username: str
@@ -154,10 +154,10 @@ class UncreditedShown(msgspec.Struct, kw_only=True):
     at: Annotated[datetime, Meta(tz=True, description="when it was his turn (RFC 3339, UTC)")]
 
 
-class RunWhole(RunShown, kw_only=True):
+class RunWhole(RunView, kw_only=True):
     """A run with the first 500 whom it did not credit."""
 
-    uncredited: list[UncreditedShown]
+    uncredited: list[UncreditedView]
 
 
 class DueQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -166,7 +166,7 @@ class DueQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     until: Date | None = None
 
 
-class DueShown(msgspec.Struct, kw_only=True):
+class DueView(msgspec.Struct, kw_only=True):
     """A due date that is being credited or would be."""
 
     due_on: Annotated[date, Meta(description="the due date")]
@@ -180,7 +180,7 @@ class DueShown(msgspec.Struct, kw_only=True):
     total_sms: Annotated[int, Meta(description="sms credits it would give in all")]
 
 
-class DueMemberShown(msgspec.Struct, kw_only=True):
+class DueMemberView(msgspec.Struct, kw_only=True):
     """What a due date would bring one member."""
 
     username: str
@@ -194,27 +194,27 @@ class Forecast(msgspec.Struct, kw_only=True):
     """What would be given until a date, and to whom first."""
 
     until: Annotated[date, Meta(description="the last date that was looked at")]
-    dates: list[DueShown]
-    members: Annotated[list[DueMemberShown], Meta(description=f"the first {DUE_MEMBERS} turns")]
+    dates: list[DueView]
+    members: Annotated[list[DueMemberView], Meta(description=f"the first {DUE_MEMBERS} turns")]
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------
 
 
-def list_all(tx: Connection, asked: Asked) -> SchedulePage:
+def list_all(tx: Connection, asked: Request) -> SchedulePage:
     """List schedules."""
     query: PageQuery = asked.query
-    rows = schedule_records.everything(tx, after_id=position_of(query.cursor, RowId) or 0, limit=query.limit + 1)
+    rows = schedule_records.list_all(tx, after_id=position_of(query.cursor, RowId) or 0, limit=query.limit + 1)
     found, following = page_of(rows, query.limit, lambda each: each.id)
-    return SchedulePage(items=list(map(shown, found)), next=following)
+    return SchedulePage(items=list(map(to_view, found)), next=following)
 
 
-def show(tx: Connection, asked: Asked) -> ScheduleShown:
+def show(tx: Connection, asked: Request) -> ScheduleView:
     """Show one schedule."""
-    return shown(schedule_records.find(tx, asked.path["id"]))
+    return to_view(schedule_records.find(tx, asked.path["id"]))
 
 
-def add(tx: Connection, asked: Asked) -> Answer:
+def add(tx: Connection, asked: Request) -> Response:
     """Make a schedule."""
     body: NewSchedule = asked.body
     made = schedule_records.add(
@@ -232,10 +232,10 @@ def add(tx: Connection, asked: Asked) -> Answer:
         now=asked.now,
     )
     audit_trail.record(tx, asked.actor, "add", f"schedule:{made.id}", after=made, now=asked.now)
-    return Answer(shown(made), headers={"Location": f"{asked.base_url}/api/v1/schedules/{made.id}"})
+    return Response(to_view(made), headers={"Location": f"{asked.base_url}/api/v1/schedules/{made.id}"})
 
 
-def change(tx: Connection, asked: Asked) -> ScheduleShown:
+def change(tx: Connection, asked: Request) -> ScheduleView:
     """Change a schedule; what has begun to be credited goes on as it was."""
     body: ScheduleChange = asked.body
     given: dict[str, Any] = {
@@ -246,21 +246,21 @@ def change(tx: Connection, asked: Asked) -> ScheduleShown:
     was = schedule_records.find(tx, asked.path["id"])
     is_ = schedule_records.change(tx, was.id, **given)
     audit_trail.record(tx, asked.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=asked.now)
-    return shown(is_)
+    return to_view(is_)
 
 
-def delete(tx: Connection, asked: Asked) -> Answer:
+def delete(tx: Connection, asked: Request) -> Response:
     """End a schedule and all memberships in it; what is recorded of it stays."""
     was = schedule_records.find(tx, asked.path["id"])
     schedule_records.delete(tx, was.id, asked.now)
     audit_trail.record(tx, asked.actor, "delete", f"schedule:{was.id}", before=was, now=asked.now)
-    return Answer()
+    return Response()
 
 
 # -- what is due and what was ----------------------------------------------------------------------------------------
 
 
-def due(tx: Connection, asked: Asked) -> Forecast:
+def due(tx: Connection, asked: Request) -> Forecast:
     """Tell what a schedule would give until a date (by default: what is due now), to how many, and to whom first."""
     query: DueQuery = asked.query
     schedule, rules = schedule_records.find(tx, asked.path["id"]), asked.config.schedules.rules
@@ -269,7 +269,7 @@ def due(tx: Connection, asked: Asked) -> Forecast:
     return Forecast(
         until=until,
         dates=[
-            DueShown(
+            DueView(
                 due_on=each.run.due_on,
                 skipped=each.run.note if each.run.state is RunState.SKIPPED else "",
                 value=each.run.value,
@@ -283,7 +283,7 @@ def due(tx: Connection, asked: Asked) -> Forecast:
             for each in dues
         ],
         members=[
-            DueMemberShown(
+            DueMemberView(
                 username=each.username, due_on=each.due_on, outcome=each.outcome, value=each.value, note=each.note
             )
             for each in forecast.due_members(tx, dues, rules, limit=DUE_MEMBERS)
@@ -291,36 +291,36 @@ def due(tx: Connection, asked: Asked) -> Forecast:
     )
 
 
-def list_runs(tx: Connection, asked: Asked) -> RunPage:
+def list_runs(tx: Connection, asked: Request) -> RunPage:
     """List the due dates of a schedule that have come, and what they gave."""
     query: PageQuery = asked.query
     schedule = schedule_records.find(tx, asked.path["id"])
     before = position_of(query.cursor, date)
     rows = runs.history(tx, schedule_id=schedule.id, before=before, limit=query.limit + 1)
     found, following = page_of(rows, query.limit, lambda each: each.due_on)
-    return RunPage(items=[RunShown(**_facts(each)) for each in found], next=following)
+    return RunPage(items=[RunView(**_facts(each)) for each in found], next=following)
 
 
-def show_run(tx: Connection, asked: Asked) -> RunWhole:
+def show_run(tx: Connection, asked: Request) -> RunWhole:
     """Show what a due date gave, and whom it did not credit and why."""
     run = runs.find_run(tx, asked.path["id"])
     uncredited = [
-        UncreditedShown(username=each.username, outcome=each.outcome, note=each.note, at=each.at)
+        UncreditedView(username=each.username, outcome=each.outcome, note=each.note, at=each.at)
         for each in runs.uncredited(tx, run, limit=500)
     ]
     return RunWhole(**_facts(run), uncredited=uncredited)
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    facts = {name: getattr(run, name) for name in RunShown.__struct_fields__}
+    facts = {name: getattr(run, name) for name in RunView.__struct_fields__}
     return facts | {"kind": run.kind.name.lower()}
 
 
-def shown(schedule: Schedule) -> ScheduleShown:
+def to_view(schedule: Schedule) -> ScheduleView:
     """Show a schedule."""
-    facts = {name: getattr(schedule, name) for name in ScheduleShown.__struct_fields__ if name != "next_on"}
+    facts = {name: getattr(schedule, name) for name in ScheduleView.__struct_fields__ if name != "next_on"}
     next_on = next_due_date(schedule, schedule.done_until)
-    return ScheduleShown(**facts | {"kind": schedule.kind.name.lower(), "next_on": next_on})
+    return ScheduleView(**facts | {"kind": schedule.kind.name.lower(), "next_on": next_on})
 
 
 def _number_of(kind: str) -> ScheduleKind:

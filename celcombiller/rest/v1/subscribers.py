@@ -17,15 +17,15 @@ from celcombiller.core.schedules import memberships
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
-from celcombiller.core.subscribers.subscriber_records import LIVING
+from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 from celcombiller.runtime.password_hasher import Password
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 LevelNumber = Annotated[
     Level,
@@ -37,7 +37,7 @@ Sought = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64
 Payer = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")]
 
 
-class Balance(msgspec.Struct, kw_only=True):
+class BalanceView(msgspec.Struct, kw_only=True):
     """How an account stands."""
 
     posted: Annotated[int, Meta(description="credits: the settled total")]
@@ -46,7 +46,7 @@ class Balance(msgspec.Struct, kw_only=True):
     credit_limit: Annotated[int, Meta(description="credits that may be used beyond what was paid for; 0: prepaid")]
 
 
-class SubscriberShown(msgspec.Struct, kw_only=True):
+class SubscriberView(msgspec.Struct, kw_only=True):
     """A subscriber and what he has."""
 
     id: Annotated[int, Meta(description="the number of his row; it never changes")]
@@ -58,9 +58,9 @@ class SubscriberShown(msgspec.Struct, kw_only=True):
     address: str
     level: LevelNumber
     enabled: Annotated[bool, Meta(description="whether he may call and log in")]
-    voice: Balance
-    data: Balance
-    sms: Balance
+    voice: BalanceView
+    data: BalanceView
+    sms: BalanceView
 
 
 class NewSubscriber(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -107,7 +107,7 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class SubscriberPage(msgspec.Struct, kw_only=True):
     """Subscribers, in the order in which they were added."""
 
-    items: list[SubscriberShown]
+    items: list[SubscriberView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
@@ -115,7 +115,7 @@ OWN_FIELDS = {"name", "address", "password"}
 """What a subscriber may change of himself."""
 
 
-def list_all(tx: Connection, asked: Asked) -> SubscriberPage:
+def list_all(tx: Connection, asked: Request) -> SubscriberPage:
     """List subscribers."""
     query: SubscriberQuery = asked.query
     table = tables.subscriber
@@ -127,17 +127,19 @@ def list_all(tx: Connection, asked: Asked) -> SubscriberPage:
     after = position_of(query.cursor, RowId)
     if after is not None:
         wanted.append(table.c.id > after)
-    rows = tx.execute(sa.select(table).where(LIVING, *wanted).order_by(table.c.id).limit(query.limit + 1)).all()
+    rows = tx.execute(sa.select(table).where(NOT_DELETED, *wanted).order_by(table.c.id).limit(query.limit + 1)).all()
     found, following = page_of(rows, query.limit, lambda row: row.id)
-    return SubscriberPage(items=_shown(tx, [subscriber_records.subscriber_of(row) for row in found]), next=following)
+    return SubscriberPage(
+        items=_shown(tx, [subscriber_records.subscriber_from_row(row) for row in found]), next=following
+    )
 
 
-def show(tx: Connection, asked: Asked) -> SubscriberShown:
+def show(tx: Connection, asked: Request) -> SubscriberView:
     """Show one subscriber."""
     return _shown(tx, [subscriber_records.find(tx, asked.path["username"])])[0]
 
 
-def add(tx: Connection, asked: Asked) -> Answer:
+def add(tx: Connection, asked: Request) -> Response:
     """Add a subscriber."""
     body: NewSubscriber = asked.body
     asked.check_manages(body.level)
@@ -157,10 +159,10 @@ def add(tx: Connection, asked: Asked) -> Answer:
         made = subscriber_records.enable(tx, made.username, asked.now, enabled=False)
     audit_trail.record(tx, asked.actor, "add", f"subscriber:{made.username}", after=made, now=asked.now)
     where = f"{asked.base_url}/api/v1/subscribers/{made.username}"
-    return Answer(_shown(tx, [made])[0], headers={"Location": where})
+    return Response(_shown(tx, [made])[0], headers={"Location": where})
 
 
-def change(tx: Connection, asked: Asked) -> SubscriberShown:
+def change(tx: Connection, asked: Request) -> SubscriberView:
     """Change a subscriber. He himself may change his name, address and password."""
     body: SubscriberChange = asked.body
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
@@ -168,7 +170,7 @@ def change(tx: Connection, asked: Asked) -> SubscriberShown:
     return _shown(tx, [changed])[0]
 
 
-def change_as(tx: Connection, asked: Asked, username: str, given: dict[str, Any]) -> Subscriber:
+def change_as(tx: Connection, asked: Request, username: str, given: dict[str, Any]) -> Subscriber:
     """Change these facts of a subscriber, as far as who asks may; a new password ends his other sessions."""
     was = subscriber_records.find(tx, username)
     if asked.principal.subscriber_id == was.id:
@@ -189,7 +191,7 @@ def change_as(tx: Connection, asked: Asked, username: str, given: dict[str, Any]
     return is_
 
 
-def delete(tx: Connection, asked: Asked) -> Answer:
+def delete(tx: Connection, asked: Request) -> Response:
     """Delete a subscriber: his identities are free; what is recorded of him stays."""
     username = asked.path["username"]
     asked.check_manages(subscriber_records.find(tx, username).level)
@@ -197,10 +199,10 @@ def delete(tx: Connection, asked: Asked) -> Answer:
     memberships.leave_all(tx, was.id, asked.now)
     sessions.close_sessions(tx, was.id)
     audit_trail.record(tx, asked.actor, "delete", f"subscriber:{username}", before=was, now=asked.now)
-    return Answer()
+    return Response()
 
 
-def whose(tx: Connection, asked: Asked, username: str | None) -> Subscriber | None:
+def visible_subscriber(tx: Connection, asked: Request, username: str | None) -> Subscriber | None:
     """Give the subscriber whose things are asked for; ``None``: everybody's. He who may see his own only gets those."""
     if asked.only_subscriber_id is not None:
         if username not in (None, asked.principal.username):
@@ -209,16 +211,18 @@ def whose(tx: Connection, asked: Asked, username: str | None) -> Subscriber | No
     return None if username is None else subscriber_records.find(tx, username)
 
 
-def balance_of(account: Account) -> Balance:
+def balance_of(account: Account) -> BalanceView:
     """Say how an account stands."""
-    return Balance(posted=account.posted, held=account.held, available=account.available, credit_limit=-account.floor)
+    return BalanceView(
+        posted=account.posted, held=account.held, available=account.available, credit_limit=-account.floor
+    )
 
 
-def _shown(tx: Connection, found: list[Subscriber]) -> list[SubscriberShown]:
+def _shown(tx: Connection, found: list[Subscriber]) -> list[SubscriberView]:
     accounts = ledger_accounts.balances_of(tx, [each.id for each in found])
 
     return [
-        SubscriberShown(
+        SubscriberView(
             id=each.id,
             username=each.username,
             name=each.name,

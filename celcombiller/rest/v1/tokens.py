@@ -12,17 +12,17 @@ from celcombiller.core.access import audit_trail, tokens
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 from celcombiller.runtime.token_secrets import make_token_secret
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.access.tokens import NewToken, Token
-    from celcombiller.http.route import Asked
+    from celcombiller.http.route import Request
 
 
-class TokenShown(msgspec.Struct, kw_only=True):
+class TokenView(msgspec.Struct, kw_only=True):
     """A token, without its secret."""
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
@@ -37,22 +37,22 @@ class TokenShown(msgspec.Struct, kw_only=True):
 class TokenMade(msgspec.Struct, kw_only=True):
     """A new token; nobody can show its secret again."""
 
-    token: TokenShown
+    token: TokenView
     secret: Annotated[str, Meta(description="send it as `Authorization: Bearer …`")]
 
 
 class TokenList(msgspec.Struct, kw_only=True):
     """All tokens, the revoked ones too."""
 
-    items: list[TokenShown]
+    items: list[TokenView]
 
 
-def list_all(tx: Connection, _asked: Asked) -> TokenList:
+def list_all(tx: Connection, _asked: Request) -> TokenList:
     """List tokens."""
     return TokenList(items=list(map(_shown, tokens.tokens(tx))))
 
 
-def add(tx: Connection, asked: Asked) -> Answer:
+def add(tx: Connection, asked: Request) -> Response:
     """Make a token."""
     body: NewToken = asked.body
     expires_at = body.expires_at
@@ -64,24 +64,24 @@ def add(tx: Connection, asked: Asked) -> Answer:
         tx, secret, owner.id, name=body.name, scopes=body.scopes, expires_at=expires_at, now=asked.now
     )
     audit_trail.record(tx, asked.actor, "add", f"token:{made.id}", after=made, now=asked.now)
-    return Answer(TokenMade(token=_shown(made), secret=secret), headers={"Location": f"{asked.url}/{made.id}"})
+    return Response(TokenMade(token=_shown(made), secret=secret), headers={"Location": f"{asked.url}/{made.id}"})
 
 
-def show(tx: Connection, asked: Asked) -> TokenShown:
+def show(tx: Connection, asked: Request) -> TokenView:
     """Show one token."""
     return _shown(tokens.token(tx, asked.path["id"]))
 
 
-def revoke(tx: Connection, asked: Asked) -> Answer:
+def revoke(tx: Connection, asked: Request) -> Response:
     """Revoke a token; it stays in the list."""
     before = tokens.token(tx, asked.path["id"])
     after = tokens.revoke_token(tx, before.id, asked.now)
     audit_trail.record(tx, asked.actor, "revoke", f"token:{before.id}", before=before, after=after, now=asked.now)
-    return Answer()
+    return Response()
 
 
-def _shown(each: Token) -> TokenShown:
-    return TokenShown(
+def _shown(each: Token) -> TokenView:
+    return TokenView(
         id=each.id,
         name=each.name,
         username=each.username,

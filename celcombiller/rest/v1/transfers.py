@@ -19,13 +19,13 @@ from celcombiller.core.reports import history
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
-from celcombiller.http.route import Answer
+from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.reports.history import Movement
-    from celcombiller.http.route import Asked
+    from celcombiller.core.reports.history import RecordedTransfer
+    from celcombiller.http.route import Request
 
 Value = Annotated[
     int,
@@ -45,7 +45,7 @@ Reason = Annotated[
 ]
 
 
-class TransferShown(msgspec.Struct, kw_only=True):
+class TransferView(msgspec.Struct, kw_only=True):
     """A movement of credit, seen from the subscriber's account."""
 
     id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
@@ -93,11 +93,11 @@ class TransferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class TransferPage(msgspec.Struct, kw_only=True):
     """Transfers, newest first."""
 
-    items: list[TransferShown]
+    items: list[TransferView]
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Asked) -> TransferPage:
+def list_all(tx: Connection, asked: Request) -> TransferPage:
     """List transfers."""
     query: TransferQuery = asked.query
     rows = history.transfers(
@@ -109,17 +109,17 @@ def list_all(tx: Connection, asked: Asked) -> TransferPage:
         after=position_of(query.cursor, Place),
     )
     found, following = page_of(rows, query.limit, lambda each: (each.line.at, each.line.id))
-    return TransferPage(items=list(map(shown, found)), next=following)
+    return TransferPage(items=list(map(to_view, found)), next=following)
 
 
-def show(tx: Connection, asked: Asked) -> TransferShown:
+def show(tx: Connection, asked: Request) -> TransferView:
     """Show one transfer."""
     found = history.transfer(tx, asked.path["id"])
     asked.check_own(found.subscriber_id)
-    return shown(found)
+    return to_view(found)
 
 
-def add(tx: Connection, asked: Asked) -> Answer:
+def add(tx: Connection, asked: Request) -> Response:
     """Give or take credit, once for an Idempotency-Key: the same again gets the first answer."""
     body: NewTransfer = asked.body
     if body.value == 0:
@@ -133,7 +133,7 @@ def add(tx: Connection, asked: Asked) -> Answer:
     return _made(tx, asked, reference)
 
 
-def reverse(tx: Connection, asked: Asked) -> Answer:
+def reverse(tx: Connection, asked: Request) -> Response:
     """Move a transfer back by another one, once: the same again gets the first answer."""
     body: Reversal = asked.body
     found = history.transfer(tx, asked.path["id"])
@@ -146,10 +146,10 @@ def reverse(tx: Connection, asked: Asked) -> Answer:
     return _made(tx, asked, reference)
 
 
-def shown(each: Movement) -> TransferShown:
+def to_view(each: RecordedTransfer) -> TransferView:
     """Show a transfer from the subscriber's side."""
     line = each.line
-    return TransferShown(
+    return TransferView(
         id=line.id,
         reference=line.reference,
         username=each.username,
@@ -162,8 +162,8 @@ def shown(each: Movement) -> TransferShown:
     )
 
 
-def _made(tx: Connection, asked: Asked, reference: str) -> Answer:
+def _made(tx: Connection, asked: Request, reference: str) -> Response:
     made = history.transfer_by(tx, reference)
     if made is None:
         raise LookupError(reference)
-    return Answer(shown(made), headers={"Location": f"{asked.base_url}/api/v1/transfers/{made.line.id}"})
+    return Response(to_view(made), headers={"Location": f"{asked.base_url}/api/v1/transfers/{made.line.id}"})

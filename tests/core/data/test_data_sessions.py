@@ -9,11 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.data import disconnect_requests, session_queries, session_records
 from celcombiller.core.data import session as data_session
-from celcombiller.core.data.accounting_reports import Conditions, Restart, Silence, Told, Usage, key_of
+from celcombiller.core.data.accounting_reports import (
+    AcctStatusType,
+    Conditions,
+    NasRestart,
+    StaleSession,
+    Usage,
+    key_of,
+)
 from celcombiller.core.data.session import REORDERED, Closing, DataSession, DataState
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.ledger.accounts import balances
@@ -37,7 +44,7 @@ def engine(tmp_path):
 
 def ask(engine, *requests, now=NOW):
     with engine.begin() as tx:
-        return perform(tx, TERMS, requests, now)
+        return process_batch(tx, TERMS, requests, now)
 
 
 def hear(engine, *reports, now=NOW):
@@ -53,15 +60,15 @@ def told(which, octets=0, session_id="A1", username="u1001", **facts):
 
 
 def start(**facts):
-    return told(Told.START, **facts)
+    return told(AcctStatusType.START, **facts)
 
 
 def interim(octets, **facts):
-    return told(Told.INTERIM, octets, **facts)
+    return told(AcctStatusType.INTERIM, octets, **facts)
 
 
 def stop(octets, **facts):
-    return told(Told.STOP, octets, cause="User-Request", **facts)
+    return told(AcctStatusType.STOP, octets, cause="User-Request", **facts)
 
 
 def give(engine, value, username="u1001", reference="given"):
@@ -76,7 +83,7 @@ def pot(engine, username="u1001"):
 
 def rows(engine):
     with engine.begin() as tx:
-        return [session_records.session_of(row) for row in tx.execute(sa.select(tables.data_session))]
+        return [session_records.session_from_row(row) for row in tx.execute(sa.select(tables.data_session))]
 
 
 def notes(engine):
@@ -225,13 +232,13 @@ def test_the_same_id_of_another_nas_or_of_another_user_is_another_session(engine
 def test_a_nas_that_restarts_ends_its_sessions_with_what_was_known_of_them(engine):
     give(engine, 1000)
     hear(engine, start(), interim(50), start(session_id="B2"), replace(start(session_id="C3"), nas="hotspot/nas2"))
-    closed = hear(engine, Restart("hotspot/nas1", NOW, "Accounting-On"))
+    closed = hear(engine, NasRestart("hotspot/nas1", NOW, "Accounting-On"))
     assert [(each.session_id, each.charged, each.closed_by) for each in closed] == [
         ("A1", 50, Closing.RESTART),
         ("B2", 0, Closing.RESTART),
     ]
     assert pot(engine) == (950, QUOTA)
-    assert hear(engine, Restart("hotspot/nas1", NOW, "Accounting-On")) == []
+    assert hear(engine, NasRestart("hotspot/nas1", NOW, "Accounting-On")) == []
     hear(engine, start(at=NOW + timedelta(seconds=1)))
     assert len(rows(engine)) == 4
     proved(engine)
@@ -240,7 +247,7 @@ def test_a_nas_that_restarts_ends_its_sessions_with_what_was_known_of_them(engin
 def test_a_restart_that_is_replayed_leaves_later_sessions_alone(engine):
     give(engine, 1000)
     hear(engine, start(dated_at=NOW + HOUR), start(session_id="B2", at=NOW + HOUR))
-    assert hear(engine, Restart("hotspot/nas1", NOW, "Accounting-On", dated_at=NOW)) == []
+    assert hear(engine, NasRestart("hotspot/nas1", NOW, "Accounting-On", dated_at=NOW)) == []
 
 
 # -- silence ---------------------------------------------------------------------------------------------------------
@@ -264,12 +271,12 @@ def test_a_session_that_is_told_of_meanwhile_is_not_silent(engine):
     give(engine, 1000)
     hear(engine, start())
     hear(engine, interim(5), now=NOW + HOUR)
-    assert hear(engine, Silence(start().key, NOW + HOUR)) is None
+    assert hear(engine, StaleSession(start().key, NOW + HOUR)) is None
 
 
 def test_a_session_that_was_silent_goes_on_when_it_is_heard_again(engine):
     give(engine, 1000)
-    hear(engine, start(), interim(50), Silence(start().key, NOW + HOUR), interim(80))
+    hear(engine, start(), interim(50), StaleSession(start().key, NOW + HOUR), interim(80))
     assert (rows(engine)[0].state, pot(engine)) == (DataState.OPEN, (920, QUOTA))
     hear(engine, stop(90))
     assert pot(engine) == (910, 0)
@@ -335,9 +342,9 @@ def test_the_session_of_a_deleted_subscriber_is_settled_on_his_account_and_not_o
 def ends(engine, now=NOW):
     """Claim the sessions that are to end now, and say why."""
     with engine.begin() as tx:
-        if not disconnect_requests.is_any_to_do(tx, now):
+        if not disconnect_requests.is_due(tx, now):
             return []
-        disconnect_requests.want(tx, now)
+        disconnect_requests.request_disconnects(tx, now)
         return [each.disconnect for each in disconnect_requests.claim(tx, now, limit=9)]
 
 
@@ -368,7 +375,7 @@ def test_who_has_credit_again_or_may_go_on_again_is_not_ended(engine):
     hear(engine, start(), interim(30), start(session_id="B2", username="u1002"))
     with engine.begin() as tx:
         subscriber_records.enable(tx, "u1002", NOW, enabled=False)
-        disconnect_requests.want(tx, NOW)
+        disconnect_requests.request_disconnects(tx, NOW)
         subscriber_records.enable(tx, "u1002", NOW, enabled=True)
     assert [each.disconnect for each in rows(engine)] == [data_session.SPENT, data_session.DISABLED]
     give(engine, 20, reference="not enough")
@@ -468,15 +475,15 @@ class DataMachine(RuleBasedStateMachine):
         self.number += 1
         ask(self.engine, Credit(username, Kind.DATA, value, "web", f"r{self.number}"))
 
-    @rule(which=sessions, more=st.integers(0, 90), kind=st.sampled_from(Told))
+    @rule(which=sessions, more=st.integers(0, 90), kind=st.sampled_from(AcctStatusType))
     def tell(self, which, more, kind):
         if which in self.over:
             return
-        octets = self.used.get(which, 0) + (0 if kind is Told.START else more)
-        if kind is Told.START and which in self.used:
+        octets = self.used.get(which, 0) + (0 if kind is AcctStatusType.START else more)
+        if kind is AcctStatusType.START and which in self.used:
             return
         self.used[which] = octets
-        if kind is Told.STOP:
+        if kind is AcctStatusType.STOP:
             self.over.add(which)
         dated_at = self.now.replace(microsecond=0) if self.dated else None
         self.under_way.append(told(kind, octets, which[0], which[1], at=self.now, dated_at=dated_at))
@@ -489,7 +496,7 @@ class DataMachine(RuleBasedStateMachine):
         some = data.draw(st.lists(st.sampled_from(self.under_way), min_size=1, max_size=4))
         if crash:
             with self.engine.connect() as tx, tx.begin() as began:
-                perform(tx, TERMS, some, self.now)
+                process_batch(tx, TERMS, some, self.now)
                 began.rollback()
             return
         for each, answer in zip(some, ask(self.engine, *some, now=self.now), strict=True):
@@ -517,7 +524,7 @@ class DataMachine(RuleBasedStateMachine):
     @rule(cause=st.sampled_from(["Accounting-On", "Accounting-Off"]))
     def restart(self, cause):
         dated_at = self.now.replace(microsecond=0) if self.dated else None
-        ask(self.engine, Restart("hotspot/nas1", self.now, cause, dated_at), now=self.now)
+        ask(self.engine, NasRestart("hotspot/nas1", self.now, cause, dated_at), now=self.now)
 
     @invariant()
     def each_octet_that_was_told_is_charged_once(self):

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 
 from celcombiller.asterisk.balance_prompts import NUMBER_MAX, Verb, balance
-from celcombiller.core.ledger.balance_format import Style, written
+from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 
-SECONDS = Style()
+SECONDS = BalanceStyle()
 amounts = st.integers(-AMOUNT_MAX, AMOUNT_MAX) | st.integers(-200, 200)
 
 
@@ -24,25 +24,25 @@ amounts = st.integers(-AMOUNT_MAX, AMOUNT_MAX) | st.integers(-200, 200)
         (125, SECONDS, "2 min 5 s"),
         (-30, SECONDS, "-30 s"),
         (-90, SECONDS, "-1 min 30 s"),
-        (12500, Style(as_time=False), "12500"),
-        (12500, Style(as_time=False, scale=4), "1.25"),
-        (-5, Style(as_time=False, scale=2), "-0.05"),
-        (300, Style(as_time=False, scale=2), "3"),
+        (12500, BalanceStyle(as_time=False), "12500"),
+        (12500, BalanceStyle(as_time=False, scale=4), "1.25"),
+        (-5, BalanceStyle(as_time=False, scale=2), "-0.05"),
+        (300, BalanceStyle(as_time=False, scale=2), "3"),
     ],
 )
 def test_a_voice_balance_is_written_in_the_operators_way(credits_told, style, text):
-    assert written(credits_told, Kind.VOICE, style) == text
+    assert format_balance(credits_told, Kind.VOICE, style) == text
 
 
 @pytest.mark.parametrize("kind", [Kind.DATA, Kind.SMS])
 def test_a_balance_of_data_or_sms_is_a_bare_number_whatever_a_voice_credit_is(kind):
-    assert written(-125, kind, SECONDS) == "-125"
-    assert written(125, kind, Style(as_time=False, scale=2)) == "125"
+    assert format_balance(-125, kind, SECONDS) == "-125"
+    assert format_balance(125, kind, BalanceStyle(as_time=False, scale=2)) == "125"
 
 
 @given(amounts)
 def test_written_minutes_and_seconds_are_all_of_the_balance(credits_told):
-    text = written(credits_told, Kind.VOICE, SECONDS)
+    text = format_balance(credits_told, Kind.VOICE, SECONDS)
     minutes, seconds = re.fullmatch(r"-?(?:(\d+) min)? ?(?:(\d+) s)?", text).groups()
     found = int(minutes or 0) * 60 + int(seconds or 0)
     assert (-found if text.startswith("-") else found) == credits_told
@@ -52,7 +52,7 @@ def test_written_minutes_and_seconds_are_all_of_the_balance(credits_told):
 @given(amounts, st.integers(0, 9))
 def test_a_written_number_is_all_of_the_balance(credits_told, scale):
     sign, whole, _, decimals = re.fullmatch(
-        r"(-?)(\d+)(\.?)(\d*)", written(credits_told, Kind.VOICE, Style(False, scale))
+        r"(-?)(\d+)(\.?)(\d*)", format_balance(credits_told, Kind.VOICE, BalanceStyle(False, scale))
     ).groups()
     assert int(f"{sign}{whole}{decimals.ljust(scale, '0')}") == credits_told
 
@@ -80,11 +80,11 @@ def test_spoken_minutes_and_seconds_are_all_of_the_balance(available):
 
 @given(amounts)
 def test_a_spoken_number_is_the_balance(available):
-    assert heard(balance(available, Style(as_time=False), intro="", unit="")) == available
+    assert heard(balance(available, BalanceStyle(as_time=False), intro="", unit="")) == available
 
 
 def test_a_spoken_number_has_its_decimals_digit_by_digit_and_its_unit():
-    words = balance(-120_500, Style(as_time=False, scale=4), intro="vm-youhave", unit="digits/dollars")
+    words = balance(-120_500, BalanceStyle(as_time=False, scale=4), intro="vm-youhave", unit="digits/dollars")
     assert [(str(word.verb), word.what) for word in words] == [
         ("STREAM FILE", "vm-youhave"),
         ("STREAM FILE", "digits/minus"),

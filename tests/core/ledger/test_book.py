@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from celcombiller.core.audit.report import audit
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Answer, Credit, Initiate, Terminate, Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Credit, Initiate, Terminate
 from celcombiller.core.errors import (
     BadNumber,
     HoldNotOpen,
@@ -28,7 +28,7 @@ from celcombiller.core.errors import (
 from celcombiller.core.ledger.accounts import balances
 from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Account, HoldState, Kind
-from celcombiller.core.model.calls import CallState, Ending, Grant, Rate, Settlement, Witness
+from celcombiller.core.model.calls import CallGrant, CallReport, CallState, Rate, Settlement, Witness
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.rating import Tariff, affordable_seconds, charged_ms, price
 from celcombiller.core.schema import migrations, tables
@@ -36,7 +36,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-TERMS = Terms(Tariff([Rate()]))
+TERMS = ChargingPolicy(Tariff([Rate()]))
 
 
 def database(path="", url="", *, lock_seconds=1):
@@ -72,11 +72,11 @@ def engine(tmp_path):
 
 def ask(engine, *requests, now=NOW, terms=TERMS):
     with engine.begin() as tx:
-        return perform(tx, terms, requests, now)
+        return process_batch(tx, terms, requests, now)
 
 
 def initiate(uniqueid="1.0", caller="1001", called="1002", **facts):
-    previous = Ending(answered=False, at=NOW)
+    previous = CallReport(answered=False, at=NOW)
     made = Initiate(
         "pbx1", uniqueid, f"session {uniqueid}", f"PJSIP/{caller}-{uniqueid}", "", caller, called, False, previous
     )
@@ -84,7 +84,7 @@ def initiate(uniqueid="1.0", caller="1001", called="1002", **facts):
 
 
 def ended(uniqueid="1.0", talk_ms=1200, witness=Witness.AGI, answered=True, **facts):
-    ending = Ending(answered=answered, at=NOW + timedelta(seconds=30), talk_ms=talk_ms if answered else None)
+    ending = CallReport(answered=answered, at=NOW + timedelta(seconds=30), talk_ms=talk_ms if answered else None)
     return Terminate("pbx1", uniqueid, witness, ending, **facts)
 
 
@@ -122,7 +122,7 @@ def test_the_second_call_gets_nothing_while_the_first_holds_all(engine, together
     ask(engine, credit(100))
     asked = [initiate("1.0"), initiate("2.0")]
     first, second = ask(engine, *asked) if together else [ask(engine, each)[0] for each in asked]
-    assert isinstance(first, Grant)
+    assert isinstance(first, CallGrant)
     assert isinstance(second, InsufficientBalance)
     proved(engine)
 
@@ -163,16 +163,16 @@ def test_the_second_witness_gets_the_same_answer_and_is_recorded(engine):
 
 
 def test_a_reducer_that_saw_another_dial_does_not_make_an_answered_call_free(engine):
-    ask(engine, credit(100), initiate(), Answer("pbx1", "1.0", NOW + timedelta(seconds=5)))
+    ask(engine, credit(100), initiate(), CallAnswered("pbx1", "1.0", NOW + timedelta(seconds=5)))
     (settlement,) = ask(engine, ended(answered=False, witness=Witness.REDUCER))
     assert settlement.call.state is CallState.OPEN
-    ask(engine, Terminate("pbx1", "1.0", Witness.AMI, Ending(answered=True, at=NOW + timedelta(seconds=8))))
+    ask(engine, Terminate("pbx1", "1.0", Witness.AMI, CallReport(answered=True, at=NOW + timedelta(seconds=8))))
     assert voice(engine).posted == 97
 
 
 def test_talk_of_a_caller_who_was_up_before_is_counted_from_the_stamp(engine):
     ask(engine, credit(100), initiate(answered_early=True))
-    ending = Ending(True, NOW + timedelta(seconds=9), talk_ms=9000, answered_at=NOW + timedelta(seconds=7))
+    ending = CallReport(True, NOW + timedelta(seconds=9), talk_ms=9000, answered_at=NOW + timedelta(seconds=7))
     (settlement,) = ask(engine, Terminate("pbx1", "1.0", Witness.AGI, ending))
     assert settlement.call.talk_ms == 2000
 
@@ -187,14 +187,14 @@ def test_the_same_question_again_gets_the_same_grant(engine):
 
 def test_a_second_dial_of_a_channel_ends_the_first_and_is_a_leg_of_its_own(engine):
     ask(engine, credit(100), initiate())
-    talked = Ending(answered=True, at=NOW + timedelta(seconds=9), talk_ms=5000)
+    talked = CallReport(answered=True, at=NOW + timedelta(seconds=9), talk_ms=5000)
     (grant,) = ask(engine, initiate(authorization="another", previous=talked))
     assert (grant.call.leg, grant.seconds) == (1, 95)
     proved(engine)
 
 
 def test_a_call_let_go_without_the_ledger_is_charged_afterwards(engine):
-    (settlement,) = ask(engine, ended(talk_ms=4000, unheld=initiate()))
+    (settlement,) = ask(engine, ended(talk_ms=4000, unauthorized_request=initiate()))
     assert settlement.call.cost == 4
     assert voice(engine).posted == -4
     assert "without an authorization" in settlement.call.note
@@ -260,7 +260,7 @@ def test_credit_is_not_taken_below_what_is_available(engine):
 
 
 def test_credit_that_leaves_a_balance_below_zero_is_given(engine):
-    ask(engine, ended(talk_ms=4000, unheld=initiate()))
+    ask(engine, ended(talk_ms=4000, unauthorized_request=initiate()))
     (given,) = ask(engine, credit(3))
     assert given.credit_posted == -1
     proved(engine)
@@ -404,7 +404,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         before = self.everything()
         with self.engine.connect() as tx, tx.begin() as began:  # what goes to the driver itself begins nothing
-            perform(tx, TERMS, asked, NOW)
+            process_batch(tx, TERMS, asked, NOW)
             began.rollback()
         assert self.everything() == before
 
@@ -421,7 +421,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(uniqueid=uniqueids)
     def answer(self, uniqueid):
-        ask(self.engine, Answer("pbx1", uniqueid, NOW))
+        ask(self.engine, CallAnswered("pbx1", uniqueid, NOW))
 
     @invariant()
     def everything_is_proved(self):

@@ -6,17 +6,17 @@ import sqlalchemy as sa
 from celcombiller.config.tables import Balance, Config, Sms
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import BadNumber, UnknownSubscriber
-from celcombiller.core.ledger.balance_format import Style
+from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import Route
 from celcombiller.core.notifications import balance_enquiry
 from celcombiller.core.notifications.balance_enquiry import Wording
 from celcombiller.core.schema import tables
-from celcombiller.core.sms.charging import MessageTerms
+from celcombiller.core.sms.charging import MessagePolicy
 from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import NOW, ask, credit, database, initiate, proved, voice
 
-WAY = MessageTerms(on_net_route=Route.ASTERISK)
+WAY = MessagePolicy(on_net_route=Route.ASTERISK)
 
 
 @pytest.fixture
@@ -66,7 +66,9 @@ def test_two_who_send_the_same_are_two(engine):
 def test_what_a_call_holds_is_not_available(engine):
     ask(engine, initiate())
     asked_by(
-        engine, "1001", wording=Wording("{credits} credits, {data} bytes, {balance}", Style(as_time=False, scale=2))
+        engine,
+        "1001",
+        wording=Wording("{credits} credits, {data} bytes, {balance}", BalanceStyle(as_time=False, scale=2)),
     )
     assert queued(engine) == [("1001", "0 credits, 0 bytes, 0")]
 
@@ -115,4 +117,4 @@ def test_whatever_a_message_is_known_by_it_is_answered_once(engine, asked):
 
 def test_without_a_way_for_messages_there_is_no_answer(engine):
     with pytest.raises(BadNumber):
-        asked_by(engine, "1001", terms=MessageTerms())
+        asked_by(engine, "1001", terms=MessagePolicy())

@@ -16,18 +16,18 @@ from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.notifications import low_balance
-from celcombiller.core.notifications.low_balance import Rules
+from celcombiller.core.notifications.low_balance import NoticeRules
 from celcombiller.core.schema import tables
-from celcombiller.core.sms.charging import MessageTerms, Send, Told
+from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageSubmission
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.jobs.low_balance import LOOK_SECONDS, Noticing
+from celcombiller.jobs.low_balance import LOOK_SECONDS, LowBalanceService
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import NOW, TERMS, ask, credit, database, ended, initiate, proved, voice
 from tests.support.deferreds import result_of
 from tests.support.query_plans import plans_of
 
-RULES = Rules(thresholds=(600, 60, 0), text="{balance}|{credits}|{threshold}")
-WAY = MessageTerms(on_net_route=Route.ASTERISK)
+RULES = NoticeRules(thresholds=(600, 60, 0), text="{balance}|{credits}|{threshold}")
+WAY = MessagePolicy(on_net_route=Route.ASTERISK)
 PEOPLE = ("u1001", "u1002", "u1003")
 
 
@@ -49,7 +49,7 @@ class Node:
 
     def _start(self):
         self.waiting = self.looking = None
-        self.service = Noticing(
+        self.service = LowBalanceService(
             Clock(),
             self.rules,
             self.terms,
@@ -67,7 +67,7 @@ class Node:
     def step(self):
         """Go on by one question; begin a look where none goes on."""
         if self.waiting is None:
-            self.looking = Deferred.fromCoroutine(self.service.look())
+            self.looking = Deferred.fromCoroutine(self.service.scan())
         (answer, work), self.waiting = self.waiting, None
         with self.engine.begin() as tx:
             done = work(tx)
@@ -163,11 +163,11 @@ def test_the_charge_of_a_call_is_noticed_like_any_other(engine):
 
 
 def test_the_credit_for_messages_is_watched_where_the_operator_says_so(engine):
-    node = begun(engine, rules=Rules(thresholds=(5,), kind=Kind.SMS, text="{balance} of {threshold}, {credits}"))
+    node = begun(engine, rules=NoticeRules(thresholds=(5,), kind=Kind.SMS, text="{balance} of {threshold}, {credits}"))
     ask(engine, Credit("u1001", Kind.SMS, 6, "web", "sms"))
-    by_sms = replace(TERMS, messages=MessageTerms(account=Kind.SMS, on_net_route=Route.ASTERISK, on_net_price=2))
-    sent = Send("sms:m", MessageOrigin.PHONE, "", "1001", "1002", "hello", direct=True)
-    ask(engine, sent, Told("sms:m", MessageState.ACCEPTED), terms=by_sms)
+    by_sms = replace(TERMS, messages=MessagePolicy(account=Kind.SMS, on_net_route=Route.ASTERISK, on_net_price=2))
+    sent = MessageSubmission("sms:m", MessageOrigin.PHONE, "", "1001", "1002", "hello", direct=True)
+    ask(engine, sent, MessageOutcome("sms:m", MessageState.ACCEPTED), terms=by_sms)
     node.look()
     assert found(engine) == [("u1001", 5)]
     with engine.connect() as tx:
@@ -176,7 +176,7 @@ def test_the_credit_for_messages_is_watched_where_the_operator_says_so(engine):
 
 
 def test_only_the_balance_that_is_watched_counts(engine):
-    node = begun(engine, rules=Rules(thresholds=(60,), kind=Kind.DATA, text="{balance}"))
+    node = begun(engine, rules=NoticeRules(thresholds=(60,), kind=Kind.DATA, text="{balance}"))
     move(engine, 100)
     move(engine, -100)
     node.look()
@@ -215,7 +215,7 @@ def test_who_is_disabled_or_deleted_is_told_nothing(engine):
 
 
 def test_a_notice_that_cannot_be_sent_is_kept_with_its_reason_and_stops_nothing(engine):
-    node = begun(engine, terms=MessageTerms())
+    node = begun(engine, terms=MessagePolicy())
     move(engine, 100)
     move(engine, -100)
     node.look()
@@ -239,7 +239,7 @@ def test_many_at_once_are_written_a_few_at_a_time(engine, monkeypatch):
         move(engine, -100)
         move(engine, 1, "u1002")
     with engine.connect() as tx:
-        last_id = low_balance.horizon(tx).last_id
+        last_id = low_balance.find_watermark(tx).last_id
         assert len(low_balance.find(tx, RULES, 0, last_id, NOW).crossings) == 2
         assert low_balance.find(tx, RULES, last_id - 1, last_id, NOW).until_id == last_id
     node.look()

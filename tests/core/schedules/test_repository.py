@@ -36,9 +36,9 @@ def test_a_schedule_is_found_as_it_was_made(tx):
 
 def test_names_may_repeat(tx):
     first, second = plan(tx, name="gold"), plan(tx, name="gold")
-    assert schedule_records.named(tx, "gold") == [first, second]
-    assert schedule_records.everything(tx) == [first, second]
-    assert schedule_records.named(tx, "silver") == []
+    assert schedule_records.find_by_name(tx, "gold") == [first, second]
+    assert schedule_records.list_all(tx) == [first, second]
+    assert schedule_records.find_by_name(tx, "silver") == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_deleted_schedule_is_unknown_and_its_members_are_free(tx):
             attempt()
     with pytest.raises(UnknownMembership):
         schedules_memberships.find_membership(tx, membership.id)
-    assert schedule_records.named(tx, "daily") == []
+    assert schedule_records.find_by_name(tx, "daily") == []
     ended = sa.select(tables.membership.c.ended_at)
     assert tx.execute(ended).scalar_one() == NOW
 

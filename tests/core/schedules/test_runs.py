@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from celcombiller.core.audit.report import audit
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Credit, Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
@@ -18,11 +18,11 @@ from celcombiller.core.model.schedules import CreditOutcome, RunState
 from celcombiller.core.rating import Tariff
 from celcombiller.core.schedules import forecast, runs, schedule_records
 from celcombiller.core.schedules import memberships as schedules_memberships
-from celcombiller.core.schedules.runs import Rules
+from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
-from celcombiller.jobs.schedule_round import Broken
+from celcombiller.jobs.schedule_pass import PassFailure
 from tests.core.ledger.test_book import database
 from tests.support.schedules import DAY, NOW, RULES, TODAY, credit_rows, go, plan, pots, proved, states, subscriber
 
@@ -82,7 +82,7 @@ def test_the_transfers_say_where_they_come_from(engine):
 
 def test_nothing_is_due_before_the_run_time_and_all_of_it_after(engine):
     with_members(engine)
-    rules = Rules(run_at=time(12, 30))
+    rules = ScheduleRules(run_at=time(12, 30))
     go(engine, NOW + timedelta(minutes=29), rules)
     assert credit_rows(engine) == []
     go(engine, NOW + timedelta(minutes=30), rules)
@@ -131,7 +131,7 @@ def test_a_disabled_member_is_passed_over(engine, use_up, left):
     with engine.begin() as tx:
         subscriber_records.enable(tx, "u1002", enabled=False, now=NOW)
     for _ in range(2):
-        go(engine, rules=Rules(disabled_use_up=use_up))
+        go(engine, rules=ScheduleRules(disabled_use_up=use_up))
     assert [row[3] for row in credit_rows(engine)] == ["credited", "passed", "credited"]
     assert (counts(engine, made), pots(engine, "u1002")) == ([2, left, 2], (0, 0, 0))
     with engine.begin() as tx:
@@ -239,7 +239,7 @@ def test_after_too_long_an_absence_an_operator_must_say_that_it_was_one(engine):
     assert len(credit_rows(engine)) == 1
     go(engine, NOW + DAY)  # it was the clock: all goes on as if nothing had been
     assert [row[2] for row in credit_rows(engine)] == [TODAY, TODAY + DAY]
-    go(engine, NOW + 64 * DAY, Rules(catch_up_max_days=10**6))
+    go(engine, NOW + 64 * DAY, ScheduleRules(catch_up_max_days=10**6))
     assert counts(engine, made) == [999 - 65]
 
 
@@ -301,7 +301,7 @@ def test_a_schedule_that_is_deleted_in_the_middle_of_its_run_stops(engine):
 def rich(engine, username, kind, value):
     with engine.begin() as tx:
         request = Credit(username, kind, value, "web", f"id:{username}{kind}")
-        (done,) = perform(tx, Terms(Tariff([Rate()])), [request], NOW)
+        (done,) = process_batch(tx, ChargingPolicy(Tariff([Rate()])), [request], NOW)
     assert done.amount == value
 
 
@@ -354,7 +354,7 @@ def test_a_schedule_that_breaks_does_not_stop_the_others(engine):
     broken, made = with_members(engine, name="broken"), with_members(engine)
     with engine.begin() as tx:
         tx.execute(sa.text("update schedule set time_zone = 'Gone/Away' where name = 'broken'"))
-    (fault,) = [each for each in go(engine) if isinstance(each, Broken)]
+    (fault,) = [each for each in go(engine) if isinstance(each, PassFailure)]
     assert fault.schedule_id == broken.id
     assert [row[0] for row in credit_rows(engine)] == [made.id] * 3
 
@@ -499,7 +499,7 @@ def _outcome(path):
     go(engine, NOW + DAY)
     proved(engine)
     with engine.begin() as tx:
-        everyone = [each.username for each in subscriber_records.everyone(tx)]
+        everyone = [each.username for each in subscriber_records.list_all(tx)]
         memberships = tx.execute(sa.select(tables.membership).order_by(tables.membership.c.id)).all()
     found = (
         sorted(credit_rows(engine)),

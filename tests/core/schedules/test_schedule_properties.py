@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Credit, Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.errors import AlreadyTaken, UnknownMembership, UnknownSubscriber
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
@@ -17,7 +17,7 @@ from celcombiller.core.model.schedules import CatchUp, RunState
 from celcombiller.core.rating import Tariff
 from celcombiller.core.schedules import forecast, memberships, runs, schedule_records
 from celcombiller.core.schedules.due_dates import due_dates, last_come
-from celcombiller.core.schedules.runs import Rules
+from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import database
@@ -35,7 +35,7 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     @initialize(catch_up=st.sampled_from(CatchUp), kind=st.sampled_from([1, 2, 3, 4]), use_up=st.booleans())
     def begin(self, catch_up, kind, use_up):
-        self.rules = Rules(catch_up_max_days=ABSENCE_DAYS, disabled_use_up=use_up)
+        self.rules = ScheduleRules(catch_up_max_days=ABSENCE_DAYS, disabled_use_up=use_up)
         self.engine = database()
         self.now = NOW
         self.latest = NOW
@@ -132,7 +132,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     def fill_the_pot(self, user, kind):
         with self.engine.begin() as tx:
             given = Credit(user, kind, AMOUNT_MAX - 5, "web", f"id:{user}{kind}")
-            perform(tx, Terms(Tariff([Rate()])), [given], self.now)
+            process_batch(tx, ChargingPolicy(Tariff([Rate()])), [given], self.now)
 
     # -- time and rounds ---------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         """Say what the round will give; after too long an absence it gives nothing new."""
         expected = []
         with self.engine.begin() as tx:
-            for each in schedule_records.everything(tx):
+            for each in schedule_records.list_all(tx):
                 today = last_come(self.now, self.rules.run_at, each.time_zone)
                 if (today - each.done_until).days > ABSENCE_DAYS:
                     return None
@@ -204,7 +204,7 @@ class ScheduleMachine(RuleBasedStateMachine):
                 ).scalars()
             )
             history = runs.history(tx, limit=10_000)
-            for schedule in schedule_records.everything(tx):
+            for schedule in schedule_records.list_all(tx):
                 decided = {run.due_on for run in history if run.schedule_id == schedule.id}
                 assert len(decided) == sum(run.schedule_id == schedule.id for run in history)
                 if not schedule.enabled:

@@ -14,14 +14,14 @@ from tests.core.ledger.test_book import NOW, database
 HOLD = bulk.insert(tables.hold, tables.hold.c.keys())
 HOLD_ONCE = bulk.insert(tables.hold, tables.hold.c.keys(), once=True)
 END = bulk.update(tables.hold, ("state", "ended_at"), key="reference", unchanged=("state", "amount"))
-FOUND = bulk.Reading(
+FOUND = bulk.BulkQuery(
     "reference, amount, ended_at",
     "from hold where reference {among}",
     of=tables.hold.c.reference,
     lock="reference",
 )
 
-AMOUNTS = bulk.Reading("amount", "from hold where reference {among}", of=tables.hold.c.reference)
+AMOUNTS = bulk.BulkQuery("amount", "from hold where reference {among}", of=tables.hold.c.reference)
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def check_round_trip(engine, rows):
     try:
         assert sorted(read(engine)) == sorted(made)
         with engine.begin() as tx:
-            (rows_found,) = bulk.read(tx, FOUND.among(set(rows)))
-        found = {key: (amount, driver.moment(end)) for key, amount, end in rows_found}
+            (rows_found,) = bulk.read(tx, FOUND.with_values(set(rows)))
+        found = {key: (amount, driver.parse_timestamp(end)) for key, amount, end in rows_found}
         assert found == {row[0]: (row[2], row[6]) for row in made}
     finally:
         with engine.begin() as tx:
@@ -113,9 +113,9 @@ def test_the_drivers_errors_are_sqlalchemys(engine):
     write(engine, insert=[hold("a")])
     with pytest.raises(exc.IntegrityError):
         write(engine, insert=[hold("a")])
-    wrong = bulk.Reading("nothing", "from hold where reference {among}", of=tables.hold.c.reference)
+    wrong = bulk.BulkQuery("nothing", "from hold where reference {among}", of=tables.hold.c.reference)
     with engine.begin() as tx, pytest.raises(exc.DBAPIError):
-        bulk.read(tx, wrong.among(["a"]))
+        bulk.read(tx, wrong.with_values(["a"]))
 
 
 def test_a_time_without_a_zone_is_refused(engine):
@@ -127,16 +127,16 @@ def test_a_time_without_a_zone_is_refused(engine):
 def test_each_question_gets_its_own_rows_and_who_asks_for_nothing_gets_nothing(engine):
     write(engine, insert=[hold("a", 1), hold("b", 2), hold("c", 3)])
     with engine.begin() as tx:
-        questions = [FOUND.among(["c"]), FOUND.among([]), AMOUNTS.among(["a", "b"]), FOUND.among(["nobody"])]
+        questions = [FOUND.with_values(["c"]), FOUND.among([]), AMOUNTS.among(["a", "b"]), FOUND.among(["nobody"])]
         ours, nothing, amounts, nobody = bulk.read(tx, *questions)
         assert [row[:2] for row in ours] == [["c", 3]]
         assert sorted(amounts) == [[1], [2]]
         assert [list(nothing), list(nobody)] == [[], []]
-        assert [list(rows) for rows in bulk.read(tx, FOUND.among([]), FOUND.among(set()))] == [[], []]
+        assert [list(rows) for rows in bulk.read(tx, FOUND.with_values([]), FOUND.among(set()))] == [[], []]
 
 
 def test_a_moment_comes_back_in_utc():
-    assert [driver.moment(None), driver.moment(NOW)] == [None, NOW]
+    assert [driver.parse_timestamp(None), driver.parse_timestamp(NOW)] == [None, NOW]
     for written in ("2026-11-01 12:00:00.000000", "2026-11-01T12:00:00+00:00", "2026-11-01T09:00:00.0-03:00"):
-        read_back = driver.moment(written)
+        read_back = driver.parse_timestamp(written)
         assert (read_back, read_back.tzinfo) == (NOW, UTC)

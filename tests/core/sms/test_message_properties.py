@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from celcombiller.core.audit.report import audit
 from celcombiller.core.charging import messages
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import (
     BadNumber,
@@ -30,12 +30,12 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import message_queries, outbox_queue
-from celcombiller.core.sms.charging import PHONE_VALIDITY, MessageTerms, Send, Told
+from celcombiller.core.sms.charging import PHONE_VALIDITY, MessageOutcome, MessagePolicy, MessageSubmission
 from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import NOW, TERMS, ask, credit, database, initiate, proved, voice
 from tests.support.query_plans import plans_of
 
-ROUTES = MessageTerms(
+ROUTES = MessagePolicy(
     on_net_route=Route.ASTERISK, off_net_route=Route.SMPP, on_net_price=3, off_net_price=5, parts_max=4, sender="Rede"
 )
 PRICED = replace(TERMS, messages=ROUTES)
@@ -46,12 +46,12 @@ DELIVERED, FAILED = MessageState.DELIVERED, MessageState.FAILED
 
 
 def send(reference="m", *, caller="1001", to="1002", text="hello", **facts):
-    made = Send(messages.reference_of(reference), MessageOrigin.PHONE, "", caller, to, text, direct=True)
+    made = MessageSubmission(messages.reference_of(reference), MessageOrigin.PHONE, "", caller, to, text, direct=True)
     return replace(made, **facts)
 
 
 def told(outcome, reference="m", note=""):
-    return Told(messages.reference_of(reference), outcome, note)
+    return MessageOutcome(messages.reference_of(reference), outcome, note)
 
 
 def do(engine, *requests, now=NOW, terms=PRICED):
@@ -197,7 +197,7 @@ def test_a_message_that_is_submitted_is_paid_by_the_same_setting(engine):
         for terms in (PRICED, BY_SMS):
             account = terms.messages.account
             messages.submit(tx, terms.messages, reference=account, to_number="1002", text="x", now=NOW, payer="u1001")
-        assert [each.kind for each in message_queries.listed(tx, limit=9)] == [Kind.SMS, Kind.VOICE]
+        assert [each.kind for each in message_queries.list_messages(tx, limit=9)] == [Kind.SMS, Kind.VOICE]
         messages.submit(tx, BY_SMS.messages, reference="free", to_number="1002", text="x", now=NOW)
         assert message_queries.by_reference(tx, "sms:free").kind is None
     assert accounts(engine) == {Kind.VOICE: (100, 3), Kind.SMS: (100, 3)}
@@ -229,7 +229,7 @@ def test_what_may_not_go_is_refused_and_leaves_nothing(engine, facts, refusal):
     assert isinstance(answer, refusal)
     assert account(engine) == (100, 0)
     with engine.begin() as tx:
-        assert message_queries.listed(tx, limit=9) == []
+        assert message_queries.list_messages(tx, limit=9) == []
 
 
 def test_who_is_disabled_sends_nothing_and_without_a_way_nobody_does(engine):
@@ -295,27 +295,27 @@ def test_what_is_put_off_waits_longer_each_time_and_what_is_given_up_does_not(en
     for seconds in (1, 2, 4, 8, 8):
         assert len(claim(engine, now=at)) == 1
         with engine.begin() as tx:
-            outbox_queue.put_off(tx, "other", ["sms:n"], "not mine", at, retry_seconds_max=8)
-            outbox_queue.put_off(tx, "a", ["sms:n"], "away", at, retry_seconds_max=8)
+            outbox_queue.reschedule(tx, "other", ["sms:n"], "not mine", at, retry_seconds_max=8)
+            outbox_queue.reschedule(tx, "a", ["sms:n"], "away", at, retry_seconds_max=8)
         at += timedelta(seconds=seconds)
         assert claim(engine, now=at - timedelta(milliseconds=1)) == []
     claim(engine, now=at)
     with engine.begin() as tx:
-        outbox_queue.give_up(tx, "a")
+        outbox_queue.release_claims(tx, "a")
         assert outbox_queue.is_due(tx, Route.ASTERISK, at)
-        assert message_queries.listed(tx, limit=1)[0].attempts == 5
+        assert message_queries.list_messages(tx, limit=1)[0].attempts == 5
 
 
 def test_a_part_that_was_taken_is_known_to_who_sends_it_next(engine):
     submit(engine, text="x" * 200, to="5599")
     with engine.begin() as tx:
         for network_id in ("id1", "id2"):
-            outbox_queue.took(tx, "sms:n", 1, network_id, NOW)
+            outbox_queue.record_accepted_part(tx, "sms:n", 1, network_id, NOW)
     (due,) = claim(engine, route=Route.SMPP)
     assert due.taken == {1}
     with engine.begin() as tx:
-        assert messages.receive(tx, "id2", FAILED, "", NOW) is None
-        assert messages.receive(tx, "id1", FAILED, "", NOW).message.state is REFUSED
+        assert messages.apply_receipt(tx, "id2", FAILED, "", NOW) is None
+        assert messages.apply_receipt(tx, "id1", FAILED, "", NOW).message.state is REFUSED
 
 
 @pytest.mark.parametrize(
@@ -365,11 +365,14 @@ def test_the_audit_names_every_message_that_is_not_as_it_should_be(tmp_path, dam
     [
         (lambda tx: outbox_queue.is_due(tx, Route.SMPP, NOW), "ix_message_queued (route=?)"),
         (lambda tx: outbox_queue.claim(tx, Route.SMPP, "a", NOW, limit=5, lease=LEASE), "ix_message_queued (route=?)"),
-        (message_queries.backlog, "ix_message_queued"),
+        (message_queries.count_backlog, "ix_message_queued"),
         (lambda tx: outbox_queue.overdue(tx, NOW, limit=5), "ix_message_open"),
-        (lambda tx: messages.receive(tx, "x", FAILED, "", NOW), "ix_message_part_network_id"),
-        (lambda tx: message_queries.listed(tx, limit=5, after=(NOW, 5)), "ix_message_queued_at_id"),
-        (lambda tx: message_queries.listed(tx, limit=5, subscriber_id=1, after=(NOW, 5)), "ix_message_subscriber_id"),
+        (lambda tx: messages.apply_receipt(tx, "x", FAILED, "", NOW), "ix_message_part_network_id"),
+        (lambda tx: message_queries.list_messages(tx, limit=5, after=(NOW, 5)), "ix_message_queued_at_id"),
+        (
+            lambda tx: message_queries.list_messages(tx, limit=5, subscriber_id=1, after=(NOW, 5)),
+            "ix_message_subscriber_id",
+        ),
     ],
 )
 def test_what_is_asked_often_goes_by_an_index_and_is_not_sorted(engine, question, index):
@@ -419,7 +422,7 @@ class MessageMachine(RuleBasedStateMachine):
             do(self.engine, *asked, now=self.now, terms=self.terms)
             return
         with self.engine.connect() as tx, tx.begin() as began:  # what goes to the driver itself begins nothing
-            perform(tx, self.terms, asked, self.now)
+            process_batch(tx, self.terms, asked, self.now)
             began.rollback()
 
     @rule(terms=st.sampled_from([PRICED, BY_SMS]))
@@ -433,7 +436,7 @@ class MessageMachine(RuleBasedStateMachine):
     def is_told(self, place, outcomes):
         if self.states:
             reference = sorted(self.states)[place % len(self.states)]
-            do(self.engine, *(Told(reference, each) for each in outcomes), now=self.now, terms=self.terms)
+            do(self.engine, *(MessageOutcome(reference, each) for each in outcomes), now=self.now, terms=self.terms)
 
     @rule(limit=st.integers(1, 3))
     def claims_some(self, limit):
@@ -452,17 +455,17 @@ class MessageMachine(RuleBasedStateMachine):
             reference, parts = each.message.reference, range(1, each.message.parts + 1)
             with self.engine.begin() as tx:
                 if how == "put off":
-                    outbox_queue.put_off(tx, owner, [reference], "why", self.now, retry_seconds_max=8)
+                    outbox_queue.reschedule(tx, owner, [reference], "why", self.now, retry_seconds_max=8)
                 for part in [n for n in parts if n not in each.taken][: 1 if how == "one part" else None]:
                     if how in ("all", "one part"):
-                        outbox_queue.took(tx, reference, part, f"{reference}.{part}", self.now)
+                        outbox_queue.record_accepted_part(tx, reference, part, f"{reference}.{part}", self.now)
             if how == "all":
-                do(self.engine, Told(reference, ACCEPTED), now=self.now, terms=self.terms)
+                do(self.engine, MessageOutcome(reference, ACCEPTED), now=self.now, terms=self.terms)
 
     @rule(number=NUMBERS, part=st.integers(1, 2), outcome=st.sampled_from([DELIVERED, DELIVERED, FAILED]))
     def a_receipt_comes(self, number, part, outcome):
         with self.engine.begin() as tx:
-            messages.receive(tx, f"sms:5599{number}.{part}", outcome, "receipt", self.now)
+            messages.apply_receipt(tx, f"sms:5599{number}.{part}", outcome, "receipt", self.now)
 
     @rule(minutes=st.sampled_from([1, 6, 6, 6, 90, 2000]))
     def time_passes(self, minutes):
@@ -477,7 +480,7 @@ class MessageMachine(RuleBasedStateMachine):
             return
         proved(self.engine)
         with self.engine.begin() as tx:
-            listed = message_queries.listed(tx, limit=99)
+            listed = message_queries.list_messages(tx, limit=99)
         found = [each.message for each in listed]
         for each in listed:
             assert self.payers.setdefault(each.message.reference, each.kind) is each.kind

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
 
 from celcombiller.core.access import audit_trail
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.ledger import accounts, statement
 from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.reports import history
@@ -51,8 +51,8 @@ def record(biller):
 def talk(biller, uniqueid="1.0", caller="1002", called="1003", **how):
     def work(tx):
         now = datetime.now(UTC)
-        perform(tx, TERMS, [credit(100, f"for {uniqueid}", "ana")], now)
-        return perform(tx, TERMS, [initiate(uniqueid, caller, called), ended(uniqueid, **how)], now)
+        process_batch(tx, TERMS, [credit(100, f"for {uniqueid}", "ana")], now)
+        return process_batch(tx, TERMS, [initiate(uniqueid, caller, called), ended(uniqueid, **how)], now)
 
     return transact(biller.engine, work)
 
@@ -98,7 +98,8 @@ async def test_one_call_is_shown_with_its_hold_its_charge_and_every_witness(bill
     admin = await biller.logged_in("admin")
     talk(biller, talk_ms=9500)
     transact(
-        biller.engine, lambda tx: perform(tx, TERMS, [ended(talk_ms=1000, witness=Witness.AMI)], datetime.now(UTC))
+        biller.engine,
+        lambda tx: process_batch(tx, TERMS, [ended(talk_ms=1000, witness=Witness.AMI)], datetime.now(UTC)),
     )
     shown = (await admin.get("/api/v1/calls/1")).body
     assert (shown["hold"]["amount"], shown["hold"]["state"], shown["transfer_id"]) == (100, "settled", 2)
@@ -113,7 +114,7 @@ async def test_one_call_is_shown_with_its_hold_its_charge_and_every_witness(bill
 async def test_a_call_in_progress_has_no_end_yet_and_an_unanswered_one_no_charge(biller):
     admin = await biller.logged_in("admin")
     talk(biller, answered=False)
-    transact(biller.engine, lambda tx: perform(tx, TERMS, [initiate("2.0", "1002", "1003")], datetime.now(UTC)))
+    transact(biller.engine, lambda tx: process_batch(tx, TERMS, [initiate("2.0", "1002", "1003")], datetime.now(UTC)))
     released, in_progress = [(await admin.get(f"/api/v1/calls/{n}")).body for n in (1, 2)]
     assert (released["state"], released["cost"], released["transfer_id"]) == ("released", 0, None)
     ends = ("answered_at", "ended_at", "talk_ms", "cost", "witness", "transfer_id")

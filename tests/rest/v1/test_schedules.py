@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest_twisted
 
 from celcombiller.core.schedules import runs, schedule_records
-from celcombiller.core.schedules.runs import Rules
+from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
 from tests.rest.v1.test_transfers import refused
@@ -27,10 +27,10 @@ def credit_all(biller, today):
     now = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
 
     def work(tx):
-        for schedule in schedule_records.everything(tx):
-            runs.decide(tx, schedule.id, Rules(), today, now)
+        for schedule in schedule_records.list_all(tx):
+            runs.decide(tx, schedule.id, ScheduleRules(), today, now)
         for run in runs.open_runs(tx):
-            while runs.advance(tx, run.id, Rules(), now, size=10).more:
+            while runs.advance(tx, run.id, ScheduleRules(), now, size=10).more:
                 pass
 
     transact(biller.engine, work)

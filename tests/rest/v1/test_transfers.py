@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_twisted
 
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
@@ -17,7 +17,7 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def charge(biller, *requests):
-    answers = transact(biller.engine, lambda tx: perform(tx, TERMS, requests, datetime.now(UTC)))
+    answers = transact(biller.engine, lambda tx: process_batch(tx, TERMS, requests, datetime.now(UTC)))
     assert not [each for each in answers if isinstance(each, Exception)], answers
     return answers
 

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as sa
 from twisted.internet.task import Clock
 
-from celcombiller.core.reports.open_items import calls_statement, holds_statement, in_progress
+from celcombiller.core.reports.open_items import calls_statement, count_open_items, holds_statement
 from celcombiller.database.engine import open_engine
-from celcombiller.jobs.ledger_audit import AUDIT_SECONDS_MAX, Audits
+from celcombiller.jobs.ledger_audit import AUDIT_SECONDS_MAX, LedgerAuditService
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import NOW, ask, credit, database, initiate
 
@@ -35,7 +35,7 @@ def reading(url):
 
 def test_what_is_in_progress_is_read_and_found_by_the_indexes_of_what_is_open(url, reading):
     with reading.begin() as tx:
-        found = in_progress(tx, datetime.now(UTC))
+        found = count_open_items(tx, datetime.now(UTC))
     assert (found.holds, found.held, found.calls, found.overdue) == (1, 60, {"pbx1": 1}, 1)
     engine = open_engine(url, lock_seconds=5)
     with engine.begin() as tx:
@@ -58,7 +58,7 @@ def test_an_audit_only_reads_and_is_done_within_its_own_limit(reading):
             work(*arguments)
 
     metrics = Metrics()
-    Audits(Here(), reading, 24, metrics)._prove()
+    LedgerAuditService(Here(), reading, 24, metrics)._prove()
     assert b"\ncelcombiller_audit_differences 0.0\n" in metrics.exposition(None, {})
     assert b"\ncelcombiller_audit_timestamp_seconds 0.0\n" not in metrics.exposition(None, {})
     with pytest.raises(sa.exc.InternalError, match="read-only"), reading.begin() as tx:

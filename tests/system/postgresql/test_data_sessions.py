@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from celcombiller.core.charging.batch import perform
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.data import disconnect_requests
 from celcombiller.core.data.session import DataState
 from celcombiller.core.reports import history
@@ -43,7 +43,7 @@ def test_two_nodes_that_are_told_of_the_same_session_at_once_charge_it_once(engi
     def tell(reports):
         node = open_engine(engine.url.render_as_string(hide_password=False), lock_seconds=5)
         for each in reports:
-            transact(node, lambda tx, each=each: perform(tx, TERMS, [each], NOW))
+            transact(node, lambda tx, each=each: process_batch(tx, TERMS, [each], NOW))
         node.dispose()
 
     threads = [threading.Thread(target=tell, args=(each,)) for each in told]
@@ -76,14 +76,14 @@ def test_what_is_to_end_is_claimed_by_one_node_and_comes_again_later(engine):
     data.hear(engine, data.start(), data.start(session_id="B2"))
     with engine.begin() as tx:
         subscriber_records.enable(tx, "u1001", NOW, enabled=False)
-        assert disconnect_requests.is_any_to_do(tx, NOW)
-        disconnect_requests.want(tx, NOW)
+        assert disconnect_requests.is_due(tx, NOW)
+        disconnect_requests.request_disconnects(tx, NOW)
     with engine.begin() as one, engine.begin() as other:
         assert len(disconnect_requests.claim(one, NOW, limit=9)) == 2
         assert disconnect_requests.claim(other, NOW, limit=9) == []
     with engine.begin() as tx:
         assert disconnect_requests.claim(tx, NOW, limit=9) == []
-        assert not disconnect_requests.is_any_to_do(tx, NOW)
+        assert not disconnect_requests.is_due(tx, NOW)
         again = disconnect_requests.claim(tx, NOW + disconnect_requests.AGAIN_LEAST, limit=9)
         assert [each.disconnect_tries for each in again] == [1, 1]
         disconnect_requests.answered(tx, again[0].reference, "ACK", settled=True)

@@ -14,7 +14,7 @@ from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
-from celcombiller.legacy_import.conversion import Terms, prepare
+from celcombiller.legacy_import.conversion import ImportTerms, prepare
 from celcombiller.legacy_import.importer import write
 from celcombiller.legacy_import.source_database import opened
 from tests.support.original_databases import ADMIN, GUEST, original
@@ -57,7 +57,7 @@ def quietly(items, what, total):
 
 def imported(engine, file, wrap=quietly):
     with opened(file) as old, engine.begin() as tx:
-        prepared = prepare(old, Terms(ZoneInfo("America/Belem"), date(2026, 11, 2)), NOW, quietly)
+        prepared = prepare(old, ImportTerms(ZoneInfo("America/Belem"), date(2026, 11, 2)), NOW, quietly)
         report = write(tx, prepared, {}, Actor("command", "tester"), wrap)
         proof = audit(tx)
         assert proof.ok, proof.differences
@@ -91,7 +91,7 @@ def test_an_original_comes_into_postgresql_once_and_whole(engine, file):
             Kind.DATA: -5,
             Kind.SMS: 0,
         }
-        (gold,) = schedule_records.everything(tx)
+        (gold,) = schedule_records.list_all(tx)
         assert len(memberships.memberships(tx, schedule_id=gold.id, limit=9999)) == 2000
         assert (who.name, gold.done_until) == ("U 5", date(2026, 11, 1))
     after = everything(engine)

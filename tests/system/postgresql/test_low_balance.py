@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.model.calls import Rate
 from celcombiller.core.notifications import low_balance
 from celcombiller.core.rating import Tariff
@@ -31,7 +31,7 @@ from tests.core.notifications.test_low_balance import (
 from tests.support.query_plans import plans_of
 from tests.system.lab.postgres import emptied
 
-TERMS = Terms(Tariff([Rate()]))
+TERMS = ChargingPolicy(Tariff([Rate()]))
 
 OTHERWISE_HERE = ("whatever_two_nodes_do", "not_through_all_transfers")
 
@@ -69,7 +69,7 @@ def test_who_commits_late_with_an_older_id_is_waited_for(engine, end):
     move(engine, 100)
     move(engine, 100, "u1002")
     late = engine.connect()
-    perform(late, TERMS, [credit(-50, "late")], NOW)
+    process_batch(late, TERMS, [credit(-50, "late")], NOW)
     move(engine, -100, "u1002")  # a younger id, committed before
     for _ in range(3):
         node.look()
@@ -87,10 +87,10 @@ def test_who_begins_to_write_after_the_look_began_keeps_nobody_waiting(engine):
     move(engine, 100)
     move(engine, -100)
     first = engine.connect()
-    perform(first, TERMS, [credit(10, "first", username="u1002")], NOW)
+    process_batch(first, TERMS, [credit(10, "first", username="u1002")], NOW)
     node.look()
     second = engine.connect()
-    perform(second, TERMS, [credit(10, "second", username="u1003")], NOW)
+    process_batch(second, TERMS, [credit(10, "second", username="u1003")], NOW)
     first.commit()
     node.look()
     assert found(engine) == [("u1001", 0)]
@@ -135,7 +135,7 @@ def test_transfers_written_by_many_while_it_looks_are_all_noticed(engine):
         for number in range(rounds):
             for value in (100, -100):
                 request = credit(value, f"{username} {number} {value}", username=username)
-                transact(engine, partial(perform, terms=TERMS, requests=[request], now=NOW))
+                transact(engine, partial(process_batch, terms=TERMS, requests=[request], now=NOW))
 
     writers = [threading.Thread(target=write, args=(username,)) for username in test_notices.PEOPLE]
     for each in writers:
@@ -165,7 +165,7 @@ def test_the_look_goes_by_the_id_and_not_through_all_transfers_on_postgresql(eng
 def test_a_reader_may_ask_who_writes(url):
     """The service looks through sessions that may only read."""
     engine = open_engine(url, lock_seconds=5, read_seconds=5)
-    seen = transact(engine, low_balance.horizon)
+    seen = transact(engine, low_balance.find_watermark)
     assert transact(engine, partial(low_balance.is_complete, seen=seen))
     assert (
         transact(engine, partial(low_balance.find, rules=RULES, after_id=0, last_id=seen.last_id, now=NOW)) is not None

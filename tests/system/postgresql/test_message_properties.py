@@ -11,7 +11,7 @@ from celcombiller.core.charging import messages
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.sms import message_queries, outbox_queue
-from celcombiller.core.sms.charging import Told
+from celcombiller.core.sms.charging import MessageOutcome
 from celcombiller.database.transaction import transact
 from tests.core.ledger.test_book import NOW, credit, database, proved, voice
 from tests.core.sms.test_message_properties import (
@@ -67,7 +67,7 @@ def test_two_nodes_that_work_one_queue_take_each_message_once_and_charge_it_once
                 return taken
             for each in due:
                 taken.append(each.message.reference)
-                do(engine, Told(each.message.reference, MessageState.ACCEPTED))
+                do(engine, MessageOutcome(each.message.reference, MessageState.ACCEPTED))
 
     with ThreadPoolExecutor(4) as pool:
         taken = [reference for each in pool.map(work, "abcd") for reference in each]
@@ -80,12 +80,12 @@ def test_what_the_centre_brings_twice_at_once_to_two_nodes_is_one_message(fresh)
     engine = fresh()
 
     def bring(_node):
-        return transact(engine, lambda tx: messages.arrive(tx, ROUTES, ARRIVAL, NOW)).message.reference
+        return transact(engine, lambda tx: messages.accept_inbound(tx, ROUTES, ARRIVAL, NOW)).message.reference
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(bring, range(12)))) == 1
     with engine.begin() as tx:
-        (found,) = message_queries.queues(tx, NOW, troubles_max=5)
+        (found,) = message_queries.list_queues(tx, NOW, troubles_max=5)
     assert (found.route, found.waiting, found.oldest_at, found.sending, found.troubles) == (
         *(Route.ASTERISK, 1, NOW, 0),
         [],
@@ -100,8 +100,8 @@ def test_a_queue_tells_what_is_being_sent_and_what_was_tried_in_vain(fresh):
             messages.submit(tx, ROUTES, reference=str(number), to_number="5599", text="x", now=NOW)
         due = outbox_queue.claim(tx, Route.SMPP, "me", NOW, limit=3, lease=LEASE)
         later = [each.message.reference for each in due[:2]]
-        outbox_queue.put_off(tx, "me", later, "it has no time", NOW, retry_seconds_max=60)
-        (found,) = message_queries.queues(tx, NOW, troubles_max=5)
+        outbox_queue.reschedule(tx, "me", later, "it has no time", NOW, retry_seconds_max=60)
+        (found,) = message_queries.list_queues(tx, NOW, troubles_max=5)
     assert (found.waiting, found.sending, found.failing, found.troubles) == (4, 1, 2, [("it has no time", 2)])
 
 
@@ -115,7 +115,7 @@ def test_two_nodes_that_have_different_accounts_pay_keep_each_message_on_the_one
         for n in range(20):
             reference = f"{place}.{n}"
             do(engine, send(reference), send(reference + "b"), terms=mine)
-            do(engine, Told(messages.reference_of(reference), MessageState.ACCEPTED), terms=theirs)
+            do(engine, MessageOutcome(messages.reference_of(reference), MessageState.ACCEPTED), terms=theirs)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 
 from celcombiller.core.audit.report import audit
 from celcombiller.core.charging import batch, messages
-from celcombiller.core.charging.requests import Credit, Terms
+from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.errors import SchemaMismatch
 from celcombiller.core.ledger.accounts import balances
 from celcombiller.core.model.accounts import Kind
@@ -18,10 +18,10 @@ from celcombiller.core.model.calls import Rate
 from celcombiller.core.model.messages import MessageState, Route
 from celcombiller.core.rating import Tariff
 from celcombiller.core.schedules import memberships, runs, schedule_records
-from celcombiller.core.schedules.runs import Rules
+from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import migrations
 from celcombiller.core.schema import tables as schema_tables
-from celcombiller.core.sms.charging import MessageTerms, Told
+from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 
@@ -42,7 +42,9 @@ OLD_ROWS = (
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-TERMS = Terms(Tariff([Rate()]), messages=MessageTerms(account=Kind.SMS, on_net_route=Route.ASTERISK, on_net_price=1))
+TERMS = ChargingPolicy(
+    Tariff([Rate()]), messages=MessagePolicy(account=Kind.SMS, on_net_route=Route.ASTERISK, on_net_price=1)
+)
 BEFORE_SMS = (
     f"insert into subscriber (id, username, name, clid, imsi, level, enabled, created_at)"
     f" values (8, 'bia', 'Bia', '2002', '724000000002002', 1, true, {AT})",
@@ -183,8 +185,8 @@ def test_what_was_open_before_the_upgrade_goes_on_and_sms_credit_is_there(databa
     with engine.begin() as tx:
         migrations.upgrade(tx)
     with engine.begin() as tx:
-        given = [Credit("bia", Kind.SMS, 5, "web", "id:sms"), Told("sms:x", MessageState.ACCEPTED)]
-        results = batch.perform(tx, TERMS, given, NOW)
+        given = [Credit("bia", Kind.SMS, 5, "web", "id:sms"), MessageOutcome("sms:x", MessageState.ACCEPTED)]
+        results = batch.process_batch(tx, TERMS, given, NOW)
         assert not [each for each in results if isinstance(each, Exception)], results
         messages.submit(tx, TERMS.messages, reference="y", to_number="2001", text="x", now=NOW, payer="bia")
         texts = schedule_records.add(
@@ -203,9 +205,9 @@ def test_what_was_open_before_the_upgrade_goes_on_and_sms_credit_is_there(databa
         memberships.join(tx, texts, subscriber_records.find(tx, "bia").id, now=NOW)
         tomorrow = NOW + timedelta(days=1)
         for number in (1, texts.id):
-            runs.decide(tx, number, Rules(), tomorrow.date(), tomorrow)
+            runs.decide(tx, number, ScheduleRules(), tomorrow.date(), tomorrow)
         for run in runs.open_runs(tx):
-            while runs.advance(tx, run.id, Rules(), tomorrow, size=9).more:
+            while runs.advance(tx, run.id, ScheduleRules(), tomorrow, size=9).more:
                 pass
     with engine.begin() as tx:
         accounts = balances(tx, subscriber_records.find(tx, "bia").id)

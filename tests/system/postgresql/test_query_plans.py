@@ -7,8 +7,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import DeferredList
 
 from celcombiller.bench import environment
-from celcombiller.core.charging.batch import perform
-from celcombiller.database.batch_writer import Store
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from tests.core.ledger.test_book import TERMS, ended, initiate
 from tests.core.test_query_plans import scans, the_path_of_a_call
@@ -65,7 +65,7 @@ async def test_the_first_batches_on_new_tables_leave_no_plan_behind_that_reads_t
     environment.fill(url, 1000)
     scans_before, rows_before = looked_at(url)
     made = open_engine(url, lock_seconds=5)
-    store = Store(reactor, made, lambda tx, requests, now: perform(tx, TERMS, requests, now))
+    store = BatchWriter(reactor, made, lambda tx, requests, now: process_batch(tx, TERMS, requests, now))
     store.start()
     sizes = [1] * singles + [64] * batches
     for batch, size in enumerate(sizes):

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Credit, Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import Rate
 from celcombiller.core.rating import Tariff
@@ -15,14 +15,14 @@ from celcombiller.core.schedules import memberships, runs
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
-from celcombiller.jobs.schedule_round import Broken
+from celcombiller.jobs.schedule_pass import PassFailure
 from tests.core.schedules import test_runs
 from tests.support.schedules import DAY, NOW, RULES, TODAY, credit_rows, go, plan, pots, proved, subscriber
 from tests.system.lab.biller import Biller
 from tests.system.lab.postgres import emptied
 from tests.system.lab.waiting import until
 
-TERMS = Terms(Tariff([Rate()]))
+TERMS = ChargingPolicy(Tariff([Rate()]))
 MEMBERS = 60
 
 for name in dir(test_runs):
@@ -117,7 +117,7 @@ def test_calls_credits_and_members_that_come_and_go_meanwhile_lose_nothing(engin
     def credits_given(engine):
         for turn in range(20):
             asked = [Credit(f"u{n}", Kind.VOICE, 1, "web", f"id:{turn}:{n}") for n in range(MEMBERS, 0, -3)]
-            transact(engine, lambda tx, asked=asked: perform(tx, TERMS, asked, NOW))
+            transact(engine, lambda tx, asked=asked: process_batch(tx, TERMS, asked, NOW))
 
     def members_come_and_go(engine):
         for number in range(1, MEMBERS + 1, 2):
@@ -175,7 +175,7 @@ def test_a_node_that_is_cut_off_in_the_middle_leaves_nothing_half_done(engine, u
 
         sa.event.listen(node, "before_cursor_execute", cut)
         try:
-            broken = any(isinstance(each, Broken) for each in go(node, NOW + timedelta(minutes=at)))
+            broken = any(isinstance(each, PassFailure) for each in go(node, NOW + timedelta(minutes=at)))
         except sa.exc.OperationalError:
             broken = True
         node.dispose()

@@ -47,7 +47,7 @@ def test_no_plan_is_made_for_any_value(engine):
             tx.execute(sa.select(tables.transfer).where(tables.transfer.c.debit_account_id == account)).all()
         prepared = sa.text("select count(*) from pg_prepared_statements")
         assert tx.execute(prepared).scalar() == 0
-        name = driver.Lookup(
+        name = driver.PreparedQuery(
             sa.select(tables.subscriber.c.id).where(tables.subscriber.c.username == sa.bindparam("who"))
         )
         for who in ("a", "b", "c"):

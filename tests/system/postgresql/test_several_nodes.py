@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred, succeed
 
-from celcombiller.core.charging.batch import perform
-from celcombiller.core.charging.requests import Answer, Initiate, Terms
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Initiate
 from celcombiller.core.errors import BillerError
-from celcombiller.core.model.calls import Ending, Rate
+from celcombiller.core.model.calls import CallReport, Rate
 from celcombiller.core.rating import Tariff
 from celcombiller.core.schema import tables
 from celcombiller.database.engine import open_engine
@@ -127,7 +127,7 @@ def test_three_sweeps_at_once_end_each_overdue_call_once(cluster, tmp_path):
     biller = Biller(tmp_path / "biller", url=url).prepare({1000: CREDIT, CALLEE: 0})
     engine, now = open_engine(url, lock_seconds=5), datetime.now(UTC)
     unanswered, answered = question("1.0"), question("2.0")
-    perform_now(engine, now, unanswered, answered, Answer("pbx1", "2.0", now))
+    perform_now(engine, now, unanswered, answered, CallAnswered("pbx1", "2.0", now))
     together = Barrier(3, timeout=20)
     sweeps = [Sweep(engine, now + timedelta(hours=1), together) for _ in range(3)]
     with ThreadPoolExecutor() as pool:
@@ -143,17 +143,17 @@ def test_three_sweeps_at_once_end_each_overdue_call_once(cluster, tmp_path):
     assert biller.user(1000)["voice_held"] == 0
 
 
-TERMS = Terms(Tariff([Rate("", "", 0, 1, 1)]), max_call_seconds=LIMIT)
+TERMS = ChargingPolicy(Tariff([Rate("", "", 0, 1, 1)]), max_call_seconds=LIMIT)
 
 
 def question(uniqueid, number=1000):
-    nothing = Ending(answered=False, at=datetime.now(UTC))
+    nothing = CallReport(answered=False, at=datetime.now(UTC))
     channel = f"PJSIP/{number}-{uniqueid}"
     return Initiate("pbx1", uniqueid, uniqueid, channel, "", str(number), str(CALLEE), False, nothing)
 
 
 def perform_now(engine, now, *requests):
-    answers = transact(engine, lambda tx: perform(tx, TERMS, requests, now))
+    answers = transact(engine, lambda tx: process_batch(tx, TERMS, requests, now))
     assert not [each for each in answers if isinstance(each, BillerError)], answers
     return answers
 

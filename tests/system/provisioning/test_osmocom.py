@@ -13,7 +13,7 @@ from celcombiller.core.audit.report import audit
 from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.provisioning import desired_state, status
-from celcombiller.core.provisioning.entries import Entry
+from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NetworkRefused
 from celcombiller.core.schema import migrations
 from celcombiller.core.subscribers import subscriber_records
@@ -21,11 +21,11 @@ from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from celcombiller.provisioning.osmocom import Osmocom
 from celcombiller.provisioning.reconciliation import compare
-from celcombiller.provisioning.worker import Provisioner
+from celcombiller.provisioning.worker import ProvisioningWorker
 from tests.provisioning.test_openbts import some_change
 from tests.system.lab.osmo_hlr import CTRL_PORT, VTY_PORT, Hlr
 
-ANA = Entry("724000000002001", "2001")
+ANA = ProvisioningEntry("724000000002001", "2001")
 
 
 @pytest.fixture
@@ -55,10 +55,10 @@ async def test_an_entry_is_made_read_changed_freed_listed_and_removed(osmocom):
     await osmocom.create(ANA)
     assert await osmocom.read({ANA.imsi}, {"2001", "999"}) == [ANA]
     assert await osmocom.list_all() == [ANA]
-    await osmocom.change(ANA, Entry(ANA.imsi, "2002"))
-    assert await osmocom.read(set(), {"2002"}) == [Entry(ANA.imsi, "2002")]
+    await osmocom.change(ANA, ProvisioningEntry(ANA.imsi, "2002"))
+    assert await osmocom.read(set(), {"2002"}) == [ProvisioningEntry(ANA.imsi, "2002")]
     await osmocom.free(ANA)
-    assert await osmocom.list_all() == [Entry(ANA.imsi, "")]
+    assert await osmocom.list_all() == [ProvisioningEntry(ANA.imsi, "")]
     await osmocom.delete(ANA.imsi)
     await osmocom.delete(ANA.imsi)
     assert await osmocom.list_all() == []
@@ -68,8 +68,11 @@ async def test_an_entry_is_made_read_changed_freed_listed_and_removed(osmocom):
 async def test_it_refuses_a_number_that_another_has(osmocom):
     await osmocom.create(ANA)
     with pytest.raises(NetworkRefused, match="Update MSISDN failed"):
-        await osmocom.create(Entry("724000000002002", "2001"))
-    assert sorted(await osmocom.list_all(), key=lambda each: each.imsi) == [ANA, Entry("724000000002002", "")]
+        await osmocom.create(ProvisioningEntry("724000000002002", "2001"))
+    assert sorted(await osmocom.list_all(), key=lambda each: each.imsi) == [
+        ANA,
+        ProvisioningEntry("724000000002002", ""),
+    ]
 
 
 @pytest_twisted.ensureDeferred
@@ -105,7 +108,7 @@ class Node:
         self.engine = engine
         self.network = network
         self.now = datetime(2026, 11, 1, tzinfo=UTC)
-        self.provisioner = Provisioner(
+        self.provisioner = ProvisioningWorker(
             "village",
             network,
             transact=self.through,

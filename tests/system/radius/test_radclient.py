@@ -84,7 +84,7 @@ class Radio:
 
     def sessions(self):
         with self.engine.connect() as tx:
-            return [session_records.session_of(row) for row in tx.execute(sa.select(tables.data_session))]
+            return [session_records.session_from_row(row) for row in tx.execute(sa.select(tables.data_session))]
 
     def stop(self):
         self.biller.stop()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.schedules import Run, Schedule
-    from celcombiller.core.schedules.runs import Rules
+    from celcombiller.core.schedules.runs import ScheduleRules
 
 T = TypeVar("T")
 
@@ -41,27 +41,27 @@ class Transact(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class PassFailure:
     """What could not be done for one schedule, and why; the round went on with the others and will come back."""
 
     schedule_id: int
     error: Exception
 
 
-Told = Decision | Advance | Broken
+PassEvent = Decision | Advance | PassFailure
 
 
-class Round:
+class SchedulePass:
     """Looks for what is due and credits it. ``tell`` hears each decision, each chunk, and what broke."""
 
     def __init__(
         self,
         transact: Transact,
-        rules: Rules,
+        rules: ScheduleRules,
         *,
         clock: Callable[[], datetime],
         seconds: Callable[[], float],
-        tell: Callable[[Told], None],
+        tell: Callable[[PassEvent], None],
     ) -> None:
         self._transact = transact
         self._rules = rules
@@ -71,9 +71,9 @@ class Round:
         self._size = SIZE_FIRST
         self.stopping = False
 
-    async def go(self, only: int | None = None) -> None:
+    async def run(self, only: int | None = None) -> None:
         """Do all that is due by now, of one schedule where it is named. Raises when the database is away."""
-        for schedule in await self._transact(schedule_records.everything):
+        for schedule in await self._transact(schedule_records.list_all):
             if only in (None, schedule.id) and not self.stopping:
                 await self._alone(schedule.id, self._decide(schedule))
         for run in await self._transact(runs.open_runs):
@@ -91,7 +91,7 @@ class Round:
         except UnknownSchedule:
             pass  # deleted between our look and our turn
         except Exception as error:  # noqa: BLE001  whatever it is, the other groups get their credit
-            self._tell(Broken(schedule_id, error))
+            self._tell(PassFailure(schedule_id, error))
 
     async def _decide(self, schedule: Schedule) -> None:
         now = self._clock()

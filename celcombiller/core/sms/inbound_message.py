@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class InboundMessage:
     """A message that a message centre brings; ``key`` is the same of the same message, as far as it can be told."""
 
     key: str
