@@ -12,18 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from celcombiller.charging import Terminate, Terms, perform
 from celcombiller.cli import main
-from celcombiller.datareports import Conditions, Usage
-from celcombiller.datareports import Told as UsageTold
-from celcombiller.events import Told as MessageTold
-from celcombiller.model import Ending, MessageState, Rate, Witness
-from celcombiller.rating import Tariff
-from celcombiller.store import open_engine
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy, Terminate
+from celcombiller.core.data.accounting_reports import AcctStatusType as UsageTold
+from celcombiller.core.data.accounting_reports import Conditions, Usage
+from celcombiller.core.model.calls import CallReport, Rate, Witness
+from celcombiller.core.model.messages import MessageState
+from celcombiller.core.rating import Tariff
+from celcombiller.core.sms.charging import MessageOutcome as MessageTold
+from celcombiller.database.engine import open_engine
 
 DUMP = Path(__file__).parent / "data" / "ledger_before_move.sql"
 OPENED_AT = datetime(2026, 3, 2, 16, tzinfo=UTC)
-TERMS = Terms(Tariff([Rate()]))
+TERMS = ChargingPolicy(Tariff([Rate()]))
 BALANCES = {
     # username: posted and held of voice, of data, of sms
     "admin": (0, 0, 0, 0, 0, 0),
@@ -62,7 +64,7 @@ def ask(ledger):
 
     def one(request, at):
         with engine.begin() as tx:
-            (answer,) = perform(tx, TERMS, [request], at)
+            (answer,) = process_batch(tx, TERMS, [request], at)
         return answer
 
     yield one
@@ -96,7 +98,7 @@ def test_every_balance_is_as_it_was(command):
 
 def test_its_open_call_is_charged_once(ask, command):
     end = OPENED_AT + timedelta(seconds=67)
-    ending = Ending(answered=True, at=end, talk_ms=61_500, outcome="ANSWER 16")
+    ending = CallReport(answered=True, at=end, talk_ms=61_500, outcome="ANSWER 16")
     request = Terminate("pbx1", "pbx1-5.0", Witness.AGI, ending)
     first, again = ask(request, end), ask(request, end)
     assert (first.first, first.call.state, first.call.cost) == (True, "settled", 62)

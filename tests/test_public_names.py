@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tree's code, also when
 import msgspec
 import pytest
 import pytest_twisted
-from resting import Biller
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 from twisted.internet.defer import Deferred
@@ -40,13 +39,15 @@ from twisted.logger import Logger, capturedLogs
 import celcombiller
 from celcombiller.asterisk.scripts import Scripts
 from celcombiller.cli import main
-from celcombiller.config import Config, load
-from celcombiller.errors import BillerError, ConfigError
-from celcombiller.metrics import Metrics
-from celcombiller.progress import InProgress, NetworkProgress
-from celcombiller.rest.problems import message, problem
-from celcombiller.rest.table import ROUTES
-from celcombiller.schema import metadata
+from celcombiller.config.loader import load
+from celcombiller.config.tables import Config
+from celcombiller.core.errors import BillerError, ConfigError
+from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
+from celcombiller.core.schema.tables import metadata
+from celcombiller.http.problem_details import message, problem
+from celcombiller.rest.routes import ROUTES
+from celcombiller.runtime.metrics import Metrics
+from tests.support.api_service import Biller
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(celcombiller.__file__).parent
@@ -214,7 +215,7 @@ def _exposed(worker):
     made.radius(ANY)
     made.disconnect(ANY)
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0.0, failing=0, done_total=0, failed_total=0)
-    text = made.exposition(InProgress(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}), {ANY: 1}).decode()
+    text = made.exposition(OpenItems(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}), {ANY: 1}).decode()
     kinds = dict(re.findall(r"^# TYPE (celcombiller_\S+) (\S+)$", text, re.MULTILINE))
     labels = {name: {} for name in kinds}
     for name, named in re.findall(r"^(celcombiller_[a-z_]+)\{(.*)\} ", text, re.MULTILINE):
