@@ -1,7 +1,7 @@
 """The names that operators, programs and dialplans know: none of them moves, and none is added, unseen.
 
 ``tests/data/public_names.json`` holds them. After a change that is meant, write it again and look at the difference:
-``python tests/test_public_names.py --write``. What is gone from it breaks somebody's file, program or dialplan.
+``python -m tests.test_public_names --write``. What is gone from it breaks somebody's file, program or dialplan.
 """
 
 import argparse
@@ -22,9 +22,6 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
-
-sys.path.insert(0, str(Path(__file__).parent / "real"))
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the tree's code, also when this file runs by itself
 
 import msgspec
 import pytest
@@ -580,7 +577,7 @@ def check(name, found):
     lines = list(difflib.unified_diff(_text(was), _text(found), "known", "in the code", lineterm="", n=4))
     gone = any(line.startswith("-") and not line.startswith("---") for line in lines)
     what = "A name that others use is gone or has changed" if gone else "A name is new"
-    advice = f"{what}: if that is meant, run `python tests/test_public_names.py --write` and say it in the change log."
+    advice = f"{what}: if that is meant, run `python -m tests.test_public_names --write` and say it in the change log."
     assert not lines, "\n".join([advice, *lines])
 
 
@@ -607,6 +604,6 @@ async def write(folder):
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
-        sys.exit("usage: python tests/test_public_names.py --write")
+        sys.exit("usage: python -m tests.test_public_names --write")
     with tempfile.TemporaryDirectory() as made:
         react(lambda _reactor: Deferred.fromCoroutine(write(Path(made))))

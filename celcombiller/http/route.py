@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Config
     from celcombiller.core.access.principal import Principal
+    from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.http.authorization import AccessRule
 
 ID_MAX = 2**53 - 1
@@ -31,6 +32,10 @@ ID_MAX = 2**53 - 1
 
 ID = "<row:id>"
 """A row's number in an address."""
+
+
+OWN_FIELDS = {"name", "address", "password"}
+"""What those who do not administer may change of themselves."""
 
 
 class ResponseStyle(Enum):
@@ -91,11 +96,28 @@ class Request:
             raise NotFound("there is no such thing, or it is not yours")
 
     def check_manages(self, *levels: Level) -> None:
-        """Raise `Forbidden` unless the asker may make, change and credit subscribers of these levels."""
-        if self.principal.level is Level.ADMINISTRATOR:
+        """Raise `Forbidden` unless the asker may make, change and credit subscribers of these levels.
+
+        A token of an administrator without the scope ``admin`` manages what a collaborator manages: a password that it
+        set for one of the staff would open a session, which has all scopes.
+        """
+        if self.principal.administers:
             return
-        if self.principal.level is not Level.COLLABORATOR or set(levels) != {Level.SUBSCRIBER}:
-            raise Forbidden("only an administrator manages administrators and collaborators")
+        if not self.principal.is_staff or set(levels) != {Level.SUBSCRIBER}:
+            raise Forbidden("only an administrator, not narrowed by scopes, manages administrators and collaborators")
+
+    def check_changes(self, subscriber: Subscriber, fields: Collection[str], level: Level) -> None:
+        """Raise `Forbidden` unless the asker may change these fields of a subscriber who then has this ``level``.
+
+        Neither does a token without the scope ``admin`` set its owner's password.
+        """
+        if self.principal.subscriber_id != subscriber.id:
+            self.check_manages(subscriber.level, level)
+            return
+        if not self.principal.administers and set(fields) - OWN_FIELDS:
+            raise Forbidden(f"of oneself one may change {', '.join(sorted(OWN_FIELDS))}")
+        if not self.principal.is_unnarrowed and "password" in fields:
+            raise Forbidden("one's own password is changed with a session or the scope admin")
 
 
 @dataclass(frozen=True, slots=True)

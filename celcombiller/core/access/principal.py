@@ -38,6 +38,16 @@ class Principal:
         return self.level is not Level.SUBSCRIBER
 
     @property
+    def is_unnarrowed(self) -> bool:
+        """Whether they may do all that their level may: a session, or a token of scope ``admin``."""
+        return self.scopes is None or Scope.ADMIN in self.scopes
+
+    @property
+    def administers(self) -> bool:
+        """Whether they may change administrators and collaborators. A narrower token of an administrator may not."""
+        return self.level is Level.ADMINISTRATOR and self.is_unnarrowed
+
+    @property
     def shown(self) -> str:
         """Name him in the trail."""
         return self.username if self.token_id is None else f"{self.username} (token {self.token_id})"

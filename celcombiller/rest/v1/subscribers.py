@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
 from celcombiller.core.access import audit_trail, sessions
-from celcombiller.core.errors import Forbidden, NotFound
+from celcombiller.core.errors import NotFound
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
@@ -111,10 +111,6 @@ class SubscriberPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-OWN_FIELDS = {"name", "address", "password"}
-"""What a subscriber may change of himself."""
-
-
 def list_all(tx: Connection, asked: Request) -> SubscriberPage:
     """List subscribers."""
     query: SubscriberQuery = asked.query
@@ -173,11 +169,7 @@ def change(tx: Connection, asked: Request) -> SubscriberView:
 def change_as(tx: Connection, asked: Request, username: str, given: dict[str, Any]) -> Subscriber:
     """Change these facts of a subscriber, as far as who asks may; a new password ends his other sessions."""
     was = subscriber_records.find(tx, username)
-    if asked.principal.subscriber_id == was.id:
-        if asked.principal.level is not Level.ADMINISTRATOR and given.keys() - OWN_FIELDS:
-            raise Forbidden(f"of oneself one may change {', '.join(sorted(OWN_FIELDS))}")
-    else:
-        asked.check_manages(was.level, given.get("level", was.level))
+    asked.check_changes(was, given.keys(), given.get("level", was.level))
     facts = dict(given)
     if "password" in facts:
         del facts["password"]
