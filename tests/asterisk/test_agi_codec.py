@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from cpu_time import is_cheap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,6 +191,26 @@ def test_the_environment_has_a_limit_of_bytes():
     (event,) = decode(environment({**VALUES, "agi_calleridname": "Al Ice" + "x" * room}))
     assert len(event.values["agi_calleridname"]) == room + 6
     assert "of environment" in fault_of(environment({**VALUES, "agi_calleridname": "Al Ice" + "x" * (room + 1)}))
+
+
+def test_an_environment_reads_the_same_wherever_cut():
+    data = environment(arguments=["2000"])
+    for cut in range(len(data) + 1):
+        decoder = Decoder()
+        assert decoder.receive(data[:cut]) + decoder.receive(data[cut:]) == [Environment(VALUES, ("2000",))]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        environment()[:-2],
+        environment().replace(b"agi_threadid", b"agi_threadie"),
+        environment(dict.fromkeys(VALUES, " " * 20))[:-2],
+    ],
+    ids=["its last line feed is to come", "its last key is wrong", "its values are blanks"],
+)
+def test_an_environment_that_fails_late_is_cheap(data):
+    assert is_cheap(lambda: Decoder().receive(data), lambda: Decoder().receive(environment()))
 
 
 # ---- answers ----
