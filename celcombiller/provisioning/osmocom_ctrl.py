@@ -99,7 +99,7 @@ def _entry(imsi: str, msisdn: str) -> ProvisioningEntry:
 LIST_COMMAND = b"show subscribers all\n"  # with CR too it would be two lines
 _PROMPT = re.compile(rb"(?:^|[^A-Za-z0-9_.-])[A-Za-z0-9_.-]+[>#] \Z")  # the first one comes behind telnet's options
 _TITLES = ["ID", "MSISDN", "IMSI", "IMEI", "NAM"]
-_ROW = re.compile(r"[0-9]+ +(none|[0-9]{1,15}) +([0-9]{6,15}) +(?:-+|[0-9]{14,16}) *(?:CS)?(?:PS)? *", re.ASCII)
+_ROW = re.compile(r"[0-9]+ +(none|[0-9]{1,15}) +([0-9]{6,15}) +(?:-+|[0-9]{14,16}) *+(?:CS)?(?:PS)? *", re.ASCII)
 _TOTAL = re.compile(r" *Subscribers Shown: ([0-9]+)", re.ASCII)
 _NOBODY = "% No matching subscriber(s)"
 

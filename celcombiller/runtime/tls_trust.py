@@ -16,15 +16,17 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_END = b"-----END CERTIFICATE-----"
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?" + _END, re.DOTALL)
 _NOT_TRUSTED = "certificate verify failed"
 """OpenSSL's words; it has told only Twisted which of its checks that was."""
 
 
 def certificates(pem: bytes) -> list[Certificate]:
     """Give the certificates of a file of authorities. Raises `ValueError` unless there is one and all can be read."""
+    closed, end, _ = pem.rpartition(_END)  # a search for an end that is not there reads the rest each time
     try:
-        found = [Certificate.loadPEM(each) for each in _PEM.findall(pem)]
+        found = [Certificate.loadPEM(each) for each in _PEM.findall(closed + end)]
     except (crypto.Error, ValueError):
         raise ValueError("a certificate in it cannot be read") from None
     if not found:

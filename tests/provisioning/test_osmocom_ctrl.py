@@ -5,6 +5,7 @@ import itertools
 
 import hypothesis.strategies as st
 import pytest
+from cpu_time import is_cheap
 from hypothesis import given
 
 from celcombiller.core.errors import NetworkUnavailable
@@ -119,6 +120,12 @@ def test_the_titles_come_again_below_a_long_list():
 def test_a_list_with_anything_that_is_not_understood_is_an_error_and_never_half_a_list(damage):
     with pytest.raises(NetworkUnavailable):
         osmocom_ctrl.listed(damage(LIST.decode()).encode())
+
+
+def test_a_row_of_many_blanks_is_cheap():
+    row = b"1 none 724000000002001 -" + b" " * 16_000
+    right, wrong = (LIST.replace(b" Subscribers", row + end + b"\r\n Subscribers") for end in (b"", b"x"))
+    assert is_cheap(lambda: ctrl.listed(wrong), lambda: ctrl.listed(right), times=100)
 
 
 def test_a_prompt_is_told_from_what_comes_before_it():
