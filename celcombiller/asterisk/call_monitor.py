@@ -354,6 +354,9 @@ class CallMonitor(Service):
         except BillerError as error:
             self._log.warn("{witness} on {call}: {error}", witness=witness, call=call.reference, error=str(error))
             return
+        except Exception:  # noqa: BLE001  the next sweep tries this call again, and this one goes on with the others
+            self._log.failure("{witness} on {call} was not recorded", witness=witness, call=call.reference)
+            return
         log_settlement(self._log, witness, settlement)
         self._metrics.told(witness, settlement)
         if settlement.call.state is not CallState.OPEN:

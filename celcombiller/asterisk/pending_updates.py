@@ -1,6 +1,7 @@
 """What the ledger must be told, tried until it has it: how calls ended, and what became of messages.
 
-A channel waits for it no longer than a call may wait; what takes longer goes on without the channel.
+Only a refusal ends the trying: a fault of the program may be one of the moment. A channel waits for it no longer than a
+call may wait; what takes longer goes on without the channel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from celcombiller.core.errors import StoreUnavailable
+from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.runtime.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ class PendingUpdates:
         return len(self._under_way)
 
     def submit(self, tell: Callable[[], Deferred[T]], what: str) -> Deferred[T | None]:
-        """Begin to tell; fires with what ``tell`` gives, or ``None`` when it fails otherwise than for the ledger."""
+        """Start an update; fires with what ``tell`` gives, or ``None`` when the ledger refuses it."""
 
-        def not_told(failure: Failure) -> Deferred[T]:
-            failure.trap(StoreUnavailable)
-            return Deferred.fromCoroutine(self._until_told(str(failure.value), tell, what))
+        def not_told(failure: Failure) -> Deferred[T] | Failure:
+            if _is_refusal(failure):
+                return failure
+            return Deferred.fromCoroutine(self._until_told(failure, tell, what))
 
         telling: Deferred[Any] = tell().addErrback(not_told)
         self._under_way.add(telling)
@@ -56,17 +58,29 @@ class PendingUpdates:
 
         return telling.addBoth(over)
 
-    async def _until_told(self, reason: str, tell: Callable[[], Deferred[T]], what: str) -> T:
-        attempt = 0
+    async def _until_told(self, failure: Failure, tell: Callable[[], Deferred[T]], what: str) -> T:
+        attempt, shown = 0, ""
         while True:
             wait_seconds = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-            self._log.warn("{what} waits {seconds} s: {error}", what=what, seconds=wait_seconds, error=reason)
+            shown = self._say(failure, what, wait_seconds, shown)
             await deferLater(self._clock, wait_seconds)
             try:
                 return await tell()
-            except StoreUnavailable as error:
-                reason = str(error)
+            except Exception:
+                failure = Failure()
+                if _is_refusal(failure):
+                    raise
                 attempt += 1
+
+    def _say(self, failure: Failure, what: str, wait_seconds: float, shown: str) -> str:
+        """Log why it waits, a fault with its traceback once; return the name of the fault that was last shown."""
+        fault = "" if failure.check(StoreUnavailable) else type(failure.value).__name__
+        if fault not in ("", shown):
+            self._log.failure("{what} waits {seconds} s", failure, what=what, seconds=wait_seconds)
+            return fault
+        reason = fault or str(failure.value)
+        self._log.warn("{what} waits {seconds} s: {error}", what=what, seconds=wait_seconds, error=reason)
+        return shown
 
     async def with_timeout(self, work: Deferred[T], seconds: float) -> T:
         """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on."""
@@ -90,3 +104,8 @@ class PendingUpdates:
         except TimeoutError:
             self._log.warn("{count} ends could not be settled before the stop", count=len(self))
         self._deadlines.stop()
+
+
+def _is_refusal(failure: Failure) -> bool:
+    """Return whether the ledger has decided: to ask again would change nothing."""
+    return isinstance(failure.value, BillerError) and not isinstance(failure.value, StoreUnavailable)

@@ -37,7 +37,7 @@ from celcombiller.runtime.charging_log import log_settlement
 from celcombiller.runtime.metrics import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED, Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from twisted.python.failure import Failure
 
@@ -107,7 +107,21 @@ class Scripts:
     # -- caller -------------------------------------------------------------------------------------------------
 
     async def caller(self, agi: Any) -> None:
-        """Decide, dial with the limit, settle."""
+        """Decide, dial with the limit, settle. Whatever goes wrong in deciding, the channel has a result."""
+        try:
+            dial = await self._decided(agi)
+        except (ConnectionClosed, AgiProtocolError):
+            raise
+        except Exception:  # noqa: BLE001  a channel without a result would be nobody's
+            self._log.failure("No decision for channel {uniqueid!r}", uniqueid=agi.variables.get("agi_uniqueid", ""))
+            self._metrics.decided(BillerError.code)
+            await self._refuse(agi, BillerError.code)
+            return
+        if dial is not None:
+            await dial()
+
+    async def _decided(self, agi: Any) -> Callable[[], Awaitable[None]] | None:
+        """Decide, and return what dials; ``None`` when the channel was told that it may not."""
         state, code, limit, *previous = await ask(
             agi,
             *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{channel_variables.LIMIT}}}"),
@@ -119,8 +133,7 @@ class Scripts:
             code = agi.variables.get("agi_accountcode", "")
         number = agi.variables["agi_extension"]
         if number in self._config.calls.always_allowed:
-            await self._dial_allowed(agi, number)
-            return
+            return await self._allowed(agi, number)
         question = Initiate(
             server=self._server(agi),
             uniqueid=agi.variables["agi_uniqueid"],
@@ -136,8 +149,7 @@ class Scripts:
         try:
             grant = await self._decide(question)
         except (StoreUnavailable, TimeoutError) as error:
-            await self._without_decision(agi, question, error, has_limit=has_limit)
-            return
+            return await self._without_decision(agi, question, error, has_limit=has_limit)
         except BillerError as refusal:
             self._log.info(
                 "Refused {called} to {caller}: {code}, {reason}",
@@ -148,12 +160,14 @@ class Scripts:
             )
             self._metrics.decided(refusal.code)
             await self._refuse(agi, refusal.code)
-            return
+            return None
+        except Exception as fault:  # noqa: BLE001  the failure policy is for faults too
+            return await self._without_decision(agi, question, fault, has_limit=has_limit)
         if grant.callee is None:
             dial = self._config.calls.external_dial.format(number=number)
         else:
             dial = _dial_to(self._config.calls.internal_dial, grant.callee)
-        await self._dial(agi, question, dial, grant.seconds, grant, has_limit=has_limit)
+        return partial(self._dial, agi, question, dial, grant.seconds, grant, has_limit=has_limit)
 
     async def _decide(self, question: Initiate) -> CallGrant:
         """Ask the ledger, but not for ever. A grant that comes too late is given back."""
@@ -185,26 +199,37 @@ class Scripts:
         late = CallReport(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
         self._begin_settling(Terminate(call.server, call.uniqueid, Witness.AGI, late, leg=call.leg))
 
-    async def _without_decision(self, agi: Any, question: Initiate, error: BaseException, *, has_limit: bool) -> None:
+    async def _without_decision(
+        self, agi: Any, question: Initiate, error: Exception, *, has_limit: bool
+    ) -> Callable[[], Awaitable[None]] | None:
         """Do as the failure policy says: deny, or let go and charge when the ledger is back."""
         calls = self._config.calls
-        dial = calls.external_dial.format(number=question.called_number) if calls.external_dial else ""
-        if not dial and "{imsi}" not in calls.internal_dial and "{username}" not in calls.internal_dial:
-            dial = calls.internal_dial.format(clid=question.called_number)
+        dial = self._way_without_ledger(question.called_number)
         allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(question.called_number)
-        self._log.error(
+        expected = isinstance(error, StoreUnavailable | TimeoutError)
+        say = self._log.error if expected else self._log.failure
+        say(
             "No decision for channel {uniqueid!r}: {error}; {what} as calls.on_failure says",
             uniqueid=question.uniqueid,
-            error=str(error) or type(error).__name__,
+            error=(expected and str(error)) or type(error).__name__,
             what="allowed" if allow else "denied",
         )
         self._metrics.decided(ALLOWED_ON_FAILURE if allow else BillerError.code)
         if allow:
-            await self._dial(agi, question, dial, calls.max_call_seconds, None, has_limit=has_limit)
-        else:
-            await self._refuse(agi, BillerError.code)
+            return partial(self._dial, agi, question, dial, calls.max_call_seconds, None, has_limit=has_limit)
+        await self._refuse(agi, BillerError.code)
+        return None
 
-    async def _dial_allowed(self, agi: Any, number: str) -> None:
+    def _way_without_ledger(self, number: str) -> str:
+        """Return what to dial for a number of which nothing is known; empty when that takes the ledger."""
+        calls = self._config.calls
+        if calls.external_dial:
+            return calls.external_dial.format(number=number)
+        if "{imsi}" in calls.internal_dial or "{username}" in calls.internal_dial:
+            return ""
+        return calls.internal_dial.format(clid=number)
+
+    async def _allowed(self, agi: Any, number: str) -> Callable[[], Awaitable[None]] | None:
         """Let a number through that is always allowed: no ledger, no limit, no charge."""
         calls = self._config.calls
         template = calls.always_allowed_dial or calls.external_dial
@@ -212,14 +237,22 @@ class Scripts:
             dial = template.format(number=number)
         else:
             table = tables.subscriber
-            rows = await self._reader.fetch(sa.select(table).where(table.c.clid == number))
-            if not rows:
+            try:
+                rows = await self._reader.fetch(sa.select(table).where(table.c.clid == number))
+            except StoreUnavailable:
+                dial = self._way_without_ledger(number)
+            else:
+                dial = _dial_to(calls.internal_dial, subscriber_from_row(rows[0])) if rows else ""
+            if not dial:
                 self._log.error("{number} is always allowed, but there is no way to it", number=number)
                 await self._refuse(agi, BillerError.code)
-                return
-            dial = _dial_to(calls.internal_dial, subscriber_from_row(rows[0]))
+                return None
         self._log.info("Let {number} through: it is always allowed", number=number)
         self._metrics.decided(ALWAYS_ALLOWED)
+        return partial(self._dial_allowed, agi, dial)
+
+    async def _dial_allowed(self, agi: Any, dial: str) -> None:
+        calls = self._config.calls
         await set_variable(agi, channel_variables.RESULT, "GRANTED")
         await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{calls.dial_options}")
 
@@ -260,7 +293,7 @@ class Scripts:
                 await agi.setAutoHangup(calls.ring_seconds + seconds)
             await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
             ending = await self._ending(agi)
-        except (ConnectionClosed, AgiProtocolError):
+        except Exception:
             if monitor is not None:
                 monitor.session_lost(question.uniqueid)
             raise
@@ -321,9 +354,11 @@ class Scripts:
         asked: Deferred[Mapping[str, int] | None] = Deferred.fromCoroutine(self._available(*words))
         try:
             available = await self.settling.with_timeout(asked, self._config.calls.decision_seconds)
-        except (StoreUnavailable, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001  the dialplan waits for a result, whatever it is
+            expected = isinstance(error, StoreUnavailable | TimeoutError)
+            say = self._log.error if expected else self._log.failure
             reason = str(error) or type(error).__name__
-            self._log.error("Nobody can be told his balance: {error}", error=reason)
+            say("Nobody can be told his balance: {error}", error=reason)
             asked.addErrback(lambda _late: None)
             await self._refuse(agi, BillerError.code)
             return

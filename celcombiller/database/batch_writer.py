@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from sqlalchemy import exc
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.schema.driver import execute_raw
-from celcombiller.database.transaction import CONNECTION_ERRORS, retry_transient, unavailable
+from celcombiller.database.transaction import means_not_now, retry_transient, unavailable
 from celcombiller.runtime.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -154,11 +155,11 @@ class BatchWriter:
     def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
         try:
             return retry_transient(partial(self._once, work))
-        except CONNECTION_ERRORS as error:
-            self._disconnect()
-            return Failure(unavailable(error))
-        except Exception:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread
+        except (BillerError, exc.IntegrityError, exc.DataError):
             return Failure()
+        except Exception as error:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread
+            self._drop_connection()
+            return Failure(unavailable(error)) if means_not_now(error) else Failure()
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None or self._connection.invalidated:
@@ -182,6 +183,12 @@ class BatchWriter:
                 execute_raw(made, f"set enable_{way} = off")
             made.commit()
         return made
+
+    def _drop_connection(self) -> None:
+        """Have the next request make a new connection: a session may stay read only when its server no longer is."""
+        if self._connection is not None:
+            self._connection.invalidate()
+        self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import exc
 from sqlalchemy.engine import strategies
 
 if not hasattr(strategies, "DefaultEngineStrategy"):
@@ -20,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from celcombiller.core.errors import StoreUnavailable, TooSlow
-from celcombiller.database.transaction import CONNECTION_ERRORS, transact, unavailable, was_too_slow
+from celcombiller.database.transaction import means_not_now, transact, unavailable, was_too_slow
 from celcombiller.runtime import cpu_affinity
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Reader:
         try:
             return transact(self._reading, work)
         except StoreUnavailable as error:
-            if isinstance(error.__cause__, CONNECTION_ERRORS) and was_too_slow(error.__cause__):
+            if isinstance(error.__cause__, exc.DBAPIError) and was_too_slow(error.__cause__):
                 raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error
             raise
 
@@ -101,11 +102,13 @@ class Reader:
         try:
             try:
                 return await self._fetch(statement)
-            except CONNECTION_ERRORS as error:
+            except exc.DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
             return await self._fetch(statement)  # the pool was left with connections to a database that has gone
-        except CONNECTION_ERRORS as error:
+        except exc.DBAPIError as error:
+            if not means_not_now(error):
+                raise
             raise unavailable(error) from error
 
     async def _fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:

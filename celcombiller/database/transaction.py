@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from sqlalchemy import exc
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -22,8 +22,32 @@ ATTEMPTS = 5
 """How often a transaction is tried that lost a race, a deadlock or its connection."""
 
 
-CONNECTION_ERRORS = (exc.OperationalError, exc.InterfaceError)
-"""The database's own troubles; any other error of it is about what was asked."""
+NOT_NOW = (
+    # PostgreSQL, appendix A: a class, or one condition of a class that has others
+    "08",  # connection exception
+    "25006",  # read_only_sql_transaction: a standby, or a primary that is handing over
+    "25P03",  # idle_in_transaction_session_timeout
+    "25P04",  # transaction_timeout
+    "26",  # the session behind a connection pooler is another than the one that has the prepared statement
+    "40",  # transaction rollback: serialization failure, deadlock
+    "53",  # insufficient resources: disk, memory, connections
+    "55006",  # object_in_use
+    "55P03",  # lock_not_available
+    "57",  # operator intervention: cancelled, shutting down, starting up
+    "58",  # system error: input and output
+    # SQLite, "Result and Error Codes"; the extended codes begin with the name of their primary one
+    "SQLITE_BUSY",
+    "SQLITE_CANTOPEN",
+    "SQLITE_FULL",
+    "SQLITE_INTERRUPT",
+    "SQLITE_IOERR",
+    "SQLITE_LOCKED",
+    "SQLITE_NOMEM",
+    "SQLITE_PERM",
+    "SQLITE_PROTOCOL",
+    "SQLITE_READONLY",
+)
+"""How the codes of the errors begin that mean "not now"; any other error of a database is about what was asked."""
 
 
 _TRANSIENT_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
@@ -38,7 +62,9 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
 
     try:
         return retry_transient(once)
-    except CONNECTION_ERRORS as error:
+    except exc.DBAPIError as error:
+        if not means_not_now(error):
+            raise
         raise unavailable(error) from error
 
 
@@ -66,6 +92,16 @@ def _is_transient(error: BaseException) -> bool:
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES
 
 
+def means_not_now(error: BaseException | None) -> TypeGuard[exc.DBAPIError]:
+    """Return whether the same request may succeed later: the database is away, busy, full, or takes no writes."""
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
+    if error.connection_invalidated or code is None:  # without a code: the driver's own, it could not connect
+        return error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)
+    return str(code).startswith(NOT_NOW)
+
+
 def was_too_slow(error: exc.DBAPIError) -> bool:
     """Tell whether a statement ended because of its limit."""
     return getattr(error.orig, "sqlstate", None) == "57014" or str(error.orig) == "interrupted"
@@ -73,4 +109,5 @@ def was_too_slow(error: exc.DBAPIError) -> bool:
 
 def unavailable(error: exc.DBAPIError) -> StoreUnavailable:
     """Say of a database's own trouble that it does not answer, in its words."""
-    return StoreUnavailable(f"the database does not answer: {str(error.orig).strip().splitlines()[0]}")
+    said = str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__
+    return StoreUnavailable(f"the database does not answer: {said}")

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.core.audit.report import audit
-from celcombiller.database.transaction import CONNECTION_ERRORS
+from celcombiller.database.transaction import means_not_now
 from celcombiller.runtime import cpu_affinity
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class LedgerAuditService(Service):
             )
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(*CONNECTION_ERRORS):
+        if means_not_now(failure.value):
             self._log.warn("The ledger could not be audited: {reason}", reason=failure.getErrorMessage())
         else:
             self._log.failure("The audit failed", failure)

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from cpu_time import is_cheap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from celcombiller.asterisk.agi_codec import (
     command,
     command_line,
 )
+from tests.support.cpu_time import is_cheap
 
 VALUES = {
     "agi_network": "yes",
@@ -196,7 +196,7 @@ def test_the_environment_has_a_limit_of_bytes():
 def test_an_environment_reads_the_same_wherever_cut():
     data = environment(arguments=["2000"])
     for cut in range(len(data) + 1):
-        decoder = Decoder()
+        decoder = AgiDecoder()
         assert decoder.receive(data[:cut]) + decoder.receive(data[cut:]) == [Environment(VALUES, ("2000",))]
 
 
@@ -210,7 +210,7 @@ def test_an_environment_reads_the_same_wherever_cut():
     ids=["its last line feed is to come", "its last key is wrong", "its values are blanks"],
 )
 def test_an_environment_that_fails_late_is_cheap(data):
-    assert is_cheap(lambda: Decoder().receive(data), lambda: Decoder().receive(environment()))
+    assert is_cheap(lambda: AgiDecoder().receive(data), lambda: AgiDecoder().receive(environment()))
 
 
 # ---- answers ----

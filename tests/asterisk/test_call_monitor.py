@@ -22,9 +22,11 @@ CHANNEL = "PJSIP/1001-1.0"
 
 class StoreHere:
     def __init__(self, engine):
-        self.engine, self.away = engine, False
+        self.engine, self.away, self.faults = engine, False, []
 
     def charge(self, request):
+        if self.faults:
+            return fail(self.faults.pop())
         if self.away:
             return fail(StoreUnavailable("away"))
         (answer,) = ask(self.engine, request, now=datetime.now(UTC))
@@ -188,6 +190,33 @@ def test_one_list_without_a_call_is_not_enough_and_two_are(scene):
     assert scene.told('celcombiller_calls_ended_total{state="settled",witness="sweep"}') == 1
     assert voice(scene.engine).posted < 60
     proved(scene.engine)
+
+
+def test_an_end_that_met_faults_is_swept_again(scene, expected_failures):
+    answered(scene, seconds_ago=10)
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.store.faults = [KeyError("in the sweep"), KeyError("at the hangup")]
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    scene.sweep(3)
+    assert voice(scene.engine).held == 0
+    assert voice(scene.engine).posted in (49, 50)
+    proved(scene.engine)
+    assert [each.type for each in expected_failures] == [KeyError, KeyError]
+    expected_failures.clear()
+
+
+def test_a_fault_of_one_call_holds_up_no_other(scene, expected_failures):
+    ask(scene.engine, credit(60, reference="s", username="u1003"))
+    ask(scene.engine, initiate("3.0", caller="1003"), now=scene.began)
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.sweep()
+    scene.store.faults = [KeyError("a fault") for _ in range(4)]
+    scene.sweep()  # twice: five seconds after the last, and one second after a list that missed a call
+    assert not scene.store.faults
+    assert len(expected_failures) == 4
+    expected_failures.clear()
 
 
 def test_a_call_whose_session_is_here_is_left_to_it(scene):

@@ -13,10 +13,13 @@ from celcombiller.asterisk.agi_server import FastAGIFactory
 from celcombiller.asterisk.agi_simulator import Channel, play
 from celcombiller.asterisk.scripts import Scripts
 from celcombiller.config.tables import Calls, Config, Prompts
+from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import Initiate, Terminate
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.schema import tables
+from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.reader import Reader
+from celcombiller.database.transaction import transact
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.service.wiring import charging_policy
 from tests.core.ledger.test_book import ask, credit, database, proved, voice
@@ -176,6 +179,75 @@ async def test_where_the_policy_allows_a_call_without_a_ledger_is_charged_when_i
     proved(house.engine)
 
 
+@pytest.mark.parametrize(("policy", "result", "dialled"), [("deny", "FAILED", False), ("allow", "GRANTED", True)])
+@pytest_twisted.ensureDeferred
+async def test_a_fault_in_the_decision_is_answered_by_policy(houses, expected_failures, policy, result, dialled):
+    house = houses(on_failure=policy)
+    house.store.trouble[Initiate] = [KeyError("a fault")]
+    channel = await house.call(talk_ms=5000)
+    assert channel.variables["CELCOMBILLER_RESULT"] == result
+    assert (channel.dialled != "", voice(house.engine).posted) == (dialled, 55 if dialled else 60)
+    assert [each.type for each in expected_failures] == [KeyError]
+    expected_failures.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fault_before_the_decision_still_sets_a_result(house, expected_failures, monkeypatch):
+    monkeypatch.setattr(house.scripts, "_server", lambda agi: {}["a fault"])
+    channel = await house.play(Channel("1001", "1002"), "caller")
+    assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
+    assert [each.type for each in expected_failures] == [KeyError]
+    expected_failures.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fault_in_a_balance_sets_a_result(house, expected_failures, monkeypatch):
+    monkeypatch.setattr(house.scripts, "_reader", None)
+    channel = await house.play(Channel("1001", "700"), "balance")
+    assert channel.variables["CELCOMBILLER_RESULT"] == "FAILED"
+    assert [each.type for each in expected_failures] == [AttributeError]
+    expected_failures.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_is_told_again_after_faults(house, expected_failures):
+    house.store.trouble[Terminate] = [KeyError("a fault"), KeyError("the same"), StoreUnavailable("away")]
+    channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
+    assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    await house.scripts.settling.drain()
+    assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
+    proved(house.engine)
+    assert [each.type for each in expected_failures] == [KeyError]  # the second is a line without a traceback
+    expected_failures.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_that_sqlite_refuses_is_charged_later(house, expected_failures):
+    class Spoiled(Channel):
+        def _dial(self, argument):
+            sql("create trigger no before insert on transfer begin select raise(abort, 'no'); end")
+            return super()._dial(argument)
+
+    def sql(statement):
+        transact(house.engine, lambda tx: tx.exec_driver_sql(statement))
+
+    terms = charging_policy(house.config)
+    store = house.scripts._store = BatchWriter(
+        reactor, house.engine, lambda tx, *asked: process_batch(tx, terms, *asked)
+    )
+    store.start()
+    channel = await house.play(Spoiled("1001", "1002", talk_ms=5000), "caller")
+    assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
+    assert (voice(house.engine).posted, voice(house.engine).held) == (60, 60)
+    sql("drop trigger no")
+    await house.scripts.settling.drain()
+    assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
+    proved(house.engine)
+    await store.close()
+    assert [each.type for each in expected_failures] == [sa.exc.IntegrityError]
+    expected_failures.clear()
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_decision_that_comes_too_late_is_given_back(house):
     late = house.store.trouble[Initiate] = Deferred()
@@ -255,6 +327,19 @@ async def test_an_allowed_number_needs_no_ledger_and_no_credit(houses):
     channel = await house.call(caller="nobody", called="112")
     assert channel.dialled == "PJSIP/112@emergency,40,gi"
     assert house.decided() == {"ALWAYS_ALLOWED": 1}
+
+
+@pytest.mark.parametrize(("dial", "result"), [("PJSIP/{clid}", "GRANTED"), ("PJSIP/{imsi}", "FAILED")])
+@pytest_twisted.ensureDeferred
+async def test_an_allowed_number_that_nobody_can_look_up(houses, monkeypatch, dial, result):
+    def fetch(statement):
+        return fail(StoreUnavailable("away"))
+
+    house = houses(internal_dial=dial)
+    monkeypatch.setattr(house.scripts._reader, "fetch", fetch)
+    channel = await house.play(Channel("nobody", "112"), "caller")
+    assert channel.variables["CELCOMBILLER_RESULT"] == result
+    assert (channel.dialled == "PJSIP/112,40,gi") == (result == "GRANTED")
 
 
 @pytest_twisted.ensureDeferred

@@ -1,7 +1,9 @@
 """The one door: batches while busy, answers after the commit, and lets no request spoil another."""
 
+import sqlite3
 import threading
 
+import psycopg
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
@@ -112,6 +114,65 @@ async def test_a_database_locked_by_another_is_unavailable_and_then_works_again(
     assert await store.charge("later") == "later"
     await store.close()
     other.dispose()
+
+
+SQLSTATES = ("08006", "25006", "25P03", "40001", "53100", "53300", "55P03", "57014", "57P01", "57P03", "58030")
+RESULT_CODES = ("SQLITE_BUSY_SNAPSHOT", "SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_LOCKED", "SQLITE_READONLY_DBMOVED")
+
+
+def raised(driver, error):
+    return sa.exc.DBAPIError.instance("select", None, error, driver.Error)
+
+
+def of_sqlite(name):
+    error = sqlite3.OperationalError("trouble")
+    error.sqlite_errorname = name
+    return raised(sqlite3, error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [raised(psycopg, psycopg.errors.lookup(each)("trouble")) for each in SQLSTATES]
+    + [raised(psycopg, psycopg.OperationalError(each)) for each in ("connection refused", "")]
+    + [of_sqlite(each) for each in RESULT_CODES],
+    ids=[*SQLSTATES, "no connection", "no words", *RESULT_CODES],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_error_that_means_not_now_is_unavailable(engine, error):
+    def work(tx):
+        raise error
+
+    store = BatchWriter(reactor, engine, insert)
+    store.start()
+    with pytest.raises(StoreUnavailable):
+        await store.transact(work)
+    with pytest.raises(StoreUnavailable):
+        transact(engine, work)
+    await store.close()
+
+
+@pytest.mark.parametrize("sqlstate", ["22021", "23514", "42P01", "XX001"])
+@pytest_twisted.ensureDeferred
+async def test_an_error_about_the_request_is_not_unavailable(engine, sqlstate):
+    def work(tx):
+        raise raised(psycopg, psycopg.errors.lookup(sqlstate)("trouble"))
+
+    store = BatchWriter(reactor, engine, insert)
+    store.start()
+    with pytest.raises(sa.exc.DBAPIError):
+        await store.transact(work)
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_that_turned_read_only_is_replaced(engine):
+    store = BatchWriter(reactor, engine, insert)
+    store.start()
+    await store.transact(lambda tx: tx.exec_driver_sql("pragma query_only=on"))
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await store.charge("refused once")
+    assert await store.charge("taken") == "taken"
+    await store.close()
 
 
 @pytest_twisted.ensureDeferred

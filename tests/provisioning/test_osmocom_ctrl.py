@@ -5,13 +5,13 @@ import itertools
 
 import hypothesis.strategies as st
 import pytest
-from cpu_time import is_cheap
 from hypothesis import given
 
 from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.provisioning import osmocom_ctrl
 from celcombiller.provisioning.osmocom_ctrl import CtrlDecoder, CtrlReply
+from tests.support.cpu_time import is_cheap
 
 INFO = (
     "\nid\t1\nimsi\t724000000002001\nmsisdn\t2001\nnam_cs\t1\nnam_ps\t1\nms_purged_cs\t0\nms_purged_ps\t0"
@@ -125,7 +125,7 @@ def test_a_list_with_anything_that_is_not_understood_is_an_error_and_never_half_
 def test_a_row_of_many_blanks_is_cheap():
     row = b"1 none 724000000002001 -" + b" " * 16_000
     right, wrong = (LIST.replace(b" Subscribers", row + end + b"\r\n Subscribers") for end in (b"", b"x"))
-    assert is_cheap(lambda: ctrl.listed(wrong), lambda: ctrl.listed(right), times=100)
+    assert is_cheap(lambda: osmocom_ctrl.listed(wrong), lambda: osmocom_ctrl.listed(right), times=100)
 
 
 def test_a_prompt_is_told_from_what_comes_before_it():

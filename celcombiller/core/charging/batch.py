@@ -100,7 +100,7 @@ class ChargingBatch:
                     identities.update((request.account_code, request.caller_number, request.to_number))
                 continue
             uniqueids.add(request.uniqueid)
-            initiate = request if isinstance(request, Initiate) else getattr(request, "unheld", None)
+            initiate = request if isinstance(request, Initiate) else getattr(request, "unauthorized_request", None)
             if initiate is not None:
                 asked.append(initiate)
                 identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))

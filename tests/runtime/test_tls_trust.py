@@ -2,9 +2,9 @@
 
 import pytest
 import trustme
-from cpu_time import is_cheap
 
-from celcombiller.trust import certificates
+from celcombiller.runtime.tls_trust import certificates
+from tests.support.cpu_time import is_cheap
 
 BEGIN, END = b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n"
 

@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from celcombiller.errors import BillerError
+from celcombiller.core.errors import BillerError
 
 
 def is_cheap(work, usual, times=1000):
