@@ -18,6 +18,10 @@ test: $(VENV)/.tested lint  ## Install all that the tests need, then run every o
 	@bash tests/system/prepare.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-nightly: $(VENV)/.tested  ## Run only what `make test` leaves out: long kills and full repeats (PYTEST_ARGS adds options)
+	@bash tests/system/prepare.sh
+	$(BIN)/python -m pytest -m nightly $(PYTEST_ARGS)
+
 bench: $(VENV)/.installed  ## Measure the biller on this machine (BENCH_ARGS="--quick" takes a few minutes)
 	celcombiller bench $(BENCH_ARGS)
 
@@ -54,4 +58,4 @@ bench-rest: $(VENV)/.tested  ## Ask the API of a million rows on each database, 
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run test bench bench-schedules bench-rest lint clean
+.PHONY: help run test test-nightly bench bench-schedules bench-rest lint clean

@@ -1,31 +1,73 @@
 """What every test stands on: no failure of a Deferred and no logged failure passes unseen."""
 
 import gc
+import os
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from twisted.internet import reactor
 from twisted.logger import LogLevel, globalLogPublisher
 
+from tests.support import databases
+from tests.system.lab.postgres import Cluster
+from tests.system.lab.requirements import postgresql_programs
 
-@pytest.fixture(autouse=True)
-def nothing_goes_wrong_unseen():
-    """Fail a test for what pytest-twisted lets pass: logged failures, unhandled Deferreds, timers left behind."""
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Let a property run once for each engine: pytest-twisted wraps it at each run, and never unwraps it."""
+    hypothesis = getattr(pyfuncitem.obj, "hypothesis", None)
+    property_ = hypothesis and hypothesis.inner_test
+    try:
+        return (yield)
+    finally:
+        if hypothesis:
+            hypothesis.inner_test = property_
+
+
+@contextmanager
+def failures_logged():
+    """Collect the failures that are logged; an unhandled Deferred logs its own when it is collected as garbage."""
     failures = []
 
     def hear(event):
         if event.get("log_failure") is not None or event.get("log_level") is LogLevel.critical:
             failures.append(event.get("log_failure") or event)
 
-    before = {id(call) for call in reactor.getDelayedCalls()}
     globalLogPublisher.addObserver(hear)
     try:
         yield failures
-        gc.unfreeze()  # a service that was made as twistd makes it froze all that was there
-        gc.collect()
     finally:
         globalLogPublisher.removeObserver(hear)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_older_is_searched_for_garbage():
+    """Freeze what was there before the first test: a full collection after each test then costs only what is new."""
+    gc.collect()
+    gc.freeze()
+    yield
+    with failures_logged() as failures:
+        gc.unfreeze()
+        gc.collect()
+    assert not failures, failures
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_a_module_leaves_is_frozen(nothing_older_is_searched_for_garbage):
+    yield
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_wrong_unseen(what_a_module_leaves_is_frozen):
+    """Fail a test for what pytest-twisted lets pass: logged failures, unhandled Deferreds, timers left behind."""
+    before = {id(call) for call in reactor.getDelayedCalls()}
+    with failures_logged() as failures:
+        yield failures
+        gc.collect()
     left = [call for call in reactor.getDelayedCalls() if id(call) not in before]
     for call in left:
         call.cancel()
@@ -37,6 +79,28 @@ def nothing_goes_wrong_unseen():
 def expected_failures(nothing_goes_wrong_unseen):
     """Give the logged failures to a test that expects some; it clears the list when it has looked at them."""
     return nothing_goes_wrong_unseen
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Give a PostgreSQL of the worker's own that needs no disk."""
+    if postgresql_programs() is None and os.environ.get("CI") != "true":
+        pytest.skip("no PostgreSQL: run `make test` (or `bash tests/system/prepare.sh`)")
+    made = Cluster(durable=False)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+def engine(request, tmp_path):
+    """Give each kind of database in turn, with three subscribers."""
+    if request.param == "sqlite":
+        made = databases.sqlite(tmp_path / "ledger.sqlite", databases.three_subscribers)
+        yield made
+        made.dispose()
+    else:
+        with databases.on_postgresql(request.getfixturevalue("cluster"), databases.three_subscribers) as made:
+            yield made
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import re
 import sqlite3
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
-from functools import cache
 from math import floor
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -31,7 +30,6 @@ from celcombiller.core.model.calls import Rate
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.rating import Tariff
 from celcombiller.core.schedules import memberships, schedule_records
-from celcombiller.core.schema import migrations
 from celcombiller.core.schema import tables as schema_tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
@@ -40,6 +38,7 @@ from celcombiller.legacy_import.convert_users import weakness
 from celcombiller.legacy_import.findings import SERIOUS, Oddity
 from celcombiller.legacy_import.importer import newcomers, write
 from celcombiller.legacy_import.source_database import opened
+from tests.support import databases
 from tests.support.original_databases import ADMIN, GUEST, TABLES, original
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -51,31 +50,9 @@ def quietly(items, what, total):
     return items
 
 
-def database(url="sqlite://"):
-    engine = open_engine(url, lock_seconds=1)
-    with engine.begin() as tx:
-        migrations.upgrade(tx)
-    return engine
-
-
-@cache
-def _empty():
-    engine = database()
-    with engine.connect() as tx:
-        return tx.connection.driver_connection.serialize()
-
-
-def fresh():
-    """Make a database as `database` does, in no time."""
-    engine = open_engine("sqlite://", lock_seconds=1)
-    with engine.connect() as tx:
-        tx.connection.driver_connection.deserialize(_empty())
-    return engine
-
-
 @pytest.fixture
 def engine():
-    made = fresh()
+    made = databases.sqlite()
     yield made
     made.dispose()
 
@@ -764,7 +741,7 @@ def test_killed_at_any_statement_nothing_has_come_and_the_next_run_brings_all(en
     sa.event.remove(engine, "before_cursor_execute", kill)
     assert statements > 25
     assert balances(engine, "ana") == (50, -9)
-    twin = fresh()
+    twin = databases.sqlite()
     imported(twin, file)
     assert everything(engine) == everything(twin)
     twin.dispose()
@@ -884,7 +861,7 @@ def test_any_original_comes_over_with_its_balances_proved_and_once(tmp_path_fact
     generation, rows = drawn
     path = original(tmp_path_factory.mktemp("any") / "alph.db", generation, **rows)
     bytes_before = path.read_bytes()
-    engine = fresh()
+    engine = databases.sqlite()
     with opened(path) as old:
         prepared = prepare(old, TERMS, NOW, quietly)
     report = imported(engine, path)
@@ -1047,7 +1024,7 @@ LAST = TABLES["last"]
         (lambda path: path.write_bytes(b""), "none of the tables"),
         (lambda path: path.write_bytes(b"username,clid\nana,2001\n" * 100), "not a database"),
         (lambda path: original(path, users=[ADMIN]).write_bytes(path.read_bytes()[:5000]), "malformed"),
-        (lambda path: database(f"sqlite:///{path}").dispose(), "is a database of this program"),
+        (lambda path: databases.sqlite(path).dispose(), "is a database of this program"),
         (lambda path: script(path, LAST + "create table extra (a);"), "a table extra: .*drop it in a copy"),
         (lambda path: script(path, LAST.replace("clid", "number")), "the table users has no column clid"),
         (lambda path: script(path, LAST.replace("origin varchar not null", "source varchar")), "no column origin"),

@@ -21,7 +21,7 @@ from celcombiller.database.transaction import transact
 from celcombiller.provisioning.openbts import OpenBts
 from celcombiller.provisioning.reconciliation import compare
 from celcombiller.provisioning.worker import ProvisioningWorker
-from tests.provisioning.test_worker import database
+from tests.support import databases
 from tests.support.fake_node_manager import NodeManager
 
 ANA = ProvisioningEntry("724000000002001", "2001", "7")
@@ -177,7 +177,7 @@ class Village:
     """A database and the provisioner of an OpenBTS; time is moved by hand, waits are real."""
 
     def __init__(self, path, port, *, seconds=0.3):
-        self.engine = database(path)
+        self.engine = databases.sqlite(path)
         self.network = network_to(port, seconds)
         self.now = datetime(2026, 11, 1, tzinfo=UTC)
         self.provisioner = ProvisioningWorker(

@@ -20,25 +20,18 @@ from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NumberTaken
 from celcombiller.core.provisioning.plan import after, steps
 from celcombiller.core.provisioning.work_queue import ProvisioningTask
-from celcombiller.core.schema import migrations, tables
+from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.database.engine import open_engine
 from celcombiller.provisioning import reconciliation
 from celcombiller.provisioning.worker import BATCH_MAX, LEASE
+from tests.support import databases
 from tests.support.deferreds import result_of
 from tests.support.fake_radio_network import START, Clockwork, FakeNetwork
 
 
-def database(path=""):
-    engine = open_engine(f"sqlite:///{path}", lock_seconds=1)
-    with engine.begin() as tx:
-        migrations.upgrade(tx)
-    return engine
-
-
 @pytest.fixture
 def engine(tmp_path):
-    made = database(tmp_path / "queue.sqlite")
+    made = databases.sqlite(tmp_path / "queue.sqlite")
     yield made
     made.dispose()
 
@@ -391,7 +384,7 @@ def test_a_row_that_changes_while_it_is_worked_is_worked_again(village):
 
 
 def test_hundreds_of_changes_while_the_network_comes_and_goes_end_right():
-    village = Clockwork(database(), FakeNetwork())
+    village = Clockwork(databases.sqlite(), FakeNetwork())
     for number in range(2000, 2000 + 3 * BATCH_MAX):
         add(village, number)
         if number % 3 == 0:
@@ -528,7 +521,7 @@ class Village(RuleBasedStateMachine):
 
     @initialize(keeps_names=st.booleans(), unique=st.booleans())
     def begin(self, keeps_names, unique):
-        self.engine = database()
+        self.engine = databases.sqlite()
         self.village = Clockwork(self.engine, FakeNetwork(keeps_names=keeps_names, unique=unique))
         self.stranger = None
 

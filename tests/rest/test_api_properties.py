@@ -16,14 +16,13 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
 from celcombiller.core.schedules import runs, schedule_records
 from celcombiller.core.schedules.runs import ScheduleRules
-from celcombiller.core.schema import migrations
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.database.engine import open_engine
 from celcombiller.http.authorization import check_may
 from celcombiller.http.decoding import checked
 from celcombiller.http.route import Request, Response
 from celcombiller.rest.routes import ROUTES
 from tests.core.ledger.test_book import TERMS, ended, initiate
+from tests.support import databases
 from tests.support.api_service import PEOPLE
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -42,20 +41,8 @@ callers = st.sampled_from(["1002", "1003"])
 uniqueids = st.integers(0, 4).map(lambda n: f"{n}.0")
 
 
-class ApiMachine(RuleBasedStateMachine):
-    """Whatever is asked of the API, in whatever order: each answer is right or a refusal, and all is proved after it."""
-
-    @initialize()
-    def begin(self):
-        self.engine = open_engine("sqlite://", lock_seconds=1)
-        self.now = NOW
-        self.given = {}
-        with self.engine.begin() as tx:
-            migrations.upgrade(tx)
-            for number, (username, level) in enumerate(PEOPLE.items(), 1001):
-                self.add(tx, username, level, number)
-
-    def add(self, tx, username, level, number):
+def people(tx):
+    for number, (username, level) in enumerate(PEOPLE.items(), 1001):
         subscriber_records.add(
             tx,
             username=username,
@@ -66,8 +53,18 @@ class ApiMachine(RuleBasedStateMachine):
             address="",
             level=level,
             password_hash=None,
-            now=self.now,
+            now=NOW,
         )
+
+
+class ApiMachine(RuleBasedStateMachine):
+    """Whatever is asked of the API, in whatever order: each answer is right or a refusal, and all is proved after it."""
+
+    @initialize()
+    def begin(self):
+        self.engine = databases.sqlite(fill=people)
+        self.now = NOW
+        self.given = {}
 
     def teardown(self):
         self.engine.dispose()

@@ -18,11 +18,10 @@ from celcombiller.core.access.login_throttle import FAILURES_FREE
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.errors import TooManyAttempts
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.schema import migrations, tables
-from celcombiller.database.engine import open_engine
-from celcombiller.database.transaction import transact
+from celcombiller.core.schema import tables
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.password_hasher import Passwords
+from tests.support import databases
 from tests.support.api_service import PASSWORD, PEOPLE, Client, biller_fixture, header
 
 biller = biller_fixture()
@@ -459,8 +458,7 @@ async def test_a_client_that_goes_away_while_it_waits_is_no_fault_and_its_write_
 
 @pytest.fixture
 def database(tmp_path):
-    engine = open_engine(f"sqlite:///{tmp_path / 'x.sqlite'}", lock_seconds=1)
-    transact(engine, migrations.upgrade)
+    engine = databases.sqlite(tmp_path / "x.sqlite")
     yield engine
     engine.dispose()
 

@@ -13,12 +13,12 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from celcombiller.config.tables import Agi, Config, Database, Metrics, Rest
 from celcombiller.core.audit.report import audit
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.schema import migrations, tables
+from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
-from celcombiller.database.transaction import transact
 from celcombiller.runtime.password_hasher import hash_password
 from celcombiller.service.wiring import build
+from tests.support import databases
 from tests.system.lab.waiting import free_ports
 
 PASSWORD = "correct horse"
@@ -72,12 +72,30 @@ class Client:
         return answer
 
 
+def people(tx):
+    for number, (username, level) in enumerate(PEOPLE.items(), 1001):
+        subscriber_records.add(
+            tx,
+            username=username,
+            name=username.capitalize(),
+            clid=str(number),
+            imsi=f"72400000000{number}",
+            cpf=f"00{number}",
+            address="",
+            level=level,
+            password_hash=HASHED,
+            now=datetime.now(UTC),
+        )
+
+
 class Biller:
-    """The service, the database beside it, and clients of every kind."""
+    """The service, the database beside it (by a URL: one with `people`), and clients of every kind."""
 
     def __init__(self, folder, rest, url, metrics=NOBODY_NEAR, **sections):
-        self.engine = open_engine(url or f"sqlite:///{folder / 'rest.sqlite'}", lock_seconds=5)
-        transact(self.engine, self._fill)
+        if url:
+            self.engine = open_engine(url, lock_seconds=5)
+        else:
+            self.engine = databases.sqlite(folder / "rest.sqlite", people, lock_seconds=5)
         port = free_ports(1)
         self.base = f"http://127.0.0.1:{port}"
         self.config = Config(
@@ -90,23 +108,6 @@ class Biller:
         self.service = build(reactor, self.config)
         self.service.privilegedStartService()
         self.service.startService()
-
-    @staticmethod
-    def _fill(tx):
-        migrations.upgrade(tx)
-        for number, (username, level) in enumerate(PEOPLE.items(), 1001):
-            subscriber_records.add(
-                tx,
-                username=username,
-                name=username.capitalize(),
-                clid=str(number),
-                imsi=f"72400000000{number}",
-                cpf=f"00{number}",
-                address="",
-                level=level,
-                password_hash=HASHED,
-                now=datetime.now(UTC),
-            )
 
     def client(self):
         return Client(self.base)

@@ -6,16 +6,18 @@ import pytest
 
 from tests.system.lab.asterisk import Asterisk
 from tests.system.lab.biller import Biller
-from tests.system.lab.postgres import Cluster
 from tests.system.lab.requirements import missing
-from tests.system.lab.waiting import free_ports
+
+FAILED = pytest.StashKey[bool]()
 
 
+@pytest.hookimpl(tryfirst=True)  # before items are chosen by their marks
 def pytest_collection_modifyitems(items):
-    lacking = missing()
-    if lacking and os.environ.get("CI") != "true":
-        for item in items:
-            if "tests/system" in str(item.path):
+    lacking = missing() if os.environ.get("CI") != "true" else ""
+    for item in items:
+        if "tests/system" in str(item.path):
+            item.add_marker(pytest.mark.real)
+            if lacking:
                 item.add_marker(pytest.mark.skip(reason=lacking))
 
 
@@ -25,18 +27,20 @@ def parts():
 
 
 @pytest.fixture(scope="session")
-def cluster(parts):
-    made = Cluster()
+def asterisk(parts):
+    made = Asterisk()
     yield made
-    made.stop()
+    made.remove()
 
 
 @pytest.fixture
-def pbx(parts):
-    made = Asterisk(agi_port=free_ports(1))
-    made.start()
-    yield made
-    made.remove()
+def pbx(asterisk, request):
+    """The one Asterisk, with nothing in it; started again where the test before ended or broke it."""
+    asterisk.begin()
+    yield asterisk
+    if request.node.stash.get(FAILED, False):
+        asterisk.kill9()
+    asterisk.tidy()
 
 
 @pytest.fixture
@@ -59,6 +63,7 @@ def biller_on_each(request, pbx, tmp_path):
 def pytest_runtest_makereport(item, call):
     """Show what the real parts had to say when a test failed."""
     report = (yield).get_result()
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     if report.when == "call" and report.failed:
         for name in ("biller", "biller_on_each", "pbx"):
             part = item.funcargs.get(name)

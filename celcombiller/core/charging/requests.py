@@ -62,7 +62,7 @@ class CallAnswered:
 class Terminate:
     """A witness says how the call of this channel ended.
 
-    ``unauthorized_request`` is the question that could not be asked at the start, when the policy let the call go all the same.
+    ``unauthorized_request`` is the question that the ledger did not answer, when the policy let the call go without it.
     ``leg`` names one leg where the witness means that one only; ``expired``: no witness came in the hold's validity.
     """
 

@@ -35,13 +35,6 @@ HOUR = timedelta(hours=1)
 CONDITIONS = Conditions(quota_octets=QUOTA)
 
 
-@pytest.fixture
-def engine(tmp_path):
-    made = database(tmp_path / "data.sqlite")
-    yield made
-    made.dispose()
-
-
 def ask(engine, *requests, now=NOW):
     with engine.begin() as tx:
         return process_batch(tx, TERMS, requests, now)

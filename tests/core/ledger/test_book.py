@@ -34,33 +34,21 @@ from celcombiller.core.rating import Tariff, affordable_seconds, charged_ms, pri
 from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
+from tests.support import databases
+from tests.support.databases import three_subscribers
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TERMS = ChargingPolicy(Tariff([Rate()]))
 
 
 def database(path="", url="", *, lock_seconds=1):
-    engine = open_engine(url or f"sqlite:///{path}", lock_seconds=lock_seconds)
+    if not url:
+        return databases.sqlite(path, three_subscribers, lock_seconds=lock_seconds)
+    engine = open_engine(url, lock_seconds=lock_seconds)
     with engine.begin() as tx:
         migrations.upgrade(tx)
-        add_subscribers(tx)
+        three_subscribers(tx)
     return engine
-
-
-def add_subscribers(tx):
-    for number in ("1001", "1002", "1003"):
-        subscriber_records.add(
-            tx,
-            username=f"u{number}",
-            name="N",
-            clid=number,
-            imsi=f"72400000000{number}",
-            cpf=None,
-            address="",
-            level=Level.SUBSCRIBER,
-            password_hash=None,
-            now=NOW,
-        )
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, Messag
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.jobs.low_balance import LOOK_SECONDS, LowBalanceService
 from celcombiller.runtime.metrics import Metrics
-from tests.core.ledger.test_book import NOW, TERMS, ask, credit, database, ended, initiate, proved, voice
+from tests.core.ledger.test_book import NOW, TERMS, ask, credit, ended, initiate, proved, voice
 from tests.support.deferreds import result_of
 from tests.support.query_plans import plans_of
 
@@ -32,11 +32,9 @@ PEOPLE = ("u1001", "u1002", "u1003")
 
 
 @pytest.fixture
-def engine(tmp_path):
-    made = database(tmp_path / "notices.sqlite")
-    yield made
-    proved(made)
-    made.dispose()
+def engine(engine):
+    yield engine
+    proved(engine)
 
 
 class Node:
@@ -247,6 +245,7 @@ def test_many_at_once_are_written_a_few_at_a_time(engine, monkeypatch):
     assert node.metrics.registry.get_sample_value("celcombiller_notices_total", {"result": "queued"}) == 5
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_the_look_goes_by_the_id_and_not_through_all_transfers(engine):
     lines = plans_of(engine, lambda tx: low_balance.find(tx, RULES, 5, 10, NOW))
     assert any("SEARCH transfer USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in line for line in lines), lines

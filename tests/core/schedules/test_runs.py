@@ -30,11 +30,9 @@ U = ("u1001", "u1002", "u1003")
 
 
 @pytest.fixture
-def engine():
-    made = database()
-    yield made
-    proved(made)
-    made.dispose()
+def engine(engine):
+    yield engine
+    proved(engine)
 
 
 def with_members(engine, *usernames, count=3, **facts):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from sqlalchemy import exc
 
 from celcombiller.core.schema import bulk, driver, tables
-from tests.core.ledger.test_book import NOW, database
+from tests.core.ledger.test_book import NOW
 
 HOLD = bulk.insert(tables.hold, tables.hold.c.keys())
 HOLD_ONCE = bulk.insert(tables.hold, tables.hold.c.keys(), once=True)
@@ -22,13 +22,6 @@ FOUND = bulk.BulkQuery(
 )
 
 AMOUNTS = bulk.BulkQuery("amount", "from hold where reference {among}", of=tables.hold.c.reference)
-
-
-@pytest.fixture
-def engine(tmp_path):
-    made = database(tmp_path / "setwise.sqlite")
-    yield made
-    made.dispose()
 
 
 def hold(reference="a", amount=5, *, state="open", at=NOW, ended_at=None):

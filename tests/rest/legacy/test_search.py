@@ -11,9 +11,8 @@ from hypothesis import given, settings
 
 from celcombiller.core.errors import BrokenRequest
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.schema import migrations
-from celcombiller.database.engine import open_engine
 from celcombiller.rest.legacy.collections import KEPT_TIMES, Counts
+from tests.support import databases
 from tests.support import restless_reference as model
 from tests.support.restless_reference import SHAPES, SYNONYMS, ask, expected
 
@@ -31,10 +30,7 @@ def local_time():
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    made = open_engine(f"sqlite:///{tmp_path_factory.mktemp('restless') / 'ledger.sqlite'}", lock_seconds=1)
-    with made.begin() as tx:
-        migrations.upgrade(tx)
-        model.fill(tx)
+    made = databases.sqlite(tmp_path_factory.mktemp("restless") / "ledger.sqlite", model.fill)
     yield made.execution_options(reading=True)
     made.dispose()
 

@@ -82,13 +82,13 @@ def test_who_falls_low_is_told_once_though_the_biller_is_killed(biller_on_each, 
     biller.run("credit", "user2001", -100)
     biller.kill9()
     biller.start()
-    phone.finish(40)
+    phone.finish()
     assert body_of(phone) == "Low: 25 s"
     all_are_sent(biller, 1)
     biller.stop()
     biller.start()
     biller.run("credit", "user2001", -1)
-    until(lambda: [row.transfer_id for row in rows(biller, tables.bookmark)] == [3], "it has looked again", seconds=20)
+    until(lambda: [row.transfer_id for row in rows(biller, tables.bookmark)] == [3], "it has looked again")
     all_are_sent(biller, 1)
     assert biller.json("audit")["ok"]
     assert "Traceback" not in biller.log

@@ -4,7 +4,6 @@ import pytest
 import sqlalchemy as sa
 
 from celcombiller.core.schema import tables
-from tests.system.lab.asterisk import Asterisk
 from tests.system.lab.biller import Biller
 from tests.system.lab.sip_phones import callee, caller
 from tests.system.lab.waiting import free_ports, until
@@ -14,12 +13,9 @@ CREDIT = 60
 
 
 @pytest.fixture
-def asterisk_of_two(parts):
-    first = free_ports(2)
-    made = Asterisk(agi_port=first, second_port=first + 1)
-    made.start()
-    yield made
-    made.remove()
+def asterisk_of_two(pbx):
+    pbx.ask(free_ports(1), free_ports(1))
+    return pbx
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tests.system.lab.biller import Biller
 @pytest.fixture
 def biller_over_tls(parts, tmp_path):
     made = Biller(tmp_path / "biller")
+    made.as_program = True
     made.folder.joinpath("pair.pem").write_bytes(certificate())
     made.rest_listen = f"ssl:{made.rest_port}:interface=127.0.0.1:privateKey=pair.pem"
     yield made
@@ -26,7 +27,7 @@ def test_the_api_speaks_tls_by_its_endpoint_string_and_its_cookie_is_then_secure
     biller = biller_over_tls
     biller.folder.joinpath("password").write_text("correct horse")
     biller.write()
-    biller.run("init", "--password-file", "password")
+    biller.run_program("init", "--password-file", "password")
     biller.start()
     url = f"https://127.0.0.1:{biller.rest_port}"
     said = _curl(biller, "-i", "-c", "jar", "-d", "username=admin&password=correct horse", f"{url}/login")

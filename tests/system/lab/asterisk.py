@@ -1,7 +1,8 @@
-"""A real Asterisk of the test's own: its configuration, its life, its log."""
+"""A real Asterisk, one for all tests of a process: its configuration, its life, its log."""
 
 import contextlib
 import itertools
+import os
 import shutil
 import signal
 import socket
@@ -14,26 +15,56 @@ from tests.system.lab.waiting import end, free_ports, until
 SECRET = "lab-secret"
 # First number of each kind of caller's phone -> the context in tests/system/asterisk/config/extensions.conf.
 CALLERS = {1000: "phones", 1100: "announced", 1200: "two-lines", 1300: "one-line"}
-CALLERS_OF_A_KIND = 60
+CALLERS_OF_A_KIND = 10
+EMPTY = '""'
 CALLEES = range(2001, 2011)
 _number = itertools.count(1)
 
 
 class Asterisk:
-    """Started by `start`; every path is inside the chroot, in a folder of its own that `remove` takes away."""
+    """Started by `begin`; every path is inside the chroot, in a folder of its own that `remove` takes away.
 
-    def __init__(self, *, agi_port: int, second_port: int | None = None, systemname: str = "pbx1") -> None:
-        self.systemname = systemname
-        self.agi_port = agi_port
-        self.second_port = second_port
-        self.ami_port = free_ports(1)
-        self.sip_port = free_ports(2, socket.SOCK_DGRAM)
+    Each test has billers on ports of its own: `ask` tells the running dialplan which.
+    """
+
+    def __init__(self) -> None:
+        self.agi_port = 0
+        self.second_port: int | None = None
+        self.ami_port = free_ports(1, for_good=True)
+        self.sip_port = free_ports(2, socket.SOCK_DGRAM, for_good=True)
         self.trunk_port = self.sip_port + 1
-        self.callee_port = free_ports(len(CALLEES), socket.SOCK_DGRAM)
-        self._rtp = free_ports(100, socket.SOCK_DGRAM)
-        self.home = f"/lab/{socket.gethostname()}-{id(self):x}-{next(_number)}"
+        self.callee_port = free_ports(len(CALLEES), socket.SOCK_DGRAM, for_good=True)
+        self._rtp = free_ports(100, socket.SOCK_DGRAM, for_good=True)
+        self.home = f"/lab/{socket.gethostname()}-{os.getpid()}-{next(_number)}"
+        self._log_begins_at = 0
         self._process: subprocess.Popen | None = None
         self._write()
+
+    def begin(self) -> None:
+        """Be ready for the next test: running, with nothing in the log, and with billers that nobody had before."""
+        self._log_begins_at = self._log.stat().st_size if self._log.exists() else 0
+        self.ask(free_ports(1))
+        if not self._runs():
+            self.start()
+
+    def ask(self, agi_port: int, second_port: int | None = None) -> None:
+        """Have the dialplan ask the biller on this port, and the second where the first does not answer."""
+        self.agi_port, self.second_port = agi_port, second_port
+        self._write_dialplan()
+        if self._runs():
+            for name, value in self._billers().items():
+                said = self.cli(f"dialplan set global {name} {value or EMPTY}")
+                assert name in said, said
+
+    def tidy(self) -> None:
+        """Leave nothing of a test behind."""
+        if self._runs():
+            self.cli("channel request hangup all")
+            until(lambda: self.channels() == 0, "no channel is left")
+            self.cli("database deltree celcombiller")
+
+    def _runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def folder(self) -> Path:
@@ -41,8 +72,12 @@ class Asterisk:
 
     @property
     def log(self) -> str:
-        file = self.folder / "log" / "full"
-        return file.read_text(errors="replace") if file.exists() else ""
+        """Return what it has logged since the test began."""
+        return self._log.read_bytes()[self._log_begins_at :].decode(errors="replace") if self._log.exists() else ""
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log" / "full"
 
     def port_of(self, callee: str) -> int:
         """Give the UDP port on which the phone of this number answers."""
@@ -52,7 +87,7 @@ class Asterisk:
         command = ["chroot", str(ASTERISK_TREE), "/usr/sbin/asterisk", "-f", "-C", f"{self.home}/etc/asterisk.conf"]
         with (self.folder / "log" / "console").open("ab") as console:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
-        until(lambda: "fully booted" in self.cli("core waitfullybooted"), "Asterisk is up", seconds=20)
+        until(lambda: "fully booted" in self.cli("core waitfullybooted"), "Asterisk is up")
 
     def stop(self) -> None:
         if self._process is not None:
@@ -90,14 +125,10 @@ class Asterisk:
         for name in ("etc", "log", "db", "run", "spool"):
             (self.folder / name).mkdir(parents=True)
         modules = next(ASTERISK_TREE.glob("usr/lib/*/asterisk/modules"))
-        # Without the host's own name in there res_pjsip asks the DNS in every call.
-        (ASTERISK_TREE / "etc/hosts").write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")
+        _write_hosts(ASTERISK_TREE / "etc/hosts")
         values = {
             "HOME": self.home,
             "MODULES": f"/{modules.relative_to(ASTERISK_TREE)}",
-            "SYSTEMNAME": self.systemname,
-            "AGI": self.agi_port,
-            "SECOND": f"agi://127.0.0.1:{self.second_port}" if self.second_port else "",
             "AMI": self.ami_port,
             "SIP": self.sip_port,
             "TRUNK": self.trunk_port,
@@ -114,6 +145,18 @@ class Asterisk:
             pjsip.writelines(self._phones())
         shutil.copy(PROJECT / "etc/asterisk/extensions.conf", self.folder / "etc/celcombiller.conf")
 
+    def _billers(self) -> dict[str, str]:
+        """Return the dialplan's global variables that say where billers are."""
+        second = f"agi://127.0.0.1:{self.second_port}" if self.second_port else ""
+        return {"CELCOMBILLER": f"agi://127.0.0.1:{self.agi_port}", "CELCOMBILLER_SECOND": second}
+
+    def _write_dialplan(self) -> None:
+        """Write the dialplan as the next start will read it."""
+        text = (HERE / "asterisk/extensions.conf").read_text()
+        for name, value in self._billers().items():
+            text = text.replace(f"@{name}@", value)
+        (self.folder / "etc/extensions.conf").write_text(text)
+
     def _phones(self) -> list[str]:
         callers = [
             f"[{number}](phone)\ncontext={context}\n"
@@ -126,6 +169,13 @@ class Asterisk:
             for number in CALLEES
         ]
         return callers + callees
+
+
+def _write_hosts(file: Path) -> None:
+    """Have the host's own name in there, or res_pjsip asks the DNS in every call."""
+    text = f"127.0.0.1 localhost {socket.gethostname()}\n"
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)
 
 
 def _shipped_manager_user() -> str:

@@ -1,19 +1,21 @@
 """The product as an operator runs it: a settings file, the command, and twistd in a process of its own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from tests.system.lab import command
 from tests.system.lab.asterisk import SECRET, Asterisk
+from tests.system.lab.forking import Forked, start_twistd
 from tests.system.lab.waiting import end, free_ports, listens, until
 
 PROGRAMS = Path(sys.executable).parent
+OF_A_REACTOR = ("call", "provisioning")
+"""Commands that run a reactor to its end: a process can do that once."""
 _prepared: dict[tuple, bytes] = {}
 """SQLite databases as the command made them, by who is in them: made once, then copied."""
 _templates: dict[tuple, str] = {}
@@ -41,11 +43,14 @@ class Biller:
         self.smpp: dict[str, object] = {}
         self.workers = 1
         self.more: list[str] = []
-        self._process: subprocess.Popen | None = None
+        self.as_program = False
+        """Start `twistd` as an operator does, with all that it does by itself, and not a fork of it."""
+        self._process: subprocess.Popen | Forked | None = None
 
     def write(self) -> None:
         lines = ["[database]", f"url = {json.dumps(self.url)}", "lock_seconds = 2"]
-        lines += ["[service]", f"workers = {self.workers}"]
+        # On one core, as they are by themselves, the billers of all tests would be on the same.
+        lines += ["[service]", f"workers = {self.workers}", f"one_core = {json.dumps(self.as_program)}"]
         lines += ["[rest]", f"listen = {json.dumps(self.rest_listen)}"]
         lines += ["[agi]", f'listen = "tcp:{self.agi_port}:interface=127.0.0.1"']
         lines += [f"{key} = {json.dumps(value)}" for key, value in self.agi.items()]
@@ -61,7 +66,16 @@ class Biller:
 
     def run(self, *words: object, status: int = 0) -> str:
         """Run the operator's command; its status is part of what is expected."""
-        done = self._finished("celcombiller", *map(str, words), seconds=60)
+        words = tuple(map(str, words))
+        if words[0] in OF_A_REACTOR:
+            return self.run_program(*words, status=status)
+        ended, said = command.run(self.folder, words)
+        assert ended == status, f"{words}: {ended}\n{said}\n{self.log}"
+        return said
+
+    def run_program(self, *words: object, status: int = 0) -> str:
+        """Run the operator's command as the program that is installed."""
+        done = self._finished("celcombiller", *map(str, words))
         assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log}"
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
@@ -82,8 +96,8 @@ class Biller:
             self.write()
             return self
         self.init()
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(self.subscriber, credits_of.keys(), credits_of.values()))
+        for number, credit in credits_of.items():
+            self.subscriber(number, credit)
         kept.keep(who)
         return self
 
@@ -94,33 +108,41 @@ class Biller:
             self.run("credit", username, credit)
 
     def start(self) -> "Biller":
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [PROGRAMS / "twistd", "--nodaemon", "--pidfile=", "celcombiller"],
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-            )
-        until(lambda: listens(self.agi_port) or self._process.poll() is not None, "the biller listens", seconds=20)
+        self._process = self._twistd() if self.as_program else start_twistd(self.folder)
+        until(lambda: listens(self.agi_port) or self._process.poll() is not None, "the biller listens")
         assert self._process.poll() is None, self.log
         if self.pbx is not None and self.secret == SECRET:
             connected = self.log.count("AMI of pbx1 is connected")
             until(lambda: self.log.count("AMI of pbx1 is connected") > connected or connected, "AMI is connected")
         return self
 
+    def _twistd(self) -> subprocess.Popen:
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [PROGRAMS / "twistd", "--nodaemon", "--pidfile=", "celcombiller"],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=command.environment(),
+            )
+
     def start_in_vain(self) -> str:
         """Start a biller that refuses to; give what it says."""
-        done = self._finished("twistd", "--nodaemon", "--pidfile=", "celcombiller", seconds=20)
+        done = self._finished("twistd", "--nodaemon", "--pidfile=", "celcombiller")
         assert done.returncode == 1, done
         return done.stdout + done.stderr
 
-    def _finished(self, program: str, *words: str, seconds: float) -> subprocess.CompletedProcess:
+    def _finished(self, program: str, *words: str) -> subprocess.CompletedProcess:
         """Run one of the product's programs to its end, as an operator in this folder would."""
-        command = [PROGRAMS / program, *words]
         return subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False, env=_environment()
+            [PROGRAMS / program, *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=command.environment(),
         )
 
     def stop(self) -> None:
@@ -143,7 +165,7 @@ class Biller:
     def calls_of(self, number: int) -> list[dict]:
         return [row for row in self.json("calls") if row["user"] == f"user{number}"]
 
-    def closed_call(self, number: int, seconds: float = 15) -> dict:
+    def closed_call(self, number: int, seconds: float = 60) -> dict:
         """Give the one call of a caller once it is closed."""
 
         def closed() -> dict | None:
@@ -155,9 +177,7 @@ class Biller:
 
     def check_books(self, number: int, *, credit: int, cost: int) -> None:
         """The money is where the call says it is: one charge or none, nothing held, and all of it proved."""
-        with ThreadPoolExecutor() as pool:
-            questions = (("user", "show", f"user{number}"), ("statement", f"user{number}"), ("audit",))
-            user, statement, report = pool.map(lambda words: self.json(*words), questions)
+        user, statement, report = self.user(number), self.json("statement", f"user{number}"), self.json("audit")
         assert (user["voice_balance"], user["voice_held"]) == (credit - cost, 0)
         charges = [line["value"] for line in statement if line["origin"] == "call"]
         assert charges == ([-cost] if cost else [])
@@ -204,7 +224,3 @@ class _KeptDatabases:
         with engine.connect() as connection:
             connection.exec_driver_sql(statement)
         engine.dispose()
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("CELCOMBILLER_")}

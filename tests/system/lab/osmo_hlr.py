@@ -38,7 +38,7 @@ hlr
         command = ["osmo-hlr", "-c", self.folder / "osmo-hlr.cfg", "-l", self.folder / "hlr.db", "-s"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        until(lambda: self._listens() or self._process.poll() is not None, "OsmoHLR listens", seconds=20)
+        until(lambda: self._listens() or self._process.poll() is not None, "OsmoHLR listens")
         assert self._process.poll() is None, self.log
         return self
 

@@ -14,6 +14,10 @@ from celcombiller.core.schema import tables as schema_tables
 from tests.system.lab.requirements import postgresql_programs
 from tests.system.lab.waiting import end, free_ports, until
 
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_LEAST = 4 << 30
+"""A database has 8 MB and 300 files, and each test has its own."""
+
 
 def emptied(engine: sa.Engine) -> None:
     """Make a database of ours as `Cluster.upgraded` gives it: a new one for each test is much work for the disk."""
@@ -28,18 +32,28 @@ def emptied(engine: sa.Engine) -> None:
 
 
 class Cluster:
-    """Started at once; `database` makes a fresh one. ``standby_of`` another it streams from it and takes no writes."""
+    """Started at once; `database` makes a fresh one. ``standby_of`` another it streams from it and takes no writes.
 
-    def __init__(self, *, standby_of: "Cluster | None" = None) -> None:
+    One that is not ``durable`` needs no disk, where there is memory enough: for tests that do not end it.
+    """
+
+    def __init__(self, *, standby_of: "Cluster | None" = None, durable: bool = True) -> None:
+        self._settings = ["listen_addresses=127.0.0.1"]
+        if not durable:
+            self._settings += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
         self._programs = postgresql_programs()
-        self.folder = Path(tempfile.mkdtemp(prefix="celcombiller-postgres-"))
+        in_memory = not durable and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES_LEAST
+        self.folder = Path(tempfile.mkdtemp(prefix="celcombiller-postgres-", dir=MEMORY if in_memory else None))
         self.port = free_ports(1)
         self._made = 0
+        self._upgraded = ""
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
         data = self.folder / "data"
         if standby_of is None:
-            self._as_postgres("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions")
+            self._as_postgres(
+                "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions", "-N"
+            )
         else:
             source = ("-h", "127.0.0.1", "-p", standby_of.port, "-U", "postgres")
             self._as_postgres("pg_basebackup", "-D", data, *source, "-R", "-X", "stream", "-c", "fast")
@@ -48,24 +62,30 @@ class Cluster:
     def start(self) -> None:
         command = self._command("postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder)
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([*command, "-c", "listen_addresses=127.0.0.1"], stdout=log, stderr=log)
-        until(lambda: self.sql("select 1") == "1", "PostgreSQL answers", seconds=30)
+            settings = [word for each in self._settings for word in ("-c", each)]
+            self._process = subprocess.Popen([*command, *settings], stdout=log, stderr=log)
+        until(lambda: self.sql("select 1") == "1", "PostgreSQL answers")
 
     def database(self) -> str:
         """Make an empty database and give its URL."""
-        self._made += 1
-        name = f"test{self._made}"
-        self.sql(f"create database {name}")
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+        return self._new_database("template1")
 
     def upgraded(self) -> str:
         """Make a database with the tables of now in it, and give its URL."""
-        url = self.database()
-        engine = sa.create_engine(url)
-        with engine.begin() as tx:
-            migrations.upgrade(tx)
-        engine.dispose()
-        return url
+        if not self._upgraded:
+            url = self.database()
+            engine = sa.create_engine(url)
+            with engine.begin() as tx:
+                migrations.upgrade(tx)
+            engine.dispose()
+            self._upgraded = sa.make_url(url).database
+        return self._new_database(self._upgraded)
+
+    def _new_database(self, template: str) -> str:
+        self._made += 1
+        name = f"test{self._made}"
+        self.sql(f"create database {name} template {template}")
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def end(self) -> None:
         """Stop it as its service does on a restart: sessions are cut, what is committed is there at the next `start`."""
@@ -91,7 +111,7 @@ class Cluster:
         self._as_postgres("pg_ctl", "promote", "-w", "-D", self.folder / "data")
 
     def stop(self) -> None:
-        self.end()
+        end(self._process, first=signal.SIGQUIT)  # its folder goes too
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def sql(self, statement: str) -> str:

@@ -21,14 +21,14 @@ class Phone:
         self.scenario = scenario
         self.folder = folder
         command = ["sipp", "-sf", "scenario.xml", "-m", "1", "-nostdin", "-trace_msg", "-message_file", "messages"]
-        command += ["-trace_err", "-error_file", "errors", "-timeout", "40", "-timeout_error"]
+        command += ["-trace_err", "-error_file", "errors", "-timeout", "90", "-timeout_error"]
         command += ["-d", str(round(talk * 1000)), "-mp", str(free_ports(4, socket.SOCK_DGRAM)), *arguments]
         with (folder / "screen").open("wb") as screen:
             self._process = subprocess.Popen(
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen
             )
 
-    def finish(self, seconds: float = 20) -> None:
+    def finish(self, seconds: float = 100) -> None:
         """The whole scenario went as it is written."""
         try:
             status = self._process.wait(seconds)

@@ -72,7 +72,7 @@ class Traffic:
         self._thread.start()
         return self
 
-    def stop(self, seconds: float = 40) -> list[Played]:
+    def stop(self, seconds: float = 120) -> list[Played]:
         """Let every line end its call."""
         self._over = True
         self._thread.join(seconds)

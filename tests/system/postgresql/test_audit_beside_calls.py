@@ -18,7 +18,7 @@ ROWS = 2000
 @pytest.fixture
 def url(cluster):
     """Give a database with a long history and one call in progress."""
-    made = cluster.database()
+    made = cluster.upgraded()
     engine = database(url=made, lock_seconds=5)
     ask(engine, credit(60))
     ask(engine, initiate())

@@ -1,4 +1,4 @@
-"""As tests/test_datasessions.py, on PostgreSQL; and the sessions of one key begun on two nodes at once."""
+"""Data sessions where two nodes work at once, and their lists, on PostgreSQL."""
 
 import threading
 
@@ -12,26 +12,9 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from tests.core.data import test_data_sessions as data
-from tests.core.ledger.test_book import NOW, TERMS, database, proved
+from tests.core.ledger.test_book import NOW, TERMS, proved
 
-
-@pytest.fixture
-def engine(cluster):
-    made = database(url=cluster.database())
-    yield made
-    made.dispose()
-
-
-TESTS = [
-    each
-    for name, each in vars(data).items()
-    if name.startswith("test_") and each.__code__.co_varnames[: each.__code__.co_argcount] == ("engine",)
-]
-
-
-@pytest.mark.parametrize("test", TESTS, ids=lambda each: each.__name__)
-def test_the_same_on_postgresql(engine, test):
-    test(engine)
+pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 
 def test_two_nodes_that_are_told_of_the_same_session_at_once_charge_it_once(engine):

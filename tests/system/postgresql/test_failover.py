@@ -101,7 +101,7 @@ def test_a_call_that_is_let_go_while_the_ledger_is_away_is_charged_when_it_is_ba
         each.finish()
     assert "allowed as calls.on_failure says" in biller.log
     own_cluster.start()
-    call = biller.closed_call(1000, seconds=40)
+    call = biller.closed_call(1000)
     assert (call["state"], call["cost"], call["witness"]) == ("settled", 4, "agi"), call
     assert "let go without an authorization" in call["note"]
     assert "4 for the talk, 0 were held" in call["note"]
@@ -115,7 +115,7 @@ def begin(billers):
 def more_refused(traffic, calls):
     """Wait until so many calls were refused because the ledger is away."""
     before = failed(traffic)
-    until(lambda: failed(traffic) >= before + calls, f"{calls} calls refused", seconds=30)
+    until(lambda: failed(traffic) >= before + calls, f"{calls} calls refused")
 
 
 def failed(traffic):
@@ -124,7 +124,7 @@ def failed(traffic):
 
 def until_calls_are_granted_again(traffic):
     began_at = time.monotonic()
-    until(lambda: any(call.dialled_at > began_at for call in list(traffic.played)), "calls are granted", seconds=30)
+    until(lambda: any(call.dialled_at > began_at for call in list(traffic.played)), "calls are granted")
 
 
 def check_the_gap(played, gone_at):
@@ -141,7 +141,7 @@ def check_books_after(played, billers, url):
     check_that_what_was_said_is_so(played, url)
     in_the_gap = [call for call in played if call.dialled_at and not call.settled]
     assert in_the_gap, "no call ended while the ledger was away"
-    until(lambda: not rows(url, OPEN_HOLDS), "no hold is open", seconds=60)
+    until(lambda: not rows(url, OPEN_HOLDS), "no hold is open")
     for call in played:
         call.channel.variables["CELCOMBILLER_SETTLED"] = "1"
     check_that_what_was_said_is_so(played, url)

@@ -17,12 +17,13 @@ from tests.rest.legacy.test_schedules import (  # noqa: F401
     test_what_runs_moved_is_listed_by_the_movements_ids,
     test_who_comes_and_goes_is_said_to_the_group,
 )
-from tests.support.api_service import Biller
+from tests.support import databases
+from tests.support.api_service import Biller, people
 
 
 @pytest_twisted.async_yield_fixture
 async def biller(cluster, tmp_path_factory):
-    made = Biller(tmp_path_factory.mktemp("biller"), {}, cluster.database())
+    made = Biller(tmp_path_factory.mktemp("biller"), {}, databases.postgresql(cluster, people))
     yield made
     try:
         assert made.audit().ok

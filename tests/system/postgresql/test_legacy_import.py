@@ -11,12 +11,12 @@ from celcombiller.core.audit.report import audit
 from celcombiller.core.ledger import accounts
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schedules import memberships, schedule_records
-from celcombiller.core.schema import migrations, tables
+from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.database.engine import open_engine
 from celcombiller.legacy_import.conversion import ImportTerms, prepare
 from celcombiller.legacy_import.importer import write
 from celcombiller.legacy_import.source_database import opened
+from tests.support import databases
 from tests.support.original_databases import ADMIN, GUEST, original
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -24,11 +24,8 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def engine(cluster):
-    made = open_engine(cluster.database(), lock_seconds=2)
-    with made.begin() as tx:
-        migrations.upgrade(tx)
-    yield made
-    made.dispose()
+    with databases.on_postgresql(cluster, lock_seconds=2) as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,20 +6,21 @@ import pytest
 import sqlalchemy as sa
 
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.schema import migrations, tables
+from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.voice import call_queries
 from celcombiller.database.engine import open_engine
+from tests.support import databases
 from tests.support.query_plans import calls_plan, every_question, plans_of, record_calls
 
+pytestmark = pytest.mark.xdist_group("lists")  # one database for all of it
 SUBSCRIBERS, CALLS = 200, 50_000
 
 
 @pytest.fixture(scope="module")
 def engine(cluster):
-    made = open_engine(cluster.database(), lock_seconds=5)
+    made = open_engine(databases.postgresql(cluster), lock_seconds=5)
     with made.begin() as tx:
-        migrations.upgrade(tx)
         payers = []
         for n in range(SUBSCRIBERS):
             added = subscriber_records.add(

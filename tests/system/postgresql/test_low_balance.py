@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
 
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy
@@ -14,53 +13,28 @@ from celcombiller.core.notifications import low_balance
 from celcombiller.core.rating import Tariff
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
-from tests.core.ledger.test_book import NOW, add_subscribers, credit
+from tests.core.ledger.test_book import NOW, credit
 from tests.core.notifications import test_low_balance as test_notices
 from tests.core.notifications.test_low_balance import (
     RULES,
     Node,
-    any_order,
     begun,
-    check_the_notices_are_the_crossings,
     found,
     move,
-    one_database,
     proved,
     texts,
 )
 from tests.support.query_plans import plans_of
-from tests.system.lab.postgres import emptied
 
 TERMS = ChargingPolicy(Tariff([Rate()]))
 
-OTHERWISE_HERE = ("whatever_two_nodes_do", "not_through_all_transfers")
-
-for name in dir(test_notices):
-    if name.startswith("test_") and not name.endswith(OTHERWISE_HERE):
-        globals()[name] = getattr(test_notices, name)
-
-
-@pytest.fixture(scope="module")
-def url(cluster):
-    return cluster.upgraded()
+pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
-def engine(url):
-    """The one database of this module, emptied."""
-    made = open_engine(url, lock_seconds=5)
-    emptied(made)
-    with made.begin() as tx:
-        add_subscribers(tx)
-    yield made
-    proved(made)
-    made.dispose()
-
-
-@settings(one_database, max_examples=20)
-@given(any_order)
-def test_the_notices_are_the_crossings_whatever_two_nodes_do_on_postgresql(engine, sequence):
-    check_the_notices_are_the_crossings(engine, sequence)
+def engine(engine):
+    yield engine
+    proved(engine)
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
@@ -162,9 +136,9 @@ def test_the_look_goes_by_the_id_and_not_through_all_transfers_on_postgresql(eng
     assert any("pk_transfer" in line for line in lines), lines
 
 
-def test_a_reader_may_ask_who_writes(url):
+def test_a_reader_may_ask_who_writes(engine):
     """The service looks through sessions that may only read."""
-    engine = open_engine(url, lock_seconds=5, read_seconds=5)
+    engine = open_engine(engine.url.render_as_string(hide_password=False), lock_seconds=5, read_seconds=5)
     seen = transact(engine, low_balance.find_watermark)
     assert transact(engine, partial(low_balance.is_complete, seen=seen))
     assert (

@@ -1,6 +1,7 @@
 """The laws of messages (tests/test_message_laws.py) on PostgreSQL, and two nodes that work one queue at the same time."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.sms import message_queries, outbox_queue
 from celcombiller.core.sms.charging import MessageOutcome
 from celcombiller.database.transaction import transact
-from tests.core.ledger.test_book import NOW, credit, database, proved, voice
+from tests.core.ledger.test_book import NOW, credit, proved, voice
 from tests.core.sms.test_message_properties import (
     BY_SMS,
     LEASE,
@@ -26,19 +27,13 @@ from tests.core.sms.test_message_properties import (
     sms_credit,
 )
 from tests.smpp.test_deliver_sm import ARRIVAL
+from tests.support import databases
 
 
 @pytest.fixture
 def fresh(cluster):
-    made = []
-
-    def build():
-        made.append(database(url=cluster.database(), lock_seconds=5))
-        return made[-1]
-
-    yield build
-    for each in made:
-        each.dispose()
+    with ExitStack() as made:
+        yield lambda: made.enter_context(databases.on_postgresql(cluster, databases.three_subscribers))
 
 
 def test_the_laws_hold_under_any_order_of_events(fresh):

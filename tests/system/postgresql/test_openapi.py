@@ -2,13 +2,14 @@
 
 import pytest_twisted
 
-from tests.support.api_service import Biller
+from tests.support import databases
+from tests.support.api_service import Biller, people
 from tests.support.schemathesis_run import fill, run, token_of
 
 
 @pytest_twisted.ensureDeferred
 async def test_no_answer_is_a_fault_or_other_than_described_on_postgresql_either(cluster, tmp_path):
-    biller = Biller(tmp_path, {}, cluster.database())
+    biller = Biller(tmp_path, {}, databases.postgresql(cluster, people))
     try:
         await fill(biller)
         for username, is_administrator in (("clara", False), ("admin", True)):

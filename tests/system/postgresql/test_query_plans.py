@@ -19,7 +19,7 @@ ROWS_OF_A_CALL = 40
 
 @pytest.fixture
 def engine(cluster):
-    url = cluster.database()
+    url = cluster.upgraded()
     environment.fill(url, 10)
     made = open_engine(url, lock_seconds=5)
     with made.begin() as tx:
@@ -61,7 +61,7 @@ def looked_at(url):
 @pytest_twisted.ensureDeferred
 async def test_the_first_batches_on_new_tables_leave_no_plan_behind_that_reads_them_whole(cluster, singles, batches):
     """A plan for a batch of any size is made after five of them, while the tables are small, and kept as they grow."""
-    url = cluster.database()
+    url = cluster.upgraded()
     environment.fill(url, 1000)
     scans_before, rows_before = looked_at(url)
     made = open_engine(url, lock_seconds=5)

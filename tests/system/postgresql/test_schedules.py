@@ -16,36 +16,25 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from celcombiller.jobs.schedule_pass import PassFailure
-from tests.core.schedules import test_runs
+from tests.support import databases
 from tests.support.schedules import DAY, NOW, RULES, TODAY, credit_rows, go, plan, pots, proved, subscriber
 from tests.system.lab.biller import Biller
-from tests.system.lab.postgres import emptied
 from tests.system.lab.waiting import until
 
 TERMS = ChargingPolicy(Tariff([Rate()]))
 MEMBERS = 60
 
-for name in dir(test_runs):
-    if name.startswith("test_") and "engine" in getattr(test_runs, name).__code__.co_varnames[:1]:
-        globals()[name] = getattr(test_runs, name)
 
-
-@pytest.fixture(scope="module")
-def url(cluster):
-    return cluster.upgraded()
+@pytest.fixture
+def engine(cluster):
+    with databases.on_postgresql(cluster, databases.three_subscribers) as made:
+        yield made
+        proved(made)
 
 
 @pytest.fixture
-def engine(url):
-    """The one database of this module, emptied."""
-    made = open_engine(url, lock_seconds=5)
-    emptied(made)
-    with made.begin() as tx:
-        for number in (1001, 1002, 1003):
-            subscriber(tx, number)
-    yield made
-    proved(made)
-    made.dispose()
+def url(engine):
+    return engine.url.render_as_string(hide_password=False)
 
 
 def group(engine, count=9, **facts):
@@ -226,7 +215,7 @@ def test_a_biller_credits_what_is_due_when_it_is_there_again_and_the_command_bes
     biller.kill9()
     biller.start()
     try:
-        until(lambda: "2 credited" in biller.log, "the log says that it credited", seconds=20)
+        until(lambda: "2 credited" in biller.log, "the log says that it credited")
         biller.run("schedules", "run")
     finally:
         biller.stop()

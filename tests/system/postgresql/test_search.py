@@ -13,6 +13,8 @@ from tests.support import restless_reference as model
 
 __all__ = ["test_any_search_finds_what_plain_python_finds", "test_every_operator_has_all_its_names"]
 
+pytestmark = pytest.mark.xdist_group("restless")  # one database for all of it
+
 
 @pytest.fixture(scope="module")
 def engine(cluster):

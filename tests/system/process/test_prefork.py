@@ -26,6 +26,7 @@ from tests.system.postgresql.test_several_nodes import (
 def biller_of_two(cluster, tmp_path):
     made = Biller(tmp_path / "biller", url=cluster.database())
     made.workers = 2
+    made.as_program = True
     made.calls["max_call_seconds"] = LIMIT
     made.folder.joinpath("pair.pem").write_bytes(certificate())
     made.rest_listen = f"ssl:{made.rest_port}:interface=127.0.0.1:privateKey=pair.pem"
@@ -40,8 +41,7 @@ def test_two_workers_serve_calls_and_rest_and_one_that_is_killed_comes_back(bill
     more(traffic, 100)
     first = processes(biller)
     assert sorted(first) == [1, 2]
-    granted = [re.findall(rf"\[worker {number} .*Granted", biller.log) for number in first]
-    assert all(granted), "both take calls"
+    until(lambda: all(re.search(rf"\[worker {number} .*Granted", biller.log) for number in first), "both take calls")
     os.kill(first[1], signal.SIGKILL)
     more(traffic, 100)  # the other takes them
     until(lambda: processes(biller)[1] != first[1], "worker 1 is back")

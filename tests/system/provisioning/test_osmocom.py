@@ -94,7 +94,7 @@ async def test_a_silent_one_is_given_up_in_time_and_then_asked_again(osmocom, hl
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request, tmp_path):
     on_postgresql = request.param == "postgresql"
-    url = request.getfixturevalue("cluster").database() if on_postgresql else f"sqlite:///{tmp_path / 'queue.sqlite'}"
+    url = request.getfixturevalue("cluster").upgraded() if on_postgresql else f"sqlite:///{tmp_path / 'queue.sqlite'}"
     made = open_engine(url, lock_seconds=5)
     transact(made, migrations.upgrade)
     yield made

@@ -1,0 +1,114 @@
+"""Databases with the tables of now, copied from one that was migrated once: an upgrade takes 0.09 s, a copy 0.001 s."""
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.schema import migrations
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.database.engine import open_engine
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def nothing(tx):
+    """Leave it as `celcombiller init` makes it, without an administrator."""
+
+
+def three_subscribers(tx):
+    for number in ("1001", "1002", "1003"):
+        subscriber_records.add(
+            tx,
+            username=f"u{number}",
+            name="N",
+            clid=number,
+            imsi=f"72400000000{number}",
+            cpf=None,
+            address="",
+            level=Level.SUBSCRIBER,
+            password_hash=None,
+            now=NOW,
+        )
+
+
+def sqlite(path="", fill=nothing, *, lock_seconds=1):
+    """Return an engine on a database of its own: a file at the path, or one in memory for one thread."""
+    if path:
+        Path(path).write_bytes(_sqlite_template(fill))
+        engine = open_engine(f"sqlite:///{path}", lock_seconds=lock_seconds)
+        sa.event.listen(engine, "connect", _wait_for_no_disk)
+        return engine
+    engine = open_engine("sqlite://", lock_seconds=lock_seconds)
+    with engine.connect() as connection:
+        connection.connection.driver_connection.deserialize(_sqlite_template(fill))
+    return engine
+
+
+def _wait_for_no_disk(connection, _record):
+    """Commit without a sync: in the tests processes die, machines do not."""
+    connection.execute("pragma synchronous=off")
+
+
+@cache
+def _sqlite_template(fill):
+    engine = open_engine("sqlite://", lock_seconds=1)
+    with engine.begin() as tx:
+        migrations.upgrade(tx)
+        fill(tx)
+    with engine.connect() as connection:
+        content = connection.connection.driver_connection.serialize()
+    engine.dispose()
+    return content
+
+
+_numbers = count(1)
+
+
+def postgresql(cluster, fill=nothing):
+    """Return the URL of a database of its own in the cluster."""
+    return _created(cluster, _postgresql_template(cluster, fill))
+
+
+@cache
+def _postgresql_template(cluster, fill):
+    url = _created(cluster, "template0")
+    engine = sa.create_engine(url)
+    with engine.begin() as tx:
+        migrations.upgrade(tx)
+        fill(tx)
+    engine.dispose()
+    return sa.make_url(url).database
+
+
+@contextmanager
+def on_postgresql(cluster, fill=nothing, *, lock_seconds=5):
+    """Lend an engine on a database of its own in the cluster, dropped when it is given back."""
+    url = postgresql(cluster, fill)
+    engine = open_engine(url, lock_seconds=lock_seconds)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        _administer(cluster, f"drop database {sa.make_url(url).database} with (force)")
+
+
+def _created(cluster, template):
+    name = f"copy{next(_numbers)}"
+    _administer(cluster, f"create database {name} template {template} strategy file_copy")
+    return f"postgresql+psycopg://postgres@127.0.0.1:{cluster.port}/{name}"
+
+
+def _administer(cluster, statement):
+    with _administration(cluster).connect() as connection:
+        connection.exec_driver_sql(statement)
+
+
+@cache
+def _administration(cluster):
+    url = f"postgresql+psycopg://postgres@127.0.0.1:{cluster.port}/postgres"
+    return sa.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
