@@ -25,11 +25,17 @@ test-nightly: $(VENV)/.tested  ## Run only what `make test` leaves out: long kil
 bench: $(VENV)/.installed  ## Measure the biller on this machine (BENCH_ARGS="--quick" takes a few minutes)
 	celcombiller bench $(BENCH_ARGS)
 
-lint: $(VENV)/.tested  ## Check style and types
+lint: $(VENV)/.tested  ## Check style, types, imports and documents
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: $(VENV)/.tested  ## Write the reference pages from the code, then build the documentation in build/site
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "CELCOMBiller needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
@@ -58,4 +64,4 @@ bench-rest: $(VENV)/.tested  ## Ask the API of a million rows on each database, 
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run test test-nightly bench bench-schedules bench-rest lint clean
+.PHONY: help run test test-nightly bench bench-schedules bench-rest lint docs clean

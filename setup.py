@@ -54,6 +54,7 @@ setup(
             "schemathesis>=4.32,<5",
             "pyyaml>=6,<7",
             "import-linter>=2,<3",
+            "mkdocs-material>=9.5,<10",
             "ruff>=0.9,<1",
             "mypy>=1.13,<3",
             "mypy-zope>=1.0.9,<2",

@@ -179,7 +179,7 @@ def test_the_examples_commented_out_nas_is_valid_and_says_the_defaults(written):
 
 
 def test_the_settings_of_the_guide_to_radius_are_valid(written, tmp_path):
-    guide = (EXAMPLE.parents[1] / "docs" / "radius.md").read_text(encoding="utf-8")
+    guide = (EXAMPLE.parents[1] / "docs" / "how-to" / "data-by-radius.md").read_text(encoding="utf-8")
     (tmp_path / "hotspot.secret").write_text("s")
     (client,) = written(guide.partition("```toml\n")[2].partition("```")[0]).radius.clients
     assert (client.name, client.volume, client.secret) == ("hotspot", "mikrotik", "s")

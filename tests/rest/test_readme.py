@@ -1,4 +1,4 @@
-"""Every command of the README's chapter on the API works as printed, but for the port, against a started biller."""
+"""Every command of the guide to the API works as printed, but for the port, against a started biller."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import pytest
 
 from tests.system.lab.biller import Biller
 
-CHAPTER = Path(__file__).parents[2].joinpath("README.md").read_text().partition("\n## The API\n")[2]
-COMMANDS = re.findall(r"^\$ (.*)$", CHAPTER.partition("```console\n")[2].partition("```")[0], re.MULTILINE)
+GUIDE = Path(__file__).parents[2].joinpath("docs", "how-to", "use-the-api.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$ (.*)$", GUIDE.partition("```console\n")[2].partition("```")[0], re.MULTILINE)
 STATUSES = [201, 201, 200, 200, 201, 200, 200, 201, 201, 200]
 
 
@@ -24,7 +24,7 @@ def biller(tmp_path):
     made.stop()
 
 
-def test_the_commands_of_the_readme_do_what_it_says(biller):
+def test_the_commands_of_the_guide_do_what_it_says(biller):
     make_token, define_api, *asking = COMMANDS
     lines = [make_token, define_api, *(f"{line} -w '%{{stderr}}%{{http_code}}\\n'; echo" for line in asking)]
     script = "\n".join(["set -e", *lines]).replace("localhost:5000", f"127.0.0.1:{biller.rest_port}")
