@@ -48,6 +48,7 @@ setup(
         "test": [
             "pytest>=8,<10",
             "pytest-twisted>=1.14,<2",
+            "pytest-xdist>=3.6,<4",
             "hypothesis>=6.100,<7",
             "treq>=24.9,<27",
             "trustme>=1.2,<2",
