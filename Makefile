@@ -6,6 +6,14 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find celcombiller twisted -name '*.py' -o -name '*.mako') setup.py pyproject.toml
 CONFIG_OPTION := $(if $(CONFIG),--config $(CONFIG))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+SHELL := bash
+
+WORKERS ?= $(shell expr $$(nproc) + 1)
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+# Tests wait for each other's parts about a third of the time: one process more than there are cores.
+
+# $(call timed,what,command): run the command, and say how long it took.
+timed = @SECONDS=0; $(2); status=$$?; echo "$(1): $$((SECONDS / 60)) min $$((SECONDS % 60)) s"; exit $$status
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,13 +22,17 @@ run: $(VENV)/.installed  ## Install, make the database with a first administrato
 	@celcombiller $(CONFIG_OPTION) init
 	@exec twistd --nodaemon --pidfile= celcombiller $(CONFIG_OPTION)
 
-test: $(VENV)/.tested lint  ## Install all that the tests need, then run every one of them (PYTEST_ARGS adds options)
-	@bash tests/system/prepare.sh
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: lint prepare  ## Check all that a change must pass, real parts included (PYTEST_ARGS adds options, WORKERS=1 shows output at once)
+	$(call timed,tests,HYPOTHESIS_PROFILE=ci $(PYTEST) $(PYTEST_ARGS))
 
-test-nightly: $(VENV)/.tested  ## Run only what `make test` leaves out: long kills and full repeats (PYTEST_ARGS adds options)
-	@bash tests/system/prepare.sh
-	$(BIN)/python -m pytest -m nightly $(PYTEST_ARGS)
+test-fast: $(VENV)/.tested  ## Run what needs no real part and no root: while one works (PYTEST_ARGS adds options)
+	$(call timed,tests,HYPOTHESIS_PROFILE=dev $(PYTEST) -m "not real and not nightly" $(PYTEST_ARGS))
+
+test-nightly: prepare  ## Run what takes long by its nature, and try every property many more times (PYTEST_ARGS adds options)
+	$(call timed,tests,HYPOTHESIS_PROFILE=nightly $(PYTEST) -m "nightly or hypothesis" $(PYTEST_ARGS))
+
+prepare: $(VENV)/.tested  ## Bring the real parts that the tests use: Asterisk in a chroot, SIPp, PostgreSQL, OsmoHLR
+	$(call timed,preparation,bash tests/system/prepare.sh)
 
 bench: $(VENV)/.installed  ## Measure the biller on this machine (BENCH_ARGS="--quick" takes a few minutes)
 	celcombiller bench $(BENCH_ARGS)
@@ -46,13 +58,13 @@ $(VENV)/bin/pip:
 # programs are tried before the tests' own requirements can hide that one of ours is missing.
 $(VENV)/.installed: $(VENV)/bin/pip $(SOURCES) constraints.txt
 	@rm -rf build  # setuptools would install from it what the tree no longer has
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt .
+	$(call timed,installation,$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt .)
 	@$(BIN)/twistd celcombiller --help > /dev/null
 	@$(BIN)/celcombiller --help > /dev/null
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[test]'
+	$(call timed,installation of the tests,$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[test]')
 	@touch $@
 
 bench-schedules: $(VENV)/.tested  ## Credit a million members on each database, while calls go on (BENCH_ARGS adds options)
@@ -64,4 +76,4 @@ bench-rest: $(VENV)/.tested  ## Ask the API of a million rows on each database, 
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run test test-nightly bench bench-schedules bench-rest lint docs clean
+.PHONY: help run test test-fast test-nightly prepare bench bench-schedules bench-rest lint docs clean

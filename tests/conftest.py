@@ -7,12 +7,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import settings
 from twisted.internet import reactor
 from twisted.logger import LogLevel, globalLogPublisher
 
 from tests.support import databases
 from tests.system.lab.postgres import Cluster
 from tests.system.lab.requirements import postgresql_programs
+
+settings.register_profile("dev", max_examples=20, stateful_step_count=15, deadline=None)
+settings.register_profile("ci", max_examples=100, stateful_step_count=25, deadline=None, print_blob=True)
+settings.register_profile("nightly", max_examples=1000, stateful_step_count=50, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,5 +1,6 @@
 """The operator's command: what it does, what it refuses, and that it never shows a traceback."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from celcombiller.cli import main
+
+_ready = []
 
 
 @pytest.fixture
@@ -35,10 +38,17 @@ def command(here, capsys):
 
 
 @pytest.fixture
-def ready(command):
+def ready(command, here):
+    """Give the command beside a database with an administrator and ana; the command makes it once, and it is copied."""
+    database = here / "celcombiller.sqlite"
+    if _ready:
+        database.write_bytes(_ready[0])
+        return command
     assert command("init")[0] == 0
     words = ("user", "add", "ana", "--clid", "2001", "--imsi", "724000000002001", "--name", "Ana")
     assert command(*words)[0] == 0
+    with contextlib.closing(sqlite3.connect(database)) as made:
+        _ready.append(made.serialize())
     return command
 
 

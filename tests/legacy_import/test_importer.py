@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
 from argon2 import PasswordHasher
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 
 from celcombiller.cli import main
 from celcombiller.core.access.audit_trail import Actor
@@ -40,6 +40,7 @@ from celcombiller.legacy_import.importer import newcomers, write
 from celcombiller.legacy_import.source_database import opened
 from tests.support import databases
 from tests.support.original_databases import ADMIN, GUEST, TABLES, original
+from tests.support.properties import share
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 BELEM = ZoneInfo("America/Belem")
@@ -855,7 +856,7 @@ def _floored(cell):
     return None if number is None or abs(number) > AMOUNT_MAX else floor(number)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@share(1.5, suppress_health_check=[HealthCheck.too_slow])
 @given(originals())
 def test_any_original_comes_over_with_its_balances_proved_and_once(tmp_path_factory, drawn):
     generation, rows = drawn

@@ -5,7 +5,7 @@ import contextlib
 import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.defer import Deferred
 
@@ -27,6 +27,7 @@ from celcombiller.provisioning.worker import BATCH_MAX, LEASE
 from tests.support import databases
 from tests.support.deferreds import result_of
 from tests.support.fake_radio_network import START, Clockwork, FakeNetwork
+from tests.support.properties import share
 
 
 @pytest.fixture
@@ -614,4 +615,4 @@ class Village(RuleBasedStateMachine):
 
 
 TestVillage = Village.TestCase
-TestVillage.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestVillage.settings = share(0.4)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyrad import packet as pyrad
 from twisted.internet import reactor
@@ -40,6 +40,7 @@ from celcombiller.runtime.metrics import Metrics
 from celcombiller.service.wiring import build
 from tests.support.api_service import PASSWORD, Biller
 from tests.support.fake_nas import SECRET, Nas, access_request, report
+from tests.support.properties import share
 from tests.system.lab.waiting import free_ports
 
 HERE = "127.0.0.1"
@@ -505,7 +506,7 @@ def made_of(code, pairs):
     code=st.sampled_from([pyrad.AccessRequest, pyrad.AccountingRequest]),
     signing=st.sampled_from(["require", "accept"]),
 )
-@settings(max_examples=600, deadline=None)
+@share(6)
 def test_no_datagram_does_more_than_be_ignored_or_understood(datagram, code, signing):
     client = RadiusClient(name="hotspot", address=HERE, secret=SECRET, message_authenticator=signing)
     understood = []
@@ -530,7 +531,7 @@ def test_no_datagram_does_more_than_be_ignored_or_understood(datagram, code, sig
 
 
 @given(place=st.integers(0, 500), value=st.integers(0, 255))
-@settings(max_examples=300, deadline=None)
+@share(3)
 def test_no_octet_of_a_report_can_be_changed_on_its_way(place, value):
     datagram = VALID[pyrad.AccountingRequest]
     place %= len(datagram)
@@ -589,6 +590,7 @@ async def test_a_session_that_fell_silent_is_closed_with_what_was_told_though_ra
     assert (other.state, other.charged) == (DataState.OPEN, 60)
     (hold,) = [each for each in radio.biller.rows(tables.hold) if each["state"] == "open"]
     assert (hold["reference"], radio.pot()) == (other.hold_reference, (880, 100))
+    await radio.nas.until(lambda: any("nobody told of its end" in line for line in lines))  # said after the commit
     assert sum("nobody told of its end" in line for line in lines) == 1
 
 

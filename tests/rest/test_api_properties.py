@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from celcombiller.config.tables import Config
@@ -24,6 +23,7 @@ from celcombiller.rest.routes import ROUTES
 from tests.core.ledger.test_book import TERMS, ended, initiate
 from tests.support import databases
 from tests.support.api_service import PEOPLE
+from tests.support.properties import share
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TABLE = {f"{route.method} {route.open_path}": route for route in ROUTES}
@@ -215,4 +215,4 @@ def everything_of(tx):
 
 
 TestApi = ApiMachine.TestCase
-TestApi.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestApi.settings = share(0.25)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -29,6 +29,7 @@ from celcombiller.core.rating import affordable_octets, octets_price
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import NOW, TERMS, database, proved
+from tests.support.properties import share
 
 QUOTA = 100
 HOUR = timedelta(hours=1)
@@ -529,4 +530,4 @@ class DataMachine(RuleBasedStateMachine):
 
 
 TestData = DataMachine.TestCase
-TestData.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestData.settings = share(0.2)

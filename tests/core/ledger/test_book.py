@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from celcombiller.core.audit.report import audit
@@ -36,6 +36,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from tests.support import databases
 from tests.support.databases import three_subscribers
+from tests.support.properties import share
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TERMS = ChargingPolicy(Tariff([Rate()]))
@@ -418,4 +419,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestLedger.settings = share(0.4)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -24,6 +24,7 @@ from celcombiller.jobs.low_balance import LOOK_SECONDS, LowBalanceService
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import NOW, TERMS, ask, credit, ended, initiate, proved, voice
 from tests.support.deferreds import result_of
+from tests.support.properties import share
 from tests.support.query_plans import plans_of
 
 RULES = NoticeRules(thresholds=(600, 60, 0), text="{balance}|{credits}|{threshold}")
@@ -374,10 +375,9 @@ def check_the_notices_are_the_crossings(engine, sequence):
 
 
 any_order = st.lists(steps, min_size=10, max_size=60)
-one_database = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@settings(one_database, max_examples=40)
+@share(0.4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(any_order)
 def test_the_notices_are_the_crossings_whatever_two_nodes_do(engine, sequence):
     check_the_notices_are_the_crossings(engine, sequence)

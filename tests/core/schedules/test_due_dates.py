@@ -6,10 +6,11 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from celcombiller.core.model.schedules import CatchUp, Recurrence, Schedule, ScheduleKind
 from celcombiller.core.schedules.due_dates import comes_at, due_dates, last_come, local_date, next_due_date, period
+from tests.support.properties import share
 
 DAY = timedelta(days=1)
 CENTURY = (date(1970, 1, 1), date(2070, 12, 31))
@@ -136,7 +137,7 @@ def test_the_last_date_that_has_come_has_and_the_next_has_not(zone, day, run_at,
 
 
 @given(zones, dates, run_times, st.lists(st.integers(0, 60), min_size=1, max_size=60))
-@settings(max_examples=300)
+@share(3)
 def test_the_last_date_never_goes_back_while_time_goes_on_and_misses_no_day(zone, day, run_at, hours):
     now = datetime.combine(day, time(), UTC)
     before = last_come(now, run_at, zone)

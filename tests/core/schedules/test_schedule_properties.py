@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import hypothesis.strategies as st
 import sqlalchemy as sa
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from celcombiller.core.charging.batch import process_batch
@@ -21,6 +20,7 @@ from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import database
+from tests.support.properties import share
 from tests.support.schedules import DAY, NOW, Killed, credit_rows, go, plan, proved, subscriber
 
 ABSENCE_DAYS = 40
@@ -269,4 +269,4 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestSchedules = ScheduleMachine.TestCase
-TestSchedules.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestSchedules.settings = share(0.4)

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta, timezone
 import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from sqlalchemy import exc
 
 from celcombiller.core.schema import bulk, driver, tables
 from tests.core.ledger.test_book import NOW
+from tests.support.properties import share
 
 HOLD = bulk.insert(tables.hold, tables.hold.c.keys())
 HOLD_ONCE = bulk.insert(tables.hold, tables.hold.c.keys(), once=True)
@@ -45,7 +46,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
 
 
 row_sets = st.dictionaries(texts, st.tuples(st.integers(0, 2**53), moments, st.none() | moments, zones), max_size=8)
-many_rows = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many_rows = share(0.3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def check_round_trip(engine, rows):

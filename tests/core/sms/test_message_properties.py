@@ -9,7 +9,6 @@ from datetime import timedelta
 import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from celcombiller.core.audit.report import audit
@@ -33,6 +32,7 @@ from celcombiller.core.sms import message_queries, outbox_queue
 from celcombiller.core.sms.charging import PHONE_VALIDITY, MessageOutcome, MessagePolicy, MessageSubmission
 from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import NOW, TERMS, ask, credit, database, initiate, proved, voice
+from tests.support.properties import share
 from tests.support.query_plans import plans_of
 
 ROUTES = MessagePolicy(
@@ -498,4 +498,4 @@ class MessageMachine(RuleBasedStateMachine):
 
 
 TestMessages = MessageMachine.TestCase
-TestMessages.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestMessages.settings = share(0.6)

@@ -7,13 +7,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from celcombiller.core.errors import BrokenRequest
 from celcombiller.core.model.subscribers import Level
 from celcombiller.rest.legacy.collections import KEPT_TIMES, Counts
 from tests.support import databases
 from tests.support import restless_reference as model
+from tests.support.properties import share
 from tests.support.restless_reference import SHAPES, SYNONYMS, ask, expected
 
 
@@ -58,7 +59,7 @@ def refusal(tx, query, name="users"):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_any_search_finds_what_plain_python_finds(engine, rows, name):
-    @settings(max_examples=150, deadline=None)
+    @share(1.5)
     @given(model.searches(SHAPES[name], rows[name]), st.integers(-1, 4), st.sampled_from([None, 1, 3, 100]))
     def check(q, page, per_page):
         query = {"q": json.dumps(q), "page": str(page)} | ({"results_per_page": str(per_page)} if per_page else {})
@@ -72,7 +73,7 @@ def test_any_search_finds_what_plain_python_finds(engine, rows, name):
 
 @pytest.mark.parametrize("name", ["users", "voice_balance"])
 def test_every_operator_has_all_its_names(engine, rows, name):
-    @settings(max_examples=10, deadline=None)
+    @share(0.1)
     @given(st.data())
     def check(operator, words, data):
         said = data.draw(model.comparisons(SHAPES[name], rows[name], operators=(operator,)))
@@ -180,7 +181,7 @@ def test_single_gives_one_object_with_its_address_or_says_why_not(tx):
 # -- who sees what ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@share(0.5)
 @given(st.data())
 def test_a_subscriber_finds_his_own_rows_whatever_he_looks_for(engine, rows, data):
     name = data.draw(st.sampled_from(sorted(model.OWNERS)))

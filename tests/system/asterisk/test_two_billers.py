@@ -64,6 +64,7 @@ def test_a_call_whose_biller_dies_is_charged_by_the_other_when_the_caller_hangs_
 def test_where_the_dialplan_tells_nobody_the_other_hears_it_over_ami(pair, asterisk_of_two, tmp_path):
     first, second = pair
     call = Conversation(asterisk_of_two, tmp_path, number=1300, talk=7.3)
+    until(lambda: first.calls_of(1300)[0]["answered_at"], "AMI told of the answer")
     first.kill9()
     call.finish()
     settled = second.closed_call(1300)

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
-from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from celcombiller.core.charging import messages
@@ -28,6 +27,7 @@ from tests.core.sms.test_message_properties import (
 )
 from tests.smpp.test_deliver_sm import ARRIVAL
 from tests.support import databases
+from tests.support.properties import share
 
 
 @pytest.fixture
@@ -41,8 +41,7 @@ def test_the_laws_hold_under_any_order_of_events(fresh):
         def open(self):
             return fresh()
 
-    few = settings(max_examples=6, stateful_step_count=15, deadline=None)
-    run_state_machine_as_test(OnPostgreSQL, settings=few)
+    run_state_machine_as_test(OnPostgreSQL, settings=share(0.06))
 
 
 def test_two_nodes_that_work_one_queue_take_each_message_once_and_charge_it_once(fresh):

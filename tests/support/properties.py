@@ -1,0 +1,8 @@
+"""How much a property or a state machine is tried: by Hypothesis's profile (see tests/conftest.py), not by a literal."""
+
+from hypothesis import settings
+
+
+def share(part, **more):
+    """Return settings with this part of the profile's examples: less for what is costly, more for what is cheap."""
+    return settings(max_examples=max(3, round(part * settings.default.max_examples)), **more)
