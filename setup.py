@@ -1,14 +1,16 @@
 """Packaging of CELCOMBiller: ``pip install .`` installs the service, its twistd plugin and the command."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
+version = re.search(r'__version__ = "(.*)"', (here / "celcombiller" / "__init__.py").read_text(encoding="utf-8"))[1]
 
 setup(
     name="celcombiller",
-    version="1.0.0.dev0",
+    version=version,
     description="Prepaid biller for Asterisk and OpenBTS: no credit spent twice, no answered call free",
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -446,21 +446,14 @@ ORIGINAL = (
 )
 
 
-class Restored(Biller):
-    """A biller on the ledger that was written before, in place of one of its own."""
-
-    @staticmethod
-    def _fill(_tx):
-        pass
-
-
 async def rest(folder):
     """Return every route with the fields of what is asked and answered, asked of a running biller."""
-    _restore(folder / "rest.sqlite")
+    ledger = folder / "rest.sqlite"
+    _restore(ledger)
     way = {"ON_NET_ROUTE": "smpp", "ACCOUNT": "sms"}
     environ = {f"CELCOMBILLER_SMS_{name}": value for name, value in way.items()}
     ways = load(NO_FILE, environ | {"CELCOMBILLER_SMPP_HOST": "127.0.0.1", "CELCOMBILLER_SMPP_PORT": "1"})
-    biller = Restored(folder, {}, "", sms=ways.sms, smpp=ways.smpp)
+    biller = Biller(folder, {}, f"sqlite:///{ledger}", sms=ways.sms, smpp=ways.smpp)
     try:
         client = biller.client()
         document = (await client.get("/api/v1/openapi.json")).body

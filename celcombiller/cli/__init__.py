@@ -5,32 +5,43 @@ Exit status: 0 done, 1 refused or a difference found, 2 wrong usage.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celcombiller.bench import report as benchmark
-from celcombiller.cli import data_sessions, messages, provisioning, schedules, tokens
-from celcombiller.cli import import_legacy as legacy
-from celcombiller.cli.bench import run_bench
-from celcombiller.cli.common import LIST_MAX, add_command, whole_number
-from celcombiller.cli.ledger import give_credit, list_calls, run_audit, show_statement
-from celcombiller.cli.setup import check_config, initialize
-from celcombiller.cli.simulate_call import simulate_call
-from celcombiller.cli.users import add_user, enable_user, list_users, show_user
-from celcombiller.config import loader
-from celcombiller.core.errors import BillerError
-from celcombiller.core.model.accounts import Kind
+from celcombiller import __version__
+from celcombiller.cli.parser import CommandParser, extract_global_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+COMMANDS = (
+    ("init", "setup:configure_init", "Make or upgrade the database, with a first administrator."),
+    ("check-config", "setup:configure_check_config", "Check the settings."),
+    ("user", "users:configure", "Subscribers."),
+    ("credit", "ledger:configure_credit", "Give credit to a subscriber; a negative VALUE takes it away."),
+    ("calls", "ledger:configure_calls", "List the last calls."),
+    ("statement", "ledger:configure_statement", "List a subscriber's last movements of credit."),
+    ("audit", "ledger:configure_audit", "Recompute every balance and hold; exit 1 at a difference."),
+    ("messages", "messages:configure", "Text messages, and how far their queues are."),
+    ("data-sessions", "data_sessions:configure", "List the data sessions that are open, newest first."),
+    ("schedules", "schedules:configure", "Scheduled credits of groups."),
+    ("token", "tokens:configure", "Keys for programs that use the API."),
+    ("import-legacy", "import_legacy:configure", "Import the database of an original CELCOMBiller."),
+    ("bench", "bench:configure", "Measure how fast the biller is on this machine."),
+    ("provisioning", "provisioning:configure", "The radio networks: their state, their differences, and their update."),
+    ("call", "simulate_call:configure", "Play Asterisk's side of one call against the running biller."),
+)
+"""Each command, the function of this package that adds its arguments, and what it does."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; what is refused is one line on standard error."""
-    arguments = _parser().parse_args(argv)
+    """Run the command and return its exit status; a refusal is one line on standard error."""
+    arguments = _parser().parse_args(extract_global_options(sys.argv[1:] if argv is None else argv))
+    from celcombiller.config import loader  # noqa: PLC0415  a wrong word and `--help` need no settings
+    from celcombiller.core.errors import BillerError  # noqa: PLC0415
+
     try:
         path = arguments.config or loader.source()
         config = loader.load(path, os.environ)
@@ -43,69 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="celcombiller", description="Prepaid biller for Asterisk and OpenBTS.")
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="celcombiller", description="Prepaid biller for Asterisk and OpenBTS.")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings (default: as for twistd)")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    init = add_command(commands, "init", initialize, "Make or upgrade the database, with a first administrator.")
-    init.add_argument("--admin", metavar="USERNAME", default="admin")
-    init.add_argument("--password-file", type=Path, metavar="FILE", help="his password (default: a random one)")
-    add_command(commands, "check-config", check_config, "Say whether the settings are right.")
-
-    user = commands.add_parser("user", help="Subscribers.").add_subparsers(required=True, metavar="ACTION")
-    add = add_command(user, "add", add_user, "Add a subscriber.")
-    add.add_argument("username")
-    add.add_argument("--clid", required=True, help="his number: digits")
-    add.add_argument("--imsi", required=True, help="6 to 15 digits")
-    add.add_argument("--name", required=True)
-    add.add_argument("--cpf")
-    add.add_argument("--level", type=int, choices=(0, 1, 2), default=1, help="0 administrator, 1 user, 2 collaborator")
-    add.add_argument("--address", default="")
-    add.add_argument("--password-file", type=Path, metavar="FILE", help="without it he cannot log in")
-    show = add_command(user, "show", show_user, "Show a subscriber and his balances.")
-    listed = add_command(user, "list", list_users, "List the subscribers.")
-    for action in ("enable", "disable"):
-        changed = add_command(user, action, enable_user, f"{action.capitalize()} a subscriber, from the next call on.")
-        changed.add_argument("username")
-        changed.set_defaults(action=action)
-
-    credit = add_command(
-        commands, "credit", give_credit, "Give credit to a subscriber; a negative VALUE takes it away."
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON document, where a command shows or lists something"
     )
-    credit.add_argument("username")
-    credit.add_argument("value", type=int, metavar="VALUE", help="whole credits")
-    credit.add_argument("--kind", choices=[kind.value for kind in Kind], default=Kind.VOICE.value)
-    credit.add_argument("--origin", default="web", metavar="TEXT")
-    credit.add_argument("--id", help="your own id of this movement: the same again changes nothing")
-
-    last = add_command(commands, "calls", list_calls, "List the last calls.")
-    statement = add_command(commands, "statement", show_statement, "List a subscriber's last movements of credit.")
-    for each in (show, statement):
-        each.add_argument("username")
-    for each in (last, statement):
-        each.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
-    proof = add_command(commands, "audit", run_audit, "Recompute every balance and hold; exit 1 at a difference.")
-    for each in (show, listed, last, statement, proof):
-        each.add_argument("--json", action="store_true", help="one JSON document")
-
-    messages.add_commands(commands)
-    data_sessions.add_commands(commands)
-    schedules.add_commands(commands)
-    tokens.add_commands(commands)
-    legacy.add_commands(commands)
-    benchmark.add_arguments(
-        add_command(commands, "bench", run_bench, "Measure how fast the biller is on this machine.")
-    )
-    provisioning.add_commands(commands)
-
-    play = add_command(commands, "call", simulate_call, "Play Asterisk's side of one call against the running biller.")
-    play.add_argument("caller", metavar="FROM", help="a username or a number")
-    play.add_argument("callee", metavar="TO", help="the number that is called")
-    play.add_argument("--talk", type=float, default=10.0, metavar="SECONDS", help="talk asked for; it takes no time")
-    how = play.add_mutually_exclusive_group()
-    for option, text in (("busy", "the callee is busy"), ("cancel", "the caller hangs up while it rings")):
-        how.add_argument(f"--{option}", action="store_true", help=text)
-    how.add_argument("--no-answer", dest="noanswer", action="store_true", help="nobody answers")
-    play.add_argument("--verbose", action="store_true", help="show what both sides said")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
+    for name, configured_by, text in COMMANDS:
+        commands.add_parser(name, help=text, description=text, configured_by=f"celcombiller.cli.{configured_by}")
     return parser

@@ -1,10 +1,10 @@
-"""Bench."""
+"""``celcombiller bench``: measure the biller on this machine."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celcombiller.bench import report as benchmark
+from celcombiller.bench import report
 
 if TYPE_CHECKING:
     import argparse
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Config
 
 
-def run_bench(arguments: argparse.Namespace, _config: Config) -> int:
-    """Measure the biller on this machine."""
-    return benchmark.bench(arguments)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bench``."""
+    parser.set_defaults(run=_bench)
+    report.add_arguments(parser)
+
+
+def _bench(arguments: argparse.Namespace, _config: Config) -> int:
+    return report.bench(arguments)

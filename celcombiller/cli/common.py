@@ -15,7 +15,7 @@ from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
-from celcombiller.runtime.password_hasher import LENGTH_MIN
+from celcombiller.runtime.password_hash import LENGTH_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

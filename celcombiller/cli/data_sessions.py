@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from celcombiller.cli.common import add_command, find_payer, open_database, print_rows, whole_number
+from celcombiller.cli.common import find_payer, open_database, print_rows, whole_number
 from celcombiller.core.data.session import DataState
 from celcombiller.core.reports import history
 from celcombiller.core.reports.views import data_session_view
@@ -14,7 +14,6 @@ from celcombiller.database.transaction import transact
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     import sqlalchemy as sa
 
@@ -42,9 +41,9 @@ def _sessions(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def add_commands(commands: Any) -> None:
-    """Add ``data-sessions``."""
-    listed = add_command(commands, "data-sessions", _sessions, "List the sessions of data that are open, newest first.")
+def configure(listed: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``data-sessions``."""
+    listed.set_defaults(run=_sessions)
     listed.add_argument("--all", action="store_true", help="those that are over too")
     listed.add_argument("--user", metavar="WHO", help="who pays: a username or a number")
     listed.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)

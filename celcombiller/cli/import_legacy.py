@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from argon2 import PasswordHasher
 from tqdm import tqdm
 
-from celcombiller.cli.common import add_command, current_operator, open_database, parse_date, print_json, print_rows
+from celcombiller.cli.common import current_operator, open_database, parse_date, print_json, print_rows
 from celcombiller.core.audit.report import audit
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.database.transaction import transact
@@ -50,9 +50,9 @@ _SOURCE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
-def add_commands(commands: Any) -> None:
-    """Add ``import-legacy``."""
-    parser = add_command(commands, "import-legacy", _import, "Import the database of an original CELCOMBiller.")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``import-legacy``."""
+    parser.set_defaults(run=_import)
     parser.add_argument("file", type=Path, metavar="FILE", help="the original's database (alph.db); it is only read")
     parser.add_argument("--yes", action="store_true", help="import; without it nothing is written, only reported")
     parser.add_argument("--zone", help="of its dates, such as America/Belem (default: the settings')")

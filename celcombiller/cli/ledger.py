@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import current_operator, open_database, print_json, print_rows
+from celcombiller.cli.common import LIST_MAX, current_operator, open_database, print_json, print_rows, whole_number
 from celcombiller.core.audit import report as audit_report
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.requests import Credit
@@ -27,7 +27,41 @@ if TYPE_CHECKING:
     from celcombiller.core.model.calls import Call
 
 
-def give_credit(arguments: argparse.Namespace, config: Config) -> int:
+def configure_credit(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``credit``."""
+    parser.set_defaults(run=_credit)
+    parser.add_argument("username")
+    parser.add_argument("value", type=int, metavar="VALUE", help="whole credits")
+    parser.add_argument("--kind", choices=[kind.value for kind in Kind], default=Kind.VOICE.value)
+    parser.add_argument("--origin", default="web", metavar="TEXT")
+    parser.add_argument("--id", help="your own id of this movement: the same again changes nothing")
+
+
+def configure_calls(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``calls``."""
+    parser.set_defaults(run=_calls)
+    _add_list_arguments(parser)
+
+
+def configure_statement(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``statement``."""
+    parser.set_defaults(run=_statement)
+    parser.add_argument("username")
+    _add_list_arguments(parser)
+
+
+def configure_audit(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``audit``."""
+    parser.set_defaults(run=_audit)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def _add_list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def _credit(arguments: argparse.Namespace, config: Config) -> int:
     """Post one credit, and record it in the audit trail."""
     request = Credit(
         username=arguments.username,
@@ -47,7 +81,7 @@ def give_credit(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def list_calls(arguments: argparse.Namespace, config: Config) -> int:
+def _calls(arguments: argparse.Namespace, config: Config) -> int:
     """List the last calls."""
     rows = transact(open_database(config), lambda tx: call_queries.recent(tx, limit=arguments.limit))
     columns = ("started_at", "user", "from", "to", "state", "talk_ms", "cost", "witness", "server", "uniqueid")
@@ -55,7 +89,7 @@ def list_calls(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def show_statement(arguments: argparse.Namespace, config: Config) -> int:
+def _statement(arguments: argparse.Namespace, config: Config) -> int:
     """List a subscriber's last transfers."""
 
     def work(tx: sa.Connection) -> list[statement.StatementLine]:
@@ -69,7 +103,7 @@ def show_statement(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def run_audit(arguments: argparse.Namespace, config: Config) -> int:
+def _audit(arguments: argparse.Namespace, config: Config) -> int:
     """Recompute the ledger; return 1 where something differs."""
     report = transact(open_database(config).execution_options(reading=True), audit_report.audit)
     if arguments.json:

@@ -29,7 +29,6 @@ from celcombiller.http.route import ID_MAX
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     import sqlalchemy as sa
 
@@ -98,12 +97,9 @@ def _line(each: Queue, *, is_used: bool) -> str:
     return said if is_used else f"{said}; no way of [sms] here: they expire"
 
 
-def add_commands(commands: Any) -> None:
-    """Add ``messages`` and what follows it."""
-    text = "Text messages, and how far their queues are."
-    actions = commands.add_parser("messages", help=text, description=text).add_subparsers(
-        required=True, metavar="ACTION"
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of ``messages``."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
     listed = add_command(actions, "list", _list, "List the last messages, newest first.")
     listed.add_argument("--user", metavar="WHO", help="who pays: a username or a number")
     listed.add_argument("--state", choices=[each.value for each in MessageState])

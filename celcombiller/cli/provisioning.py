@@ -35,12 +35,9 @@ SHOWN_MAX = 100
 """Lines of differences that are printed; all of them are in ``--json``."""
 
 
-def add_commands(commands: Any) -> None:
-    """Add them to the program's."""
-    text = "The radio networks: how far they are, what differs there, bringing it in step."
-    under = commands.add_parser("provisioning", help=text, description=text).add_subparsers(
-        required=True, metavar="ACTION"
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of ``provisioning``."""
+    under = parser.add_subparsers(required=True, metavar="ACTION")
     status = add_command(
         under, "status", _status, "Tell how far each network is; exit 1 when something cannot be done."
     )

@@ -453,11 +453,9 @@ def _run_row(run: Run) -> dict[str, Any]:
 # -- the words of the commands ---------------------------------------------------------------------------------------
 
 
-def add_commands(commands: Any) -> None:
-    """Add ``schedules`` and what follows it."""
-    actions = commands.add_parser("schedules", help="Scheduled credits of groups.").add_subparsers(
-        required=True, metavar="ACTION"
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of ``schedules``."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = add_command(actions, "add", _add, "Add a schedule: a value that each member gets on each due date.")
     add.add_argument("name")
     change = add_command(actions, "change", _change, "Change a schedule, from its next due date on.")

@@ -1,4 +1,4 @@
-"""Init, check-config."""
+"""``celcombiller init`` and ``celcombiller check-config``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from celcombiller.core.schema import migrations
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
-from celcombiller.runtime.password_hasher import hash_password
+from celcombiller.runtime.password_hash import hash_password
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +25,19 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Config
 
 
-def initialize(arguments: argparse.Namespace, config: Config) -> int:
+def configure_init(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``init``."""
+    parser.set_defaults(run=_initialize)
+    parser.add_argument("--admin", metavar="USERNAME", default="admin")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="their password (default: a random one)")
+
+
+def configure_check_config(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``check-config``."""
+    parser.set_defaults(run=_check_config)
+
+
+def _initialize(arguments: argparse.Namespace, config: Config) -> int:
     """Make or upgrade the database, with a first administrator."""
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, foreign_keys=False)
     _check_folder(config)
@@ -62,7 +74,7 @@ def initialize(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def check_config(arguments: argparse.Namespace, config: Config) -> int:
+def _check_config(arguments: argparse.Namespace, config: Config) -> int:
     """Report that the settings are right; loading them has checked them."""
     where = arguments.config or loader.source() or "built-in defaults"
     print(f"{where}: right. Database {config.database.url}, REST {config.rest.listen}, FastAGI {config.agi.listen},")

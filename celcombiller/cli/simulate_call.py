@@ -20,7 +20,20 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Config
 
 
-def simulate_call(arguments: argparse.Namespace, config: Config) -> int:
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``call``."""
+    parser.set_defaults(run=_simulate_call)
+    parser.add_argument("caller", metavar="FROM", help="a username or a number")
+    parser.add_argument("callee", metavar="TO", help="the number that is called")
+    parser.add_argument("--talk", type=float, default=10.0, metavar="SECONDS", help="talk asked for; it takes no time")
+    how = parser.add_mutually_exclusive_group()
+    for option, text in (("busy", "the callee is busy"), ("cancel", "the caller hangs up while it rings")):
+        how.add_argument(f"--{option}", action="store_true", help=text)
+    how.add_argument("--no-answer", dest="noanswer", action="store_true", help="the callee does not answer")
+    parser.add_argument("--verbose", action="store_true", help="show what both sides said")
+
+
+def _simulate_call(arguments: argparse.Namespace, config: Config) -> int:
     """Play Asterisk's side of one call against the running biller."""
     from twisted.internet.error import ConnectError  # noqa: PLC0415  the reactor is for this command alone
     from twisted.internet.task import react  # noqa: PLC0415

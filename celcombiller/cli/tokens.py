@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celcombiller.cli.common import add_command, current_operator, open_database, print_rows, whole_number
 from celcombiller.core.access import audit_trail, tokens
@@ -67,10 +67,9 @@ def _revoke(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def add_commands(commands: Any) -> None:
-    """Add ``token`` and what follows it."""
-    text = "Keys for programs that use the API."
-    actions = commands.add_parser("token", help=text, description=text).add_subparsers(required=True, metavar="ACTION")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of ``token``."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = add_command(actions, "add", _add, "Make a token; its secret is shown this once.")
     add.add_argument("name", help="what it is for")
     add.add_argument("--user", required=True, metavar="USERNAME", help="whose it is; it may do at most what he may")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import current_operator, open_database, print_json, print_rows, read_password
+from celcombiller.cli.common import add_command, current_operator, open_database, print_json, print_rows, read_password
 from celcombiller.core.access import audit_trail
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
-from celcombiller.runtime.password_hasher import hash_password
+from celcombiller.runtime.password_hash import hash_password
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +24,30 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Config
 
 
-def add_user(arguments: argparse.Namespace, config: Config) -> int:
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of ``user``."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    add = add_command(actions, "add", _add, "Add a subscriber.")
+    add.add_argument("username")
+    add.add_argument("--clid", required=True, help="their number: digits")
+    add.add_argument("--imsi", required=True, help="6 to 15 digits")
+    add.add_argument("--name", required=True)
+    add.add_argument("--cpf")
+    add.add_argument("--level", type=int, choices=(0, 1, 2), default=1, help="0 administrator, 1 user, 2 collaborator")
+    add.add_argument("--address", default="")
+    add.add_argument("--password-file", type=Path, metavar="FILE", help="without it they cannot log in")
+    show = add_command(actions, "show", _show, "Show a subscriber and their balances.")
+    show.add_argument("username")
+    listed = add_command(actions, "list", _list, "List the subscribers.")
+    for each in (show, listed):
+        each.add_argument("--json", action="store_true", help="one JSON document")
+    for action in ("enable", "disable"):
+        changed = add_command(actions, action, _enable, f"{action.capitalize()} a subscriber, from the next call on.")
+        changed.add_argument("username")
+        changed.set_defaults(action=action)
+
+
+def _add(arguments: argparse.Namespace, config: Config) -> int:
     """Add a subscriber."""
     password = read_password(arguments.password_file)
     hashed = None if password is None else hash_password(password)
@@ -51,7 +75,7 @@ def add_user(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def show_user(arguments: argparse.Namespace, config: Config) -> int:
+def _show(arguments: argparse.Namespace, config: Config) -> int:
     """Show a subscriber and their balances."""
     user = transact(
         open_database(config), lambda tx: with_balances(tx, subscriber_records.find(tx, arguments.username))
@@ -64,7 +88,7 @@ def show_user(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def list_users(arguments: argparse.Namespace, config: Config) -> int:
+def _list(arguments: argparse.Namespace, config: Config) -> int:
     """List the subscribers."""
     users = transact(
         open_database(config), lambda tx: [with_balances(tx, each) for each in list(subscriber_records.list_all(tx))]
@@ -74,7 +98,7 @@ def list_users(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def enable_user(arguments: argparse.Namespace, config: Config) -> int:
+def _enable(arguments: argparse.Namespace, config: Config) -> int:
     """Enable or disable a subscriber."""
     username, now = arguments.username, datetime.now(UTC)
 

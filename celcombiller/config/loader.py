@@ -19,7 +19,6 @@ from celcombiller.config.error_messages import (
     show_unknown,
 )
 from celcombiller.config.tables import LISTS, SECTIONS, Asterisk, Config, RadiusClient, Smpp
-from celcombiller.runtime.tls_trust import certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -128,6 +127,8 @@ def _with_password(smpp: Smpp, file: Path | None, from_environment: Mapping[tupl
 def _with_authorities(smpp: Smpp, file: Path | None, from_environment: Mapping[tuple[str, str], object]) -> Smpp:
     if not smpp.ca_file:
         return smpp
+    from celcombiller.runtime.tls_trust import certificates  # noqa: PLC0415  OpenSSL takes long to load
+
     is_set = ("smpp", "ca_file") in from_environment
     here = f"{ENVIRONMENT_PREFIX}SMPP_CA_FILE" if is_set else "smpp.ca_file"
     name = ((file or Path(FILE_NAME)).parent / smpp.ca_file).absolute()

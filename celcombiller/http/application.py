@@ -34,7 +34,7 @@ from celcombiller.http.authorization import check_may
 from celcombiller.http.decoding import NUL, body_of, checked, merge_field_lists, query_of
 from celcombiller.http.problem_details import PROBLEM_TYPE, message, problem, status_of
 from celcombiller.http.route import Request, Response, ResponseStyle, Route
-from celcombiller.runtime.password_hasher import Password
+from celcombiller.runtime.password_hash import Password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ from celcombiller.core.subscribers.fields import check
 from celcombiller.legacy_import.cell_values import line, number, text, whole
 from celcombiller.legacy_import.findings import Oddity
 from celcombiller.legacy_import.source_rows import KINDS
-from celcombiller.runtime.password_hasher import LENGTH_MIN
+from celcombiller.runtime.password_hash import LENGTH_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

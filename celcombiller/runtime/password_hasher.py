@@ -9,39 +9,26 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from msgspec import Meta
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from celcombiller.core.errors import TooManyAttempts
 from celcombiller.runtime import cpu_affinity
+from celcombiller.runtime.password_hash import HASHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
 
-LENGTH_MIN = 8
 THREADS = 2
 NICENESS_LAST = 10
 """Behind the reactor, but not so far that a thread waits long for a core while it holds Python's lock."""
 WAITING_MAX = 400
 """Logins that may wait for a thread: about half a minute's work. More are told to come again."""
-
-Password = Annotated[
-    str, Meta(pattern=r"^[^\x00]*$", min_length=LENGTH_MIN, max_length=1024, description="8 to 1024 characters")
-]
-
-_hasher = PasswordHasher()
-
-
-def hash_password(password: str) -> str:
-    """Hash here and now, as the operator's command does."""
-    return _hasher.hash(password)
 
 
 class Passwords:
@@ -64,7 +51,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """Give the hash to keep."""
-        return await self._off(lambda: _hasher.hash(password))
+        return await self._off(lambda: HASHER.hash(password))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
         """Tell whether this is the password; without a hash (nobody's) it takes as long and is No."""
@@ -73,13 +60,13 @@ class Passwords:
     @staticmethod
     def is_outdated(hashed: str) -> bool:
         """Tell whether the hash was made with weaker parameters than today's."""
-        return _hasher.check_needs_rehash(hashed)
+        return HASHER.check_needs_rehash(hashed)
 
     def _verify(self, hashed: str | None, password: str) -> bool:
         if hashed is None:
-            self._nobodys = self._nobodys or _hasher.hash("nobody has this password")
+            self._nobodys = self._nobodys or HASHER.hash("nobody has this password")
         try:
-            _hasher.verify(hashed or self._nobodys, password)
+            HASHER.verify(hashed or self._nobodys, password)
         except (VerificationError, InvalidHashError):
             return False
         return hashed is not None

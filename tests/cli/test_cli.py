@@ -200,3 +200,37 @@ def test_a_service_that_cannot_start_says_why_in_one_line(here, monkeypatch, nam
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 1
     assert (done.stderr.count("\n"), says in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("--json", "user", "show", "ana"), ("user", "--json", "show", "ana"), ("user", "show", "ana", "--json")]
+)
+def test_json_may_stand_anywhere(ready, words):
+    status, out, _ = ready(*words)
+    assert (status, json.loads(out)["username"]) == (0, "ana")
+
+
+def test_the_settings_may_be_named_last(ready, here):
+    (here / "other.toml").write_text(f'[database]\nurl = "sqlite:///{here}/celcombiller.sqlite"\n')
+    assert ready("user", "show", "ana", "--config", "other.toml")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (("statment", "ana"), "did you mean statement?"),
+        (("user", "shwo", "ana"), "did you mean show?"),
+        (("user", "show", "ana", "--jsn"), "did you mean --json?"),
+        (("credit", "ana", "5", "--kind", "voise"), "did you mean voice?"),
+    ],
+)
+def test_a_misspelt_word_names_the_nearest(capsys, words, nearest):
+    with pytest.raises(SystemExit) as wrong:
+        main(words)
+    assert (wrong.value.code, nearest in capsys.readouterr().err) == (2, True)
+
+
+def test_help_loads_no_command():
+    loaded = "import sys; from celcombiller.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    check = loaded + "assert not {'sqlalchemy', 'twisted', 'msgspec'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)

@@ -16,7 +16,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
-from celcombiller.runtime.password_hasher import hash_password
+from celcombiller.runtime.password_hash import hash_password
 from celcombiller.service.wiring import build
 from tests.support import databases
 from tests.system.lab.waiting import free_ports

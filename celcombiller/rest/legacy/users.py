@@ -36,7 +36,7 @@ from celcombiller.rest.legacy.collections import (
 from celcombiller.rest.legacy.search import Comparison, Field, Search, Shape, search_of
 from celcombiller.rest.v1 import subscribers as today
 from celcombiller.rest.v1.subscribers import LevelNumber
-from celcombiller.runtime.password_hasher import Password
+from celcombiller.runtime.password_hash import Password
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
