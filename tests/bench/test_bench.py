@@ -12,7 +12,9 @@ from celcombiller.bench import environment, long_history, measurements, report, 
 from celcombiller.bench.measurements import Run, percentile
 from celcombiller.config.tables import Calls
 from tests.asterisk.test_scripts import House
+from tests.system.lab.waiting import until
 
+pytestmark = pytest.mark.xdist_group("timing")  # one after another, whatever runs beside them
 SUBSCRIBERS = 20
 
 
@@ -31,6 +33,11 @@ async def test_the_yardstick_says_what_the_scripts_say_in_their_order(tmp_path):
     finally:
         await yardstick.stopListening()
         await product.close()
+
+
+def calls_of(made):
+    """Give the run if a call was counted in it: on a busy machine none may be."""
+    return made if made.calls_per_second else None
 
 
 @pytest.fixture
@@ -73,7 +80,11 @@ def test_a_made_history_can_be_proved_and_charged(url, tmp_path):
 def test_syncs_are_slower_under_the_shim(url, tmp_path):
     slowly = environment.slow_sync(tmp_path, 100)
     with environment.biller(url, tmp_path, slowly) as server:
-        made = measurements.run("x", "sqlite", server, 0.5, in_flight=1, subscribers=SUBSCRIBERS)
+        made = until(
+            lambda: calls_of(measurements.run("x", "sqlite", server, 0.5, in_flight=1, subscribers=SUBSCRIBERS)),
+            "a call within half a second",
+            seconds=60,
+        )
     assert made.dial_p50_ms >= 100
 
 

@@ -173,6 +173,8 @@ async def test_who_has_no_credit_or_is_disabled_is_refused_and_told_why(radio):
 async def test_passwords_cannot_be_guessed_faster_here_than_at_the_api(radio):
     radio.give(1)
     for _ in range(6):
+        with radio.biller.engine.begin() as tx:  # whatever time this takes: each failure is of just now
+            tx.execute(sa.update(tables.login_attempt).values(last_at=datetime.now(UTC) + timedelta(minutes=1)))
         answer = await radio.ask(access_request("ana", "guess"))
     assert answer["Reply-Message"] == ["Too many logins failed; try again later"]
 
@@ -562,10 +564,14 @@ def test_every_attribute_that_we_name_has_the_number_that_radius_gives_it():
 # -- what nobody tells of --------------------------------------------------------------------------------------------
 
 
-async def heard(radio, minutes_ago, session_id):
-    """Have a session told of, with 60 octets of 100 credits, as if that had been a while ago."""
+async def heard(radio, session_id):
+    """Have a session told of, with 60 octets of 100 credits."""
     await radio.tell("Start", session_id=session_id)
     await radio.tell("Interim-Update", session_id=session_id, octets=60)
+
+
+def put_back(radio, session_id, minutes_ago):
+    """Make it as if a session had been heard a while ago; no biller runs that could close it meanwhile."""
     at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
     table = tables.data_session
     with radio.biller.engine.begin() as tx:
@@ -576,10 +582,12 @@ async def heard(radio, minutes_ago, session_id):
 async def test_a_session_that_fell_silent_is_closed_with_what_was_told_though_radius_is_switched_off(frugal, lines):
     radio = frugal
     radio.give(1000)
-    await heard(radio, 61, "silent")
-    await heard(radio, 59, "not yet")
+    await heard(radio, "silent")
+    await heard(radio, "not yet")
     assert radio.pot() == (880, 200)
     await radio.biller.service.stopService()
+    put_back(radio, "silent", 61)
+    put_back(radio, "not yet", 59)
     radio.biller.service = build(reactor, msgspec.structs.replace(radio.biller.config, radius=Radius()))
     assert not any(isinstance(each, RadiusService) for each in radio.biller.service)
     radio.biller.service.privilegedStartService()

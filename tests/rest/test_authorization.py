@@ -327,14 +327,14 @@ def test_an_address_that_tries_many_names_must_wait_and_others_need_not(database
 
 @pytest_twisted.ensureDeferred
 async def test_passwords_are_checked_off_the_reactors_thread(monkeypatch):
-    threads, hasher = [], password_hasher._hasher
+    threads, hasher = [], password_hasher.HASHER
 
     class Noting:
         def __getattr__(self, name):
             threads.append(threading.get_ident())
             return getattr(hasher, name)
 
-    monkeypatch.setattr(password_hasher, "_hasher", Noting())
+    monkeypatch.setattr(password_hasher, "HASHER", Noting())
     checked = Passwords(reactor)
     checked.start()
     try:

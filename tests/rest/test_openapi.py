@@ -12,6 +12,7 @@ from celcombiller.http.problem_details import STATUS
 from celcombiller.http.route import ResponseStyle
 from celcombiller.rest.routes import ROUTES
 from tests.support.api_service import biller_fixture, header
+from tests.support.properties import share
 from tests.support.schemathesis_run import fill, run, token_of
 
 biller = biller_fixture()
@@ -144,13 +145,16 @@ async def test_it_is_served_to_anybody_and_every_part_it_names_is_there(biller):
 
 
 @pytest.mark.parametrize(
-    ("username", "phases", "examples"), [("clara", "coverage,fuzzing,stateful", 15), ("admin", "coverage,fuzzing", 20)]
+    ("username", "phases", "part"), [("clara", "coverage,fuzzing,stateful", 0.15), ("admin", "coverage,fuzzing", 0.2)]
 )
+@pytest.mark.hypothesis  # so that it is tried longer by night
 @pytest_twisted.ensureDeferred
-async def test_no_answer_is_a_fault_or_other_than_described(biller, tmp_path, username, phases, examples):
+async def test_no_answer_is_a_fault_or_other_than_described(biller, tmp_path, username, phases, part):
     await fill(biller)
     secret = await token_of(biller, username)
     is_administrator = username == "admin"
-    status, said = await run(biller, tmp_path, secret, examples=examples, phases=phases, administrator=is_administrator)
+    status, said = await run(
+        biller, tmp_path, secret, examples=share(part).max_examples, phases=phases, administrator=is_administrator
+    )
     assert status == 0, said
     assert "No issues found" in said

@@ -52,7 +52,7 @@ class Nas(DatagramProtocol):
             packet.sent = packet.RequestPacket()
         self.transport.write(packet.sent, ("127.0.0.1", port))
 
-    async def ask(self, packet, port, seconds=5.0):
+    async def ask(self, packet, port, seconds=60.0):
         """Send a request and give its answer, proved; None if there is none."""
         self.send(packet, port)
         datagram = await self.hear(seconds)
@@ -73,7 +73,7 @@ class Nas(DatagramProtocol):
                 call.cancel()
         return self.heard.pop(0) if self.heard else None
 
-    async def until(self, condition, seconds=10.0):
+    async def until(self, condition, seconds=60.0):
         for _ in range(int(seconds / 0.02)):
             if condition():
                 return

@@ -57,6 +57,7 @@ def refusal(tx, query, name="users"):
 # -- what a search finds ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("name", SHAPES)
 def test_any_search_finds_what_plain_python_finds(engine, rows, name):
     @share(1.5)
@@ -71,6 +72,7 @@ def test_any_search_finds_what_plain_python_finds(engine, rows, name):
     check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("name", ["users", "voice_balance"])
 def test_every_operator_has_all_its_names(engine, rows, name):
     @share(0.1)

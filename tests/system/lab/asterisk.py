@@ -152,7 +152,7 @@ class Asterisk:
 
     def _write_dialplan(self) -> None:
         """Write the dialplan as the next start will read it."""
-        text = (HERE / "asterisk/extensions.conf").read_text()
+        text = (HERE / "asterisk/config/extensions.conf").read_text()
         for name, value in self._billers().items():
             text = text.replace(f"@{name}@", value)
         (self.folder / "etc/extensions.conf").write_text(text)

@@ -89,7 +89,7 @@ def test_nodes_that_look_at_the_same_time_queue_each_notice_once(engine):
 
         node.service._read = node.service._transact = asked
         for _ in range(5):
-            test_notices.Deferred.fromCoroutine(node.service.look())
+            test_notices.Deferred.fromCoroutine(node.service.scan())
 
     threads = [threading.Thread(target=live) for _ in range(4)]
     for each in threads:

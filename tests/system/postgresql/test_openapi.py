@@ -1,12 +1,15 @@
 """schemathesis again, with PostgreSQL behind the biller: it is stricter than SQLite about texts, numbers and times."""
 
+import pytest
 import pytest_twisted
 
 from tests.support import databases
 from tests.support.api_service import Biller, people
+from tests.support.properties import share
 from tests.support.schemathesis_run import fill, run, token_of
 
 
+@pytest.mark.hypothesis  # so that it is tried longer by night
 @pytest_twisted.ensureDeferred
 async def test_no_answer_is_a_fault_or_other_than_described_on_postgresql_either(cluster, tmp_path):
     biller = Biller(tmp_path, {}, databases.postgresql(cluster, people))
@@ -15,7 +18,12 @@ async def test_no_answer_is_a_fault_or_other_than_described_on_postgresql_either
         for username, is_administrator in (("clara", False), ("admin", True)):
             secret = await token_of(biller, username)
             status, said = await run(
-                biller, tmp_path, secret, examples=5, phases="coverage,fuzzing", administrator=is_administrator
+                biller,
+                tmp_path,
+                secret,
+                examples=share(0.05).max_examples,
+                phases="coverage,fuzzing",
+                administrator=is_administrator,
             )
             assert status == 0, said
         assert biller.audit().ok
