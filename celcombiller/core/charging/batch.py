@@ -24,6 +24,8 @@ from celcombiller.core.charging.requests import (
     Terminate,
 )
 from celcombiller.core.data.accounting_reports import NasRestart, Report, StaleSession, Usage
+from celcombiller.core.data.charging import DataCharging
+from celcombiller.core.data.session import DataState, find_payer
 from celcombiller.core.data.session_records import DataSessionRecords
 from celcombiller.core.errors import (
     BadNumber,
@@ -86,9 +88,18 @@ class ChargingBatch:
         posted: set[str] = set()
         asked: list[Initiate] = []
         credits_asked = [each for each in requests if isinstance(each, Credit)]
-        reports = [each for each in requests if isinstance(each, Report)]
+        usages: list[Usage] = []
+        session_keys: set[str] = set()
+        restarted: set[str] = set()
         for request in requests:
+            if isinstance(request, Usage):
+                usages.append(request)
+                identities.update(request.identities)
             if isinstance(request, Report):
+                if isinstance(request, NasRestart):
+                    restarted.add(request.nas)
+                else:
+                    session_keys.add(request.key)
                 continue
             if isinstance(request, Credit):
                 identities.add(request.username)
@@ -106,17 +117,17 @@ class ChargingBatch:
                 identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))
         named, called, written, *used = bulk.read(
             tx,
-            Directory.question(identities | DataSessionRecords.named(reports)),
+            Directory.question(identities),
             CallRecords.question(uniqueids),
             MessageRecords.question(posted),
-            *DataSessionRecords.questions(reports),
+            *DataSessionRecords.queries(session_keys, restarted),
         )
         directory, register, postbox = (
             Directory.of_rows(named),
             CallRecords.of_rows(called),
             MessageRecords.of_rows(written),
         )
-        sessions = DataSessionRecords.of_rows(chain.from_iterable(used))
+        sessions = DataSessionRecords.from_rows(chain.from_iterable(used))
         payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
         payers += [directory.caller(each.username, "") for each in credits_asked]
         kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
@@ -132,12 +143,15 @@ class ChargingBatch:
         }
         charged = [each for each in postbox if each.account_id is not None]
         paying |= {each.account_id for each in charged if each.account_id is not None}
+        users = (find_payer(directory, each.identities) for each in usages)
+        using = {directory.account_ids[user.id, Kind.DATA] for user in users if user is not None}
+        using |= {each.account_id for each in sessions}
         calling = {call.account_id for call in open_calls}
         held = {call.reference for call in open_calls} | {each.reference for each in charged}
         book.load(
             tx,
-            paying | calling | sessions.account_ids(reports, directory),
-            held | sessions.hold_references(),
+            paying | calling | using,
+            held | {each.hold_reference for each in sessions if each.state is DataState.OPEN},
         )
         book.load_transfers(tx, references | {refund_of(each.reference) for each in charged})
         return cls(directory, book, register, postbox, sessions)
@@ -163,7 +177,7 @@ class ChargingBatch:
                 case MessageSubmission() | MessageOutcome():
                     answered = self.desk.do(terms.messages, request, now)
                 case Usage() | NasRestart() | StaleSession():
-                    answered = self.sessions.plan(self.book, self.directory, request, now)
+                    answered = DataCharging(self.directory, self.book, self.sessions).process(request, now)
                 case _:
                     assert_never(request)
         except BillerError as refusal:

@@ -43,7 +43,7 @@ class Usage:
     nas: str
     session_id: str
     username: str
-    told: AcctStatusType
+    status_type: AcctStatusType
     at: datetime
     octets_in: int = 0
     octets_out: int = 0
