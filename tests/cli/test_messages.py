@@ -15,7 +15,7 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.rating import Tariff
 from celcombiller.core.sms import message_queries, outbox_queue
-from celcombiller.core.sms.charging import MessagePolicy
+from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from tests.cli.test_cli import command, here, ready  # noqa: F401  fixtures
@@ -61,7 +61,7 @@ def test_messages_are_listed_newest_first_of_whom_and_when_and_how_they_stand(da
     for number in range(3):
         send(database, f"m{number}", at=NOW - timedelta(hours=3 - number))
     send(database, "free", payer=None)
-    told = messages.Told(messages.reference_of("m1"), MessageState.ACCEPTED)
+    told = MessageOutcome(messages.reference_of("m1"), MessageState.ACCEPTED)
     transact(database, lambda tx: messages.record_outcome(tx, told, NOW))
     assert listed(ready) == [4, 3, 2, 1]
     assert listed(ready, "--limit", 2) == [4, 3]

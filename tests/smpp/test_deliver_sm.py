@@ -18,7 +18,7 @@ from celcombiller.core.errors import BadNumber, InvalidValue, StoreUnavailable, 
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding, outbox_queue
-from celcombiller.core.sms.charging import MessagePolicy
+from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy
 from celcombiller.core.sms.inbound_message import InboundMessage
 from celcombiller.smpp.deliver_sm import inbound_from_pdu
 from tests.core.ledger.test_book import NOW, database, proved
@@ -165,7 +165,7 @@ def test_the_same_within_an_hour_is_a_repeat_and_after_it_another(engine, begun)
 def test_a_repeat_of_what_went_already_is_not_sent_again(engine):
     reference = arrive(engine).message.reference
     with engine.begin() as tx:
-        messages.record_outcome(tx, messages.Told(reference, MessageState.ACCEPTED), NOW)
+        messages.record_outcome(tx, MessageOutcome(reference, MessageState.ACCEPTED), NOW)
     again = arrive(engine)
     assert (again.first, again.message.state) == (False, MessageState.ACCEPTED)
 
