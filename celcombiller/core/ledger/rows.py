@@ -8,7 +8,7 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import Account, Hold, HoldState, Kind, Transfer
 
 AMOUNT_MAX = 2**53 - 1
-"""No amount or balance above this: the largest whole number that every JSON reader keeps exact (RFC 8259, 6)."""
+"""The largest amount and balance: the largest integer that every JSON reader keeps exact (RFC 8259, 6)."""
 
 
 ACCOUNT_COLUMNS = ("id", "kind", "subscriber_id", "posted", "held", "floor")
@@ -21,7 +21,7 @@ def check_amount(amount: int, *, least: int = 0) -> None:
 
 
 def account_from_row(row: Any) -> Account:
-    """Make the value of an account row."""
+    """Return the account of a row."""
     return account_from_columns(*(getattr(row, name) for name in ACCOUNT_COLUMNS))
 
 
@@ -33,7 +33,7 @@ def account_from_columns(
 
 
 def transfer_from_row(row: Any) -> Transfer:
-    """Make the value of a transfer row."""
+    """Return the transfer of a row."""
     return Transfer(
         row.reference,
         row.debit_account_id,
@@ -48,7 +48,7 @@ def transfer_from_row(row: Any) -> Transfer:
 
 
 def hold_from_row(row: Any) -> Hold:
-    """Make the value of a hold row."""
+    """Return the hold of a row."""
     return Hold(
         row.reference,
         row.account_id,
