@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.book import Book
-from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_from_columns, account_from_row
+from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_from_columns
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.schema import driver, tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -62,4 +63,4 @@ def balances_of(tx: Connection, subscriber_ids: Collection[int]) -> dict[tuple[i
     if not subscriber_ids:
         return {}
     rows = tx.execute(_ACCOUNTS_OF_SUBSCRIBERS, {"subscriber_ids": list(subscriber_ids)})
-    return {(row.subscriber_id, Kind(row.kind)): account_from_row(row) for row in rows}
+    return {(row.subscriber_id, Kind(row.kind)): value_from_row(row, Account) for row in rows}

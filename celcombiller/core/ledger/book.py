@@ -19,10 +19,10 @@ from celcombiller.core.ledger.rows import (
     AMOUNT_MAX,
     account_from_columns,
     check_amount,
-    transfer_from_row,
 )
 from celcombiller.core.model.accounts import Account, Hold, HoldState, Transfer
 from celcombiller.core.schema import bulk, driver, tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -186,7 +186,7 @@ class Book:
         """Read those of these transfers that are recorded already."""
         if references:
             rows = tx.execute(sa.select(tables.transfer).where(tables.transfer.c.reference.in_(references)))
-            self.transfers.update((row.reference, transfer_from_row(row)) for row in rows)
+            self.transfers.update((row.reference, value_from_row(row, Transfer)) for row in rows)
 
     def save(self, tx: Connection) -> None:
         """Write all that changed, set-wise."""

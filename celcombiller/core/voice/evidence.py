@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
 
 from celcombiller.core.model.calls import Call, CallReport, Witness
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
 
 DISCREPANCY_MS = 1000
 """Two witnesses of one call that differ by more than this are recorded as a discrepancy."""
