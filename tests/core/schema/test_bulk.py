@@ -121,7 +121,12 @@ def test_a_time_without_a_zone_is_refused(engine):
 def test_each_question_gets_its_own_rows_and_who_asks_for_nothing_gets_nothing(engine):
     write(engine, insert=[hold("a", 1), hold("b", 2), hold("c", 3)])
     with engine.begin() as tx:
-        questions = [FOUND.with_values(["c"]), FOUND.with_values([]), AMOUNTS.with_values(["a", "b"]), FOUND.with_values(["nobody"])]
+        questions = [
+            FOUND.with_values(["c"]),
+            FOUND.with_values([]),
+            AMOUNTS.with_values(["a", "b"]),
+            FOUND.with_values(["nobody"]),
+        ]
         ours, nothing, amounts, nobody = bulk.read(tx, *questions)
         assert [row[:2] for row in ours] == [["c", 3]]
         assert sorted(amounts) == [[1], [2]]
