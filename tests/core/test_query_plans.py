@@ -34,7 +34,7 @@ def the_path_of_a_call(engine, monkeypatch):
 
     tell = driver.execute_raw
     monkeypatch.setattr(driver, "execute_raw", told)
-    monkeypatch.setattr(bulk, "tell", told)
+    monkeypatch.setattr(bulk, "execute_raw", told)
     sa.event.listen(engine, "before_cursor_execute", note)
     try:
         for requests in (

@@ -171,7 +171,7 @@ async def test_a_scrape_while_the_database_is_away_answers_with_what_needs_none_
 async def test_a_scrape_does_not_wait_long_for_a_database_that_says_nothing(biller, monkeypatch):
     hanging = Event()
     monkeypatch.setattr("celcombiller.rest.operations.metrics.READ_SECONDS", 0.05)
-    monkeypatch.setattr("celcombiller.rest.operations.metrics.in_progress", lambda tx, now: hanging.wait(30))
+    monkeypatch.setattr("celcombiller.rest.operations.metrics.count_open_items", lambda tx, now: hanging.wait(30))
     found = await scraped(biller)
     hanging.set()
     assert found["celcombiller_database_up"] == 0
@@ -342,7 +342,7 @@ class Here:
             def __init__(self, target, **_):
                 self.start = target
 
-        monkeypatch.setattr("celcombiller.jobs.ledger_audit.cpu_affinity.Anywhere", Thread)
+        monkeypatch.setattr("celcombiller.jobs.ledger_audit.cpu_affinity.UnpinnedThread", Thread)
         self.clock.advance(seconds)
         waiting, self.waiting = self.waiting, []
         for work, arguments in waiting:
