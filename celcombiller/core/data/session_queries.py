@@ -50,7 +50,7 @@ class CreditStanding:
 
 
 def find_credit_standing(tx: Connection, directory: Directory, identities: Collection[str]) -> CreditStanding | None:
-    """Return the standing of the subscriber whom these names mean; ``None``: there is none."""
+    """Return the standing of the subscriber of these names; ``None``: no subscriber has one."""
     who = find_payer(directory, identities)
     if who is None:
         return None
