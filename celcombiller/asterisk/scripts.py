@@ -190,7 +190,7 @@ class Scripts:
             waiting: Deferred[None] = deferLater(self._clock, _ASK_AGAIN_SECONDS)
             return waiting.addCallback(lambda _: self._ask_ledger(question, ends_at))
 
-        asked: Deferred[CallGrant] = self._store.charge(question)
+        asked = self._store.charge(question)
         return asked.addErrback(later)
 
     def _give_back(self, grant: CallGrant) -> None:
@@ -337,7 +337,7 @@ class Scripts:
         end = Terminate(self._server(agi), agi.variables["agi_uniqueid"], Witness.REDUCER, ending)
         known = self._ended.pop((end.server, end.uniqueid), None)
         if known is not None and replace(known, at=ending.at) == ending:
-            self._begin_settling(end, soon=False)
+            self._begin_settling(end, deferrable=True)
         else:
             settlement = await self._settle(end)
             if settlement is None or settlement.call.state is CallState.OPEN:
@@ -415,12 +415,14 @@ class Scripts:
         except TimeoutError:
             return None
 
-    def _begin_settling(self, end: Terminate, *, soon: bool = True) -> Deferred[Settlement | None]:
+    def _begin_settling(self, end: Terminate, *, deferrable: bool = False) -> Deferred[Settlement | None]:
         """An answered call is charged in the end."""
-        return self.settling.submit(partial(self._tell, end, soon=soon), f"The end of channel {end.uniqueid!r}")
+        return self.settling.submit(
+            partial(self._tell, end, deferrable=deferrable), f"The end of channel {end.uniqueid!r}"
+        )
 
-    def _tell(self, end: Terminate, *, soon: bool) -> Deferred[Settlement | None]:
-        told: Deferred[Settlement] = self._store.charge(end, soon=soon)
+    def _tell(self, end: Terminate, *, deferrable: bool) -> Deferred[Settlement | None]:
+        told = self._store.charge(end, deferrable=deferrable)
         return told.addCallbacks(self._settled, self._refused, (end,), {}, (end,))
 
     def _refused(self, failure: Failure, end: Terminate) -> None:

@@ -1,9 +1,9 @@
-"""The one door to the database: engines, transactions, the writing thread, bounded retry, natural batching.
+"""The writing thread: every write of the service passes through it, in batches (group commit).
 
-Everything that writes passes through one thread. What arrives while a transaction runs is done together in the next
-one, so one commit (one sync of the disk) serves all; alone, a request waits for nobody. Nothing is answered before
-its commit. A request may be done twice (a lost connection at the commit leaves its fate unknown), so whatever moves
-credit carries an id made by its sender.
+Requests that arrive while a transaction runs share the next transaction, so one commit (one sync of the disk) serves
+all of them; a request that is alone does not wait for others. No request is answered before its commit. A request may
+be processed twice (a connection lost at the commit leaves its outcome unknown), so whatever moves credit carries an id
+made by its sender.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from sqlalchemy import exc
 from twisted.internet.defer import Deferred
@@ -32,39 +32,68 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
     from twisted.internet.interfaces import IDelayedCall
 
+    from celcombiller.core.charging.requests import (
+        CallAnswered,
+        Credit,
+        Initiate,
+        Outcome,
+        Request,
+        Result,
+        Terminate,
+    )
+    from celcombiller.core.data.accounting_reports import NasRestart, StaleSession, Usage
+    from celcombiller.core.data.session import DataSession
+    from celcombiller.core.model.accounts import Transfer
+    from celcombiller.core.model.calls import Call, CallGrant, Settlement
+    from celcombiller.core.sms.charging import MessageOutcome, MessageResult, MessageSubmission
+
+    ProcessBatch = Callable[[Connection, list[Request], datetime], Sequence[Result]]
+
 T = TypeVar("T")
 
 
 BATCH_MAX = 1000
-"""Requests in one transaction at most: enough to be limited by the work and not by the disk, short enough to wait."""
+"""Most requests in one transaction: enough that the work and not the disk is the limit, few enough to wait for."""
 
 
 DEFERRED_BATCH_SECONDS = 0.03
-"""So long what nobody waits for is gathered; not until the next request, which may be a call that is to be dialled."""
+"""How long deferrable requests are collected. They do not join the next batch, which may hold a call to be dialled."""
 
 
 @dataclass(slots=True)
 class _Task(Generic[T]):
-    """One thing to do in the writing thread: a request of a batch, or a unit of work of its own."""
+    """One thing to do in the writing thread."""
 
-    work: Callable[[Connection], T] | None
-    request: Any
     answer: Deferred[T]
 
 
+@dataclass(slots=True)
+class _Charge(_Task["Outcome"]):
+    """A request of a batch."""
+
+    request: Request
+
+
+@dataclass(slots=True)
+class _Work(_Task[T]):
+    """A unit of work with a transaction of its own."""
+
+    work: Callable[[Connection], T]
+
+
 class BatchWriter:
-    """The door as the reactor sees it: `charge` for the requests of calls, `transact` for any other unit of work."""
+    """The writing thread as the reactor sees it: `charge` for charging requests, `transact` for other units of work."""
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, engine: Engine, perform: Any, metrics: Metrics | None = None) -> None:
+    def __init__(self, reactor: Any, engine: Engine, process: ProcessBatch, metrics: Metrics | None = None) -> None:
         self._reactor = reactor
         self._engine = engine
-        self._perform = perform
-        self._queue: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
-        self._gathered: list[_Task[Any]] = []
-        self._gathered_later: list[_Task[Any]] = []
-        self._later: IDelayedCall | None = None
+        self._process = process
+        self._queue: queue.SimpleQueue[_Charge | _Work[Any] | None] = queue.SimpleQueue()
+        self._pending: list[_Charge | _Work[Any]] = []
+        self._deferred: list[_Charge | _Work[Any]] = []
+        self._deferred_call: IDelayedCall | None = None
         self._thread: threading.Thread | None = None
         self._closed: Deferred[None] = Deferred()
         self._connection: Connection | None = None
@@ -77,42 +106,64 @@ class BatchWriter:
         self._thread.start()
 
     def close(self) -> Deferred[None]:
-        """Finish what was asked, then end; fires when the last answer was given."""
-        if self._later is not None and self._later.active():
-            self._later.cancel()
-        self._hand_over(self._gathered)
-        self._hand_over(self._gathered_later)
+        """Finish every task so far, then end; fires after the last answer."""
+        if self._deferred_call is not None and self._deferred_call.active():
+            self._deferred_call.cancel()
+        self._hand_over(self._pending)
+        self._hand_over(self._deferred)
         self._queue.put(None)
         return self._closed
 
-    def charge(self, request: Any, *, soon: bool = True) -> Deferred[Any]:
-        """Do a request in the next batch; fires with its answer, or fails with its `BillerError`, after the commit.
+    @overload
+    def charge(self, request: Initiate, *, deferrable: bool = ...) -> Deferred[CallGrant]: ...
+    @overload
+    def charge(self, request: CallAnswered, *, deferrable: bool = ...) -> Deferred[Call]: ...
+    @overload
+    def charge(self, request: Terminate, *, deferrable: bool = ...) -> Deferred[Settlement]: ...
+    @overload
+    def charge(self, request: Credit, *, deferrable: bool = ...) -> Deferred[Transfer]: ...
+    @overload
+    def charge(
+        self, request: MessageSubmission | MessageOutcome, *, deferrable: bool = ...
+    ) -> Deferred[MessageResult]: ...
+    @overload
+    def charge(self, request: Usage, *, deferrable: bool = ...) -> Deferred[DataSession]: ...
+    @overload
+    def charge(self, request: NasRestart, *, deferrable: bool = ...) -> Deferred[list[DataSession]]: ...
+    @overload
+    def charge(self, request: StaleSession, *, deferrable: bool = ...) -> Deferred[DataSession | None]: ...
+    # Any: only the overloads know which answer belongs to which request.
+    def charge(self, request: Request, *, deferrable: bool = False) -> Deferred[Any]:
+        """Process a request in the next batch; fires after the commit, with its answer or its `BillerError`.
 
-        One that is not wanted ``soon`` is done together with others that are not, in `DEFERRED_BATCH_SECONDS`.
+        A ``deferrable`` request shares a batch with other deferrable ones, after `DEFERRED_BATCH_SECONDS`.
         """
-        asked: _Task[Any] = _Task(None, request, Deferred())
-        if soon:
-            return self._ask(asked)
-        if not self._gathered_later:
-            self._later = self._reactor.callLater(DEFERRED_BATCH_SECONDS, self._hand_over, self._gathered_later)
-        self._gathered_later.append(asked)
-        return asked.answer
+        answer: Deferred[Outcome] = Deferred()
+        task = _Charge(answer, request)
+        if not deferrable:
+            self._enqueue(task)
+            return answer
+        if not self._deferred:
+            self._deferred_call = self._reactor.callLater(DEFERRED_BATCH_SECONDS, self._hand_over, self._deferred)
+        self._deferred.append(task)
+        return answer
 
     def transact(self, work: Callable[[Connection], T]) -> Deferred[T]:
         """Do ``work`` in a transaction of its own. It may run twice, so it must touch nothing but its transaction."""
-        return self._ask(_Task(work, None, Deferred()))
+        answer: Deferred[T] = Deferred()
+        self._enqueue(_Work(answer, work))
+        return answer
 
-    def _ask(self, asked: _Task[T]) -> Deferred[T]:
-        if not self._gathered:
-            self._reactor.callLater(0, self._hand_over, self._gathered)
-        self._gathered.append(asked)
-        return asked.answer
+    def _enqueue(self, task: _Charge | _Work[Any]) -> None:
+        if not self._pending:
+            self._reactor.callLater(0, self._hand_over, self._pending)
+        self._pending.append(task)
 
-    def _hand_over(self, gathered: list[_Task[Any]]) -> None:
-        """Let the writing thread have all that one turn of the reactor asked: one by one it would begin with one."""
-        for each in gathered:
+    def _hand_over(self, tasks: list[_Charge | _Work[Any]]) -> None:
+        """Give the writing thread all tasks of one reactor turn; given singly, the first would be a batch alone."""
+        for each in tasks:
             self._queue.put(each)
-        gathered.clear()
+        tasks.clear()
 
     # -- in the writing thread ----------------------------------------------------------------------------------
 
@@ -126,38 +177,31 @@ class BatchWriter:
                 except queue.Empty:
                     break
             last = None in taken
-            asked = [each for each in taken if each is not None]
-            requests = [each for each in asked if each.work is None]
-            if requests:
-                self._metrics.batch_requests.observe(len(requests))
-                self._deliver(requests, self._batch([each.request for each in requests]))
-            for each in asked:
-                if each.work is not None:
+            charges = [each for each in taken if isinstance(each, _Charge)]
+            if charges:
+                self._metrics.batch_requests.observe(len(charges))
+                self._deliver(charges, self._batch([each.request for each in charges]))
+            for each in taken:
+                if isinstance(each, _Work):
                     self._deliver([each], [self._guarded(each.work)])
         self._disconnect()
         self._reactor.callFromThread(self._closed.callback, None)
 
-    def _batch(self, requests: list[Any]) -> Sequence[Any]:
-        """Do a batch; if it fails as a whole, do its requests one at a time, so that none spoils another."""
-
-        def work(tx: Connection) -> Sequence[Any]:
-            answers: Sequence[Any] = self._perform(tx, requests, datetime.now(UTC))
-            return answers
-
-        result = self._guarded(work)
-        if not isinstance(result, Failure):
-            answers: Sequence[Any] = result
-            return answers
-        if len(requests) == 1 or result.check(StoreUnavailable):
-            return [result] * len(requests)
-        return [answer for request in requests for answer in self._batch([request])]
+    def _batch(self, requests: list[Request]) -> Sequence[Result | Failure]:
+        """Process a batch; if it fails as a whole, process its requests singly, so that each fails for itself only."""
+        results = self._guarded(lambda tx: self._process(tx, requests, datetime.now(UTC)))
+        if not isinstance(results, Failure):
+            return results
+        if len(requests) == 1 or results.check(StoreUnavailable):
+            return [results] * len(requests)
+        return [result for request in requests for result in self._batch([request])]
 
     def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
         try:
             return retry_transient(partial(self._once, work))
         except (BillerError, exc.IntegrityError, exc.DataError):
             return Failure()
-        except Exception as error:  # noqa: BLE001  whatever it was belongs to who asked, not to this thread
+        except Exception as error:  # noqa: BLE001  any error belongs to the request, it must not end this thread
             self._drop_connection()
             return Failure(unavailable(error)) if means_not_now(error) else Failure()
 
@@ -172,10 +216,10 @@ class BatchWriter:
         return done
 
     def _connected(self) -> Connection:
-        """Connect; PostgreSQL shall find by their indexes what calls ask for.
+        """Connect; on PostgreSQL, forbid the plans that do not use indexes.
 
-        It keeps the plan that it made for batches while the tables were small, which is to read them from end to end:
-        until it next looked at how large they had become, a call cost it six times as much (measured).
+        PostgreSQL keeps the sequential scans that it planned while the tables were small, until it next analyzes them:
+        until then a call cost six times as much (measured).
         """
         made = self._engine.connect()
         if made.dialect.name == "postgresql":
@@ -185,7 +229,7 @@ class BatchWriter:
         return made
 
     def _drop_connection(self) -> None:
-        """Have the next request make a new connection: a session may stay read only when its server no longer is."""
+        """Make the next request connect again: a session may stay read-only after its server no longer is."""
         if self._connection is not None:
             self._connection.invalidate()
         self._disconnect()
@@ -195,14 +239,14 @@ class BatchWriter:
         if connection is not None:
             connection.close()
 
-    def _deliver(self, asked: Sequence[_Task[Any]], answers: Sequence[Any]) -> None:
-        """Give a whole batch its answers in one hop to the reactor."""
-        self._reactor.callFromThread(self._give, list(zip(asked, answers, strict=True)))
+    def _deliver(self, tasks: Sequence[_Task[T]], results: Sequence[T | BillerError | Failure]) -> None:
+        """Answer a whole batch in one hop to the reactor."""
+        self._reactor.callFromThread(self._answer, list(zip(tasks, results, strict=True)))
 
     @staticmethod
-    def _give(answered: list[tuple[_Task[Any], Any]]) -> None:
-        for each, answer in answered:
-            if isinstance(answer, BillerError | Failure):
-                each.answer.errback(answer)
+    def _answer(answered: list[tuple[_Task[T], T | BillerError | Failure]]) -> None:
+        for task, result in answered:
+            if isinstance(result, BillerError | Failure):
+                task.answer.errback(result)
             else:
-                each.answer.callback(answer)
+                task.answer.callback(result)

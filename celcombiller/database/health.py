@@ -1,4 +1,4 @@
-"""Raise unless reachable and of this version."""
+"""Check that the database is reachable and has this version's tables."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 
 def check_database(engine: sa.Engine) -> None:
-    """Raise unless the database answers and is of this program's version."""
+    """Raise `StoreUnavailable` or `SchemaMismatch` unless the database answers and has this program's version."""
     transact(engine.execution_options(reading=True), migrations.check)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 ATTEMPTS = 5
-"""How often a transaction is tried that lost a race, a deadlock or its connection."""
+"""How often a transaction is tried when it loses a race, a deadlock or its connection."""
 
 
 NOT_NOW = (
@@ -47,14 +47,14 @@ NOT_NOW = (
     "SQLITE_PROTOCOL",
     "SQLITE_READONLY",
 )
-"""How the codes of the errors begin that mean "not now"; any other error of a database is about what was asked."""
+"""Prefixes of the error codes that mean "not now"; every other database error is about the request itself."""
 
 
 _TRANSIENT_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
 
 
 def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
-    """Do ``work`` in one transaction, here and now; retried when it lost a race. Raises `StoreUnavailable`."""
+    """Do ``work`` in one transaction in this thread; retry it when it loses a race. Raises `StoreUnavailable`."""
 
     def once() -> T:
         with engine.begin() as tx:
@@ -69,7 +69,7 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
 
 
 def retry_transient(once: Callable[[], T]) -> T:
-    """Do ``once``, and again when it lost a race; the first time without tenacity, which costs half a transaction."""
+    """Do ``once``, again when it loses a race; the first time without tenacity, which costs half a transaction."""
     try:
         return once()
     except Exception as error:
@@ -86,14 +86,14 @@ def retry_transient(once: Callable[[], T]) -> T:
 
 def _is_transient(error: BaseException) -> bool:
     if isinstance(error, LedgerRace | exc.IntegrityError):
-        return True  # another node made the same row between our look and our insert: look again
+        return True  # another node inserted the same row between our read and our insert: read again
     if not isinstance(error, exc.DBAPIError):
         return False
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES
 
 
 def means_not_now(error: BaseException | None) -> TypeGuard[exc.DBAPIError]:
-    """Return whether the same request may succeed later: the database is away, busy, full, or takes no writes."""
+    """Return whether the same request may succeed later: the database is away, busy, full, or refuses writes."""
     if not isinstance(error, exc.DBAPIError):
         return False
     code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
@@ -103,11 +103,11 @@ def means_not_now(error: BaseException | None) -> TypeGuard[exc.DBAPIError]:
 
 
 def was_too_slow(error: exc.DBAPIError) -> bool:
-    """Tell whether a statement ended because of its limit."""
+    """Return whether a statement ended because of its time limit."""
     return getattr(error.orig, "sqlstate", None) == "57014" or str(error.orig) == "interrupted"
 
 
 def unavailable(error: exc.DBAPIError) -> StoreUnavailable:
-    """Say of a database's own trouble that it does not answer, in its words."""
-    said = str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__
-    return StoreUnavailable(f"the database does not answer: {said}")
+    """Return the refusal for a database that is away, with the first line of the database's message."""
+    message = str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__
+    return StoreUnavailable(f"the database does not answer: {message}")

@@ -54,7 +54,7 @@ class AccountingRequests:
                 "{nas}: {cause}: {count} sessions are over", nas=report.nas, cause=report.cause, count=len(closed)
             )
         elif not isinstance(answer, list):
-            if report.octets < answer.octets and report.told.value != "start":
+            if report.octets < answer.octets and report.status_type.value != "start":
                 why = f"told of {report.octets} octets after {answer.octets}: charged are {answer.octets}"
                 self._complaints.warn(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
                 return
@@ -62,7 +62,7 @@ class AccountingRequests:
                 "{nas}: session {session!r} {told}: {octets} octets, {charged} credits charged",
                 nas=report.nas,
                 session=report.session_id,
-                told=report.told.value,
+                told=report.status_type.value,
                 octets=answer.octets,
                 charged=answer.charged,
             )

@@ -163,7 +163,7 @@ def report_of(
         nas=nas,
         session_id=session_id,
         username=username,
-        told=_TOLD[status],
+        status_type=_TOLD[status],
         at=at,
         octets_in=octets_in,
         octets_out=octets_out,

@@ -31,7 +31,7 @@ class StoreHere:
     def __init__(self, engine, config):
         self.engine, self.config, self.trouble = engine, config, {}
 
-    def charge(self, request, *, soon=True):
+    def charge(self, request, *, deferrable=False):
         trouble = self.trouble.get(type(request))
         if isinstance(trouble, Deferred):  # done at once, told when the Deferred fires
             del self.trouble[type(request)]

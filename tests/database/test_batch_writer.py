@@ -71,11 +71,11 @@ async def test_what_nobody_waits_for_is_gathered_and_holds_up_no_other(engine):
 
     store = BatchWriter(reactor, engine, perform)
     store.start()
-    later = [store.charge(f"later{n}", soon=False) for n in range(3)]
+    later = [store.charge(f"later{n}", deferrable=True) for n in range(3)]
     assert await store.charge("soon") == "soon"
     await DeferredList(later)
     assert batches == [["soon"], ["later0", "later1", "later2"]]
-    store.charge("last", soon=False)
+    store.charge("last", deferrable=True)
     await store.close()
     assert seen(engine) == ["last", "later0", "later1", "later2", "soon"]
 

@@ -640,7 +640,7 @@ async def test_a_disabled_subscribers_session_is_ended_though_nothing_more_is_to
 
 @pytest_twisted.ensureDeferred
 async def test_a_nas_that_says_no_is_asked_again_later(radio, monkeypatch):
-    monkeypatch.setattr("celcombiller.core.data.disconnect_requests.AGAIN_LEAST", timedelta(seconds=1))
+    monkeypatch.setattr("celcombiller.core.data.disconnect_requests.RETRY_MIN", timedelta(seconds=1))
     radio.nas.answers = [(pyrad.DisconnectNAK, 506), (pyrad.DisconnectACK, None)]
     radio.give(1)
     await radio.tell("Start")

@@ -14,8 +14,8 @@ from celcombiller.asterisk.agi_simulator import Channel, play
 from celcombiller.config.tables import Metrics as MetricsSettings
 from celcombiller.core.audit.difference import Difference
 from celcombiller.core.audit.report import AuditReport
-from celcombiller.core.charging.batch import HOLD_MARGIN
 from celcombiller.core.charging.requests import Credit
+from celcombiller.core.charging.voice import HOLD_MARGIN
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState, Witness

@@ -1,338 +1,165 @@
-"""Charging: initiate, answer, terminate, credit and messages, for a whole batch of requests in one transaction.
+"""Process a batch of charging requests in one transaction: load, decide in memory, save.
 
-The verbs follow credit control (RFC 8506): *initiate* authorizes and holds, *terminate* settles; what is charged at
-once, a text message, is planned by `celcombiller.core.sms.charging`. A batch is loaded
-(a few set-wise statements), planned in memory (pure: values in, values out), and saved. Each request gets its own
-answer or its own refusal, so one that is wrong spoils no other.
+Loading and saving are a few set-wise statements, however many requests there are. Deciding is pure: values in, values
+out, by `VoiceCharging`, `MessageCharging` and `DataCharging`. Each request gets its own answer or its own refusal, so
+a request that is refused does not affect the others.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
-from celcombiller.core.charging.requests import (
-    CallAnswered,
-    ChargingPolicy,
-    Credit,
-    Initiate,
-    Outcome,
-    Request,
-    Result,
-    Terminate,
-)
-from celcombiller.core.data.accounting_reports import NasRestart, Report, StaleSession, Usage
+from celcombiller.core.charging.requests import CallAnswered, Credit, Initiate, Terminate
+from celcombiller.core.charging.voice import VoiceCharging
+from celcombiller.core.data.accounting_reports import NasRestart, StaleSession, Usage
+from celcombiller.core.data.charging import DataCharging
+from celcombiller.core.data.session import DataState, find_payer
 from celcombiller.core.data.session_records import DataSessionRecords
-from celcombiller.core.errors import (
-    BadNumber,
-    BillerError,
-    InsufficientBalance,
-    SubscriberDisabled,
-    UnknownCall,
-    UnknownSubscriber,
-)
+from celcombiller.core.errors import BillerError, UnknownSubscriber
 from celcombiller.core.ledger.book import Book
-from celcombiller.core.model.accounts import Account, Kind, Transfer
-from celcombiller.core.model.calls import Call, CallGrant, CallReport, CallState, Settlement, Witness
-from celcombiller.core.rating import affordable_seconds, charged_ms, price
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.calls import CallState
 from celcombiller.core.schema import bulk, tables
 from celcombiller.core.sms.charging import MessageCharging, MessageOutcome, MessageSubmission, refund_of
 from celcombiller.core.sms.message_records import MessageRecords
 from celcombiller.core.subscribers.directory import Directory
-from celcombiller.core.subscribers.fields import NUMBER
 from celcombiller.core.voice.call_records import CallRecords
-from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.charging.requests import ChargingPolicy, Outcome, Request, Result
+    from celcombiller.core.data.accounting_reports import Report
+    from celcombiller.core.model.accounts import Transfer
 
-HOLD_MARGIN = timedelta(minutes=10)
-"""How long after the last moment a call can be alive its hold stays open, for a witness to come late."""
 
-
-def process_batch(tx: Connection, terms: ChargingPolicy, requests: Sequence[Request], now: datetime) -> list[Result]:
-    """Do a batch on an open transaction; the answers are in the order of the requests, refusals among them."""
-    state = ChargingBatch.load(tx, requests, sms_from=terms.messages.account)
-    results = [state.plan(terms, request, now) for request in requests]
-    state.save(tx)
+def process_batch(tx: Connection, policy: ChargingPolicy, requests: Sequence[Request], now: datetime) -> list[Result]:
+    """Process requests on an open transaction; return their answers and refusals, in the order of the requests."""
+    batch = ChargingBatch.load(tx, requests, sms_account=policy.messages.account)
+    results = [batch.process(policy, request, now) for request in requests]
+    batch.save(tx)
     return results
 
 
 @dataclass(slots=True)
+class BatchKeys:
+    """What the requests of a batch name: the keys of the rows to read, and who may pay."""
+
+    identities: set[str] = field(default_factory=set)
+    uniqueids: set[str] = field(default_factory=set)
+    messages: set[str] = field(default_factory=set)
+    transfers: set[str] = field(default_factory=set)
+    sessions: set[str] = field(default_factory=set)
+    restarted: set[str] = field(default_factory=set)
+    payers: list[tuple[str, str, Kind]] = field(default_factory=list)
+    """Account code, caller number, and the kind of the account that pays."""
+    users: list[tuple[str, ...]] = field(default_factory=list)
+    """The identities under which a data session's user may be known, the best first."""
+
+    def add_call(self, request: Initiate) -> None:
+        """Add the subscribers of a call to be admitted."""
+        self.identities.update((request.account_code, request.caller_number, request.called_number))
+        self.payers.append((request.account_code, request.caller_number, Kind.VOICE))
+
+    def add_message(self, request: MessageSubmission, account: Kind) -> None:
+        """Add a message to be sent, paid from the ``account`` of this kind."""
+        self.messages.add(request.reference)
+        self.identities.update((request.account_code, request.caller_number, request.to_number))
+        if not request.free:
+            self.payers.append((request.account_code, request.caller_number, account))
+
+    def add_credit(self, request: Credit) -> None:
+        """Add a credit and whose it is."""
+        self.transfers.add(request.reference)
+        self.identities.add(request.username)
+        self.payers.append((request.username, "", request.kind))
+
+    def add_report(self, report: Report) -> None:
+        """Add a data session and its user, or the NAS whose sessions are over."""
+        if isinstance(report, NasRestart):
+            self.restarted.add(report.nas)
+            return
+        self.sessions.add(report.key)
+        if isinstance(report, Usage):
+            self.identities.update(report.identities)
+            self.users.append(report.identities)
+
+
+@dataclass(slots=True)
 class ChargingBatch:
-    """What a batch works on: subscribers, and their accounts, holds, calls, messages and data sessions."""
+    """What one batch works on: subscribers, their accounts, and the charging of calls, messages and data sessions."""
 
     directory: Directory
     book: Book
-    register: CallRecords
-    postbox: MessageRecords
-    sessions: DataSessionRecords
+    voice: VoiceCharging
+    sms: MessageCharging
+    data: DataCharging
 
     @classmethod
-    def load(cls, tx: Connection, requests: Sequence[Request], *, sms_from: Kind = Kind.VOICE) -> ChargingBatch:
-        """Read all that the batch names; calls, messages, data sessions, then accounts, are locked.
+    def load(cls, tx: Connection, requests: Iterable[Request], *, sms_account: Kind = Kind.VOICE) -> ChargingBatch:
+        """Read what the requests name; lock calls, messages, data sessions, then accounts.
 
-        ``sms_from``: which account pays for messages that are new; others are their own accounts'.
+        ``sms_account``: the kind of the account that pays for new messages; a known message has its own account.
         """
-        uniqueids: set[str] = set()
-        identities: set[str] = set()
-        references: set[str] = set()
-        posted: set[str] = set()
-        asked: list[Initiate] = []
-        credits_asked = [each for each in requests if isinstance(each, Credit)]
-        reports = [each for each in requests if isinstance(each, Report)]
-        for request in requests:
-            if isinstance(request, Report):
-                continue
-            if isinstance(request, Credit):
-                identities.add(request.username)
-                references.add(request.reference)
-                continue
-            if isinstance(request, MessageSubmission | MessageOutcome):
-                posted.add(request.reference)
-                if isinstance(request, MessageSubmission):
-                    identities.update((request.account_code, request.caller_number, request.to_number))
-                continue
-            uniqueids.add(request.uniqueid)
-            initiate = request if isinstance(request, Initiate) else getattr(request, "unauthorized_request", None)
-            if initiate is not None:
-                asked.append(initiate)
-                identities.update((initiate.account_code, initiate.caller_number, initiate.called_number))
-        named, called, written, *used = bulk.read(
-            tx,
-            Directory.question(identities | DataSessionRecords.named(reports)),
-            CallRecords.question(uniqueids),
-            MessageRecords.question(posted),
-            *DataSessionRecords.questions(reports),
-        )
-        directory, register, postbox = (
-            Directory.of_rows(named),
-            CallRecords.of_rows(called),
-            MessageRecords.of_rows(written),
-        )
-        sessions = DataSessionRecords.of_rows(chain.from_iterable(used))
-        payers = [directory.caller(each.account_code, each.caller_number) for each in asked]
-        payers += [directory.caller(each.username, "") for each in credits_asked]
-        kinds = [*(Kind.VOICE for _ in asked), *(each.kind for each in credits_asked)]
-        sent = [each for each in requests if isinstance(each, MessageSubmission) and not each.free]
-        payers += [directory.caller(each.account_code, each.caller_number) for each in sent]
-        kinds += [sms_from for _ in sent]
-        open_calls = [call for call in register if call.state is CallState.OPEN]
+        keys = _named(requests, sms_account)
+        directory, calls, messages, sessions = _read(tx, keys)
         book = Book()
-        paying = {
-            directory.account_ids[payer.id, kind]
-            for payer, kind in zip(payers, kinds, strict=True)
-            if payer is not None
-        }
-        charged = [each for each in postbox if each.account_id is not None]
-        paying |= {each.account_id for each in charged if each.account_id is not None}
-        calling = {call.account_id for call in open_calls}
-        held = {call.reference for call in open_calls} | {each.reference for each in charged}
         book.load(
             tx,
-            paying | calling | sessions.account_ids(reports, directory),
-            held | sessions.hold_references(),
+            _payers(keys, directory) | _owners(calls, messages, sessions),
+            _holds(calls, messages, sessions),
         )
-        book.load_transfers(tx, references | {refund_of(each.reference) for each in charged})
-        return cls(directory, book, register, postbox, sessions)
+        refunds = {refund_of(each.reference) for each in messages if each.account_id is not None}
+        book.load_transfers(tx, keys.transfers | refunds)
+        return cls(
+            directory,
+            book,
+            VoiceCharging(directory, book, calls),
+            MessageCharging(directory, book, messages),
+            DataCharging(directory, book, sessions),
+        )
 
-    def save(self, tx: Connection) -> None:
-        """Write what the plan changed."""
-        parts = (self.register, self.postbox, self.sessions, self.book)
-        bulk.write(tx, chain.from_iterable(each.changes() for each in parts))
-
-    def plan(self, terms: ChargingPolicy, request: Request, now: datetime) -> Result:
-        """Decide one request; what it asks for is done in memory, or a refusal is given and nothing is done."""
-        answered: Outcome
+    def process(self, policy: ChargingPolicy, request: Request, now: datetime) -> Result:
+        """Decide one request in memory; a refusal is returned, and changes nothing."""
+        answer: Outcome
         try:
             match request:
                 case Initiate():
-                    answered = self._initiate(terms, request, now)
+                    answer = self.voice.initiate(policy, request, now)
                 case CallAnswered():
-                    answered = self._answer(request)
+                    answer = self.voice.answer(request)
                 case Terminate():
-                    answered = self._terminate(terms, request, now)
+                    answer = self.voice.terminate(policy, request, now)
                 case Credit():
-                    answered = self.credit(request, now)
-                case MessageSubmission() | MessageOutcome():
-                    answered = self.desk.do(terms.messages, request, now)
+                    answer = self.credit(request, now)
+                case MessageSubmission():
+                    answer = self.sms.send(policy.messages, request, now)
+                case MessageOutcome():
+                    answer = self.sms.apply_outcome(request, now)
                 case Usage() | NasRestart() | StaleSession():
-                    answered = self.sessions.plan(self.book, self.directory, request, now)
+                    answer = self.data.process(request, now)
                 case _:
                     assert_never(request)
         except BillerError as refusal:
             return refusal
-        return answered
-
-    @property
-    def desk(self) -> MessageCharging:
-        """What of it messages need."""
-        return MessageCharging(self.directory, self.book, self.postbox)
-
-    def _initiate(self, terms: ChargingPolicy, request: Initiate, now: datetime) -> CallGrant:
-        last = self.register.last(request.server, request.uniqueid)
-        if last is not None and last.state is CallState.OPEN:
-            if last.authorization == request.authorization:
-                return self._grant(terms, last, request)
-            # A channel runs one application at a time: that it asks again proves that its last Dial is over.
-            self._close(last, Witness.AGI, request.previous, now)
-        call, account = self._admit(terms, request, now, leg=0 if last is None else last.leg + 1)
-        seconds = affordable_seconds(call.rate, account.available, call.granted_seconds)
-        if seconds == 0:
-            raise InsufficientBalance(f"{max(account.available, 0)} available")
-        if seconds != call.granted_seconds:
-            call = replace(call, granted_seconds=seconds)
-        self.register.add(call)
-        grant = self._grant(terms, call, request)
-        self.book.hold(
-            call.reference, account.id, price(call.rate, seconds * 1000), now=now, expires_at=grant.expires_at
-        )
-        return grant
-
-    def _admit(self, terms: ChargingPolicy, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
-        """Decide who pays, whom he calls and at what rate, for the longest call there may be."""
-        payer = self.directory.caller(request.account_code, request.caller_number)
-        if payer is None:
-            raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
-        if not payer.enabled:
-            raise SubscriberDisabled(payer.username)
-        if not NUMBER.fullmatch(request.called_number):
-            raise BadNumber("a number is made of digits, * and #")
-        callee = self.directory.callee(request.called_number)
-        if callee is None and not terms.external:
-            raise BadNumber("nobody here has this number, and there is no way to others (calls.external_dial)")
-        to_number = request.called_number if callee is None else callee.clid
-        call = Call(
-            server=request.server,
-            uniqueid=request.uniqueid,
-            leg=leg,
-            authorization=request.authorization,
-            channel=request.channel,
-            subscriber_id=payer.id,
-            account_id=self.directory.account_ids[payer.id, Kind.VOICE],
-            from_number=payer.clid,
-            to_number=to_number,
-            callee_id=None if callee is None else callee.id,
-            rate=terms.tariff.rate_for(to_number),
-            granted_seconds=terms.max_call_seconds,
-            answered_early=request.answered_early,
-            started_at=now,
-        )
-        return call, self.book.accounts[call.account_id]
-
-    def _grant(self, terms: ChargingPolicy, call: Call, request: Initiate) -> CallGrant:
-        payer = self.directory.caller(request.account_code, request.caller_number)
-        if payer is None:
-            raise UnknownSubscriber("the subscriber went away while he was asking")
-        return CallGrant(
-            call=call,
-            subscriber=payer,
-            callee=self.directory.callee(request.called_number),
-            seconds=call.granted_seconds,
-            expires_at=call.started_at + timedelta(seconds=terms.ring_seconds + call.granted_seconds) + HOLD_MARGIN,
-        )
-
-    def _answer(self, request: CallAnswered) -> Call:
-        call = self.register.last(request.server, request.uniqueid)
-        if call is None:
-            raise _unknown(request)
-        if call.state is CallState.OPEN and call.answered_at is None:
-            return self.register.change(call, answered_at=request.at)
-        return call
-
-    def _terminate(self, terms: ChargingPolicy, request: Terminate, now: datetime) -> Settlement:
-        call = self.register.last(request.server, request.uniqueid)
-        if call is None and request.unauthorized_request is not None:
-            call = self._admit_late(terms, request.unauthorized_request, now)
-        if call is None or (request.leg is not None and request.leg != call.leg):
-            raise _unknown(request)
-        said_ms = talk_ms(call, request.ending)
-        if call.state is CallState.OPEN:
-            if _is_stale_dialstatus(call, request):
-                self._testify(call, request.witness, request.ending, said_ms, None, now)
-                return Settlement(call, first=False)
-            closed = self._close(call, request.witness, request.ending, now, expired=request.expired)
-            return Settlement(closed, first=True)
-        difference_ms = said_ms - (call.talk_ms or 0)
-        self._testify(call, request.witness, request.ending, said_ms, difference_ms, now)
-        return Settlement(call, first=False, difference_ms=difference_ms)
-
-    def _admit_late(self, terms: ChargingPolicy, request: Initiate, now: datetime) -> Call:
-        """Make the call that was let go without an authorization: nothing is held, what is talked is charged."""
-        call, account = self._admit(terms, request, now, leg=0)
-        note = "let go without an authorization: the ledger did not answer"
-        self.book.hold(call.reference, account.id, 0, now=now, expires_at=now + HOLD_MARGIN)
-        return self.register.add(replace(call, note=note))
-
-    def _close(self, call: Call, witness: Witness, ending: CallReport, now: datetime, *, expired: bool = False) -> Call:
-        """End an open call by what its first witness says: charge it if it was answered, else release its hold."""
-        said_ms = talk_ms(call, ending)
-        note = "; ".join(filter(None, (call.note, ending.note)))
-        if ending.answered:
-            cost = price(call.rate, charged_ms(said_ms, call.granted_seconds))
-            hold = self.book.holds[call.reference]
-            if cost > hold.amount:
-                note = "; ".join(filter(None, (note, f"{cost} for the talk, {hold.amount} were held")))
-            self.book.settle(call.reference, cost, origin="call", now=now, note=note)
-            state = CallState.SETTLED
-        else:
-            cost = 0
-            end, state = (self.book.expire, CallState.EXPIRED) if expired else (self.book.release, CallState.RELEASED)
-            end(call.reference, now=now)
-        answered_at = ending.answered_at or call.answered_at
-        if ending.answered and answered_at is None:
-            answered_at = ending.at - timedelta(milliseconds=said_ms)
-        closed = self.register.change(
-            call,
-            state=state,
-            answered_at=answered_at if ending.answered else None,
-            ended_at=ending.at,
-            talk_ms=said_ms,
-            cost=cost,
-            witness=witness,
-            outcome=ending.outcome,
-            note=note,
-        )
-        self._testify(closed, witness, ending, said_ms, None, now)
-        return closed
-
-    def _testify(
-        self,
-        call: Call,
-        witness: Witness,
-        ending: CallReport,
-        said_ms: int,
-        difference_ms: int | None,
-        now: datetime,
-    ) -> None:
-        self.register.record_report(
-            WitnessReport(
-                reference=call.reference,
-                witness=witness,
-                at=now,
-                answered=ending.answered,
-                talk_ms=said_ms,
-                outcome=ending.outcome,
-                difference_ms=difference_ms,
-                discrepancy=difference_ms is not None and abs(difference_ms) > DISCREPANCY_MS,
-                note=ending.note,
-            )
-        )
+        return answer
 
     def credit(self, request: Credit, now: datetime) -> Transfer:
-        """Give or take credit, once for its reference, in memory."""
+        """Give or take credit in memory, once for its reference.
+
+        Raises `UnknownSubscriber`, and what `Book.post` raises.
+        """
         subscriber = self.directory.caller(request.username, "")
         if subscriber is None or subscriber.username != request.username:
             raise UnknownSubscriber(f"no subscriber is called {request.username}")
-        mine = self.directory.account_ids[subscriber.id, request.kind]
-        theirs = tables.OPERATOR_ACCOUNT_IDS[request.kind]
-        debit, credit = (theirs, mine) if request.value >= 0 else (mine, theirs)
+        own = self.directory.account_ids[subscriber.id, request.kind]
+        operators = tables.OPERATOR_ACCOUNT_IDS[request.kind]
+        debit, credit = (operators, own) if request.value >= 0 else (own, operators)
         return self.book.post(
             request.reference,
             debit,
@@ -343,14 +170,72 @@ class ChargingBatch:
             note=request.note,
         )
 
+    def save(self, tx: Connection) -> None:
+        """Write what changed."""
+        parts = (self.voice.calls, self.sms.messages, self.data.sessions, self.book)
+        bulk.write(tx, chain.from_iterable(each.changes() for each in parts))
 
-def _unknown(request: CallAnswered | Terminate) -> UnknownCall:
-    return UnknownCall(f"no call of {request.server} has the uniqueid {request.uniqueid}")
+
+def _named(requests: Iterable[Request], sms_account: Kind) -> BatchKeys:
+    """Return what the requests name."""
+    keys = BatchKeys()
+    for request in requests:
+        match request:
+            case Initiate():
+                keys.uniqueids.add(request.uniqueid)
+                keys.add_call(request)
+            case CallAnswered():
+                keys.uniqueids.add(request.uniqueid)
+            case Terminate():
+                keys.uniqueids.add(request.uniqueid)
+                if request.unauthorized_request is not None:
+                    keys.add_call(request.unauthorized_request)
+            case Credit():
+                keys.add_credit(request)
+            case MessageSubmission():
+                keys.add_message(request, sms_account)
+            case MessageOutcome():
+                keys.messages.add(request.reference)
+            case Usage() | NasRestart() | StaleSession():
+                keys.add_report(request)
+            case _:
+                assert_never(request)
+    return keys
 
 
-def _is_stale_dialstatus(call: Call, request: Terminate) -> bool:
-    """Tell whether the reducer speaks of a later Dial of the dialplan's own: each Dial resets DIALSTATUS.
+def _read(tx: Connection, keys: BatchKeys) -> tuple[Directory, CallRecords, MessageRecords, DataSessionRecords]:
+    """Read the rows of these keys in one statement."""
+    subscribers, calls, messages, *sessions = bulk.read(
+        tx,
+        Directory.question(keys.identities),
+        CallRecords.query(keys.uniqueids),
+        MessageRecords.query(keys.messages),
+        *DataSessionRecords.queries(keys.sessions, keys.restarted),
+    )
+    return (
+        Directory.of_rows(subscribers),
+        CallRecords.from_rows(calls),
+        MessageRecords.from_rows(messages),
+        DataSessionRecords.from_rows(chain.from_iterable(sessions)),
+    )
 
-    It says that nobody answered, while AMI saw the answer: then AMI's Hangup, which follows, settles the call.
-    """
-    return request.witness is Witness.REDUCER and not request.ending.answered and call.answered_at is not None
+
+def _payers(keys: BatchKeys, directory: Directory) -> set[int]:
+    """Return the accounts of who pays for what is new."""
+    found = [(directory.caller(code, number), kind) for code, number, kind in keys.payers]
+    found += [(find_payer(directory, identities), Kind.DATA) for identities in keys.users]
+    return {directory.account_ids[payer.id, kind] for payer, kind in found if payer is not None}
+
+
+def _owners(calls: CallRecords, messages: MessageRecords, sessions: DataSessionRecords) -> set[int]:
+    """Return the accounts that pay for what is known already."""
+    accounts = {each.account_id for each in calls if each.state is CallState.OPEN}
+    accounts |= {each.account_id for each in messages if each.account_id is not None}
+    return accounts | {each.account_id for each in sessions}
+
+
+def _holds(calls: CallRecords, messages: MessageRecords, sessions: DataSessionRecords) -> set[str]:
+    """Return the references of the holds that may end."""
+    references = {each.reference for each in calls if each.state is CallState.OPEN}
+    references |= {each.reference for each in messages if each.account_id is not None}
+    return references | {each.hold_reference for each in sessions if each.state is DataState.OPEN}

@@ -1,8 +1,6 @@
-"""Text messages: give one to the biller, find them, and work what waits to be sent, on an open transaction.
+"""Text messages on an open transaction: submit one, accept one from an SMSC, record outcomes and delivery receipts.
 
-Any node may work the queue: who takes rows has them claimed for a while, as `networks` does it. A row that was given
-to the network and whose taker died before he recorded it is given again when the claim has lapsed: at least once, and
-charged once. Parts that are recorded as taken are not given again.
+Each moves credit by a `ChargingBatch` of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from celcombiller.core.sms.inbound_message import InboundMessage
 
 REPEATED = timedelta(hours=1)
-"""How long a message that a centre brings again is taken for the same: it repeats what was not answered in its time."""
+"""How long an SMSC's message counts as a repeat: an SMSC repeats what was not answered in time."""
 
 
 _message = tables.message
@@ -39,7 +37,7 @@ _part = tables.message_part
 
 def submit(
     tx: Connection,
-    terms: MessagePolicy,
+    policy: MessagePolicy,
     *,
     reference: str,
     to_number: str,
@@ -48,10 +46,10 @@ def submit(
     payer: str | None = None,
     origin: MessageOrigin = MessageOrigin.NOTICE,
 ) -> MessageResult:
-    """Have a message sent, once for a ``reference``; it stands in the ledger under ``sms:`` and that.
+    """Queue a message, once for a ``reference``; its id in the ledger is ``sms:`` and the reference.
 
-    ``payer`` is the username of who pays and in whose name it goes; ``None``: it is free and the operator's. The same
-    again gives the first answer; of a notice only the reference counts, as its text says what was true at the time.
+    ``payer`` is the username of who pays and is the sender; ``None``: the message is free and the operator's. The same
+    request again gets the first answer; a notice is the same by its reference alone, as its text changes with time.
 
     Raises `TransferConflict`, `BadNumber`, `UnknownSubscriber`, `SubscriberDisabled`, `InvalidValue` (of the text) and
     `InsufficientBalance`.
@@ -65,22 +63,22 @@ def submit(
         text=text,
         free=payer is None,
     )
-    state = ChargingBatch.load(tx, [request], sms_from=terms.account)
-    posting = state.desk.send(terms, request, now)
-    state.save(tx)
-    return posting
+    batch = ChargingBatch.load(tx, [request], sms_account=policy.account)
+    result = batch.sms.send(policy, request, now)
+    batch.save(tx)
+    return result
 
 
-def accept_inbound(tx: Connection, terms: MessagePolicy, arrival: InboundMessage, now: datetime) -> MessageResult:
-    """Queue what came from a phone elsewhere for a subscriber's, free for him. Within `REPEATED` it is the same again.
+def accept_inbound(tx: Connection, policy: MessagePolicy, inbound: InboundMessage, now: datetime) -> MessageResult:
+    """Queue a message of another network for a subscriber, who does not pay. Within `REPEATED` it is the same again.
 
-    It stands under its ``key`` and the hour. Raises `UnknownSubscriber` when the number is nobody's, `BadNumber` when
-    the biller has no way to phones, and `InvalidValue` (of the text).
+    Its id is its ``key`` and the hour. Raises `UnknownSubscriber` when no subscriber has the number, `BadNumber` when
+    there is no route to phones, and `InvalidValue` (of the text).
     """
-    if terms.on_net_route is not Route.ASTERISK:
+    if policy.on_net_route is not Route.ASTERISK:
         raise BadNumber("there is no way for messages to phones ([sms] on_net_route)")
     hour = now.timestamp() // REPEATED.total_seconds()
-    before, reference = (reference_of(f"smpp:{arrival.key}:{each:.0f}") for each in (hour - 1, hour))
+    before, reference = (reference_of(f"smpp:{inbound.key}:{each:.0f}") for each in (hour - 1, hour))
     same = sa.select(_message).where(_message.c.reference == before, _message.c.queued_at > now - REPEATED)
     known = tx.execute(same).first()
     if known is not None:
@@ -89,36 +87,39 @@ def accept_inbound(tx: Connection, terms: MessagePolicy, arrival: InboundMessage
         reference=reference,
         origin=MessageOrigin.PHONE,
         account_code="",
-        caller_number=arrival.from_number,
-        to_number=arrival.to_number,
-        text=arrival.text,
+        caller_number=inbound.from_number,
+        to_number=inbound.to_number,
+        text=inbound.text,
         free=True,
     )
-    state = ChargingBatch.load(tx, [request])
-    if state.desk.directory.callee(arrival.to_number) is None:
+    batch = ChargingBatch.load(tx, [request])
+    if batch.directory.callee(inbound.to_number) is None:
         raise UnknownSubscriber("nobody here has the number that a message came for")
-    posting = state.desk.send(terms, request, now)
-    state.save(tx)
-    return posting
+    result = batch.sms.send(policy, request, now)
+    batch.save(tx)
+    return result
 
 
 def reference_of(reference: str) -> str:
-    """Give the id under which a message stands in the ledger."""
+    """Return the id of a message in the ledger."""
     return f"{ORIGIN}:{reference}"
 
 
-def record_outcome(tx: Connection, told: MessageOutcome, now: datetime) -> MessageResult:
-    """Record what became of a message, in a transaction of its own; `Store.charge` does many in one."""
-    state = ChargingBatch.load(tx, [told])
-    posting = state.desk.apply_outcome(told, now)
-    state.save(tx)
-    return posting
+def record_outcome(tx: Connection, outcome: MessageOutcome, now: datetime) -> MessageResult:
+    """Record the outcome of one message; `BatchWriter.charge` records many in one transaction.
+
+    Raises `NotFound`.
+    """
+    batch = ChargingBatch.load(tx, [outcome])
+    result = batch.sms.apply_outcome(outcome, now)
+    batch.save(tx)
+    return result
 
 
 def apply_receipt(
     tx: Connection, network_id: str, outcome: MessageState, note: str, now: datetime
 ) -> MessageResult | None:
-    """Take a receipt for the part of this id: ``DELIVERED`` or ``FAILED``. ``None``: no such part is known here.
+    """Apply a delivery receipt of the part with this id: ``DELIVERED`` or ``FAILED``. ``None``: no part has the id.
 
     A message is delivered when all of its parts are, and has failed when one has.
     """
@@ -127,7 +128,7 @@ def apply_receipt(
     ).first()
     if row is None:
         return None
-    posting = None
+    result = None
     if outcome is MessageState.DELIVERED:
         same = sa.and_(_part.c.reference == row.reference, _part.c.part == row.part, _part.c.delivered_at.is_(None))
         tx.execute(sa.update(_part).where(same).values(delivered_at=now))
@@ -135,5 +136,5 @@ def apply_receipt(
         parts = tx.execute(sa.select(_message.c.parts).where(_message.c.reference == row.reference)).scalar_one()
         if tx.execute(count).scalar_one() < parts:
             found = tx.execute(sa.select(_message).where(_message.c.reference == row.reference)).one()
-            posting = MessageResult(message_from_row(found), first=False)
-    return posting or record_outcome(tx, MessageOutcome(row.reference, outcome, note), now)
+            result = MessageResult(message_from_row(found), first=False)
+    return result or record_outcome(tx, MessageOutcome(row.reference, outcome, note), now)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tuple[Transfer, bool]:
-    """Do a credit by itself for an operator, with its row of the trail; tell whether it was not done before.
+    """Credit a subscriber for an operator, with an audit-trail row; return the transfer and whether it is new.
 
-    Raises what `perform` answers: `UnknownSubscriber`, `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
+    Raises `UnknownSubscriber`, `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
     """
-    state = ChargingBatch.load(tx, [request])
-    is_new = request.reference not in state.book.transfers
-    made = state.credit(request, now)
-    state.save(tx)
+    batch = ChargingBatch.load(tx, [request])
+    is_new = request.reference not in batch.book.transfers
+    made = batch.credit(request, now)
+    batch.save(tx)
     if is_new:
         audit_trail.record(tx, actor, "credit", f"subscriber:{request.username}", after=made, now=now)
     return made, is_new

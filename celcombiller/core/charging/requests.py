@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from celcombiller.core.data.accounting_reports import Report
 from celcombiller.core.data.session import DataSession
-from celcombiller.core.errors import (
-    BillerError,
-)
+from celcombiller.core.errors import BillerError
 from celcombiller.core.model.accounts import Kind, Transfer
 from celcombiller.core.model.calls import Call, CallGrant, CallReport, Settlement, Witness
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageResult, MessageSubmission
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChargingPolicy:
-    """The operator's conditions, from the settings: the price list, the longest call, whether others can be called."""
+    """The operator's conditions, from the settings. ``external``: whether numbers outside can be called."""
 
     tariff: Tariff
     ring_seconds: int = 40
@@ -33,9 +31,9 @@ class ChargingPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Initiate:
-    """May this call go, and for how long? ``authorization`` is an id the asking session made for this question.
+    """Authorize a call. ``authorization`` is an id that the AGI session made for this request.
 
-    ``previous`` is what the channel says of an earlier Dial of its own, should that leg still be open.
+    ``previous`` is the channel's report of an earlier Dial of its own, in case that leg is still open.
     """
 
     server: str
@@ -51,7 +49,7 @@ class Initiate:
 
 @dataclass(frozen=True, slots=True)
 class CallAnswered:
-    """AMI says that the callee of this channel answered."""
+    """Record that AMI saw the callee of this channel answer."""
 
     server: str
     uniqueid: str
@@ -60,10 +58,10 @@ class CallAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Terminate:
-    """A witness says how the call of this channel ended.
+    """Settle the call of this channel, as a witness reports its end.
 
-    ``unauthorized_request`` is the question that the ledger did not answer, when the policy let the call go without it.
-    ``leg`` names one leg where the witness means that one only; ``expired``: no witness came in the hold's validity.
+    ``unauthorized_request`` is the authorization that got no answer, where the policy let the call go without it.
+    ``leg``: the report is of this leg only; ``expired``: no witness reported while the hold was valid.
     """
 
     server: str
@@ -77,7 +75,7 @@ class Terminate:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """Give (or, negative, take) ``value`` credits of one kind, once for a ``reference``."""
+    """Give (negative: take) ``value`` credits of one kind, once for a ``reference``."""
 
     username: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""Reports of data sessions: what a network access server (NAS) tells of them, and on which conditions they count."""
+"""Accounting reports of data sessions by a network access server (NAS), apart from the protocol that brings them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AcctStatusType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The operator's conditions: what an octet costs, how much of it is held, and how long a session may be silent."""
+    """The operator's conditions: the price of octets, how many are held, and how long a session may be silent."""
 
     octets_per_credit: int = 1
     quota_octets: int = 10_000_000
@@ -36,14 +36,14 @@ class Usage:
     """One report of a session.
 
     ``identities`` are the names under which the subscriber may be known, the best first. ``at`` is when the NAS made
-    the report, by our clock; ``dated_at`` the same by its own, if it said so: only that tells an old report from a
-    new one for certain.
+    the report, by our clock; ``dated_at`` the same by the NAS's clock, if it sent it: only that distinguishes an old
+    report from a new one with certainty.
     """
 
     nas: str
     session_id: str
     username: str
-    told: AcctStatusType
+    status_type: AcctStatusType
     at: datetime
     octets_in: int = 0
     octets_out: int = 0
@@ -58,18 +58,18 @@ class Usage:
 
     @property
     def key(self) -> str:
-        """Name what it is a report of, however long the names are: this NAS's session of this id and user."""
+        """Return the key of the session: of its NAS, id and user, however long they are."""
         return key_of(self.nas, self.session_id, self.username)
 
     @property
     def octets(self) -> int:
-        """Both directions together."""
+        """Return the octets of both directions."""
         return self.octets_in + self.octets_out
 
 
 @dataclass(frozen=True, slots=True)
 class NasRestart:
-    """A NAS says that it began or ended accounting (Accounting-On, Accounting-Off): its sessions are over."""
+    """A NAS began or ended accounting (Accounting-On, Accounting-Off): its sessions are over."""
 
     nas: str
     at: datetime
@@ -79,7 +79,7 @@ class NasRestart:
 
 @dataclass(frozen=True, slots=True)
 class StaleSession:
-    """Nobody has told of this session since before ``heard_before``."""
+    """No report of this session has come since ``heard_before``."""
 
     key: str
     heard_before: datetime
@@ -89,6 +89,6 @@ Report = Usage | NasRestart | StaleSession
 
 
 def key_of(*names: str) -> str:
-    """Give a key of some names, each told apart from the next whatever is in them."""
+    """Return a key of some names; different names give different keys, whatever characters they contain."""
     text = "".join(f"{len(name)}:{name}" for name in names)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_CHARACTERS]

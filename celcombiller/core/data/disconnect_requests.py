@@ -1,7 +1,7 @@
-"""Data sessions that a NAS is to end: which, since when, and how often it was asked. On an open transaction.
+"""Data sessions that a NAS must end: which, since when, and how often it was asked. On an open transaction.
 
-It is a mark on the session's row, so it survives restarts and any node can ask; the session itself ends as any other,
-when the NAS tells that it did.
+The request is a mark on the session's row, so it survives restarts and any node can send it. The session itself ends
+as any other: when the NAS reports its end.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ if TYPE_CHECKING:
 
     from celcombiller.core.data.session import DataSession
 
-AGAIN_LEAST = timedelta(seconds=15)
-AGAIN_MOST = timedelta(minutes=5)
-"""A NAS that does not end a session is asked again after so long, twice as long each time, up to the most."""
+RETRY_MIN = timedelta(seconds=15)
+RETRY_MAX = timedelta(minutes=5)
+"""When a NAS that did not end a session is asked again: the delay doubles each time, within these limits."""
 
 _table, _person = tables.data_session, tables.subscriber
 _OPEN = _table.c.state == sa.literal("open", literal_execute=True)
-_UNWELCOME = sa.exists().where(
+_BARRED = sa.exists().where(
     _person.c.id == _table.c.subscriber_id, sa.or_(sa.not_(NOT_DELETED), sa.not_(_person.c.enabled))
 )
 
 
 def is_due(tx: Connection, now: datetime) -> bool:
-    """Tell whether `request_disconnects` or `claim` would find any: it only reads."""
-    new = sa.and_(_table.c.disconnect == "", _UNWELCOME)
+    """Return whether `request_disconnects` or `claim` would find any session. Reads only."""
+    new = sa.and_(_table.c.disconnect == "", _BARRED)
     due = _table.c.disconnect_at <= now
     return any(tx.execute(sa.select(_table.c.id).where(_OPEN, each).limit(1)).first() for each in (new, due))
 
 
 def request_disconnects(tx: Connection, now: datetime) -> None:
-    """Want the end of the sessions of subscribers who were disabled or deleted meanwhile."""
+    """Mark the sessions of subscribers who were disabled or deleted meanwhile."""
     gone = sa.exists().where(_person.c.id == _table.c.subscriber_id, sa.not_(NOT_DELETED))
     why = sa.case((gone, GONE), else_=DISABLED)
-    marked = sa.update(_table).where(_OPEN, _table.c.disconnect == "", _UNWELCOME)
+    marked = sa.update(_table).where(_OPEN, _table.c.disconnect == "", _BARRED)
     tx.execute(marked.values(disconnect=why, disconnect_at=now, disconnect_tries=0, disconnect_said=""))
 
 
 def withdraw_disconnects(tx: Connection, now: datetime) -> None:
-    """Want it no more of who has credit again, or may use the service again."""
+    """Remove the mark from sessions whose subscriber has credit again, or may use the service again."""
     account = tables.account.c
     has_credit = sa.exists().where(account.id == _table.c.account_id, account.posted - account.held > account.floor)
-    forgiven = sa.or_(
-        sa.and_(_table.c.disconnect == SPENT, has_credit), sa.and_(_table.c.disconnect == DISABLED, sa.not_(_UNWELCOME))
+    lifted = sa.or_(
+        sa.and_(_table.c.disconnect == SPENT, has_credit), sa.and_(_table.c.disconnect == DISABLED, sa.not_(_BARRED))
     )
     tx.execute(
         sa.update(_table)
-        .where(_OPEN, _table.c.disconnect_at <= now, forgiven)
+        .where(_OPEN, _table.c.disconnect_at <= now, lifted)
         .values(disconnect="", disconnect_at=None, disconnect_tries=0, disconnect_said="")
     )
 
 
 def claim(tx: Connection, now: datetime, *, limit: int) -> list[DataSession]:
-    """Take sessions whose NAS is to be asked now; it is asked again later if that does not end them."""
+    """Return sessions whose NAS is to be asked now, and set when it is asked again if it does not end them."""
     withdraw_disconnects(tx, now)
     rows = tx.execute(
         sa.select(_table)
@@ -75,7 +75,7 @@ def claim(tx: Connection, now: datetime, *, limit: int) -> list[DataSession]:
     ).all()
     for row in rows:
         tries = row.disconnect_tries + 1
-        again = min(AGAIN_LEAST * 2 ** min(tries - 1, 10), AGAIN_MOST)
+        again = min(RETRY_MIN * 2 ** min(tries - 1, 10), RETRY_MAX)
         tx.execute(
             sa.update(_table).where(_table.c.id == row.id).values(disconnect_tries=tries, disconnect_at=now + again)
         )
@@ -83,7 +83,7 @@ def claim(tx: Connection, now: datetime, *, limit: int) -> list[DataSession]:
 
 
 def answered(tx: Connection, reference: str, said: str, *, settled: bool) -> None:
-    """Note what the NAS said; with ``settled`` there is no more to ask."""
+    """Record the NAS's answer; with ``settled`` it is not asked again."""
     values: dict[str, object] = {"disconnect_said": said}
     if settled:
         values["disconnect_at"] = None

@@ -21,7 +21,7 @@ ORIGIN = "data"
 
 
 HOLD_MARGIN = timedelta(minutes=15)
-"""How much longer a hold is valid than its session may be silent: one that runs out was looked after by nobody."""
+"""How much longer a hold is valid than its session may be silent. If one expires, no biller was running."""
 
 
 REFERENCE_CHARACTERS = len(ORIGIN) + 1 + KEY_CHARACTERS
@@ -38,7 +38,7 @@ GONE = "the subscriber is gone"
 
 
 REORDERED = timedelta(seconds=60)
-"""A Start without a date that comes so soon after its session's Stop was overtaken by it, or is a repeat."""
+"""An undated Start that comes this soon after its session's Stop is late or a repeat."""
 
 
 class DataState(StrEnum):
@@ -58,10 +58,10 @@ class Closing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DataSession:
-    """A session as it was told so far.
+    """A session as reported so far.
 
-    ``generation`` counts the sessions of one key: a NAS that restarts counts its ids anew. ``holds`` counts its holds
-    and charges, the last hold being the open one. ``disconnect`` says why the NAS is to end it, if it is.
+    ``generation`` counts the sessions of one key: a NAS that restarts uses its ids again. ``holds`` counts its holds
+    and charges; the last hold is the open one. ``disconnect`` says why the NAS must end it; empty: it need not.
     """
 
     key: str
@@ -96,7 +96,7 @@ class DataSession:
 
     @property
     def reference(self) -> str:
-        """The id under which this session stands, and with which those of its holds and charges begin."""
+        """The id of this session, with which the ids of its holds and charges begin."""
         return reference_of(self.key, self.generation)
 
     @property
@@ -106,11 +106,11 @@ class DataSession:
 
 
 def reference_of(key: str, generation: int) -> str:
-    """Give the reference of a session: always as long as any other, so that the database can cut it off a charge's."""
+    """Return the reference of a session; all are of one length, so that SQL can cut it from a charge's reference."""
     return f"{ORIGIN}:{key_of(key, str(generation))}"
 
 
 def find_payer(directory: Directory, identities: Iterable[str]) -> Subscriber | None:
-    """Find who pays: by the best of the names that a report or a login may mean."""
+    """Return who pays: the subscriber of the first name that is known, of those that a report or login may mean."""
     found = (directory.caller(word, word) for word in identities)
     return next((each for each in found if each is not None), None)

@@ -1,4 +1,4 @@
-"""Silent sessions; credit standing for Access-Request."""
+"""Find silent sessions, and the credit standing of who logs in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TABLE = tables.data_session
 
 
 def silent_sessions(tx: Connection, heard_before: datetime, *, limit: int) -> list[StaleSession]:
-    """Give open sessions of which nobody has told since."""
+    """Return open sessions without a report since ``heard_before``."""
     rows = tx.execute(
         sa.select(_TABLE.c.key)
         .where(_TABLE.c.state == sa.literal("open", literal_execute=True), _TABLE.c.heard_at < heard_before)
@@ -38,19 +38,19 @@ def silent_sessions(tx: Connection, heard_before: datetime, *, limit: int) -> li
 
 @dataclass(frozen=True, slots=True)
 class CreditStanding:
-    """How a subscriber stands who wants to begin a session."""
+    """What decides whether a subscriber may begin a session."""
 
     subscriber: Subscriber
     password_hash: str | None
     available: int
 
     def octets(self, octets_per_credit: int) -> int:
-        """Octets that his credit pays for."""
+        """Return the octets that the credit pays for."""
         return affordable_octets(max(self.available, 0), octets_per_credit)
 
 
 def find_credit_standing(tx: Connection, directory: Directory, identities: Collection[str]) -> CreditStanding | None:
-    """Give how the subscriber stands whom these names mean."""
+    """Return the standing of the subscriber of these names; ``None``: no subscriber has one."""
     who = find_payer(directory, identities)
     if who is None:
         return None

@@ -1,4 +1,4 @@
-"""Read accounts; credit limit."""
+"""Read accounts, and set a credit limit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.book import Book
-from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_from_columns, account_from_row
+from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_from_columns
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.schema import driver, tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def set_credit_limit(tx: Connection, account_id: int, floor: int) -> Account:
-    """Say down to which balance an account may be used: 0 for prepaid, less for a credit limit.
+    """Set down to which balance an account may be used: 0 for prepaid, less for a credit limit.
 
-    What is held or was taken already stays so; only what is granted from now on knows the new floor.
+    It applies to what is granted from now on; holds and charges stay as they are. Raises `InvalidValue`.
     """
     if not -AMOUNT_MAX <= floor <= 0:
         raise InvalidValue(f"a floor is a whole number from -{AMOUNT_MAX} to 0")
@@ -33,31 +34,33 @@ def set_credit_limit(tx: Connection, account_id: int, floor: int) -> Account:
 
 
 def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
-    """Give a subscriber's accounts by kind, as they stand."""
-    return by_kind(_HIS_ACCOUNTS.rows(tx, subscriber_id=subscriber_id))
+    """Return a subscriber's accounts by kind."""
+    return by_kind(_ACCOUNTS_OF_SUBSCRIBER.rows(tx, subscriber_id=subscriber_id))
 
 
 def by_kind(rows: Iterable[driver.Row]) -> dict[Kind, Account]:
-    """Make accounts of rows of `ACCOUNTS`, by their kind."""
+    """Return the accounts of rows of `ACCOUNTS`, by kind."""
     return {each.kind: each for each in (account_from_columns(*row) for row in rows)}
 
 
 ACCOUNTS = sa.select(*(tables.account.c[name] for name in ACCOUNT_COLUMNS))
-"""The query of accounts, for a condition."""
+"""The query of accounts; a caller adds its condition."""
 
 
-_HIS_ACCOUNTS = driver.PreparedQuery(ACCOUNTS.where(tables.account.c.subscriber_id == sa.bindparam("subscriber_id")))
+_ACCOUNTS_OF_SUBSCRIBER = driver.PreparedQuery(
+    ACCOUNTS.where(tables.account.c.subscriber_id == sa.bindparam("subscriber_id"))
+)
 
 
-# Made once: to make a statement is three times the work of asking it.
-_THEIR_ACCOUNTS = sa.select(tables.account).where(
+# Built once: building a statement costs three times as much as executing it.
+_ACCOUNTS_OF_SUBSCRIBERS = sa.select(tables.account).where(
     tables.account.c.subscriber_id.in_(sa.bindparam("subscriber_ids", expanding=True))
 )
 
 
 def balances_of(tx: Connection, subscriber_ids: Collection[int]) -> dict[tuple[int, Kind], Account]:
-    """Give the accounts of these subscribers by subscriber and kind, as they stand."""
+    """Return the accounts of these subscribers, by subscriber and kind."""
     if not subscriber_ids:
         return {}
-    rows = tx.execute(_THEIR_ACCOUNTS, {"subscriber_ids": list(subscriber_ids)})
-    return {(row.subscriber_id, Kind(row.kind)): account_from_row(row) for row in rows}
+    rows = tx.execute(_ACCOUNTS_OF_SUBSCRIBERS, {"subscriber_ids": list(subscriber_ids)})
+    return {(row.subscriber_id, Kind(row.kind)): value_from_row(row, Account) for row in rows}

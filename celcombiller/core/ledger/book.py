@@ -1,8 +1,8 @@
 """The ledger: the one place where credit moves.
 
-A transaction loads the accounts it names into a `Book` (locked, in id order), moves credit there in memory, where
-every law is checked, and saves the book set-wise. So one call and a thousand are the same few statements, and the
-laws can be tested on values alone. Nothing recorded is edited: a mistake is corrected by another transfer.
+A transaction loads its accounts into a `Book` (locked, in id order), moves credit there in memory, where every law is
+checked, and saves the book set-wise. So one call and a thousand calls take the same few statements, and tests can
+check the laws on values alone. No record is edited: another transfer corrects a mistake.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from celcombiller.core.ledger.rows import (
     AMOUNT_MAX,
     account_from_columns,
     check_amount,
-    transfer_from_row,
 )
 from celcombiller.core.model.accounts import Account, Hold, HoldState, Transfer
 from celcombiller.core.schema import bulk, driver, tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 REVERSAL = "reversal"
-"""The origin of a transfer that moves back another one, and the first word of its reference."""
+"""The origin of a transfer that reverses another one, and the first word of its reference."""
 
 
 @dataclass(slots=True)
 class Book:
     """The accounts, holds and transfers that one transaction works on.
 
-    ``transfers`` and ``holds`` hold what is recorded already under the references that were asked for, and what this
-    transaction adds. A method either does all it says or raises and changes nothing.
+    ``transfers`` and ``holds`` are those recorded already under the loaded references, and those that this transaction
+    adds. A method does all of its work, or raises and changes nothing.
     """
 
     accounts: dict[int, Account] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Book:
     ) -> Transfer:
         """Move ``amount`` credits from the debit to the credit account, once for a ``reference``.
 
-        The same reference and content gives the first transfer back. Raises `TransferConflict` for other content,
+        The same reference and content returns the first transfer. Raises `TransferConflict` for other content,
         `InsufficientBalance` when the debit account has less available (unless ``beyond_floor``, which is for talk
         that has happened and must have a ``note``), `InvalidValue` for an amount out of bounds.
         """
@@ -98,7 +98,7 @@ class Book:
         return transfer
 
     def hold(self, reference: str, account_id: int, amount: int, *, now: datetime, expires_at: datetime) -> Hold:
-        """Set ``amount`` credits aside; they stay the account's, but are not available.
+        """Set ``amount`` credits aside: they remain the account's, but are not available.
 
         Raises `InsufficientBalance` when less is available, `TransferConflict` when the reference was used before.
         """
@@ -106,7 +106,7 @@ class Book:
         check_amount(amount)
         if reference in self.holds:
             raise TransferConflict(f"a hold with the id {reference} exists")
-        if amount > max(account.available, 0):  # nothing may be held of an account that is below its floor
+        if amount > max(account.available, 0):  # an account below its floor has nothing to hold
             raise InsufficientBalance(f"{amount} asked for, {max(account.available, 0)} available")
         made = Hold(reference, account_id, amount, HoldState.OPEN, opened_at=now, expires_at=expires_at)
         self.accounts[account_id] = _with(account, posted=account.posted, held=account.held + amount)
@@ -117,8 +117,8 @@ class Book:
     def settle(self, reference: str, amount: int, *, origin: str, now: datetime, note: str = "") -> Transfer | None:
         """End an open hold by charging ``amount`` to its account; 0 charges nothing and leaves no transfer.
 
-        What is charged may be more than was held (talk that a limit did not cut); the ``note`` must then say why.
-        Raises `HoldNotOpen` when the hold ended before.
+        The charge may be more than the hold (talk that no limit cut); then the ``note`` must say why. Raises
+        `HoldNotOpen` when the hold has ended already.
         """
         hold = self._open(reference)
         if amount > hold.amount and not note:
@@ -133,11 +133,11 @@ class Book:
         )
 
     def release(self, reference: str, *, now: datetime) -> None:
-        """End an open hold by charging nothing. Raises `HoldNotOpen` when it ended before."""
+        """End an open hold by charging nothing. Raises `HoldNotOpen` when it has ended already."""
         self._end(self._open(reference), HoldState.RELEASED, now)
 
     def expire(self, reference: str, *, now: datetime) -> None:
-        """End an open hold because its validity ran out. Raises `HoldNotOpen` when it ended before."""
+        """End an open hold because its validity is over. Raises `HoldNotOpen` when it has ended already."""
         self._end(self._open(reference), HoldState.EXPIRED, now)
 
     def _open(self, reference: str) -> Hold:
@@ -164,10 +164,10 @@ class Book:
     # -- the book and the database ------------------------------------------------------------------------------
 
     def load(self, tx: Connection, account_ids: Iterable[int], holds: Collection[str] = ()) -> None:
-        """Read and lock these accounts, in id order so that two transactions never wait for each other in a ring.
+        """Read and lock these accounts, in id order, so that transactions cannot deadlock.
 
-        The ``holds``, by their references, are read at the same time: what they are for is locked already, so they
-        cannot change underneath.
+        The ``holds`` of these references are read in the same statement. Their calls, messages and sessions are locked
+        already, so the holds cannot change in between.
         """
         for operator_id, kind in ((i, k) for k, i in tables.OPERATOR_ACCOUNT_IDS.items()):
             self.accounts[operator_id] = Account(operator_id, kind, None, 0, 0, 0)
@@ -183,17 +183,17 @@ class Book:
             )
 
     def load_transfers(self, tx: Connection, references: Collection[str]) -> None:
-        """Read which of these references are recorded already."""
+        """Read those of these transfers that are recorded already."""
         if references:
             rows = tx.execute(sa.select(tables.transfer).where(tables.transfer.c.reference.in_(references)))
-            self.transfers.update((row.reference, transfer_from_row(row)) for row in rows)
+            self.transfers.update((row.reference, value_from_row(row, Transfer)) for row in rows)
 
     def save(self, tx: Connection) -> None:
         """Write all that changed, set-wise."""
         bulk.write(tx, self.changes())
 
     def changes(self) -> bulk.Writes:
-        """Give all that is to be written; each update is guarded by what was read, so a lost race is an error."""
+        """Return all that is to be written; each update is guarded by what was read, so a lost race is an error."""
         yield _POST, list(map(attrgetter(*_TRANSFER), self._new_transfers))
         holds = [self.holds[reference] for reference in sorted(self._new_holds | self._ended_holds)]
         yield _HOLD, [_hold_columns(each) for each in holds if each.reference in self._new_holds]
@@ -255,5 +255,5 @@ def _hold_columns(hold: Hold) -> driver.Row:
 
 
 def _with(account: Account, *, posted: int, held: int) -> Account:
-    """Give the account with other balances; `dataclasses.replace` costs four times as much, and a call has four."""
+    """Return the account with other balances; `dataclasses.replace` costs four times as much, and a call needs four."""
     return Account(account.id, account.kind, account.subscriber_id, posted, held, account.floor)

@@ -1,4 +1,4 @@
-"""One credit to a whole group, set-based."""
+"""One credit to a whole group, set-wise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def lock_accounts(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Make the statement that locks the accounts of a condition, in id order as everybody does."""
+    """Return the statement that locks the accounts of a condition, in id order as every transaction does."""
     columns = tables.account.c
     rows = sa.select(columns.id).where(accounts).order_by(columns.id).with_for_update().subquery()
     return sa.select(sa.func.count()).select_from(rows)
@@ -25,9 +25,10 @@ def lock_accounts(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 @dataclass(frozen=True, slots=True)
 class GroupCredit:
-    """`Book.post` for a group of any size: the operator gives one amount to each of many accounts, which are locked.
+    """`Book.post` for a group of any size: the operator gives one amount to each of many locked accounts.
 
-    One statement writes the transfers and one the balances; both must find as many accounts that have room.
+    One statement writes the transfers and one the balances; both must find the same number of accounts, those whose
+    new balance stays within `AMOUNT_MAX`.
     """
 
     transfers: sa.Insert
@@ -35,7 +36,7 @@ class GroupCredit:
 
     @classmethod
     def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> GroupCredit:
-        """Build it for what ``due`` selects: each ``account_id`` with its transfer's ``reference`` (null: nothing)."""
+        """Make it for the rows of ``due``: each ``account_id`` with its transfer's ``reference`` (null: no credit)."""
         table = tables.account
         amount, now = sa.bindparam("granted", type_=sa.BigInteger), sa.bindparam("now", type_=tables.Instant)
         roomy = sa.and_(table.c.kind == kind.value, table.c.posted <= AMOUNT_MAX - amount)
@@ -55,11 +56,14 @@ class GroupCredit:
             sa.insert(tables.transfer).from_select(list(facts), rows), raised.values(posted=table.c.posted + amount)
         )
 
-    def perform(self, tx: Connection, amount: int, given: dict[str, Any]) -> int:
-        """Move ``amount`` credits to each, and give how many got it. ``given``: ``now``, and what ``due`` asks for."""
+    def perform(self, tx: Connection, amount: int, values: dict[str, Any]) -> int:
+        """Move ``amount`` credits to each account, and return how many got them.
+
+        ``values``: ``now``, and the parameters of ``due``. Raises `InvalidValue` and `LedgerRace`.
+        """
         check_amount(amount, least=1)
-        given = given | {"granted": amount}
-        moved = tx.execute(self.transfers, given, execution_options={"preserve_rowcount": True}).rowcount
-        if tx.execute(self.balances, given).rowcount != moved:
+        values = values | {"granted": amount}
+        moved = tx.execute(self.transfers, values, execution_options={"preserve_rowcount": True}).rowcount
+        if tx.execute(self.balances, values).rowcount != moved:
             raise bulk.LedgerRace(tables.account)
         return moved

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Transfer:
-    """Move back what a transfer moved, once; the ``note`` says why.
+    """Reverse a transfer, once; the ``note`` says why.
 
-    The same again gives the first answer. Raises `NotFound` for a transfer that was never made, `TransferConflict`
-    when it was reversed for another reason, `InsufficientBalance` when what it gave is not there any more.
+    The same request again gets the first answer. Raises `NotFound` for an unknown transfer, `TransferConflict` when it
+    was reversed with another note, `InsufficientBalance` when its credit is no longer available.
     """
     table = tables.transfer
     row = tx.execute(sa.select(table).where(table.c.reference == reference)).first()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StatementLine:
-    """A transfer seen from one account: ``value`` is signed, ``posted`` the balance after it."""
+    """A transfer as one account sees it: ``value`` is signed, ``posted`` is the balance after it."""
 
     id: int
     kind: Kind
@@ -40,7 +40,7 @@ def statement(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[StatementLine]:
-    """Give the last ``limit`` movements of an account, newest first: of those before a row, or in a span of time."""
+    """Return the last ``limit`` movements of an account, newest first: all, before a row, or in a span of time."""
     table = tables.transfer
     columns = (table.c.id, table.c.at, table.c.origin, table.c.reference, table.c.note)
     conditions = []

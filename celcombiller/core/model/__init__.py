@@ -1,1 +1,1 @@
-"""The values that all others speak of, one module a subject. They are frozen and know no database."""
+"""The values that all other packages use, one module a subject. They are frozen and know no database."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  `value_from_row` reads the types of the fields
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 class Kind(StrEnum):
     """What a credit buys: by default one voice credit is one second, one data credit one byte, one sms credit a part.
 
-    Sms credit pays for text messages only where the operator says so; else they are paid in voice credit.
+    Sms credit pays for text messages only where the operator chose so; else voice credit does.
     """
 
     VOICE = "voice"
@@ -22,7 +19,7 @@ class Kind(StrEnum):
 
 
 class HoldState(StrEnum):
-    """A hold is open, then exactly once one of the others."""
+    """A hold is open, then ends once, in one of the other states."""
 
     OPEN = "open"
     SETTLED = "settled"
@@ -32,7 +29,7 @@ class HoldState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One pot of one kind of credit. A system account (no subscriber) stores no balance: its total is summed."""
+    """Credit of one kind. A system account (no subscriber) stores no balance: its total is summed."""
 
     id: int
     kind: Kind
@@ -48,7 +45,7 @@ class Account:
 
     @property
     def is_system(self) -> bool:
-        """Whether this is the other side of the movements, not a subscriber's pot."""
+        """Whether this is the operator's side of movements, not a subscriber's account."""
         return self.subscriber_id is None
 
 
@@ -56,8 +53,8 @@ class Account:
 class Transfer:
     """An immutable movement of ``amount`` credits out of the debit account into the credit account.
 
-    ``reference`` is the id its sender made. The two ``posted`` values are the balances after it, ``None`` for a
-    system account. ``note`` says why, where a reason is owed (an overrun, a correction).
+    ``reference`` is the id that its sender made. The two ``posted`` values are the balances after it, ``None`` for a
+    system account. ``note`` is the reason, where one is required (an overrun, a correction).
     """
 
     reference: str
@@ -73,7 +70,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Credit set aside for one call, under the call's reference."""
+    """Credit set aside for a call, message or data session, under a reference of its own."""
 
     reference: str
     account_id: int

@@ -1,4 +1,4 @@
-"""A rated call, its grant, its settlement."""
+"""A call: its rate, grant, reports and settlement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class CallState(StrEnum):
-    """A call is open, then settled (answered and charged), released (not answered) or expired (nobody ever told)."""
+    """A call is open, then settled (answered and charged), released (not answered) or expired (never reported)."""
 
     OPEN = "open"
     SETTLED = "settled"
@@ -22,7 +22,7 @@ class CallState(StrEnum):
 
 
 class Witness(StrEnum):
-    """A source that tells of a call's end."""
+    """A source that reports a call's end."""
 
     AGI = "agi"
     REDUCER = "reducer"
@@ -32,9 +32,9 @@ class Witness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The price of talking to numbers that begin with ``prefix``.
+    """The price of talk to numbers that begin with ``prefix``.
 
-    ``price`` credits for each started ``increment_seconds``, and ``connect_fee`` credits once at the answer.
+    ``price`` credits for each started ``increment_seconds``, and ``connect_fee`` credits once, at the answer.
     """
 
     prefix: str = ""
@@ -49,8 +49,8 @@ class Call:
     """One billed leg; its row is its CDR from authorization to settlement.
 
     ``uniqueid`` is Asterisk's; ``leg`` counts the dials of one channel (a dialplan may try a second number).
-    ``authorization`` is the id the asking session made, so that the same question gets the same answer.
-    ``answered_early``: the caller's channel was up before the Dial, so ANSWEREDTIME_MS holds the ringing too.
+    ``authorization`` is the id that the AGI session made, so that the same request gets the same answer.
+    ``answered_early``: the caller's channel was up before the Dial, so ANSWEREDTIME_MS includes the ringing.
     """
 
     server: str
@@ -78,17 +78,17 @@ class Call:
 
     @property
     def reference(self) -> str:
-        """The id under which this call's hold, transfer and testimonies stand."""
+        """The id of this call's hold, transfer and witness reports."""
         return f"call:{self.server}:{self.uniqueid}:{self.leg}"
 
 
 @dataclass(frozen=True, slots=True)
 class CallReport:
-    """What one witness says of a call's end.
+    """What one witness reports of a call's end.
 
-    ``talk_ms`` is Asterisk's ANSWEREDTIME_MS (``None``: it did not say), ``answered_at`` the stamp our subroutine
-    set at the callee's answer, ``at`` when the talk was over, all by Asterisk's clock. ``outcome`` is DIALSTATUS
-    or the word that stands for it. ``note`` says what is not proved, where something is not.
+    ``talk_ms`` is Asterisk's ANSWEREDTIME_MS (``None``: not reported), ``answered_at`` the stamp that our subroutine
+    set at the callee's answer, ``at`` the end of the talk, all by Asterisk's clock. ``outcome`` is DIALSTATUS or the
+    word that stands for it. ``note`` says what is not proved.
     """
 
     answered: bool
@@ -101,7 +101,7 @@ class CallReport:
 
 @dataclass(frozen=True, slots=True)
 class CallGrant:
-    """What the network may use: the seconds of talk, for which call, and to whom to dial (``None``: off-net)."""
+    """What the network may use: ``seconds`` of talk, for a call, to a ``callee`` (``None``: off-net)."""
 
     call: Call
     subscriber: Subscriber
@@ -112,7 +112,7 @@ class CallGrant:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The answer to every witness: the call as it was closed, and whether this witness was the first to tell."""
+    """The answer to every witness: the call as it was closed, and whether this witness was the first to report."""
 
     call: Call
     first: bool

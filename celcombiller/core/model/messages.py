@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Route(StrEnum):
-    """By which way a text message leaves: Asterisk's MessageSend, or SMPP to a message centre; none: it cannot."""
+    """How a text message leaves: by Asterisk's MessageSend, or by SMPP to an SMSC; none: it cannot."""
 
     NONE = "none"
     ASTERISK = "asterisk"
@@ -21,9 +21,9 @@ class Route(StrEnum):
 class MessageState(StrEnum):
     """Where a text message is; only the first two are open, with its credit held.
 
-    Queued: the biller is to send it. Sending: Asterisk does, for a phone, and its script tells. Then accepted (by the
-    network: charged), refused (not charged) or expired (nobody ever told: not charged). Of an accepted one a receipt
-    may tell that it was delivered, or that it failed: then its charge is given back.
+    Queued: the biller will send it. Sending: Asterisk sends it for a phone, and its script reports the outcome. Then
+    accepted (by the network: charged), refused (not charged) or expired (never reported: not charged). A receipt may
+    report that an accepted message was delivered, or that it failed: then its charge is refunded.
     """
 
     QUEUED = "queued"
@@ -36,12 +36,12 @@ class MessageState(StrEnum):
 
     @property
     def is_open(self) -> bool:
-        """Whether what becomes of it is still to be told."""
+        """Whether its outcome is still to be reported."""
         return self in (MessageState.QUEUED, MessageState.SENDING)
 
 
 class MessageOrigin(StrEnum):
-    """Whose message it is: a phone's (of one elsewhere, if nobody pays), the API's, or a notice of the biller's own."""
+    """Where a message comes from: a phone (of another network, if free), the API, or the biller itself (a notice)."""
 
     PHONE = "phone"
     API = "api"
@@ -52,8 +52,8 @@ class MessageOrigin(StrEnum):
 class Message:
     """One text message, from authorization to its receipt. ``subscriber_id`` pays; ``None``: it is free.
 
-    ``reference`` is the id its sender made, under which its hold and its transfer stand too. ``text`` is there only
-    while the biller has yet to send it; ``digest`` is what is left to know the same message by.
+    ``reference`` is the id that its sender made; its hold and its transfer have it too. ``text`` is kept only until the
+    biller has sent it; ``digest`` then still identifies the same message.
     """
 
     reference: str
@@ -77,5 +77,5 @@ class Message:
 
     @property
     def cost(self) -> int:
-        """What it costs who pays, once it is accepted."""
+        """The credits that the payer is charged once it is accepted."""
         return 0 if self.account_id is None else self.price * self.parts

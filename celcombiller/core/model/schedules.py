@@ -1,8 +1,4 @@
-"""The values the biller speaks of, frozen and built valid.
-
-Amounts are whole credits (``int``). Times are aware UTC ``datetime``; talk is whole milliseconds. What a word means
-is fixed once, here; nothing in this module knows a database, Asterisk or a clock.
-"""
+"""Recurring credit: schedules, their members, and their runs."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ScheduleKind(IntEnum):
-    """Which pots a schedule fills, with the numbers of the original program, which had no sms."""
+    """Which accounts a schedule credits, with the numbers of the original program, which had no sms."""
 
     VOICE = 1
     DATA = 2
@@ -26,12 +22,12 @@ class ScheduleKind(IntEnum):
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of credit that it gives; both get the same value."""
+        """The kinds of credit that it gives, each the same value."""
         return {1: (Kind.VOICE,), 2: (Kind.DATA,), 3: (Kind.VOICE, Kind.DATA), 4: (Kind.SMS,)}[self]
 
 
 class Recurrence(StrEnum):
-    """How the due dates of a schedule follow one another."""
+    """How the due dates of a schedule follow each other."""
 
     MONTHLY = "monthly"
     WEEKLY = "weekly"
@@ -40,7 +36,7 @@ class Recurrence(StrEnum):
 
 
 class CatchUp(StrEnum):
-    """Which due dates are made good that passed while no biller ran."""
+    """Which of the due dates that passed while no biller ran are credited later."""
 
     ALL = "all"
     LAST = "last"
@@ -48,7 +44,7 @@ class CatchUp(StrEnum):
 
 
 class RunState(StrEnum):
-    """A due date of a schedule is being credited, or was, or was passed over as a whole."""
+    """The state of a due date: being credited, credited, or skipped as a whole."""
 
     OPEN = "open"
     DONE = "done"
@@ -56,7 +52,7 @@ class RunState(StrEnum):
 
 
 class CreditOutcome(StrEnum):
-    """What a due date brought one member: its credit, nothing because he is disabled, or nothing because of a fault."""
+    """What a member got on a due date: the credit, nothing because they are disabled, or nothing because of a fault."""
 
     CREDITED = "credited"
     PASSED = "passed"
@@ -68,7 +64,7 @@ class Schedule:
     """A group's credit: ``value`` of a kind to each member on each due date from ``first_on`` on.
 
     ``day`` is of the month (1 to 31) or of the week (1 is Monday), ``interval_days`` the step of `Recurrence.DAYS`.
-    ``count`` is how many runs a new member gets. What was due up to ``done_until`` has been decided.
+    ``count`` is how many runs a new member gets. Due dates up to ``done_until`` are decided already.
     """
 
     id: int
@@ -90,7 +86,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A subscriber in a schedule, with the runs he has left; he gets what is due from ``joined_on`` on."""
+    """A subscriber in a schedule, with the number of runs left; credited on due dates from ``joined_on`` on."""
 
     id: int
     schedule_id: int
@@ -102,7 +98,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A membership that was renewed: how many months were bought, and when."""
+    """A renewal of a membership: how many months were bought, and when."""
 
     id: int
     membership_id: int
@@ -112,9 +108,9 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One due date of one schedule: what each member gets, fixed when it began, and how far it is.
+    """One due date of one schedule: what each member gets, fixed when the run began, and its progress.
 
-    Members are credited in the order in which they joined; all up to ``last_membership_id`` have had their turn.
+    Members are credited in the order in which they joined; all up to ``last_membership_id`` are processed.
     """
 
     id: int

@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from celcombiller.core.data.session import DataSession, DataState
 from celcombiller.core.data.session_records import session_from_row
 from celcombiller.core.errors import NotFound
-from celcombiller.core.ledger.rows import hold_from_row
 from celcombiller.core.ledger.statement import StatementLine
 from celcombiller.core.model.accounts import Hold, HoldState, Kind
-from celcombiller.core.model.calls import Call, CallState, Witness
+from celcombiller.core.model.calls import Call, CallState
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.schema.expressions import inline_literal, without_index
+from celcombiller.core.schema.rows import value_from_row
 from celcombiller.core.voice.call_records import call_from_row
 from celcombiller.core.voice.evidence import WitnessReport
 
@@ -114,14 +114,14 @@ def call(tx: Connection, call_id: int) -> RecordedCall:
 def hold(tx: Connection, reference: str) -> Hold | None:
     """Give the hold of a call, however it ended."""
     row = tx.execute(sa.select(tables.hold).where(tables.hold.c.reference == reference)).first()
-    return None if row is None else hold_from_row(row)
+    return None if row is None else value_from_row(row, Hold)
 
 
 def witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
     """Give what each witness said of a call's end, in the order in which they spoke."""
     table = tables.testimony
     rows = tx.execute(sa.select(table).where(table.c.reference == reference).order_by(table.c.at, table.c.witness))
-    return [WitnessReport(**{**row._mapping, "witness": Witness(row.witness)}) for row in rows]  # noqa: SLF001  its public name
+    return [value_from_row(row, WitnessReport) for row in rows]
 
 
 # -- sessions of data ------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def open_holds(
         .order_by(table.c.opened_at.desc(), table.c.reference.desc())
         .limit(limit)
     )
-    return [OpenHold(row.username, Kind(row.kind), row.call_id, hold_from_row(row)) for row in rows]
+    return [OpenHold(row.username, Kind(row.kind), row.call_id, value_from_row(row, Hold)) for row in rows]
 
 
 # -- what they share -------------------------------------------------------------------------------------------------

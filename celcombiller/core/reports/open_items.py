@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller.core.charging.batch import HOLD_MARGIN
+from celcombiller.core.charging.voice import HOLD_MARGIN
 from celcombiller.core.provisioning import status
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import message_queries

@@ -1,9 +1,9 @@
-"""Statements over many rows at once, on the path of every call: each in the words its database is fastest with.
+"""Statements over many rows, on the path of every call: each in the form that its database executes fastest.
 
-SQLite takes groups of rows in prepared statements, PostgreSQL takes all rows as one JSON text; both give what they find
-as one. SQLAlchemy's own statements over many rows cost several times as much (a dict a row, a bind by name a value),
-and so do arrays, of which psycopg makes each value's text in Python; so these go to the driver as text. All else is
-written with SQLAlchemy Core; the tables and their types are the schema's here too.
+SQLite takes groups of rows in prepared statements, PostgreSQL takes all rows as one JSON text; both return what they
+find as one value. SQLAlchemy's own statements over many rows cost several times as much (a dict for each row, a named
+parameter for each value), and so do arrays, as psycopg formats each of their values in Python. So these statements go
+to the driver as text; all others use SQLAlchemy Core.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 GROUPS = (64, 32, 16, 8, 4, 2, 1)
-"""Rows in one statement of SQLite. Each statement lets Python's lock go and asks for it again, against the reactor."""
+"""Rows in one statement of SQLite. Each one releases the GIL and takes it again, in contention with the reactor."""
 
 
 _TYPES: tuple[tuple[type[Any], str], ...] = (
@@ -38,13 +38,13 @@ _TYPES: tuple[tuple[type[Any], str], ...] = (
 
 
 class LedgerRace(Exception):
-    """A guarded statement found another row than was locked. Never seen with the locks in place; the door retries."""
+    """A guarded statement found another row than was read. Never seen with the locks in place; `transact` retries."""
 
 
 class BulkWrite:
-    """A statement that writes rows of ``columns``: the same thing said to SQLite and to PostgreSQL.
+    """A statement that writes rows of ``columns``, in SQLite's and in PostgreSQL's SQL.
 
-    One that is ``guarded`` must find every row that it is given.
+    A ``guarded`` statement must find every row that it is given.
     """
 
     def __init__(
@@ -68,39 +68,39 @@ class BulkWrite:
         )
         given = f"select {values} from jsonb_array_elements(%s::jsonb) as rows (it)"  # noqa: S608  ours
         self.postgresql = postgresql.format(given=given)
-        self._moments = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
+        self._timestamps = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
 
     def execute_sqlite(self, tx: Connection, rows: list[Row]) -> int:
-        """Write the rows, and count them."""
+        """Write the rows, and return how many were written."""
         return sum(execute_raw(tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows))
 
     def encode_rows(self, rows: list[Row]) -> str:
-        """Give the rows as ``postgresql`` takes them."""
-        for place in self._moments:
+        """Return the rows as the parameter of ``postgresql``."""
+        for place in self._timestamps:
             for row in rows:
                 refuse_naive(row[place])
         return _json(rows)
 
     def check(self, rows: list[Row], written: int) -> None:
-        """Raise `LedgerRace` when it is guarded and a row was not there as it was read."""
+        """Raise `LedgerRace` when the statement is guarded and a row was not as it was read."""
         if self._guarded and written != len(rows):
             raise LedgerRace(self._table)
 
     def _flat(self, rows: list[Row]) -> list[Any]:
-        if not self._moments:
+        if not self._timestamps:
             return list(chain.from_iterable(rows))
         flat: list[Any] = []
         for row in rows:
             start = len(flat)
             flat += row
-            for place in self._moments:
+            for place in self._timestamps:
                 if row[place] is not None:
                     flat[start + place] = encode_timestamp(row[place])
         return flat
 
 
 def _groups(rows: list[Row]) -> Iterator[list[Row]]:
-    """Share rows out into groups of the sizes that statements are prepared for."""
+    """Return the rows in groups of the sizes that statements are prepared for."""
     start = 0
     for size in GROUPS:
         while start + size <= len(rows):
@@ -112,9 +112,9 @@ Writes = Iterable[tuple[BulkWrite, list[Row]]]
 
 
 def write(tx: Connection, writes: Writes) -> None:
-    """Write rows by each of these statements, which must not build on each other: PostgreSQL does them as one.
+    """Write rows by each of these statements; PostgreSQL executes them as one, so none may depend on another.
 
-    Raises `LedgerRace` when a row that was to be updated was not there as it was read.
+    Raises `LedgerRace` when a row to be updated was not as it was read.
     """
     some = [(statement, rows) for statement, rows in writes if rows]
     if tx.dialect.name == "sqlite":
@@ -122,30 +122,28 @@ def write(tx: Connection, writes: Writes) -> None:
             statement.check(rows, statement.execute_sqlite(tx, rows))
     elif some:
         given = [statement.encode_rows(rows) for statement, rows in some]
-        counts = execute_raw(tx, _as_one(tuple(statement for statement, _ in some)), given).fetchone()
+        counts = execute_raw(tx, _as_one_write(tuple(statement for statement, _ in some)), given).fetchone()
         for (statement, rows), written in zip(some, counts, strict=True):
             statement.check(rows, written)
 
 
 @lru_cache
-def _as_one(statements: tuple[BulkWrite, ...]) -> str:
+def _as_one_write(statements: tuple[BulkWrite, ...]) -> str:
     parts = ", ".join(f"w{number} as ({each.postgresql} returning 1)" for number, each in enumerate(statements))
     counts = ", ".join(f"(select count(*) from w{number})" for number in range(len(statements)))  # noqa: S608  ours
     return f"with {parts} select {counts}"
 
 
 def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> BulkWrite:
-    """Insert rows; with ``once`` a row whose key is there stays as it is."""
-    words = f"insert into {table.name} ({names(columns)}) {{rows}}{' on conflict do nothing' if once else ''}"
-    return BulkWrite(
-        table, columns, sqlite=words.format(rows="values {given}"), postgresql=words.format(rows="{given}")
-    )
+    """Return an insert; with ``once`` a row whose key exists stays as it is."""
+    text = f"insert into {table.name} ({names(columns)}) {{rows}}{' on conflict do nothing' if once else ''}"
+    return BulkWrite(table, columns, sqlite=text.format(rows="values {given}"), postgresql=text.format(rows="{given}"))
 
 
 def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequence[str] = ()) -> BulkWrite:
-    """Set ``columns`` of the row of a ``key`` where it is still as it was read.
+    """Return an update of ``columns`` of the row of a ``key``, where that row is still as it was read.
 
-    A row given has the new values, the key, then what the ``unchanged`` columns were.
+    A row for it has the new values, the key, then the values of the ``unchanged`` columns as they were read.
     """
     as_was = (key, *unchanged)
     given = [f"column{number}" for number in range(1, len(columns) + len(as_was) + 1)]  # as SQLite names them
@@ -153,13 +151,13 @@ def update(table: sa.Table, columns: Sequence[str], *, key: str, unchanged: Sequ
     same = " and ".join(
         f'{table.name}."{name}" = given.{value}' for name, value in zip(as_was, given[len(columns) :], strict=True)
     )
-    words = f"update {table.name} set {new} from ({{rows}}) as given where {same}"  # noqa: S608  ours
+    text = f"update {table.name} set {new} from ({{rows}}) as given where {same}"  # noqa: S608  ours
     return BulkWrite(
         table,
         (*columns, *as_was),
-        sqlite=words.format(rows="values {given}"),
+        sqlite=text.format(rows="values {given}"),
         sqlite_row=f"update {table.name} set {_places(columns, ', ')} where {_places(as_was, ' and ')}",  # noqa: S608
-        postgresql=words.format(rows="{given}"),
+        postgresql=text.format(rows="{given}"),
         guarded=True,
     )
 
@@ -169,30 +167,30 @@ def _places(columns: Iterable[str], between: str) -> str:
 
 
 def names(columns: Iterable[str]) -> str:
-    """List columns for a statement, quoted: ``authorization`` means something to PostgreSQL."""
+    """Return the columns as a list for a statement, quoted: ``authorization`` is a keyword of PostgreSQL."""
     return ", ".join(f'"{name}"' for name in columns)
 
 
 class BulkQuery:
-    """A query whose ``{among}`` stands for *is one of these values*, once or more; it is asked by `read`.
+    """A query for `read`, in which each ``{among}`` stands for *is one of these values*.
 
-    All its rows come as one: SQLite lets Python's lock go for each row, and then asks for it against the reactor, and
-    psycopg makes each value anew. PostgreSQL locks them in the order of the key ``lock``, so that no two transactions
-    wait for each other in a ring.
+    All its rows come as one value: SQLite releases the GIL for each row and takes it again, in contention with the
+    reactor, and psycopg converts each value. PostgreSQL locks the rows in the order of the key ``lock``, so that
+    transactions cannot deadlock.
     """
 
     def __init__(self, columns: str, rest: str, *, of: sa.Column[Any], lock: str = "") -> None:
         among = "in (select value from json_each(?))"
         self.sqlite = f"(select json_group_array(json_array({columns})) {rest.format(among=among)})"
-        # An array: a query there would be planned as a join, and that in more ways than one.
+        # An array: PostgreSQL would plan a subquery here as a join, sometimes a slow one.
         rest = rest.format(among=f"= any(array(select json_array_elements_text(%s::json)::{_type(of)}))")
         if lock:
-            # As a row of one: there is no index in that order, which a plan made for an empty table would read whole.
+            # Ordered by row(...): no index has that order, so a plan made for an empty table cannot scan one whole.
             rest = f"from (select {columns} {rest} order by row({lock}) for update) as locked"
         self.postgresql = f"(select json_agg(json_build_array({columns}))::text {rest})"
 
     def with_values(self, *values: Collection[Any]) -> BoundQuery:
-        """Ask for the rows of these values, a collection of them for each ``{among}``."""
+        """Return the query of these values, a collection of them for each ``{among}``."""
         return self, [_json(list(each)) for each in values] if any(values) else []
 
 
@@ -202,21 +200,21 @@ BoundQuery = tuple[BulkQuery, list[str]]
 Rows = Sequence[Sequence[Any]]
 
 
-def read(tx: Connection, *questions: BoundQuery) -> list[Rows]:
-    """Give the rows of each question, in no order: a moment in them is read by `moment`, a truth value by `bool`.
+def read(tx: Connection, *queries: BoundQuery) -> list[Rows]:
+    """Return the rows of each query, in no order; `parse_timestamp` reads their timestamps, `bool` their truth values.
 
-    All are asked as one, and lock their rows in this order; where one of them must wait for another transaction, those
-    that lock nothing may tell of the time before it.
+    All are one statement, and lock their rows in this order. Where a query must wait for a lock, those that lock
+    nothing may return what was committed before the wait.
     """
-    asked = [reading for reading, texts in questions if texts]
-    given = [*chain.from_iterable(texts for _, texts in questions)]
-    found = iter(execute_raw(tx, _in_one(tx.dialect.name, *asked), given).fetchone() if asked else ())
-    return [_decoded(next(found)) if texts else () for _, texts in questions]
+    asked = [query for query, texts in queries if texts]
+    values = [*chain.from_iterable(texts for _, texts in queries)]
+    found = iter(execute_raw(tx, _as_one_select(tx.dialect.name, *asked), values).fetchone() if asked else ())
+    return [_decoded(next(found)) if texts else () for _, texts in queries]
 
 
 @lru_cache
-def _in_one(dialect: str, *readings: BulkQuery) -> str:
-    return f"select {', '.join(each.sqlite if dialect == 'sqlite' else each.postgresql for each in readings)}"
+def _as_one_select(dialect: str, *queries: BulkQuery) -> str:
+    return f"select {', '.join(each.sqlite if dialect == 'sqlite' else each.postgresql for each in queries)}"
 
 
 def _decoded(text: str | None) -> Rows:

@@ -1,4 +1,4 @@
-"""Raw driver execution: cursor reuse, error translation, prepared queries."""
+"""Execute SQL on the driver itself: one cursor a connection, errors translated, prepared queries."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Row = tuple[Any, ...]
 
 
 class PreparedQuery:
-    """A query of SQLAlchemy Core that every request asks, made into words once for each database.
+    """A query of SQLAlchemy Core for the path of every request, compiled once for each database.
 
-    Its values are given by name. Its rows are as the driver has them: take whole numbers and text, and no moments.
+    Its parameters are given by name. Its rows are the driver's: select integers and text only, no timestamps.
     """
 
     def __init__(self, query: sa.Select[Any]) -> None:
         self._query = query
-        self._words: dict[str, tuple[str, list[str]]] = {}
+        self._compiled: dict[str, tuple[str, list[str]]] = {}
 
     def rows(self, tx: Connection, **values: Any) -> list[Row]:
-        """Give the rows."""
-        text, places = self._words.get(tx.dialect.name) or self._made(tx.dialect)
+        """Return the rows."""
+        text, places = self._compiled.get(tx.dialect.name) or self._compile(tx.dialect)
         if tx.dialect.name == "sqlite":
             given = [encode_timestamp(each) if isinstance(each, datetime) else each for each in map(values.get, places)]
             found = execute_raw(tx, text, given)
@@ -37,16 +37,16 @@ class PreparedQuery:
         rows: list[Row] = found.fetchall()
         return rows
 
-    def _made(self, dialect: sa.Dialect) -> tuple[str, list[str]]:
+    def _compile(self, dialect: sa.Dialect) -> tuple[str, list[str]]:
         made: Any = self._query.compile(dialect=dialect)
-        self._words[dialect.name] = str(made), made.positiontup or []
-        return self._words[dialect.name]
+        self._compiled[dialect.name] = str(made), made.positiontup or []
+        return self._compiled[dialect.name]
 
 
 def parse_timestamp(value: Any) -> Any:
-    """Read a time as a database writes it in JSON: SQLite as `Instant` does, in UTC and without saying so.
+    """Return the timestamp of a database's JSON; SQLite writes UTC without a zone, as `Instant` stores it.
 
-    None, and what SQLAlchemy has read, is given back as it is.
+    ``None``, and a timestamp that SQLAlchemy has read, are returned as they are.
     """
     if not isinstance(value, str):
         return value
@@ -55,10 +55,9 @@ def parse_timestamp(value: Any) -> Any:
 
 
 def execute_raw(tx: Connection, text: str, values: Sequence[Any] | Mapping[str, Any] = (), **how: Any) -> Any:
-    """Tell the driver, and give the connection's one cursor; its errors come as SQLAlchemy's, which the store knows.
+    """Execute a statement on the driver, and return the connection's one cursor. Raises SQLAlchemy's errors.
 
-    SQLAlchemy's own way to do this makes a cursor, and a description of each result, anew, which costs more than the
-    result.
+    SQLAlchemy's `exec_driver_sql` makes a cursor and a result description each time, which costs more than the result.
     """
     kept = tx.info
     cursor = kept.get("cursor")
@@ -72,7 +71,7 @@ def execute_raw(tx: Connection, text: str, values: Sequence[Any] | Mapping[str, 
 
 
 def _translated(tx: Connection, text: str, error: Exception) -> BaseException:
-    """Give SQLAlchemy's error for the driver's."""
+    """Return SQLAlchemy's error for the driver's."""
     is_gone = tx.dialect.is_disconnect(error, tx.connection.dbapi_connection, None)  # type: ignore[arg-type]
     if is_gone:
         tx.invalidate(error)
@@ -80,7 +79,7 @@ def _translated(tx: Connection, text: str, error: Exception) -> BaseException:
     return sa.exc.DBAPIError.instance(text, None, error, base, connection_invalidated=is_gone, dialect=tx.dialect)
 
 
-@lru_cache(maxsize=256)  # a batch has few moments in many rows
+@lru_cache(maxsize=256)  # a batch has few timestamps in many rows
 def encode_timestamp(value: datetime) -> str:
     """Return a timestamp as SQLite stores it: UTC, microseconds, no zone."""
     refuse_naive(value)

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def inline_literal(state: StrEnum) -> sa.BindParameter[str]:
-    """Write a state into the statement itself: the index of the few rows in it serves only where it is seen."""
+    """Return a state as a literal in the SQL: only then can the planner use the partial index of that state."""
     return sa.literal(state.value, sa.Text, literal_execute=True)
 
 
 def without_index(column: sa.Column[str]) -> sa.ColumnElement[str]:
-    """Look at a text row by row, not by its index: an index of fewer rows shall serve, and SQLite cannot count."""
+    """Return a text column so that its index is not used: a partial index has fewer rows, which SQLite cannot know."""
     return column + ""

@@ -1,4 +1,4 @@
-"""The tables. Alembic's numbered migrations, beside this module, build and upgrade them; a test holds the two equal.
+"""The tables. Alembic's numbered migrations, beside this module, build and upgrade them; a test compares the two.
 
 The laws that a database can enforce are constraints here: amounts are positive, a hold is never negative, a transfer
 has two different sides, an id is used once.
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 OPERATOR_ACCOUNT_IDS = {Kind.VOICE: 1, Kind.DATA: 2, Kind.SMS: 0}
 """The system accounts, made by migrations: the operator's side of every movement of that kind.
 
-The account of sms came when 3 and on could be subscribers' already (SQLite counts on from the highest); no row that is
-numbered by itself ever has 0.
+The sms account came when ids from 3 on could already be subscribers' (SQLite counts from the highest id); 0 is never
+assigned by a database.
 """
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware UTC datetime, on SQLite too, which keeps no zone; a naive one is an error at once."""
+    """An aware UTC datetime, on SQLite too, which stores no zone; a naive one raises `ValueError`."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a naive time and hand on UTC."""
+        """Return UTC. Raises `ValueError` for a naive time."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -41,14 +41,14 @@ class Instant(TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give back aware UTC."""
+        """Return aware UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""SQLite numbers rows by itself only where the type is exactly INTEGER, which there has 64 bits anyhow."""
+"""SQLite numbers rows by itself only where the type is exactly INTEGER, which there has 64 bits."""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -66,7 +66,7 @@ def _account_id(name: str, *, index: bool = False) -> sa.Column[Any]:
 
 
 def _where(name: str, *columns: str, condition: str, unique: bool = False) -> sa.Index:
-    """Make an index of the rows that meet a condition, in the words that SQLite and PostgreSQL share."""
+    """Return a partial index of the rows that meet a condition, in SQL that SQLite and PostgreSQL share."""
     where = sa.text(condition)
     return sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
@@ -93,7 +93,7 @@ subscriber = sa.Table(
     sa.CheckConstraint("level in (0, 1, 2)", name="level"),
     *(_living(f"uq_subscriber_{name}", name, unique=True) for name in ("username", "clid", "imsi", "cpf")),
 )
-"""A deleted subscriber keeps his row, for what is recorded of him; his identities are free for others."""
+"""A deleted subscriber keeps the row, for what refers to it; the identities are free for others."""
 
 account = sa.Table(
     "account",
@@ -140,7 +140,7 @@ transfer_detail = sa.Table(
     sa.Column("connection_ip", sa.Text),
     sa.Column("said_at", Instant),
 )
-"""What the sender of a transfer said beyond its amount; ``said_at`` is his own date of it."""
+"""What the sender of a transfer said beyond its amount; ``said_at`` is the sender's own date."""
 
 hold = sa.Table(
     "hold",
@@ -228,7 +228,7 @@ node = sa.Table(
     sa.Column("terms", sa.Text, nullable=False),
     sa.Column("seen_at", Instant, nullable=False),
 )
-"""A biller of this ledger: when it last said that it is there, and digests of what it charges by."""
+"""A biller of this ledger: when it last reported, and digests of the settings that it charges by."""
 
 session = sa.Table(
     "session",
@@ -239,7 +239,7 @@ session = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("expires_at", Instant, nullable=False, index=True),
 )
-"""A browser that is logged in. Its cookie is known by a hash only; without its row here it is worth nothing."""
+"""A browser that is logged in. Only a hash of its cookie is kept; without this row the cookie is invalid."""
 
 token = sa.Table(
     "token",
@@ -253,7 +253,7 @@ token = sa.Table(
     sa.Column("expires_at", Instant),
     sa.Column("revoked_at", Instant),
 )
-"""A program's key to the API: at most what its owner may, narrowed by ``scopes`` (words with spaces between)."""
+"""A program's key to the API: it may at most what its owner may, narrowed by ``scopes`` (separated by spaces)."""
 
 login_attempt = sa.Table(
     "login_attempt",
@@ -262,7 +262,7 @@ login_attempt = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("last_at", Instant, nullable=False, index=True),
 )
-"""Logins that failed one after the other, of an account (``account:NAME``) and from an address (``address:IP``)."""
+"""Consecutive failed logins, of an account (``account:NAME``) and from an address (``address:IP``)."""
 
 trail = sa.Table(
     "trail",
@@ -278,7 +278,7 @@ trail = sa.Table(
     sa.Index(None, "subject", "id"),
     sa.Index(None, "actor", "id"),
 )
-"""What operators changed: who, from where, and the thing as it was and as it is (JSON, without secrets)."""
+"""What operators changed: who, from where, and the values before and after (JSON, without secrets)."""
 
 schedule = sa.Table(
     "schedule",
@@ -314,7 +314,7 @@ schedule = sa.Table(
 )
 """A group's credit: ``value`` of a ``kind`` (1 voice, 2 data, 3 both, 4 sms) on each due date from ``first_on`` on.
 
-``day`` is of the month (a month without it has it on its last day) or of the week (1 is Monday). ``count`` is how
+``day`` is of the month (its last day, where the month is shorter) or of the week (1 is Monday). ``count`` is how
 many runs a new member gets. All due dates up to ``done_until`` have a row in ``schedule_run``.
 """
 
@@ -332,7 +332,7 @@ membership = sa.Table(
     _where("ix_membership_living", "schedule_id", "id", condition="ended_at is null"),
     sa.Index(None, "subscriber_id", "id"),
 )
-"""A subscriber in a schedule, with the number of runs he has left; he gets what is due from ``joined_on`` on."""
+"""A subscriber in a schedule, with the number of runs left; credited on due dates from ``joined_on`` on."""
 
 contract = sa.Table(
     "contract",
@@ -342,7 +342,7 @@ contract = sa.Table(
     sa.Column("at", Instant, nullable=False),
     sa.Column("months", sa.Integer, nullable=False),
 )
-"""A membership that was renewed: how many months were bought, and when."""
+"""A renewal of a membership: how many months were bought, and when."""
 
 schedule_run = sa.Table(
     "schedule_run",
@@ -367,7 +367,7 @@ schedule_run = sa.Table(
     _where("ix_schedule_run_open", "due_on", "id", condition="state = 'open'"),
 )
 """One due date of a schedule, decided once: credited member by member (in the order of their memberships, as far as
-``last_membership_id``), or skipped as a whole, and then why. Kind and value stay what they were when it began.
+``last_membership_id``), or skipped as a whole, and then why. Kind and value are those of its beginning.
 """
 
 schedule_credit = sa.Table(
@@ -391,7 +391,7 @@ schedule_credit = sa.Table(
     sa.Index(None, "subscriber_id", "id"),
     _where("ix_schedule_credit_odd", "schedule_id", "due_on", "id", condition="outcome <> 'credited'"),
 )
-"""What one due date gave one member, once: credited, passed over (disabled) or failed, and then why."""
+"""What one due date gave one member, once: credited, passed over (disabled), or failed and why."""
 
 network = sa.Table(
     "network",
@@ -406,7 +406,7 @@ network = sa.Table(
     sa.Column("done_total", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("failed_total", sa.BigInteger, nullable=False, server_default="0"),
 )
-"""A radio network that the biller keeps in step. ``failures``: how often in a row it did not answer."""
+"""A radio network that the biller keeps up to date. ``failures``: how often in a row it did not answer."""
 
 network_entry = sa.Table(
     "network_entry",
@@ -429,9 +429,9 @@ network_entry = sa.Table(
     _where("ix_network_entry_waiting", "network", "queued_at", condition="done_at is null"),
     sa.Index(None, "imsi"),
 )
-"""What a network should know of an IMSI: this number, or nothing. It waits until ``done_at`` says it is so there.
+"""What a network should know of an IMSI: this number, or nothing. It waits until ``done_at`` is set.
 
-``version`` grows with each change of what is wanted; who works the row has it claimed, for a while.
+``version`` grows with each change of what is wanted. A worker claims the row for a limited time.
 """
 
 message = sa.Table(
@@ -476,7 +476,7 @@ message = sa.Table(
     sa.Index(None, "queued_at", "id"),
     sa.Index(None, "subscriber_id", "queued_at", "id"),
 )
-"""A text message (`model.Message`) and, while it is queued, how often it was tried in vain and who tries it now."""
+"""A text message (`Message`) and, while it is queued, how many attempts failed and who has claimed it."""
 
 message_part = sa.Table(
     "message_part",
@@ -487,7 +487,7 @@ message_part = sa.Table(
     sa.Column("accepted_at", Instant, nullable=False),
     sa.Column("delivered_at", Instant),
 )
-"""A part that a message centre took, under the id that it gave: a message tried again does not send this part twice."""
+"""A part that an SMSC accepted, with its id there: a retry of the message does not send this part again."""
 
 notice = sa.Table(
     "notice",
@@ -501,7 +501,7 @@ notice = sa.Table(
     sa.CheckConstraint("(reference is null) = (note <> '')", name="note"),
     sa.Index(None, "account_id", "transfer_id"),
 )
-"""A movement that took a balance to a threshold, and the message that tells of it, or why there is none."""
+"""A movement that took a balance to a threshold, and the notice sent of it, or why there is none."""
 
 bookmark = sa.Table(
     "bookmark",
@@ -509,7 +509,7 @@ bookmark = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("transfer_id", BigId, nullable=False),
 )
-"""Up to which transfer somebody who reads them all has come."""
+"""The last transfer that a reader of all transfers has processed."""
 
 data_session = sa.Table(
     "data_session",
@@ -558,10 +558,10 @@ data_session = sa.Table(
     sa.Index(None, "subscriber_id", "started_at", "id"),
     sa.Index(None, "nas", "started_at", "id"),
 )
-"""What a NAS told of a data session: charged are ``charged`` credits, for the highest total of ``octets`` it told.
+"""A data session as a NAS reported it: ``charged`` credits, for the highest total of ``octets`` that it reported.
 
-``key`` stands for the NAS, its session id and the user name; ``generation`` counts the sessions of one key. The last
-of its ``holds`` is open as long as it is. ``disconnect`` says why the NAS is to end it, ``disconnect_at`` when to ask.
+``key`` is of the NAS, its session id and the user name; ``generation`` counts the sessions of one key. The last
+of its ``holds`` is open while it is. ``disconnect`` says why the NAS must end it, ``disconnect_at`` when to ask.
 """
 
 imported = sa.Table(
@@ -570,4 +570,4 @@ imported = sa.Table(
     sa.Column("reference", sa.Text, primary_key=True),
     sa.Column("row_id", BigId, nullable=False),
 )
-"""Rows of an original database that are here, and what they became, so that each comes once (`legacy.imports`)."""
+"""Imported rows of an original database, and what they became, so that each is imported once."""

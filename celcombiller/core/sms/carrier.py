@@ -25,25 +25,24 @@ class MessageDeferred(BillerError):
 
 
 class CarrierUnavailable(BillerError):
-    """There is no network to give anything to."""
+    """There is no network to send to."""
 
     code = "MESSAGE_AWAY"
 
 
 class Carrier(Protocol):
-    """A way: what carries a message to the network."""
+    """A route that carries messages to the network."""
 
     at_once: int
-    """How many it carries at the same time."""
+    """How many messages it carries at the same time."""
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a network to give anything to."""
+        """Whether there is a network to send to."""
 
     async def carry(self, due: OutboxMessage, took: Callable[[int, str], Awaitable[object]]) -> None:
         """Send all parts of a message.
 
-        Raise `MessageRejected`, `MessageDeferred` or `CarrierUnavailable` where the network did not accept them.
-
-        ``took`` records a part that is not to be sent again, with the network's id of it.
+        ``took`` records a part that must not be sent again, with the network's id of it. Raises `MessageRejected`,
+        `MessageDeferred` or `CarrierUnavailable` when the network did not accept all parts.
         """

@@ -1,7 +1,7 @@
-"""One-off charging (RFC 8506, 6.4): a text message is authorized and held, then settled, released or given back, once.
+"""Charge text messages once (one-off charging, RFC 8506, 6.4): hold, then settle, release or refund.
 
-Pure: on what a batch has loaded. A message is charged when the network has accepted it. What is told of it may come
-twice, late, or from two who do not know of each other; the first word on each step counts, and no later one moves
+Pure: on what a batch has loaded. A message is charged when the network has accepted it. Outcomes may come twice, late,
+or from two sources that do not know of each other; the first outcome of each step counts, and no later one moves
 credit again.
 """
 
@@ -34,15 +34,15 @@ ORIGIN = "sms"
 """The origin of a message's charge, and the first word of its reference."""
 
 HOLD_MARGIN = timedelta(minutes=10)
-"""How long after a message has run out its hold stays open, for a sweep to end both."""
+"""How long a hold stays open after its message has expired, so that a sweep can end both."""
 
 PHONE_VALIDITY = timedelta(hours=1)
-"""How long the script of a phone's message has to tell what became of it, though the database be away meanwhile."""
+"""How long the script of a phone's message has to report its outcome, even if the database is away meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessagePolicy:
-    """The operator's conditions for messages: which account pays, ways and prices of a part, on the own net and off."""
+    """The operator's conditions for messages: which account pays; route and price of a part, on-net and off-net."""
 
     account: Kind = Kind.VOICE
     on_net_route: Route = Route.NONE
@@ -56,10 +56,10 @@ class MessagePolicy:
 
 @dataclass(frozen=True, slots=True)
 class MessageSubmission:
-    """May this message go? ``reference`` is an id that its sender made; ``free``: nobody pays, whatever the number.
+    """Authorize a message. ``reference`` is an id that its sender made; ``free``: no one pays, whatever the number.
 
-    ``direct``: whoever asks sends it at once, where Asterisk is the way; else the biller does. What the way leaves to
-    a queue is in the answer.
+    ``direct``: where Asterisk is the route, the requester sends the message at once; else it is queued, as the state
+    of the answer says.
     """
 
     reference: str
@@ -74,7 +74,7 @@ class MessageSubmission:
 
 @dataclass(frozen=True, slots=True)
 class MessageOutcome:
-    """What became of a message: accepted or refused by the network, delivered or failed after that, or expired."""
+    """Report the outcome of a message: accepted or refused by the network, then delivered or failed; or expired."""
 
     reference: str
     outcome: MessageState
@@ -83,33 +83,29 @@ class MessageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class MessageResult:
-    """The answer to both: the message as it is now, and whether the request changed it."""
+    """The answer to both: the message as it is now, and whether this request changed it."""
 
     message: Message
     first: bool
     callee: Subscriber | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MessageCharging:
-    """What a batch has loaded that messages need."""
+    """The charging of text messages, on what one batch has loaded."""
 
     directory: Directory
     book: Book
-    postbox: MessageRecords
+    messages: MessageRecords
 
-    def do(self, terms: MessagePolicy, request: MessageSubmission | MessageOutcome, now: datetime) -> MessageResult:
-        """Do either."""
-        return (
-            self.send(terms, request, now)
-            if isinstance(request, MessageSubmission)
-            else self.apply_outcome(request, now)
-        )
+    def send(self, policy: MessagePolicy, request: MessageSubmission, now: datetime) -> MessageResult:
+        """Authorize a message and hold what it costs; the same request again gets the first answer.
 
-    def send(self, terms: MessagePolicy, request: MessageSubmission, now: datetime) -> MessageResult:
-        """Authorize a message and hold what it costs; the same request again gets the first answer."""
+        Raises `TransferConflict`, `BadNumber`, `UnknownSubscriber`, `SubscriberDisabled`, `InvalidValue` (of the text)
+        and `InsufficientBalance`.
+        """
         digest = digest_of(request)
-        known = self.postbox.get(request.reference)
+        known = self.messages.get(request.reference)
         if known is not None:
             if known.digest != digest and request.origin is not MessageOrigin.NOTICE:
                 raise TransferConflict(f"a message with the id {request.reference} exists and says something else")
@@ -123,20 +119,22 @@ class MessageCharging:
             raise SubscriberDisabled(payer.username)
         callee = self.directory.callee(request.to_number)
         route, price = (
-            (terms.off_net_route, terms.off_net_price) if callee is None else (terms.on_net_route, terms.on_net_price)
+            (policy.off_net_route, policy.off_net_price)
+            if callee is None
+            else (policy.on_net_route, policy.on_net_price)
         )
         if route is Route.NONE:
-            whom = "others ([sms] off_net_route)" if callee is None else "subscribers ([sms] on_net_route)"
-            raise BadNumber(f"there is no way for messages to {whom}")
-        made = encoding.split(request.text, parts_max=terms.parts_max)
+            target = "others ([sms] off_net_route)" if callee is None else "subscribers ([sms] on_net_route)"
+            raise BadNumber(f"there is no way for messages to {target}")
+        made = encoding.split(request.text, parts_max=policy.parts_max)
         is_queued = not (request.direct and route is Route.ASTERISK)
-        expires_at = now + (terms.validity if is_queued else PHONE_VALIDITY)
+        expires_at = now + (policy.validity if is_queued else PHONE_VALIDITY)
         message = Message(
             reference=request.reference,
             origin=request.origin,
             subscriber_id=None if payer is None else payer.id,
-            account_id=None if payer is None else self.directory.account_ids[payer.id, terms.account],
-            from_number=(request.caller_number or terms.sender) if payer is None else payer.clid,
+            account_id=None if payer is None else self.directory.account_ids[payer.id, policy.account],
+            from_number=(request.caller_number or policy.sender) if payer is None else payer.clid,
             to_number=request.to_number if callee is None else callee.clid,
             callee_id=None if callee is None else callee.id,
             route=route,
@@ -153,11 +151,11 @@ class MessageCharging:
             self.book.hold(
                 message.reference, message.account_id, message.cost, now=now, expires_at=expires_at + HOLD_MARGIN
             )
-        return MessageResult(self.postbox.add(message), first=True, callee=callee)
+        return MessageResult(self.messages.add(message), first=True, callee=callee)
 
     def apply_outcome(self, request: MessageOutcome, now: datetime) -> MessageResult:
-        """Take what is told of a message. Only a word on the step that is due changes anything."""
-        message = self.postbox.get(request.reference)
+        """Apply an outcome to its message; only an outcome of the step that is due changes it. Raises `NotFound`."""
+        message = self.messages.get(request.reference)
         if message is None:
             raise NotFound(f"there is no message {request.reference}")
         state = next_state(message.state, request.outcome)
@@ -166,9 +164,9 @@ class MessageCharging:
         if message.state.is_open:
             self._end_hold(message, state, now)
         elif state is MessageState.FAILED:
-            self._give_back(message, request.note, now)
+            self._refund(message, request.note, now)
         ended_at = message.ended_at or now
-        changed = self.postbox.change(message, state=state, text=None, ended_at=ended_at, note=request.note)
+        changed = self.messages.change(message, state=state, text=None, ended_at=ended_at, note=request.note)
         return MessageResult(changed, first=True)
 
     def _end_hold(self, message: Message, state: MessageState, now: datetime) -> None:
@@ -181,7 +179,7 @@ class MessageCharging:
         else:
             self.book.settle(message.reference, message.cost, origin=ORIGIN, now=now)
 
-    def _give_back(self, message: Message, why: str, now: datetime) -> None:
+    def _refund(self, message: Message, why: str, now: datetime) -> None:
         if message.account_id is None or message.cost == 0:
             return
         operator_id = tables.OPERATOR_ACCOUNT_IDS[self.book.accounts[message.account_id].kind]
@@ -196,22 +194,22 @@ class MessageCharging:
         )
 
 
-def next_state(state: MessageState, told: MessageState) -> MessageState:
-    """Say what a message is after ``told``. A failure told before the acceptance was recorded is a refusal."""
+def next_state(state: MessageState, outcome: MessageState) -> MessageState:
+    """Return the state after an outcome. A failure that comes before the acceptance was recorded is a refusal."""
     if state.is_open:
-        return MessageState.REFUSED if told is MessageState.FAILED else told
-    if state is MessageState.ACCEPTED and told in (MessageState.DELIVERED, MessageState.FAILED):
-        return told
+        return MessageState.REFUSED if outcome is MessageState.FAILED else outcome
+    if state is MessageState.ACCEPTED and outcome in (MessageState.DELIVERED, MessageState.FAILED):
+        return outcome
     return state
 
 
 def refund_of(reference: str) -> str:
-    """Name the transfer that gives a message's charge back, as `ledger.reverse` would: so it is done once."""
+    """Return the reference of a message's refund; it is the one that `reverse` would use, so only one is made."""
     return f"{REVERSAL}:{reference}"
 
 
 def digest_of(request: MessageSubmission) -> str:
-    """Give what a message is known by when its text is gone."""
+    """Return the digest that identifies a message after its text is deleted."""
     facts = (request.reference, request.origin, request.account_code, request.caller_number, request.to_number)
     text = request.text.encode("utf-8", "surrogatepass").hex()
     return hashlib.sha256(msgspec.json.encode((*facts, text))).hexdigest()

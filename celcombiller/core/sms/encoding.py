@@ -1,8 +1,8 @@
-"""How a text becomes short messages: which alphabet it needs, how many parts it has, and what each part holds.
+"""Split a text into short messages: the alphabet it needs, the number of its parts, and their contents.
 
-3GPP TS 23.038 has the alphabets: a text all of whose characters are in the GSM 7-bit one (6.2.1, with its extension
-table, of which each character takes two) has 160 to a message; any other goes as UCS-2, with 70. TS 23.040, 9.2.3.24:
-a longer text goes in parts with a header of six bytes, which leaves 153 or 67, and no part may end within a character.
+3GPP TS 23.038: a text whose characters are all in the GSM 7-bit alphabet (6.2.1; those of its extension table take two
+septets) has room for 160 in a message; any other text is sent as UCS-2, with room for 70. TS 23.040, 9.2.3.24: a longer
+text is sent in parts with a header of six bytes, which leaves 153 or 67; no part may end within a character.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ class Encoding(StrEnum):
 
 
 _ROOM = {Encoding.GSM7: (160, 153), Encoding.UCS2: (140, 134)}
-"""What a message holds alone and as a part: septets, or bytes."""
+"""What one message and one part of a longer message hold: septets, or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A text as it travels: one septet a byte, or UTF-16 in the network's order."""
+    """A text as it is sent: one septet a byte, or UTF-16 in network byte order."""
 
     encoding: Encoding
     parts: tuple[bytes, ...]
 
 
 def split(text: str, *, parts_max: int = PARTS_MAX) -> Split:
-    """Split a text. Raises `InvalidValue`, which says of the field ``text`` what is wrong with it."""
+    """Split a text into parts. Raises `InvalidValue` of the field ``text``."""
     if not text:
         raise _invalid("must not be empty")
     if _REFUSED.search(text):
         raise _invalid("must have no control characters but line ends and tabs")
-    if len(text) > parts_max * _ROOM[Encoding.GSM7][0]:  # before a text of any length is looked at closely
+    if len(text) > parts_max * _ROOM[Encoding.GSM7][0]:  # before encoding a text of any length
         raise _too_long(parts_max)
     encoding, data = _encoded(text)
     alone, room = _ROOM[encoding]
@@ -60,7 +60,7 @@ def split(text: str, *, parts_max: int = PARTS_MAX) -> Split:
 
 
 def printable(text: str) -> str:
-    """Give a text of somebody else's without the control characters that `split` refuses."""
+    """Return a foreign text without the control characters that `split` refuses."""
     return _REFUSED.sub(" ", text)
 
 
@@ -76,7 +76,7 @@ def _encoded(text: str) -> tuple[Encoding, bytes]:
 
 
 def _cut(data: bytes, room: int, encoding: Encoding) -> list[bytes]:
-    """Cut what is too long for one message, nowhere within a character."""
+    """Cut a text that is too long for one message, never within a character."""
     parts = []
     start = 0
     while start < len(data):

@@ -1,4 +1,4 @@
-"""A message an SMSC delivered."""
+"""A message that an SMSC delivered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class InboundMessage:
-    """A message that a message centre brings; ``key`` is the same of the same message, as far as it can be told."""
+    """A message that an SMSC delivered. A repeat has the same ``key``, as far as a repeat can be recognized."""
 
     key: str
     from_number: str

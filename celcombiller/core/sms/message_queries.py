@@ -1,4 +1,4 @@
-"""Find and list messages."""
+"""Find, count and list messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _account = tables.account
 
 @dataclass(frozen=True, slots=True)
 class RecordedMessage:
-    """A message with its row's number, the username of who pays and from which account; empty: it is free."""
+    """A message with its row's id, the payer's username and the kind of the account that pays; empty: it is free."""
 
     id: int
     username: str
@@ -41,14 +41,14 @@ class RecordedMessage:
 
 
 def count_backlog(tx: Connection) -> tuple[int, datetime | None]:
-    """Give how many messages wait to be sent, and since when the oldest does."""
+    """Return how many messages wait to be sent, and since when the oldest waits."""
     row = tx.execute(sa.select(sa.func.count(), sa.func.min(_message.c.queued_at)).where(IS_QUEUED)).one()
     return int(row[0]), row[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """How far one way's queue is: what waits and since when, what of it is being sent, and what was tried in vain."""
+    """The queue of one route: what waits and since when, how many are being sent, and how many have failed before."""
 
     route: Route
     waiting: int
@@ -56,11 +56,11 @@ class Queue:
     sending: int
     failing: int
     troubles: list[tuple[str, int]]
-    """What was said of those that were tried in vain, with how many it was said of; the most said first."""
+    """The errors of the failed attempts, each with its count; the most frequent first."""
 
 
 def list_queues(tx: Connection, now: datetime, *, troubles_max: int) -> list[Queue]:
-    """Give the queues in which something waits."""
+    """Return the queues that are not empty."""
     sending = sa.func.sum(sa.case((_message.c.claimed_until > now, 1), else_=0))
     failing = sa.func.sum(sa.case((_message.c.attempts > 0, 1), else_=0))
     found = tx.execute(
@@ -88,13 +88,13 @@ def _troubles(tx: Connection, route: str, limit: int) -> list[tuple[str, int]]:
 
 
 def find(tx: Connection, message_id: int) -> RecordedMessage | None:
-    """Give a message by its row's number."""
+    """Return a message by its row's id."""
     row = tx.execute(_recorded().where(_message.c.id == message_id)).first()
     return None if row is None else _recorded_of(row)
 
 
 def by_reference(tx: Connection, reference: str) -> RecordedMessage | None:
-    """Give a message by its reference."""
+    """Return a message by its reference."""
     row = tx.execute(_recorded().where(_message.c.reference == reference)).first()
     return None if row is None else _recorded_of(row)
 
@@ -109,7 +109,7 @@ def list_messages(
     until: datetime | None = None,
     after: tuple[datetime, int] | None = None,
 ) -> Sequence[RecordedMessage]:
-    """Give messages, newest first: of a subscriber, in a state, in a span of time, after a place of the list."""
+    """Return messages, newest first: of a subscriber, in a state, in a span of time, after a place of the list."""
     conditions = []
     if subscriber_id is not None:
         conditions.append(_message.c.subscriber_id == subscriber_id)

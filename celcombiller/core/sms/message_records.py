@@ -1,4 +1,4 @@
-"""Text messages as one transaction of charging works on them: found by their ids, made, and closed once."""
+"""The text messages that one transaction works on, and their rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class MessageRecords:
-    """The messages that a transaction names, and what changes of them."""
+    """The messages that the transaction names, and what changes."""
 
     _known: dict[str, Message] = field(default_factory=dict)
     _was: dict[str, MessageState] = field(default_factory=dict)
@@ -23,35 +23,38 @@ class MessageRecords:
     _changed: set[str] = field(default_factory=set)
 
     @staticmethod
-    def question(references: Collection[str]) -> bulk.BoundQuery:
-        """Ask for these messages, and lock them (after calls and before accounts: that order is everybody's)."""
+    def query(references: Collection[str]) -> bulk.BoundQuery:
+        """Return the query of these messages.
+
+        It locks them: after calls and before accounts, the same order in every transaction.
+        """
         return _MESSAGES.with_values(references)
 
     @classmethod
-    def of_rows(cls, rows: bulk.Rows) -> MessageRecords:
-        """Make it of the answer."""
-        postbox = cls()
+    def from_rows(cls, rows: bulk.Rows) -> MessageRecords:
+        """Make the records of the rows of `query`."""
+        messages = cls()
         for row in rows:
-            message = _message_of_columns(*row)
-            postbox._known[message.reference] = message
-            postbox._was[message.reference] = message.state
-        return postbox
+            message = _message_from_columns(*row)
+            messages._known[message.reference] = message
+            messages._was[message.reference] = message.state
+        return messages
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._known.values())
 
     def get(self, reference: str) -> Message | None:
-        """Give a message."""
+        """Return a message, or ``None``."""
         return self._known.get(reference)
 
     def add(self, message: Message) -> Message:
-        """Begin a message."""
+        """Add a new message."""
         self._known[message.reference] = message
         self._new.add(message.reference)
         return message
 
     def change(self, message: Message, **facts: Any) -> Message:
-        """Put facts on a message."""
+        """Record new facts of a message, and return it with them."""
         changed = replace(message, **facts)
         self._known[message.reference] = changed
         if message.reference not in self._new:
@@ -59,12 +62,12 @@ class MessageRecords:
         return changed
 
     def changes(self) -> bulk.Writes:
-        """Give all that is to be written."""
-        yield _BEGIN, [_columns(self._known[each]) for each in sorted(self._new)]
+        """Return all that is to be written."""
+        yield _INSERT, [_columns_of(self._known[each]) for each in sorted(self._new)]
         changed = [
-            (*_end_of(self._known[each]), each, self._was[each].value) for each in sorted(self._changed - self._new)
+            (*_ending_of(self._known[each]), each, self._was[each].value) for each in sorted(self._changed - self._new)
         ]
-        yield _CHANGE, changed
+        yield _UPDATE, changed
 
 
 _FACTS = (
@@ -80,28 +83,28 @@ _MESSAGES = bulk.BulkQuery(
     of=tables.message.c.reference,
     lock="id",
 )
-_BEGIN = bulk.insert(tables.message, (*_FACTS, *_ENDING))
-_CHANGE = bulk.update(tables.message, _ENDING, key="reference", unchanged=("state",))
+_INSERT = bulk.insert(tables.message, (*_FACTS, *_ENDING))
+_UPDATE = bulk.update(tables.message, _ENDING, key="reference", unchanged=("state",))
 
 
-def _columns(message: Message) -> driver.Row:
-    return (*map(_plain, _facts_of(message)), *_end_of(message))
+def _columns_of(message: Message) -> driver.Row:
+    return (*map(_database_value, _facts_of(message)), *_ending_of(message))
 
 
-def _plain(value: Any) -> Any:
+def _database_value(value: Any) -> Any:
     return value.value if isinstance(value, MessageOrigin | Route) else value
 
 
-def _end_of(message: Message) -> driver.Row:
+def _ending_of(message: Message) -> driver.Row:
     return (message.state.value, message.text, message.ended_at, message.note)
 
 
 def message_from_row(row: Any) -> Message:
-    """Make the value of a message row."""
-    return _message_of_columns(*(getattr(row, name) for name in (*_FACTS, *_ENDING)))
+    """Return the message of a row."""
+    return _message_from_columns(*(getattr(row, name) for name in (*_FACTS, *_ENDING)))
 
 
-def _message_of_columns(*values: Any) -> Message:
+def _message_from_columns(*values: Any) -> Message:
     facts = dict(zip((*_FACTS, *_ENDING), values, strict=True))
     facts |= {name: driver.parse_timestamp(facts[name]) for name in ("queued_at", "expires_at", "ended_at")}
     kinds = {"origin": MessageOrigin, "route": Route, "state": MessageState}

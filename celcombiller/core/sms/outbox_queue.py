@@ -1,4 +1,4 @@
-"""Claim and release messages to send."""
+"""The queue of messages to send: claim, reschedule, release, and expire."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ IS_QUEUED = _message.c.state == inline_literal(MessageState.QUEUED)
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """A message to be sent ``until`` its claim lapses: its row's number, to whom, and which of its parts are taken."""
+    """A claimed message, to be sent ``until`` its claim lapses. ``taken``: the parts that the network has already."""
 
     id: int
     message: Message
@@ -50,14 +50,14 @@ class OutboxMessage:
 
 
 def is_due(tx: Connection, route: Route, now: datetime) -> bool:
-    """Tell whether there is anything to claim: it only reads."""
+    """Return whether there is a message to claim. Reads only."""
     return tx.execute(sa.select(_message.c.id).where(*_ready(route, now)).limit(1)).first() is not None
 
 
 def claim(
     tx: Connection, route: Route, owner: str, now: datetime, *, limit: int, lease: timedelta
 ) -> list[OutboxMessage]:
-    """Take those that waited longest, for ``lease``."""
+    """Claim the messages that have waited longest, for the time of ``lease``."""
     rows = tx.execute(
         sa.select(_message)
         .where(*_ready(route, now))
@@ -95,29 +95,29 @@ def _ready(route: Route, now: datetime) -> list[sa.ColumnElement[bool]]:
 def reschedule(
     tx: Connection, owner: str, references: Collection[str], why: str, now: datetime, *, retry_seconds_max: float
 ) -> None:
-    """Have messages of an owner tried again later, longer each time."""
-    rows = tx.execute(sa.select(_message).where(_mine(owner), _message.c.reference.in_(references))).all()
+    """Set when the messages of an owner are tried again: after a longer time at each attempt."""
+    rows = tx.execute(sa.select(_message).where(_is_claimed_by(owner), _message.c.reference.in_(references))).all()
     for row in rows:
         attempts = row.attempts + 1
         again = now + retry_after(attempts, retry_seconds_max)
         values = {"attempts": attempts, "next_try_at": again, "note": why[:NOTE_CHARACTERS_MAX]}
-        tx.execute(sa.update(_message).where(_message.c.id == row.id).values(**values, **_FREE))
+        tx.execute(sa.update(_message).where(_message.c.id == row.id).values(**values, **_UNCLAIMED))
 
 
 def release_claims(tx: Connection, owner: str) -> None:
-    """Leave to others what an owner has claimed and not worked."""
-    tx.execute(sa.update(_message).where(_mine(owner)).values(**_FREE))
+    """Release the claims of an owner, for others to take."""
+    tx.execute(sa.update(_message).where(_is_claimed_by(owner)).values(**_UNCLAIMED))
 
 
-_FREE: dict[str, Any] = {"claimed_by": None, "claimed_until": None}
+_UNCLAIMED: dict[str, Any] = {"claimed_by": None, "claimed_until": None}
 
 
-def _mine(owner: str) -> sa.ColumnElement[bool]:
+def _is_claimed_by(owner: str) -> sa.ColumnElement[bool]:
     return sa.and_(IS_QUEUED, _message.c.claimed_by == owner)
 
 
 def record_accepted_part(tx: Connection, reference: str, part: int, network_id: str, now: datetime) -> None:
-    """Record that the network has a part, under its own id; the first word on a part stays."""
+    """Record that the network accepted a part, with the network's id; the first record of a part stays."""
     known = sa.select(_part.c.part).where(_part.c.reference == reference, _part.c.part == part)
     if tx.execute(known).first() is None:
         values = {"reference": reference, "part": part, "network_id": network_id, "accepted_at": now}
@@ -125,7 +125,7 @@ def record_accepted_part(tx: Connection, reference: str, part: int, network_id: 
 
 
 def overdue(tx: Connection, now: datetime, *, limit: int) -> list[MessageOutcome]:
-    """Give what is to be told of messages whose time is over: nobody said what became of them."""
+    """Return the outcomes of messages that have expired: none was reported in time."""
     free = sa.or_(_message.c.claimed_until.is_(None), _message.c.claimed_until <= now)
     rows = tx.execute(
         sa.select(_message)
@@ -133,10 +133,10 @@ def overdue(tx: Connection, now: datetime, *, limit: int) -> list[MessageOutcome
         .order_by(_message.c.expires_at)
         .limit(limit)
     )
-    return [MessageOutcome(row.reference, MessageState.EXPIRED, _unheard(row)) for row in rows]
+    return [MessageOutcome(row.reference, MessageState.EXPIRED, _expiry_note(row)) for row in rows]
 
 
-def _unheard(row: Any) -> str:
+def _expiry_note(row: Any) -> str:
     if row.state == MessageState.SENDING:
         return "nobody told whether the network took it"
     if row.note:

@@ -1,4 +1,4 @@
-"""When each Asterisk was last heard."""
+"""When each Asterisk server was last heard."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def _insert_once(table: sa.Table) -> sa.TextClause:
-    """Make an insert that leaves a row of the same key as it is, in the words that SQLite and PostgreSQL share."""
+    """Return an insert that leaves a row of the same key as it is, in SQL that SQLite and PostgreSQL share."""
     names = table.c.keys()
     values = ", ".join(f":{name}" for name in names)
-    words = f"insert into {table.name} ({', '.join(names)}) values ({values}) on conflict do nothing"  # noqa: S608  ours
-    return sa.text(words).bindparams(*(sa.bindparam(column.name, type_=column.type) for column in table.c))
+    text = f"insert into {table.name} ({', '.join(names)}) values ({values}) on conflict do nothing"  # noqa: S608  ours
+    return sa.text(text).bindparams(*(sa.bindparam(column.name, type_=column.type) for column in table.c))
 
 
-_MEET = _insert_once(tables.server)
+_INSERT_SERVER = _insert_once(tables.server)
 
 
 def server_seen(tx: Connection, name: str, at: datetime) -> None:
@@ -30,9 +30,9 @@ def server_seen(tx: Connection, name: str, at: datetime) -> None:
     table = tables.server
     statement = sa.update(table).where(table.c.name == name, table.c.seen_at < at).values(seen_at=at)
     if tx.execute(statement).rowcount == 0:
-        tx.execute(_MEET, {"name": name, "seen_at": at})
+        tx.execute(_INSERT_SERVER, {"name": name, "seen_at": at})
 
 
 def server_last_seen(tx: Connection, name: str) -> datetime | None:
-    """Give when a biller last heard an Asterisk server."""
+    """Return when a biller last heard an Asterisk server; ``None``: never."""
     return tx.execute(sa.select(tables.server.c.seen_at).where(tables.server.c.name == name)).scalar_one_or_none()

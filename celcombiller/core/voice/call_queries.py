@@ -1,4 +1,4 @@
-"""Open, overdue, recent calls."""
+"""Read open, overdue and recent calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def open_calls(tx: Connection, server: str) -> list[Call]:
-    """Give the calls of an Asterisk server that nobody has closed, oldest first."""
+    """Return the open calls of an Asterisk server, oldest first."""
     table = tables.call
     rows = tx.execute(
         sa.select(table)
@@ -30,14 +30,14 @@ def open_calls(tx: Connection, server: str) -> list[Call]:
 
 
 def still_open(tx: Connection, references: Collection[str]) -> list[Call]:
-    """Give those of these calls that nobody has closed."""
+    """Return those of these calls that are open."""
     table = tables.call
     rows = tx.execute(sa.select(table).where(table.c.reference.in_(references), table.c.state == CallState.OPEN))
     return list(map(call_from_row, rows))
 
 
 def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
-    """Give open calls whose hold has run out: no limit of Asterisk can have let them live so long."""
+    """Return open calls whose hold has expired: no call can live that long under Asterisk's limit."""
     table, hold = tables.call, tables.hold
     rows = tx.execute(
         sa.select(table)
@@ -50,7 +50,7 @@ def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
 
 
 def recent(tx: Connection, *, limit: int) -> list[tuple[str, Call]]:
-    """Give the last ``limit`` calls, newest first, each with the username of who pays."""
+    """Return the last ``limit`` calls, newest first, each with the payer's username."""
     table, subscriber = tables.call, tables.subscriber
     rows = tx.execute(
         sa.select(table, subscriber.c.username)
@@ -62,6 +62,6 @@ def recent(tx: Connection, *, limit: int) -> list[tuple[str, Call]]:
 
 
 def discrepancies(tx: Connection) -> int:
-    """Count the testimonies that differ by more than a second from what was charged."""
+    """Count the witness reports that differ by more than `DISCREPANCY_MS` from what was charged."""
     table = tables.testimony
     return int(tx.execute(sa.select(sa.func.count()).where(table.c.discrepancy)).scalar_one())

@@ -1,4 +1,4 @@
-"""Calls: one row a billed leg, from authorization to settlement, and what each witness said of its end."""
+"""The calls that one transaction works on, and their rows: one a billed leg, with the reports of its witnesses."""
 
 from __future__ import annotations
 
@@ -17,57 +17,60 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CallRecords:
-    """The calls that one transaction works on: the last leg of each channel it names, and what changes."""
+    """The last leg of each channel that the transaction names, and what changes."""
 
     _last: dict[tuple[str, str], Call] = field(default_factory=dict)
     _new: dict[str, Call] = field(default_factory=dict)
     _changed: dict[str, Call] = field(default_factory=dict)
-    _testimonies: list[WitnessReport] = field(default_factory=list)
+    _reports: list[WitnessReport] = field(default_factory=list)
 
     @staticmethod
-    def question(uniqueids: Collection[str]) -> bulk.BoundQuery:
-        """Ask for the calls of these channels, and lock them (before their accounts: that order is everybody's)."""
+    def query(uniqueids: Collection[str]) -> bulk.BoundQuery:
+        """Return the query of the calls of these channels.
+
+        It locks them: before their accounts, the same order in every transaction.
+        """
         return _CALLS.with_values(uniqueids)
 
     @classmethod
-    def of_rows(cls, rows: bulk.Rows) -> CallRecords:
-        """Make it of the answer."""
-        register = cls()
+    def from_rows(cls, rows: bulk.Rows) -> CallRecords:
+        """Make the records of the rows of `query`."""
+        calls = cls()
         for row in rows:
-            call = _call_of_columns(*row)
-            known = register.last(call.server, call.uniqueid)
+            call = _call_from_columns(*row)
+            known = calls.last(call.server, call.uniqueid)
             if known is None or known.leg < call.leg:
-                register._last[call.server, call.uniqueid] = call
-        return register
+                calls._last[call.server, call.uniqueid] = call
+        return calls
 
     def __iter__(self) -> Iterator[Call]:
         return iter(self._last.values())
 
     def last(self, server: str, uniqueid: str) -> Call | None:
-        """Give the last leg of a channel."""
+        """Return the last leg of a channel."""
         return self._last.get((server, uniqueid))
 
     def add(self, call: Call) -> Call:
-        """Begin a new leg."""
+        """Add a new leg."""
         self._last[call.server, call.uniqueid] = self._new[call.reference] = call
         return call
 
     def change(self, call: Call, **facts: Any) -> Call:
-        """Put facts on an open leg."""
+        """Record new facts of an open leg, and return it with them."""
         changed = replace(call, **facts)
         self._last[call.server, call.uniqueid] = changed
         (self._new if call.reference in self._new else self._changed)[call.reference] = changed
         return changed
 
-    def record_report(self, testimony: WitnessReport) -> None:
-        """Keep what a witness said; the first word of each witness stays."""
-        self._testimonies.append(testimony)
+    def record_report(self, report: WitnessReport) -> None:
+        """Record a report; of each witness the first one stays."""
+        self._reports.append(report)
 
     def changes(self) -> bulk.Writes:
-        """Give all that is to be written."""
-        yield _BEGIN, list(map(_columns, self._new.values()))
-        yield _CHANGE, [(*_ended(call), call.reference, CallState.OPEN.value) for call in self._changed.values()]
-        yield _TESTIFY, list(map(_said, self._testimonies))
+        """Return all that is to be written."""
+        yield _INSERT, list(map(_columns_of, self._new.values()))
+        yield _UPDATE, [(*_ending_of(call), call.reference, CallState.OPEN.value) for call in self._changed.values()]
+        yield _INSERT_REPORT, list(map(_report_columns, self._reports))
 
 
 _FACTS = (
@@ -96,39 +99,39 @@ _CALLS = bulk.BulkQuery(
 )
 
 
-_BEGIN = bulk.insert(tables.call, ("reference", *_COLUMNS))
+_INSERT = bulk.insert(tables.call, ("reference", *_COLUMNS))
 
 
-_CHANGE = bulk.update(tables.call, _CHANGING, key="reference", unchanged=("state",))
+_UPDATE = bulk.update(tables.call, _CHANGING, key="reference", unchanged=("state",))
 
 
-_TESTIFY = bulk.insert(tables.testimony, tables.testimony.c.keys(), once=True)
+_INSERT_REPORT = bulk.insert(tables.testimony, tables.testimony.c.keys(), once=True)
 
 
-def _columns(call: Call) -> driver.Row:
-    return (*_facts_of(call), *_ended(call))
+def _columns_of(call: Call) -> driver.Row:
+    return (*_facts_of(call), *_ending_of(call))
 
 
-def _ended(call: Call) -> driver.Row:
+def _ending_of(call: Call) -> driver.Row:
     witness = None if call.witness is None else call.witness.value
     times = (call.answered_at, call.ended_at)
     return (call.state.value, *times, call.talk_ms, call.cost, witness, call.outcome, call.note)
 
 
-def _said(testimony: WitnessReport) -> driver.Row:
-    reference, witness, *said = _testimony_of(testimony)
-    return (reference, witness.value, *said)
+def _report_columns(report: WitnessReport) -> driver.Row:
+    reference, witness, *rest = _report_facts(report)
+    return (reference, witness.value, *rest)
 
 
-_testimony_of = attrgetter(*tables.testimony.c.keys())
+_report_facts = attrgetter(*tables.testimony.c.keys())
 
 
 def call_from_row(row: Any) -> Call:
-    """Make the value of a call row."""
-    return _call_of_columns(*(getattr(row, name) for name in _COLUMNS))
+    """Return the call of a row."""
+    return _call_from_columns(*(getattr(row, name) for name in _COLUMNS))
 
 
-def _call_of_columns(
+def _call_from_columns(
     server: str,
     uniqueid: str,
     leg: int,
@@ -156,7 +159,7 @@ def _call_of_columns(
     outcome: str,
     note: str,
 ) -> Call:
-    """Make a call of `_COLUMNS`, as SQLAlchemy or the driver gives them."""
+    """Return the call of these `_COLUMNS`, as SQLAlchemy or the driver gives them."""
     return Call(
         server=server,
         uniqueid=uniqueid,

@@ -1,27 +1,22 @@
-"""Talk time from what witnesses report."""
+"""Talk time, from what witnesses report of a call's end. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
 
 from celcombiller.core.model.calls import Call, CallReport, Witness
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
 
 DISCREPANCY_MS = 1000
 """Two witnesses of one call that differ by more than this are recorded as a discrepancy."""
 
 
 def talk_ms(call: Call, ending: CallReport) -> int:
-    """Milliseconds from the callee's answer to the end of the talk, by the best evidence there is.
+    """Return the milliseconds from the callee's answer to the end of the talk, by the best evidence there is.
 
-    ANSWEREDTIME_MS is exact when the caller's channel was not up before the Dial; else it holds the ringing too
-    (it counts from the answer of the caller's channel), and after a transfer it is empty. Then our own stamp of the
-    callee's answer counts, else the one that AMI gave; and what Asterisk said is the most that it can have been.
+    ANSWEREDTIME_MS is exact when the caller's channel was not up before the Dial. Else it includes the ringing (it
+    counts from the answer of the caller's channel), and after a transfer it is empty. Then our own stamp of the
+    callee's answer counts, else the one from AMI, and ANSWEREDTIME_MS is the upper limit.
     """
     if not ending.answered:
         return 0
@@ -36,7 +31,7 @@ def talk_ms(call: Call, ending: CallReport) -> int:
 
 
 def estimated_report(call: Call, answered_at: datetime | None, alive_until: datetime) -> CallReport:
-    """Say how a call ended that nobody told of: it talked as long as it was known to be alive, at most its grant."""
+    """Return a report of a call without witness: it talked while it was known to be alive, at most its grant."""
     note = f"nobody told of its end; it was alive until {alive_until:%Y-%m-%d %H:%M:%S} UTC"
     if answered_at is None:
         return CallReport(answered=False, at=alive_until, outcome="gone", note=note)
@@ -46,14 +41,14 @@ def estimated_report(call: Call, answered_at: datetime | None, alive_until: date
 
 
 def milliseconds(start: datetime, end: datetime) -> int:
-    """Whole milliseconds from start to end; 0 when a clock step put the end first."""
+    """Return the whole milliseconds from start to end; 0 when a clock step put the end before the start."""
     elapsed = end - start
     return max(0, elapsed.days * 86_400_000 + elapsed.seconds * 1000 + elapsed.microseconds // 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class WitnessReport:
-    """What a witness said of a call, kept as it was said."""
+    """A witness's report of a call, recorded as it came."""
 
     reference: str
     witness: Witness

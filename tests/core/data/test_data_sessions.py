@@ -353,9 +353,7 @@ def test_an_end_is_asked_for_again_and_again_each_time_later_until_it_was_settle
         at = rows(engine)[0].disconnect_at
         assert ends(engine, at - timedelta(microseconds=1)) == []
         assert ends(engine, at) == [data_session.SPENT]
-    assert waits == [
-        min(disconnect_requests.AGAIN_LEAST * 2**each, disconnect_requests.AGAIN_MOST) for each in range(8)
-    ]
+    assert waits == [min(disconnect_requests.RETRY_MIN * 2**each, disconnect_requests.RETRY_MAX) for each in range(8)]
     (session,) = rows(engine)
     with engine.begin() as tx:
         disconnect_requests.answered(tx, session.reference, "ACK", settled=True)

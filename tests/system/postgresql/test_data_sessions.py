@@ -67,7 +67,7 @@ def test_what_is_to_end_is_claimed_by_one_node_and_comes_again_later(engine):
     with engine.begin() as tx:
         assert disconnect_requests.claim(tx, NOW, limit=9) == []
         assert not disconnect_requests.is_due(tx, NOW)
-        again = disconnect_requests.claim(tx, NOW + disconnect_requests.AGAIN_LEAST, limit=9)
+        again = disconnect_requests.claim(tx, NOW + disconnect_requests.RETRY_MIN, limit=9)
         assert [each.disconnect_tries for each in again] == [1, 1]
         disconnect_requests.answered(tx, again[0].reference, "ACK", settled=True)
     proved(engine)

@@ -109,7 +109,7 @@ def test_transfers_written_by_many_while_it_looks_are_all_noticed(engine):
         for number in range(rounds):
             for value in (100, -100):
                 request = credit(value, f"{username} {number} {value}", username=username)
-                transact(engine, partial(process_batch, terms=TERMS, requests=[request], now=NOW))
+                transact(engine, partial(process_batch, policy=TERMS, requests=[request], now=NOW))
 
     writers = [threading.Thread(target=write, args=(username,)) for username in test_notices.PEOPLE]
     for each in writers:

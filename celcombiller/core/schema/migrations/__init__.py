@@ -1,6 +1,6 @@
-"""The database's version: bring it to this program's, or say why it cannot be used (alembic).
+"""The version of the database's tables: upgrade it, or check that it is this program's (alembic).
 
-``init`` upgrades; the service only compares, so a program never works on tables it does not know.
+``init`` upgrades; the service only checks, so a program never works on tables that it does not know.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _VERSION = sa.table("alembic_version", sa.column("version_num"))
 
 
 def upgrade(tx: Connection) -> None:
-    """Make or upgrade the tables.
+    """Create or upgrade the tables.
 
-    Raise `SchemaMismatch` when the database is newer, or when a row refers to one that is missing after the upgrade.
-    On SQLite the connection must not enforce foreign keys where there are rows: some steps make a table anew.
+    On SQLite the connection must not enforce foreign keys where there are rows: some steps rebuild a table. Raises
+    `SchemaMismatch` when the database is newer than this program, or the upgrade would break a foreign key.
     """
     from alembic import command  # noqa: PLC0415  a third of the time of a short command: only `init` needs it
     from alembic.config import Config  # noqa: PLC0415
@@ -43,7 +43,7 @@ def upgrade(tx: Connection) -> None:
 
 
 def check(tx: Connection) -> None:
-    """Raise `SchemaMismatch` unless the database has exactly the tables this program knows."""
+    """Raise `SchemaMismatch` unless the database has exactly this program's tables."""
     version = _refuse_newer(tx)
     if version is None:
         raise SchemaMismatch("the database has no tables yet: run `celcombiller init`")

@@ -1,4 +1,4 @@
-"""Alembic runs this to migrate: always on the connection, and inside the transaction, that it is given."""
+"""Alembic runs this module to migrate, on the given connection and inside its transaction."""
 
 from alembic import context
 

@@ -1,0 +1,216 @@
+"""Charging of calls: initiate, answer, terminate (RFC 8506), on what a batch has loaded.
+
+Pure: values in, values out. It stands here and not in `celcombiller.core.voice`, because it needs the subscribers and
+the requests, which are above that package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from celcombiller.core.errors import (
+    BadNumber,
+    InsufficientBalance,
+    SubscriberDisabled,
+    UnknownCall,
+    UnknownSubscriber,
+)
+from celcombiller.core.model.accounts import Account, Kind
+from celcombiller.core.model.calls import Call, CallGrant, CallReport, CallState, Settlement, Witness
+from celcombiller.core.rating import affordable_seconds, charged_ms, price
+from celcombiller.core.subscribers.fields import NUMBER
+from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Initiate, Terminate
+    from celcombiller.core.ledger.book import Book
+    from celcombiller.core.subscribers.directory import Directory
+    from celcombiller.core.voice.call_records import CallRecords
+
+
+HOLD_MARGIN = timedelta(minutes=10)
+"""How long a hold stays open after the last moment its call can be alive, so that a late witness still finds it."""
+
+
+@dataclass(slots=True)
+class VoiceCharging:
+    """The charging of calls, on what one batch has loaded."""
+
+    directory: Directory
+    book: Book
+    calls: CallRecords
+
+    def initiate(self, policy: ChargingPolicy, request: Initiate, now: datetime) -> CallGrant:
+        """Authorize a call and hold what its grant costs; the same request again gets the same grant.
+
+        Raises `UnknownSubscriber`, `SubscriberDisabled`, `BadNumber`, `NoRate` and `InsufficientBalance`.
+        """
+        last = self.calls.last(request.server, request.uniqueid)
+        if last is not None and last.state is CallState.OPEN:
+            if last.authorization == request.authorization:
+                return self._grant(policy, last, request)
+            # A channel runs one application at a time: a new request proves that its last Dial is over.
+            self._close(last, Witness.AGI, request.previous, now)
+        call, account = self._admit(policy, request, now, leg=0 if last is None else last.leg + 1)
+        seconds = affordable_seconds(call.rate, account.available, call.granted_seconds)
+        if seconds == 0:
+            raise InsufficientBalance(f"{max(account.available, 0)} available")
+        if seconds != call.granted_seconds:
+            call = replace(call, granted_seconds=seconds)
+        self.calls.add(call)
+        grant = self._grant(policy, call, request)
+        self.book.hold(
+            call.reference, account.id, price(call.rate, seconds * 1000), now=now, expires_at=grant.expires_at
+        )
+        return grant
+
+    def answer(self, request: CallAnswered) -> Call:
+        """Record when the callee answered. Raises `UnknownCall`."""
+        call = self.calls.last(request.server, request.uniqueid)
+        if call is None:
+            raise _unknown(request)
+        if call.state is CallState.OPEN and call.answered_at is None:
+            return self.calls.change(call, answered_at=request.at)
+        return call
+
+    def terminate(self, policy: ChargingPolicy, request: Terminate, now: datetime) -> Settlement:
+        """Settle an open call by the report of its first witness; record the report of every witness.
+
+        Raises `UnknownCall`, and for a call that was let go without an authorization what `initiate` raises.
+        """
+        call = self.calls.last(request.server, request.uniqueid)
+        if call is None and request.unauthorized_request is not None:
+            call = self._admit_late(policy, request.unauthorized_request, now)
+        if call is None or (request.leg is not None and request.leg != call.leg):
+            raise _unknown(request)
+        reported_ms = talk_ms(call, request.ending)
+        if call.state is CallState.OPEN:
+            if _is_stale_dialstatus(call, request):
+                self._record_report(call, request.witness, request.ending, reported_ms, None, now)
+                return Settlement(call, first=False)
+            closed = self._close(call, request.witness, request.ending, now, expired=request.expired)
+            return Settlement(closed, first=True)
+        difference_ms = reported_ms - (call.talk_ms or 0)
+        self._record_report(call, request.witness, request.ending, reported_ms, difference_ms, now)
+        return Settlement(call, first=False, difference_ms=difference_ms)
+
+    def _admit(self, policy: ChargingPolicy, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
+        """Decide who pays, which number is called and at what rate, for the longest call that the policy allows."""
+        payer = self.directory.caller(request.account_code, request.caller_number)
+        if payer is None:
+            raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
+        if not payer.enabled:
+            raise SubscriberDisabled(payer.username)
+        if not NUMBER.fullmatch(request.called_number):
+            raise BadNumber("a number is made of digits, * and #")
+        callee = self.directory.callee(request.called_number)
+        if callee is None and not policy.external:
+            raise BadNumber("nobody here has this number, and there is no way to others (calls.external_dial)")
+        to_number = request.called_number if callee is None else callee.clid
+        call = Call(
+            server=request.server,
+            uniqueid=request.uniqueid,
+            leg=leg,
+            authorization=request.authorization,
+            channel=request.channel,
+            subscriber_id=payer.id,
+            account_id=self.directory.account_ids[payer.id, Kind.VOICE],
+            from_number=payer.clid,
+            to_number=to_number,
+            callee_id=None if callee is None else callee.id,
+            rate=policy.tariff.rate_for(to_number),
+            granted_seconds=policy.max_call_seconds,
+            answered_early=request.answered_early,
+            started_at=now,
+        )
+        return call, self.book.accounts[call.account_id]
+
+    def _admit_late(self, policy: ChargingPolicy, request: Initiate, now: datetime) -> Call:
+        """Add a call that was let go without an authorization: nothing is held, and its talk is charged."""
+        call, account = self._admit(policy, request, now, leg=0)
+        note = "let go without an authorization: the ledger did not answer"
+        self.book.hold(call.reference, account.id, 0, now=now, expires_at=now + HOLD_MARGIN)
+        return self.calls.add(replace(call, note=note))
+
+    def _grant(self, policy: ChargingPolicy, call: Call, request: Initiate) -> CallGrant:
+        payer = self.directory.caller(request.account_code, request.caller_number)
+        if payer is None:
+            raise UnknownSubscriber("the subscriber was deleted after the call was authorized")
+        return CallGrant(
+            call=call,
+            subscriber=payer,
+            callee=self.directory.callee(request.called_number),
+            seconds=call.granted_seconds,
+            expires_at=call.started_at + timedelta(seconds=policy.ring_seconds + call.granted_seconds) + HOLD_MARGIN,
+        )
+
+    def _close(self, call: Call, witness: Witness, ending: CallReport, now: datetime, *, expired: bool = False) -> Call:
+        """Close an open call as its first witness reports: charge it if it was answered, else release its hold."""
+        reported_ms = talk_ms(call, ending)
+        note = "; ".join(filter(None, (call.note, ending.note)))
+        if ending.answered:
+            cost = price(call.rate, charged_ms(reported_ms, call.granted_seconds))
+            hold = self.book.holds[call.reference]
+            if cost > hold.amount:
+                note = "; ".join(filter(None, (note, f"{cost} for the talk, {hold.amount} were held")))
+            self.book.settle(call.reference, cost, origin="call", now=now, note=note)
+            state = CallState.SETTLED
+        else:
+            cost = 0
+            end, state = (self.book.expire, CallState.EXPIRED) if expired else (self.book.release, CallState.RELEASED)
+            end(call.reference, now=now)
+        answered_at = ending.answered_at or call.answered_at
+        if ending.answered and answered_at is None:
+            answered_at = ending.at - timedelta(milliseconds=reported_ms)
+        closed = self.calls.change(
+            call,
+            state=state,
+            answered_at=answered_at if ending.answered else None,
+            ended_at=ending.at,
+            talk_ms=reported_ms,
+            cost=cost,
+            witness=witness,
+            outcome=ending.outcome,
+            note=note,
+        )
+        self._record_report(closed, witness, ending, reported_ms, None, now)
+        return closed
+
+    def _record_report(
+        self,
+        call: Call,
+        witness: Witness,
+        ending: CallReport,
+        reported_ms: int,
+        difference_ms: int | None,
+        now: datetime,
+    ) -> None:
+        self.calls.record_report(
+            WitnessReport(
+                reference=call.reference,
+                witness=witness,
+                at=now,
+                answered=ending.answered,
+                talk_ms=reported_ms,
+                outcome=ending.outcome,
+                difference_ms=difference_ms,
+                discrepancy=difference_ms is not None and abs(difference_ms) > DISCREPANCY_MS,
+                note=ending.note,
+            )
+        )
+
+
+def _unknown(request: CallAnswered | Terminate) -> UnknownCall:
+    return UnknownCall(f"no call of {request.server} has the uniqueid {request.uniqueid}")
+
+
+def _is_stale_dialstatus(call: Call, request: Terminate) -> bool:
+    """Return whether the reducer reports a later Dial of the dialplan's own: each Dial resets DIALSTATUS.
+
+    It reports no answer where AMI saw one; AMI's Hangup, which follows, then settles the call.
+    """
+    return request.witness is Witness.REDUCER and not request.ending.answered and call.answered_at is not None

@@ -1,0 +1,267 @@
+"""Charge data sessions for what a network access server (NAS) reports, once whatever is repeated.
+
+A NAS reports a session again and again, each time with its total so far. Any report may come twice, late, out of order
+or not at all. So a session is charged for the highest total ever reported, and each charge is what that total costs
+less what was charged before: it does not matter how many reports came, or which.
+
+A session holds a part of the credit for what it uses until the next report. Octets used beyond all credit are charged
+too, below the floor, as talk is that no limit cut; the transfer's note says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from celcombiller.core.data.accounting_reports import AcctStatusType, NasRestart, Report, StaleSession, Usage
+from celcombiller.core.data.session import (
+    DISABLED,
+    GONE,
+    HOLD_MARGIN,
+    ORIGIN,
+    REORDERED,
+    SPENT,
+    Closing,
+    DataSession,
+    DataState,
+    find_payer,
+)
+from celcombiller.core.errors import InvalidValue, UnknownSubscriber
+from celcombiller.core.ledger.rows import AMOUNT_MAX
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.rating import octets_price
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from celcombiller.core.data.accounting_reports import Conditions
+    from celcombiller.core.data.session_records import DataSessionRecords
+    from celcombiller.core.ledger.book import Book
+    from celcombiller.core.model.accounts import Account
+    from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.subscribers.directory import Directory
+
+
+@dataclass(slots=True)
+class DataCharging:
+    """The charging of data sessions, on what one batch has loaded."""
+
+    directory: Directory
+    book: Book
+    sessions: DataSessionRecords
+
+    def process(self, report: Report, now: datetime) -> DataSession | list[DataSession] | None:
+        """Apply one report. Raises what its own method does."""
+        match report:
+            case Usage():
+                return self.apply_usage(report, now)
+            case NasRestart():
+                return self.close_nas_sessions(report, now)
+            case StaleSession():
+                return self.close_stale(report, now)
+
+    def apply_usage(self, usage: Usage, now: datetime) -> DataSession:
+        """Charge what a report says beyond what was charged, and hold for what comes next.
+
+        Raises `UnknownSubscriber` for a new session of an unknown user, `InvalidValue` for more octets than are
+        possible; then nothing changes.
+        """
+        if usage.octets > AMOUNT_MAX:
+            raise InvalidValue(f"{usage.octets} octets are more than a session can have used")
+        session = self.sessions.last(usage.key)
+        payer = find_payer(self.directory, usage.identities)
+        if session is None or _is_new_session(session, usage):
+            if payer is None:
+                raise UnknownSubscriber("nobody here has the name of this data session's user")
+            session = self._begin(payer, usage, session, now)
+        if session.state is DataState.CLOSED:
+            return self._apply_late(session, usage, payer, now)
+        session = self._update(session, usage, now)
+        if usage.status_type is AcctStatusType.STOP:
+            return self._close(session, Closing.STOP, usage.cause, ended_at=usage.at, now=now)
+        return self._continue(session, usage, payer, now)
+
+    def close_nas_sessions(self, request: NasRestart, now: datetime) -> list[DataSession]:
+        """Close the sessions of a NAS that began before it restarted, with the last known total of each."""
+        return [
+            self._close(self._date(each, request.dated_at), Closing.RESTART, request.cause, request.at, now)
+            for each in list(self.sessions)
+            if each.nas == request.nas and each.state is DataState.OPEN and _was_before(each, request)
+        ]
+
+    def close_stale(self, request: StaleSession, now: datetime) -> DataSession | None:
+        """Close a session without reports since ``heard_before``; ``None``: it is closed, or was heard since."""
+        session = self.sessions.last(request.key)
+        if session is None or session.state is not DataState.OPEN or session.heard_at >= request.heard_before:
+            return None
+        note = f"nobody told of its end; it was heard last at {session.heard_at:%Y-%m-%d %H:%M:%S} UTC"
+        session = self.sessions.change(session, note=_join_notes(session.note, note))
+        return self._close(session, Closing.SILENCE, "", session.heard_at, now)
+
+    def _begin(self, payer: Subscriber, usage: Usage, before: DataSession | None, now: datetime) -> DataSession:
+        session = DataSession(
+            key=usage.key,
+            generation=0 if before is None else before.generation + 1,
+            nas=usage.nas,
+            session_id=usage.session_id,
+            username=usage.username,
+            subscriber_id=payer.id,
+            account_id=self.directory.account_ids[payer.id, Kind.DATA],
+            octets_per_credit=usage.conditions.octets_per_credit,
+            started_at=usage.at,
+            heard_at=now,
+            note="" if usage.status_type is AcctStatusType.START else "its beginning was not told",
+        )
+        return self._hold(self.sessions.add(session), usage.conditions, now)
+
+    def _continue(self, session: DataSession, usage: Usage, payer: Subscriber | None, now: datetime) -> DataSession:
+        """Settle the hold for what was used of it and hold again, or keep the hold where it still serves."""
+        hold, account = self.book.holds[session.hold_reference], self.book.accounts[session.account_id]
+        due = _due(session)
+        wanted = _quota(session, usage.conditions, account, already=hold.amount)
+        is_old = hold.expires_at < now + usage.conditions.silence + HOLD_MARGIN
+        if due or is_old or hold.amount < wanted:
+            session = self._hold(self._settle(session, now), usage.conditions, now)
+        return self._mark_disconnect(session, payer, now)
+
+    def _close(
+        self, session: DataSession, closed_by: Closing, cause: str, ended_at: datetime, now: datetime
+    ) -> DataSession:
+        session = self._settle(session, now)
+        return self.sessions.change(
+            session,
+            state=DataState.CLOSED,
+            ended_at=max(ended_at, session.started_at),
+            closed_by=closed_by,
+            cause=cause,
+            disconnect_at=None,
+        )
+
+    def _apply_late(self, session: DataSession, usage: Usage, payer: Subscriber | None, now: datetime) -> DataSession:
+        """Charge a report of a closed session; open the session again when it goes on and no Stop has closed it.
+
+        A report of no more than was charged moves no credit.
+        """
+        if usage.octets <= session.octets:
+            if usage.status_type is AcctStatusType.STOP and session.closed_by is not Closing.STOP:
+                return self.sessions.change(session, closed_by=Closing.STOP, cause=usage.cause)
+            return session
+        session = self._update(session, usage, now)
+        due = _due(session)
+        if due:
+            session = self.sessions.change(session, holds=session.holds + 1, charged=session.charged + due)
+            self.book.post(
+                session.hold_reference,
+                session.account_id,
+                tables.OPERATOR_ACCOUNT_IDS[Kind.DATA],
+                due,
+                origin=ORIGIN,
+                now=now,
+                note=f"told after the session was closed ({session.closed_by})",
+                beyond_floor=True,
+            )
+        session = self.sessions.change(session, note=_join_notes(session.note, "more was told after it was closed"))
+        if usage.status_type is AcctStatusType.STOP:
+            return self.sessions.change(
+                session, closed_by=Closing.STOP, cause=usage.cause, ended_at=max(usage.at, session.started_at)
+            )
+        if session.closed_by is Closing.STOP:
+            return session
+        session = self.sessions.change(
+            session, state=DataState.OPEN, ended_at=None, closed_by=None, cause="", disconnect=""
+        )
+        return self._mark_disconnect(self._hold(session, usage.conditions, now), payer, now)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def _update(self, session: DataSession, usage: Usage, now: datetime) -> DataSession:
+        """Take over what is new in a report; the highest total counts."""
+        facts: dict[str, Any] = {"heard_at": max(session.heard_at, now)}
+        if usage.octets > session.octets:
+            facts |= {"octets": usage.octets, "octets_in": usage.octets_in, "octets_out": usage.octets_out}
+        for name in ("client", "nas_address", "framed_address", "station"):
+            if getattr(usage, name):
+                facts[name] = getattr(usage, name)
+        return self._date(self.sessions.change(session, **facts), usage.dated_at)
+
+    def _date(self, session: DataSession, dated_at: datetime | None) -> DataSession:
+        if dated_at is None or (session.dated_at is not None and session.dated_at >= dated_at):
+            return session
+        return self.sessions.change(session, dated_at=dated_at)
+
+    def _settle(self, session: DataSession, now: datetime) -> DataSession:
+        """End the open hold by charging what is due."""
+        due, hold = _due(session), self.book.holds[session.hold_reference]
+        if due == 0:
+            self.book.release(hold.reference, now=now)
+            return session
+        note = f"{due} for the octets, {hold.amount} were held" if due > hold.amount else ""
+        self.book.settle(hold.reference, due, origin=ORIGIN, now=now, note=note)
+        return self.sessions.change(session, charged=session.charged + due)
+
+    def _hold(self, session: DataSession, conditions: Conditions, now: datetime) -> DataSession:
+        session = self.sessions.change(session, holds=session.holds + 1)
+        account = self.book.accounts[session.account_id]
+        amount = _quota(session, conditions, account)
+        expires_at = now + 2 * conditions.silence + HOLD_MARGIN
+        self.book.hold(session.hold_reference, account.id, amount, now=now, expires_at=expires_at)
+        return session
+
+    def _mark_disconnect(self, session: DataSession, payer: Subscriber | None, now: datetime) -> DataSession:
+        """Mark a session that the NAS must end, or remove the mark when it may go on."""
+        if payer is None or payer.id != session.subscriber_id:
+            # The subscriber was renamed or deleted; `request_disconnects` finds that by their id.
+            why = session.disconnect if session.disconnect in (GONE, DISABLED) else ""
+        else:
+            why = "" if payer.enabled else DISABLED
+        if not why and self.book.holds[session.hold_reference].amount == 0:
+            why = SPENT
+        if why == session.disconnect:
+            return session
+        at = now if why else None
+        return self.sessions.change(session, disconnect=why, disconnect_at=at, disconnect_tries=0, disconnect_said="")
+
+
+def _is_new_session(session: DataSession, usage: Usage) -> bool:
+    """Return whether a report begins another session under an id that was used before.
+
+    Only a Start can, and only one made after the end of the session before. An undated Start counts as a repeat for a
+    while after a Stop. A repeat that is mistaken for a new session holds credit until that session is found stale, and
+    charges nothing.
+    """
+    if session.state is DataState.OPEN or usage.status_type is not AcctStatusType.START:
+        return False
+    if usage.dated_at is not None and session.dated_at is not None:
+        # Dates are whole seconds. A session closed by a restart has the restart's date, but is older than it.
+        restarted = session.closed_by is Closing.RESTART and usage.dated_at == session.dated_at
+        return usage.dated_at > session.dated_at or restarted
+    ended_at = session.ended_at or session.heard_at
+    return usage.at > ended_at + (REORDERED if session.closed_by is Closing.STOP else timedelta(0))
+
+
+def _was_before(session: DataSession, restart: NasRestart) -> bool:
+    """Return whether a session began before its NAS restarted."""
+    if restart.dated_at is not None and session.dated_at is not None:
+        return session.dated_at < restart.dated_at
+    return session.started_at <= restart.at
+
+
+def _due(session: DataSession) -> int:
+    """Return the credits that the session owes beyond what it was charged."""
+    return octets_price(session.octets, session.octets_per_credit) - session.charged
+
+
+def _quota(session: DataSession, conditions: Conditions, account: Account, *, already: int = 0) -> int:
+    """Return the credits to hold: the quota, at most what is available; a quota of 0 means all of it."""
+    available = max(account.available + already, 0)
+    if conditions.quota_octets == 0:
+        return available
+    return min(octets_price(conditions.quota_octets, session.octets_per_credit), available)
+
+
+def _join_notes(*notes: str) -> str:
+    """Join notes, each once."""
+    parts = [part for note in notes for part in note.split("; ") if part]
+    return "; ".join(dict.fromkeys(parts))

@@ -1,0 +1,48 @@
+"""The engine of a PostgreSQL server: time limits, and the detection of a server that is gone."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+CONNECT_SECONDS_MIN = 2
+"""The shortest connection timeout that libpq knows. It is for each host of a URL, so several hosts get no more."""
+
+
+_TCP_KEEPALIVE_OPTIONS = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A host that does not answer TCP for about ten seconds is given up (libpq, 34.1.2); the kernel alone takes hours."""
+
+
+def open_postgresql(url: sa.URL, *, lock_seconds: float, read_seconds: float | None) -> Engine:
+    """Make the engine; parameters as of `open_engine`.
+
+    `_TCP_KEEPALIVE_OPTIONS` detect a server that is gone silently (power, cable). Where the URL names several hosts,
+    the next connection goes to the one that has become the primary.
+    """
+    options = f"-c lock_timeout={lock_seconds}s"
+    arguments: dict[str, Any] = {}
+    if read_seconds is not None:
+        options += f" -c statement_timeout={int(read_seconds * 1000)} -c default_transaction_read_only=on"
+        if url.query.get("target_session_attrs") == "read-write":  # these sessions are read-only everywhere
+            url = url.update_query_dict({"target_session_attrs": "primary"})
+        # A generic plan takes the operator's account, one side of every transfer, for one account of a million. So each
+        # statement is planned for its values, except where the code asks to prepare it (None would forbid that too).
+        arguments["prepare_threshold"] = sys.maxsize
+    has_several_hosts = "," in str(url.query.get("host", "")) or isinstance(url.query.get("host"), tuple)
+    connect_seconds = CONNECT_SECONDS_MIN if has_several_hosts else max(CONNECT_SECONDS_MIN, int(lock_seconds))
+    return sa.create_engine(
+        url,
+        pool_pre_ping=False,
+        pool_recycle=1800,
+        connect_args={"connect_timeout": connect_seconds, "options": options, **_TCP_KEEPALIVE_OPTIONS, **arguments},
+    )
