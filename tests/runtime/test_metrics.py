@@ -126,7 +126,8 @@ def in_progress_of(biller):
 
 @pytest_twisted.ensureDeferred
 async def test_rest_requests_are_counted_by_the_routes_address_and_not_by_whose_it_is(biller):
-    client = await biller.logged_in("admin")
+    client = biller.client()
+    await client.log_in("admin")
     for username in ("ana", "bia", "nobody"):
         await client.get(f"/api/v1/subscribers/{username}")
     await client.get("/nothing/here")

@@ -1,7 +1,8 @@
 """A biller in this process with its API on a port, and a client that keeps its cookie as a browser does."""
 
 import json
-from datetime import UTC, datetime
+import secrets
+from datetime import UTC, datetime, timedelta
 
 import pytest_twisted
 import sqlalchemy as sa
@@ -11,11 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from celcombiller.config.tables import Agi, Config, Database, Metrics, Rest
+from celcombiller.core.access import audit_trail, sessions
 from celcombiller.core.audit.report import audit
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
 from celcombiller.runtime.password_hash import hash_password
 from celcombiller.service.wiring import build
 from tests.support import databases
@@ -113,8 +116,19 @@ class Biller:
         return Client(self.base)
 
     async def logged_in(self, username):
-        client = self.client()
-        assert (await client.log_in(username)).code == 200
+        """Return a client with a session as a login begins it, without a check of the password: 0.15 s of CPU."""
+        client, now = self.client(), datetime.now(UTC)
+        client.cookie = secrets.token_urlsafe(32)
+        lifetime = timedelta(hours=self.config.rest.session_hours)
+
+        def work(tx):
+            person = subscriber_records.find(tx, username)
+            sessions.open_session(tx, client.cookie, person.id, address="127.0.0.1", now=now, lifetime=lifetime)
+            audit_trail.record(
+                tx, audit_trail.Actor(username, "127.0.0.1"), "log in", f"subscriber:{username}", now=now
+            )
+
+        transact(self.engine, work)
         return client
 
     def rows(self, table):
