@@ -1,6 +1,6 @@
-"""The trail: what operators changed, who and from where, and the thing as it was and as it is. On an open transaction.
+"""The audit trail: who changed what, from where, with the value before and after. On an open transaction.
 
-A row is written in the transaction of the change itself, so there is no change without its row and no row without it.
+A row is written in the transaction of the change itself, so neither is committed without the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes something, and from where: a username and an IP address, or ``command`` and the system's user."""
+    """The author of a change: a username and an IP address, or ``command`` and the operating system's user."""
 
     name: str
     address: str
@@ -37,9 +37,9 @@ def record(
     after: object = None,
     now: datetime,
 ) -> None:
-    """Write that ``actor`` did ``action`` to ``subject`` (``subscriber:ana``, ``token:3``).
+    """Record that ``actor`` did ``action`` to ``subject`` (``subscriber:ana``, ``token:3``).
 
-    ``before`` and ``after`` are values of the model; none of those holds a password or a secret.
+    ``before`` and ``after`` are values of the model; none of them contains a password or a secret.
     """
     tx.execute(
         sa.insert(tables.trail).values(
@@ -48,8 +48,8 @@ def record(
             address=actor.address,
             action=action,
             subject=subject,
-            before=_json(before),
-            after=_json(after),
+            before=_encode_json(before),
+            after=_encode_json(after),
         )
     )
 
@@ -76,7 +76,7 @@ def entries(
     actor: str | None = None,
     subject: str | None = None,
 ) -> list[AuditEntry]:
-    """Give the last ``limit`` rows, newest first: of those before a row, by one actor, of one subject."""
+    """Return the last ``limit`` rows, newest first, filtered by row id, actor and subject where these are set."""
     table = tables.trail
     conditions = [] if before_id is None else [table.c.id < before_id]
     if actor is not None:
@@ -90,5 +90,5 @@ def entries(
     ]
 
 
-def _json(value: Any) -> str | None:
+def _encode_json(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
