@@ -1,4 +1,4 @@
-"""Bulk look-up by username, MSISDN or IMSI."""
+"""Bulk look-up of subscribers by username, MSISDN or IMSI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Directory:
-    """Subscribers in memory for one transaction, found by what a call says of them."""
+    """Subscribers in memory for one transaction, found by the identities that a call carries."""
 
     def __init__(self, subscribers: Iterable[Subscriber]) -> None:
         self._by_username: dict[str, Subscriber] = {}
@@ -37,24 +37,24 @@ class Directory:
 
     @classmethod
     def load(cls, tx: Connection, identities: Iterable[str]) -> Directory:
-        """Read the subscribers whom any of ``identities`` may name, with the ids of their accounts."""
+        """Return a directory of the subscribers that any of ``identities`` may name, with their account ids."""
         (rows,) = bulk.read(tx, cls.question(identities))
         return cls.of_rows(rows)
 
     @staticmethod
     def question(identities: Iterable[str]) -> bulk.BoundQuery:
-        """Ask for those whom any of ``identities`` may name: a username, a number, or IMSI and digits."""
+        """Return the query for all that ``identities`` may name: a username, a number, or ``IMSI`` and digits."""
         words = {word for word in identities if word}
-        imsis = {_imsi_of(word) for word in words} - {""}
-        return _NAMED.with_values(words, set(map(number_of, words)), imsis)
+        imsis = {_imsi_in(word) for word in words} - {""}
+        return _BY_IDENTITIES.with_values(words, set(map(number_of, words)), imsis)
 
     @classmethod
     def of_rows(cls, rows: bulk.Rows) -> Directory:
-        """Make it of the answer."""
+        """Return a directory of the rows that answer `question`."""
         directory = cls(())
         for row in rows:
-            *facts, voice_id, data_id, sms_id = row
-            each = subscriber_from_columns(*facts)
+            *columns, voice_id, data_id, sms_id = row
+            each = subscriber_from_columns(*columns)
             directory._add(each)
             directory.account_ids[each.id, Kind.VOICE] = voice_id
             directory.account_ids[each.id, Kind.DATA] = data_id
@@ -63,34 +63,34 @@ class Directory:
 
     @staticmethod
     def named(words: Iterable[str]) -> sa.ColumnElement[bool]:
-        """Give the condition on subscribers that any of ``words`` names."""
+        """Return the condition on subscribers that any of ``words`` names."""
         columns = tables.subscriber.c
         words = set(words)
-        # The condition in each branch: SQLite takes a branch's index only for what the branch itself says.
+        # NOT_DELETED in each branch: SQLite uses a partial index only if the branch itself implies the condition.
         return sa.or_(
             sa.and_(columns.username.in_(words), NOT_DELETED),
             sa.and_(columns.clid.in_({number_of(word) for word in words}), NOT_DELETED),
-            sa.and_(columns.imsi.in_({_imsi_of(word) for word in words}), NOT_DELETED),
+            sa.and_(columns.imsi.in_({_imsi_in(word) for word in words}), NOT_DELETED),
         )
 
     def caller(self, account_code: str, caller_number: str) -> Subscriber | None:
-        """Find who pays: by account code (username or number), else caller number, else ``IMSI…`` in either."""
+        """Return who pays: by account code (username or number), else by caller number, else by ``IMSI…`` in either."""
         return (
             (self._by_username.get(account_code) or self._by_clid.get(number_of(account_code)))
             or self._by_clid.get(number_of(caller_number))
-            or self._by_imsi.get(_imsi_of(account_code))
-            or self._by_imsi.get(_imsi_of(caller_number))
+            or self._by_imsi.get(_imsi_in(account_code))
+            or self._by_imsi.get(_imsi_in(caller_number))
         )
 
     def callee(self, number: str) -> Subscriber | None:
-        """Find who has the called number."""
-        return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_of(number))
+        """Return who has the called number or IMSI, or None."""
+        return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_in(number))
 
 
 _BY_ONE = f"select {bulk.names(SUBSCRIBER_COLUMNS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
 
 
-_NAMED = bulk.BulkQuery(
+_BY_IDENTITIES = bulk.BulkQuery(
     ", ".join(
         (
             bulk.names(SUBSCRIBER_COLUMNS),
@@ -99,11 +99,11 @@ _NAMED = bulk.BulkQuery(
             "(select id from account where subscriber_id = named.id and kind = 'sms')",
         )
     ),
-    # Each by its own index: for alternatives PostgreSQL reads one of some thousands of rows from end to end instead.
+    # A union, so that each branch uses its own index: for an OR, PostgreSQL scans a table of some thousand rows.
     f"from ({' union all '.join(map(_BY_ONE.format, ('username', 'clid', 'imsi')))}) as named",
     of=tables.subscriber.c.username,
 )
 
 
-def _imsi_of(word: str) -> str:
+def _imsi_in(word: str) -> str:
     return word[4:] if word[:4].upper() == "IMSI" else ""
