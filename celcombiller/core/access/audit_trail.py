@@ -6,16 +6,16 @@ A row is written in the transaction of the change itself, so neither is committe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  `value_from_row` reads the types of the fields
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy.engine import Connection
 
 
@@ -84,10 +84,7 @@ def entries(
     if subject is not None:
         conditions.append(table.c.subject == subject)
     rows = tx.execute(sa.select(table).where(*conditions).order_by(table.c.id.desc()).limit(limit))
-    return [
-        AuditEntry(row.id, row.at, row.actor, row.address, row.action, row.subject, row.before, row.after)
-        for row in rows
-    ]
+    return [value_from_row(row, AuditEntry) for row in rows]
 
 
 def _encode_json(value: Any) -> str | None:

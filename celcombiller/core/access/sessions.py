@@ -7,7 +7,8 @@ a slow hash would add nothing. A password is stored as Argon2id and is never han
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime  # noqa: TC003  `value_from_row` reads the types of the fields
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -15,9 +16,10 @@ from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Pr
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import driver, tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from sqlalchemy.engine import Connection
 
@@ -73,7 +75,9 @@ def sessions(
         position = sa.tuple_(sa.literal(after[0], tables.Instant), sa.literal(after[1]))
         conditions.append(sa.tuple_(table.c.created_at, table.c.secret_hash) < position)
     order = (table.c.created_at.desc(), table.c.secret_hash.desc())
-    return list(map(_session_from_row, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
+    return [
+        value_from_row(row, Session) for row in tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))
+    ]
 
 
 def session(tx: Connection, session_id: str) -> Session:
@@ -81,16 +85,12 @@ def session(tx: Connection, session_id: str) -> Session:
     row = tx.execute(_SESSIONS.where(tables.session.c.secret_hash == session_id)).first()
     if row is None:
         raise NotFound("there is no such session")
-    return _session_from_row(row)
+    return value_from_row(row, Session)
 
 
 def revoke_session(tx: Connection, session_id: str) -> None:
     """Delete one session by its id."""
     tx.execute(sa.delete(tables.session).where(tables.session.c.secret_hash == session_id))
-
-
-def _session_from_row(row: Any) -> Session:
-    return Session(row.secret_hash, row.subscriber_id, row.username, row.address, row.created_at, row.expires_at)
 
 
 def by_session(tx: Connection, secret: str, now: datetime) -> Principal | None:
@@ -111,6 +111,6 @@ _BY_SESSION = driver.PreparedQuery(
 )
 
 
-_SESSIONS = sa.select(tables.session, tables.subscriber.c.username).join(
+_SESSIONS = sa.select(tables.session.c.secret_hash.label("id"), tables.session, tables.subscriber.c.username).join(
     tables.subscriber, tables.subscriber.c.id == tables.session.c.subscriber_id
 )

@@ -12,6 +12,7 @@ from celcombiller.core.model.schedules import Contract, Membership, Schedule
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, NOT_DELETED, check_whole, find
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -66,7 +67,7 @@ def find_membership(tx: Connection, membership_id: int) -> Membership:
     row = tx.execute(sa.select(_membership).where(_membership.c.id == membership_id, _IS_ACTIVE)).first()
     if row is None:
         raise UnknownMembership(f"no membership has the id {membership_id}")
-    return membership_from_row(row)
+    return value_from_row(row, Membership)
 
 
 def member(tx: Connection, schedule_id: int, subscriber_id: int) -> Membership | None:
@@ -76,7 +77,7 @@ def member(tx: Connection, schedule_id: int, subscriber_id: int) -> Membership |
             _membership.c.schedule_id == schedule_id, _membership.c.subscriber_id == subscriber_id, _IS_ACTIVE
         )
     ).first()
-    return None if row is None else membership_from_row(row)
+    return None if row is None else value_from_row(row, Membership)
 
 
 def memberships(
@@ -93,7 +94,8 @@ def memberships(
         statement = statement.where(_membership.c.schedule_id == schedule_id)
     if subscriber_id is not None:
         statement = statement.where(_membership.c.subscriber_id == subscriber_id)
-    return list(map(membership_from_row, tx.execute(statement.order_by(_membership.c.id).limit(limit))))
+    rows = tx.execute(statement.order_by(_membership.c.id).limit(limit))
+    return [value_from_row(row, Membership) for row in rows]
 
 
 def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) -> list[tuple[str, Membership]]:
@@ -109,7 +111,7 @@ def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) 
         .order_by(_membership.c.id)
         .limit(limit)
     )
-    return [(row.username, membership_from_row(row)) for row in rows]
+    return [(row.username, value_from_row(row, Membership)) for row in rows]
 
 
 def member_counts(tx: Connection) -> dict[int, int]:
@@ -152,7 +154,7 @@ def contracts(tx: Connection, membership_ids: Collection[int]) -> list[Contract]
     rows = tx.execute(
         sa.select(_contract).where(_contract.c.membership_id.in_(membership_ids)).order_by(_contract.c.id)
     )
-    return [Contract(row.id, row.membership_id, row.at, row.months) for row in rows]
+    return [value_from_row(row, Contract) for row in rows]
 
 
 def _lock(tx: Connection, schedule_ids: Any) -> None:
@@ -167,8 +169,3 @@ def _update(tx: Connection, membership: Membership, **values: object) -> None:
     active = (_membership.c.id == membership.id, _IS_ACTIVE)
     if tx.execute(sa.update(_membership).where(*active).values(values)).rowcount == 0:
         raise UnknownMembership("the subscriber is not in the schedule any more")
-
-
-def membership_from_row(row: Any) -> Membership:
-    """Return the membership of a row."""
-    return Membership(row.id, row.schedule_id, row.subscriber_id, row.count, row.joined_on, row.ended_at)

@@ -10,21 +10,22 @@ twice. A run stays open until the next day has come, for members who join on its
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from datetime import time
+from datetime import datetime, time
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue, NotFound
-from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Run, RunState, Schedule, ScheduleKind
+from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Run, RunState, Schedule
 from celcombiller.core.schedules.chunk_sql import credit_chunk, next_chunk_end
 from celcombiller.core.schedules.due_dates import comes_at, due_dates, next_due_date, period
 from celcombiller.core.schedules.schedule_records import find, list_all
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import date, datetime
+    from datetime import date
 
     from sqlalchemy.engine import Connection
 
@@ -126,7 +127,7 @@ def open_runs(tx: Connection, schedule_id: int | None = None) -> list[Run]:
     )
     if schedule_id is not None:
         statement = statement.where(_run.c.schedule_id == schedule_id)
-    return list(map(run_from_row, tx.execute(statement)))
+    return [value_from_row(row, Run) for row in tx.execute(statement)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def advance(tx: Connection, run_id: int, rules: ScheduleRules, now: datetime, *,
     ``fault``: crediting the next member alone aborted the transaction, for this reason; they are recorded as failed.
     """
     row = tx.execute(_LOCK, {"run_id": run_id}).one()
-    run = run_from_row(row)
+    run = value_from_row(row, Run)
     if row.deleted_at is not None:
         return Advance(_close(tx, run, now, "the schedule was deleted"), more=False)
     if run.state is not RunState.OPEN or not row.enabled:
@@ -227,7 +228,7 @@ def find_run(tx: Connection, run_id: int) -> Run:
     row = tx.execute(sa.select(_run).where(_run.c.id == run_id)).first()
     if row is None:
         raise NotFound(f"there is no run {run_id}")
-    return run_from_row(row)
+    return value_from_row(row, Run)
 
 
 def history(tx: Connection, *, schedule_id: int | None = None, before: date | None = None, limit: int) -> list[Run]:
@@ -237,7 +238,7 @@ def history(tx: Connection, *, schedule_id: int | None = None, before: date | No
         statement = statement.where(_run.c.due_on < before)
     if schedule_id is not None:
         statement = statement.where(_run.c.schedule_id == schedule_id)
-    return list(map(run_from_row, tx.execute(statement)))
+    return [value_from_row(row, Run) for row in tx.execute(statement)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,23 +266,4 @@ def uncredited(tx: Connection, run: Run, *, limit: int) -> list[Uncredited]:
         .order_by(_credit.c.id)
         .limit(limit)
     )
-    return [Uncredited(row.subscriber_id, row.username, CreditOutcome(row.outcome), row.note, row.at) for row in rows]
-
-
-def run_from_row(row: Any) -> Run:
-    """Return the run of a row."""
-    return Run(
-        id=row.id,
-        schedule_id=row.schedule_id,
-        due_on=row.due_on,
-        kind=ScheduleKind(row.kind),
-        value=row.value,
-        state=RunState(row.state),
-        opened_at=row.opened_at,
-        closed_at=row.closed_at,
-        last_membership_id=row.last_membership_id,
-        credited=row.credited,
-        passed=row.passed,
-        failed=row.failed,
-        note=row.note,
-    )
+    return [value_from_row(row, Uncredited) for row in rows]

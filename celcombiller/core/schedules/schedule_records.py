@@ -19,6 +19,7 @@ from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.schedules import CatchUp, Recurrence, Schedule, ScheduleKind
 from celcombiller.core.schedules.due_dates import local_date, zone_of
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -116,19 +117,20 @@ def find(tx: Connection, schedule_id: int, *, lock: bool = False) -> Schedule:
     row = tx.execute(statement.with_for_update(key_share=True) if lock else statement).first()
     if row is None:
         raise UnknownSchedule(f"no schedule has the id {schedule_id}")
-    return schedule_from_row(row)
+    return value_from_row(row, Schedule)
 
 
 def find_by_name(tx: Connection, name: str) -> list[Schedule]:
     """Return all schedules of this name, oldest first."""
     rows = tx.execute(sa.select(_schedule).where(_schedule.c.name == name, NOT_DELETED).order_by(_schedule.c.id))
-    return list(map(schedule_from_row, rows))
+    return [value_from_row(row, Schedule) for row in rows]
 
 
 def list_all(tx: Connection, *, after_id: int = 0, limit: int | None = None) -> list[Schedule]:
     """Return all schedules, oldest first; at most ``limit``, and only ids greater than ``after_id``."""
     statement = sa.select(_schedule).where(NOT_DELETED, _schedule.c.id > after_id)
-    return list(map(schedule_from_row, tx.execute(statement.order_by(_schedule.c.id).limit(limit))))
+    rows = tx.execute(statement.order_by(_schedule.c.id).limit(limit))
+    return [value_from_row(row, Schedule) for row in rows]
 
 
 def change(tx: Connection, schedule_id: int, **changes: Any) -> Schedule:
@@ -204,24 +206,3 @@ def _one_of(kind: type[E], name: str, value: object) -> E:
 
 def _wrong(name: str, what: str) -> InvalidValue:
     return InvalidValue(f"{name} {what}", {name: what})
-
-
-def schedule_from_row(row: Any) -> Schedule:
-    """Return the schedule of a row."""
-    return Schedule(
-        id=row.id,
-        name=row.name,
-        kind=ScheduleKind(row.kind),
-        value=row.value,
-        recurrence=Recurrence(row.recurrence),
-        day=row.day,
-        interval_days=row.interval_days,
-        first_on=row.first_on,
-        count=row.count,
-        time_zone=row.time_zone,
-        catch_up=CatchUp(row.catch_up),
-        enabled=row.enabled,
-        done_until=row.done_until,
-        created_at=row.created_at,
-        deleted_at=row.deleted_at,
-    )
