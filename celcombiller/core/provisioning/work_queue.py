@@ -16,7 +16,7 @@ from celcombiller.core.provisioning.entries import (
     update_entry,
 )
 from celcombiller.core.retry import retry_after
-from celcombiller.core.schema import tables
+from celcombiller.core.schema import leases, tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -43,8 +43,9 @@ class ProvisioningTask:
 def is_due(tx: Connection, name: str, now: datetime) -> bool:
     """Return whether there is anything to claim. It only reads."""
     found = sa.select(_entry.c.imsi).join(_network, _network.c.name == _entry.c.network)
-    may_try = sa.or_(_network.c.next_try_at.is_(None), _network.c.next_try_at <= now)
-    return tx.execute(found.where(may_try, *_ready(name, now), _is_try_due(now)).limit(1)).first() is not None
+    may_try = leases.is_try_due(_network, now)
+    found = found.where(may_try, *_ready(name, now), leases.is_try_due(_entry, now))
+    return tx.execute(found.limit(1)).first() is not None
 
 
 def claim(
@@ -54,7 +55,7 @@ def claim(
     state = tx.execute(sa.select(_network.c.next_try_at).where(_network.c.name == name)).first()
     if state is None or (state.next_try_at is not None and state.next_try_at > now):
         return []
-    return _claim(tx, name, [_is_try_due(now)], owner, now, limit, lease)
+    return _claim(tx, name, [leases.is_try_due(_entry, now)], owner, now, limit, lease)
 
 
 def claim_these(
@@ -73,13 +74,8 @@ def _claim(
     limit: int,
     lease: timedelta,
 ) -> list[ProvisioningTask]:
-    rows = tx.execute(
-        sa.select(_entry)
-        .where(*_ready(name, now), *conditions)
-        .order_by(_entry.c.queued_at, _entry.c.wanted, _entry.c.imsi)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    ready = sa.select(_entry).where(*_ready(name, now), *conditions)
+    rows = leases.lock_rows(tx, ready.order_by(_entry.c.queued_at, _entry.c.wanted, _entry.c.imsi), limit=limit)
     if rows:
         taken = sa.update(_entry).where(_entry.c.network == name, _entry.c.imsi.in_([row.imsi for row in rows]))
         tx.execute(taken.values(claimed_by=owner, claimed_until=now + lease))
@@ -95,12 +91,8 @@ def _ready(name: str, now: datetime) -> list[sa.ColumnElement[bool]]:
         before.c.done_at.is_(None),
         sa.not_(before.c.wanted),
     )
-    free = sa.or_(_entry.c.claimed_until.is_(None), _entry.c.claimed_until <= now)
-    return [_entry.c.network == name, IS_WAITING, free, sa.or_(sa.not_(_entry.c.wanted), sa.not_(old))]
-
-
-def _is_try_due(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.or_(_entry.c.next_try_at.is_(None), _entry.c.next_try_at <= now)
+    is_free = leases.is_free(_entry, now)
+    return [_entry.c.network == name, IS_WAITING, is_free, sa.or_(sa.not_(_entry.c.wanted), sa.not_(old))]
 
 
 def finish(
@@ -141,7 +133,7 @@ def finish(
             done += 1
             update_entry(tx, name, imsi, {"done_at": now, "attempts": 0, "next_try_at": None, "last_error": ""})
     owned = sa.and_(_entry.c.network == name, _entry.c.claimed_by == owner)
-    tx.execute(sa.update(_entry).where(owned).values(claimed_by=None, claimed_until=None))
+    tx.execute(sa.update(_entry).where(owned).values(**leases.RELEASED))
     if done or failed:
         totals = {"done_total": _network.c.done_total + done, "failed_total": _network.c.failed_total + failed}
         tx.execute(sa.update(_network).where(_network.c.name == name).values(totals))
