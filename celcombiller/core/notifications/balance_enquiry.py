@@ -43,7 +43,7 @@ def answer(
 
     Raises `UnknownSubscriber`, and what `messages.submit` raises.
     """
-    sender = Directory.load(tx, (account_code, caller_number)).caller(account_code, caller_number)
+    sender = Directory.load(tx, (account_code, caller_number)).find_payer(account_code, caller_number)
     if sender is None:
         raise UnknownSubscriber("neither the account code nor the sender's number is a subscriber's")
     available = {kind: account.available for kind, account in accounts.balances(tx, sender.id).items()}

@@ -27,42 +27,42 @@ class Directory:
         self._by_clid: dict[str, Subscriber] = {}
         self._by_imsi: dict[str, Subscriber] = {}
         self.account_ids: dict[tuple[int, Kind], int] = {}
-        for each in subscribers:
-            self._add(each)
+        for subscriber in subscribers:
+            self._add(subscriber)
 
-    def _add(self, each: Subscriber) -> None:
-        self._by_username[each.username] = each
-        self._by_clid[each.clid] = each
-        self._by_imsi[each.imsi] = each
+    def _add(self, subscriber: Subscriber) -> None:
+        self._by_username[subscriber.username] = subscriber
+        self._by_clid[subscriber.clid] = subscriber
+        self._by_imsi[subscriber.imsi] = subscriber
 
     @classmethod
     def load(cls, tx: Connection, identities: Iterable[str]) -> Directory:
         """Return a directory of the subscribers that any of ``identities`` may name, with their account ids."""
-        (rows,) = bulk.read(tx, cls.question(identities))
-        return cls.of_rows(rows)
+        (rows,) = bulk.read(tx, cls.query_identities(identities))
+        return cls.from_rows(rows)
 
     @staticmethod
-    def question(identities: Iterable[str]) -> bulk.BoundQuery:
+    def query_identities(identities: Iterable[str]) -> bulk.BoundQuery:
         """Return the query for all that ``identities`` may name: a username, a number, or ``IMSI`` and digits."""
         words = {word for word in identities if word}
         imsis = {_imsi_in(word) for word in words} - {""}
         return _BY_IDENTITIES.with_values(words, set(map(number_of, words)), imsis)
 
     @classmethod
-    def of_rows(cls, rows: bulk.Rows) -> Directory:
-        """Return a directory of the rows that answer `question`."""
+    def from_rows(cls, rows: bulk.Rows) -> Directory:
+        """Return a directory of the rows that answer `query_identities`."""
         directory = cls(())
         for row in rows:
             *columns, voice_id, data_id, sms_id = row
-            each = subscriber_from_columns(*columns)
-            directory._add(each)
-            directory.account_ids[each.id, Kind.VOICE] = voice_id
-            directory.account_ids[each.id, Kind.DATA] = data_id
-            directory.account_ids[each.id, Kind.SMS] = sms_id
+            subscriber = subscriber_from_columns(*columns)
+            directory._add(subscriber)
+            directory.account_ids[subscriber.id, Kind.VOICE] = voice_id
+            directory.account_ids[subscriber.id, Kind.DATA] = data_id
+            directory.account_ids[subscriber.id, Kind.SMS] = sms_id
         return directory
 
     @staticmethod
-    def named(words: Iterable[str]) -> sa.ColumnElement[bool]:
+    def is_named_by(words: Iterable[str]) -> sa.ColumnElement[bool]:
         """Return the condition on subscribers that any of ``words`` names."""
         columns = tables.subscriber.c
         words = set(words)
@@ -73,7 +73,7 @@ class Directory:
             sa.and_(columns.imsi.in_({_imsi_in(word) for word in words}), NOT_DELETED),
         )
 
-    def caller(self, account_code: str, caller_number: str) -> Subscriber | None:
+    def find_payer(self, account_code: str, caller_number: str) -> Subscriber | None:
         """Return who pays: by account code (username or number), else by caller number, else by ``IMSI…`` in either."""
         return (
             (self._by_username.get(account_code) or self._by_clid.get(number_of(account_code)))
@@ -82,7 +82,7 @@ class Directory:
             or self._by_imsi.get(_imsi_in(caller_number))
         )
 
-    def callee(self, number: str) -> Subscriber | None:
+    def find_callee(self, number: str) -> Subscriber | None:
         """Return who has the called number or IMSI, or None."""
         return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_in(number))
 
