@@ -47,7 +47,7 @@ def admit_attempt(tx: Connection, username: str, address: str, now: datetime) ->
             tx.execute(sa.insert(table).values(who=key, failures=1, last_at=now))
 
 
-def forgive(tx: Connection, username: str, address: str) -> None:
+def forget_failures(tx: Connection, username: str, address: str) -> None:
     """Reset the account's failures after a successful login, and take one failure off the address."""
     table = tables.login_attempt
     account, from_address = _counter_keys(username, address)

@@ -23,7 +23,7 @@ notice = tables.notice
 
 def check_networks(tx: Connection) -> Iterator[Difference]:
     """Check that each network should have exactly the subscribers who may use the service."""
-    for network, imsi, expected, found in desired_state.inconsistent(tx):
+    for network, imsi, expected, found in desired_state.list_inconsistent(tx):
         yield Difference("a network is to know who may use the service", f"IMSI {imsi} on {network}", expected, found)
 
 

@@ -159,7 +159,7 @@ def desired(tx: Connection, name: str) -> Desired:
     )
 
 
-def inconsistent(tx: Connection) -> list[tuple[str, str, str | None, str | None]]:
+def list_inconsistent(tx: Connection) -> list[tuple[str, str, str | None, str | None]]:
     """Return rows that contradict the subscribers: network, IMSI, expected number, number found."""
     entitled = sa.select(_subscriber.c.imsi, _subscriber.c.clid, _subscriber.c.id).where(_ENTITLED).subquery()
     differs = sa.or_(

@@ -41,7 +41,7 @@ class DriftDifference:
     holder: str | None = None
 
 
-def differences(desired: Desired, actual: Sequence[ProvisioningEntry], *, names: bool) -> list[DriftDifference]:
+def list_differences(desired: Desired, actual: Sequence[ProvisioningEntry], *, names: bool) -> list[DriftDifference]:
     """Return what differs between desired and actual entries, by IMSI. ``names``: whether the network keeps names."""
     wanted = {each.imsi: each for each in desired.entries}
     found: dict[str, list[ProvisioningEntry]] = {}

@@ -34,7 +34,7 @@ class Step:
     entry: ProvisioningEntry | None = None
 
 
-def steps(due: ProvisioningTask, actual: Sequence[ProvisioningEntry], movable: Collection[str]) -> list[Step]:
+def plan_steps(due: ProvisioningTask, actual: Sequence[ProvisioningEntry], movable: Collection[str]) -> list[Step]:
     """Return the steps that bring one IMSI to its desired state; none when it is there already.
 
     ``actual``: the entries that have its IMSI or its number. ``movable``: IMSIs whose entries are queued for a change,
@@ -58,7 +58,7 @@ def steps(due: ProvisioningTask, actual: Sequence[ProvisioningEntry], movable: C
     return [*freed, Step(Verb.DELETE, due.imsi), Step(Verb.CREATE, due.imsi, entry=wanted)]
 
 
-def after(actual: Iterable[ProvisioningEntry], step: Step) -> list[ProvisioningEntry]:
+def apply_step(actual: Iterable[ProvisioningEntry], step: Step) -> list[ProvisioningEntry]:
     """Return the entries of the network after the step."""
     rest = [each for each in actual if each.imsi != step.imsi]
     if step.entry is not None:

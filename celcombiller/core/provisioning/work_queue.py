@@ -139,7 +139,7 @@ def finish(
         tx.execute(sa.update(_network).where(_network.c.name == name).values(totals))
 
 
-def answered(tx: Connection, name: str, now: datetime) -> None:
+def record_answer(tx: Connection, name: str, now: datetime) -> None:
     """Record that a network answers."""
     tx.execute(
         sa.update(_network)
@@ -148,7 +148,7 @@ def answered(tx: Connection, name: str, now: datetime) -> None:
     )
 
 
-def failed(tx: Connection, name: str, error: str, now: datetime, *, retry_seconds_max: float) -> None:
+def record_failure(tx: Connection, name: str, error: str, now: datetime, *, retry_seconds_max: float) -> None:
     """Record that a network does not answer; it is tried again later, after a longer wait each time."""
     failures = (tx.execute(sa.select(_network.c.failures).where(_network.c.name == name)).scalar() or 0) + 1
     next_try_at = now + retry_after(failures, retry_seconds_max)
