@@ -378,8 +378,8 @@ class Scripts:
 
     async def _available(self, code: str, number: str) -> Mapping[str, int] | None:
         """Give what the subscriber of this account code or number has available of each kind."""
-        rows = await self._reader.fetch(sa.select(tables.subscriber).where(Directory.named((code, number))))
-        payer = Directory(map(subscriber_from_row, rows)).caller(code, number)
+        rows = await self._reader.fetch(sa.select(tables.subscriber).where(Directory.is_named_by((code, number))))
+        payer = Directory(map(subscriber_from_row, rows)).find_payer(code, number)
         if payer is None:
             return None
         table = tables.account

@@ -51,7 +51,7 @@ def current_operator() -> Actor:
 
 def find_payer(tx: sa.Connection, who: str) -> Subscriber:
     """Find who pays: by his username, his number, or ``IMSI`` and digits."""
-    found = Directory.load(tx, [who]).caller(who, "")
+    found = Directory.load(tx, [who]).find_payer(who, "")
     if found is None:
         raise UnknownSubscriber(f"no subscriber has the username or the number {who}")
     return found

@@ -1,7 +1,7 @@
-"""The billers of one ledger, as they tell of themselves: whether they all charge alike.
+"""The nodes of one ledger, and whether all of them charge by the same settings.
 
-Each has its price list in its own settings, so two could charge one call differently, or one session of data. Nobody
-can keep an operator from that while he changes them one by one; but it is told as long as it lasts.
+Each node has the price list in its own settings, so two nodes could charge the same call or data session differently.
+This cannot be prevented while an operator changes the nodes one by one. It is reported for as long as it lasts.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 GONE_AFTER = timedelta(minutes=2)
-"""A node that has said nothing for so long is not there any more."""
+"""A node that has not announced itself for this long counts as gone."""
 
 _TABLE = tables.node
-_MEET = sa.text(
+_ANNOUNCE = sa.text(
     "insert into node (name, terms, seen_at) values (:name, :terms, :seen_at)"
     " on conflict (name) do update set terms = excluded.terms, seen_at = excluded.seen_at"
 ).bindparams(sa.bindparam("seen_at", type_=_TABLE.c.seen_at.type))
 
 
 def announce_node(tx: Connection, name: str, parts: Mapping[str, str], now: datetime) -> dict[str, list[str]]:
-    """Say that a node is there with these ``parts`` of its settings (digests); give those who have others, and which.
+    """Record that a node runs with these digests of its settings; return the nodes that differ, each with the names.
 
-    What only one of two has is not compared.
+    A name that only one of two nodes has is not compared.
     """
     terms = msgspec.json.encode(parts, order="sorted").decode()
-    tx.execute(_MEET, {"name": name, "terms": terms, "seen_at": now})
+    tx.execute(_ANNOUNCE, {"name": name, "terms": terms, "seen_at": now})
     others = sa.select(_TABLE.c.name, _TABLE.c.terms).where(
         _TABLE.c.name != name, _TABLE.c.terms != terms, _TABLE.c.seen_at > now - GONE_AFTER
     )
@@ -47,6 +47,6 @@ def announce_node(tx: Connection, name: str, parts: Mapping[str, str], now: date
 def _differing(parts: Mapping[str, str], terms: str) -> list[str]:
     try:
         theirs = msgspec.json.decode(terms, type=dict[str, str])
-    except msgspec.DecodeError:  # a digest of all in one, as billers wrote before
+    except msgspec.DecodeError:  # older versions wrote one digest of everything
         return ["its version"]
     return [name for name, digest in parts.items() if theirs.get(name, digest) != digest]

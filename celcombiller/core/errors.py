@@ -1,7 +1,7 @@
-"""What can be refused or go wrong, each with a stable code.
+"""Refusals and failures, each with a stable code.
 
-A code never changes once released: the AGI sets it as ``CELCOMBILLER_RESULT``, the command prints it and the
-API answers it. The facts are attributes of the exception; its sentence is for people.
+A code never changes once it is released: the AGI sets it as ``CELCOMBILLER_RESULT``, the command prints it and the
+API answers it. Details for programs are attributes of the exception; its message is for people.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ if TYPE_CHECKING:
 
 
 class BillerError(Exception):
-    """Something the biller refuses or cannot do; ``code`` says what, for programs."""
+    """A request that the biller refuses or cannot fulfil; ``code`` names the reason for programs."""
 
     code: ClassVar[str] = "FAILED"
 
 
 class ConfigError(BillerError):
-    """A setting is wrong: the sentence names the file, the key and what is allowed."""
+    """A setting is wrong: the message names the file, the key and what is allowed."""
 
     code = "CONFIG"
 
 
 class InsufficientBalance(BillerError):
-    """The account has less available than is asked for."""
+    """The account has less available than was requested."""
 
     code = "NO_CREDIT"
 
 
 class UnknownSubscriber(BillerError):
-    """Nobody has this account code, number, IMSI or username."""
+    """No subscriber has this account code, number, IMSI or username."""
 
     code = "UNKNOWN"
 
 
 class SubscriberDisabled(BillerError):
-    """The subscriber is there but may not use the service."""
+    """The subscriber exists but may not use the service."""
 
     code = "DISABLED"
 
 
 class BadNumber(BillerError):
-    """The called number has characters no number has, or there is no way to it."""
+    """The called number has characters that no number has, or there is no route to it."""
 
     code = "BAD_NUMBER"
 
@@ -55,10 +55,10 @@ class NoRate(BillerError):
 
 
 class WrongFields(BillerError):
-    """Something is wrong with named fields: ``fields`` says of each what."""
+    """Named fields are wrong: ``fields`` maps each field to what is wrong with it."""
 
-    def __init__(self, sentence: str, fields: Mapping[str, str] | None = None) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
         self.fields = dict(fields or {})
 
 
@@ -69,19 +69,19 @@ class AlreadyTaken(WrongFields):
 
 
 class InvalidValue(WrongFields):
-    """A value is not of the shape its field demands."""
+    """A value does not have the form that its field requires."""
 
     code = "INVALID"
 
 
 class TransferConflict(BillerError):
-    """A transfer with this id exists and says something else."""
+    """A transfer with this id exists with different content."""
 
     code = "CONFLICT"
 
 
 class HoldNotOpen(BillerError):
-    """The hold was settled, released or expired before, or never made."""
+    """The hold was settled, released or expired before, or was never made."""
 
     code = "HOLD_NOT_OPEN"
 
@@ -111,37 +111,37 @@ class StoreUnavailable(BillerError):
 
 
 class NetworkUnavailable(BillerError):
-    """A radio network did not answer in time, or not in its own language."""
+    """A radio network did not answer in time, or its answer could not be understood."""
 
     code = "NETWORK_UNAVAILABLE"
 
 
 class SchemaMismatch(BillerError):
-    """The database was made by an older or a newer program than this one."""
+    """The database has the schema of an older or a newer version of this program."""
 
     code = "SCHEMA"
 
 
 class NotFound(BillerError):
-    """There is no such thing, or none that this client may see."""
+    """It does not exist, or this client may not see it."""
 
     code = "NOT_FOUND"
 
 
 class LastAdministrator(BillerError):
-    """Without this administrator nobody could manage the biller."""
+    """Without this administrator no one could manage the biller."""
 
     code = "LAST_ADMINISTRATOR"
 
 
 class NotAuthenticated(BillerError):
-    """The request says nothing, or nothing that holds any more, of who asks."""
+    """The request has no credentials, or its credentials are no longer valid."""
 
     code = "NOT_AUTHENTICATED"
 
 
 class Forbidden(BillerError):
-    """Who asks is known, and may not do this."""
+    """The client is authenticated but may not do this."""
 
     code = "FORBIDDEN"
 
@@ -151,19 +151,19 @@ class TooManyAttempts(BillerError):
 
     code = "TOO_MANY_ATTEMPTS"
 
-    def __init__(self, sentence: str, retry_seconds: int) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
         self.retry_seconds = retry_seconds
 
 
 class TooSlow(BillerError):
-    """The question would take the database too long; a narrower one would not."""
+    """The query would take the database too long; a narrower one would not."""
 
     code = "TOO_SLOW"
 
 
 class BrokenRequest(BillerError):
-    """The request cannot be read: its JSON, its encoding, its query."""
+    """The request cannot be parsed: its JSON, its encoding or its query string."""
 
     code = "BROKEN_REQUEST"
 
@@ -175,18 +175,18 @@ class TooLarge(BillerError):
 
 
 class WrongMediaType(BillerError):
-    """The body is not JSON, or does not say that it is."""
+    """The body is not JSON, or is not declared as JSON."""
 
     code = "WRONG_MEDIA_TYPE"
 
 
 class WrongMethod(BillerError):
-    """This address has no such method; of ledger rows: nothing recorded is edited or deleted."""
+    """This address does not support the method. Ledger rows, for example, are never edited or deleted."""
 
     code = "WRONG_METHOD"
 
 
 class NotImplementedYet(BillerError):
-    """The original program had this; here it needs a setting that is not there."""
+    """The original program had this; here it needs a setting that is not set."""
 
     code = "NOT_IMPLEMENTED"

@@ -76,7 +76,7 @@ class Request:
     @property
     def actor(self) -> audit_trail.Actor:
         """Give who changes something, for the trail."""
-        return audit_trail.Actor(self.principal.shown, self.address)
+        return audit_trail.Actor(self.principal.audit_name, self.address)
 
     @property
     def principal(self) -> Principal:

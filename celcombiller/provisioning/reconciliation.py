@@ -28,7 +28,7 @@ async def compare(
     desired: Desired = await read(partial(desired_state.desired, name=name))
     changed = {each.imsi for each in set(before.entries) ^ set(desired.entries)}
     waiting = desired.waiting | before.waiting | changed
-    return drift.differences(replace(desired, waiting=waiting), there, names=network.keeps_names)
+    return drift.list_differences(replace(desired, waiting=waiting), there, names=network.keeps_names)
 
 
 def queue(tx: Connection, name: str, found: Sequence[DriftDifference], *, remove_unknown: bool, now: datetime) -> int:

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from celcombiller.core.errors import InvalidValue, NetworkUnavailable, StoreUnavailable
 from celcombiller.core.provisioning import work_queue
 from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi
-from celcombiller.core.provisioning.plan import Step, Verb, after, steps
+from celcombiller.core.provisioning.plan import Step, Verb, apply_step, plan_steps
 from celcombiller.runtime.periodic import PeriodicService
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ class ProvisioningWorker:
                 return
             key = (due.imsi, due.version)
             try:
-                for step in steps(due, batch.there, _movable(batch.due, due)):
+                for step in plan_steps(due, batch.there, _movable(batch.due, due)):
                     await self._do(step)
-                    batch.there = after(batch.there, step)
+                    batch.there = apply_step(batch.there, step)
             except (NetworkRefused, InvalidValue) as error:
                 batch.said[key] = str(error)
             except NetworkUnavailable as error:
@@ -188,12 +188,12 @@ class ProvisioningWorker:
     def _finish(self, tx: Connection, owner: str, batch: _Batch, now: datetime) -> None:
         said = batch.said
         if batch.away is None:
-            work_queue.answered(tx, self.name, now)
+            work_queue.record_answer(tx, self.name, now)
         elif self._ending:
             said = {}
         else:  # what was done before is not confirmed
             said = {key: why for key, why in said.items() if why is not None}
-            work_queue.failed(tx, self.name, batch.away, now, retry_seconds_max=self._retry_seconds_max)
+            work_queue.record_failure(tx, self.name, batch.away, now, retry_seconds_max=self._retry_seconds_max)
         work_queue.finish(tx, self.name, owner, said, now, retry_seconds_max=self._retry_seconds_max)
 
     def _tell(self, batch: _Batch) -> None:

@@ -105,7 +105,7 @@ class AccessRequests:
         hashed = None if standing is None else standing.password_hash
         is_he = await self._passwords.verify(hashed, login.password or "")
         if is_he:
-            await self._store.transact(lambda tx: login_throttle.forgive(tx, name, whence))
+            await self._store.transact(lambda tx: login_throttle.forget_failures(tx, name, whence))
         return is_he
 
 

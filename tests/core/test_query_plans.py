@@ -46,7 +46,7 @@ def the_path_of_a_call(engine, monkeypatch):
             with engine.begin() as tx:
                 process_batch(tx, TERMS, requests, NOW)
         with engine.begin() as tx:
-            tx.execute(sa.select(tables.subscriber).where(Directory.named(["u1001"]))).all()
+            tx.execute(sa.select(tables.subscriber).where(Directory.is_named_by(["u1001"]))).all()
             tx.execute(sa.select(tables.account).where(tables.account.c.subscriber_id == 1)).all()
             call_queries.open_calls(tx, "pbx1")
             call_queries.overdue_calls(tx, NOW, limit=10)

@@ -18,7 +18,7 @@ from celcombiller.core.provisioning import status as provisioning_status
 from celcombiller.core.provisioning.drift import Drift
 from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NumberTaken
-from celcombiller.core.provisioning.plan import after, steps
+from celcombiller.core.provisioning.plan import apply_step, plan_steps
 from celcombiller.core.provisioning.work_queue import ProvisioningTask
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
@@ -483,7 +483,7 @@ dues = st.builds(
 @given(dues, st.lists(entries, max_size=5), st.sets(st.sampled_from([imsi(2001), imsi(2002), imsi(2003)])))
 def test_steps_lead_to_what_is_wanted_and_after_them_there_are_none(due, there, movable):
     try:
-        planned = steps(due, there, movable)
+        planned = plan_steps(due, there, movable)
     except NumberTaken:
         assert any(each.imsi not in movable | {due.imsi} and each.msisdn == due.entry.msisdn for each in there)
         return
@@ -491,16 +491,16 @@ def test_steps_lead_to_what_is_wanted_and_after_them_there_are_none(due, there, 
     assert touched <= movable | {due.imsi}, "nobody else's entry is touched"
     now = there
     for step in planned:
-        now = after(now, step)
+        now = apply_step(now, step)
     mine = [each for each in now if each.imsi == due.imsi]
     assert mine == ([] if due.entry is None else [due.entry])
-    assert steps(due, now, set()) == []
+    assert plan_steps(due, now, set()) == []
 
 
 @given(st.lists(entries, max_size=4), st.lists(entries, max_size=5))
 def test_who_is_the_same_on_both_sides_is_no_drift_and_everybody_else_is(wanted, there):
     wanted = list({each.imsi: each for each in wanted if each.msisdn}.values())
-    found = drift.differences(desired_state.Desired(wanted, frozenset(), frozenset()), there, names=True)
+    found = drift.list_differences(desired_state.Desired(wanted, frozenset(), frozenset()), there, names=True)
     told = {each.imsi for each in found}
     for imsi_ in {each.imsi for each in (*wanted, *there)}:
         same = [e for e in wanted if e.imsi == imsi_] == [e for e in there if e.imsi == imsi_]

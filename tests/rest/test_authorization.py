@@ -313,7 +313,7 @@ def test_each_failure_beyond_the_free_ones_doubles_the_wait_and_a_success_ends_i
     assert waits == [2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 901, 901][: len(waits)]
     assert len(waits) == 12
     with database.begin() as tx:
-        login_throttle.forgive(tx, "ana", "10.0.0.1")
+        login_throttle.forget_failures(tx, "ana", "10.0.0.1")
     assert all(attempt(database, "ana", "10.0.0.2", at) is None for _ in range(FAILURES_FREE["account"]))
 
 

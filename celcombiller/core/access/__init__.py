@@ -1,1 +1,1 @@
-"""Who asks: principals, browser sessions, API tokens, login back-off, and the audit trail."""
+"""Access control: principals, browser sessions, API tokens, login back-off, and the audit trail."""

@@ -1,27 +1,27 @@
-"""The trail: what operators changed, who and from where, and the thing as it was and as it is. On an open transaction.
+"""The audit trail: who changed what, from where, with the value before and after. On an open transaction.
 
-A row is written in the transaction of the change itself, so there is no change without its row and no row without it.
+A row is written in the transaction of the change itself, so neither is committed without the other.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  `value_from_row` reads the types of the fields
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy.engine import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes something, and from where: a username and an IP address, or ``command`` and the system's user."""
+    """The author of a change: a username and an IP address, or ``command`` and the operating system's user."""
 
     name: str
     address: str
@@ -37,9 +37,9 @@ def record(
     after: object = None,
     now: datetime,
 ) -> None:
-    """Write that ``actor`` did ``action`` to ``subject`` (``subscriber:ana``, ``token:3``).
+    """Record that ``actor`` did ``action`` to ``subject`` (``subscriber:ana``, ``token:3``).
 
-    ``before`` and ``after`` are values of the model; none of those holds a password or a secret.
+    ``before`` and ``after`` are values of the model; none of them contains a password or a secret.
     """
     tx.execute(
         sa.insert(tables.trail).values(
@@ -48,8 +48,8 @@ def record(
             address=actor.address,
             action=action,
             subject=subject,
-            before=_json(before),
-            after=_json(after),
+            before=_encode_json(before),
+            after=_encode_json(after),
         )
     )
 
@@ -76,7 +76,7 @@ def entries(
     actor: str | None = None,
     subject: str | None = None,
 ) -> list[AuditEntry]:
-    """Give the last ``limit`` rows, newest first: of those before a row, by one actor, of one subject."""
+    """Return the last ``limit`` rows, newest first, filtered by row id, actor and subject where these are set."""
     table = tables.trail
     conditions = [] if before_id is None else [table.c.id < before_id]
     if actor is not None:
@@ -84,11 +84,8 @@ def entries(
     if subject is not None:
         conditions.append(table.c.subject == subject)
     rows = tx.execute(sa.select(table).where(*conditions).order_by(table.c.id.desc()).limit(limit))
-    return [
-        AuditEntry(row.id, row.at, row.actor, row.address, row.action, row.subject, row.before, row.after)
-        for row in rows
-    ]
+    return [value_from_row(row, AuditEntry) for row in rows]
 
 
-def _json(value: Any) -> str | None:
+def _encode_json(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()

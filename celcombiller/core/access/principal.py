@@ -1,4 +1,4 @@
-"""Who asks, with level and scopes."""
+"""The authenticated client of a request, with level and scopes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 
 
 class Scope(StrEnum):
-    """What a token may be used for; ``write`` and ``admin`` hold ``read`` too."""
+    """What a token may be used for; ``write`` and ``admin`` include ``read``."""
 
     READ = "read"
     WRITE = "write"
@@ -24,7 +24,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. ``scopes`` is ``None`` for a session, which may do all that its level may."""
+    """The authenticated client. ``scopes`` is ``None`` for a browser session, which may do all its level allows."""
 
     subscriber_id: int
     username: str
@@ -34,7 +34,7 @@ class Principal:
 
     @property
     def is_staff(self) -> bool:
-        """Whether others than himself are his business."""
+        """Whether they may see and manage other subscribers."""
         return self.level is not Level.SUBSCRIBER
 
     @property
@@ -48,13 +48,13 @@ class Principal:
         return self.level is Level.ADMINISTRATOR and self.is_unnarrowed
 
     @property
-    def shown(self) -> str:
-        """Name him in the trail."""
+    def audit_name(self) -> str:
+        """The name in the audit trail."""
         return self.username if self.token_id is None else f"{self.username} (token {self.token_id})"
 
 
 def hash_secret(secret: str) -> str:
-    """Give the name under which the database knows a cookie or a token."""
+    """Return the SHA-256 under which the database stores a cookie or a token."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

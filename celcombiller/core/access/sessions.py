@@ -1,13 +1,14 @@
-"""Who asks: sessions of browsers, tokens of programs, and how often a login may fail. On an open transaction.
+"""Browser sessions, on an open transaction.
 
-A session's cookie and a token are random words that the database knows by their SHA-256 only (they have 256 bits of
-their own, so a slow hash would add nothing); a password is known by Argon2id only and never comes here.
+The database stores only the SHA-256 of a session's cookie, as of a token: both are random with 256 bits of entropy, so
+a slow hash would add nothing. A password is stored as Argon2id and is never handled here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime  # noqa: TC003  `value_from_row` reads the types of the fields
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -15,9 +16,10 @@ from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Pr
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import driver, tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from sqlalchemy.engine import Connection
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 def open_session(
     tx: Connection, secret: str, subscriber_id: int, *, address: str, now: datetime, lifetime: timedelta
 ) -> None:
-    """Log a browser in, and forget the sessions that are over."""
+    """Record a login, and delete all expired sessions."""
     table = tables.session
     tx.execute(sa.delete(table).where(table.c.expires_at <= now))
     tx.execute(
@@ -40,12 +42,12 @@ def open_session(
 
 
 def close_session(tx: Connection, secret: str) -> None:
-    """Log out; a session that is over already is no error."""
+    """Delete a session; one that is already gone is no error."""
     tx.execute(sa.delete(tables.session).where(tables.session.c.secret_hash == hash_secret(secret)))
 
 
 def close_sessions(tx: Connection, subscriber_id: int, *, but: str | None = None) -> None:
-    """End all sessions of a subscriber, but the one of the secret ``but``."""
+    """Delete all sessions of a subscriber except the one whose secret is ``but``."""
     table = tables.session
     others = sa.true() if but is None else table.c.secret_hash != hash_secret(but)
     tx.execute(sa.delete(table).where(table.c.subscriber_id == subscriber_id, others))
@@ -53,7 +55,7 @@ def close_sessions(tx: Connection, subscriber_id: int, *, but: str | None = None
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser that is logged in, named by the hash of its cookie, which opens nothing."""
+    """A logged-in browser. ``id`` is the hash of its cookie, which cannot be used to log in."""
 
     id: str
     subscriber_id: int
@@ -66,37 +68,35 @@ class Session:
 def sessions(
     tx: Connection, subscriber_id: int, now: datetime, *, limit: int, after: tuple[datetime, str] | None = None
 ) -> list[Session]:
-    """Give the last ``limit`` sessions of a subscriber, newest first, or those that come ``after`` a place."""
+    """Return the last ``limit`` sessions of a subscriber, newest first; with ``after``, only those older than it."""
     table = tables.session
     conditions = [table.c.subscriber_id == subscriber_id, table.c.expires_at > now]
     if after is not None:
-        place = sa.tuple_(sa.literal(after[0], tables.Instant), sa.literal(after[1]))
-        conditions.append(sa.tuple_(table.c.created_at, table.c.secret_hash) < place)
+        position = sa.tuple_(sa.literal(after[0], tables.Instant), sa.literal(after[1]))
+        conditions.append(sa.tuple_(table.c.created_at, table.c.secret_hash) < position)
     order = (table.c.created_at.desc(), table.c.secret_hash.desc())
-    return list(map(_session_of, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
+    return [
+        value_from_row(row, Session) for row in tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))
+    ]
 
 
 def session(tx: Connection, session_id: str) -> Session:
-    """Give one session, or raise `NotFound`."""
+    """Return one session. Raise `NotFound` if there is none."""
     row = tx.execute(_SESSIONS.where(tables.session.c.secret_hash == session_id)).first()
     if row is None:
         raise NotFound("there is no such session")
-    return _session_of(row)
+    return value_from_row(row, Session)
 
 
 def revoke_session(tx: Connection, session_id: str) -> None:
-    """End one session."""
+    """Delete one session by its id."""
     tx.execute(sa.delete(tables.session).where(tables.session.c.secret_hash == session_id))
 
 
-def _session_of(row: Any) -> Session:
-    return Session(row.secret_hash, row.subscriber_id, row.username, row.address, row.created_at, row.expires_at)
-
-
 def by_session(tx: Connection, secret: str, now: datetime) -> Principal | None:
-    """Give who is logged in with this cookie."""
-    for number, username, level in _BY_SESSION.rows(tx, secret_hash=hash_secret(secret), now=now):
-        return Principal(number, username, Level(level))
+    """Return the principal who is logged in with this cookie, or None."""
+    for subscriber_id, username, level in _BY_SESSION.rows(tx, secret_hash=hash_secret(secret), now=now):
+        return Principal(subscriber_id, username, Level(level))
     return None
 
 
@@ -111,6 +111,6 @@ _BY_SESSION = driver.PreparedQuery(
 )
 
 
-_SESSIONS = sa.select(tables.session, tables.subscriber.c.username).join(
+_SESSIONS = sa.select(tables.session.c.secret_hash.label("id"), tables.session, tables.subscriber.c.username).join(
     tables.subscriber, tables.subscriber.c.id == tables.session.c.subscriber_id
 )

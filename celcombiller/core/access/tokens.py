@@ -35,7 +35,7 @@ class NewToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is listed: all of it but the secret, which nobody can show again."""
+    """A token as it is listed, without its secret, which is not stored."""
 
     id: int
     name: str
@@ -56,9 +56,9 @@ def make_token(
     expires_at: datetime | None,
     now: datetime,
 ) -> Token:
-    """Make a token of a subscriber."""
+    """Record a token of a subscriber and return it."""
     table = tables.token
-    made = tx.execute(
+    inserted = tx.execute(
         sa.insert(table)
         .values(
             name=name,
@@ -70,37 +70,37 @@ def make_token(
         )
         .returning(table.c.id)
     )
-    return token(tx, made.scalar_one())
+    return token(tx, inserted.scalar_one())
 
 
 def by_token(tx: Connection, secret: str, now: datetime) -> Principal | None:
-    """Give whose token this is, while it holds and its owner may use the service."""
-    for number, username, level, scopes, token_id in _BY_TOKEN.rows(tx, secret_hash=hash_secret(secret), now=now):
-        return Principal(number, username, Level(level), frozenset(map(Scope, scopes.split())), token_id)
+    """Return the principal of a token that is valid and whose owner may use the service, or None."""
+    for owner_id, username, level, scopes, token_id in _BY_TOKEN.rows(tx, secret_hash=hash_secret(secret), now=now):
+        return Principal(owner_id, username, Level(level), frozenset(map(Scope, scopes.split())), token_id)
     return None
 
 
 def token(tx: Connection, token_id: int) -> Token:
-    """Give one token, or raise `NotFound`."""
+    """Return one token. Raise `NotFound` if there is none."""
     row = tx.execute(_TOKENS.where(tables.token.c.id == token_id)).first()
     if row is None:
         raise NotFound(f"there is no token {token_id}")
-    return _token_of(row)
+    return _token_from_row(row)
 
 
 def tokens(tx: Connection) -> list[Token]:
-    """Give all tokens, the revoked ones too, oldest first."""
-    return list(map(_token_of, tx.execute(_TOKENS.order_by(tables.token.c.id))))
+    """Return all tokens, including revoked ones, oldest first."""
+    return list(map(_token_from_row, tx.execute(_TOKENS.order_by(tables.token.c.id))))
 
 
 def revoke_token(tx: Connection, token_id: int, now: datetime) -> Token:
-    """Make a token worthless from now on; once revoked it stays so. Raises `NotFound`."""
+    """Revoke a token for good. Raise `NotFound` if there is none."""
     table = tables.token
     tx.execute(sa.update(table).where(table.c.id == token_id, table.c.revoked_at.is_(None)).values(revoked_at=now))
     return token(tx, token_id)
 
 
-def _token_of(row: Any) -> Token:
+def _token_from_row(row: Any) -> Token:
     scopes = tuple(map(Scope, row.scopes.split()))
     return Token(row.id, row.name, row.username, scopes, row.created_at, row.expires_at, row.revoked_at)
 

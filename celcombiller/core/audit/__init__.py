@@ -1,1 +1,1 @@
-"""The proof: recompute every balance and hold from the records, and report each difference."""
+"""The audit: recompute every balance and hold from the records, and report each difference."""

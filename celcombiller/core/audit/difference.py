@@ -1,4 +1,4 @@
-"""One broken law; names of accounts."""
+"""A broken law as the report lists it, and the names of accounts in it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from celcombiller.core.schema import tables
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-account = tables.account
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as the law says: where, what, and the two values that should be one."""
+    """One broken law: its name, where it is broken, and the two values that should be equal."""
 
     law: str
     subject: str
@@ -27,6 +25,7 @@ class Difference:
 
 def name_account(tx: Connection, account_id: int) -> str:
     """Return an account's name for the report: its subscriber and kind."""
+    account = tables.account
     row = tx.execute(
         sa.select(tables.subscriber.c.username, account.c.kind)
         .select_from(account.outerjoin(tables.subscriber, tables.subscriber.c.id == account.c.subscriber_id))

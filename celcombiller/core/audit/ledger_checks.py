@@ -1,4 +1,4 @@
-"""Balances and holds recomputed."""
+"""Checks of balances and holds, recomputed from transfers and open holds."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ transfer = tables.transfer
 hold = tables.hold
 
 
-def _moves() -> sa.Subquery:
-    """Every transfer twice, as each of its two accounts sees it: signed value and balance after."""
+def _movements() -> sa.Subquery:
+    """Return every transfer twice, once for each of its accounts: the signed value and the balance after it."""
     return sa.union_all(
         sa.select(
             transfer.c.id,
@@ -45,9 +45,11 @@ def _moves() -> sa.Subquery:
 
 
 def check_posted(tx: Connection) -> Iterator[Difference]:
-    """Law 1: posted = credits - debits."""
-    moves = _moves()
-    totals = sa.select(moves.c.account_id, sa.func.sum(moves.c.value).label("total")).group_by(moves.c.account_id)
+    """Check law 1: posted = credits - debits."""
+    movements = _movements()
+    totals = sa.select(movements.c.account_id, sa.func.sum(movements.c.value).label("total")).group_by(
+        movements.c.account_id
+    )
     total = totals.subquery()
     expected = sa.func.coalesce(total.c.total, 0)
     rows = tx.execute(
@@ -61,12 +63,12 @@ def check_posted(tx: Connection) -> Iterator[Difference]:
 
 
 def check_chain(tx: Connection) -> Iterator[Difference]:
-    """Law 1: each transfer's balance after continues the one before."""
-    moves = _moves()
-    before = sa.func.lag(moves.c.posted, 1, 0).over(partition_by=moves.c.account_id, order_by=moves.c.id)
+    """Check law 1: the balance after each transfer continues the one before."""
+    movements = _movements()
+    before = sa.func.lag(movements.c.posted, 1, 0).over(partition_by=movements.c.account_id, order_by=movements.c.id)
     chain = (
-        sa.select(moves, before.label("before"))
-        .join(account, account.c.id == moves.c.account_id)
+        sa.select(movements, before.label("before"))
+        .join(account, account.c.id == movements.c.account_id)
         .where(account.c.subscriber_id.is_not(None))
         .subquery()
     )
@@ -82,7 +84,7 @@ def check_chain(tx: Connection) -> Iterator[Difference]:
 
 
 def check_held(tx: Connection) -> Iterator[Difference]:
-    """Law 2: held = the sum of the open holds."""
+    """Check law 2: held = the sum of the open holds."""
     sums = (
         sa.select(hold.c.account_id, sa.func.sum(hold.c.amount).label("total"))
         .where(hold.c.state == HoldState.OPEN)

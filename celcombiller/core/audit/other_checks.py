@@ -1,4 +1,4 @@
-"""Networks and notices."""
+"""Checks of radio networks and low-balance notices."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ notice = tables.notice
 
 
 def check_networks(tx: Connection) -> Iterator[Difference]:
-    """Every network is wanted to know exactly the subscribers who may use the service."""
-    for network, imsi, expected, found in desired_state.inconsistent(tx):
+    """Check that each network should have exactly the subscribers who may use the service."""
+    for network, imsi, expected, found in desired_state.list_inconsistent(tx):
         yield Difference("a network is to know who may use the service", f"IMSI {imsi} on {network}", expected, found)
 
 
 def check_notices(tx: Connection) -> Iterator[Difference]:
-    """A low balance that was noticed is one: the movement took it from above the threshold to there or below."""
+    """Check that the transfer of each notice took the balance from above the threshold to it or below."""
     crossed = sa.and_(
         transfer.c.debit_account_id == notice.c.account_id,
         transfer.c.debit_posted <= notice.c.threshold,

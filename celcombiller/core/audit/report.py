@@ -1,7 +1,8 @@
-"""Run all checks; the report."""
+"""Run all checks and report what differs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,24 +27,30 @@ if TYPE_CHECKING:
 
     from celcombiller.core.audit.difference import Difference
 
-account = tables.account
+Check = Callable[["Connection"], Iterator["Difference"]]
 
-
-transfer = tables.transfer
-
-
-hold = tables.hold
-
-
-call = tables.call
-
-
-credit = tables.schedule_credit
+CHECKS: tuple[Check, ...] = (
+    check_posted,
+    check_chain,
+    check_held,
+    check_calls,
+    check_charges,
+    check_messages,
+    check_message_accounts,
+    check_message_charges,
+    check_data_charges,
+    check_data_holds,
+    check_schedule_credits,
+    check_schedule_transfers,
+    check_runs,
+    check_networks,
+    check_notices,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What was recomputed, and what differed."""
+    """How many rows were checked, and what differed."""
 
     accounts: int
     transfers: int
@@ -59,31 +66,20 @@ class AuditReport:
 
 
 def audit(tx: Connection) -> AuditReport:
-    """Recompute everything. Takes time in proportion to the history; nothing is locked on PostgreSQL."""
+    """Recompute everything and return the report.
+
+    It takes time in proportion to the history. On PostgreSQL it locks nothing.
+    """
 
     def count(table: sa.Table) -> int:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
-    questions = (
-        *(
-            check_posted,
-            check_chain,
-            check_held,
-            check_calls,
-            check_charges,
-            check_messages,
-            check_message_accounts,
-            check_message_charges,
-        ),
-        *(
-            check_data_charges,
-            check_data_holds,
-            check_schedule_credits,
-            check_schedule_transfers,
-            check_runs,
-            check_networks,
-            check_notices,
-        ),
+    differences = [difference for check in CHECKS for difference in check(tx)]
+    return AuditReport(
+        accounts=count(tables.account),
+        transfers=count(tables.transfer),
+        holds=count(tables.hold),
+        calls=count(tables.call),
+        schedule_credits=count(tables.schedule_credit),
+        differences=differences,
     )
-    differences = [difference for question in questions for difference in question(tx)]
-    return AuditReport(count(account), count(transfer), count(hold), count(call), count(credit), differences)

@@ -1,4 +1,4 @@
-"""Scheduled credits against the ledger."""
+"""Checks of scheduled credits against the ledger."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ run = tables.schedule_run
 
 
 def check_schedule_credits(tx: Connection) -> Iterator[Difference]:
-    """Law 6: who was credited on a due date got the run's value of each of its kinds, and who was not got nothing."""
+    """Check law 6: a credited member got the run's value of each of its kinds; any other member got nothing."""
     for kind in Kind:
         kinds = [each for each in ScheduleKind if kind in each.kinds]
         owed = sa.and_(credit.c.outcome == CreditOutcome.CREDITED, run.c.kind.in_(kinds))
         expected = sa.case((owed, run.c.value), else_=None)
-        made = sa.and_(
+        is_credit = sa.and_(
             transfer.c.reference == credit.c[f"{kind}_reference"],
             transfer.c.credit_account_id == account.c.id,
             transfer.c.debit_account_id == tables.OPERATOR_ACCOUNT_IDS[kind],
             transfer.c.origin == "schedule",
         )
-        mine = sa.and_(account.c.subscriber_id == credit.c.subscriber_id, account.c.kind == kind)
+        of_member = sa.and_(account.c.subscriber_id == credit.c.subscriber_id, account.c.kind == kind)
         of_run = sa.and_(run.c.schedule_id == credit.c.schedule_id, run.c.due_on == credit.c.due_on)
         rows = tx.execute(
             sa.select(credit, expected.label("expected"), transfer.c.amount)
-            .select_from(credit.outerjoin(run, of_run).outerjoin(account, mine).outerjoin(transfer, made))
+            .select_from(credit.outerjoin(run, of_run).outerjoin(account, of_member).outerjoin(transfer, is_credit))
             .where(sa.or_(run.c.id.is_(None), expected.is_distinct_from(transfer.c.amount)))
             .order_by(credit.c.id)
         )
@@ -54,7 +54,7 @@ def check_schedule_credits(tx: Connection) -> Iterator[Difference]:
 
 
 def check_schedule_transfers(tx: Connection) -> Iterator[Difference]:
-    """Law 6: a transfer of a schedule belongs to one member's due date."""
+    """Check law 6: each transfer of a schedule belongs to one member's due date."""
     references = (credit.c.voice_reference, credit.c.data_reference, credit.c.sms_reference)
     known = sa.union_all(
         *(sa.select(each.label("reference")).where(each.is_not(None)) for each in references)
@@ -70,7 +70,7 @@ def check_schedule_transfers(tx: Connection) -> Iterator[Difference]:
 
 
 def check_runs(tx: Connection) -> Iterator[Difference]:
-    """Law 6: a run says how many members it credited, passed over and failed to credit."""
+    """Check law 6: a run counts the members that it credited, passed over and failed to credit."""
     counts = (
         sa.select(credit.c.schedule_id, credit.c.due_on, credit.c.outcome, sa.func.count().label("members"))
         .group_by(credit.c.schedule_id, credit.c.due_on, credit.c.outcome)
@@ -79,14 +79,14 @@ def check_runs(tx: Connection) -> Iterator[Difference]:
     for outcome in CreditOutcome:
         counted = counts.alias()
         expected = sa.func.coalesce(counted.c.members, 0)
-        same = sa.and_(
+        of_run = sa.and_(
             counted.c.schedule_id == run.c.schedule_id,
             counted.c.due_on == run.c.due_on,
             counted.c.outcome == outcome,
         )
         rows = tx.execute(
             sa.select(run.c.schedule_id, run.c.due_on, run.c[outcome].label("found"), expected.label("expected"))
-            .outerjoin(counted, same)
+            .outerjoin(counted, of_run)
             .where(run.c[outcome] != expected)
             .order_by(run.c.id)
         )

@@ -1,6 +1,6 @@
-"""The proof: recompute every balance and every hold from what is recorded, and name each difference.
+"""Checks of calls, messages and data sessions against the ledger.
 
-Laws 1 to 6, as questions to the database that must have no answer. They only read.
+Each check is a query that returns no rows when its law holds. Checks only read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ data = tables.data_session
 
 
 def check_calls(tx: Connection) -> Iterator[Difference]:
-    """Law 5: a call and its hold end together, in the same way."""
+    """Check law 5: a call and its hold end together, in the same state."""
     rows = tx.execute(
         sa.select(call.c.reference, call.c.state, hold.c.state.label("hold_state"))
         .outerjoin(hold, hold.c.reference == call.c.reference)
@@ -53,7 +53,7 @@ def check_calls(tx: Connection) -> Iterator[Difference]:
 
 
 def check_charges(tx: Connection) -> Iterator[Difference]:
-    """Law 4: a settled call is charged its cost, once, to its account; any other call nothing."""
+    """Check law 4: a settled call is charged its cost once, to its account; any other call is not charged."""
     charged = sa.func.coalesce(transfer.c.amount, 0)
     expected = sa.case((call.c.state == CallState.SETTLED, call.c.cost), else_=0)
     rows = tx.execute(
@@ -85,12 +85,12 @@ _HOLD_OF_MESSAGE = {
 }
 
 
-_IS_CHARGED = message.c.state.in_([each for each, its in _HOLD_OF_MESSAGE.items() if its is HoldState.SETTLED])
+_IS_CHARGED = message.c.state.in_([state for state, held in _HOLD_OF_MESSAGE.items() if held is HoldState.SETTLED])
 
 
 def check_messages(tx: Connection) -> Iterator[Difference]:
-    """A message that somebody pays has a hold of what it costs, which ends with it, in its way; a free one none."""
-    state = sa.case(*((message.c.state == each, its.value) for each, its in _HOLD_OF_MESSAGE.items()))
+    """Check that a paid message has a hold of its cost, in the state that follows its own; a free one has none."""
+    state = sa.case(*((message.c.state == each, held.value) for each, held in _HOLD_OF_MESSAGE.items()))
     expected = sa.case((message.c.account_id.is_not(None), state), else_=None)
     cost = message.c.price * message.c.parts
     rows = tx.execute(
@@ -107,7 +107,7 @@ def check_messages(tx: Connection) -> Iterator[Difference]:
 
 
 def check_message_accounts(tx: Connection) -> Iterator[Difference]:
-    """A message is paid from the voice or the sms account of who sends it, and its hold is of the same one."""
+    """Check that a message is paid from its sender's voice or sms account, and held on the same one."""
     pays = sa.and_(account.c.subscriber_id == message.c.subscriber_id, account.c.kind.in_([Kind.VOICE, Kind.SMS]))
     rows = tx.execute(
         sa.select(message.c.reference, message.c.account_id, hold.c.account_id.label("held_of"))
@@ -122,32 +122,32 @@ def check_message_accounts(tx: Connection) -> Iterator[Difference]:
 
 
 def check_message_charges(tx: Connection) -> Iterator[Difference]:
-    """A message that was accepted is charged once; one that failed after that has its charge back."""
+    """Check that an accepted message is charged once, and that one that failed later is refunded."""
     cost = sa.case((message.c.account_id.is_not(None), message.c.price * message.c.parts), else_=0)
-    back = transfer.alias()
-    charged, returned = sa.func.coalesce(transfer.c.amount, 0), sa.func.coalesce(back.c.amount, 0)
+    refund = transfer.alias()
+    charged, refunded = sa.func.coalesce(transfer.c.amount, 0), sa.func.coalesce(refund.c.amount, 0)
     to_charge = sa.case((_IS_CHARGED, cost), else_=0)
     failed = message.c.state == MessageState.FAILED
     rows = tx.execute(
         sa.select(
             *(message.c.reference, to_charge.label("to_charge"), charged.label("charged")),
-            *(returned.label("returned"), failed.label("failed")),
+            *(refunded.label("refunded"), failed.label("failed")),
         )
         .outerjoin(transfer, transfer.c.reference == message.c.reference)
-        .outerjoin(back, back.c.reference == sa.literal(f"{REVERSAL}:") + message.c.reference)
+        .outerjoin(refund, refund.c.reference == sa.literal(f"{REVERSAL}:") + message.c.reference)
         .where(
             sa.or_(
                 charged != to_charge,
                 transfer.c.debit_account_id != message.c.account_id,
-                sa.and_(failed, returned != to_charge),
-                back.c.credit_account_id != message.c.account_id,
+                sa.and_(failed, refunded != to_charge),
+                refund.c.credit_account_id != message.c.account_id,
             )
         )
         .order_by(message.c.id)
     )
     for row in rows:
         if row.failed and row.charged == row.to_charge:
-            yield Difference("a failed message has its charge back", row.reference, row.to_charge, row.returned)
+            yield Difference("a failed message has its charge back", row.reference, row.to_charge, row.refunded)
         else:
             yield Difference("a message is charged what it costs", row.reference, row.to_charge, row.charged)
     strays = tx.execute(
@@ -161,7 +161,7 @@ def check_message_charges(tx: Connection) -> Iterator[Difference]:
 
 
 def check_data_charges(tx: Connection) -> Iterator[Difference]:
-    """Law 4 of data: a session is charged the price of its octets, in so many transfers out of its account."""
+    """Check law 4 of data: the transfers out of a session's account add up to the price of its octets."""
     of_session = sa.func.substr(transfer.c.reference, 1, REFERENCE_CHARACTERS)
     sums = (
         sa.select(
@@ -176,11 +176,11 @@ def check_data_charges(tx: Connection) -> Iterator[Difference]:
     )
     charged = sa.func.coalesce(sums.c.total, 0)
     price = (data.c.octets + data.c.octets_per_credit - 1) // data.c.octets_per_credit
-    whose = sa.or_(sums.c.account_id != data.c.account_id, sums.c.other_account_id != data.c.account_id)
+    other_account = sa.or_(sums.c.account_id != data.c.account_id, sums.c.other_account_id != data.c.account_id)
     rows = tx.execute(
         sa.select(data.c.reference, data.c.charged, price.label("price"), charged.label("transferred"))
         .outerjoin(sums, sums.c.reference == data.c.reference)
-        .where(sa.or_(charged != data.c.charged, price != data.c.charged, whose))
+        .where(sa.or_(charged != data.c.charged, price != data.c.charged, other_account))
         .order_by(data.c.id)
     )
     for row in rows:
@@ -196,7 +196,7 @@ def check_data_charges(tx: Connection) -> Iterator[Difference]:
 
 
 def check_data_holds(tx: Connection) -> Iterator[Difference]:
-    """Law 5 of data: an open session has one open hold, its last; a closed one has none."""
+    """Check law 5 of data: an open session has one open hold, its last; a closed one has none."""
     is_open = sa.and_(hold.c.state == HoldState.OPEN, hold.c.reference.like(f"{ORIGIN}:%"))
     of_session = sa.func.substr(hold.c.reference, 1, REFERENCE_CHARACTERS)
     last = data.c.reference.concat(":").concat(sa.cast(data.c.holds, sa.Text))

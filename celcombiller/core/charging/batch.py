@@ -154,7 +154,7 @@ class ChargingBatch:
 
         Raises `UnknownSubscriber`, and what `Book.post` raises.
         """
-        subscriber = self.directory.caller(request.username, "")
+        subscriber = self.directory.find_payer(request.username, "")
         if subscriber is None or subscriber.username != request.username:
             raise UnknownSubscriber(f"no subscriber is called {request.username}")
         own = self.directory.account_ids[subscriber.id, request.kind]
@@ -207,13 +207,13 @@ def _read(tx: Connection, keys: BatchKeys) -> tuple[Directory, CallRecords, Mess
     """Read the rows of these keys in one statement."""
     subscribers, calls, messages, *sessions = bulk.read(
         tx,
-        Directory.question(keys.identities),
+        Directory.query_identities(keys.identities),
         CallRecords.query(keys.uniqueids),
         MessageRecords.query(keys.messages),
         *DataSessionRecords.queries(keys.sessions, keys.restarted),
     )
     return (
-        Directory.of_rows(subscribers),
+        Directory.from_rows(subscribers),
         CallRecords.from_rows(calls),
         MessageRecords.from_rows(messages),
         DataSessionRecords.from_rows(chain.from_iterable(sessions)),
@@ -222,7 +222,7 @@ def _read(tx: Connection, keys: BatchKeys) -> tuple[Directory, CallRecords, Mess
 
 def _payers(keys: BatchKeys, directory: Directory) -> set[int]:
     """Return the accounts of who pays for what is new."""
-    found = [(directory.caller(code, number), kind) for code, number, kind in keys.payers]
+    found = [(directory.find_payer(code, number), kind) for code, number, kind in keys.payers]
     found += [(find_payer(directory, identities), Kind.DATA) for identities in keys.users]
     return {directory.account_ids[payer.id, kind] for payer, kind in found if payer is not None}
 

@@ -100,14 +100,14 @@ class VoiceCharging:
 
     def _admit(self, policy: ChargingPolicy, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
         """Decide who pays, which number is called and at what rate, for the longest call that the policy allows."""
-        payer = self.directory.caller(request.account_code, request.caller_number)
+        payer = self.directory.find_payer(request.account_code, request.caller_number)
         if payer is None:
             raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
         if not payer.enabled:
             raise SubscriberDisabled(payer.username)
         if not NUMBER.fullmatch(request.called_number):
             raise BadNumber("a number is made of digits, * and #")
-        callee = self.directory.callee(request.called_number)
+        callee = self.directory.find_callee(request.called_number)
         if callee is None and not policy.external:
             raise BadNumber("nobody here has this number, and there is no way to others (calls.external_dial)")
         to_number = request.called_number if callee is None else callee.clid
@@ -137,13 +137,13 @@ class VoiceCharging:
         return self.calls.add(replace(call, note=note))
 
     def _grant(self, policy: ChargingPolicy, call: Call, request: Initiate) -> CallGrant:
-        payer = self.directory.caller(request.account_code, request.caller_number)
+        payer = self.directory.find_payer(request.account_code, request.caller_number)
         if payer is None:
             raise UnknownSubscriber("the subscriber was deleted after the call was authorized")
         return CallGrant(
             call=call,
             subscriber=payer,
-            callee=self.directory.callee(request.called_number),
+            callee=self.directory.find_callee(request.called_number),
             seconds=call.granted_seconds,
             expires_at=call.started_at + timedelta(seconds=policy.ring_seconds + call.granted_seconds) + HOLD_MARGIN,
         )

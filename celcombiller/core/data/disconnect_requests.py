@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.data.session import DISABLED, GONE, SPENT
 from celcombiller.core.data.session_records import session_from_row
-from celcombiller.core.schema import tables
+from celcombiller.core.schema import leases, tables
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 
 if TYPE_CHECKING:
@@ -66,13 +66,8 @@ def withdraw_disconnects(tx: Connection, now: datetime) -> None:
 def claim(tx: Connection, now: datetime, *, limit: int) -> list[DataSession]:
     """Return sessions whose NAS is to be asked now, and set when it is asked again if it does not end them."""
     withdraw_disconnects(tx, now)
-    rows = tx.execute(
-        sa.select(_table)
-        .where(_OPEN, _table.c.disconnect_at <= now)
-        .order_by(_table.c.disconnect_at, _table.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    due = sa.select(_table).where(_OPEN, _table.c.disconnect_at <= now).order_by(_table.c.disconnect_at, _table.c.id)
+    rows = leases.lock_rows(tx, due, limit=limit)
     for row in rows:
         tries = row.disconnect_tries + 1
         again = min(RETRY_MIN * 2 ** min(tries - 1, 10), RETRY_MAX)

@@ -112,5 +112,5 @@ def reference_of(key: str, generation: int) -> str:
 
 def find_payer(directory: Directory, identities: Iterable[str]) -> Subscriber | None:
     """Return who pays: the subscriber of the first name that is known, of those that a report or login may mean."""
-    found = (directory.caller(word, word) for word in identities)
+    found = (directory.find_payer(word, word) for word in identities)
     return next((each for each in found if each is not None), None)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime  # noqa: TC003  `value_from_row` reads the types of the fields
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING
 
 from celcombiller.core.model.accounts import Kind
-
-if TYPE_CHECKING:
-    from datetime import date, datetime
 
 
 class ScheduleKind(IntEnum):

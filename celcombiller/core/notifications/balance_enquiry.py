@@ -1,4 +1,4 @@
-"""A balance that a subscriber asks for by text message: answered with a free message, once for each that asks."""
+"""Balance enquiries by text message: each is answered once, with a free message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The words of an answer, and how a balance is told in them."""
+    """The text of an answer, and the format of balances in it."""
 
     text: str = "Your balance is {balance}."
     style: BalanceStyle = field(default_factory=BalanceStyle)
@@ -39,20 +39,20 @@ def answer(
     caller_number: str,
     now: datetime,
 ) -> MessageResult:
-    """Queue the answer to who asks; ``asked`` is what the asking message is known by, and the same is answered once.
+    """Queue the answer to the sender; ``asked`` identifies the enquiry, which is answered only once.
 
     Raises `UnknownSubscriber`, and what `messages.submit` raises.
     """
-    who = Directory.load(tx, (account_code, caller_number)).caller(account_code, caller_number)
-    if who is None:
+    sender = Directory.load(tx, (account_code, caller_number)).find_payer(account_code, caller_number)
+    if sender is None:
         raise UnknownSubscriber("neither the account code nor the sender's number is a subscriber's")
-    available = {kind: account.available for kind, account in accounts.balances(tx, who.id).items()}
+    available = {kind: account.available for kind, account in accounts.balances(tx, sender.id).items()}
     text = wording.text.format(
         balance=balance_format.format_balance(available[Kind.VOICE], Kind.VOICE, wording.style),
         credits=available[Kind.VOICE],
         data=balance_format.format_balance(available[Kind.DATA], Kind.DATA, wording.style),
         sms=balance_format.format_balance(available[Kind.SMS], Kind.SMS, wording.style),
     )
-    # What a phone wrote is in ``asked``, at any length.
-    known_by = hashlib.sha256(f"{who.id} {asked}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return messages.submit(tx, terms, reference=f"balance:{known_by}", to_number=who.clid, text=text, now=now)
+    # ``asked`` contains text from the phone, of any length.
+    digest = hashlib.sha256(f"{sender.id} {asked}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return messages.submit(tx, terms, reference=f"balance:{digest}", to_number=sender.clid, text=text, now=now)

@@ -1,14 +1,14 @@
 """Low-balance notices: find the movements that took a balance to a threshold, and queue one message for each, once.
 
-A transfer keeps the balance after it, so that a threshold was crossed is a property of one row, whoever wrote it:
-``after <= threshold < after + amount``. A balance can cross again only when it has risen above in between, so a
-credit arms the notice again without anybody remembering it. The transfers are therefore read behind a bookmark,
-beside the path of calls, which pays nothing for it; and what is found, the messages and the bookmark's next place are
-one transaction, guarded by where the bookmark was: of two nodes that found the same, one writes it.
+A transfer stores the balance after it, so whether it crossed a threshold can be seen from its row alone:
+``after <= threshold < after + amount``. A balance can cross again only after it has risen above the threshold, so a
+credit re-arms the notice and no state is needed. Transfers are therefore read from a bookmark on, at no cost to the
+path of calls. Notices, messages and the new bookmark are written in one transaction, which does nothing if the bookmark
+has moved: of two nodes that find the same crossings, one writes them.
 
-Ids are given out when a row is written, and on PostgreSQL the rows of a transaction may be seen after younger ones of
-another. So the bookmark passes no id before everybody is done who was writing transfers when that id was seen:
-PostgreSQL has a transaction hold a lock on the table from before its first id until after its commit is seen.
+Ids are assigned when a row is inserted, and on PostgreSQL the rows of a transaction may become visible after rows with
+higher ids. So the bookmark passes an id only after all transactions have ended that were writing transfers when the id
+was seen: in PostgreSQL each holds a lock on the table from before its first id until its commit is visible.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 BOOKMARK = "notices"
 
-STRETCH_MAX = 20_000
-"""So many ids are looked through by one statement at most."""
+IDS_PER_SCAN_MAX = 20_000
+"""Most ids that one statement scans."""
 
-TOGETHER_MAX = 25
-"""So many notices are written by one transaction at most: a call that asks meanwhile waits for no more."""
+NOTICES_PER_TRANSACTION_MAX = 25
+"""Most notices that one transaction writes, so that a call request waits for no more."""
 
 OLD = timedelta(hours=24)
-"""What happened longer ago is told nobody any more: notices were off, or it is the history of another biller."""
+"""Older crossings get no notice: notices were off, or the history was imported from another biller."""
 
 _account, _transfer, _subscriber = tables.account, tables.transfer, tables.subscriber
 _notice, _bookmark = tables.notice, tables.bookmark
@@ -52,7 +52,7 @@ _notice, _bookmark = tables.notice, tables.bookmark
 
 @dataclass(frozen=True, slots=True)
 class NoticeRules:
-    """Whom to tell what: at which thresholds of a kind of balance, and in which words."""
+    """When to send a notice and with which text: thresholds of one kind of balance."""
 
     thresholds: tuple[int, ...] = ()
     kind: Kind = Kind.VOICE
@@ -60,7 +60,7 @@ class NoticeRules:
     style: BalanceStyle = field(default_factory=BalanceStyle)
 
     def written(self, crossing: Crossing) -> str:
-        """Give the words of a notice."""
+        """Return the text of a notice."""
         balance, threshold = (
             balance_format.format_balance(value, self.kind, self.style)
             for value in (crossing.posted, crossing.threshold)
@@ -70,7 +70,7 @@ class NoticeRules:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A transfer that took a balance from above to a threshold or below; of several thresholds the lowest."""
+    """A transfer that took a balance from above a threshold to it or below; of several thresholds, the lowest."""
 
     transfer_id: int
     account_id: int
@@ -81,7 +81,7 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """The last transfer seen, and who was writing transfers then: until they are done, older ones may turn up."""
+    """The last transfer seen, and the transactions then writing: until they end, lower ids may still appear."""
 
     last_id: int
     writers: frozenset[str]
@@ -98,40 +98,40 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class NoticeResult:
-    """What became of a crossing: the message's reference, or why there is none."""
+    """The result of a crossing: the message's reference, or why there is none."""
 
     crossing: Crossing
     reference: str | None
     note: str = ""
 
 
-# -- looking: these only read ----------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------------------------
 
 
 def read_until(tx: Connection) -> int | None:
-    """Give the id up to which transfers have been looked at; ``None``: it was never begun."""
+    """Return the id up to which transfers have been scanned, or None before the first scan."""
     return tx.execute(sa.select(_bookmark.c.transfer_id).where(_bookmark.c.name == BOOKMARK)).scalar()
 
 
 def find_watermark(tx: Connection) -> Watermark:
-    """Look how far transfers go, and then who is writing some."""
+    """Return the last transfer's id and, read after it, the transactions that write transfers."""
     last_id = tx.execute(sa.select(sa.func.coalesce(sa.func.max(_transfer.c.id), 0))).scalar_one()
     return Watermark(int(last_id), _writers(tx))
 
 
 def is_complete(tx: Connection, seen: Watermark) -> bool:
-    """Tell whether all transfers up to a horizon are there that will ever be; then it is so for whoever looks next."""
+    """Return whether all transfers up to a watermark are visible; once true, it stays true."""
     return not (seen.writers and seen.writers & _writers(tx))
 
 
 def _writers(tx: Connection) -> frozenset[str]:
-    """Name the transactions that may have written transfers and are not done. SQLite has one writer, never two."""
+    """Return the open transactions that may have written transfers; none on SQLite, which has one writer."""
     if tx.dialect.name == "sqlite":
         return frozenset()
     return frozenset(tx.execute(_WRITERS).scalars())
 
 
-# A virtual transaction's number (backend and its own count) is never used again for another.
+# A virtual transaction id (backend and local counter) is never reused.
 _WRITERS = sa.text(
     "select distinct virtualtransaction from pg_locks where locktype = 'relation' and granted"
     " and mode = 'RowExclusiveLock' and relation = 'transfer'::regclass"
@@ -140,16 +140,16 @@ _WRITERS = sa.text(
 
 
 def find(tx: Connection, rules: NoticeRules, after_id: int, last_id: int, now: datetime) -> Found:
-    """Find the crossings after one id, not beyond another, and no more of them than one transaction should write."""
-    until_id = min(last_id, after_id + STRETCH_MAX)
+    """Return the crossings after one id up to another, at most as many as one transaction should write."""
+    until_id = min(last_id, after_id + IDS_PER_SCAN_MAX)
     rows = tx.execute(crossings_statement(rules, after_id, until_id, now)).all()
-    if len(rows) == TOGETHER_MAX:
+    if len(rows) == NOTICES_PER_TRANSACTION_MAX:
         until_id = rows[-1].id
     return Found(after_id, until_id, [Crossing(*row) for row in rows])
 
 
 def crossings_statement(rules: NoticeRules, after_id: int, until_id: int, now: datetime) -> sa.Select[Any]:
-    """Ask for them: those who may be told, and not of what is long past."""
+    """Return the query for crossings of subscribers who may get a notice, without those older than `OLD`."""
     after, before = _transfer.c.debit_posted, _transfer.c.debit_posted + _transfer.c.amount
     crossed = [(sa.and_(after <= each, before > each), each) for each in sorted(rules.thresholds)]
     threshold = sa.case(*((condition, sa.literal(each, sa.BigInteger)) for condition, each in crossed))
@@ -173,15 +173,15 @@ def crossings_statement(rules: NoticeRules, after_id: int, until_id: int, now: d
             _subscriber.c.enabled,
         )
         .order_by(_transfer.c.id)
-        .limit(TOGETHER_MAX)
+        .limit(NOTICES_PER_TRANSACTION_MAX)
     )
 
 
-# -- writing: one transaction each -----------------------------------------------------------------------------------
+# -- writing, one transaction each -----------------------------------------------------------------------------------
 
 
 def begin(tx: Connection, last_id: int) -> None:
-    """Put the bookmark here, if there is none: what was before notices were switched on is told nobody."""
+    """Set the bookmark if there is none, so that crossings before notices were enabled get none."""
     if read_until(tx) is None:
         tx.execute(sa.insert(_bookmark).values(name=BOOKMARK, transfer_id=last_id))
 
@@ -189,12 +189,12 @@ def begin(tx: Connection, last_id: int) -> None:
 def queue(
     tx: Connection, rules: NoticeRules, terms: MessagePolicy, found: Found, now: datetime
 ) -> Collection[NoticeResult] | None:
-    """Queue a notice for each crossing and move the bookmark; ``None``: another node has done it, all is as it was."""
-    here = sa.and_(_bookmark.c.name == BOOKMARK, _bookmark.c.transfer_id == found.after_id)
-    if tx.execute(sa.update(_bookmark).where(here).values(transfer_id=found.until_id)).rowcount != 1:
+    """Queue a notice for each crossing and move the bookmark; return None if another node has moved it first."""
+    is_unmoved = sa.and_(_bookmark.c.name == BOOKMARK, _bookmark.c.transfer_id == found.after_id)
+    if tx.execute(sa.update(_bookmark).where(is_unmoved).values(transfer_id=found.until_id)).rowcount != 1:
         return None
-    noticed = [_noticed(tx, rules, terms, each, now) for each in found.crossings]
-    if noticed:
+    results = [_queue_notice(tx, rules, terms, each, now) for each in found.crossings]
+    if results:
         tx.execute(
             sa.insert(_notice),
             [
@@ -206,18 +206,18 @@ def queue(
                     "reference": each.reference,
                     "note": each.note,
                 }
-                for each in noticed
+                for each in results
             ],
         )
-    return noticed
+    return results
 
 
-def _noticed(
+def _queue_notice(
     tx: Connection, rules: NoticeRules, terms: MessagePolicy, crossing: Crossing, now: datetime
 ) -> NoticeResult:
-    """Queue one; a message that cannot be is recorded with the reason, and keeps nobody else from his."""
+    """Queue one notice; one that cannot be queued is recorded with the reason and does not block the others."""
     try:
-        posting = messages.submit(
+        submitted = messages.submit(
             tx,
             terms,
             reference=f"notice:{crossing.transfer_id}",
@@ -227,4 +227,4 @@ def _noticed(
         )
     except BillerError as refusal:
         return NoticeResult(crossing, None, str(refusal))
-    return NoticeResult(crossing, posting.message.reference)
+    return NoticeResult(crossing, submitted.message.reference)

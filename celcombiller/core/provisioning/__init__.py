@@ -1,1 +1,1 @@
-"""What each radio network should know of each subscriber, and the queue that brings it there."""
+"""Provisioning: what each radio network should know of each subscriber, and the queue of updates."""

@@ -1,9 +1,8 @@
-"""What each radio network should know, and how far it is: the queue of provisioning, on an open transaction.
+"""The desired state of each radio network: the rows of the provisioning queue, on an open transaction.
 
-A row says of one network and one IMSI that it should have an entry with this number, or none. It is written in the
-transaction of the change of the subscriber, so neither is there without the other, and it is worked from here by
-whichever node claims it. A row that changes while it waits simply wants something else: what was wanted in between,
-the network never needs to hear.
+A row says that one network should have an entry with this number for one IMSI, or none. It is written in the
+transaction that changes the subscriber, so neither is committed without the other. Whichever node claims the row works
+it. When a row changes while it waits, the network only ever sees the latest desired state.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ _REACHABLE = sa.func.replace(_subscriber.c.imsi, "0", "") != ""
 
 
 _ENTITLED = sa.and_(_subscriber.c.deleted_at.is_(None), _subscriber.c.enabled, _REACHABLE)
-"""Who should be on the networks. An IMSI of zeros, as the first administrator's, is no phone's."""
+"""Subscribers who should be on the networks. An IMSI of zeros, as the first administrator has, is no phone's."""
 
 
 def configure(tx: Connection, kinds: Mapping[str, str], now: datetime) -> None:
-    """Know these networks, and want on each all who should be there: what is missing here is queued.
+    """Record these networks (kind by name), and queue on each the subscribers that are missing.
 
-    A network that is in the settings no more keeps its rows, and goes on collecting: it may come back.
+    A network that is no longer in the settings keeps its rows, and new ones are added: it may come back.
     """
-    if tx.dialect.name == "postgresql":  # no subscriber is added on another node between the look and the commit
+    if tx.dialect.name == "postgresql":  # no other node adds a subscriber between this read and the commit
         tx.execute(sa.text("lock table subscriber in share mode"))
     known = {row.name: row.kind for row in tx.execute(sa.select(_network.c.name, _network.c.kind))}
     for name, kind in kinds.items():
@@ -57,58 +56,57 @@ def configure(tx: Connection, kinds: Mapping[str, str], now: datetime) -> None:
 
 
 def enqueue_missing(tx: Connection, now: datetime) -> None:
-    """Queue on every network what the subscribers' table says and no row does: after many were added at once."""
+    """Queue on every network the subscribers that no row covers, for instance after a bulk import."""
     for name in tx.execute(sa.select(_network.c.name)).scalars().all():
-        _complete(tx, name, now)
+        _enqueue_missing_on(tx, name, now)
 
 
 def forget(tx: Connection, name: str) -> bool:
-    """Drop a network that is gone for good, with its queue; tell whether it was there."""
+    """Delete a network and its queue; return whether it existed."""
     tx.execute(sa.delete(_entry).where(_entry.c.network == name))
     return tx.execute(sa.delete(_network).where(_network.c.name == name)).rowcount == 1
 
 
-def sync_subscriber(tx: Connection, who: Subscriber, now: datetime, *, deleted: bool = False) -> None:
-    """Want on every network what ``who`` is now: called in the transaction of each change of a subscriber.
+def sync_subscriber(tx: Connection, subscriber: Subscriber, now: datetime, *, deleted: bool = False) -> None:
+    """Queue the subscriber's current state on every network, in the transaction that changes the subscriber.
 
-    It looks at the subscriber's rows and not at what he was before: two nodes may change one at the same time.
+    It compares with the queue's rows, not with the subscriber before the change: two nodes may change one at once.
     """
     names = tx.execute(sa.select(_network.c.name)).scalars().all()
     if not names:
         return
-    there = who.enabled and not deleted and who.imsi.strip("0") != ""
-    others = _entry.c.imsi != who.imsi if there else sa.true()
+    entitled = subscriber.enabled and not deleted and subscriber.imsi.strip("0") != ""
+    others = _entry.c.imsi != subscriber.imsi if entitled else sa.true()
     tx.execute(
         sa.update(_entry)
-        .where(_entry.c.subscriber_id == who.id, _entry.c.wanted, others)
+        .where(_entry.c.subscriber_id == subscriber.id, _entry.c.wanted, others)
         .values(requeued_values(now, wanted=False, msisdn=""))
     )
-    if there:
-        wanted = ProvisioningEntry(who.imsi, who.clid, str(who.id))
-        rows = tx.execute(sa.select(_entry).where(_entry.c.imsi == who.imsi).with_for_update())
+    if entitled:
+        wanted = ProvisioningEntry(subscriber.imsi, subscriber.clid, str(subscriber.id))
+        rows = tx.execute(sa.select(_entry).where(_entry.c.imsi == subscriber.imsi).with_for_update())
         known = {row.network: row for row in rows}
         for name in names:
             if name not in known:
-                tx.execute(sa.insert(_entry).values(_new(name, wanted, who.id, now)))
+                tx.execute(sa.insert(_entry).values(_new_row(name, wanted, subscriber.id, now)))
             elif entry_from_row(known[name]) != wanted:
-                update_entry(
-                    tx, name, who.imsi, requeued_values(now, wanted=True, msisdn=who.clid, subscriber_id=who.id)
-                )
+                values = requeued_values(now, wanted=True, msisdn=wanted.msisdn, subscriber_id=subscriber.id)
+                update_entry(tx, name, wanted.imsi, values)
 
 
-def _complete(tx: Connection, name: str, now: datetime) -> None:
-    """Queue on one network what the subscribers say and its rows do not: all of them, when it is new."""
-    have = _entry.alias()
-    lacking = (
-        sa.select(_subscriber.c.id, _subscriber.c.imsi, _subscriber.c.clid, have.c.imsi.label("known"))
-        .outerjoin(have, sa.and_(have.c.network == name, have.c.imsi == _subscriber.c.imsi))
+def _enqueue_missing_on(tx: Connection, name: str, now: datetime) -> None:
+    """Queue on one network what differs from the subscribers: all of them when the network is new."""
+    existing = _entry.alias()
+    missing = (
+        sa.select(_subscriber.c.id, _subscriber.c.imsi, _subscriber.c.clid, existing.c.imsi.label("known"))
+        .outerjoin(existing, sa.and_(existing.c.network == name, existing.c.imsi == _subscriber.c.imsi))
         .where(_ENTITLED)
         .where(
             sa.or_(
-                have.c.imsi.is_(None),
-                sa.not_(have.c.wanted),
-                have.c.msisdn != _subscriber.c.clid,
-                have.c.subscriber_id != _subscriber.c.id,
+                existing.c.imsi.is_(None),
+                sa.not_(existing.c.wanted),
+                existing.c.msisdn != _subscriber.c.clid,
+                existing.c.subscriber_id != _subscriber.c.id,
             )
         )
     )
@@ -119,16 +117,16 @@ def _complete(tx: Connection, name: str, now: datetime) -> None:
         .values(requeued_values(now, wanted=False, msisdn=""))
     )
     new = []
-    for row in tx.execute(lacking).all():
+    for row in tx.execute(missing).all():
         if row.known is None:
-            new.append(_new(name, ProvisioningEntry(row.imsi, row.clid), row.id, now))
+            new.append(_new_row(name, ProvisioningEntry(row.imsi, row.clid), row.id, now))
         else:
             update_entry(tx, name, row.imsi, requeued_values(now, wanted=True, msisdn=row.clid, subscriber_id=row.id))
     if new:
         tx.execute(sa.insert(_entry), new)
 
 
-def _new(name: str, entry: ProvisioningEntry, subscriber_id: int | None, now: datetime) -> dict[str, Any]:
+def _new_row(name: str, entry: ProvisioningEntry, subscriber_id: int | None, now: datetime) -> dict[str, Any]:
     return {
         "network": name,
         "imsi": entry.imsi,
@@ -144,7 +142,7 @@ def _new(name: str, entry: ProvisioningEntry, subscriber_id: int | None, now: da
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """All that one network should know, and which IMSIs are on their way there; ``gone``: those it should not know."""
+    """The entries one network should have. ``waiting``: IMSIs still queued; ``gone``: IMSIs it should not have."""
 
     entries: list[ProvisioningEntry]
     waiting: frozenset[str]
@@ -152,7 +150,7 @@ class Desired:
 
 
 def desired(tx: Connection, name: str) -> Desired:
-    """Read all of it."""
+    """Return the desired state of a network."""
     rows = tx.execute(sa.select(_entry).where(_entry.c.network == name).order_by(_entry.c.imsi)).all()
     return Desired(
         [entry for row in rows if (entry := entry_from_row(row)) is not None],
@@ -161,34 +159,34 @@ def desired(tx: Connection, name: str) -> Desired:
     )
 
 
-def inconsistent(tx: Connection) -> list[tuple[str, str, str | None, str | None]]:
-    """Give where a row is not as the subscribers are: network, IMSI, the number it should say and the one it says."""
-    people = sa.select(_subscriber.c.imsi, _subscriber.c.clid, _subscriber.c.id).where(_ENTITLED).subquery()
+def list_inconsistent(tx: Connection) -> list[tuple[str, str, str | None, str | None]]:
+    """Return rows that contradict the subscribers: network, IMSI, expected number, number found."""
+    entitled = sa.select(_subscriber.c.imsi, _subscriber.c.clid, _subscriber.c.id).where(_ENTITLED).subquery()
     differs = sa.or_(
         _entry.c.imsi.is_(None),
         sa.not_(_entry.c.wanted),
-        _entry.c.msisdn != people.c.clid,
-        _entry.c.subscriber_id != people.c.id,
+        _entry.c.msisdn != entitled.c.clid,
+        _entry.c.subscriber_id != entitled.c.id,
     )
-    lacking = (
-        sa.select(_network.c.name, people.c.imsi, people.c.clid, _entry.c.msisdn)
-        .select_from(_network.join(people, sa.true()))
-        .outerjoin(_entry, sa.and_(_entry.c.network == _network.c.name, _entry.c.imsi == people.c.imsi))
+    missing = (
+        sa.select(_network.c.name, entitled.c.imsi, entitled.c.clid, _entry.c.msisdn)
+        .select_from(_network.join(entitled, sa.true()))
+        .outerjoin(_entry, sa.and_(_entry.c.network == _network.c.name, _entry.c.imsi == entitled.c.imsi))
         .where(differs)
     )
-    too_many = (
-        sa.select(_entry.c.network, _entry.c.imsi, people.c.clid, _entry.c.msisdn)
-        .outerjoin(people, people.c.imsi == _entry.c.imsi)
-        .where(_entry.c.wanted, people.c.imsi.is_(None))
+    unwanted = (
+        sa.select(_entry.c.network, _entry.c.imsi, entitled.c.clid, _entry.c.msisdn)
+        .outerjoin(entitled, entitled.c.imsi == _entry.c.imsi)
+        .where(_entry.c.wanted, entitled.c.imsi.is_(None))
     )
-    return [(row[0], row[1], row[2], row[3]) for question in (lacking, too_many) for row in tx.execute(question)]
+    return [(row[0], row[1], row[2], row[3]) for statement in (missing, unwanted) for row in tx.execute(statement)]
 
 
 def requeue(tx: Connection, name: str, imsis: Iterable[str], now: datetime) -> int:
-    """Queue these anew, at once: as they are wanted, or to be gone where the biller knows nobody of them."""
+    """Queue these IMSIs again at once: as desired, or for removal where no subscriber has one; return how many."""
     count = 0
     for imsi in imsis:
         if not update_entry(tx, name, imsi, requeued_values(now)):
-            tx.execute(sa.insert(_entry).values(_new(name, ProvisioningEntry(imsi, ""), None, now)))
+            tx.execute(sa.insert(_entry).values(_new_row(name, ProvisioningEntry(imsi, ""), None, now)))
         count += 1
     return count

@@ -1,4 +1,4 @@
-"""What is not the same in the biller and on a network: pure, on two lists."""
+"""Differences between the biller and a network: pure functions on two lists."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Drift(StrEnum):
     MISSING = "missing"
     """In the biller, and not on the network."""
     UNKNOWN = "unknown"
-    """On the network, and nobody the biller ever put there."""
+    """On the network, and never put there by the biller."""
     LEFT = "left"
-    """On the network, and gone from the biller (or disabled there)."""
+    """On the network, but deleted or disabled in the biller."""
     DIFFERENT = "different"
-    """On both, with another number or name, or twice on the network."""
+    """In both, with another number or name, or twice on the network."""
     TAKEN = "taken"
     """In the biller with a number that the network has given to an IMSI which should not have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftDifference:
-    """One IMSI that differs. ``waiting``: it is queued, so the biller is at it; ``holder``: who has its number."""
+    """One IMSI that differs. ``waiting``: an update is queued; ``holder``: the IMSI that has its number."""
 
     drift: Drift
     imsi: str
@@ -41,13 +41,13 @@ class DriftDifference:
     holder: str | None = None
 
 
-def differences(desired: Desired, there: Sequence[ProvisioningEntry], *, names: bool) -> list[DriftDifference]:
-    """Compare what a network should know with what it does, by IMSI. ``names``: whether it keeps those."""
+def list_differences(desired: Desired, actual: Sequence[ProvisioningEntry], *, names: bool) -> list[DriftDifference]:
+    """Return what differs between desired and actual entries, by IMSI. ``names``: whether the network keeps names."""
     wanted = {each.imsi: each for each in desired.entries}
     found: dict[str, list[ProvisioningEntry]] = {}
-    for each in there:
+    for each in actual:
         found.setdefault(each.imsi, []).append(each)
-    holders = {each.msisdn: each.imsi for each in there if not _is_right(each, wanted.get(each.imsi))}
+    holders = {each.msisdn: each.imsi for each in actual if not _is_right(each, wanted.get(each.imsi))}
     result = []
     for imsi in sorted(wanted.keys() | found.keys()):
         want, have = wanted.get(imsi), tuple(found.get(imsi, ()))
@@ -67,15 +67,15 @@ def differences(desired: Desired, there: Sequence[ProvisioningEntry], *, names: 
 
 
 def count(found: Sequence[DriftDifference]) -> dict[str, int]:
-    """Count them by kind, all kinds."""
+    """Return the number of differences of each kind, zeros included."""
     counts = Counter(each.drift for each in found)
     return {drift.value: counts[drift] for drift in Drift}
 
 
 def to_sync(found: Sequence[DriftDifference], *, remove_unknown: bool) -> list[str]:
-    """Give the IMSIs to queue so that the network becomes as the biller says.
+    """Return the IMSIs to queue so that the network matches the biller.
 
-    Who is on the network by another's hand stays, unless ``remove_unknown`` says he too is to go.
+    IMSIs that others put on the network stay, unless ``remove_unknown`` is set.
     """
     return [each.imsi for each in found if each.drift is not Drift.UNKNOWN or remove_unknown]
 

@@ -1,4 +1,4 @@
-"""Rows: what one network should know of one IMSI."""
+"""Rows of the queue: what one network should know of one IMSI."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ProvisioningEntry:
 
 
 def requeued_values(now: datetime, **values: Any) -> dict[str, Any]:
-    """Give what makes a row wait anew. Who has it claimed keeps it; his work will be found to be of an old version."""
+    """Return the values that queue a row again. A claim stays; its work will turn out to be of an old version."""
     return {
         "version": _entry.c.version + 1,
         "queued_at": now,

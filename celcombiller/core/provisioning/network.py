@@ -1,4 +1,4 @@
-"""What the biller asks of a radio network, whichever it is, and the two ways in which it can fail."""
+"""The interface of a radio network, of whatever kind, and how its requests can fail."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NAME = re.compile(r"[0-9]{0,19}", re.ASCII)
 
 
 class NetworkRefused(BillerError):
-    """The network answered No to one entry, or said Yes and did not do it; others may go well."""
+    """The network refused one entry, or accepted it without effect; other entries may succeed."""
 
     code = "NETWORK_REFUSED"
 
 
 class NumberTaken(NetworkRefused):
-    """Another IMSI has this number on the network, and the biller does not know why; it overwrites nobody."""
+    """Another IMSI has this number on the network, unexpectedly. The biller does not overwrite it."""
 
     code = "NUMBER_TAKEN"
 
@@ -32,36 +32,36 @@ class NumberTaken(NetworkRefused):
 class Network(Protocol):
     """A radio network. Each of its methods has a time limit and raises `NetworkUnavailable` past it.
 
-    An IMSI can stand in a list more than once where the network lets that happen, and a number can be missing.
+    A list can contain an IMSI more than once if the network allows that, and a number can be missing.
     """
 
     keeps_names: bool
-    """Whether it gives back the name of an entry."""
+    """Whether it stores and returns the name of an entry."""
 
     async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[ProvisioningEntry]:
-        """Give all entries that have one of these IMSIs or one of these numbers."""
+        """Return all entries that have one of these IMSIs or one of these numbers."""
 
     async def list_all(self) -> list[ProvisioningEntry]:
-        """Give all entries."""
+        """Return all entries."""
 
     async def create(self, entry: ProvisioningEntry) -> None:
-        """Make an entry; there is none of its IMSI."""
+        """Create an entry; there is none of its IMSI."""
 
     async def change(self, was: ProvisioningEntry, entry: ProvisioningEntry) -> None:
-        """Make an entry, of which there is exactly one, what it should be."""
+        """Change the one entry of an IMSI from ``was`` to ``entry``."""
 
     async def free(self, entry: ProvisioningEntry) -> None:
-        """Let another have the number of this entry, which will soon have its own; nothing, where two may have it."""
+        """Release the number of this entry for another IMSI; do nothing where two entries may share a number."""
 
     async def delete(self, imsi: str) -> None:
         """Remove all entries of an IMSI."""
 
     async def close(self) -> None:
-        """End what is going on, and every connection."""
+        """Cancel pending requests and close every connection."""
 
 
 def check_digits(entry: ProvisioningEntry) -> None:
-    """Raise `InvalidValue` unless an entry has nothing but digits: a NodeManager joins them into SQL as they are."""
+    """Raise `InvalidValue` unless an entry has only digits: NodeManager pastes them unquoted into SQL."""
     check_imsi(entry.imsi)
     check_msisdn(entry.msisdn)
     _check("name", entry.name, _NAME, "digits")
@@ -83,10 +83,10 @@ def _check(field: str, value: str, shape: re.Pattern[str], allowed: str) -> None
 
 
 def is_imsi(text: str) -> bool:
-    """Tell whether a network's word is an IMSI."""
+    """Return whether a text from a network is an IMSI."""
     return _IMSI.fullmatch(text) is not None
 
 
 def is_msisdn(text: str) -> bool:
-    """Tell whether a network's word is a number."""
+    """Return whether a text from a network is a number."""
     return _MSISDN.fullmatch(text) is not None

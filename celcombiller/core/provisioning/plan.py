@@ -1,4 +1,4 @@
-"""From what a network knows and what it should know of one IMSI to the steps between: pure, no network here."""
+"""The steps that take one IMSI on a network from its actual to its desired state: pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Verb(StrEnum):
-    """What can be done to an entry."""
+    """An operation on an entry."""
 
     CREATE = "create"
     CHANGE = "change"
@@ -26,7 +26,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do: to the entry as it is now (``was``), to have it as it should be (``entry``)."""
+    """One operation on an IMSI: from the entry as it is (``was``) to the entry as it should be (``entry``)."""
 
     verb: Verb
     imsi: str
@@ -34,33 +34,33 @@ class Step:
     entry: ProvisioningEntry | None = None
 
 
-def steps(due: ProvisioningTask, there: Sequence[ProvisioningEntry], movable: Collection[str]) -> list[Step]:
-    """Give the steps that bring one IMSI where it should be; none, when it is there.
+def plan_steps(due: ProvisioningTask, actual: Sequence[ProvisioningEntry], movable: Collection[str]) -> list[Step]:
+    """Return the steps that bring one IMSI to its desired state; none when it is there already.
 
-    ``there`` is all that has its IMSI or its number. ``movable`` are the IMSIs whose entries wait to be something else,
-    so that a number can be taken from them. Raises `NumberTaken` when anybody else has it.
+    ``actual``: the entries that have its IMSI or its number. ``movable``: IMSIs whose entries are queued for a change,
+    so their number can be taken from them. Raises `NumberTaken` when any other IMSI has the number.
     """
-    mine = [each for each in there if each.imsi == due.imsi]
+    own = [each for each in actual if each.imsi == due.imsi]
     wanted = due.entry
     if wanted is None:
-        return [Step(Verb.DELETE, due.imsi)] if mine else []
-    if mine == [wanted]:
+        return [Step(Verb.DELETE, due.imsi)] if own else []
+    if own == [wanted]:
         return []
-    holders = [each for each in there if each.imsi != due.imsi and each.msisdn == wanted.msisdn]
+    holders = [each for each in actual if each.imsi != due.imsi and each.msisdn == wanted.msisdn]
     for each in holders:
         if each.imsi not in movable:
             raise NumberTaken(f"the network has given the number to IMSI {each.imsi}")
     freed = [Step(Verb.FREE, each.imsi, was=each) for each in holders]
-    if not mine:
+    if not own:
         return [*freed, Step(Verb.CREATE, due.imsi, entry=wanted)]
-    if len(mine) == 1:
-        return [*freed, Step(Verb.CHANGE, due.imsi, was=mine[0], entry=wanted)]
+    if len(own) == 1:
+        return [*freed, Step(Verb.CHANGE, due.imsi, was=own[0], entry=wanted)]
     return [*freed, Step(Verb.DELETE, due.imsi), Step(Verb.CREATE, due.imsi, entry=wanted)]
 
 
-def after(there: Iterable[ProvisioningEntry], step: Step) -> list[ProvisioningEntry]:
-    """Give what the network knows once the step is done."""
-    rest = [each for each in there if each.imsi != step.imsi]
+def apply_step(actual: Iterable[ProvisioningEntry], step: Step) -> list[ProvisioningEntry]:
+    """Return the entries of the network after the step."""
+    rest = [each for each in actual if each.imsi != step.imsi]
     if step.entry is not None:
         return [*rest, step.entry]
     if step.verb is Verb.FREE and step.was is not None:

@@ -1,4 +1,4 @@
-"""Backlog and failures, read only."""
+"""Backlog and failures of the networks, read only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _entry = tables.network_entry
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How far one network is behind, for people and for metrics."""
+    """How far one network is behind, for operators and metrics."""
 
     network: str
     kind: str
@@ -41,7 +41,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A row that was tried in vain, and why."""
+    """A row whose last attempt failed, and why."""
 
     network: str
     imsi: str
@@ -52,7 +52,7 @@ class Trouble:
 
 
 def backlog(tx: Connection) -> list[Backlog]:
-    """Give how far each network is: what is waiting, since when, and what fails."""
+    """Return the backlog of each network: what is waiting, since when, and what fails."""
     waits = (
         sa.select(
             _entry.c.network,
@@ -95,7 +95,7 @@ def backlog(tx: Connection) -> list[Backlog]:
 
 
 def troubles(tx: Connection, name: str, *, limit: int) -> list[Trouble]:
-    """Give the rows of a network that were tried in vain, those that wait longest first."""
+    """Return the rows of a network whose last attempt failed, longest waiting first."""
     rows = tx.execute(
         sa.select(_entry)
         .where(_entry.c.network == name, IS_WAITING, _entry.c.attempts > 0)

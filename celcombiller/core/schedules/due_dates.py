@@ -1,8 +1,8 @@
-"""The calendar of schedules, pure: on which dates a schedule is due, and when such a date has come.
+"""The calendar of schedules: on which dates a schedule is due, and at which instant such a date has come.
 
-A due date is a date of the schedule's own time zone; it has come when the clock there has reached the operator's run
-time. A day of the month that the month does not have is its last day. A run time that the clock skips comes later by
-what was skipped, one that it shows twice comes the first time.
+Pure functions. A due date is a date in the schedule's own time zone; it has come when the clock there has reached the
+operator's run time. A day that the month does not have is the month's last day. A run time that the clock skips comes
+later by the skipped time; a run time that the clock shows twice comes the first time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WEEK_DAYS = 7
 
 
 def due_dates(schedule: Schedule, after: date, until: date) -> Iterator[date]:
-    """Give the due dates later than ``after`` and not later than ``until``, in order."""
+    """Yield the due dates later than ``after`` and not later than ``until``, in order."""
     if after >= date.max:
         return
     earliest = max(schedule.first_on, after + _DAY)
@@ -49,12 +49,12 @@ def due_dates(schedule: Schedule, after: date, until: date) -> Iterator[date]:
 
 
 def next_due_date(schedule: Schedule, after: date) -> date | None:
-    """Give the first due date later than ``after``, or ``None`` when there is no more."""
+    """Return the first due date later than ``after``, or None when there are no more."""
     return next(due_dates(schedule, after, date.max), None)
 
 
 def period(schedule: Schedule, day: date) -> tuple[int, int] | None:
-    """Give the month or the week that a date falls in: the span that has one due date of the schedule."""
+    """Return the month or week of a date, which has one due date of the schedule; None for other recurrences."""
     match schedule.recurrence:
         case Recurrence.MONTHLY:
             return day.year, day.month
@@ -76,27 +76,27 @@ def _stepping(earliest: date, ahead_days: int, step_days: int) -> Iterator[date]
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """Give the time zone of a name of the IANA list. Raises `InvalidValue`."""
+    """Return the time zone of a name from the IANA list. Raise `InvalidValue` for any other name."""
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError, LookupError):  # a folder of zones, a path, no zone
+    except (OSError, ValueError, LookupError):  # a directory of zones, a path, an unknown name
         what = "must be a name of the IANA list, such as America/Sao_Paulo"
         raise InvalidValue(f"time_zone {what}, not {name}", {"time_zone": what}) from None
 
 
 def comes_at(day: date, run_at: time, zone: str) -> datetime:
-    """Give the instant (UTC) at which a due date has come: the run time of that day on a clock in ``zone``."""
+    """Return the instant (UTC) at which a due date has come: the run time of that day on a clock in ``zone``."""
     return datetime.combine(day, run_at, zone_of(zone)).astimezone(UTC)
 
 
 def last_come(now: datetime, run_at: time, zone: str) -> date:
-    """Give the last date that has come by ``now``. It never goes back while ``now`` goes on, whatever the zone does."""
-    day = local_date(now, zone) + _DAY  # a clock that was set back over midnight showed tomorrow already
+    """Return the last date that has come by ``now``. It never decreases as ``now`` grows, whatever the zone does."""
+    day = local_date(now, zone) + _DAY  # a clock that is set back over midnight has shown tomorrow already
     while comes_at(day, run_at, zone) > now:
         day -= _DAY
     return day
 
 
 def local_date(now: datetime, zone: str) -> date:
-    """Give the date that a calendar in ``zone`` shows."""
+    """Return the calendar date in ``zone``."""
     return now.astimezone(zone_of(zone)).date()

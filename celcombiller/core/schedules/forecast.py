@@ -1,7 +1,7 @@
-"""The forecast: who would get what by a date, and the totals, without writing anything.
+"""The forecast: what each member would get by a date, and the totals, without writing anything.
 
-It asks the database what a run asks (`celcombiller.core.schedules.chunk_sql`), of all members at once. So it reads for
-as long as the group is big: not in the writing thread.
+It runs the queries of a run (`celcombiller.core.schedules.chunk_sql`) on all members at once. Its time grows with the
+group, so it must not run in the writing thread.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from celcombiller.core.schedules.runs import ScheduleRules
 
 DATES_MAX = 100
-"""Due dates in one forecast at most; each costs a read of the whole group."""
+"""Most due dates in one forecast; each costs a scan of the whole group."""
 
 _membership, _subscriber = tables.membership, tables.subscriber
 
 
 @dataclass(frozen=True, slots=True)
 class DueForecast:
-    """A run that goes on or would be made, and to how many members it would (still) bring what."""
+    """An open or future run, and how many members it would still credit, pass over or fail to credit."""
 
     run: Run
     credited: int
@@ -44,13 +44,13 @@ class DueForecast:
     failed: int
 
     def total(self, kind: Kind) -> int:
-        """Credits of a kind that it would move."""
+        """Return the credits of a kind that the run would move."""
         return self.credited * self.run.value if kind in self.run.kind.kinds else 0
 
 
 @dataclass(frozen=True, slots=True)
 class DueMember:
-    """What a run would bring one member: ``value`` of each of its kinds, or nothing and why."""
+    """What one member would get from a run: ``value`` of each of its kinds, or 0 with the reason in ``note``."""
 
     username: str
     subscriber_id: int
@@ -61,21 +61,23 @@ class DueMember:
 
 
 def due(tx: Connection, schedule: Schedule, rules: ScheduleRules, today: date, now: datetime) -> list[DueForecast]:
-    """Give what `decide` and `advance` would do if ``today`` were the last date that has come."""
+    """Return what `decide` and `advance` would do if ``today`` were the last date that has come."""
     if len(list(islice(due_dates(schedule, schedule.done_until, today), DATES_MAX + 1))) > DATES_MAX:
         raise InvalidValue(f"{schedule.name} has more than {DATES_MAX} due dates until {today}: look less far")
     runs = [*open_runs(tx, schedule.id), *plan(tx, schedule, today, now)]
-    return [_counted(tx, run, runs[:place], rules) for place, run in enumerate(runs)]
+    return [_counted(tx, run, runs[:index], rules) for index, run in enumerate(runs)]
 
 
 def due_members(tx: Connection, dues: Sequence[DueForecast], rules: ScheduleRules, *, limit: int) -> list[DueMember]:
-    """Give the first ``limit`` turns of a forecast, by date and then in the order in which the members joined."""
+    """Return the first ``limit`` credits of a forecast, by date and then in the order in which members joined."""
     found: list[DueMember] = []
     runs = [each.run for each in dues]
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         if run.state is RunState.OPEN and len(found) < limit:
-            turns = _turns(run, runs[:place], rules).add_columns(_subscriber.c.username, _membership.c.subscriber_id)
-            for row in tx.execute(turns.order_by(_membership.c.id).limit(limit - len(found))):
+            outcomes = _outcomes(run, runs[:index], rules).add_columns(
+                _subscriber.c.username, _membership.c.subscriber_id
+            )
+            for row in tx.execute(outcomes.order_by(_membership.c.id).limit(limit - len(found))):
                 outcome = CreditOutcome(row.outcome)
                 value = run.value if outcome is CreditOutcome.CREDITED else 0
                 found.append(DueMember(row.username, row.subscriber_id, run.due_on, outcome, value, row.note))
@@ -85,31 +87,30 @@ def due_members(tx: Connection, dues: Sequence[DueForecast], rules: ScheduleRule
 def _counted(tx: Connection, run: Run, before: Sequence[Run], rules: ScheduleRules) -> DueForecast:
     counts: dict[str, int] = {}
     if run.state is RunState.OPEN:
-        turns = _turns(run, before, rules).subquery()
-        rows = tx.execute(sa.select(turns.c.outcome, sa.func.count().label("members")).group_by(turns.c.outcome))
+        outcomes = _outcomes(run, before, rules).subquery()
+        rows = tx.execute(sa.select(outcomes.c.outcome, sa.func.count().label("members")).group_by(outcomes.c.outcome))
         counts = {row.outcome: row.members for row in rows}
     return DueForecast(run, *(counts.get(outcome, 0) for outcome in ("credited", "passed", "failed")))
 
 
-def _turns(run: Run, before: Sequence[Run], rules: ScheduleRules) -> sa.Select[Any]:
-    """Select the members whose date it would be, after the runs ``before`` took what they take."""
-    facts = RunParameters.of(run)
-    source, pots = members(run.kind)
+def _outcomes(run: Run, before: Sequence[Run], rules: ScheduleRules) -> sa.Select[Any]:
+    """Select the outcome for each member who would be due, after the runs ``before`` have used up their counts."""
+    source, member_accounts = members(run.kind)
     earlier = [each for each in before if each.state is RunState.OPEN]
     used: sa.ColumnElement[int] = sa.literal(0)
-    given: sa.ColumnElement[int] = sa.literal(run.value, sa.BigInteger)
+    credited: sa.ColumnElement[int] = sa.literal(run.value, sa.BigInteger)
     for each in earlier:
-        turn = RunParameters.of(each).due()
-        used = used + sa.case((turn, 1), else_=0)
-        given = given + sa.case((turn, each.value), else_=0)
+        is_due = RunParameters.of(each).due()
+        used = used + sa.case((is_due, 1), else_=0)
+        credited = credited + sa.case((is_due, each.value), else_=0)
     if not rules.disabled_use_up:
         used = sa.case((_subscriber.c.enabled, used), else_=0)
-    reasons = list(skip_reasons(run.kind, pots, given))
+    reasons = list(skip_reasons(run.kind, member_accounts, credited))
     outcome = sa.case(
         *((condition, outcome.value) for condition, outcome, _ in reasons), else_=CreditOutcome.CREDITED.value
     )
     return (
         sa.select(outcome.label("outcome"), sa.case(*((c, note) for c, _, note in reasons), else_="").label("note"))
         .select_from(source)
-        .where(facts.due(), _membership.c.count > used, _subscriber.c.deleted_at.is_(None))
+        .where(RunParameters.of(run).due(), _membership.c.count > used, _subscriber.c.deleted_at.is_(None))
     )

@@ -1,4 +1,4 @@
-"""Join, renew, leave."""
+"""Memberships of schedules: join, renew, leave, list."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from celcombiller.core.model.schedules import Contract, Membership, Schedule
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, NOT_DELETED, check_whole, find
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,7 +29,7 @@ _membership = tables.membership
 _contract = tables.contract
 
 
-_LIVING_MEMBER = sa.and_(
+_IS_ACTIVE = sa.and_(
     _membership.c.ended_at.is_(None),
     sa.exists().where(_schedule.c.id == _membership.c.schedule_id, NOT_DELETED),
 )
@@ -43,10 +44,10 @@ def join(
     joined_on: date | None = None,
     now: datetime,
 ) -> Membership:
-    """Let a subscriber get the schedule's next ``count`` runs (the schedule's own count, where none is given).
+    """Add a subscriber to a schedule for its next ``count`` runs (default: the schedule's own count).
 
-    He gets what is due from ``joined_on`` (today) on: who joins on a due date has it still. Raises `AlreadyTaken`
-    when he is in, `UnknownSchedule` when it was deleted.
+    They get what is due from ``joined_on`` (default: today) on, that date included. Raises `AlreadyTaken` when they are
+    a member already, `UnknownSchedule` when the schedule was deleted.
     """
     schedule = find(tx, schedule.id, lock=True)
     if member(tx, schedule.id, subscriber_id) is not None:
@@ -54,29 +55,29 @@ def join(
     count = schedule.count if count is None else count
     check_whole("count", count, 0, COUNT_MAX)
     joined_on = joined_on or local_date(now, schedule.time_zone)
-    made = Membership(0, schedule.id, subscriber_id, count, joined_on)
-    values = asdict(made)
+    membership = Membership(0, schedule.id, subscriber_id, count, joined_on)
+    values = asdict(membership)
     del values["id"]
-    made_id = tx.execute(sa.insert(_membership).values(values).returning(_membership.c.id)).scalar_one()
-    return replace(made, id=made_id)
+    membership_id = tx.execute(sa.insert(_membership).values(values).returning(_membership.c.id)).scalar_one()
+    return replace(membership, id=membership_id)
 
 
 def find_membership(tx: Connection, membership_id: int) -> Membership:
-    """Give a membership that has not ended. Raises `UnknownMembership`."""
-    row = tx.execute(sa.select(_membership).where(_membership.c.id == membership_id, _LIVING_MEMBER)).first()
+    """Return a membership that has not ended. Raise `UnknownMembership` if there is none."""
+    row = tx.execute(sa.select(_membership).where(_membership.c.id == membership_id, _IS_ACTIVE)).first()
     if row is None:
         raise UnknownMembership(f"no membership has the id {membership_id}")
-    return membership_from_row(row)
+    return value_from_row(row, Membership)
 
 
 def member(tx: Connection, schedule_id: int, subscriber_id: int) -> Membership | None:
-    """Give the membership by which a subscriber is in a schedule now, if he is."""
+    """Return the current membership of a subscriber in a schedule, or None."""
     row = tx.execute(
         sa.select(_membership).where(
-            _membership.c.schedule_id == schedule_id, _membership.c.subscriber_id == subscriber_id, _LIVING_MEMBER
+            _membership.c.schedule_id == schedule_id, _membership.c.subscriber_id == subscriber_id, _IS_ACTIVE
         )
     ).first()
-    return None if row is None else membership_from_row(row)
+    return None if row is None else value_from_row(row, Membership)
 
 
 def memberships(
@@ -87,40 +88,41 @@ def memberships(
     after_id: int = 0,
     limit: int,
 ) -> list[Membership]:
-    """Give memberships that have not ended, by id, of one schedule or subscriber where they are named."""
-    statement = sa.select(_membership).where(_LIVING_MEMBER, _membership.c.id > after_id)
+    """Return memberships that have not ended, by id, filtered by schedule and subscriber where these are set."""
+    statement = sa.select(_membership).where(_IS_ACTIVE, _membership.c.id > after_id)
     if schedule_id is not None:
         statement = statement.where(_membership.c.schedule_id == schedule_id)
     if subscriber_id is not None:
         statement = statement.where(_membership.c.subscriber_id == subscriber_id)
-    return list(map(membership_from_row, tx.execute(statement.order_by(_membership.c.id).limit(limit))))
+    rows = tx.execute(statement.order_by(_membership.c.id).limit(limit))
+    return [value_from_row(row, Membership) for row in rows]
 
 
 def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) -> list[tuple[str, Membership]]:
-    """Give the first members of a schedule, in the order in which they joined, each with his username.
+    """Return the first ``limit`` members of a schedule in joining order, each with their username.
 
-    Or the first ones of those after a membership.
+    With ``after_id``, only those whose membership has a greater id.
     """
     subscriber = tables.subscriber
     rows = tx.execute(
         sa.select(_membership, subscriber.c.username)
         .join(subscriber, subscriber.c.id == _membership.c.subscriber_id)
-        .where(_membership.c.schedule_id == schedule_id, _membership.c.id > after_id, _LIVING_MEMBER)
+        .where(_membership.c.schedule_id == schedule_id, _membership.c.id > after_id, _IS_ACTIVE)
         .order_by(_membership.c.id)
         .limit(limit)
     )
-    return [(row.username, membership_from_row(row)) for row in rows]
+    return [(row.username, value_from_row(row, Membership)) for row in rows]
 
 
 def member_counts(tx: Connection) -> dict[int, int]:
-    """Give how many members each schedule has that has any."""
+    """Return the number of members by schedule id, for schedules that have any."""
     column = _membership.c.schedule_id
-    rows = tx.execute(sa.select(column, sa.func.count().label("members")).where(_LIVING_MEMBER).group_by(column))
+    rows = tx.execute(sa.select(column, sa.func.count().label("members")).where(_IS_ACTIVE).group_by(column))
     return {row.schedule_id: row.members for row in rows}
 
 
 def renew(tx: Connection, membership: Membership, *, count: int, months: int, now: datetime) -> Membership:
-    """Set the runs left, and record a contract of so many months. Raises `UnknownMembership` when it has ended."""
+    """Set the runs left, and record a contract of ``months``. Raise `UnknownMembership` when it has ended."""
     check_whole("months", months, 0, COUNT_MAX)
     renewed = set_count(tx, membership, count)
     tx.execute(sa.insert(_contract).values(membership_id=membership.id, at=now, months=months))
@@ -128,31 +130,31 @@ def renew(tx: Connection, membership: Membership, *, count: int, months: int, no
 
 
 def set_count(tx: Connection, membership: Membership, count: int) -> Membership:
-    """Set the runs left; at 0 the membership ends with the next one. Raises `UnknownMembership` when it has ended."""
+    """Set the runs left; at 0 the membership ends with the next run. Raise `UnknownMembership` when it has ended."""
     check_whole("count", count, 0, COUNT_MAX)
     _update(tx, membership, count=count)
     return replace(membership, count=count)
 
 
 def leave(tx: Connection, membership: Membership, now: datetime) -> Membership:
-    """End a membership; what is not credited by now is not given. Raises `UnknownMembership` when it has ended."""
+    """End a membership; what is not credited yet is lost. Raise `UnknownMembership` when it has ended."""
     _update(tx, membership, ended_at=now)
     return replace(membership, ended_at=now)
 
 
 def leave_all(tx: Connection, subscriber_id: int, now: datetime) -> int:
-    """End all memberships of a subscriber (who is deleted); give how many it were."""
-    his = (_membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None))
-    _lock(tx, sa.select(_membership.c.schedule_id).where(*his))
-    return tx.execute(sa.update(_membership).where(*his).values(ended_at=now)).rowcount
+    """End all memberships of a (deleted) subscriber; return how many there were."""
+    theirs = (_membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None))
+    _lock(tx, sa.select(_membership.c.schedule_id).where(*theirs))
+    return tx.execute(sa.update(_membership).where(*theirs).values(ended_at=now)).rowcount
 
 
 def contracts(tx: Connection, membership_ids: Collection[int]) -> list[Contract]:
-    """Give the renewals of these memberships, oldest first."""
+    """Return the renewals of these memberships, oldest first."""
     rows = tx.execute(
         sa.select(_contract).where(_contract.c.membership_id.in_(membership_ids)).order_by(_contract.c.id)
     )
-    return [Contract(row.id, row.membership_id, row.at, row.months) for row in rows]
+    return [value_from_row(row, Contract) for row in rows]
 
 
 def _lock(tx: Connection, schedule_ids: Any) -> None:
@@ -162,13 +164,8 @@ def _lock(tx: Connection, schedule_ids: Any) -> None:
     tx.execute(locked.with_for_update(key_share=True)).all()
 
 
-def _update(tx: Connection, membership: Membership, **facts: object) -> None:
+def _update(tx: Connection, membership: Membership, **values: object) -> None:
     _lock(tx, [membership.schedule_id])
-    living = (_membership.c.id == membership.id, _LIVING_MEMBER)
-    if tx.execute(sa.update(_membership).where(*living).values(facts)).rowcount == 0:
+    active = (_membership.c.id == membership.id, _IS_ACTIVE)
+    if tx.execute(sa.update(_membership).where(*active).values(values)).rowcount == 0:
         raise UnknownMembership("the subscriber is not in the schedule any more")
-
-
-def membership_from_row(row: Any) -> Membership:
-    """Make the value of a membership row."""
-    return Membership(row.id, row.schedule_id, row.subscriber_id, row.count, row.joined_on, row.ended_at)

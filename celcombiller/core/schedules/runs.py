@@ -1,30 +1,31 @@
-"""Runs: what a schedule owes on each due date, decided once and credited member by member, exactly once.
+"""Runs: what a schedule owes on each due date, decided once, and credited to each member exactly once.
 
 A due date that has come is *decided* in one transaction: it gets a row, open or skipped, and the schedule's
-``done_until`` moves behind it. An open run is *advanced* chunk by chunk, in the order in which the members joined:
-their credit rows, the transfers, the counts and the run's own place are one transaction, under the schedule's lock. So
-a crash, a second node or a clock that steps finds in the database what is left to do, and nothing to do twice.
-A run stays open for who joins on its date, until the next day has come.
+``done_until`` moves past it. An open run is *advanced* chunk by chunk, in the order in which the members joined. Credit
+rows, transfers, remaining counts and the progress of the run are written in one transaction, under the schedule's lock.
+So after a crash, on a second node or when the clock steps, the database says what is left to do, and nothing is done
+twice. A run stays open until the next day has come, for members who join on its date.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from datetime import time
+from datetime import datetime, time
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue, NotFound
-from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Run, RunState, Schedule, ScheduleKind
+from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Run, RunState, Schedule
 from celcombiller.core.schedules.chunk_sql import credit_chunk, next_chunk_end
 from celcombiller.core.schedules.due_dates import comes_at, due_dates, next_due_date, period
 from celcombiller.core.schedules.schedule_records import find, list_all
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import date, datetime
+    from datetime import date
 
     from sqlalchemy.engine import Connection
 
@@ -33,9 +34,9 @@ _schedule, _run, _credit = tables.schedule, tables.schedule_run, tables.schedule
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRules:
-    """The operator's rules, from the settings: when a date has come, how long an absence is caught up by itself.
+    """The operator's rules from the settings: when a date has come, and how many missed days are caught up.
 
-    ``disabled_use_up``: a disabled member, who gets nothing, still has one run less.
+    ``disabled_use_up``: a disabled member, who gets nothing, still uses up one run.
     """
 
     run_at: time = time(0, 30)
@@ -48,7 +49,7 @@ class ScheduleRules:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of the due dates that had come: a run for each; or, after too long an absence, nothing yet."""
+    """A run for each due date that had come; none, with ``absent_days``, after too long an absence."""
 
     schedule: Schedule
     runs: list[Run]
@@ -58,8 +59,8 @@ class Decision:
 def decide(tx: Connection, schedule_id: int, rules: ScheduleRules, today: date, now: datetime) -> Decision:
     """Open or skip a run for each due date up to ``today``, the last date that has come.
 
-    After more than ``catch_up_max_days`` nothing is done: that long an absence may as well be a wrong clock, so an
-    operator has to say that it was one. Raises `UnknownSchedule`.
+    After more than ``catch_up_max_days`` nothing is done: the cause may as well be a wrong clock, so an operator has to
+    confirm the absence. Raises `UnknownSchedule`.
     """
     schedule = find(tx, schedule_id, lock=True)
     absent_days = (today - schedule.done_until).days
@@ -73,23 +74,23 @@ def decide(tx: Connection, schedule_id: int, rules: ScheduleRules, today: date, 
 
 
 def plan(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iterator[Run]:
-    """Give the runs that `decide` would make for the due dates up to ``today``; nothing is written."""
-    given_on = tx.execute(
+    """Yield the runs that `decide` would make for the due dates up to ``today``; write nothing."""
+    credited_on = tx.execute(
         sa.select(sa.func.max(_run.c.due_on)).where(_run.c.schedule_id == schedule.id, _run.c.state != RunState.SKIPPED)
     ).scalar_one()
     dates = list(due_dates(schedule, schedule.done_until, today))
     for due_on in dates:
-        skip_reasons = _why_not(schedule, due_on, today, dates[-1], given_on)
+        skip_reason = _skip_reason(schedule, due_on, today, dates[-1], credited_on)
         run = Run(0, schedule.id, due_on, schedule.kind, schedule.value, RunState.OPEN, opened_at=now)
-        if skip_reasons:
-            yield replace(run, state=RunState.SKIPPED, closed_at=now, note=skip_reasons)
+        if skip_reason:
+            yield replace(run, state=RunState.SKIPPED, closed_at=now, note=skip_reason)
         else:
-            given_on = due_on
+            credited_on = due_on
             yield run
 
 
-def _why_not(schedule: Schedule, due_on: date, today: date, last: date, given_on: date | None) -> str:
-    """Say why a due date gives nothing to anybody, or give an empty text."""
+def _skip_reason(schedule: Schedule, due_on: date, today: date, last: date, credited_on: date | None) -> str:
+    """Return why a whole due date is skipped, or an empty string."""
     if not schedule.enabled:
         return "the schedule was disabled"
     if schedule.value == 0:
@@ -99,8 +100,8 @@ def _why_not(schedule: Schedule, due_on: date, today: date, last: date, given_on
     if schedule.catch_up is CatchUp.NONE and due_on != today:
         return "missed, and missed dates are not caught up"
     span = period(schedule, due_on)
-    if given_on is not None and span is not None and span == period(schedule, given_on):
-        return f"the day was changed: the same {schedule.recurrence} credit was given on {given_on}"
+    if credited_on is not None and span is not None and span == period(schedule, credited_on):
+        return f"the day was changed: the same {schedule.recurrence} credit was given on {credited_on}"
     return ""
 
 
@@ -114,9 +115,9 @@ def _insert(tx: Connection, run: Run) -> Run:
 
 
 def open_runs(tx: Connection, schedule_id: int | None = None) -> list[Run]:
-    """Give the runs to advance, in the order of their dates, of one schedule where it is named.
+    """Return the open runs by due date, of one schedule if ``schedule_id`` is set.
 
-    Those of disabled schedules wait.
+    Runs of disabled schedules wait and are not returned.
     """
     statement = (
         sa.select(_run)
@@ -126,7 +127,7 @@ def open_runs(tx: Connection, schedule_id: int | None = None) -> list[Run]:
     )
     if schedule_id is not None:
         statement = statement.where(_run.c.schedule_id == schedule_id)
-    return list(map(run_from_row, tx.execute(statement)))
+    return [value_from_row(row, Run) for row in tx.execute(statement)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A run as a chunk left it, and whom the chunk failed to credit; ``more``: it may go on at once."""
+    """A run after one chunk, and the members it failed to credit; ``more``: the next chunk may follow at once."""
 
     run: Run
     more: bool
@@ -147,7 +148,7 @@ class Advance:
 
 
 def owed_since(tx: Connection, rules: ScheduleRules, now: datetime) -> datetime | None:
-    """Give when the oldest credit came due that nobody has got by ``now``; ``None``: nothing is owed."""
+    """Return when the oldest outstanding credit came due, or None if nothing is owed by ``now``."""
     known = {each.id: each for each in list_all(tx) if each.enabled}
     waiting = [(each, next_due_date(each, each.done_until)) for each in known.values()]
     waiting += [
@@ -162,17 +163,17 @@ def owed_since(tx: Connection, rules: ScheduleRules, now: datetime) -> datetime 
 def _came_at(schedule: Schedule, due_on: date | None, rules: ScheduleRules) -> datetime | None:
     try:
         return None if due_on is None else comes_at(due_on, rules.run_at, schedule.time_zone)
-    except InvalidValue:  # a zone that is gone: the round tells of it
+    except InvalidValue:  # a zone that no longer exists: the schedule pass reports it
         return None
 
 
 def advance(tx: Connection, run_id: int, rules: ScheduleRules, now: datetime, *, size: int, fault: str = "") -> Advance:
-    """Give the next ``size`` members of an open run their turn.
+    """Credit the next ``size`` members of an open run.
 
-    ``fault``: crediting the next one alone broke the transaction, for this reason; he is recorded as failed.
+    ``fault``: crediting the next member alone aborted the transaction, for this reason; they are recorded as failed.
     """
     row = tx.execute(_LOCK, {"run_id": run_id}).one()
-    run = run_from_row(row)
+    run = value_from_row(row, Run)
     if row.deleted_at is not None:
         return Advance(_close(tx, run, now, "the schedule was deleted"), more=False)
     if run.state is not RunState.OPEN or not row.enabled:
@@ -180,16 +181,20 @@ def advance(tx: Connection, run_id: int, rules: ScheduleRules, now: datetime, *,
     last_id = next_chunk_end(tx, run, size)
     if last_id is None:
         return Advance(_close(tx, run, now, "") if run.due_on < row.done_until else run, more=False)
-    taken = credit_chunk(tx, run, last_id, disabled_use_up=rules.disabled_use_up, fault=fault, now=now)
-    failures = [Failure(who, reason) for who, outcome, reason in taken.odd if outcome is CreditOutcome.FAILED]
-    facts: dict[str, Any] = {
+    chunk = credit_chunk(tx, run, last_id, disabled_use_up=rules.disabled_use_up, fault=fault, now=now)
+    failures = [
+        Failure(subscriber_id, reason)
+        for subscriber_id, outcome, reason in chunk.uncredited
+        if outcome is CreditOutcome.FAILED
+    ]
+    values: dict[str, Any] = {
         "last_membership_id": last_id,
-        "credited": run.credited + taken.credited,
-        "passed": run.passed + len(taken.odd) - len(failures),
+        "credited": run.credited + chunk.credited,
+        "passed": run.passed + len(chunk.uncredited) - len(failures),
         "failed": run.failed + len(failures),
     }
-    tx.execute(_MOVE_ON, {"run_id": run.id} | facts)
-    return Advance(replace(run, **facts), more=True, failures=failures)
+    tx.execute(_UPDATE_PROGRESS, {"run_id": run.id} | values)
+    return Advance(replace(run, **values), more=True, failures=failures)
 
 
 _LOCK = (
@@ -198,9 +203,9 @@ _LOCK = (
     .where(_run.c.id == sa.bindparam("run_id"))
     .with_for_update(key_share=True)
 )
-"""Nobody else can advance the run, and nobody join, leave or renew, until the transaction ends."""
+"""Until the transaction ends, no other can advance the run and no member can join, leave or renew."""
 
-_MOVE_ON = (
+_UPDATE_PROGRESS = (
     sa.update(_run)
     .where(_run.c.id == sa.bindparam("run_id"))
     .values({name: sa.bindparam(name) for name in ("last_membership_id", *CreditOutcome)})
@@ -210,35 +215,35 @@ _MOVE_ON = (
 def _close(tx: Connection, run: Run, now: datetime, note: str) -> Run:
     if run.state is not RunState.OPEN:
         return run
-    facts: dict[str, Any] = {"state": RunState.DONE, "closed_at": now, "note": note}
-    tx.execute(sa.update(_run).where(_run.c.id == run.id, _run.c.state == RunState.OPEN).values(facts))
-    return replace(run, **facts)
+    values: dict[str, Any] = {"state": RunState.DONE, "closed_at": now, "note": note}
+    tx.execute(sa.update(_run).where(_run.c.id == run.id, _run.c.state == RunState.OPEN).values(values))
+    return replace(run, **values)
 
 
-# -- looking ---------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------------------------
 
 
 def find_run(tx: Connection, run_id: int) -> Run:
-    """Give a run by its id. Raises `NotFound`, but not for one that was seen before: runs are never deleted."""
+    """Return a run by its id. Raise `NotFound` if there never was one: runs are never deleted."""
     row = tx.execute(sa.select(_run).where(_run.c.id == run_id)).first()
     if row is None:
         raise NotFound(f"there is no run {run_id}")
-    return run_from_row(row)
+    return value_from_row(row, Run)
 
 
 def history(tx: Connection, *, schedule_id: int | None = None, before: date | None = None, limit: int) -> list[Run]:
-    """Give the last runs, latest due date first, of one schedule and ``before`` a date where they are named."""
+    """Return the last runs, latest due date first, filtered by schedule and ``before`` a date where these are set."""
     statement = sa.select(_run).order_by(_run.c.due_on.desc(), _run.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(_run.c.due_on < before)
     if schedule_id is not None:
         statement = statement.where(_run.c.schedule_id == schedule_id)
-    return list(map(run_from_row, tx.execute(statement)))
+    return [value_from_row(row, Run) for row in tx.execute(statement)]
 
 
 @dataclass(frozen=True, slots=True)
 class Uncredited:
-    """A member whom a run gave nothing, and why."""
+    """A member who got nothing from a run, and why."""
 
     subscriber_id: int
     username: str
@@ -248,7 +253,7 @@ class Uncredited:
 
 
 def uncredited(tx: Connection, run: Run, *, limit: int) -> list[Uncredited]:
-    """Give the members whom a run passed over or failed to credit, in the order of their turns."""
+    """Return the members that a run passed over or failed to credit, in the order of processing."""
     subscriber = tables.subscriber.c
     rows = tx.execute(
         sa.select(_credit, subscriber.username)
@@ -261,23 +266,4 @@ def uncredited(tx: Connection, run: Run, *, limit: int) -> list[Uncredited]:
         .order_by(_credit.c.id)
         .limit(limit)
     )
-    return [Uncredited(row.subscriber_id, row.username, CreditOutcome(row.outcome), row.note, row.at) for row in rows]
-
-
-def run_from_row(row: Any) -> Run:
-    """Make the value of a run row."""
-    return Run(
-        id=row.id,
-        schedule_id=row.schedule_id,
-        due_on=row.due_on,
-        kind=ScheduleKind(row.kind),
-        value=row.value,
-        state=RunState(row.state),
-        opened_at=row.opened_at,
-        closed_at=row.closed_at,
-        last_membership_id=row.last_membership_id,
-        credited=row.credited,
-        passed=row.passed,
-        failed=row.failed,
-        note=row.note,
-    )
+    return [value_from_row(row, Uncredited) for row in rows]

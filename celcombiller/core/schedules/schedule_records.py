@@ -1,8 +1,8 @@
-"""Schedules and their members: make, find, change and end, on an open transaction.
+"""Schedules: create, find, change and end them, on an open transaction.
 
-Nothing here moves credit; `celcombiller.core.schedules.runs` credits what is due. Whatever changes memberships, and
-whatever credits them, locks the schedule first. So members have their turn in the order of their ids: no member joins
-behind the one whose turn it is, and no member leaves in the middle of their turn.
+Nothing here moves credit; `celcombiller.core.schedules.runs` credits what is due. Both changing and crediting
+memberships lock the schedule first. So members are credited in the order of their ids: no member joins behind the one
+being credited, and no member leaves while they are being credited.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.schedules import CatchUp, Recurrence, Schedule, ScheduleKind
 from celcombiller.core.schedules.due_dates import local_date, zone_of
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,7 +37,7 @@ INTERVAL_DAYS_MAX = 3660
 
 
 END_MAX = 2000
-"""Memberships ended in one transaction at most: a million at once would let calls wait for seconds."""
+"""Most memberships ended in one transaction: ending a million at once would delay calls by seconds."""
 
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
@@ -48,7 +49,7 @@ _FIRST, _LAST = date(1970, 1, 1), date(9000, 12, 31)
 _DAYS = {Recurrence.MONTHLY: 31, Recurrence.WEEKLY: 7}
 
 
-_FACTS = (
+_CHANGEABLE = (
     *("name", "kind", "value", "recurrence", "day", "interval_days", "first_on", "count", "time_zone"),
     *("catch_up", "enabled"),
 )
@@ -79,9 +80,9 @@ def add(
     catch_up: str = CatchUp.ALL,
     now: datetime,
 ) -> Schedule:
-    """Make a schedule; the first date that it can be due is today's. Names may repeat. Raises `InvalidValue`."""
+    """Create a schedule, due today at the earliest. Names may repeat. Raise `InvalidValue` for wrong fields."""
     today = local_date(now, time_zone)
-    made = _checked(
+    schedule = _checked(
         Schedule(
             id=0,
             name=name,
@@ -99,58 +100,59 @@ def add(
             created_at=now,
         )
     )
-    if made.recurrence is Recurrence.ONCE and made.first_on < today:
+    if schedule.recurrence is Recurrence.ONCE and schedule.first_on < today:
         raise _wrong("first_on", f"is {first_on}, which is past: a schedule of one date would never run")
-    values = asdict(made)
+    values = asdict(schedule)
     del values["id"]
-    made_id = tx.execute(sa.insert(_schedule).values(values).returning(_schedule.c.id)).scalar_one()
-    return replace(made, id=made_id)
+    schedule_id = tx.execute(sa.insert(_schedule).values(values).returning(_schedule.c.id)).scalar_one()
+    return replace(schedule, id=schedule_id)
 
 
 def find(tx: Connection, schedule_id: int, *, lock: bool = False) -> Schedule:
-    """Give a schedule that was not deleted; with ``lock`` nobody joins or credits until this transaction ends.
+    """Return a schedule that is not deleted. Raise `UnknownSchedule` if there is none.
 
-    Raises `UnknownSchedule`.
+    With ``lock``, no member can join, leave or be credited until this transaction ends.
     """
     statement = sa.select(_schedule).where(_schedule.c.id == schedule_id, NOT_DELETED)
     row = tx.execute(statement.with_for_update(key_share=True) if lock else statement).first()
     if row is None:
         raise UnknownSchedule(f"no schedule has the id {schedule_id}")
-    return schedule_from_row(row)
+    return value_from_row(row, Schedule)
 
 
 def find_by_name(tx: Connection, name: str) -> list[Schedule]:
-    """Give all schedules of this name, oldest first."""
+    """Return all schedules of this name, oldest first."""
     rows = tx.execute(sa.select(_schedule).where(_schedule.c.name == name, NOT_DELETED).order_by(_schedule.c.id))
-    return list(map(schedule_from_row, rows))
+    return [value_from_row(row, Schedule) for row in rows]
 
 
 def list_all(tx: Connection, *, after_id: int = 0, limit: int | None = None) -> list[Schedule]:
-    """Give all schedules, oldest first; or as many as ``limit`` says of those after one."""
-    living = sa.select(_schedule).where(NOT_DELETED, _schedule.c.id > after_id)
-    return list(map(schedule_from_row, tx.execute(living.order_by(_schedule.c.id).limit(limit))))
+    """Return all schedules, oldest first; at most ``limit``, and only ids greater than ``after_id``."""
+    statement = sa.select(_schedule).where(NOT_DELETED, _schedule.c.id > after_id)
+    rows = tx.execute(statement.order_by(_schedule.c.id).limit(limit))
+    return [value_from_row(row, Schedule) for row in rows]
 
 
-def change(tx: Connection, schedule_id: int, **facts: Any) -> Schedule:
-    """Put facts on a schedule; what has begun to be credited goes on as it was. Raises as `add` and `find` do.
+def change(tx: Connection, schedule_id: int, **changes: Any) -> Schedule:
+    """Change fields of a schedule; runs that are open go on unchanged. Raises as `add` and `find` do.
 
-    With a new ``recurrence``, ``day`` and ``interval_days`` are what is given with it.
+    A new ``recurrence`` resets ``day`` and ``interval_days`` unless they are passed with it.
     """
-    for unknown in sorted(facts.keys() - set(_FACTS)):
+    for unknown in sorted(changes.keys() - set(_CHANGEABLE)):
         raise _wrong(unknown, "is nothing that can be changed")
     for name, kind in (("kind", ScheduleKind), ("recurrence", Recurrence), ("catch_up", CatchUp)):
-        if name in facts:
-            facts[name] = _one_of(kind, name, facts[name])
-    if "recurrence" in facts:
-        facts = {"day": None, "interval_days": None} | facts
-    changed = _checked(replace(find(tx, schedule_id, lock=True), **facts))
-    if facts:
-        tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(facts))
+        if name in changes:
+            changes[name] = _one_of(kind, name, changes[name])
+    if "recurrence" in changes:
+        changes = {"day": None, "interval_days": None} | changes
+    changed = _checked(replace(find(tx, schedule_id, lock=True), **changes))
+    if changes:
+        tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(changes))
     return changed
 
 
 def delete(tx: Connection, schedule_id: int, now: datetime) -> Schedule:
-    """End a schedule and its memberships. Its row stays, for what is recorded of it. Raises `UnknownSchedule`."""
+    """Delete a schedule and end its memberships. Its row stays for the history. Raise `UnknownSchedule`."""
     deleted = replace(find(tx, schedule_id, lock=True), deleted_at=now)
     tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(deleted_at=now))
     end_orphans(tx, now)
@@ -158,7 +160,7 @@ def delete(tx: Connection, schedule_id: int, now: datetime) -> Schedule:
 
 
 def end_orphans(tx: Connection, now: datetime) -> int:
-    """End memberships of deleted schedules, as many as one short transaction may; give how many it were."""
+    """End memberships of deleted schedules, at most `END_MAX`; return how many there were."""
     some = (
         sa.select(_membership.c.id)
         .join(_schedule, _schedule.c.id == _membership.c.schedule_id)
@@ -204,24 +206,3 @@ def _one_of(kind: type[E], name: str, value: object) -> E:
 
 def _wrong(name: str, what: str) -> InvalidValue:
     return InvalidValue(f"{name} {what}", {name: what})
-
-
-def schedule_from_row(row: Any) -> Schedule:
-    """Make the value of a schedule row."""
-    return Schedule(
-        id=row.id,
-        name=row.name,
-        kind=ScheduleKind(row.kind),
-        value=row.value,
-        recurrence=Recurrence(row.recurrence),
-        day=row.day,
-        interval_days=row.interval_days,
-        first_on=row.first_on,
-        count=row.count,
-        time_zone=row.time_zone,
-        catch_up=CatchUp(row.catch_up),
-        enabled=row.enabled,
-        done_until=row.done_until,
-        created_at=row.created_at,
-        deleted_at=row.deleted_at,
-    )

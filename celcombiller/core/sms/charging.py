@@ -109,15 +109,15 @@ class MessageCharging:
         if known is not None:
             if known.digest != digest and request.origin is not MessageOrigin.NOTICE:
                 raise TransferConflict(f"a message with the id {request.reference} exists and says something else")
-            return MessageResult(known, first=False, callee=self.directory.callee(request.to_number))
+            return MessageResult(known, first=False, callee=self.directory.find_callee(request.to_number))
         if not NUMBER.fullmatch(request.to_number):
             raise BadNumber("a number is made of digits, * and #")
-        payer = None if request.free else self.directory.caller(request.account_code, request.caller_number)
+        payer = None if request.free else self.directory.find_payer(request.account_code, request.caller_number)
         if payer is None and not request.free:
             raise UnknownSubscriber("neither the account code nor the sender's number is a subscriber's")
         if payer is not None and not payer.enabled:
             raise SubscriberDisabled(payer.username)
-        callee = self.directory.callee(request.to_number)
+        callee = self.directory.find_callee(request.to_number)
         route, price = (
             (policy.off_net_route, policy.off_net_price)
             if callee is None

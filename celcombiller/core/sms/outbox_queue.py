@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.model.messages import Message, MessageState, Route
 from celcombiller.core.retry import retry_after
-from celcombiller.core.schema import tables
+from celcombiller.core.schema import leases, tables
 from celcombiller.core.schema.expressions import inline_literal
 from celcombiller.core.sms.charging import MessageOutcome
 from celcombiller.core.sms.message_records import message_from_row
@@ -58,13 +58,8 @@ def claim(
     tx: Connection, route: Route, owner: str, now: datetime, *, limit: int, lease: timedelta
 ) -> list[OutboxMessage]:
     """Claim the messages that have waited longest, for the time of ``lease``."""
-    rows = tx.execute(
-        sa.select(_message)
-        .where(*_ready(route, now))
-        .order_by(_message.c.queued_at, _message.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    ready = sa.select(_message).where(*_ready(route, now)).order_by(_message.c.queued_at, _message.c.id)
+    rows = leases.lock_rows(tx, ready, limit=limit)
     if not rows:
         return []
     taken = sa.update(_message).where(_message.c.id.in_([row.id for row in rows]))
@@ -87,9 +82,8 @@ def claim(
 
 
 def _ready(route: Route, now: datetime) -> list[sa.ColumnElement[bool]]:
-    free = sa.or_(_message.c.claimed_until.is_(None), _message.c.claimed_until <= now)
-    rested = sa.or_(_message.c.next_try_at.is_(None), _message.c.next_try_at <= now)
-    return [IS_QUEUED, _message.c.route == route.value, free, rested, _message.c.expires_at > now]
+    free, try_due = leases.is_free(_message, now), leases.is_try_due(_message, now)
+    return [IS_QUEUED, _message.c.route == route.value, free, try_due, _message.c.expires_at > now]
 
 
 def reschedule(
@@ -101,15 +95,12 @@ def reschedule(
         attempts = row.attempts + 1
         again = now + retry_after(attempts, retry_seconds_max)
         values = {"attempts": attempts, "next_try_at": again, "note": why[:NOTE_CHARACTERS_MAX]}
-        tx.execute(sa.update(_message).where(_message.c.id == row.id).values(**values, **_UNCLAIMED))
+        tx.execute(sa.update(_message).where(_message.c.id == row.id).values(**values, **leases.RELEASED))
 
 
 def release_claims(tx: Connection, owner: str) -> None:
     """Release the claims of an owner, for others to take."""
-    tx.execute(sa.update(_message).where(_is_claimed_by(owner)).values(**_UNCLAIMED))
-
-
-_UNCLAIMED: dict[str, Any] = {"claimed_by": None, "claimed_until": None}
+    tx.execute(sa.update(_message).where(_is_claimed_by(owner)).values(**leases.RELEASED))
 
 
 def _is_claimed_by(owner: str) -> sa.ColumnElement[bool]:
@@ -126,7 +117,7 @@ def record_accepted_part(tx: Connection, reference: str, part: int, network_id: 
 
 def overdue(tx: Connection, now: datetime, *, limit: int) -> list[MessageOutcome]:
     """Return the outcomes of messages that have expired: none was reported in time."""
-    free = sa.or_(_message.c.claimed_until.is_(None), _message.c.claimed_until <= now)
+    free = leases.is_free(_message, now)
     rows = tx.execute(
         sa.select(_message)
         .where(_message.c.ended_at.is_(None), _message.c.expires_at <= now, free)

@@ -1,4 +1,4 @@
-"""Bulk look-up by username, MSISDN or IMSI."""
+"""Bulk look-up of subscribers by username, MSISDN or IMSI."""
 
 from __future__ import annotations
 
@@ -20,77 +20,77 @@ if TYPE_CHECKING:
 
 
 class Directory:
-    """Subscribers in memory for one transaction, found by what a call says of them."""
+    """Subscribers in memory for one transaction, found by the identities that a call carries."""
 
     def __init__(self, subscribers: Iterable[Subscriber]) -> None:
         self._by_username: dict[str, Subscriber] = {}
         self._by_clid: dict[str, Subscriber] = {}
         self._by_imsi: dict[str, Subscriber] = {}
         self.account_ids: dict[tuple[int, Kind], int] = {}
-        for each in subscribers:
-            self._add(each)
+        for subscriber in subscribers:
+            self._add(subscriber)
 
-    def _add(self, each: Subscriber) -> None:
-        self._by_username[each.username] = each
-        self._by_clid[each.clid] = each
-        self._by_imsi[each.imsi] = each
+    def _add(self, subscriber: Subscriber) -> None:
+        self._by_username[subscriber.username] = subscriber
+        self._by_clid[subscriber.clid] = subscriber
+        self._by_imsi[subscriber.imsi] = subscriber
 
     @classmethod
     def load(cls, tx: Connection, identities: Iterable[str]) -> Directory:
-        """Read the subscribers whom any of ``identities`` may name, with the ids of their accounts."""
-        (rows,) = bulk.read(tx, cls.question(identities))
-        return cls.of_rows(rows)
+        """Return a directory of the subscribers that any of ``identities`` may name, with their account ids."""
+        (rows,) = bulk.read(tx, cls.query_identities(identities))
+        return cls.from_rows(rows)
 
     @staticmethod
-    def question(identities: Iterable[str]) -> bulk.BoundQuery:
-        """Ask for those whom any of ``identities`` may name: a username, a number, or IMSI and digits."""
+    def query_identities(identities: Iterable[str]) -> bulk.BoundQuery:
+        """Return the query for all that ``identities`` may name: a username, a number, or ``IMSI`` and digits."""
         words = {word for word in identities if word}
-        imsis = {_imsi_of(word) for word in words} - {""}
-        return _NAMED.with_values(words, set(map(number_of, words)), imsis)
+        imsis = {_imsi_in(word) for word in words} - {""}
+        return _BY_IDENTITIES.with_values(words, set(map(number_of, words)), imsis)
 
     @classmethod
-    def of_rows(cls, rows: bulk.Rows) -> Directory:
-        """Make it of the answer."""
+    def from_rows(cls, rows: bulk.Rows) -> Directory:
+        """Return a directory of the rows that answer `query_identities`."""
         directory = cls(())
         for row in rows:
-            *facts, voice_id, data_id, sms_id = row
-            each = subscriber_from_columns(*facts)
-            directory._add(each)
-            directory.account_ids[each.id, Kind.VOICE] = voice_id
-            directory.account_ids[each.id, Kind.DATA] = data_id
-            directory.account_ids[each.id, Kind.SMS] = sms_id
+            *columns, voice_id, data_id, sms_id = row
+            subscriber = subscriber_from_columns(*columns)
+            directory._add(subscriber)
+            directory.account_ids[subscriber.id, Kind.VOICE] = voice_id
+            directory.account_ids[subscriber.id, Kind.DATA] = data_id
+            directory.account_ids[subscriber.id, Kind.SMS] = sms_id
         return directory
 
     @staticmethod
-    def named(words: Iterable[str]) -> sa.ColumnElement[bool]:
-        """Give the condition on subscribers that any of ``words`` names."""
+    def is_named_by(words: Iterable[str]) -> sa.ColumnElement[bool]:
+        """Return the condition on subscribers that any of ``words`` names."""
         columns = tables.subscriber.c
         words = set(words)
-        # The condition in each branch: SQLite takes a branch's index only for what the branch itself says.
+        # NOT_DELETED in each branch: SQLite uses a partial index only if the branch itself implies the condition.
         return sa.or_(
             sa.and_(columns.username.in_(words), NOT_DELETED),
             sa.and_(columns.clid.in_({number_of(word) for word in words}), NOT_DELETED),
-            sa.and_(columns.imsi.in_({_imsi_of(word) for word in words}), NOT_DELETED),
+            sa.and_(columns.imsi.in_({_imsi_in(word) for word in words}), NOT_DELETED),
         )
 
-    def caller(self, account_code: str, caller_number: str) -> Subscriber | None:
-        """Find who pays: by account code (username or number), else caller number, else ``IMSI…`` in either."""
+    def find_payer(self, account_code: str, caller_number: str) -> Subscriber | None:
+        """Return who pays: by account code (username or number), else by caller number, else by ``IMSI…`` in either."""
         return (
             (self._by_username.get(account_code) or self._by_clid.get(number_of(account_code)))
             or self._by_clid.get(number_of(caller_number))
-            or self._by_imsi.get(_imsi_of(account_code))
-            or self._by_imsi.get(_imsi_of(caller_number))
+            or self._by_imsi.get(_imsi_in(account_code))
+            or self._by_imsi.get(_imsi_in(caller_number))
         )
 
-    def callee(self, number: str) -> Subscriber | None:
-        """Find who has the called number."""
-        return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_of(number))
+    def find_callee(self, number: str) -> Subscriber | None:
+        """Return who has the called number or IMSI, or None."""
+        return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_in(number))
 
 
 _BY_ONE = f"select {bulk.names(SUBSCRIBER_COLUMNS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
 
 
-_NAMED = bulk.BulkQuery(
+_BY_IDENTITIES = bulk.BulkQuery(
     ", ".join(
         (
             bulk.names(SUBSCRIBER_COLUMNS),
@@ -99,11 +99,11 @@ _NAMED = bulk.BulkQuery(
             "(select id from account where subscriber_id = named.id and kind = 'sms')",
         )
     ),
-    # Each by its own index: for alternatives PostgreSQL reads one of some thousands of rows from end to end instead.
+    # A union, so that each branch uses its own index: for an OR, PostgreSQL scans a table of some thousand rows.
     f"from ({' union all '.join(map(_BY_ONE.format, ('username', 'clid', 'imsi')))}) as named",
     of=tables.subscriber.c.username,
 )
 
 
-def _imsi_of(word: str) -> str:
+def _imsi_in(word: str) -> str:
     return word[4:] if word[:4].upper() == "IMSI" else ""

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from celcombiller.core.errors import InvalidValue
 
-# `$(?!\n)` and not `$`, which lets a newline follow; unlike `\Z` every reader of JSON Schema understands it.
+# `$(?!\n)` and not `$`, which lets a newline follow; unlike `\Z` it is valid in JSON Schema.
 Username = Annotated[
     str,
     Meta(
@@ -44,11 +44,11 @@ IDENTITIES = ("username", "clid", "imsi", "cpf")
 
 
 NUMBER = re.compile(r"\+?[0-9*#]{1,32}|IMSI[0-9]{6,15}")
-"""What may be called or written to: nothing that means something in a dial string (``& , / @``) or ends a line."""
+"""What may be called or sent a message: no characters special in a dial string (``& , / @``), no line ends."""
 
 
 def check(field: str, value: str) -> str:
-    """Give ``value`` back if it is one for this field, or raise `InvalidValue` saying what is allowed."""
+    """Return ``value`` if the field allows it. Raise `InvalidValue`, which says what is allowed, otherwise."""
     shape: Any = FIELD_TYPES[field]
     try:
         checked: str = msgspec.convert(value, shape)
@@ -59,5 +59,5 @@ def check(field: str, value: str) -> str:
 
 
 def number_of(word: str) -> str:
-    """Give a number as it is stored: no ``+`` in front (E.164 digits)."""
+    """Return a number as it is stored: E.164 digits without the leading ``+``."""
     return word.removeprefix("+")

@@ -1,4 +1,4 @@
-"""Subscribers: make, find and change them, on an open transaction."""
+"""Subscribers: create, find, change and delete them, on an open transaction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 NOT_DELETED = tables.subscriber.c.deleted_at.is_(None)
-"""Not deleted: the condition of every look for a subscriber by who he is, and of the indexes that serve it."""
+"""The condition of every look-up of a subscriber by identity, and of the partial indexes that serve it."""
 
 
 def add(
@@ -37,9 +37,9 @@ def add(
     password_hash: str | None,
     now: datetime,
 ) -> Subscriber:
-    """Make a subscriber with an empty account of each kind.
+    """Create a subscriber with an empty account of each kind.
 
-    Raises `InvalidValue` for a field of the wrong shape, `AlreadyTaken` when another has one of the identities.
+    Raises `InvalidValue` for a malformed field, `AlreadyTaken` when another subscriber has one of the identities.
     """
     values: dict[str, Any] = {
         "username": check("username", username),
@@ -59,9 +59,9 @@ def add(
         sa.insert(tables.account),
         [{"subscriber_id": subscriber_id, "kind": kind, "posted": 0, "held": 0} for kind in Kind],
     )
-    made = Subscriber(id=subscriber_id, **values)
-    desired_state.sync_subscriber(tx, made, now)
-    return made
+    subscriber = Subscriber(id=subscriber_id, **values)
+    desired_state.sync_subscriber(tx, subscriber, now)
+    return subscriber
 
 
 SUBSCRIBER_COLUMNS = ("id", "username", "name", "clid", "imsi", "cpf", "address", "level", "enabled")
@@ -75,7 +75,7 @@ _OF_USERNAME = driver.PreparedQuery(
 
 
 def find(tx: Connection, username: str) -> Subscriber:
-    """Give the subscriber of this username, or raise `UnknownSubscriber`."""
+    """Return the subscriber of this username. Raise `UnknownSubscriber` if there is none."""
     for row in _OF_USERNAME.rows(tx, username=username):
         return subscriber_from_columns(*row)
     raise UnknownSubscriber(f"no subscriber is called {username}")
@@ -89,7 +89,7 @@ _ACCOUNTS_OF_USERNAME = driver.PreparedQuery(
 
 
 def balances(tx: Connection, username: str) -> dict[Kind, Account]:
-    """Give the accounts of the subscriber of this username by kind, as they stand, or raise `UnknownSubscriber`."""
+    """Return the accounts of the subscriber of this username, by kind. Raise `UnknownSubscriber` if there is none."""
     found = accounts.by_kind(_ACCOUNTS_OF_USERNAME.rows(tx, username=username))
     if not found:
         raise UnknownSubscriber(f"no subscriber is called {username}")
@@ -97,37 +97,37 @@ def balances(tx: Connection, username: str) -> dict[Kind, Account]:
 
 
 def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datetime) -> Subscriber:
-    """Change facts of a subscriber; ``password_hash`` and ``enabled`` are facts too.
+    """Change columns of a subscriber, ``password_hash`` and ``enabled`` included.
 
-    Raises `UnknownSubscriber`, `InvalidValue`, `AlreadyTaken`, and `LastAdministrator` when nobody would be one.
+    Raises `UnknownSubscriber`, `InvalidValue`, `AlreadyTaken`, and `LastAdministrator` when none would be left.
     """
-    was = find(tx, username)
+    before = find(tx, username)
     values = {
         field: check(field, value) if field in FIELD_TYPES and value is not None else value
         for field, value in changes.items()
     }
     table = tables.subscriber
-    _refuse_taken(tx, values, but=was.id)
-    if values.get("level", was.level) is not Level.ADMINISTRATOR or not values.get("enabled", was.enabled):
-        _refuse_last(tx, was)
+    _refuse_taken(tx, values, but=before.id)
+    if values.get("level", before.level) is not Level.ADMINISTRATOR or not values.get("enabled", before.enabled):
+        _refuse_last(tx, before)
     if values:
-        tx.execute(sa.update(table).where(table.c.id == was.id).values(values))
-    is_ = subscriber_from_row(tx.execute(sa.select(table).where(table.c.id == was.id)).one())
-    desired_state.sync_subscriber(tx, is_, now)
-    return is_
+        tx.execute(sa.update(table).where(table.c.id == before.id).values(values))
+    after = subscriber_from_row(tx.execute(sa.select(table).where(table.c.id == before.id)).one())
+    desired_state.sync_subscriber(tx, after, now)
+    return after
 
 
 def delete(tx: Connection, username: str, now: datetime) -> Subscriber:
-    """End a subscriber: his identities are free, his row stays for what is recorded of him, his credit where it is.
+    """Mark a subscriber as deleted: their identities become free, their row and their credit stay.
 
-    A call that he is in goes on and is settled. Raises `UnknownSubscriber` and `LastAdministrator`.
+    Their current calls go on and are settled. Raises `UnknownSubscriber` and `LastAdministrator`.
     """
-    was = find(tx, username)
-    _refuse_last(tx, was)
+    subscriber = find(tx, username)
+    _refuse_last(tx, subscriber)
     table = tables.subscriber
-    tx.execute(sa.update(table).where(table.c.id == was.id).values(deleted_at=now))
-    desired_state.sync_subscriber(tx, was, now, deleted=True)
-    return was
+    tx.execute(sa.update(table).where(table.c.id == subscriber.id).values(deleted_at=now))
+    desired_state.sync_subscriber(tx, subscriber, now, deleted=True)
+    return subscriber
 
 
 def _refuse_taken(tx: Connection, values: Mapping[str, Any], *, but: int | None = None) -> None:
@@ -141,29 +141,29 @@ def _refuse_taken(tx: Connection, values: Mapping[str, Any], *, but: int | None 
             raise AlreadyTaken(f"another subscriber has the {field} {value}", {field: "another subscriber has it"})
 
 
-def _refuse_last(tx: Connection, who: Subscriber) -> None:
-    """Refuse to lose the last administrator who may log in."""
+def _refuse_last(tx: Connection, subscriber: Subscriber) -> None:
+    """Raise `LastAdministrator` if they are the last administrator who may log in."""
     table = tables.subscriber
     others = sa.select(table.c.id).where(
-        table.c.level == Level.ADMINISTRATOR, table.c.enabled, table.c.id != who.id, NOT_DELETED
+        table.c.level == Level.ADMINISTRATOR, table.c.enabled, table.c.id != subscriber.id, NOT_DELETED
     )
-    if who.level is Level.ADMINISTRATOR and who.enabled and tx.execute(others.limit(1)).first() is None:
-        raise LastAdministrator(f"{who.username} is the last administrator: make another one first")
+    if subscriber.level is Level.ADMINISTRATOR and subscriber.enabled and tx.execute(others.limit(1)).first() is None:
+        raise LastAdministrator(f"{subscriber.username} is the last administrator: make another one first")
 
 
 def list_all(tx: Connection) -> Iterable[Subscriber]:
-    """Give all subscribers, by username."""
+    """Return all subscribers, by username."""
     rows = tx.execute(sa.select(tables.subscriber).where(NOT_DELETED).order_by(tables.subscriber.c.username))
     return map(subscriber_from_row, rows)
 
 
 def enable(tx: Connection, username: str, now: datetime, *, enabled: bool) -> Subscriber:
-    """Let the subscriber use the service or not, from the next call on. Raises as `change` does."""
+    """Enable or disable a subscriber, from the next call on. Raises as `change` does."""
     return change(tx, username, {"enabled": enabled}, now)
 
 
 def any_administrator(tx: Connection) -> str | None:
-    """Give the username of the first administrator, or ``None`` when there is none yet."""
+    """Return the username of the first administrator, or None when there is none yet."""
     table = tables.subscriber
     row = tx.execute(
         sa.select(table.c.username)
@@ -175,12 +175,12 @@ def any_administrator(tx: Connection) -> str | None:
 
 
 def subscriber_from_row(row: Any) -> Subscriber:
-    """Make the value of a subscriber row."""
+    """Return the subscriber of a row."""
     return subscriber_from_columns(*(getattr(row, name) for name in SUBSCRIBER_COLUMNS))
 
 
 def subscriber_from_columns(
-    number: int,
+    subscriber_id: int,
     username: str,
     name: str,
     clid: str,
@@ -190,5 +190,5 @@ def subscriber_from_columns(
     level: int,
     enabled: Any,
 ) -> Subscriber:
-    """Make a subscriber of `SUBSCRIBER_COLUMNS`, as SQLAlchemy or the driver gives them."""
-    return Subscriber(number, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))
+    """Return the subscriber of `SUBSCRIBER_COLUMNS`, as SQLAlchemy or the bare driver returns them."""
+    return Subscriber(subscriber_id, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))

@@ -47,7 +47,7 @@ async def log_in(api: Api, request: Any, asked: Request) -> Response:
     lifetime = timedelta(hours=api.config.rest.session_hours)
 
     def work(tx: Connection) -> None:
-        login_throttle.forgive(tx, name, asked.address)
+        login_throttle.forget_failures(tx, name, asked.address)
         sessions.open_session(tx, secret, row.id, address=asked.address, now=asked.now, lifetime=lifetime)
         if fresh is not None:
             subscriber_records.change(tx, username, {"password_hash": fresh}, asked.now)

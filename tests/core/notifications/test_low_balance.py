@@ -230,8 +230,8 @@ def test_a_notice_that_cannot_be_sent_is_kept_with_its_reason_and_stops_nothing(
 
 
 def test_many_at_once_are_written_a_few_at_a_time(engine, monkeypatch):
-    monkeypatch.setattr(low_balance, "TOGETHER_MAX", 2)
-    monkeypatch.setattr(low_balance, "STRETCH_MAX", 5)
+    monkeypatch.setattr(low_balance, "NOTICES_PER_TRANSACTION_MAX", 2)
+    monkeypatch.setattr(low_balance, "IDS_PER_SCAN_MAX", 5)
     node = begun(engine)
     for _ in range(5):
         move(engine, 100)
@@ -311,7 +311,7 @@ def test_of_two_nodes_that_found_the_same_one_writes_it(engine):
 
 
 def test_a_stop_does_not_wait_for_all_that_is_left(engine, monkeypatch):
-    monkeypatch.setattr(low_balance, "STRETCH_MAX", 1)
+    monkeypatch.setattr(low_balance, "IDS_PER_SCAN_MAX", 1)
     node = begun(engine)
     for _ in range(4):
         move(engine, 100)
