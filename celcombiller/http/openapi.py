@@ -51,7 +51,7 @@ _TAGS = {
 }
 
 
-async def describe(api: Api, _request: Any, _asked: Request) -> Response:
+async def describe(api: Api, _http_request: Any, _request: Request) -> Response:
     """Describe the API."""
     return Response(msgspec.Raw(_encoded(tuple(api.routes))))
 

@@ -162,58 +162,58 @@ DATA = Collection(
 )
 
 
-def list_voice(tx: Connection, asked: Request) -> Response:
+def list_voice(tx: Connection, request: Request) -> Response:
     """List movements of voice credit."""
-    return listing(tx, asked, VOICE)
+    return listing(tx, request, VOICE)
 
 
-def list_data(tx: Connection, asked: Request) -> Response:
+def list_data(tx: Connection, request: Request) -> Response:
     """List movements of data credit."""
-    return listing(tx, asked, DATA)
+    return listing(tx, request, DATA)
 
 
-def show_voice(tx: Connection, asked: Request) -> Response:
+def show_voice(tx: Connection, request: Request) -> Response:
     """Show one movement of voice credit."""
-    return showing(tx, asked, VOICE, asked.path["id"])
+    return showing(tx, request, VOICE, request.path["id"])
 
 
-def show_data(tx: Connection, asked: Request) -> Response:
+def show_data(tx: Connection, request: Request) -> Response:
     """Show one movement of data credit."""
-    return showing(tx, asked, DATA, asked.path["id"])
+    return showing(tx, request, DATA, request.path["id"])
 
 
-def add_voice(tx: Connection, asked: Request) -> Response:
+def add_voice(tx: Connection, request: Request) -> Response:
     """Give or take voice credit."""
-    body = convert_leniently(NewVoice, asked.body)
+    body = convert_leniently(NewVoice, request.body)
     who = subscriber_said(tx, "from_user_id", body.from_user_id)
     to = None if body.to_user_id is None else subscriber_said(tx, "to_user_id", body.to_user_id)
     detail = {"to_subscriber_id": None if to is None else to.id, "said_at": _said_at(body.date)}
-    return _add(tx, asked, VOICE, Kind.VOICE, who, body, detail)
+    return _add(tx, request, VOICE, Kind.VOICE, who, body, detail)
 
 
-def add_data(tx: Connection, asked: Request) -> Response:
+def add_data(tx: Connection, request: Request) -> Response:
     """Give or take data credit."""
-    body = convert_leniently(NewData, asked.body)
+    body = convert_leniently(NewData, request.body)
     who = subscriber_said(tx, "user_id", body.user_id)
     detail = {"user_ip": body.user_ip, "connection_ip": body.connection_ip, "said_at": _said_at(body.date)}
-    return _add(tx, asked, DATA, Kind.DATA, who, body, detail)
+    return _add(tx, request, DATA, Kind.DATA, who, body, detail)
 
 
 def _add(
     tx: Connection,
-    asked: Request,
+    request: Request,
     collection: Collection,
     kind: Kind,
     who: Subscriber,
     body: NewVoice | NewData,
     detail: dict[str, Any],
 ) -> Response:
-    asked.check_manages(who.level)
+    request.check_manages(who.level)
     if body.value == 0:
         raise InvalidValue("value: must not be 0: nothing would move", {"value": "must not be 0"})
-    reference = asked.reference
-    request = Credit(who.username, kind, body.value, body.origin, reference)
-    _, is_new = credit(tx, request, asked.actor, asked.now)
+    reference = request.reference
+    order = Credit(who.username, kind, body.value, body.origin, reference)
+    _, is_new = credit(tx, order, request.actor, request.now)
     if is_new:
         if any(each is not None for each in detail.values()):
             tx.execute(sa.insert(_detail).values(reference=reference, **detail))
@@ -221,7 +221,7 @@ def _add(
         _check_same(tx, reference, detail)
     made_id = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).scalar_one()
     shown = shown_of(tx, collection, made_id)
-    return Response(shown, headers={"Location": address_of(asked.url.partition("?")[0], collection, shown)})
+    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], collection, shown)})
 
 
 def _check_same(tx: Connection, reference: str, detail: dict[str, Any]) -> None:

@@ -116,22 +116,22 @@ _counts: WeakKeyDictionary[Engine, Counts] = WeakKeyDictionary()
 """Of each database that this process has open."""
 
 
-def listing(tx: Connection, asked: Request, collection: Collection) -> Response:
+def listing(tx: Connection, request: Request, collection: Collection) -> Response:
     """Answer a GET of a whole collection: a page of what ``?q=`` looks for, or the single object that it demands."""
-    search = search_of(asked.query.get("q") or "{}", collection.fields, asked.now)
-    rows = Rows(tx, collection, search, asked.only_subscriber_id)
-    here = asked.url.partition("?")[0]
+    search = search_of(request.query.get("q") or "{}", collection.fields, request.now)
+    rows = Rows(tx, collection, search, request.only_subscriber_id)
+    here = request.url.partition("?")[0]
     if search.single:
         return _single(rows, here)
-    per_page = _per_page(asked.query.get("results_per_page"), collection.page)
-    page = _page(asked.query.get("page", "1"))
+    per_page = _per_page(request.query.get("results_per_page"), collection.page)
+    page = _page(request.query.get("page", "1"))
     total = rows.total()
     start = (page - 1) * per_page
     ids = rows.ids(start, min(per_page, total - start)) if 0 <= start < total else []
     pages = -(-total // per_page)
     return Response(
         {"num_results": total, "objects": rows.shown(ids, listed=True), "page": page, "total_pages": pages},
-        headers={"Link": _links(here, asked.query.get("q"), page, pages, per_page)},
+        headers={"Link": _links(here, request.query.get("q"), page, pages, per_page)},
     )
 
 
@@ -152,9 +152,9 @@ def one(tx: Connection, collection: Collection, key: Any, *, owner_id: int | Non
     return found[0] if found else None
 
 
-def showing(tx: Connection, asked: Request, collection: Collection, key: Any) -> Response:
+def showing(tx: Connection, request: Request, collection: Collection, key: Any) -> Response:
     """Answer with the object of this key, if there is one that the asker may see."""
-    found = one(tx, collection, key, owner_id=asked.only_subscriber_id)
+    found = one(tx, collection, key, owner_id=request.only_subscriber_id)
     return MISSING if found is None else Response(found)
 
 

@@ -33,11 +33,11 @@ REFUSED = {"message": "Usuário ou Senha invalido"}
 NAME_MAX = 64
 
 
-async def log_in(api: Api, request: Any, asked: Request) -> Response:
+async def log_in(api: Api, http_request: Any, request: Request) -> Response:
     """Check a password and begin a session; an unknown name takes as long as a wrong password."""
-    username, password = _named(request.content.getvalue())
+    username, password = _named(http_request.content.getvalue())
     name = username[:NAME_MAX]
-    await api.store.transact(lambda tx: login_throttle.admit_attempt(tx, name, asked.address, asked.now))
+    await api.store.transact(lambda tx: login_throttle.admit_attempt(tx, name, request.address, request.now))
     row = await api.reader.read(lambda tx: tx.execute(_PERSON.where(_TABLE.c.username == username)).first())
     right = await api.passwords.verify(None if row is None else row.password_hash, password)
     if row is None or not right or not row.enabled:
@@ -47,27 +47,27 @@ async def log_in(api: Api, request: Any, asked: Request) -> Response:
     lifetime = timedelta(hours=api.config.rest.session_hours)
 
     def work(tx: Connection) -> None:
-        login_throttle.forget_failures(tx, name, asked.address)
-        sessions.open_session(tx, secret, row.id, address=asked.address, now=asked.now, lifetime=lifetime)
+        login_throttle.forget_failures(tx, name, request.address)
+        sessions.open_session(tx, secret, row.id, address=request.address, now=request.now, lifetime=lifetime)
         if fresh is not None:
-            subscriber_records.change(tx, username, {"password_hash": fresh}, asked.now)
-        actor = audit_trail.Actor(username, asked.address)
-        audit_trail.record(tx, actor, "log in", f"subscriber:{username}", now=asked.now)
+            subscriber_records.change(tx, username, {"password_hash": fresh}, request.now)
+        actor = audit_trail.Actor(username, request.address)
+        audit_trail.record(tx, actor, "log in", f"subscriber:{username}", now=request.now)
 
     await api.store.transact(work)
     age = str(lifetime // timedelta(seconds=1))
-    secure = api.is_secure(request)
-    request.addCookie(COOKIE, secret, path="/", httpOnly=True, sameSite="lax", secure=secure, max_age=age)
+    secure = api.is_secure(http_request)
+    http_request.addCookie(COOKIE, secret, path="/", httpOnly=True, sameSite="lax", secure=secure, max_age=age)
     level = Level(row.level)
     return Response({"roles": [ROLES[level]], "displayName": row.name, "username": username, "id": row.id})
 
 
-async def log_out(api: Api, request: Any, asked: Request) -> Response:
+async def log_out(api: Api, http_request: Any, request: Request) -> Response:
     """End the session, here and for the browser."""
-    secret = asked.secret
+    secret = request.secret
     if secret is not None:
         await api.store.transact(lambda tx: sessions.close_session(tx, secret))
-    request.addCookie(COOKIE, "", path="/", httpOnly=True, sameSite="lax", max_age="0")
+    http_request.addCookie(COOKIE, "", path="/", httpOnly=True, sameSite="lax", max_age="0")
     return Response({"message": "logged out"})
 
 

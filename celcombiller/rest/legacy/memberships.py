@@ -131,34 +131,34 @@ INPUTS = Collection(
 )
 
 
-def list_all(tx: Connection, asked: Request) -> Response:
+def list_all(tx: Connection, request: Request) -> Response:
     """List who is in which schedule."""
-    return listing(tx, asked, MEMBERS)
+    return listing(tx, request, MEMBERS)
 
 
-def list_contracts(tx: Connection, asked: Request) -> Response:
+def list_contracts(tx: Connection, request: Request) -> Response:
     """List renewals."""
-    return listing(tx, asked, CONTRACTS)
+    return listing(tx, request, CONTRACTS)
 
 
-def list_inputs(tx: Connection, asked: Request) -> Response:
+def list_inputs(tx: Connection, request: Request) -> Response:
     """List which movements the runs of schedules made."""
-    return listing(tx, asked, INPUTS)
+    return listing(tx, request, INPUTS)
 
 
-def show(tx: Connection, asked: Request) -> Response:
+def show(tx: Connection, request: Request) -> Response:
     """Show that a user is in a schedule."""
-    return showing(tx, asked, MEMBERS, asked.path["id"])
+    return showing(tx, request, MEMBERS, request.path["id"])
 
 
-def show_contract(tx: Connection, asked: Request) -> Response:
+def show_contract(tx: Connection, request: Request) -> Response:
     """Show a renewal."""
-    return showing(tx, asked, CONTRACTS, asked.path["id"])
+    return showing(tx, request, CONTRACTS, request.path["id"])
 
 
-def show_input(tx: Connection, asked: Request) -> Response:
+def show_input(tx: Connection, request: Request) -> Response:
     """Show which movements one run made for one user."""
-    return showing(tx, asked, INPUTS, asked.path["id"])
+    return showing(tx, request, INPUTS, request.path["id"])
 
 
 class NewMember(msgspec.Struct, kw_only=True):
@@ -182,42 +182,42 @@ class Renewal(msgspec.Struct, kw_only=True):
     number: Runs
 
 
-def add(tx: Connection, asked: Request) -> Response:
+def add(tx: Connection, request: Request) -> Response:
     """Let a user get a schedule's runs. Who is in already is 409, in the original's words."""
-    body = convert_leniently(NewMember, asked.body)
+    body = convert_leniently(NewMember, request.body)
     who = subscriber_said(tx, "user_id", body.user_id)
-    asked.check_manages(who.level)
+    request.check_manages(who.level)
     try:
         schedule = schedule_records.find(tx, body.schedule_id)
     except UnknownSchedule as error:
         raise InvalidValue(f"schedule_id: {error}", {"schedule_id": str(error)}) from None
-    made = memberships.join(tx, schedule, who.id, count=body.count, now=asked.now)
-    audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
+    made = memberships.join(tx, schedule, who.id, count=body.count, now=request.now)
+    audit_trail.record(tx, request.actor, "join", f"schedule:{schedule.id}", after=made, now=request.now)
     shown = shown_of(tx, MEMBERS, made.id)
-    return Response(shown, headers={"Location": address_of(asked.url.partition("?")[0], MEMBERS, shown)})
+    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], MEMBERS, shown)})
 
 
-def change(tx: Connection, asked: Request) -> Response:
+def change(tx: Connection, request: Request) -> Response:
     """Set the runs that are left."""
-    wrong = {name: why for name, why in NAMED.items() if name in asked.body}
+    wrong = {name: why for name, why in NAMED.items() if name in request.body}
     if wrong:
         raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
-    body = convert_leniently(MemberChange, asked.body)
+    body = convert_leniently(MemberChange, request.body)
     try:
-        was = memberships.find_membership(tx, asked.path["id"])
+        was = memberships.find_membership(tx, request.path["id"])
     except UnknownMembership:
         return MISSING
     if body.count is not UNSET:
         is_ = memberships.set_count(tx, was, body.count)
         subject = f"schedule:{was.schedule_id}"
-        audit_trail.record(tx, asked.actor, "change member", subject, before=was, after=is_, now=asked.now)
+        audit_trail.record(tx, request.actor, "change member", subject, before=was, after=is_, now=request.now)
     return Response(shown_of(tx, MEMBERS, was.id))
 
 
-def renew(tx: Connection, asked: Request) -> Response:
+def renew(tx: Connection, request: Request) -> Response:
     """Renew one membership, which ``q`` names by its schedule and its user: new runs, and a contract."""
-    said = dict(asked.body)
-    search = search_of(said.pop("q", {}), MEMBERS.fields, asked.now)
+    said = dict(request.body)
+    search = search_of(said.pop("q", {}), MEMBERS.fields, request.now)
     if search.pinned("schedule_id") is None or search.pinned("user_id") is None:
         raise BrokenRequest("q must have filters that name the schedule_id and the user_id (op eq)")
     body = convert_leniently(Renewal, said)
@@ -225,17 +225,19 @@ def renew(tx: Connection, asked: Request) -> Response:
     if not ids:
         return Response({"message": "No result found"}, http.NOT_FOUND)
     was = memberships.find_membership(tx, ids[0])
-    is_ = memberships.renew(tx, was, count=body.count, months=body.number, now=asked.now)
-    audit_trail.record(tx, asked.actor, "renew", f"schedule:{was.schedule_id}", before=was, after=is_, now=asked.now)
+    is_ = memberships.renew(tx, was, count=body.count, months=body.number, now=request.now)
+    audit_trail.record(
+        tx, request.actor, "renew", f"schedule:{was.schedule_id}", before=was, after=is_, now=request.now
+    )
     return Response({"num_modified": 1})
 
 
-def delete(tx: Connection, asked: Request) -> Response:
+def delete(tx: Connection, request: Request) -> Response:
     """Let a user get no more runs."""
     try:
-        was = memberships.find_membership(tx, asked.path["id"])
+        was = memberships.find_membership(tx, request.path["id"])
     except UnknownMembership:
         return MISSING
-    memberships.leave(tx, was, asked.now)
-    audit_trail.record(tx, asked.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=asked.now)
+    memberships.leave(tx, was, request.now)
+    audit_trail.record(tx, request.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=request.now)
     return Response(status=http.NO_CONTENT)

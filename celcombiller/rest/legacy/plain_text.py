@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Request
 
 
-def name(_tx: Connection, asked: Request) -> Response:
+def name(_tx: Connection, request: Request) -> Response:
     """Say who is logged in."""
-    return Response(asked.principal.username)
+    return Response(request.principal.username)
 
 
-def test(_tx: Connection, _asked: Request) -> Response:
+def test(_tx: Connection, _request: Request) -> Response:
     """Say that the login holds."""
     return Response("test")
 
 
-def user(_tx: Connection, asked: Request) -> Response:
+def user(_tx: Connection, request: Request) -> Response:
     """Say who is logged in, in the words of the original."""
-    return Response(f"<User {asked.principal.username!r}>")
+    return Response(f"<User {request.principal.username!r}>")
 
 
-def voice_balance(tx: Connection, asked: Request) -> Response:
+def voice_balance(tx: Connection, request: Request) -> Response:
     """Say the voice balance of an IMSI."""
-    return _balance(tx, asked, Kind.VOICE)
+    return _balance(tx, request, Kind.VOICE)
 
 
-def data_balance(tx: Connection, asked: Request) -> Response:
+def data_balance(tx: Connection, request: Request) -> Response:
     """Say the data balance of an IMSI."""
-    return _balance(tx, asked, Kind.DATA)
+    return _balance(tx, request, Kind.DATA)
 
 
-def _balance(tx: Connection, asked: Request, kind: Kind) -> Response:
-    imsi = asked.body.get("imsi")
+def _balance(tx: Connection, request: Request, kind: Kind) -> Response:
+    imsi = request.body.get("imsi")
     if type(imsi) not in (str, int):
         raise BrokenRequest('send {"imsi": "…"}')
     posted = tx.execute(

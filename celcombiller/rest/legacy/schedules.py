@@ -95,24 +95,24 @@ def _named(name: str, key: str) -> Collection:
 BY_ID, BY_NAME = _named("schedule", "_id"), _named("schedules", "name")
 
 
-def list_by_id(tx: Connection, asked: Request) -> Response:
+def list_by_id(tx: Connection, request: Request) -> Response:
     """List schedules."""
-    return listing(tx, asked, BY_ID)
+    return listing(tx, request, BY_ID)
 
 
-def list_by_name(tx: Connection, asked: Request) -> Response:
+def list_by_name(tx: Connection, request: Request) -> Response:
     """List schedules, single ones by name."""
-    return listing(tx, asked, BY_NAME)
+    return listing(tx, request, BY_NAME)
 
 
-def show_by_id(tx: Connection, asked: Request) -> Response:
+def show_by_id(tx: Connection, request: Request) -> Response:
     """Show a schedule."""
-    return showing(tx, asked, BY_ID, asked.path["id"])
+    return showing(tx, request, BY_ID, request.path["id"])
 
 
-def show_by_name(tx: Connection, asked: Request) -> Response:
+def show_by_name(tx: Connection, request: Request) -> Response:
     """Show a schedule."""
-    return showing(tx, asked, BY_NAME, asked.path["name"])
+    return showing(tx, request, BY_NAME, request.path["name"])
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------
@@ -160,62 +160,62 @@ class GroupChange(ScheduleChange, kw_only=True):
     updateGroup: Any = None
 
 
-def add_by_id(tx: Connection, asked: Request) -> Response:
+def add_by_id(tx: Connection, request: Request) -> Response:
     """Make a schedule; its name may be another's too."""
-    body = convert_leniently(NewSchedule, asked.body)
-    made = _made(tx, asked, body, _today(asked), min(body.day, DAY_CLAMPED))
-    return _answer(tx, asked, BY_ID, made)
+    body = convert_leniently(NewSchedule, request.body)
+    made = _made(tx, request, body, _today(request), min(body.day, DAY_CLAMPED))
+    return _answer(tx, request, BY_ID, made)
 
 
-def add_by_name(tx: Connection, asked: Request) -> Response:
+def add_by_name(tx: Connection, request: Request) -> Response:
     """Make a schedule of a name that no other has, from a first date on, with members who get so many runs."""
-    body = convert_leniently(NewGroup, asked.body)
+    body = convert_leniently(NewGroup, request.body)
     _check_free(tx, body.name)
-    made = _made(tx, asked, body, _first_on(asked, body), body.day)
-    _join(tx, asked, made, body.users, "users")
-    return _answer(tx, asked, BY_NAME, made)
+    made = _made(tx, request, body, _first_on(request, body), body.day)
+    _join(tx, request, made, body.users, "users")
+    return _answer(tx, request, BY_NAME, made)
 
 
-def change_by_id(tx: Connection, asked: Request) -> Response:
+def change_by_id(tx: Connection, request: Request) -> Response:
     """Change a schedule."""
     try:
-        found = schedule_records.find(tx, asked.path["id"])
+        found = schedule_records.find(tx, request.path["id"])
     except UnknownSchedule:
         return MISSING
-    _change(tx, asked, found, convert_leniently(ScheduleChange, asked.body))
+    _change(tx, request, found, convert_leniently(ScheduleChange, request.body))
     return Response(shown_of(tx, BY_ID, found.id))
 
 
-def change_by_name(tx: Connection, asked: Request) -> Response:
+def change_by_name(tx: Connection, request: Request) -> Response:
     """Change a schedule and who is in it; nothing is a change too, and answers what there is."""
-    body = convert_leniently(GroupChange, asked.body)
-    found = _only(tx, asked.path["name"])
+    body = convert_leniently(GroupChange, request.body)
+    found = _only(tx, request.path["name"])
     if found is None:
         return MISSING
     if body.name is not UNSET and body.name != found.name:
         _check_free(tx, body.name)
-    changed = _change(tx, asked, found, body)
-    _join(tx, asked, changed, body.newUser, "newUser")
-    _leave(tx, asked, changed, body.removeUser)
+    changed = _change(tx, request, found, body)
+    _join(tx, request, changed, body.newUser, "newUser")
+    _leave(tx, request, changed, body.removeUser)
     return Response(shown_of(tx, BY_NAME, found.id))
 
 
-def delete_by_id(tx: Connection, asked: Request) -> Response:
+def delete_by_id(tx: Connection, request: Request) -> Response:
     """End a schedule and all memberships in it."""
     try:
-        found = schedule_records.find(tx, asked.path["id"])
+        found = schedule_records.find(tx, request.path["id"])
     except UnknownSchedule:
         return MISSING
-    return _delete(tx, asked, found)
+    return _delete(tx, request, found)
 
 
-def delete_by_name(tx: Connection, asked: Request) -> Response:
+def delete_by_name(tx: Connection, request: Request) -> Response:
     """End a schedule and all memberships in it."""
-    found = _only(tx, asked.path["name"])
-    return MISSING if found is None else _delete(tx, asked, found)
+    found = _only(tx, request.path["name"])
+    return MISSING if found is None else _delete(tx, request, found)
 
 
-def _made(tx: Connection, asked: Request, body: NewSchedule | NewGroup, first_on: date, day: int) -> Schedule:
+def _made(tx: Connection, request: Request, body: NewSchedule | NewGroup, first_on: date, day: int) -> Schedule:
     made = schedule_records.add(
         tx,
         name=body.name,
@@ -226,30 +226,30 @@ def _made(tx: Connection, asked: Request, body: NewSchedule | NewGroup, first_on
         interval_days=None,
         first_on=first_on,
         count=body.count,
-        time_zone=asked.config.schedules.zone,
-        now=asked.now,
+        time_zone=request.config.schedules.zone,
+        now=request.now,
     )
-    audit_trail.record(tx, asked.actor, "add", f"schedule:{made.id}", after=made, now=asked.now)
+    audit_trail.record(tx, request.actor, "add", f"schedule:{made.id}", after=made, now=request.now)
     return made
 
 
-def _answer(tx: Connection, asked: Request, collection: Collection, made: Schedule) -> Response:
+def _answer(tx: Connection, request: Request, collection: Collection, made: Schedule) -> Response:
     shown = shown_of(tx, collection, made.id)
-    return Response(shown, headers={"Location": address_of(asked.url.partition("?")[0], collection, shown)})
+    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], collection, shown)})
 
 
-def _today(asked: Request) -> date:
-    return local_date(asked.now, asked.config.schedules.zone)
+def _today(request: Request) -> date:
+    return local_date(request.now, request.config.schedules.zone)
 
 
-def _first_on(asked: Request, body: NewGroup) -> date:
+def _first_on(request: Request, body: NewGroup) -> date:
     if body.month is None and body.year is None:
-        return _today(asked)
+        return _today(request)
     try:
         first_on = date(body.year or 0, body.month or 0, body.day)
     except ValueError:
         raise InvalidValue("Date not accept: day, month and year are no date") from None
-    if first_on < _today(asked):
+    if first_on < _today(request):
         raise InvalidValue(f"Date not accept: {first_on} is past")
     return first_on
 
@@ -266,7 +266,7 @@ def _only(tx: Connection, name: str) -> Schedule | None:
     return found[0] if found else None
 
 
-def _change(tx: Connection, asked: Request, was: Schedule, body: ScheduleChange) -> Schedule:
+def _change(tx: Connection, request: Request, was: Schedule, body: ScheduleChange) -> Schedule:
     given = {name: value for name in ScheduleChange.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     if not given:
         return was
@@ -275,30 +275,30 @@ def _change(tx: Connection, asked: Request, was: Schedule, body: ScheduleChange)
     if "day" in given and was.recurrence is not Recurrence.MONTHLY:
         raise InvalidValue("day: this schedule is not monthly", {"day": "this schedule is not monthly"})
     is_ = schedule_records.change(tx, was.id, **given)
-    audit_trail.record(tx, asked.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=asked.now)
+    audit_trail.record(tx, request.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=request.now)
     return is_
 
 
-def _delete(tx: Connection, asked: Request, found: Schedule) -> Response:
-    schedule_records.delete(tx, found.id, asked.now)
-    audit_trail.record(tx, asked.actor, "delete", f"schedule:{found.id}", before=found, now=asked.now)
+def _delete(tx: Connection, request: Request, found: Schedule) -> Response:
+    schedule_records.delete(tx, found.id, request.now)
+    audit_trail.record(tx, request.actor, "delete", f"schedule:{found.id}", before=found, now=request.now)
     return Response(status=http.NO_CONTENT)
 
 
-def _join(tx: Connection, asked: Request, schedule: Schedule, user_ids: list[int], field: str) -> None:
+def _join(tx: Connection, request: Request, schedule: Schedule, user_ids: list[int], field: str) -> None:
     """Let these users in who are not in already; all get what the schedule gives."""
     for user_id in dict.fromkeys(user_ids):
         who = subscriber_said(tx, field, user_id)
-        asked.check_manages(who.level)
+        request.check_manages(who.level)
         if memberships.member(tx, schedule.id, who.id) is None:
-            made = memberships.join(tx, schedule, who.id, now=asked.now)
-            audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
+            made = memberships.join(tx, schedule, who.id, now=request.now)
+            audit_trail.record(tx, request.actor, "join", f"schedule:{schedule.id}", after=made, now=request.now)
 
 
-def _leave(tx: Connection, asked: Request, schedule: Schedule, user_ids: list[int]) -> None:
+def _leave(tx: Connection, request: Request, schedule: Schedule, user_ids: list[int]) -> None:
     """Let these users go, as far as they are in."""
     for user_id in dict.fromkeys(user_ids):
         member = memberships.member(tx, schedule.id, user_id)
         if member is not None:
-            memberships.leave(tx, member, asked.now)
-            audit_trail.record(tx, asked.actor, "leave", f"schedule:{schedule.id}", before=member, now=asked.now)
+            memberships.leave(tx, member, request.now)
+            audit_trail.record(tx, request.actor, "leave", f"schedule:{schedule.id}", before=member, now=request.now)

@@ -28,21 +28,21 @@ class NewText(msgspec.Struct, kw_only=True):
     msg: Text
 
 
-def send(tx: Connection, asked: Request) -> dict[str, Any]:
+def send(tx: Connection, request: Request) -> dict[str, Any]:
     """Have a message sent to a subscriber, at the cost of who sends it; with an Idempotency-Key once for that."""
-    if not asked.config.sms.ways:
+    if not request.config.sms.ways:
         raise NotImplementedYet("the biller sends no SMS: [sms] names no way")
-    said = convert_leniently(NewText, asked.body)
+    said = convert_leniently(NewText, request.body)
     sender = subscriber_said(tx, "id", said.id)
-    if asked.only_subscriber_id not in (None, sender.id):
+    if request.only_subscriber_id not in (None, sender.id):
         raise Forbidden("you may send in your own name only")
-    if asked.only_subscriber_id is None:
-        asked.check_manages(sender.level)
+    if request.only_subscriber_id is None:
+        request.check_manages(sender.level)
     callee = sa.select(tables.subscriber.c.id).where(tables.subscriber.c.clid == said.to, NOT_DELETED)
     if tx.execute(callee).first() is None:
         raise UnknownSubscriber("User not found")
     try:
-        messages.send(tx, asked, to_number=said.to, text=said.msg, payer=sender.username)
+        messages.send(tx, request, to_number=said.to, text=said.msg, payer=sender.username)
     except InvalidValue as wrong:
         what = wrong.fields.get("text", str(wrong))
         raise InvalidValue(f"msg: {what}", {"msg": what}) from None

@@ -127,20 +127,20 @@ FIXED = {
 }
 
 
-def list_all(tx: Connection, asked: Request) -> Response:
+def list_all(tx: Connection, request: Request) -> Response:
     """List users."""
-    return listing(tx, asked, COLLECTION)
+    return listing(tx, request, COLLECTION)
 
 
-def show(tx: Connection, asked: Request) -> Response:
+def show(tx: Connection, request: Request) -> Response:
     """Show one user."""
-    return showing(tx, asked, COLLECTION, asked.path["username"])
+    return showing(tx, request, COLLECTION, request.path["username"])
 
 
-def add(tx: Connection, asked: Request) -> Response:
+def add(tx: Connection, request: Request) -> Response:
     """Add a user; the balances he begins with are transfers like any other."""
-    body = convert_leniently(NewUser, asked.body)
-    asked.check_manages(body.level)
+    body = convert_leniently(NewUser, request.body)
+    request.check_manages(body.level)
     made = subscriber_records.add(
         tx,
         username=body.username,
@@ -150,37 +150,37 @@ def add(tx: Connection, asked: Request) -> Response:
         cpf=body.cpf,
         address=body.address or "",
         level=body.level,
-        password_hash=asked.password_hash,
-        now=asked.now,
+        password_hash=request.password_hash,
+        now=request.now,
     )
-    audit_trail.record(tx, asked.actor, "add", f"subscriber:{made.username}", after=made, now=asked.now)
+    audit_trail.record(tx, request.actor, "add", f"subscriber:{made.username}", after=made, now=request.now)
     for kind, value in ((Kind.VOICE, body.voice_balance), (Kind.DATA, body.data_balance)):
         if value:
-            request = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
-            credit(tx, request, asked.actor, asked.now)
+            order = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
+            credit(tx, order, request.actor, request.now)
     shown = shown_of(tx, COLLECTION, made.id)
-    return Response(shown, headers={"Location": address_of(asked.url.partition("?")[0], COLLECTION, shown)})
+    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], COLLECTION, shown)})
 
 
-def change(tx: Connection, asked: Request) -> Response:
+def change(tx: Connection, request: Request) -> Response:
     """Change a user, said as an object or as two lists, ``{"fields": […], "values": […]}``."""
-    given = _changes(merge_field_lists(asked.body))
+    given = _changes(merge_field_lists(request.body))
     try:
-        who = subscriber_records.find(tx, asked.path["username"])
+        who = subscriber_records.find(tx, request.path["username"])
     except UnknownSubscriber:
         return MISSING
     if given:
-        today.change_as(tx, asked, who.username, given)
+        today.change_as(tx, request, who.username, given)
     return Response(shown_of(tx, COLLECTION, who.id))
 
 
-async def change_many(api: Api, _request: Any, asked: Request) -> Response:
+async def change_many(api: Api, _http_request: Any, request: Request) -> Response:
     """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means.
 
     They are looked for beside the thread that writes, so that a slow search holds up no call.
     """
-    body = dict(asked.body)
-    search = search_of(body.pop("q", {}), COLLECTION.fields, asked.now)
+    body = dict(request.body)
+    search = search_of(body.pop("q", {}), COLLECTION.fields, request.now)
     if not search.filters:
         raise BrokenRequest("q must have filters: a change of all users at once is refused")
     given = _changes(merge_field_lists(body))
@@ -195,19 +195,19 @@ async def change_many(api: Api, _request: Any, asked: Request) -> Response:
         found = Rows(tx, COLLECTION, same, None)
         ids = found.ids(0, CHANGED_MAX)
         for each in found.shown(ids, listed=False):
-            today.change_as(tx, asked, each["username"], given)
+            today.change_as(tx, request, each["username"], given)
         return len(ids)
 
     return Response({"num_modified": await api.store.transact(work)})
 
 
-def delete(tx: Connection, asked: Request) -> Response:
+def delete(tx: Connection, request: Request) -> Response:
     """Delete a user."""
     try:
-        subscriber_records.find(tx, asked.path["username"])
+        subscriber_records.find(tx, request.path["username"])
     except UnknownSubscriber:
         return MISSING
-    today.delete(tx, asked)
+    today.delete(tx, request)
     return Response(status=http.NO_CONTENT)
 
 

@@ -28,12 +28,12 @@ class Ready(msgspec.Struct):
     ami: dict[str, bool]
 
 
-async def healthz(_api: Api, _request: Any, _asked: Request) -> Response:
+async def healthz(_api: Api, _http_request: Any, _request: Request) -> Response:
     """Answer that the reactor runs."""
     return Response(Alive("ok"))
 
 
-async def readyz(api: Api, _request: Any, _asked: Request) -> Response:
+async def readyz(api: Api, _http_request: Any, _request: Request) -> Response:
     """Answer 200 when a transaction can be made, 503 when not; a lost AMI link is told, but calls go on."""
     links = {name: monitor.connected for name, monitor in api.monitors.items()}
     try:

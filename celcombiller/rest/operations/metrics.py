@@ -23,27 +23,27 @@ READ_SECONDS = 3.0
 _log = Logger()
 
 
-def is_free(api: Api, request: Any, asked: Request) -> bool:
+def is_free(api: Api, http_request: Any, request: Request) -> bool:
     """Tell whether this address needs no login (metrics.allow).
 
     A program of this machine must ask itself, not through a proxy or a browser's page; who comes through a proxy
     that is not trusted (rest.trusted_proxies) is not known by his address.
     """
     try:
-        address = ipaddress.ip_address(asked.address)
+        address = ipaddress.ip_address(request.address)
     except ValueError:  # a Unix socket's
         return False
     address = getattr(address, "ipv4_mapped", None) or address
-    peer = getattr(request.getClientAddress(), "host", "")
-    forwarded = request.getHeader("x-forwarded-for") is not None
+    peer = getattr(http_request.getClientAddress(), "host", "")
+    forwarded = http_request.getHeader("x-forwarded-for") is not None
     if forwarded and peer not in api.config.rest.trusted_proxies:
         return False
-    if request.getHeader("origin") is not None or (address.is_loopback and not asked.local):
+    if http_request.getHeader("origin") is not None or (address.is_loopback and not request.local):
         return False
     return any(address in network for network in api.config.metrics.networks)
 
 
-async def metrics(api: Api, request: Any, _asked: Request) -> None:
+async def metrics(api: Api, http_request: Any, _request: Request) -> None:
     """Answer with every metric; while the database is away, with those that need none, and say that it is."""
     try:
         read = partial(count_open_items, now=datetime.now(UTC))
@@ -53,6 +53,6 @@ async def metrics(api: Api, request: Any, _asked: Request) -> None:
         facts = None
     gone = {name: monitor.gone for name, monitor in api.monitors.items()}
     body = api.metrics.exposition(facts, gone)
-    request.setHeader(b"Content-Type", MEDIA_TYPE.encode())
-    request.setHeader(b"Content-Length", str(len(body)).encode())
-    request.write(body)
+    http_request.setHeader(b"Content-Type", MEDIA_TYPE.encode())
+    http_request.setHeader(b"Content-Length", str(len(body)).encode())
+    http_request.write(body)

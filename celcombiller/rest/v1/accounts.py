@@ -92,27 +92,27 @@ class HoldPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_of(tx: Connection, asked: Request) -> AccountList:
+def list_of(tx: Connection, request: Request) -> AccountList:
     """Show how a subscriber's accounts stand."""
-    accounts = subscriber_records.balances(tx, asked.path["username"])
+    accounts = subscriber_records.balances(tx, request.path["username"])
     return AccountList(items=[_shown(accounts[kind]) for kind in Kind])
 
 
-def change(tx: Connection, asked: Request) -> AccountView:
+def change(tx: Connection, request: Request) -> AccountView:
     """Change the credit limit of an account. What is granted already stays granted."""
-    body: AccountChange = asked.body
-    who, kind = subscriber_records.find(tx, asked.path["username"]), Kind(asked.path["kind"])
+    body: AccountChange = request.body
+    who, kind = subscriber_records.find(tx, request.path["username"]), Kind(request.path["kind"])
     was = ledger_accounts.balances(tx, who.id)[kind]
     is_ = ledger_accounts.set_credit_limit(tx, was.id, -body.credit_limit)
     action = f"change {kind} credit limit"
-    audit_trail.record(tx, asked.actor, action, f"subscriber:{who.username}", before=was, after=is_, now=asked.now)
+    audit_trail.record(tx, request.actor, action, f"subscriber:{who.username}", before=was, after=is_, now=request.now)
     return _shown(is_)
 
 
-def statement(tx: Connection, asked: Request) -> TransferPage:
+def statement(tx: Connection, request: Request) -> TransferPage:
     """List what moved a subscriber's accounts, newest first, with the balance after each movement."""
-    query: StatementQuery = asked.query
-    who = subscriber_records.find(tx, asked.path["username"])
+    query: StatementQuery = request.query
+    who = subscriber_records.find(tx, request.path["username"])
     accounts = ledger_accounts.balances(tx, who.id)
     before_id = position_of(query.cursor, RowId)
     lines = [
@@ -128,10 +128,10 @@ def statement(tx: Connection, asked: Request) -> TransferPage:
     return TransferPage(items=items, next=following)
 
 
-def holds(tx: Connection, asked: Request) -> HoldPage:
+def holds(tx: Connection, request: Request) -> HoldPage:
     """List what calls in progress hold."""
-    query: HoldQuery = asked.query
-    who = visible_subscriber(tx, asked, query.username)
+    query: HoldQuery = request.query
+    who = visible_subscriber(tx, request, query.username)
     rows = history.open_holds(
         tx,
         limit=query.limit + 1,

@@ -56,9 +56,9 @@ class TrailPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Request) -> TrailPage:
+def list_all(tx: Connection, request: Request) -> TrailPage:
     """List what operators changed."""
-    query: TrailQuery = asked.query
+    query: TrailQuery = request.query
     rows = audit_trail.entries(
         tx,
         limit=query.limit + 1,

@@ -137,20 +137,20 @@ class CallPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Request) -> CallPage:
+def list_all(tx: Connection, request: Request) -> CallPage:
     """List calls."""
-    query: CallQuery = asked.query
+    query: CallQuery = request.query
     after = position_of(query.cursor, Place)
-    rows = history.calls(tx, _wanted(tx, asked, query), limit=query.limit + 1, after=after)
+    rows = history.calls(tx, _wanted(tx, request, query), limit=query.limit + 1, after=after)
     found, following = page_of(rows, query.limit, _place)
     return CallPage(items=list(map(_shown, found)), next=following)
 
 
-def show(tx: Connection, asked: Request) -> CallWhole:
+def show(tx: Connection, request: Request) -> CallWhole:
     """Show one call, with its hold and what each witness said of its end."""
-    found = history.call(tx, asked.path["id"])
+    found = history.call(tx, request.path["id"])
     call = found.call
-    asked.check_own(call.subscriber_id)
+    request.check_own(call.subscriber_id)
     hold = history.hold(tx, call.reference)
     charge = history.transfer_by(tx, call.reference)
     return CallWhole(
@@ -161,19 +161,19 @@ def show(tx: Connection, asked: Request) -> CallWhole:
     )
 
 
-async def download(api: Api, request: Any, asked: Request) -> Response | None:
+async def download(api: Api, http_request: Any, request: Request) -> Response | None:
     """Download calls as CSV, newest first: what the list gives, without pages."""
     headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="calls.csv"'}
-    if request.method == b"HEAD":
+    if http_request.method == b"HEAD":
         return Response(headers=headers)
 
     def piece(tx: Connection, after: Any) -> tuple[bytes, Any]:
-        rows = history.calls(tx, _wanted(tx, asked, asked.query), limit=PIECE_ROWS, after=after)
+        rows = history.calls(tx, _wanted(tx, request, request.query), limit=PIECE_ROWS, after=after)
         lines = [_cells(each) for each in rows]
         text = csv_of(lines if after is not None else [COLUMNS, *lines])
         return text, None if len(rows) < PIECE_ROWS else _place(rows[-1])
 
-    await send(request, api.reader, headers, piece)
+    await send(http_request, api.reader, headers, piece)
     return None
 
 
@@ -186,9 +186,9 @@ COLUMNS = tuple(
 """The first line of the file: the fields of a call, those of its rate among them."""
 
 
-def _wanted(tx: Connection, asked: Request, query: CallFilter) -> Wanted:
+def _wanted(tx: Connection, request: Request, query: CallFilter) -> Wanted:
     """Say which calls are wanted; a number has no index, so it must be looked for among somebody's or some time's."""
-    who = visible_subscriber(tx, asked, query.username)
+    who = visible_subscriber(tx, request, query.username)
     if query.number is not None and who is None and query.since is None:
         raise InvalidValue("number: give username or since with it", {"number": "needs username or since with it"})
     return Wanted(

@@ -43,10 +43,10 @@ class DataSessionPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Request) -> DataSessionPage:
+def list_all(tx: Connection, request: Request) -> DataSessionPage:
     """List sessions of data."""
-    query: DataSessionQuery = asked.query
-    who = visible_subscriber(tx, asked, query.username)
+    query: DataSessionQuery = request.query
+    who = visible_subscriber(tx, request, query.username)
     rows = history.data_sessions(
         tx,
         limit=query.limit + 1,
@@ -61,8 +61,8 @@ def list_all(tx: Connection, asked: Request) -> DataSessionPage:
     return DataSessionPage(items=list(map(data_session_view, found)), next=following)
 
 
-def show(tx: Connection, asked: Request) -> DataSessionView:
+def show(tx: Connection, request: Request) -> DataSessionView:
     """Show one session of data."""
-    found = history.data_session(tx, asked.path["id"])
-    asked.check_own(found.session.subscriber_id)
+    found = history.data_session(tx, request.path["id"])
+    request.check_own(found.session.subscriber_id)
     return data_session_view(found)

@@ -69,27 +69,27 @@ class RateList(msgspec.Struct, kw_only=True):
     items: list[RateView]
 
 
-def me(_tx: Connection, asked: Request) -> Me:
+def me(_tx: Connection, request: Request) -> Me:
     """Say who asks, and what he may."""
-    who = asked.principal
+    who = request.principal
     scopes = None if who.scopes is None else sorted(who.scopes)
     return Me(id=who.subscriber_id, username=who.username, level=who.level, scopes=scopes, token_id=who.token_id)
 
 
-def sessions(tx: Connection, asked: Request) -> SessionPage:
+def sessions(tx: Connection, request: Request) -> SessionPage:
     """List the sessions of who asks, or (administrators) of another."""
-    query: SessionQuery = asked.query
-    who = asked.principal
+    query: SessionQuery = request.query
+    who = request.principal
     owner_id = who.subscriber_id
     if query.username not in (None, who.username):
         if who.level is not Level.ADMINISTRATOR:
             raise NotFound("there is no such thing, or it is not yours")
-        owner = visible_subscriber(tx, asked, query.username)
+        owner = visible_subscriber(tx, request, query.username)
         owner_id = owner_id if owner is None else owner.id
     after = position_of(query.cursor, NamedPlace)
-    rows = access_sessions.sessions(tx, owner_id, asked.now, limit=query.limit + 1, after=after)
+    rows = access_sessions.sessions(tx, owner_id, request.now, limit=query.limit + 1, after=after)
     found, following = page_of(rows, query.limit, lambda each: (each.created_at, each.id))
-    current = None if asked.secret is None else principal.hash_secret(asked.secret)
+    current = None if request.secret is None else principal.hash_secret(request.secret)
     return SessionPage(
         items=[
             SessionView(
@@ -106,17 +106,17 @@ def sessions(tx: Connection, asked: Request) -> SessionPage:
     )
 
 
-def revoke(tx: Connection, asked: Request) -> Response:
+def revoke(tx: Connection, request: Request) -> Response:
     """End a session: its cookie is worth nothing from now on."""
-    found = access_sessions.session(tx, asked.path["id"])
-    if asked.principal.level is not Level.ADMINISTRATOR and found.subscriber_id != asked.principal.subscriber_id:
+    found = access_sessions.session(tx, request.path["id"])
+    if request.principal.level is not Level.ADMINISTRATOR and found.subscriber_id != request.principal.subscriber_id:
         raise NotFound("there is no such session")
     access_sessions.revoke_session(tx, found.id)
-    audit_trail.record(tx, asked.actor, "end session", f"subscriber:{found.username}", before=found, now=asked.now)
+    audit_trail.record(tx, request.actor, "end session", f"subscriber:{found.username}", before=found, now=request.now)
     return Response()
 
 
-def rates(_tx: Connection, asked: Request) -> RateList:
+def rates(_tx: Connection, request: Request) -> RateList:
     """Show the price list."""
     return RateList(
         items=[
@@ -127,6 +127,6 @@ def rates(_tx: Connection, asked: Request) -> RateList:
                 price=row.price,
                 increment_seconds=row.increment_seconds,
             )
-            for row in asked.config.rates
+            for row in request.config.rates
         ]
     )

@@ -78,83 +78,83 @@ class MembershipPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_in(tx: Connection, asked: Request) -> MembershipPage:
+def list_in(tx: Connection, request: Request) -> MembershipPage:
     """List who is in a schedule."""
-    query: PageQuery = asked.query
-    schedule = schedule_records.find(tx, asked.path["id"])
+    query: PageQuery = request.query
+    schedule = schedule_records.find(tx, request.path["id"])
     after_id = position_of(query.cursor, RowId) or 0
     rows = memberships.members(tx, schedule.id, limit=query.limit + 1, after_id=after_id)
     return _page([(each, username) for username, each in rows], query.limit)
 
 
-def list_of(tx: Connection, asked: Request) -> MembershipPage:
+def list_of(tx: Connection, request: Request) -> MembershipPage:
     """List the schedules that a subscriber is in."""
-    query: PageQuery = asked.query
-    who = subscriber_records.find(tx, asked.path["username"])
+    query: PageQuery = request.query
+    who = subscriber_records.find(tx, request.path["username"])
     after_id = position_of(query.cursor, RowId) or 0
     rows = memberships.memberships(tx, subscriber_id=who.id, after_id=after_id, limit=query.limit + 1)
     return _page([(each, who.username) for each in rows], query.limit)
 
 
-def show(tx: Connection, asked: Request) -> MembershipWhole:
+def show(tx: Connection, request: Request) -> MembershipWhole:
     """Show one membership and its renewals."""
-    who, membership = _found(tx, asked)
+    who, membership = _found(tx, request)
     return _whole(tx, who, membership)
 
 
-def join(tx: Connection, asked: Request) -> Response:
+def join(tx: Connection, request: Request) -> Response:
     """Let a subscriber into a schedule."""
-    body: NewMember = asked.body
-    schedule = schedule_records.find(tx, asked.path["id"])
+    body: NewMember = request.body
+    schedule = schedule_records.find(tx, request.path["id"])
     who = subscriber_records.find(tx, body.username)
-    asked.check_manages(who.level)
-    made = memberships.join(tx, schedule, who.id, count=body.count, joined_on=body.joined_on, now=asked.now)
-    audit_trail.record(tx, asked.actor, "join", f"schedule:{schedule.id}", after=made, now=asked.now)
-    where = f"{asked.base_url}/api/v1/schedules/{schedule.id}/members/{who.username}"
+    request.check_manages(who.level)
+    made = memberships.join(tx, schedule, who.id, count=body.count, joined_on=body.joined_on, now=request.now)
+    audit_trail.record(tx, request.actor, "join", f"schedule:{schedule.id}", after=made, now=request.now)
+    where = f"{request.base_url}/api/v1/schedules/{schedule.id}/members/{who.username}"
     return Response(_shown(made, who.username), headers={"Location": where})
 
 
-def change(tx: Connection, asked: Request) -> MembershipView:
+def change(tx: Connection, request: Request) -> MembershipView:
     """Change how many runs a member has left."""
-    body: MemberChange = asked.body
-    who, was = _managed(tx, asked)
+    body: MemberChange = request.body
+    who, was = _managed(tx, request)
     is_ = memberships.set_count(tx, was, body.count)
     audit_trail.record(
-        tx, asked.actor, "change member", f"schedule:{was.schedule_id}", before=was, after=is_, now=asked.now
+        tx, request.actor, "change member", f"schedule:{was.schedule_id}", before=was, after=is_, now=request.now
     )
     return _shown(is_, who.username)
 
 
-def renew(tx: Connection, asked: Request) -> Response:
+def renew(tx: Connection, request: Request) -> Response:
     """Renew a membership: set the runs left, and record how many months were bought."""
-    body: Renewal = asked.body
-    who, was = _managed(tx, asked)
-    is_ = memberships.renew(tx, was, count=body.count, months=body.months, now=asked.now)
+    body: Renewal = request.body
+    who, was = _managed(tx, request)
+    is_ = memberships.renew(tx, was, count=body.count, months=body.months, now=request.now)
     action = f"renew for {body.months} months"
-    audit_trail.record(tx, asked.actor, action, f"schedule:{was.schedule_id}", before=was, after=is_, now=asked.now)
+    audit_trail.record(tx, request.actor, action, f"schedule:{was.schedule_id}", before=was, after=is_, now=request.now)
     return Response(_whole(tx, who, is_))
 
 
-def leave(tx: Connection, asked: Request) -> Response:
+def leave(tx: Connection, request: Request) -> Response:
     """End a membership; what is not credited by now is not given."""
-    _, was = _managed(tx, asked)
-    memberships.leave(tx, was, asked.now)
-    audit_trail.record(tx, asked.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=asked.now)
+    _, was = _managed(tx, request)
+    memberships.leave(tx, was, request.now)
+    audit_trail.record(tx, request.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=request.now)
     return Response()
 
 
-def _found(tx: Connection, asked: Request) -> tuple[Subscriber, Membership]:
-    schedule = schedule_records.find(tx, asked.path["id"])
-    who = subscriber_records.find(tx, asked.path["username"])
+def _found(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
+    schedule = schedule_records.find(tx, request.path["id"])
+    who = subscriber_records.find(tx, request.path["username"])
     membership = memberships.member(tx, schedule.id, who.id)
     if membership is None:
         raise UnknownMembership(f"{who.username} is not in schedule {schedule.id}")
     return who, membership
 
 
-def _managed(tx: Connection, asked: Request) -> tuple[Subscriber, Membership]:
-    who, membership = _found(tx, asked)
-    asked.check_manages(who.level)
+def _managed(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
+    who, membership = _found(tx, request)
+    request.check_manages(who.level)
     return who, membership
 
 

@@ -69,10 +69,10 @@ class MessagePage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Request) -> MessagePage:
+def list_all(tx: Connection, request: Request) -> MessagePage:
     """List messages."""
-    query: MessageQuery = asked.query
-    who = visible_subscriber(tx, asked, query.username)
+    query: MessageQuery = request.query
+    who = visible_subscriber(tx, request, query.username)
     rows = message_queries.list_messages(
         tx,
         limit=query.limit + 1,
@@ -86,38 +86,38 @@ def list_all(tx: Connection, asked: Request) -> MessagePage:
     return MessagePage(items=list(map(message_view, found)), next=following)
 
 
-def show(tx: Connection, asked: Request) -> MessageView:
+def show(tx: Connection, request: Request) -> MessageView:
     """Show one message."""
-    found = message_queries.find(tx, asked.path["id"])
+    found = message_queries.find(tx, request.path["id"])
     if found is None:
         raise NotFound("there is no such message")
-    asked.check_own(found.message.subscriber_id or 0)
+    request.check_own(found.message.subscriber_id or 0)
     return message_view(found)
 
 
-def add(tx: Connection, asked: Request) -> Response:
+def add(tx: Connection, request: Request) -> Response:
     """Have a message sent, once for an Idempotency-Key: the same again gets the first answer."""
-    body: NewMessage = asked.body
+    body: NewMessage = request.body
     payer = body.username
-    if asked.only_subscriber_id is not None:
-        if payer not in (None, asked.principal.username):
+    if request.only_subscriber_id is not None:
+        if payer not in (None, request.principal.username):
             raise Forbidden("you may send in your own name only")
-        payer = asked.principal.username
+        payer = request.principal.username
     elif payer is not None:
-        asked.check_manages(subscriber_records.find(tx, payer).level)
-    found = send(tx, asked, to_number=body.to, text=body.text, payer=payer)
-    return Response(message_view(found), headers={"Location": f"{asked.base_url}/api/v1/messages/{found.id}"})
+        request.check_manages(subscriber_records.find(tx, payer).level)
+    found = send(tx, request, to_number=body.to, text=body.text, payer=payer)
+    return Response(message_view(found), headers={"Location": f"{request.base_url}/api/v1/messages/{found.id}"})
 
 
-def send(tx: Connection, asked: Request, *, to_number: str, text: str, payer: str | None) -> RecordedMessage:
+def send(tx: Connection, request: Request, *, to_number: str, text: str, payer: str | None) -> RecordedMessage:
     """Queue a message of the API's, with its row of the trail."""
     posting = messages.submit(
         tx,
-        asked.config.sms.terms,
-        reference=asked.reference,
+        request.config.sms.terms,
+        reference=request.reference,
         to_number=to_number,
         text=text,
-        now=asked.now,
+        now=request.now,
         payer=payer,
         origin=MessageOrigin.API,
     )
@@ -126,5 +126,5 @@ def send(tx: Connection, asked: Request, *, to_number: str, text: str, payer: st
         raise LookupError(posting.message.reference)
     if posting.first:
         what = replace(posting.message, text=None)
-        audit_trail.record(tx, asked.actor, "send", f"message:{found.id}", after=what, now=asked.now)
+        audit_trail.record(tx, request.actor, "send", f"message:{found.id}", after=what, now=request.now)
     return found

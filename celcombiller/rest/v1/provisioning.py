@@ -109,9 +109,9 @@ class SyncView(msgspec.Struct, kw_only=True):
     drift: DriftView
 
 
-def status(tx: Connection, asked: Request) -> NetworkList:
+def status(tx: Connection, request: Request) -> NetworkList:
     """Tell how far each radio network is."""
-    configured = {each.name for each in asked.config.provisioning if each.kind != "none"}
+    configured = {each.name for each in request.config.provisioning if each.kind != "none"}
     return NetworkList(
         items=[
             NetworkView(
@@ -142,32 +142,32 @@ def status(tx: Connection, asked: Request) -> NetworkList:
     )
 
 
-async def diff(api: Api, _request: Any, asked: Request) -> Response:
+async def diff(api: Api, _http_request: Any, request: Request) -> Response:
     """Hold a network against what it should know."""
-    name, network = _named(api, asked)
+    name, network = _named(api, request)
     return Response(_shown(name, await reconciliation.compare(name, network, api.reader.read)))
 
 
-async def bring(api: Api, _request: Any, asked: Request) -> Response:
+async def bring(api: Api, _http_request: Any, request: Request) -> Response:
     """Queue what differs on a network, to be brought there."""
-    name, network = _named(api, asked)
-    order: SyncOrder = asked.body
+    name, network = _named(api, request)
+    order: SyncOrder = request.body
     found = await reconciliation.compare(name, network, api.reader.read)
     chosen = drift.to_sync(found, remove_unknown=order.remove_unknown)
     drifted = _shown(name, found)
 
     def work(tx: Connection) -> None:
-        reconciliation.queue(tx, name, found, remove_unknown=order.remove_unknown, now=asked.now)
+        reconciliation.queue(tx, name, found, remove_unknown=order.remove_unknown, now=request.now)
         after = {"counts": drifted.counts, "remove_unknown": order.remove_unknown}
-        audit_trail.record(tx, asked.actor, "sync", f"network:{name}", after=after, now=asked.now)
+        audit_trail.record(tx, request.actor, "sync", f"network:{name}", after=after, now=request.now)
 
     if chosen and not order.dry_run:
         await api.store.transact(work)
     return Response(SyncView(queued=len(chosen), dry_run=order.dry_run, drift=drifted))
 
 
-def _named(api: Api, asked: Request) -> tuple[str, Network]:
-    name = asked.path["name"]
+def _named(api: Api, request: Request) -> tuple[str, Network]:
+    name = request.path["name"]
     if name not in api.radio:
         raise NotFound("there is no such network in the settings")
     return name, api.radio[name]

@@ -201,22 +201,22 @@ class Forecast(msgspec.Struct, kw_only=True):
 # -- schedules -------------------------------------------------------------------------------------------------------
 
 
-def list_all(tx: Connection, asked: Request) -> SchedulePage:
+def list_all(tx: Connection, request: Request) -> SchedulePage:
     """List schedules."""
-    query: PageQuery = asked.query
+    query: PageQuery = request.query
     rows = schedule_records.list_all(tx, after_id=position_of(query.cursor, RowId) or 0, limit=query.limit + 1)
     found, following = page_of(rows, query.limit, lambda each: each.id)
     return SchedulePage(items=list(map(to_view, found)), next=following)
 
 
-def show(tx: Connection, asked: Request) -> ScheduleView:
+def show(tx: Connection, request: Request) -> ScheduleView:
     """Show one schedule."""
-    return to_view(schedule_records.find(tx, asked.path["id"]))
+    return to_view(schedule_records.find(tx, request.path["id"]))
 
 
-def add(tx: Connection, asked: Request) -> Response:
+def add(tx: Connection, request: Request) -> Response:
     """Make a schedule."""
-    body: NewSchedule = asked.body
+    body: NewSchedule = request.body
     made = schedule_records.add(
         tx,
         name=body.name,
@@ -227,45 +227,45 @@ def add(tx: Connection, asked: Request) -> Response:
         interval_days=body.interval_days,
         first_on=body.first_on,
         count=body.count,
-        time_zone=body.time_zone or asked.config.schedules.zone,
+        time_zone=body.time_zone or request.config.schedules.zone,
         catch_up=body.catch_up,
-        now=asked.now,
+        now=request.now,
     )
-    audit_trail.record(tx, asked.actor, "add", f"schedule:{made.id}", after=made, now=asked.now)
-    return Response(to_view(made), headers={"Location": f"{asked.base_url}/api/v1/schedules/{made.id}"})
+    audit_trail.record(tx, request.actor, "add", f"schedule:{made.id}", after=made, now=request.now)
+    return Response(to_view(made), headers={"Location": f"{request.base_url}/api/v1/schedules/{made.id}"})
 
 
-def change(tx: Connection, asked: Request) -> ScheduleView:
+def change(tx: Connection, request: Request) -> ScheduleView:
     """Change a schedule; what has begun to be credited goes on as it was."""
-    body: ScheduleChange = asked.body
+    body: ScheduleChange = request.body
     given: dict[str, Any] = {
         name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET
     }
     if "kind" in given:
         given["kind"] = _number_of(given["kind"])
-    was = schedule_records.find(tx, asked.path["id"])
+    was = schedule_records.find(tx, request.path["id"])
     is_ = schedule_records.change(tx, was.id, **given)
-    audit_trail.record(tx, asked.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=asked.now)
+    audit_trail.record(tx, request.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=request.now)
     return to_view(is_)
 
 
-def delete(tx: Connection, asked: Request) -> Response:
+def delete(tx: Connection, request: Request) -> Response:
     """End a schedule and all memberships in it; what is recorded of it stays."""
-    was = schedule_records.find(tx, asked.path["id"])
-    schedule_records.delete(tx, was.id, asked.now)
-    audit_trail.record(tx, asked.actor, "delete", f"schedule:{was.id}", before=was, now=asked.now)
+    was = schedule_records.find(tx, request.path["id"])
+    schedule_records.delete(tx, was.id, request.now)
+    audit_trail.record(tx, request.actor, "delete", f"schedule:{was.id}", before=was, now=request.now)
     return Response()
 
 
 # -- what is due and what was ----------------------------------------------------------------------------------------
 
 
-def due(tx: Connection, asked: Request) -> Forecast:
+def due(tx: Connection, request: Request) -> Forecast:
     """Tell what a schedule would give until a date (by default: what is due now), to how many, and to whom first."""
-    query: DueQuery = asked.query
-    schedule, rules = schedule_records.find(tx, asked.path["id"]), asked.config.schedules.rules
-    until = query.until or last_come(asked.now, rules.run_at, schedule.time_zone)
-    dues = forecast.due(tx, schedule, rules, until, asked.now)
+    query: DueQuery = request.query
+    schedule, rules = schedule_records.find(tx, request.path["id"]), request.config.schedules.rules
+    until = query.until or last_come(request.now, rules.run_at, schedule.time_zone)
+    dues = forecast.due(tx, schedule, rules, until, request.now)
     return Forecast(
         until=until,
         dates=[
@@ -291,19 +291,19 @@ def due(tx: Connection, asked: Request) -> Forecast:
     )
 
 
-def list_runs(tx: Connection, asked: Request) -> RunPage:
+def list_runs(tx: Connection, request: Request) -> RunPage:
     """List the due dates of a schedule that have come, and what they gave."""
-    query: PageQuery = asked.query
-    schedule = schedule_records.find(tx, asked.path["id"])
+    query: PageQuery = request.query
+    schedule = schedule_records.find(tx, request.path["id"])
     before = position_of(query.cursor, date)
     rows = runs.history(tx, schedule_id=schedule.id, before=before, limit=query.limit + 1)
     found, following = page_of(rows, query.limit, lambda each: each.due_on)
     return RunPage(items=[RunView(**_facts(each)) for each in found], next=following)
 
 
-def show_run(tx: Connection, asked: Request) -> RunWhole:
+def show_run(tx: Connection, request: Request) -> RunWhole:
     """Show what a due date gave, and whom it did not credit and why."""
-    run = runs.find_run(tx, asked.path["id"])
+    run = runs.find_run(tx, request.path["id"])
     uncredited = [
         UncreditedView(username=each.username, outcome=each.outcome, note=each.note, at=each.at)
         for each in runs.uncredited(tx, run, limit=500)

@@ -111,9 +111,9 @@ class SubscriberPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Request) -> SubscriberPage:
+def list_all(tx: Connection, request: Request) -> SubscriberPage:
     """List subscribers."""
-    query: SubscriberQuery = asked.query
+    query: SubscriberQuery = request.query
     table = tables.subscriber
     wanted = [
         table.c[name] == value
@@ -130,15 +130,15 @@ def list_all(tx: Connection, asked: Request) -> SubscriberPage:
     )
 
 
-def show(tx: Connection, asked: Request) -> SubscriberView:
+def show(tx: Connection, request: Request) -> SubscriberView:
     """Show one subscriber."""
-    return _shown(tx, [subscriber_records.find(tx, asked.path["username"])])[0]
+    return _shown(tx, [subscriber_records.find(tx, request.path["username"])])[0]
 
 
-def add(tx: Connection, asked: Request) -> Response:
+def add(tx: Connection, request: Request) -> Response:
     """Add a subscriber."""
-    body: NewSubscriber = asked.body
-    asked.check_manages(body.level)
+    body: NewSubscriber = request.body
+    request.check_manages(body.level)
     made = subscriber_records.add(
         tx,
         username=body.username,
@@ -148,58 +148,58 @@ def add(tx: Connection, asked: Request) -> Response:
         cpf=body.cpf,
         address=body.address,
         level=body.level,
-        password_hash=asked.password_hash,
-        now=asked.now,
+        password_hash=request.password_hash,
+        now=request.now,
     )
     if not body.enabled:
-        made = subscriber_records.enable(tx, made.username, asked.now, enabled=False)
-    audit_trail.record(tx, asked.actor, "add", f"subscriber:{made.username}", after=made, now=asked.now)
-    where = f"{asked.base_url}/api/v1/subscribers/{made.username}"
+        made = subscriber_records.enable(tx, made.username, request.now, enabled=False)
+    audit_trail.record(tx, request.actor, "add", f"subscriber:{made.username}", after=made, now=request.now)
+    where = f"{request.base_url}/api/v1/subscribers/{made.username}"
     return Response(_shown(tx, [made])[0], headers={"Location": where})
 
 
-def change(tx: Connection, asked: Request) -> SubscriberView:
+def change(tx: Connection, request: Request) -> SubscriberView:
     """Change a subscriber. He himself may change his name, address and password."""
-    body: SubscriberChange = asked.body
+    body: SubscriberChange = request.body
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
-    changed = change_as(tx, asked, asked.path["username"], given)
+    changed = change_as(tx, request, request.path["username"], given)
     return _shown(tx, [changed])[0]
 
 
-def change_as(tx: Connection, asked: Request, username: str, given: dict[str, Any]) -> Subscriber:
+def change_as(tx: Connection, request: Request, username: str, given: dict[str, Any]) -> Subscriber:
     """Change these facts of a subscriber, as far as who asks may; a new password ends his other sessions."""
     was = subscriber_records.find(tx, username)
-    asked.check_changes(was, given.keys(), given.get("level", was.level))
+    request.check_changes(was, given.keys(), given.get("level", was.level))
     facts = dict(given)
     if "password" in facts:
         del facts["password"]
-        facts["password_hash"] = asked.password_hash
-        sessions.close_sessions(tx, was.id, but=asked.secret)
-    is_ = subscriber_records.change(tx, username, facts, asked.now)
+        facts["password_hash"] = request.password_hash
+        sessions.close_sessions(tx, was.id, but=request.secret)
+    is_ = subscriber_records.change(tx, username, facts, request.now)
     if not is_.enabled:
         sessions.close_sessions(tx, was.id)
     action = "change, with password" if "password" in given else "change"
-    audit_trail.record(tx, asked.actor, action, f"subscriber:{username}", before=was, after=is_, now=asked.now)
+    audit_trail.record(tx, request.actor, action, f"subscriber:{username}", before=was, after=is_, now=request.now)
     return is_
 
 
-def delete(tx: Connection, asked: Request) -> Response:
+def delete(tx: Connection, request: Request) -> Response:
     """Delete a subscriber: his identities are free; what is recorded of him stays."""
-    username = asked.path["username"]
-    asked.check_manages(subscriber_records.find(tx, username).level)
-    was = subscriber_records.delete(tx, username, asked.now)
-    memberships.leave_all(tx, was.id, asked.now)
+    username = request.path["username"]
+    request.check_manages(subscriber_records.find(tx, username).level)
+    was = subscriber_records.delete(tx, username, request.now)
+    memberships.leave_all(tx, was.id, request.now)
     sessions.close_sessions(tx, was.id)
-    audit_trail.record(tx, asked.actor, "delete", f"subscriber:{username}", before=was, now=asked.now)
+    audit_trail.record(tx, request.actor, "delete", f"subscriber:{username}", before=was, now=request.now)
     return Response()
 
 
-def visible_subscriber(tx: Connection, asked: Request, username: str | None) -> Subscriber | None:
+def visible_subscriber(tx: Connection, request: Request, username: str | None) -> Subscriber | None:
     """Give the subscriber whose things are asked for; ``None``: everybody's. He who may see his own only gets those."""
-    if asked.only_subscriber_id is not None:
-        if username not in (None, asked.principal.username):
+    if request.only_subscriber_id is not None:
+        if username not in (None, request.principal.username):
             raise NotFound("there is no such thing, or it is not yours")
-        username = asked.principal.username
+        username = request.principal.username
     return None if username is None else subscriber_records.find(tx, username)
 
 

@@ -47,36 +47,36 @@ class TokenList(msgspec.Struct, kw_only=True):
     items: list[TokenView]
 
 
-def list_all(tx: Connection, _asked: Request) -> TokenList:
+def list_all(tx: Connection, _request: Request) -> TokenList:
     """List tokens."""
     return TokenList(items=list(map(_shown, tokens.tokens(tx))))
 
 
-def add(tx: Connection, asked: Request) -> Response:
+def add(tx: Connection, request: Request) -> Response:
     """Make a token."""
-    body: NewToken = asked.body
+    body: NewToken = request.body
     expires_at = body.expires_at
-    if expires_at is not None and expires_at <= asked.now:
+    if expires_at is not None and expires_at <= request.now:
         raise InvalidValue("expires_at: must be a time to come", {"expires_at": "must be a time to come"})
-    owner = subscriber_records.find(tx, body.username or asked.principal.username)
+    owner = subscriber_records.find(tx, body.username or request.principal.username)
     secret = make_token_secret()
     made = tokens.make_token(
-        tx, secret, owner.id, name=body.name, scopes=body.scopes, expires_at=expires_at, now=asked.now
+        tx, secret, owner.id, name=body.name, scopes=body.scopes, expires_at=expires_at, now=request.now
     )
-    audit_trail.record(tx, asked.actor, "add", f"token:{made.id}", after=made, now=asked.now)
-    return Response(TokenMade(token=_shown(made), secret=secret), headers={"Location": f"{asked.url}/{made.id}"})
+    audit_trail.record(tx, request.actor, "add", f"token:{made.id}", after=made, now=request.now)
+    return Response(TokenMade(token=_shown(made), secret=secret), headers={"Location": f"{request.url}/{made.id}"})
 
 
-def show(tx: Connection, asked: Request) -> TokenView:
+def show(tx: Connection, request: Request) -> TokenView:
     """Show one token."""
-    return _shown(tokens.token(tx, asked.path["id"]))
+    return _shown(tokens.token(tx, request.path["id"]))
 
 
-def revoke(tx: Connection, asked: Request) -> Response:
+def revoke(tx: Connection, request: Request) -> Response:
     """Revoke a token; it stays in the list."""
-    before = tokens.token(tx, asked.path["id"])
-    after = tokens.revoke_token(tx, before.id, asked.now)
-    audit_trail.record(tx, asked.actor, "revoke", f"token:{before.id}", before=before, after=after, now=asked.now)
+    before = tokens.token(tx, request.path["id"])
+    after = tokens.revoke_token(tx, before.id, request.now)
+    audit_trail.record(tx, request.actor, "revoke", f"token:{before.id}", before=before, after=after, now=request.now)
     return Response()
 
 

@@ -97,9 +97,9 @@ class TransferPage(msgspec.Struct, kw_only=True):
     next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
-def list_all(tx: Connection, asked: Request) -> TransferPage:
+def list_all(tx: Connection, request: Request) -> TransferPage:
     """List transfers."""
-    query: TransferQuery = asked.query
+    query: TransferQuery = request.query
     rows = history.transfers(
         tx,
         limit=query.limit + 1,
@@ -112,38 +112,38 @@ def list_all(tx: Connection, asked: Request) -> TransferPage:
     return TransferPage(items=list(map(to_view, found)), next=following)
 
 
-def show(tx: Connection, asked: Request) -> TransferView:
+def show(tx: Connection, request: Request) -> TransferView:
     """Show one transfer."""
-    found = history.transfer(tx, asked.path["id"])
-    asked.check_own(found.subscriber_id)
+    found = history.transfer(tx, request.path["id"])
+    request.check_own(found.subscriber_id)
     return to_view(found)
 
 
-def add(tx: Connection, asked: Request) -> Response:
+def add(tx: Connection, request: Request) -> Response:
     """Give or take credit, once for an Idempotency-Key: the same again gets the first answer."""
-    body: NewTransfer = asked.body
+    body: NewTransfer = request.body
     if body.value == 0:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
-    asked.check_manages(subscriber_records.find(tx, body.username).level)
-    reference = asked.reference
-    request = Credit(body.username, body.kind, body.value, body.origin, reference, body.note)
-    made, _ = credit(tx, request, asked.actor, asked.now)
+    request.check_manages(subscriber_records.find(tx, body.username).level)
+    reference = request.reference
+    order = Credit(body.username, body.kind, body.value, body.origin, reference, body.note)
+    made, _ = credit(tx, order, request.actor, request.now)
     if made.note != body.note:
         raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
-    return _made(tx, asked, reference)
+    return _made(tx, request, reference)
 
 
-def reverse(tx: Connection, asked: Request) -> Response:
+def reverse(tx: Connection, request: Request) -> Response:
     """Move a transfer back by another one, once: the same again gets the first answer."""
-    body: Reversal = asked.body
-    found = history.transfer(tx, asked.path["id"])
-    asked.check_manages(found.level)
+    body: Reversal = request.body
+    found = history.transfer(tx, request.path["id"])
+    request.check_manages(found.level)
     reference = f"{book.REVERSAL}:{found.line.reference}"
     is_new = history.transfer_by(tx, reference) is None
-    result = reversals.reverse(tx, found.line.reference, note=body.note, now=asked.now)
+    result = reversals.reverse(tx, found.line.reference, note=body.note, now=request.now)
     if is_new:
-        audit_trail.record(tx, asked.actor, "reverse", f"transfer:{found.line.id}", after=result, now=asked.now)
-    return _made(tx, asked, reference)
+        audit_trail.record(tx, request.actor, "reverse", f"transfer:{found.line.id}", after=result, now=request.now)
+    return _made(tx, request, reference)
 
 
 def to_view(each: RecordedTransfer) -> TransferView:
@@ -162,8 +162,8 @@ def to_view(each: RecordedTransfer) -> TransferView:
     )
 
 
-def _made(tx: Connection, asked: Request, reference: str) -> Response:
+def _made(tx: Connection, request: Request, reference: str) -> Response:
     made = history.transfer_by(tx, reference)
     if made is None:
         raise LookupError(reference)
-    return Response(to_view(made), headers={"Location": f"{asked.base_url}/api/v1/transfers/{made.line.id}"})
+    return Response(to_view(made), headers={"Location": f"{request.base_url}/api/v1/transfers/{made.line.id}"})
