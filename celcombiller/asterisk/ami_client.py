@@ -123,7 +123,7 @@ class AMIProtocol(Protocol):
                 self._take(message)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
-        """Tell all who wait."""
+        """Fail everything that still waits."""
         self._give_up(reason)
         closing, self._closing = self._closing, []
         for waiting in closing:

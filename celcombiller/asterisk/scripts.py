@@ -377,7 +377,7 @@ class Scripts:
             await self._say_balance(agi, available)
 
     async def _available(self, code: str, number: str) -> Mapping[str, int] | None:
-        """Give what the subscriber of this account code or number has available of each kind."""
+        """Return what the subscriber of this account code or number has available of each kind."""
         rows = await self._reader.fetch(sa.select(tables.subscriber).where(Directory.named((code, number))))
         payer = Directory(map(subscriber_from_row, rows)).caller(code, number)
         if payer is None:
@@ -488,5 +488,5 @@ def _dial_to(template: str, callee: Subscriber) -> str:
 
 
 def _tail(number: str) -> str:
-    """Give the last four digits of a number, which is all that a log may have."""
+    """Return the last four digits of a number, which is all that a log may have."""
     return f"…{re.sub('[^0-9A-Za-z]', '', number)[-4:]}"

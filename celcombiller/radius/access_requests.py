@@ -49,7 +49,7 @@ class AccessRequests:
         self._complaints = complaints
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
-        """Give what is decided, and the answer. Raises `DiscardPacket`."""
+        """Return what is decided, and the answer. Raises `DiscardPacket`."""
         if packet.code == pyrad.StatusServer:
             return "STATUS", codec.alive(packet, accounting=False)
         login = codec.login_of(packet, client, address)
