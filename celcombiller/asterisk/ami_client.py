@@ -397,7 +397,7 @@ def _variable(fields: Fields) -> str | None:
 
 
 def _heed_not(_: Failure) -> None:
-    """A ping that fails says nothing that silence or the loss of the connection does not."""
+    """Ignore a failed ping: silence or the loss of the connection shows the same."""
 
 
 class AMIFactory(Factory):

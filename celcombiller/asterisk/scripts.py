@@ -345,7 +345,7 @@ class Scripts:
         await set_variable(agi, channel_variables.SETTLED, "1")
 
     async def balance(self, agi: Any) -> None:
-        """Tell the caller what he has available: in channel variables, and aloud unless the dialplan wants it quiet.
+        """Report the caller's available balance: in channel variables, and aloud unless the dialplan wants it quiet.
 
         It only reads. Without a prompt, who is refused hears nothing here; the dialplan knows by the result.
         """

@@ -47,5 +47,5 @@ class DuplicateCache:
             self._kept[key] = (self._kept[key][0], answer)
 
     def forget(self, key: Hashable) -> None:
-        """Have it asked anew: it could not be answered."""
+        """Forget a request that could not be answered, so that a repeat is new."""
         self._kept.pop(key, None)
