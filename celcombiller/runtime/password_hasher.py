@@ -63,16 +63,16 @@ class Passwords:
         self._pool.stop()
 
     async def hash(self, password: str) -> str:
-        """Return the hash to keep."""
+        """Give the hash to keep."""
         return await self._off(lambda: _hasher.hash(password))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
-        """Return whether this is the password; without a hash (nobody's) it takes as long and is No."""
+        """Tell whether this is the password; without a hash (nobody's) it takes as long and is No."""
         return await self._off(lambda: self._verify(hashed, password))
 
     @staticmethod
     def is_outdated(hashed: str) -> bool:
-        """Return whether the hash was made with weaker parameters than today's."""
+        """Tell whether the hash was made with weaker parameters than today's."""
         return _hasher.check_needs_rehash(hashed)
 
     def _verify(self, hashed: str | None, password: str) -> bool:
