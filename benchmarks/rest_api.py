@@ -178,7 +178,7 @@ class Measured(Api):
         return _sent(request, b'{"constant":true}')
 
     def taken(self, request):
-        """Give what was measured since the last time."""
+        """Return what was measured since the last time."""
         said = {"took": dict(self.took), "gaps": sorted(self.gaps, reverse=True)[:1000], "probes": len(self.gaps)}
         self.took, self.gaps, self._last = defaultdict(list), [], None
         return _sent(request, json.dumps(said).encode())
@@ -252,7 +252,7 @@ TOKEN = f"Authorization: Bearer {SECRET}\r\n"
 
 
 def questions() -> list[tuple[str, str, object]]:
-    """Give what is asked: a name, a method and path, and what makes the body (``MISSING``: there is none)."""
+    """Return what is asked: a name, a method and path, and what makes the body (``MISSING``: there is none)."""
     middle = "cursor={cursor}"
     return [
         ("yardstick: a constant", "GET /bench/constant", MISSING),
@@ -274,7 +274,7 @@ def questions() -> list[tuple[str, str, object]]:
 
 
 def cursor_of(path: str, rows: int) -> str:
-    """Give the cursor of the middle of a list."""
+    """Return the cursor of the middle of a list."""
     middle = rows // 2
     at = datetime(2026, 1, 1, tzinfo=UTC).timestamp() + rows + (5 * rows if "calls" in path else 0)
     place = FIRST + middle if "subscribers" in path else (datetime.fromtimestamp(at, UTC), middle)

@@ -113,7 +113,7 @@ async def ask(agi: AgiSession, *expressions: str) -> list[str]:
 
 
 def arguments_of(agi: AgiSession) -> list[str]:
-    """Give the arguments of the dialplan's AGI() line."""
+    """Return the arguments of the dialplan's AGI() line."""
     return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")]
 
 
@@ -183,7 +183,7 @@ class FastAGIProtocol(TwistedProtocol):
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
-        """Tell all who wait."""
+        """Fail everything that still waits."""
         self._socket = None
         self.factory.connections -= 1
         self._give_up(reason)
@@ -415,7 +415,7 @@ class FastAGIFactory(Factory):
         self._is_allowed = lru_cache(maxsize=HOSTS_KNOWN)(partial(_within, networks))
 
     def stopFactory(self) -> None:
-        """Wait for nobody when the port is closed."""
+        """Drop all deadlines when the port is closed."""
         self.deadlines.stop()
 
     def buildProtocol(  # type: ignore[override]  # Twisted wants its own type of factory attribute
@@ -440,7 +440,7 @@ _Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
 def _within(networks: _Networks | None, host: str) -> bool:
-    """Tell whether an address is one of these; a dual-stack listener sees IPv4 as ``::ffff:192.0.2.1``."""
+    """Return whether an address is one of these; a dual-stack listener sees IPv4 as ``::ffff:192.0.2.1``."""
     if networks is None:
         return True
     try:

@@ -58,7 +58,7 @@ class Channel:
         return f"Simulated/{self.caller_number}-{self.uniqueid}"
 
     def environment(self, script: str, host: str, *, extension: str | None = None) -> bytes:
-        """Give the lines Asterisk sends first, in its order."""
+        """Return the lines Asterisk sends first, in its order."""
         lines = {
             "network": "yes",
             "network_script": script,

@@ -123,7 +123,7 @@ class AMIProtocol(Protocol):
                 self._take(message)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
-        """Tell all who wait."""
+        """Fail everything that still waits."""
         self._give_up(reason)
         closing, self._closing = self._closing, []
         for waiting in closing:
@@ -397,7 +397,7 @@ def _variable(fields: Fields) -> str | None:
 
 
 def _heed_not(_: Failure) -> None:
-    """A ping that fails says nothing that silence or the loss of the connection does not."""
+    """Ignore a failed ping: silence or the loss of the connection shows the same."""
 
 
 class AMIFactory(Factory):

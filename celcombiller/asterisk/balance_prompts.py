@@ -49,7 +49,7 @@ class Word:
 
 
 def balance(available: int, style: BalanceStyle, *, intro: str, unit: str) -> Iterator[Word]:
-    """Give the words of a voice balance: ``intro`` before it, and after a number its ``unit`` (sounds; empty: none)."""
+    """Return the words of a voice balance: ``intro`` before it, ``unit`` after a number (sounds; empty: none)."""
     if intro:
         yield Word(Verb.SOUND, intro)
     if available < 0:
@@ -70,7 +70,7 @@ def balance(available: int, style: BalanceStyle, *, intro: str, unit: str) -> It
 
 
 def messages(available: int, *, unit: str) -> Iterator[Word]:
-    """Give the words of the credit for text messages, a number, which follow a voice balance."""
+    """Return the words of the credit for text messages, a number, which follow a voice balance."""
     return balance(available, _BARE, intro=AND, unit=unit)
 
 

@@ -74,7 +74,7 @@ class AmiCarrier:
 
 
 def address_of(config: Config, message: Message, callee: Subscriber | None) -> str | None:
-    """Give where MessageSend sends a message; ``None``: it would not be read as one address."""
+    """Return where MessageSend sends a message; ``None``: it would not be read as one address."""
     if callee is None:
         address = config.sms.off_net_to.format(number=message.to_number)
     else:

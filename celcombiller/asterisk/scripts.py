@@ -345,7 +345,7 @@ class Scripts:
         await set_variable(agi, channel_variables.SETTLED, "1")
 
     async def balance(self, agi: Any) -> None:
-        """Tell the caller what he has available: in channel variables, and aloud unless the dialplan wants it quiet.
+        """Report the caller's available balance: in channel variables, and aloud unless the dialplan wants it quiet.
 
         It only reads. Without a prompt, who is refused hears nothing here; the dialplan knows by the result.
         """
@@ -377,7 +377,7 @@ class Scripts:
             await self._say_balance(agi, available)
 
     async def _available(self, code: str, number: str) -> Mapping[str, int] | None:
-        """Give what the subscriber of this account code or number has available of each kind."""
+        """Return what the subscriber of this account code or number has available of each kind."""
         rows = await self._reader.fetch(sa.select(tables.subscriber).where(Directory.is_named_by((code, number))))
         payer = Directory(map(subscriber_from_row, rows)).find_payer(code, number)
         if payer is None:
@@ -416,7 +416,7 @@ class Scripts:
             return None
 
     def _begin_settling(self, end: Terminate, *, deferrable: bool = False) -> Deferred[Settlement | None]:
-        """An answered call is charged in the end."""
+        """Begin to charge the end of an answered call, and try until it is recorded."""
         return self.settling.submit(
             partial(self._tell, end, deferrable=deferrable), f"The end of channel {end.uniqueid!r}"
         )
@@ -490,5 +490,5 @@ def _dial_to(template: str, callee: Subscriber) -> str:
 
 
 def _tail(number: str) -> str:
-    """Give the last four digits of a number, which is all that a log may have."""
+    """Return the last four digits of a number, which is all that a log may have."""
     return f"…{re.sub('[^0-9A-Za-z]', '', number)[-4:]}"

@@ -138,7 +138,7 @@ class PostgreSQL:
         return self.url + name
 
     def cpu_seconds(self) -> float:
-        """What all its processes have used; those of connections that ended are counted in their parent's."""
+        """Return the CPU seconds of all its processes; ended connections count in their parent."""
         return sum(cpu_seconds(each) for each in (self._process.id, *_children(self._process.id)))
 
     def stop(self) -> None:
@@ -154,7 +154,7 @@ class PostgreSQL:
 
 
 def postgresql_programs() -> Path:
-    """Give the folder of the newest initdb: Debian keeps it out of PATH. Raises `StoreUnavailable`."""
+    """Return the folder of the newest initdb: Debian keeps it out of PATH. Raises `StoreUnavailable`."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     in_path = shutil.which("initdb")
     if not found and in_path is None:
@@ -306,7 +306,7 @@ def cpu_seconds(process: int) -> float:
 
 
 def memory_bytes(process: int) -> int:
-    """What it has in memory now."""
+    """Return the resident memory of a process, in bytes."""
     return int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -316,7 +316,7 @@ def _children(parent: int) -> Iterator[int]:
 
 
 def free_port() -> int:
-    """Give a port that is free now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -43,7 +43,7 @@ def _spend(tx: sa.Connection, spent: int) -> None:
 
 
 def rates(count: int = RATES) -> str:
-    """Give a price list of so many rows, in the form of the settings."""
+    """Return a price list of so many rows, in the form of the settings."""
     rows = ["[[rates]]\nprice = 1\n"]
     rows += [f'[[rates]]\nprefix = "55{number:06}"\nprice = {number % 100 + 1}\n' for number in range(count - 1)]
     return "".join(rows)

@@ -45,7 +45,7 @@ class Run(msgspec.Struct, kw_only=True):
 
 
 def percentile(values: list[int], share: float) -> float:
-    """Give the value that ``share`` of them do not exceed, in milliseconds."""
+    """Return the value that ``share`` of them do not exceed, in milliseconds."""
     if not values:
         return 0.0
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] / 1000
@@ -168,5 +168,5 @@ def hold(name: str, database: str, server: Process, calls: int, *, seconds: floa
 
 
 def load() -> float:
-    """Give how busy the machine was in the last minute: figures of a busy one are not worth much."""
+    """Return how busy the machine was in the last minute: figures of a busy one are not worth much."""
     return os.getloadavg()[0]

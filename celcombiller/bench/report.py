@@ -302,7 +302,7 @@ def _shown(made: Run) -> Run:
 
 
 def median_of(runs: list[Run]) -> Run:
-    """Give the run whose every figure is the median of these."""
+    """Return the run whose every figure is the median of these."""
     first = runs[0]
     return Run(
         **{

@@ -35,14 +35,14 @@ def add_command(under: Any, name: str, run: Callable[..., int], text: str) -> ar
 
 
 def open_database(config: Config) -> sa.Engine:
-    """Give the database, after a look that it is one of this program's."""
+    """Return the database, after a look that it is one of this program's."""
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     check_database(engine)
     return engine
 
 
 def current_operator() -> Actor:
-    """Give who is at the terminal, for the trail: the command, and the system's name of who runs it."""
+    """Return who is at the terminal, for the trail: the command, and the system's name of who runs it."""
     try:
         return Actor("command", getpass.getuser())
     except (KeyError, OSError):  # a container's user without a name
@@ -80,7 +80,7 @@ def _cell(value: object) -> str:
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """Give what reads a whole number between two."""
+    """Return what reads a whole number between two."""
 
     def number(text: str) -> int:
         value = int(text)

@@ -313,7 +313,7 @@ class _Heard:
 
 
 def _patient(engine: sa.Engine) -> Any:
-    """Give what does a round's work here. On SQLite it rests as long as it worked: a biller may wait to write."""
+    """Return what does a round's work here. On SQLite it rests as long as it worked: a biller may wait to write."""
 
     def do(work: Callable[[sa.Connection], T]) -> T:
         began = time.monotonic()

@@ -18,7 +18,7 @@ _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**12, 8, 1
 
 
 def settings_digests(config: Config) -> dict[str, str]:
-    """Give the digests by the names of what they are of, as the operator's file has them."""
+    """Return the digests by the names of what they are of, as the operator's file has them."""
     calls, radius = config.calls, config.radius
     parts = {
         "[[rates]]": _digest(config.rates),

@@ -33,7 +33,7 @@ def raise_refusal(
     from_environment: Mapping[tuple[str, str], object],
     error: msgspec.ValidationError,
 ) -> NoReturn:
-    """Say in the operator's words what msgspec found, from where it found it."""
+    """Return in the operator's words what msgspec found, from where it found it."""
     found = re.search(r" - at `\$([^`]*)`$", str(error))
     steps: list[str | int] = [
         int(index) if index else name

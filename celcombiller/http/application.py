@@ -153,7 +153,7 @@ class Api:
         return result if isinstance(result, Response) else Response(result)
 
     def _admitted(self, tx: Connection | None, route: Route, request: Any, raw: bytes, asked: Request) -> Request:
-        """Say who asks, and check that he may, before anything of what he says is looked at.
+        """Return who asks, and check that he may, before anything of what he says is looked at.
 
         Without a transaction nobody looks who asks: the process is alive though its database is away.
         """
@@ -203,7 +203,7 @@ class Api:
         )
 
     def address(self, request: Any) -> str:
-        """Give the client's address: the connection's, or what a trusted proxy says it is."""
+        """Return the client's address: the connection's, or what a trusted proxy says it is."""
         address = str(getattr(request.getClientAddress(), "host", "unix"))
         said = request.getHeader("x-forwarded-for") or ""
         for hop in reversed([each.strip() for each in said.split(",") if each.strip()]):
@@ -216,18 +216,18 @@ class Api:
         return address
 
     def is_secure(self, request: Any) -> bool:
-        """Tell whether the client came over TLS, to us or to a trusted proxy."""
+        """Return whether the client came over TLS, to us or to a trusted proxy."""
         peer = getattr(request.getClientAddress(), "host", "unix")
         by_proxy = peer in self.config.rest.trusted_proxies and request.getHeader("x-forwarded-proto") == "https"
         return bool(request.isSecure() or by_proxy)
 
     def base_url(self, request: Any) -> str:
-        """Give scheme and host as the client wrote them."""
+        """Return scheme and host as the client wrote them."""
         scheme = "https" if self.is_secure(request) else "http"
         return f"{scheme}://{request.getHeader('host') or 'localhost'}"
 
     def _is_local(self, request: Any) -> bool:
-        """Tell whether a program of this machine asks, itself and not through a proxy or a page of another host."""
+        """Return whether a program of this machine asks, itself and not through a proxy or a page of another host."""
         peer = getattr(request.getClientAddress(), "host", "")
         try:
             named = urlsplit(self.base_url(request)).hostname in ("localhost", "127.0.0.1", "::1")
@@ -289,7 +289,7 @@ class Api:
         return self._refuse(request, error, ResponseStyle.TODAY if today else ResponseStyle.ORIGINAL)
 
     def _fixed(self, request: Any) -> str:
-        """Say why what is at this address cannot be changed, if its route knows."""
+        """Return why what is at this address cannot be changed, if its route knows."""
         try:
             path = request.path.decode("utf-8", "replace")
             endpoint, _ = self.app.url_map.bind("").match(path, method="GET")
@@ -298,13 +298,13 @@ class Api:
         return next((each.immutable_reason for each in self.routes if each.name == endpoint), "")
 
     def allowed_methods(self, request: Any) -> list[str]:
-        """Give the methods of an address; none: there is nothing."""
+        """Return the methods of an address; none: there is nothing."""
         path = request.path.decode("utf-8", "replace")
         return sorted(self.app.url_map.bind("").allowed_methods(path))
 
 
 def _password_of(body: Any) -> str | None:
-    """Give the password of a body that could be one; any other is the route's to refuse, before it is hashed."""
+    """Return the password of a body that could be one; any other is the route's to refuse, before it is hashed."""
     said = merge_field_lists(body).get("password") if isinstance(body, dict) else getattr(body, "password", None)
     try:
         return msgspec.convert(said, Password)
@@ -318,7 +318,7 @@ class _RowNumber(BaseConverter):
     regex = "[0-9]{1,16}"
 
     def to_python(self, value: str) -> int:
-        """Give the number."""
+        """Return the number."""
         return int(value)
 
 
@@ -342,7 +342,7 @@ def _check_key(key: str | None, *, needed: bool) -> None:
 
 
 def session_secret(request: Any) -> str | None:
-    """Give the cookie of a session."""
+    """Return the cookie of a session."""
     cookie = request.getCookie(COOKIE)
     return None if not cookie else cookie.decode("ascii", "replace")
 

@@ -56,7 +56,7 @@ def body_of(raw: bytes, content_type: str | None) -> dict[str, Any]:
 
 
 def merge_field_lists(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a body says of fields: the names and values of ``{"fields": […], "values": […]}``, else itself.
+    """Return what a body says of fields: the names and values of ``{"fields": […], "values": […]}``, else itself.
 
     The original's front end sends changes as two lists. Raises `BrokenRequest` unless they are a pair.
     """
@@ -114,7 +114,7 @@ def checked(kind: type[T], given: Mapping[str, Any], *, strict: bool = True) -> 
 
 
 def _types(kind: Any) -> tuple[Any, ...]:
-    """Give a type and, if it is a union, what it is of."""
+    """Return a type and, if it is a union, what it is of."""
     info = msgspec.inspect.type_info(kind)
     return (info, *getattr(info, "types", ()))
 
@@ -137,7 +137,7 @@ def _in_utc(value: Any) -> Any:
 
 
 def _sentence(error: Exception, kind: Any) -> str:
-    """Say what is allowed: the type's own description where it has one, else msgspec's words."""
+    """Return what is allowed: the type's own description where it has one, else msgspec's words."""
     for each in _types(kind):
         extra = getattr(each, "extra_json_schema", None) or {}
         if "description" in extra:

@@ -62,7 +62,7 @@ def _encoded(routes: tuple[Route, ...]) -> bytes:
 
 
 def description(routes: Sequence[Route]) -> dict[str, Any]:
-    """Give the description of these routes; those of the original program have none."""
+    """Return the description of these routes; those of the original program have none."""
     described = [route for route in routes if route.style is ResponseStyle.TODAY]
     kinds = {kind: None for route in described for kind in _kinds(route)}
     references, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
@@ -149,7 +149,7 @@ def _who(route: Route) -> str:
 
 
 def _security(route: Route) -> list[dict[str, Any]]:
-    """Give what is good to log in with; an empty way beside others: it may do without."""
+    """Return what is good to log in with; an empty way beside others: it may do without."""
     if route.who is None:
         return []
     ways: list[dict[str, Any]] = [{"token": []}, {"session": []}]
@@ -221,7 +221,7 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _refusals(route: Route) -> dict[int, list[str]]:
-    """Give the codes that can come, by status: those of the route and those of its kind."""
+    """Return the codes that can come, by status: those of the route and those of its kind."""
     found: dict[int, list[str]] = {}
     for each in (*_common(route), *route.refusals):
         codes = found.setdefault(STATUS[each], [])

@@ -43,7 +43,7 @@ def page_of(rows: Sequence[T], limit: int, place: Callable[[T], Any]) -> tuple[S
 
 
 def position_of(cursor: str | None, kind: Any) -> Any:
-    """Give the place of the last row of the page before. Raises `InvalidValue` for a cursor that none of ours is."""
+    """Return the place of the last row of the page before. Raises `InvalidValue` for a cursor that none of ours is."""
     if cursor is None:
         return None
     try:

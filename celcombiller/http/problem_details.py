@@ -59,12 +59,12 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def reason_of(status: int) -> str:
-    """Give the words for a status."""
+    """Return the words for a status."""
     return _TITLES.get(status, b"Error").decode()
 
 
 def status_of(error: errors.BillerError) -> int:
-    """Give the HTTP status of an error."""
+    """Return the HTTP status of an error."""
     return next((STATUS[each] for each in type(error).__mro__ if each in STATUS), http.INTERNAL_SERVER_ERROR)
 
 

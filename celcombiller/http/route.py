@@ -70,24 +70,24 @@ class Request:
 
     @property
     def reference(self) -> str:
-        """Give the id under which this request moves credit: its sender's, else one made before any transaction."""
+        """Return the id under which this request moves credit: its sender's, else one made before any transaction."""
         return f"id:{self.key or self.fresh}"
 
     @property
     def actor(self) -> audit_trail.Actor:
-        """Give who changes something, for the trail."""
+        """Return who changes something, for the trail."""
         return audit_trail.Actor(self.principal.audit_name, self.address)
 
     @property
     def principal(self) -> Principal:
-        """Give who asks, on a route that not anybody may use."""
+        """Return who asks, on a route that not anybody may use."""
         if self.who is None:
             raise NotAuthenticated("log in (POST /login) or send a token (Authorization: Bearer …)")
         return self.who
 
     @property
     def only_subscriber_id(self) -> int | None:
-        """Give the only subscriber whose things may be shown; ``None``: all."""
+        """Return the only subscriber whose things may be shown; ``None``: all."""
         return None if self.principal.is_staff else self.principal.subscriber_id
 
     def check_own(self, subscriber_id: int) -> None:
@@ -171,7 +171,7 @@ class Route:
 
     @property
     def name(self) -> str:
-        """Name it, once in the table."""
+        """Return its name, once in the table."""
         return f"{self.method} {self.path}"
 
     @property
@@ -181,5 +181,5 @@ class Route:
 
     @property
     def open_path(self) -> str:
-        """Give its address as OpenAPI writes it: ``/api/v1/calls/{id}``."""
+        """Return its address as OpenAPI writes it: ``/api/v1/calls/{id}``."""
         return re.sub(r"<(?:[^:<>]+:)?([a-z_]+)>", r"{\1}", self.path)

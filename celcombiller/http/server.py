@@ -110,7 +110,7 @@ class _Request(Request):
         self.too_large = False
 
     def getHeader(self, key: Any) -> Any:
-        """Give a header; one that is not UTF-8 is a wrong value, not a reason to fail."""
+        """Return a header; one that is not UTF-8 is a wrong value, not a reason to fail."""
         if isinstance(key, bytes):
             return super().getHeader(key)
         value = super().getHeader(key.encode())

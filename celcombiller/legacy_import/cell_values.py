@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def text(cell: Raw) -> str:
-    """Give the words of a cell as they stand; an empty cell has none, a whole number has no fraction."""
+    """Return the words of a cell as they stand; an empty cell has none, a whole number has no fraction."""
     if cell is None:
         return ""
     if isinstance(cell, bytes):
@@ -28,12 +28,12 @@ def text(cell: Raw) -> str:
 
 
 def line(cell: Raw, most: int) -> str:
-    """Give the words of a cell in one line of at most ``most`` characters, without control characters."""
+    """Return the words of a cell in one line of at most ``most`` characters, without control characters."""
     return "" if cell is None else _CONTROL.sub(" ", text(cell)).strip()[:most].strip()
 
 
 def number(cell: Raw) -> Decimal | None:
-    """Give the number a cell holds, exactly; ``None`` where it holds none."""
+    """Return the number a cell holds, exactly; ``None`` where it holds none."""
     if isinstance(cell, int):
         return Decimal(cell)
     try:
@@ -44,7 +44,7 @@ def number(cell: Raw) -> Decimal | None:
 
 
 def whole(cell: Raw) -> int | None:
-    """Give the whole number a cell holds; ``None`` where it holds none."""
+    """Return the whole number a cell holds; ``None`` where it holds none."""
     if isinstance(cell, int):
         return cell
     found = number(cell)
@@ -52,7 +52,7 @@ def whole(cell: Raw) -> int | None:
 
 
 def instant(cell: Raw, zone: tzinfo) -> datetime | None:
-    """Give the moment that a cell says by the clocks of ``zone``; ``None`` where it says none.
+    """Return the moment that a cell says by the clocks of ``zone``; ``None`` where it says none.
 
     The original wrote local time without a zone. Of an hour that came twice the first is taken.
     """

@@ -26,7 +26,7 @@ class Progress(Protocol):
     """Gives the items on, and shows how far they are."""
 
     def __call__(self, items: Iterable[T], what: str, total: int) -> Iterable[T]:
-        """Give ``items`` on; ``total`` of them are awaited."""
+        """Return ``items`` on; ``total`` of them are awaited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ class Prepared:
         return set(self.read) - ({"dates", "schedule_input"} if self.original.calls_move else _SAYING)
 
     def opening(self, user: NewSubscriber, kind: Kind) -> int:
-        """Give what an account had before its first movement: all it has, where it has none."""
+        """Return what an account had before its first movement: all it has, where it has none."""
         course = self.courses.get((user.old_id, kind))
         return user.balances[kind] - (course.total if course else 0)
 
     def movements(self) -> Iterator[Movement]:
-        """Give the movements, once more."""
+        """Return the movements, once more."""
         every = convert_movements.converted(self.original, self.users, self.terms.zone, Findings(), self.now)
         return (each for each in every if (each.user_id, each.kind) in self.courses)
 

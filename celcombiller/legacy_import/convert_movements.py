@@ -48,7 +48,7 @@ class Movement:
 def converted(
     original: Original, users: Container[object], zone: tzinfo, findings: Findings, now: datetime
 ) -> Iterator[Movement]:
-    """Give all movements of these users, oldest first; each user's in the order in which they moved his balance."""
+    """Return all movements of these users, oldest first; each user's in the order in which they moved his balance."""
     beside = _CallsBeside(original.unpriced_calls(), zone)
     firsts = [_first(source, zone, now) for source in original.sources()]
     sources = [
@@ -93,7 +93,7 @@ def _of_source(
 
 
 def signed(old: OldMovement) -> Decimal | None:
-    """Give what a row added to the balance, exactly as the original counted it; ``None`` where it counted nothing."""
+    """Return what a row added to the balance, exactly as the original counted it; ``None`` where it counted nothing."""
     amount = number(old.value)
     if amount is None or old.sign is None:
         return amount
@@ -101,14 +101,14 @@ def signed(old: OldMovement) -> Decimal | None:
 
 
 def whole_of(amount: Decimal) -> int | None:
-    """Give a whole amount of credits that one transfer may move, or ``None``."""
+    """Return a whole amount of credits that one transfer may move, or ``None``."""
     if abs(amount) > AMOUNT_MAX or amount != amount.to_integral_value():
         return None
     return int(amount)
 
 
 def _origin(old: OldMovement, call: OldCall | None) -> str:
-    """Give where a movement came from: the first generations did not say, but what gave credit was an operator."""
+    """Return where a movement came from: the first generations did not say, but what gave credit was an operator."""
     if call is not None:
         return "call"
     if old.origin is None and old.sign:
@@ -143,7 +143,7 @@ class _CallsBeside:
             self._calls[call.user_id, seconds].append((_end(instant(call.answer, zone), seconds), call))
 
     def charged_by(self, user_id: int, value: int, at: datetime) -> OldCall | None:
-        """Give the call that this movement charged, once."""
+        """Return the call that this movement charged, once."""
         waiting = self._calls.get((user_id, -value), [])
         for position, (end, call) in enumerate(waiting):
             if end is not None and abs(end - at) <= CALL_MARGIN:
@@ -152,7 +152,7 @@ class _CallsBeside:
         return None
 
     def left(self) -> Iterator[OldCall]:
-        """Give the calls that no movement charged."""
+        """Return the calls that no movement charged."""
         return (call for waiting in self._calls.values() for _, call in waiting)
 
 
@@ -184,13 +184,13 @@ class Course:
         self.most = max(self.most, self.total)
 
     def fits(self, balance: int) -> bool:
-        """Say whether the opening that leads to this balance, and all balances on the way, are such as can be."""
+        """Return whether the opening that leads to this balance, and all balances on the way, are such as can be."""
         opening = balance - self.total
         return abs(opening) <= AMOUNT_MAX and opening + self.most <= AMOUNT_MAX and opening + self.least >= -AMOUNT_MAX
 
 
 def courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
-    """Give the course of each account that has movements."""
+    """Return the course of each account that has movements."""
     found: dict[tuple[int, Kind], Course] = {}
     for each in movements:
         course = found.get((each.user_id, each.kind))
@@ -201,7 +201,7 @@ def courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
 
 
 def sums(sources: Iterable[Iterable[OldMovement]]) -> dict[tuple[Raw, Kind], Decimal]:
-    """Give the balances that stand nowhere, as the original reckoned them: the sum of all that has a sign."""
+    """Return the balances that stand nowhere, as the original reckoned them: the sum of all that has a sign."""
     found: dict[tuple[Raw, Kind], Decimal] = defaultdict(Decimal)
     for old in (old for source in sources for old in source):
         found[old.user_id, old.kind] += signed(old) or 0

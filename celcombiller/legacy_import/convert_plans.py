@@ -66,7 +66,7 @@ class NewContract:
 
 
 def plans(olds: Iterable[OldPlan], zone: ZoneInfo, begin: date, findings: Findings) -> dict[str, NewPlan]:
-    """Give the plans that can be schedules, by their rows; they go on from ``begin``."""
+    """Return the plans that can be schedules, by their rows; they go on from ``begin``."""
     made = (_plan(old, zone, begin, findings) for old in olds)
     return {plan.row: plan for plan in made if plan is not None}
 
@@ -102,7 +102,7 @@ def _plan(old: OldPlan, zone: ZoneInfo, begin: date, findings: Findings) -> NewP
 def members(
     olds: Iterable[OldMember], known: dict[str, NewPlan], users: Container[object], findings: Findings
 ) -> list[NewMember]:
-    """Give the members of the plans; two rows of one user in one plan are one member with the runs of both."""
+    """Return the members of the plans; two rows of one user in one plan are one member with the runs of both."""
     made: dict[tuple[str, int], NewMember] = {}
     for old in olds:
         plan = known.get(old.plan)
@@ -128,7 +128,7 @@ def members(
 def contracts(
     olds: Iterable[OldContract], known: Container[str], zone: ZoneInfo, findings: Findings
 ) -> list[NewContract]:
-    """Give the renewals of these memberships."""
+    """Return the renewals of these memberships."""
     made = []
     for old in olds:
         at, months = instant(old.date, zone), whole(old.months)

@@ -63,7 +63,7 @@ class NewSubscriber:
 def converted(
     original: Original, sums: Mapping[tuple[Raw, Kind], Decimal] | None, findings: Findings
 ) -> dict[int, NewSubscriber]:
-    """Give the users who can be subscribers, by their old ids; ``sums`` are the balances that stand nowhere."""
+    """Return the users who can be subscribers, by their old ids; ``sums`` are the balances that stand nowhere."""
     made: dict[int, NewSubscriber] = {}
     taken: dict[str, set[str]] = {field: set() for field in ("username", "clid", "imsi", "cpf")}
     for old in original.users():
@@ -128,7 +128,7 @@ def _subscriber(
 
 
 def _balance(pot: Raw | Decimal, kind: Kind, note: _Note) -> int | None:
-    """Give the whole credits of a balance, rounded down; ``None`` where it is none that anybody can have."""
+    """Return the whole credits of a balance, rounded down; ``None`` where it is none that anybody can have."""
     if pot is None:
         note(Oddity.EMPTY_BALANCE, kind)
         return 0
@@ -168,7 +168,7 @@ def _words(cell: Raw, most: int, note: _Note) -> str:
 
 
 def _imsi(old: OldUser, clid: str, note: _Note) -> str:
-    """Give the IMSI; a whole number column lost the zeros of 001, the only country code that begins with zeros.
+    """Return the IMSI; a whole number column lost the zeros of 001, the only country code that begins with zeros.
 
     No country code begins with 1, so 13 digits that do are of 001, which test networks have (ITU-T E.212). None is
     000: a number behind zeros is nobody's IMSI, as with the administrator whom ``init`` makes.
@@ -228,7 +228,7 @@ def note_password(user: NewSubscriber, findings: Findings) -> None:
 
 
 def weakness(password: str, username: str) -> str:
-    """Say why a password is weak; nothing where it is not."""
+    """Return why a password is weak; nothing where it is not."""
     if password in PUBLISHED_PASSWORDS:
         return "published with the original"
     if password.casefold() == username.casefold():

@@ -70,7 +70,7 @@ class Findings:
         self.found.setdefault(oddity, []).append(what)
 
     def copy(self) -> Findings:
-        """Give the same findings, to be added to."""
+        """Return the same findings, to be added to."""
         return Findings({oddity: list(said) for oddity, said in self.found.items()})
 
     @property

@@ -54,11 +54,11 @@ class References:
         return cls(prefix, {row.reference: row.row_id for row in rows})
 
     def before(self, row: str) -> int | None:
-        """Give what a row became in an import before."""
+        """Return what a row became in an import before."""
         return self.known.get(self.prefix + row)
 
     def get(self, row: str) -> int | None:
-        """Give what a row became, before or now."""
+        """Return what a row became, before or now."""
         return self.new.get(self.prefix + row) or self.before(row)
 
     def add(self, row: str, row_id: int) -> None:
@@ -73,7 +73,7 @@ class References:
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    """Give the items in lists of a statement's length."""
+    """Return the items in lists of a statement's length."""
     rest = iter(items)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def newcomers(tx: Connection, prepared: Prepared) -> list[NewSubscriber]:
-    """Give those whom `write` will make subscribers, and whose password hashes it wants."""
+    """Return those whom `write` will make subscribers, and whose password hashes it wants."""
     return Arrivals(tx, prepared, References.load(tx, prepared.terms.prefix), ImportReport()).new
 
 

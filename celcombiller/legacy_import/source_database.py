@@ -137,7 +137,7 @@ class Original:
         }
 
     def _recognised(self, table: str) -> dict[str, str]:
-        """Give the file's name of each of our columns that this table has."""
+        """Return the file's name of each of our columns that this table has."""
         described = self._connection.execute(f'pragma table_info("{self._names[table]}")').fetchall()
         present = [str(row[1]) for row in described]
         columns = {}
@@ -177,7 +177,7 @@ class Original:
     # -- its rows ------------------------------------------------------------------------------------------------
 
     def count(self, table: str) -> int:
-        """Say how many rows a table has; 0 where it is not there."""
+        """Return how many rows a table has; 0 where it is not there."""
         return self._rows_of(self._names[table]) if table in self._names else 0
 
     def _rows_of(self, name: str) -> int:
@@ -185,7 +185,7 @@ class Original:
         return int(count)
 
     def _rows(self, table: str, *columns: str) -> Iterator[Sequence[Raw]]:
-        """Give these columns of every row, in the order in which the rows were made."""
+        """Return these columns of every row, in the order in which the rows were made."""
         if table not in self.read:
             return iter(())
         mine = self._columns[table]
@@ -194,7 +194,7 @@ class Original:
         return self._connection.execute(f'select {wanted} from "{self._names[table]}" order by {order}')  # noqa: S608
 
     def users(self) -> Iterator[OldUser]:
-        """Give the users. Where the balance is the sum of movements, it is ``None`` here."""
+        """Return the users. Where the balance is the sum of movements, it is ``None`` here."""
         known = ("id", "username", "password", "name", "address", "cpf", "clid", "imsi", "level", "admin")
         if self.generation is FIRST:
             balances: tuple[str, ...] = ("balance",)
@@ -220,7 +220,7 @@ class Original:
         return self.generation is FIRST
 
     def sources(self) -> list[Iterator[OldMovement]]:
-        """Give the movements of the balances, each iterator in the order in which they moved them."""
+        """Return the movements of the balances, each iterator in the order in which they moved them."""
         if self.generation is LAST:
             return [self._voice(), self._data()]
         return [self._cdr()] if self.calls_move else [self._balance()]
@@ -240,7 +240,7 @@ class Original:
             yield OldMovement(_row("data_balance", key), Kind.DATA, *facts)
 
     def _plans_of(self, column: str) -> dict[Raw, Raw]:
-        """Give the name of the plan that made a movement, by the movement's key."""
+        """Return the name of the plan that made a movement, by the movement's key."""
         names = {key: name for key, name in self._rows("schedule", "id", "name")}  # noqa: C416  a dict() of pairs
         return {key: names.get(plan) for plan, key in self._rows("schedule_input", "schedule_id", column) if key}
 
@@ -257,7 +257,7 @@ class Original:
             )
 
     def unpriced_calls(self) -> Iterator[OldCall]:
-        """Give the calls that stand beside the movements which charged them."""
+        """Return the calls that stand beside the movements which charged them."""
         return iter(()) if self.calls_move else self._calls()
 
     def _calls(self) -> Iterator[OldCall]:
@@ -266,7 +266,7 @@ class Original:
             yield OldCall(_row("cdr", row_id), *facts)
 
     def plans(self) -> Iterator[OldPlan]:
-        """Give the plans."""
+        """Return the plans."""
         for row_id, name, day, value, kind, date in self._rows(
             "schedule", "id", "name", "day", "value", "kind", "date"
         ):
@@ -278,7 +278,7 @@ class Original:
             yield OldPlan(_row("groups", row_id), name, None, None, None, (date, *dates.get(row_id, ())))
 
     def members(self) -> Iterator[OldMember]:
-        """Give the members of plans."""
+        """Return the members of plans."""
         for row_id, plan_id, user_id, count in self._rows("schedule_user", "id", "plan_id", "user_id", "count"):
             row = _row("schedule_user", row_id if row_id is not None else f"{text(user_id)}-{text(plan_id)}")
             yield OldMember(row, _row("schedule", plan_id), user_id, count)
@@ -287,7 +287,7 @@ class Original:
             yield OldMember(row, _row("groups", plan_id), user_id, None)
 
     def contracts(self) -> Iterator[OldContract]:
-        """Give the renewals of memberships."""
+        """Return the renewals of memberships."""
         for row_id, member_id, date, months in self._rows(
             "schedule_contract", "id", "schedule_user_id", "date", "months"
         ):

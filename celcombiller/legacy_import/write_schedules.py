@@ -113,7 +113,7 @@ def _make_members(
 
 
 def _living(tx: Connection, schedule_ids: Iterable[int]) -> set[tuple[int, int]]:
-    """Give who is in these schedules, as (schedule, subscriber)."""
+    """Return who is in these schedules, as (schedule, subscriber)."""
     table = tables.membership
     columns = (table.c.schedule_id, table.c.subscriber_id)
     return {

@@ -54,7 +54,7 @@ class History:
         self._changed: set[int] = set()
 
     def _locked(self) -> dict[tuple[int, Kind], int]:
-        """Give the accounts, locked in the order of their ids, so that no call waits for us while we wait for it."""
+        """Return the accounts, locked in the order of their ids, so that no call waits for us while we wait for it."""
         table = tables.account
         users = {subscriber_id: old_id for old_id, subscriber_id in self._arrivals.ids.items()}
         found: dict[tuple[int, Kind], int] = {}
@@ -139,7 +139,7 @@ class History:
         self._report.credits[step.kind] += step.value
 
     def _detail(self, step: _Step) -> list[dict[str, Any]]:
-        """Give what a movement said beyond its amount: whom the call was to, and which addresses data went by."""
+        """Return what a movement said beyond its amount: whom the call was to, and which addresses data went by."""
         movement = step.movement
         if movement is None:
             return []
@@ -150,7 +150,7 @@ class History:
 
 
 def _signed(transfer: Transfer | None, account_id: int) -> int:
-    """Give a transfer's value as the account sees it; 0 where there is none."""
+    """Return a transfer's value as the account sees it; 0 where there is none."""
     if transfer is None:
         return 0
     return transfer.amount if transfer.credit_account_id == account_id else -transfer.amount

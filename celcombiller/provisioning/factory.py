@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def kinds_of(config: Config) -> dict[str, str]:
-    """Give name and kind of each network of the settings that is not left alone."""
+    """Return name and kind of each network of the settings that is not left alone."""
     return {each.name: each.kind for each in config.provisioning if each.kind != "none"}
 
 
 def network_of(reactor: Any, settings: RadioNetwork) -> Network:
-    """Give the network of a table of the settings; nothing is connected yet."""
+    """Return the network of a table of the settings; nothing is connected yet."""
     if settings.kind == "openbts":
         return OpenBts(
             reactor, settings.name, settings.host, settings.used_port, answer_seconds=settings.answer_seconds

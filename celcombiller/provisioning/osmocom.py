@@ -75,13 +75,13 @@ class Osmocom:
         return entries
 
     async def create(self, entry: ProvisioningEntry) -> None:
-        """Make a subscriber, then give him his number."""
+        """Create a subscriber, then set the number."""
         check_digits(entry)
         await self._do("subscriber.create", entry.imsi, fine=(THERE_ALREADY,))
         await self._do(f"subscriber.by-imsi-{entry.imsi}.msisdn", entry.msisdn)
 
     async def change(self, was: ProvisioningEntry, entry: ProvisioningEntry) -> None:
-        """Give another number; what else OsmoHLR has of him (his keys, where he is) stays."""
+        """Set another number; what else OsmoHLR has of the subscriber (keys, location) stays."""
         check_digits(entry)
         await self._do(f"subscriber.by-imsi-{was.imsi}.msisdn", entry.msisdn)
 
@@ -91,12 +91,12 @@ class Osmocom:
         await self._do(f"subscriber.by-imsi-{entry.imsi}.msisdn", "none")
 
     async def delete(self, imsi: str) -> None:
-        """Remove a subscriber, with his keys."""
+        """Remove a subscriber, with the keys."""
         check_imsi(imsi)
         await self._do("subscriber.delete", imsi, fine=NOBODY)
 
     async def close(self) -> None:
-        """Give up the connections."""
+        """Abort the connections."""
         self._ending = True
         for each in (self._open, *self._lists):
             if each is not None:
@@ -133,12 +133,12 @@ class _Lossy(Protocol):
     is_lost = False
 
     def abort(self) -> None:
-        """Give the connection up."""
+        """Abort the connection."""
         if self.transport is not None and not self.is_lost:
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
     def connectionLost(self, reason: Failure = Failure(ConnectError())) -> None:  # noqa: B008  Twisted's own default
-        """Tell who waits."""
+        """Fail everything that still waits."""
         self.is_lost = True
         self.lose(Failure(NetworkUnavailable(f"OsmoHLR ended the connection: {reason.getErrorMessage()}")))
 
@@ -169,7 +169,7 @@ class _Ctrl(_Lossy):
         self._waiting.pop(number, None)
 
     def dataReceived(self, data: bytes) -> None:
-        """Give the replies to who waits for them; a late one to nobody."""
+        """Pass each reply to what waits for it; drop a late one."""
         try:
             replies = self._decoder.receive(data)
         except NetworkUnavailable:

@@ -105,7 +105,7 @@ _NOBODY = "% No matching subscriber(s)"
 
 
 def at_prompt(data: bytes) -> bool:
-    """Tell whether the console has said all and waits for a command."""
+    """Return whether the console has said all and waits for a command."""
     return _PROMPT.search(data[-80:]) is not None
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def compare(
     name: str, network: Network, read: Callable[[Callable[[Connection], Any]], Awaitable[Any]]
 ) -> list[DriftDifference]:
-    """Give what differs. What changes meanwhile, or is on its way, is told as waiting and is no drift."""
+    """Return what differs. What changes meanwhile, or is on its way, is told as waiting and is no drift."""
     before: Desired = await read(partial(desired_state.desired, name=name))
     there = await network.list_all()
     desired: Desired = await read(partial(desired_state.desired, name=name))

@@ -231,12 +231,12 @@ def _refuse_wrong(batch: _Batch) -> None:
 
 
 def _named(due: Sequence[ProvisioningTask]) -> tuple[set[str], set[str]]:
-    """Give the IMSIs and the numbers of a batch."""
+    """Return the IMSIs and the numbers of a batch."""
     return {each.imsi for each in due}, {each.entry.msisdn for each in due if each.entry is not None}
 
 
 def _movable(batch: Sequence[ProvisioningTask], due: ProvisioningTask) -> Collection[str]:
-    """Give the IMSIs of the batch that should not have the number that this row wants."""
+    """Return the IMSIs of the batch that should not have the number that this row wants."""
     wanted = None if due.entry is None else due.entry.msisdn
     return {each.imsi for each in batch if each.entry is None or each.entry.msisdn != wanted}
 

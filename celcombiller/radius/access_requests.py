@@ -49,7 +49,7 @@ class AccessRequests:
         self._complaints = complaints
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
-        """Give what is decided, and the answer. Raises `DiscardPacket`."""
+        """Return what is decided, and the answer. Raises `DiscardPacket`."""
         if packet.code == pyrad.StatusServer:
             return "STATUS", codec.alive(packet, accounting=False)
         login = codec.login_of(packet, client, address)
@@ -76,7 +76,7 @@ class AccessRequests:
         return "ACCEPTED", answer
 
     async def _why_not(self, login: Login, client: RadiusClient, standing: CreditStanding | None) -> str:
-        """Say why not, or nothing."""
+        """Return why not, or nothing."""
         if client.passwords == "check":
             if login.password is None or login.method:
                 # A hash is all that is known of a password, and what CHAP and its like prove needs the word itself.

@@ -31,7 +31,7 @@ class AccountingRequests:
         self._complaints = complaints
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
-        """Give what became of it, and the answer. Raises `DiscardPacket` and `StoreUnavailable`: then there is none."""
+        """Return the result and the answer. Raises `DiscardPacket` and `StoreUnavailable`: then there is no answer."""
         if packet.code == pyrad.StatusServer:
             return "STATUS", codec.alive(packet, accounting=True)
         report = codec.report_of(packet, client, address, self._conditions, datetime.now(UTC))

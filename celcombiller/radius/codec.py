@@ -112,7 +112,7 @@ def _decoded(datagram: bytes, secret: bytes, code: int) -> Any:
 
 
 def _proved(packet: Any) -> bool:
-    """Tell whether who made the packet knows the secret; an Access-Request without a signature proves nothing."""
+    """Return whether who made the packet knows the secret; an Access-Request without a signature proves nothing."""
     if packet.message_authenticator:
         if len(packet[_MESSAGE_AUTHENTICATOR]) != 1:
             raise DiscardPacket("MALFORMED", "it has more than one Message-Authenticator")
@@ -179,7 +179,7 @@ def report_of(
 
 
 def identities_of(username: str, realm: str) -> tuple[str, ...]:
-    """Give the names under which a User-Name may be known here, the best first: as it is, then without its realm.
+    """Return the names under which a User-Name may be known here, the best first: as it is, then without its realm.
 
     Each may be a username or a number, or an IMSI.
     """
@@ -201,13 +201,13 @@ def _nas(packet: Any, client: RadiusClient, address: str) -> str:
 
 
 def _raw(packet: Any, name: str) -> bytes | None:
-    """Give the first value of an attribute, whatever is in it."""
+    """Return the first value of an attribute, whatever is in it."""
     found = packet.get(DICTIONARY.attributes[name].code)
     return found[0] if found else None
 
 
 def _text(packet: Any, name: str) -> str:
-    """Give a text that any database keeps and any log shows: what is no character is written out."""
+    """Return a text that any database keeps and any log shows: what is no character is written out."""
     text = (_raw(packet, name) or b"").decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
@@ -227,7 +227,7 @@ def _octets(packet: Any, direction: str) -> int:
 
 
 def _name(packet: Any, name: str) -> str:
-    """Give the name of a number, or the number where it has none."""
+    """Return the name of a number, or the number where it has none."""
     if _raw(packet, name) is None:
         return ""
     number = _number(packet, name)

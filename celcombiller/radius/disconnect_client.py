@@ -83,7 +83,7 @@ class DisconnectPort(DatagramProtocol):
             said.callback(answer)
 
     def give_up(self) -> None:
-        """Wait for nobody any more."""
+        """Stop waiting for answers."""
         for _, said in list(self._waiting.values()):
             if not said.called:
                 said.callback("")

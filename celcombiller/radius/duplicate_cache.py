@@ -24,7 +24,7 @@ class DuplicateCache:
         return len(self._kept)
 
     def is_new(self, key: Hashable) -> bool:
-        """Tell whether this was not asked before, and remember that it is now."""
+        """Return whether this was not asked before, and remember that it is now."""
         now = self._seconds()
         while self._kept:
             oldest = next(iter(self._kept))
@@ -37,7 +37,7 @@ class DuplicateCache:
         return True
 
     def answer(self, key: Hashable) -> bytes | None:
-        """Give the answer to what was asked before; None: it is not there yet."""
+        """Return the answer to what was asked before; None: it is not there yet."""
         kept = self._kept.get(key)
         return None if kept is None else kept[1]
 
@@ -47,5 +47,5 @@ class DuplicateCache:
             self._kept[key] = (self._kept[key][0], answer)
 
     def forget(self, key: Hashable) -> None:
-        """Have it asked anew: it could not be answered."""
+        """Forget a request that could not be answered, so that a repeat is new."""
         self._kept.pop(key, None)

@@ -15,7 +15,7 @@ QUIET_SECONDS = 60.0
 QUIET_MAX = 1000
 
 LINES_MAX = 100
-"""So many lines of all in that time: whoever sends from any address that he likes shall not fill a disk."""
+"""So many lines of all in that time: a sender with forged addresses must not fill a disk."""
 
 
 class ThrottledLog:

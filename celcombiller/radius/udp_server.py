@@ -36,7 +36,7 @@ def client_of(clients: Sequence[RadiusClient], host: str) -> RadiusClient | None
 
 
 class RadiusPort(DatagramProtocol):
-    """One port: proves who asks, has him answered by ``serve``, and answers a repeated question as the first time."""
+    """One port: authenticates a request, answers it by ``serve``, and repeats the first answer to a duplicate."""
 
     _log = Logger()
     noisy = False
@@ -60,7 +60,7 @@ class RadiusPort(DatagramProtocol):
         self._is_ending = False
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        """Take a datagram, of whomever."""
+        """Take a datagram from any address."""
         if self._is_ending:
             return
         host = addr[0]

@@ -26,7 +26,7 @@ class PlainText:
         self._stamp = ""
 
     def __call__(self, event: LogEvent) -> str | None:
-        """Give the line, or ``None`` for an event without a text."""
+        """Return the line, or ``None`` for an event without a text."""
         text, level = event.get("log_format"), event.get("log_level")
         if not text or level is None or not event.keys().isdisjoint(_OTHERWISE):
             return formatEventAsClassicLogText(event)

@@ -90,7 +90,7 @@ def json_line(event: LogEvent) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Give what JSON has a word for as it is, all else as its text."""
+    """Return what JSON has a word for as it is, all else as its text."""
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     try:

@@ -302,7 +302,7 @@ class Metrics:
     # -- the scrape --------------------------------------------------------------------------------------------------
 
     def exposition(self, in_progress: OpenItems | None, gone: Mapping[str, int]) -> bytes:
-        """Give everything in Prometheus' text format.
+        """Return everything in Prometheus' text format.
 
         ``in_progress`` is what the database just said, ``None`` when it did not answer; ``gone`` is of each AMI link
         how many open calls have no channel any more.

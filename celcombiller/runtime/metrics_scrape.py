@@ -26,7 +26,7 @@ class MetricsCollector(Collector):
         self._label = {} if worker is None else {"worker": str(worker)}
 
     def collect(self) -> Iterator[Any]:
-        """Give all of it."""
+        """Return all of it."""
         for family in (*self._registry.collect(), *self._read):
             if self._label:
                 family.samples = [each._replace(labels=each.labels | self._label) for each in family.samples]
@@ -34,7 +34,7 @@ class MetricsCollector(Collector):
 
 
 def _read(in_progress: OpenItems | None) -> Iterator[Any]:
-    """Give what the database said; when it said nothing, that, and no old numbers."""
+    """Return what the database said; when it said nothing, that, and no old numbers."""
     yield GaugeMetricFamily(
         "celcombiller_database_up", "Whether the database answered this scrape.", float(in_progress is not None)
     )

@@ -50,16 +50,16 @@ class Passwords:
         self._pool.stop()
 
     async def hash(self, password: str) -> str:
-        """Give the hash to keep."""
+        """Return the hash to keep."""
         return await self._off(lambda: HASHER.hash(password))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
-        """Tell whether this is the password; without a hash (nobody's) it takes as long and is No."""
+        """Return whether this is the password; without a hash (nobody's) it takes as long and is No."""
         return await self._off(lambda: self._verify(hashed, password))
 
     @staticmethod
     def is_outdated(hashed: str) -> bool:
-        """Tell whether the hash was made with weaker parameters than today's."""
+        """Return whether the hash was made with weaker parameters than today's."""
         return HASHER.check_needs_rehash(hashed)
 
     def _verify(self, hashed: str | None, password: str) -> bool:

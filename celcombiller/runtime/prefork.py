@@ -147,7 +147,7 @@ class _Process(ProcessProtocol):
         self._over: Deferred[None] = Deferred()
 
     def end(self, reactor: Any) -> Deferred[None]:
-        """Tell it to end, and see that it does."""
+        """Ask it to end, and kill it if it does not."""
         self._signal("TERM")
         late = reactor.callLater(STOP_SECONDS, self._signal, "KILL")
 
@@ -178,7 +178,7 @@ class _Process(ProcessProtocol):
 
 
 def number(environ: Mapping[str, str]) -> int | None:
-    """Tell which worker this process is; None: it is no worker."""
+    """Return which worker this process is; None: it is no worker."""
     text = environ.get(WORKER, "")
     return int(text) if text.isdecimal() else None
 

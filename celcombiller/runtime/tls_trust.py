@@ -23,7 +23,7 @@ _NOT_TRUSTED = "certificate verify failed"
 
 
 def certificates(pem: bytes) -> list[Certificate]:
-    """Give the certificates of a file of authorities. Raises `ValueError` unless there is one and all can be read."""
+    """Return the certificates of a file of authorities. Raises `ValueError` unless there is one and all can be read."""
     closed, end, _ = pem.rpartition(_END)  # a search for an end that is not there reads the rest each time
     try:
         found = [Certificate.loadPEM(each) for each in _PEM.findall(closed + end)]
@@ -35,7 +35,7 @@ def certificates(pem: bytes) -> list[Certificate]:
 
 
 def client_tls_options(host: str, ca_file: str) -> IOpenSSLClientConnectionCreator:
-    """Give what lets a connection be with this host only; the system's authorities are trusted without a ``ca_file``.
+    """Return what lets a connection be with this host only; the system's authorities are trusted without a ``ca_file``.
 
     Raises `ValueError` and `OSError` when there are none in that file, or it cannot be read.
     """
@@ -50,7 +50,7 @@ def _of_file(name: str) -> list[Certificate]:
 
 
 def explain(error: Exception, host: str) -> str:
-    """Say in one line what was wrong with a connection, by TLS or without."""
+    """Return in one line what was wrong with a connection, by TLS or without."""
     if isinstance(error, (VerificationError, CertificateError)):
         return f"TLS: its certificate is of another host than {host}"
     if isinstance(error, SSL.Error):

@@ -149,7 +149,7 @@ def with_backlog(listen: str) -> str:
 
 
 def charging_policy(config: Config) -> ChargingPolicy:
-    """Give the operator's conditions that charging needs."""
+    """Return the operator's conditions that charging needs."""
     return ChargingPolicy(
         tariff=Tariff(
             Rate(row.prefix, row.name, row.connect_fee, row.price, row.increment_seconds) for row in config.rates
@@ -162,7 +162,7 @@ def charging_policy(config: Config) -> ChargingPolicy:
 
 
 def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str, Network]:
-    """Give the networks of the settings, after the database knows them too."""
+    """Return the networks of the settings, after the database knows them too."""
     kinds = kinds_of(config)
     if kinds:
         transact(engine, partial(desired_state.configure, kinds=kinds, now=datetime.now(UTC)))

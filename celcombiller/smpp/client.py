@@ -77,7 +77,7 @@ class _Once(Factory):
         self._link = link
 
     def buildProtocol(self, addr: IAddress | None) -> SmppConnection:  # noqa: ARG002  Twisted tells it
-        """Give the link to its connection."""
+        """Return the link for its connection."""
         return self._link
 
 

@@ -56,7 +56,7 @@ class SmppConnection(Protocol):
         self._closing: IDelayedCall | None = None
 
     def next_sequence(self) -> int:
-        """Number a request, as smpplib asks for it."""
+        """Return the next sequence number, as smpplib asks for it."""
         self.sequence = self.sequence % 0x7FFFFFFF + 1
         return self.sequence
 
@@ -82,7 +82,7 @@ class SmppConnection(Protocol):
             self._take(pdu)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
-        """Tell all who wait."""
+        """Fail everything that still waits."""
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         self.transport = None
@@ -164,7 +164,7 @@ class SmppConnection(Protocol):
             self._closing = self._clock.callLater(self._settings.answer_seconds, self._abort)
 
     def drop(self, why: str) -> None:
-        """Give the connection up at once."""
+        """Abort the connection at once."""
         if not self._is_closed:
             self._log.warn("SMPP: the connection is dropped: {why}", why=why)
         self._give_up(ConnectionDropped(why))

@@ -64,7 +64,7 @@ def _shown(address: bytes | None) -> str:
 
 
 def _without_header(data: bytes) -> bytes:
-    """Give the text after its header, whose elements have each a kind and a length."""
+    """Return the text after its header, whose elements have each a kind and a length."""
     header, rest = data[1 : 1 + data[:1][0]] if data else b"", data[1 + data[0] :] if data else b""
     while header:
         if header[0] not in _PARTS_ONLY or len(header) < 2 or len(header) < 2 + header[1]:  # noqa: PLR2004  kind, length

@@ -18,7 +18,7 @@ _OUTCOMES = {
 
 
 def parse_receipt(pdu: Any) -> tuple[str, MessageState | None, str]:
-    """Give the id, the outcome (``None``: not the end) and the words of a receipt: its parameters, else its text."""
+    """Return the id, the outcome (``None``: not the end) and the words of a receipt: its parameters, else its text."""
     text = pdu.short_message or b""
     named, stated = _RECEIPT_ID.search(text), _RECEIPT_STATE.search(text)
     network_id = named[1] if named else pdu.receipted_message_id or b""

@@ -150,7 +150,7 @@ class ChargingBatch:
         return answer
 
     def credit(self, request: Credit, now: datetime) -> Transfer:
-        """Give or take credit in memory, once for its reference.
+        """Return or take credit in memory, once for its reference.
 
         Raises `UnknownSubscriber`, and what `Book.post` raises.
         """

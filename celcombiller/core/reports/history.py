@@ -87,7 +87,7 @@ class OpenHold:
 
 
 def calls(tx: Connection, wanted: Wanted, *, limit: int, after: Place | None = None) -> list[RecordedCall]:
-    """Give the last ``limit`` calls that are wanted, or those that come ``after`` a place."""
+    """Return the last ``limit`` calls that are wanted, or those that come ``after`` a place."""
     table = tables.call
     conditions = _between(table, wanted.since, wanted.until, after)
     if wanted.subscriber_id is not None:
@@ -104,7 +104,7 @@ def calls(tx: Connection, wanted: Wanted, *, limit: int, after: Place | None = N
 
 
 def call(tx: Connection, call_id: int) -> RecordedCall:
-    """Give one call, or raise `NotFound`."""
+    """Return one call, or raise `NotFound`."""
     row = tx.execute(_CALLS.where(tables.call.c.id == call_id)).first()
     if row is None:
         raise NotFound(f"there is no call {call_id}")
@@ -112,13 +112,13 @@ def call(tx: Connection, call_id: int) -> RecordedCall:
 
 
 def hold(tx: Connection, reference: str) -> Hold | None:
-    """Give the hold of a call, however it ended."""
+    """Return the hold of a call, however it ended."""
     row = tx.execute(sa.select(tables.hold).where(tables.hold.c.reference == reference)).first()
     return None if row is None else value_from_row(row, Hold)
 
 
 def witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
-    """Give what each witness said of a call's end, in the order in which they spoke."""
+    """Return what each witness said of a call's end, in the order in which they spoke."""
     table = tables.testimony
     rows = tx.execute(sa.select(table).where(table.c.reference == reference).order_by(table.c.at, table.c.witness))
     return [value_from_row(row, WitnessReport) for row in rows]
@@ -138,7 +138,7 @@ def data_sessions(
     nas: str | None = None,
     after: Place | None = None,
 ) -> list[RecordedSession]:
-    """Give the last ``limit`` sessions of data, or those that come ``after`` a place."""
+    """Return the last ``limit`` sessions of data, or those that come ``after`` a place."""
     table = tables.data_session
     conditions = _between(table, since, until, after)
     if subscriber_id is not None:
@@ -152,7 +152,7 @@ def data_sessions(
 
 
 def data_session(tx: Connection, row_id: int) -> RecordedSession:
-    """Give one session of data, or raise `NotFound`."""
+    """Return one session of data, or raise `NotFound`."""
     row = tx.execute(_SESSIONS.where(tables.data_session.c.id == row_id)).first()
     if row is None:
         raise NotFound(f"there is no session of data {row_id}")
@@ -171,7 +171,7 @@ def transfers(
     reference: str | None = None,
     after: Place | None = None,
 ) -> list[RecordedTransfer]:
-    """Give the last ``limit`` transfers, or those that come ``after`` a place."""
+    """Return the last ``limit`` transfers, or those that come ``after`` a place."""
     table = tables.transfer
     conditions = _between(table, since, until, after)
     if reference is not None:
@@ -182,7 +182,7 @@ def transfers(
 
 
 def transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
-    """Give one transfer, or raise `NotFound`."""
+    """Return one transfer, or raise `NotFound`."""
     page = sa.select(tables.transfer).where(tables.transfer.c.id == transfer_id).subquery()
     row = tx.execute(_seen(page)).first()
     if row is None:
@@ -191,7 +191,7 @@ def transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
 
 
 def transfer_by(tx: Connection, reference: str) -> RecordedTransfer | None:
-    """Give the transfer of a reference, if it was made."""
+    """Return the transfer of a reference, if it was made."""
     found = transfers(tx, limit=1, reference=reference)
     return found[0] if found else None
 
@@ -202,7 +202,7 @@ def transfer_by(tx: Connection, reference: str) -> RecordedTransfer | None:
 def open_holds(
     tx: Connection, *, limit: int, subscriber_id: int | None = None, after: tuple[datetime, str] | None = None
 ) -> list[OpenHold]:
-    """Give the last ``limit`` holds that are open; there are as many as calls in progress."""
+    """Return the last ``limit`` holds that are open; there are as many as calls in progress."""
     table, account, subscriber = tables.hold, tables.account, tables.subscriber
     conditions: list[sa.ColumnElement[bool]] = [table.c.state == inline_literal(HoldState.OPEN)]
     if subscriber_id is not None:

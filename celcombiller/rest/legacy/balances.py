@@ -72,7 +72,7 @@ class NewData(msgspec.Struct, kw_only=True):
 
 
 def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[str, Any]]) -> tuple[Source, ...]:
-    """Give the two halves of the movements of a kind: into subscribers' accounts, and out of them.
+    """Return the two halves of the movements of a kind: into subscribers' accounts, and out of them.
 
     Each half is in order of its ids by an index. Where one subscriber's are looked for, his account says the kind.
     """
@@ -183,7 +183,7 @@ def show_data(tx: Connection, request: Request) -> Response:
 
 
 def add_voice(tx: Connection, request: Request) -> Response:
-    """Give or take voice credit."""
+    """Return or take voice credit."""
     body = convert_leniently(NewVoice, request.body)
     who = subscriber_said(tx, "from_user_id", body.from_user_id)
     to = None if body.to_user_id is None else subscriber_said(tx, "to_user_id", body.to_user_id)
@@ -192,7 +192,7 @@ def add_voice(tx: Connection, request: Request) -> Response:
 
 
 def add_data(tx: Connection, request: Request) -> Response:
-    """Give or take data credit."""
+    """Return or take data credit."""
     body = convert_leniently(NewData, request.body)
     who = subscriber_said(tx, "user_id", body.user_id)
     detail = {"user_ip": body.user_ip, "connection_ip": body.connection_ip, "said_at": _said_at(body.date)}

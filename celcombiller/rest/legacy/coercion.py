@@ -58,7 +58,7 @@ def _loosened(value: Any, info: inspect.Type) -> Any:
 
 
 def _flat(info: inspect.Type) -> Iterator[inspect.Type]:
-    """Give the bare types that a type is made of."""
+    """Return the bare types that a type is made of."""
     if isinstance(info, inspect.Metadata):
         yield from _flat(info.type)
     elif isinstance(info, inspect.UnionType):
@@ -69,7 +69,7 @@ def _flat(info: inspect.Type) -> Iterator[inspect.Type]:
 
 
 def subscriber_said(tx: Connection, field: str, said: int | str) -> Subscriber:
-    """Give the subscriber whom a body names by his ``_id``, or by his IMSI where it is one. Raises `InvalidValue`."""
+    """Return the subscriber whom a body names by his ``_id``, or by his IMSI where it is one. Raises `InvalidValue`."""
     table = tables.subscriber
     try:
         number = whole_of(said)

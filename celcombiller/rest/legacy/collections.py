@@ -65,7 +65,7 @@ class Source:
     beside: tuple[OptionalJoin, ...] = ()
 
     def tables(self, names: Iterable[str]) -> sa.FromClause:
-        """Give the tables that these fields need."""
+        """Return the tables that these fields need."""
         needed = frozenset(names)
         tables = self.table
         for each in self.beside:
@@ -95,7 +95,7 @@ class Counts:
     _lock: Lock = field(default_factory=Lock)
 
     def total(self, key: Hashable, count: Callable[[], int]) -> int:
-        """Give the count that was kept for ``key``, or count."""
+        """Return the count that was kept for ``key``, or count."""
         began = self.clock()
         with self._lock:
             until, total = self._kept.get(key, (began, 0))
@@ -146,7 +146,7 @@ def _single(rows: Rows, here: str) -> Response:
 
 
 def one(tx: Connection, collection: Collection, key: Any, *, owner_id: int | None = None) -> dict[str, Any] | None:
-    """Give the object of this key, if there is one (that belongs to ``owner_id``, where that is given)."""
+    """Return the object of this key, if there is one (that belongs to ``owner_id``, where that is given)."""
     rows = Rows(tx, collection, Search(), owner_id)
     found = rows.shown(rows.having(collection.key, key), listed=False)
     return found[0] if found else None
@@ -159,13 +159,13 @@ def showing(tx: Connection, request: Request, collection: Collection, key: Any) 
 
 
 def shown_of(tx: Connection, collection: Collection, row_id: int) -> dict[str, Any]:
-    """Give the object of a row that is there."""
+    """Return the object of a row that is there."""
     (shown,) = Rows(tx, collection, Search(), None).shown([row_id], listed=False)
     return shown
 
 
 def address_of(base: str, collection: Collection, shown: Mapping[str, Any]) -> str:
-    """Give the address of an object under the collection's."""
+    """Return the address of an object under the collection's."""
     return f"{base}/{quote(str(shown[collection.key]), safe='')}"
 
 
@@ -200,7 +200,7 @@ class Rows:
         return sum(self.tx.execute(sa.select(*counts)).one())
 
     def ids(self, start: int, many: int) -> list[int]:
-        """Give ``many`` ids in order, from the place ``start`` on, within the search's own limit and offset."""
+        """Return ``many`` ids in order, from the place ``start`` on, within the search's own limit and offset."""
         search = self.search
         if search.limit is not None:
             many = min(many, search.limit - start)
@@ -213,7 +213,7 @@ class Rows:
         return list(self.tx.execute(sa.select(rows.c["_id"]).order_by(*order).offset(first).limit(many)).scalars())
 
     def having(self, name: str, value: Any) -> list[int]:
-        """Give the id of a row whose field has this value."""
+        """Return the id of a row whose field has this value."""
         for source in self.collection.sources:
             statement = self._looked_for(source, sa.select(source.columns["_id"]), name)
             ids = list(self.tx.execute(statement.where(source.columns[name] == value).limit(1)).scalars())
@@ -222,7 +222,7 @@ class Rows:
         return []
 
     def shown(self, ids: Sequence[int], *, listed: bool) -> list[dict[str, Any]]:
-        """Give the objects of these rows, in this order."""
+        """Return the objects of these rows, in this order."""
         if not ids:
             return []
         found: dict[int, dict[str, Any]] = {}
@@ -258,7 +258,7 @@ class Rows:
         return statement.select_from(source.tables((*names, *self.search.names()))).where(rows, *conditions)
 
     def _found(self, source: Source, many: int) -> sa.Subquery:
-        """Give the first ids of one source with what they are ordered by."""
+        """Return the first ids of one source with what they are ordered by."""
         names = dict.fromkeys(name for name, _ in self.search.order_by if name != "_id")
         columns = {name: source.columns[name] for name in ("_id", *names)}
         statement: sa.Select[Any] = sa.select(*(column.label(name) for name, column in columns.items()))
@@ -273,7 +273,7 @@ class Rows:
         return [*order, builder.order("_id", columns["_id"], descending=False)]
 
     def _firsts(self) -> sa.Select[Any]:
-        """Give the first id of each group."""
+        """Return the first id of each group."""
         names = dict.fromkeys(("_id", *self.search.group_by))
         statements = [
             self._looked_for(source, sa.select(*(source.columns[name].label(name) for name in names)), *names)

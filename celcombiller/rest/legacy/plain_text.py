@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def name(_tx: Connection, request: Request) -> Response:
-    """Say who is logged in."""
+    """Return who is logged in."""
     return Response(request.principal.username)
 
 
@@ -29,7 +29,7 @@ def test(_tx: Connection, _request: Request) -> Response:
 
 
 def user(_tx: Connection, request: Request) -> Response:
-    """Say who is logged in, in the words of the original."""
+    """Return who is logged in, in the words of the original."""
     return Response(f"<User {request.principal.username!r}>")
 
 

@@ -100,11 +100,11 @@ class Search:
     single: bool = False
 
     def names(self) -> set[str]:
-        """Give the fields that the filters need."""
+        """Return the fields that the filters need."""
         return {name for each in self.filters for name in _names(each)}
 
     def pinned(self, name: str) -> int | None:
-        """Give the one value that a field must have in all that is found, if a filter says so outright."""
+        """Return the one value that a field must have in all that is found, if a filter says so outright."""
         values = (each.value for each in self.filters if isinstance(each, Comparison) and _pins(each, name))
         return next(values, None)
 
@@ -342,7 +342,7 @@ class Builder:
     dialect: str
 
     def conditions(self, filters: Sequence[Filter]) -> list[sa.ColumnElement[bool]]:
-        """Give a condition for each filter; all must hold."""
+        """Return a condition for each filter; all must hold."""
         return [self._condition(each) for each in filters]
 
     def _condition(self, each: Filter) -> sa.ColumnElement[bool]:
@@ -390,13 +390,13 @@ class Builder:
         return _typed(self.fields[name].shape, self.columns[name])
 
     def _ordered(self, name: str, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """Give what a field is compared and put in order by."""
+        """Return what a field is compared and put in order by."""
         shape = self.fields[name].shape
         typed = _typed(shape, column)
         return sa.collate(typed, "C") if shape is Shape.TEXT and self.dialect != "sqlite" else typed
 
     def order(self, name: str, column: sa.ColumnElement[Any], *, descending: bool) -> sa.ColumnElement[Any]:
-        """Give the order of a column that holds a field; nothing is the smallest there is."""
+        """Return the order of a column that holds a field; nothing is the smallest there is."""
         ordered = self._ordered(name, column)
         direction = ordered.desc() if descending else ordered.asc()
         if not self.fields[name].nullable or self.dialect == "sqlite":
@@ -405,7 +405,7 @@ class Builder:
 
 
 def _typed(shape: Shape, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Give a column that takes values as wide as a search allows, whatever its own width is."""
+    """Return a column that takes values as wide as a search allows, whatever its own width is."""
     match shape:
         case Shape.WHOLE:
             return sa.type_coerce(column, sa.BigInteger)
@@ -418,6 +418,6 @@ def _typed(shape: Shape, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]
 
 
 def _spellings(value: int) -> list[str]:
-    """Give every text of digits that is this number, so that an index of the text finds it."""
+    """Return every text of digits that is this number, so that an index of the text finds it."""
     digits = str(value)
     return [] if value < 0 else [digits.zfill(length) for length in range(len(digits), _DIGITS_MAX + 1)]

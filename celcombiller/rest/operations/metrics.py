@@ -24,7 +24,7 @@ _log = Logger()
 
 
 def is_free(api: Api, http_request: Any, request: Request) -> bool:
-    """Tell whether this address needs no login (metrics.allow).
+    """Return whether this address needs no login (metrics.allow).
 
     A program of this machine must ask itself, not through a proxy or a browser's page; who comes through a proxy
     that is not trusted (rest.trusted_proxies) is not known by his address.

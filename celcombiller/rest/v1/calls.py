@@ -220,7 +220,7 @@ def _shown(each: RecordedCall) -> CallView:
 
 
 def _cells(each: RecordedCall) -> list[object]:
-    """Give a call as the cells of a line, in the order of `COLUMNS`."""
+    """Return a call as the cells of a line, in the order of `COLUMNS`."""
     call = each.call
     cells: list[object] = []
     for name in CallView.__struct_fields__:

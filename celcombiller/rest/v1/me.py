@@ -70,7 +70,7 @@ class RateList(msgspec.Struct, kw_only=True):
 
 
 def me(_tx: Connection, request: Request) -> Me:
-    """Say who asks, and what he may."""
+    """Return who asks, and what he may."""
     who = request.principal
     scopes = None if who.scopes is None else sorted(who.scopes)
     return Me(id=who.subscriber_id, username=who.username, level=who.level, scopes=scopes, token_id=who.token_id)

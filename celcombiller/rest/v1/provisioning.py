@@ -110,7 +110,7 @@ class SyncView(msgspec.Struct, kw_only=True):
 
 
 def status(tx: Connection, request: Request) -> NetworkList:
-    """Tell how far each radio network is."""
+    """Return how far each radio network is."""
     configured = {each.name for each in request.config.provisioning if each.kind != "none"}
     return NetworkList(
         items=[

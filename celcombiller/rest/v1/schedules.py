@@ -261,7 +261,7 @@ def delete(tx: Connection, request: Request) -> Response:
 
 
 def due(tx: Connection, request: Request) -> Forecast:
-    """Tell what a schedule would give until a date (by default: what is due now), to how many, and to whom first."""
+    """Return what a schedule would give until a date (by default: what is due now), to how many, and to whom first."""
     query: DueQuery = request.query
     schedule, rules = schedule_records.find(tx, request.path["id"]), request.config.schedules.rules
     until = query.until or last_come(request.now, rules.run_at, schedule.time_zone)

@@ -204,7 +204,7 @@ def visible_subscriber(tx: Connection, request: Request, username: str | None) -
 
 
 def balance_of(account: Account) -> BalanceView:
-    """Say how an account stands."""
+    """Return how an account stands."""
     return BalanceView(
         posted=account.posted, held=account.held, available=account.available, credit_limit=-account.floor
     )

@@ -120,7 +120,7 @@ def show(tx: Connection, request: Request) -> TransferView:
 
 
 def add(tx: Connection, request: Request) -> Response:
-    """Give or take credit, once for an Idempotency-Key: the same again gets the first answer."""
+    """Return or take credit, once for an Idempotency-Key: the same again gets the first answer."""
     body: NewTransfer = request.body
     if body.value == 0:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
