@@ -78,7 +78,7 @@ def fresh(request, folder):
 
 
 def upgraded_to(tx, revision):
-    config = migrations._config()
+    config = migrations.alembic_config()
     config.attributes["connection"] = tx
     command.upgrade(config, revision)
 

@@ -14,12 +14,22 @@ from celcombiller.core.errors import SchemaMismatch
 from celcombiller.core.schema.migrations import versions
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy.engine import Connection
 
 REVISIONS = sorted(each.name.partition("_")[0] for each in iter_modules(versions.__path__))
 """The versions this program knows, the oldest first: the numbers that the files of `versions` begin with."""
 
 _VERSION = sa.table("alembic_version", sa.column("version_num"))
+
+
+def alembic_config() -> Config:
+    """Return what Alembic needs to find the migrations."""
+    from alembic.config import Config  # noqa: PLC0415  only `init` needs it
+
+    config = Config()
+    config.set_main_option("script_location", "celcombiller.core.schema:migrations")
+    return config
 
 
 def upgrade(tx: Connection) -> None:
@@ -29,11 +39,9 @@ def upgrade(tx: Connection) -> None:
     `SchemaMismatch` when the database is newer than this program, or the upgrade would break a foreign key.
     """
     from alembic import command  # noqa: PLC0415  a third of the time of a short command: only `init` needs it
-    from alembic.config import Config  # noqa: PLC0415
 
     before = _refuse_newer(tx)
-    config = Config()
-    config.set_main_option("script_location", "celcombiller.core.schema:migrations")
+    config = alembic_config()
     config.attributes["connection"] = tx
     command.upgrade(config, "head")
     if tx.dialect.name == "sqlite" and before is not None:
