@@ -13,7 +13,7 @@ from celcombiller.core.model.accounts import HoldState
 from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.reports import history
 from celcombiller.core.reports.history import RecordedCall, Wanted
-from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.http.streaming import CSV_TYPE, csv_of, send
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
@@ -130,20 +130,12 @@ class CallQuery(CallFilter, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class CallPage(msgspec.Struct, kw_only=True):
-    """Calls, newest first."""
-
-    items: list[CallView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_all(tx: Connection, request: Request) -> CallPage:
-    """List calls."""
+def list_all(tx: Connection, request: Request) -> Page[CallView]:
+    """List calls, newest first."""
     query: CallQuery = request.query
-    after = position_of(query.cursor, Place)
+    after = decode_cursor(query.cursor, Place)
     rows = history.calls(tx, _wanted(tx, request, query), limit=query.limit + 1, after=after)
-    found, following = page_of(rows, query.limit, _place)
-    return CallPage(items=list(map(_shown, found)), next=following)
+    return make_page(rows, query.limit, _place, _shown)
 
 
 def show(tx: Connection, request: Request) -> CallWhole:

@@ -14,7 +14,7 @@ from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schedules.schedule_records import COUNT_MAX
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
-from celcombiller.http.pagination import RowId, page_of, position_of
+from celcombiller.http.pagination import Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.rest.v1.schedules import Count, Date, PageQuery
 
@@ -71,27 +71,20 @@ class Renewal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     months: Months
 
 
-class MembershipPage(msgspec.Struct, kw_only=True):
-    """Memberships, in the order in which they began."""
-
-    items: list[MembershipView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_in(tx: Connection, request: Request) -> MembershipPage:
-    """List who is in a schedule."""
+def list_in(tx: Connection, request: Request) -> Page[MembershipView]:
+    """List the members of a schedule, in the order in which they joined."""
     query: PageQuery = request.query
     schedule = schedule_records.find(tx, request.path["id"])
-    after_id = position_of(query.cursor, RowId) or 0
+    after_id = decode_cursor(query.cursor, RowId) or 0
     rows = memberships.members(tx, schedule.id, limit=query.limit + 1, after_id=after_id)
     return _page([(each, username) for username, each in rows], query.limit)
 
 
-def list_of(tx: Connection, request: Request) -> MembershipPage:
-    """List the schedules that a subscriber is in."""
+def list_of(tx: Connection, request: Request) -> Page[MembershipView]:
+    """List the memberships of a subscriber, in the order in which they began."""
     query: PageQuery = request.query
     who = subscriber_records.find(tx, request.path["username"])
-    after_id = position_of(query.cursor, RowId) or 0
+    after_id = decode_cursor(query.cursor, RowId) or 0
     rows = memberships.memberships(tx, subscriber_id=who.id, after_id=after_id, limit=query.limit + 1)
     return _page([(each, who.username) for each in rows], query.limit)
 
@@ -158,9 +151,8 @@ def _managed(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
     return who, membership
 
 
-def _page(rows: list[tuple[Membership, str]], limit: int) -> MembershipPage:
-    found, following = page_of(rows, limit, lambda each: each[0].id)
-    return MembershipPage(items=[_shown(*each) for each in found], next=following)
+def _page(rows: list[tuple[Membership, str]], limit: int) -> Page[MembershipView]:
+    return make_page(rows, limit, lambda each: each[0].id, lambda each: _shown(*each))
 
 
 def _shown(membership: Membership, username: str) -> MembershipView:

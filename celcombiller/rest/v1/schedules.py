@@ -15,7 +15,7 @@ from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Recurrence
 from celcombiller.core.schedules import forecast, runs, schedule_records
 from celcombiller.core.schedules.due_dates import last_come, next_due_date
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, INTERVAL_DAYS_MAX
-from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
@@ -114,13 +114,6 @@ class PageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class SchedulePage(msgspec.Struct, kw_only=True):
-    """Schedules, in the order in which they were made."""
-
-    items: list[ScheduleView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
 class RunView(msgspec.Struct, kw_only=True):
     """One due date of a schedule: what it gave to how many."""
 
@@ -136,13 +129,6 @@ class RunView(msgspec.Struct, kw_only=True):
     passed: Annotated[int, Meta(description="number of members who got nothing, as they are disabled")]
     failed: Annotated[int, Meta(description="number of members who could not be credited")]
     note: str
-
-
-class RunPage(msgspec.Struct, kw_only=True):
-    """Runs, latest due date first."""
-
-    items: list[RunView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
 
 
 class UncreditedView(msgspec.Struct, kw_only=True):
@@ -201,12 +187,11 @@ class Forecast(msgspec.Struct, kw_only=True):
 # -- schedules -------------------------------------------------------------------------------------------------------
 
 
-def list_all(tx: Connection, request: Request) -> SchedulePage:
-    """List schedules."""
+def list_all(tx: Connection, request: Request) -> Page[ScheduleView]:
+    """List schedules, in the order in which they were made."""
     query: PageQuery = request.query
-    rows = schedule_records.list_all(tx, after_id=position_of(query.cursor, RowId) or 0, limit=query.limit + 1)
-    found, following = page_of(rows, query.limit, lambda each: each.id)
-    return SchedulePage(items=list(map(to_view, found)), next=following)
+    rows = schedule_records.list_all(tx, after_id=decode_cursor(query.cursor, RowId) or 0, limit=query.limit + 1)
+    return make_page(rows, query.limit, lambda each: each.id, to_view)
 
 
 def show(tx: Connection, request: Request) -> ScheduleView:
@@ -291,14 +276,13 @@ def due(tx: Connection, request: Request) -> Forecast:
     )
 
 
-def list_runs(tx: Connection, request: Request) -> RunPage:
-    """List the due dates of a schedule that have come, and what they gave."""
+def list_runs(tx: Connection, request: Request) -> Page[RunView]:
+    """List the runs of a schedule, latest due date first, and what they credited."""
     query: PageQuery = request.query
     schedule = schedule_records.find(tx, request.path["id"])
-    before = position_of(query.cursor, date)
+    before = decode_cursor(query.cursor, date)
     rows = runs.history(tx, schedule_id=schedule.id, before=before, limit=query.limit + 1)
-    found, following = page_of(rows, query.limit, lambda each: each.due_on)
-    return RunPage(items=[RunView(**_facts(each)) for each in found], next=following)
+    return make_page(rows, query.limit, lambda each: each.due_on, lambda each: RunView(**_facts(each)))
 
 
 def show_run(tx: Connection, request: Request) -> RunWhole:

@@ -18,7 +18,7 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
-from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.runtime.password_hash import Password
 
@@ -104,15 +104,8 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class SubscriberPage(msgspec.Struct, kw_only=True):
-    """Subscribers, in the order in which they were added."""
-
-    items: list[SubscriberView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_all(tx: Connection, request: Request) -> SubscriberPage:
-    """List subscribers."""
+def list_all(tx: Connection, request: Request) -> Page[SubscriberView]:
+    """List subscribers, in the order in which they were added."""
     query: SubscriberQuery = request.query
     table = tables.subscriber
     wanted = [
@@ -120,14 +113,12 @@ def list_all(tx: Connection, request: Request) -> SubscriberPage:
         for name in ("username", "clid", "imsi", "cpf", "level", "enabled")
         if (value := getattr(query, name)) is not None
     ]
-    after = position_of(query.cursor, RowId)
+    after = decode_cursor(query.cursor, RowId)
     if after is not None:
         wanted.append(table.c.id > after)
     rows = tx.execute(sa.select(table).where(NOT_DELETED, *wanted).order_by(table.c.id).limit(query.limit + 1)).all()
-    found, following = page_of(rows, query.limit, lambda row: row.id)
-    return SubscriberPage(
-        items=_shown(tx, [subscriber_records.subscriber_from_row(row) for row in found]), next=following
-    )
+    page = make_page(rows, query.limit, lambda row: row.id, subscriber_records.subscriber_from_row)
+    return Page(items=_shown(tx, page.items), next=page.next)
 
 
 def show(tx: Connection, request: Request) -> SubscriberView:
