@@ -14,9 +14,10 @@ from celcombiller.core.ledger import statement as ledger_statement
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
 from celcombiller.core.reports.history import RecordedTransfer
+from celcombiller.core.reports.views import make_view
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, RowId, Since, Until, decode_cursor, make_page
-from celcombiller.rest.v1.subscribers import BalanceView, Sought, balance_of, visible_subscriber
+from celcombiller.rest.v1.subscribers import BalanceView, Sought, visible_subscriber
 from celcombiller.rest.v1.transfers import TransferView, to_view
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class HoldQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def list_of(tx: Connection, request: Request) -> AccountList:
     """Show how a subscriber's accounts stand."""
     accounts = subscriber_records.balances(tx, request.path["username"])
-    return AccountList(items=[_account_view(accounts[kind]) for kind in Kind])
+    return AccountList(items=[_to_account_view(accounts[kind]) for kind in Kind])
 
 
 def change(tx: Connection, request: Request) -> AccountView:
@@ -100,7 +101,7 @@ def change(tx: Connection, request: Request) -> AccountView:
     is_ = ledger_accounts.set_credit_limit(tx, was.id, -body.credit_limit)
     action = f"change {kind} credit limit"
     audit_trail.record(tx, request.actor, action, f"subscriber:{who.username}", before=was, after=is_, now=request.now)
-    return _account_view(is_)
+    return _to_account_view(is_)
 
 
 def statement(tx: Connection, request: Request) -> Page[TransferView]:
@@ -135,20 +136,12 @@ def holds(tx: Connection, request: Request) -> Page[HoldView]:
         subscriber_id=None if who is None else who.id,
         after=decode_cursor(query.cursor, NamedPlace),
     )
-    return make_page(rows, query.limit, lambda each: (each.hold.opened_at, each.hold.reference), _hold_view)
+    return make_page(rows, query.limit, lambda each: (each.hold.opened_at, each.hold.reference), _to_hold_view)
 
 
-def _hold_view(each: OpenHold) -> HoldView:
-    return HoldView(
-        reference=each.hold.reference,
-        call_id=each.call_id,
-        username=each.username,
-        kind=each.kind,
-        amount=each.hold.amount,
-        opened_at=each.hold.opened_at,
-        expires_at=each.hold.expires_at,
-    )
+def _to_hold_view(each: OpenHold) -> HoldView:
+    return make_view(HoldView, each.hold, call_id=each.call_id, username=each.username, kind=each.kind)
 
 
-def _account_view(account: Account) -> AccountView:
-    return AccountView(**msgspec.structs.asdict(balance_of(account)), kind=account.kind)
+def _to_account_view(account: Account) -> AccountView:
+    return make_view(AccountView, account, credit_limit=-account.floor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,20 +61,12 @@ def list_all(tx: Connection, request: Request) -> Page[AuditEntryView]:
         actor=query.actor,
         subject=query.subject,
     )
-    return make_page(rows, query.limit, lambda each: each.id, _entry_view)
+    return make_page(rows, query.limit, lambda each: each.id, _to_view)
 
 
-def _entry_view(each: AuditEntry) -> AuditEntryView:
-    return AuditEntryView(
-        id=each.id,
-        at=each.at,
-        actor=each.actor,
-        address=each.address,
-        action=each.action,
-        subject=each.subject,
-        before=_raw(each.before),
-        after=_raw(each.after),
-    )
+def _to_view(each: AuditEntry) -> AuditEntryView:
+    facts = dataclasses.asdict(each) | {"before": _raw(each.before), "after": _raw(each.after)}
+    return AuditEntryView(**facts)
 
 
 def _raw(text: str | None) -> msgspec.Raw | None:

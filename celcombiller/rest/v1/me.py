@@ -13,6 +13,7 @@ from celcombiller.core.access import sessions as access_sessions
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
+from celcombiller.core.reports.views import make_view
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.rest.v1.calls import RateView
@@ -21,7 +22,6 @@ from celcombiller.rest.v1.subscribers import LevelNumber, visible_subscriber
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.access.sessions import Session
     from celcombiller.http.route import Request
 
 
@@ -84,17 +84,12 @@ def sessions(tx: Connection, request: Request) -> Page[SessionView]:
     rows = access_sessions.sessions(tx, owner_id, request.now, limit=query.limit + 1, after=after)
     current = None if request.secret is None else principal.hash_secret(request.secret)
 
-    def to_view(each: Session) -> SessionView:
-        return SessionView(
-            id=each.id,
-            username=each.username,
-            address=each.address,
-            created_at=each.created_at,
-            expires_at=each.expires_at,
-            current=each.id == current,
-        )
-
-    return make_page(rows, query.limit, lambda each: (each.created_at, each.id), to_view)
+    return make_page(
+        rows,
+        query.limit,
+        lambda each: (each.created_at, each.id),
+        lambda each: make_view(SessionView, each, current=each.id == current),
+    )
 
 
 def revoke(tx: Connection, request: Request) -> Response:
@@ -109,15 +104,4 @@ def revoke(tx: Connection, request: Request) -> Response:
 
 def rates(_tx: Connection, request: Request) -> RateList:
     """Show the price list."""
-    return RateList(
-        items=[
-            RateView(
-                prefix=row.prefix,
-                name=row.name,
-                connect_fee=row.connect_fee,
-                price=row.price,
-                increment_seconds=row.increment_seconds,
-            )
-            for row in request.config.rates
-        ]
-    )
+    return RateList(items=[make_view(RateView, each) for each in request.config.rates])

@@ -16,6 +16,7 @@ from celcombiller.core.ledger import book, reversals
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
+from celcombiller.core.reports.views import make_view
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
@@ -139,19 +140,8 @@ def reverse(tx: Connection, request: Request) -> Response:
 
 
 def to_view(each: RecordedTransfer) -> TransferView:
-    """Show a transfer from the subscriber's side."""
-    line = each.line
-    return TransferView(
-        id=line.id,
-        reference=line.reference,
-        username=each.username,
-        kind=line.kind,
-        value=line.value,
-        posted=line.posted,
-        origin=line.origin,
-        note=line.note,
-        at=line.at,
-    )
+    """Return the view of a transfer, from the subscriber's side."""
+    return make_view(TransferView, each.line, username=each.username)
 
 
 def _made(tx: Connection, request: Request, reference: str) -> Response:
