@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 Limit = Annotated[int, Meta(ge=1, le=500, description="rows on a page, from 1 to 500")]
 Since = Annotated[
@@ -34,16 +35,25 @@ NamedPlace = tuple[Annotated[datetime, Meta(tz=True)], Annotated[str, Meta(patte
 Cursor = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,600}$(?!\n)", description="the `next` of the page before")]
 
 
-def page_of(rows: Sequence[T], limit: int, place: Callable[[T], Any]) -> tuple[Sequence[T], str | None]:
-    """Cut ``limit + 1`` rows that were looked for to a page, with the cursor of the next if there is more."""
-    if len(rows) <= limit:
-        return rows, None
+class Page(msgspec.Struct, Generic[V], kw_only=True):
+    """One page of a list, and where the next page begins."""
+
+    items: list[V]
+    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
+
+
+def make_page(rows: Sequence[T], limit: int, place_of: Callable[[T], Any], to_view: Callable[[T], V]) -> Page[V]:
+    """Return the page of the first ``limit`` rows. One row more than ``limit`` was read if another page follows."""
     found = rows[:limit]
-    return found, base64.urlsafe_b64encode(msgspec.json.encode(place(found[-1]))).rstrip(b"=").decode()
+    return Page(items=list(map(to_view, found)), next=_cursor(place_of(found[-1])) if len(rows) > limit else None)
 
 
-def position_of(cursor: str | None, kind: Any) -> Any:
-    """Return the place of the last row of the page before. Raises `InvalidValue` for a cursor that none of ours is."""
+def _cursor(place: Any) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+
+
+def decode_cursor(cursor: str | None, kind: Any) -> Any:
+    """Return the place of the last row of the page before. Raises `InvalidValue` for a cursor that is not ours."""
     if cursor is None:
         return None
     try:

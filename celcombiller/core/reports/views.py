@@ -1,9 +1,9 @@
-"""What the API and the command show of a data session and of a message: the same fields, by one description."""
+"""Views: the fields that users see of a value, each with its description. The API and the command share two of them."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,18 @@ from celcombiller.core.sms.encoding import Encoding
 if TYPE_CHECKING:
     from celcombiller.core.reports.history import RecordedSession
     from celcombiller.core.sms.message_queries import RecordedMessage
+
+V = TypeVar("V", bound=msgspec.Struct)
+
+
+def make_view(view: type[V], value: object, /, **facts: object) -> V:
+    """Return the view of ``value``: each field is the fact of its name, or else the attribute of its name.
+
+    Values inside it become views in the same way. Raises `AttributeError` for a field that is neither, and
+    `msgspec.ValidationError` for one of another type.
+    """
+    found = {name: getattr(value, name) for name in view.__struct_fields__ if name not in facts}
+    return msgspec.convert(found | facts, view, from_attributes=True)
 
 
 class DataSessionView(msgspec.Struct, kw_only=True):
@@ -50,15 +62,10 @@ class DataSessionView(msgspec.Struct, kw_only=True):
     disconnect_said: Annotated[str, Meta(description="what the NAS said to that: ACK, NAK and its Error-Cause")]
 
 
-_SESSION_FIELDS = tuple(
-    name for name in DataSessionView.__struct_fields__ if name not in ("id", "username", "said_username")
-)
-
-
 def data_session_view(each: RecordedSession) -> DataSessionView:
     """Return the view of a data session."""
-    facts: dict[str, Any] = {name: getattr(each.session, name) for name in _SESSION_FIELDS}
-    return DataSessionView(id=each.id, username=each.username, said_username=each.session.username, **facts)
+    session = each.session
+    return make_view(DataSessionView, session, id=each.id, username=each.username, said_username=session.username)
 
 
 class MessageView(msgspec.Struct, kw_only=True):
@@ -95,23 +102,5 @@ class MessageView(msgspec.Struct, kw_only=True):
 
 def message_view(each: RecordedMessage) -> MessageView:
     """Return the view of a message, without its text."""
-    message = each.message
-    return MessageView(
-        id=each.id,
-        reference=message.reference,
-        origin=message.origin,
-        username=each.username or None,
-        from_number=message.from_number,
-        to_number=message.to_number,
-        route=message.route,
-        encoding=Encoding(message.encoding),
-        parts=message.parts,
-        cost=message.cost,
-        kind=each.kind,
-        state=message.state,
-        queued_at=message.queued_at,
-        expires_at=message.expires_at,
-        ended_at=message.ended_at,
-        attempts=each.attempts,
-        note=message.note,
-    )
+    username = each.username or None
+    return make_view(MessageView, each.message, id=each.id, username=username, kind=each.kind, attempts=each.attempts)

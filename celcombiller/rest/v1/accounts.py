@@ -14,15 +14,17 @@ from celcombiller.core.ledger import statement as ledger_statement
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
 from celcombiller.core.reports.history import RecordedTransfer
+from celcombiller.core.reports.views import make_view
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.pagination import Cursor, Limit, NamedPlace, RowId, Since, Until, page_of, position_of
-from celcombiller.rest.v1.subscribers import BalanceView, Sought, balance_of, visible_subscriber
-from celcombiller.rest.v1.transfers import TransferPage, to_view
+from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, RowId, Since, Until, decode_cursor, make_page
+from celcombiller.rest.v1.subscribers import BalanceView, Sought, visible_subscriber
+from celcombiller.rest.v1.transfers import TransferView, to_view
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.accounts import Account
+    from celcombiller.core.reports.history import OpenHold
     from celcombiller.http.route import Request
 
 CREDIT_LIMIT_MAX = 10**12
@@ -85,17 +87,10 @@ class HoldQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class HoldPage(msgspec.Struct, kw_only=True):
-    """Open holds, newest first."""
-
-    items: list[HoldView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
 def list_of(tx: Connection, request: Request) -> AccountList:
     """Show how a subscriber's accounts stand."""
     accounts = subscriber_records.balances(tx, request.path["username"])
-    return AccountList(items=[_shown(accounts[kind]) for kind in Kind])
+    return AccountList(items=[_to_account_view(accounts[kind]) for kind in Kind])
 
 
 def change(tx: Connection, request: Request) -> AccountView:
@@ -106,15 +101,15 @@ def change(tx: Connection, request: Request) -> AccountView:
     is_ = ledger_accounts.set_credit_limit(tx, was.id, -body.credit_limit)
     action = f"change {kind} credit limit"
     audit_trail.record(tx, request.actor, action, f"subscriber:{who.username}", before=was, after=is_, now=request.now)
-    return _shown(is_)
+    return _to_account_view(is_)
 
 
-def statement(tx: Connection, request: Request) -> TransferPage:
+def statement(tx: Connection, request: Request) -> Page[TransferView]:
     """List what moved a subscriber's accounts, newest first, with the balance after each movement."""
     query: StatementQuery = request.query
     who = subscriber_records.find(tx, request.path["username"])
     accounts = ledger_accounts.balances(tx, who.id)
-    before_id = position_of(query.cursor, RowId)
+    before_id = decode_cursor(query.cursor, RowId)
     lines = [
         line
         for kind in ([query.kind] if query.kind else Kind)
@@ -123,38 +118,30 @@ def statement(tx: Connection, request: Request) -> TransferPage:
         )
     ]
     lines.sort(key=lambda line: -line.id)
-    found, following = page_of(lines[: query.limit + 1], query.limit, lambda line: line.id)
-    items = [to_view(RecordedTransfer(who.id, who.username, who.level, line)) for line in found]
-    return TransferPage(items=items, next=following)
+    return make_page(
+        lines[: query.limit + 1],
+        query.limit,
+        lambda line: line.id,
+        lambda line: to_view(RecordedTransfer(who.id, who.username, who.level, line)),
+    )
 
 
-def holds(tx: Connection, request: Request) -> HoldPage:
-    """List what calls in progress hold."""
+def holds(tx: Connection, request: Request) -> Page[HoldView]:
+    """List what calls in progress hold, newest first."""
     query: HoldQuery = request.query
     who = visible_subscriber(tx, request, query.username)
     rows = history.open_holds(
         tx,
         limit=query.limit + 1,
         subscriber_id=None if who is None else who.id,
-        after=position_of(query.cursor, NamedPlace),
+        after=decode_cursor(query.cursor, NamedPlace),
     )
-    found, following = page_of(rows, query.limit, lambda each: (each.hold.opened_at, each.hold.reference))
-    return HoldPage(
-        items=[
-            HoldView(
-                reference=each.hold.reference,
-                call_id=each.call_id,
-                username=each.username,
-                kind=each.kind,
-                amount=each.hold.amount,
-                opened_at=each.hold.opened_at,
-                expires_at=each.hold.expires_at,
-            )
-            for each in found
-        ],
-        next=following,
-    )
+    return make_page(rows, query.limit, lambda each: (each.hold.opened_at, each.hold.reference), _to_hold_view)
 
 
-def _shown(account: Account) -> AccountView:
-    return AccountView(**msgspec.structs.asdict(balance_of(account)), kind=account.kind)
+def _to_hold_view(each: OpenHold) -> HoldView:
+    return make_view(HoldView, each.hold, call_id=each.call_id, username=each.username, kind=each.kind)
+
+
+def _to_account_view(account: Account) -> AccountView:
+    return make_view(AccountView, account, credit_limit=-account.floor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,12 @@ import msgspec
 from msgspec import Meta
 
 from celcombiller.core.access import audit_trail
-from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.access.audit_trail import AuditEntry
     from celcombiller.http.route import Request
 
 
@@ -49,40 +51,22 @@ class TrailQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class TrailPage(msgspec.Struct, kw_only=True):
-    """Changes, newest first."""
-
-    items: list[AuditEntryView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_all(tx: Connection, request: Request) -> TrailPage:
-    """List what operators changed."""
+def list_all(tx: Connection, request: Request) -> Page[AuditEntryView]:
+    """List what operators changed, newest first."""
     query: TrailQuery = request.query
     rows = audit_trail.entries(
         tx,
         limit=query.limit + 1,
-        before_id=position_of(query.cursor, RowId),
+        before_id=decode_cursor(query.cursor, RowId),
         actor=query.actor,
         subject=query.subject,
     )
-    found, following = page_of(rows, query.limit, lambda each: each.id)
-    return TrailPage(
-        items=[
-            AuditEntryView(
-                id=each.id,
-                at=each.at,
-                actor=each.actor,
-                address=each.address,
-                action=each.action,
-                subject=each.subject,
-                before=_raw(each.before),
-                after=_raw(each.after),
-            )
-            for each in found
-        ],
-        next=following,
-    )
+    return make_page(rows, query.limit, lambda each: each.id, _to_view)
+
+
+def _to_view(each: AuditEntry) -> AuditEntryView:
+    facts = dataclasses.asdict(each) | {"before": _raw(each.before), "after": _raw(each.after)}
+    return AuditEntryView(**facts)
 
 
 def _raw(text: str | None) -> msgspec.Raw | None:

@@ -13,7 +13,8 @@ from celcombiller.core.model.accounts import HoldState
 from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.reports import history
 from celcombiller.core.reports.history import RecordedCall, Wanted
-from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.core.reports.views import make_view
+from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.http.streaming import CSV_TYPE, csv_of, send
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
@@ -130,20 +131,12 @@ class CallQuery(CallFilter, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class CallPage(msgspec.Struct, kw_only=True):
-    """Calls, newest first."""
-
-    items: list[CallView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_all(tx: Connection, request: Request) -> CallPage:
-    """List calls."""
+def list_all(tx: Connection, request: Request) -> Page[CallView]:
+    """List calls, newest first."""
     query: CallQuery = request.query
-    after = position_of(query.cursor, Place)
+    after = decode_cursor(query.cursor, Place)
     rows = history.calls(tx, _wanted(tx, request, query), limit=query.limit + 1, after=after)
-    found, following = page_of(rows, query.limit, _place)
-    return CallPage(items=list(map(_shown, found)), next=following)
+    return make_page(rows, query.limit, _place, _to_view)
 
 
 def show(tx: Connection, request: Request) -> CallWhole:
@@ -151,13 +144,15 @@ def show(tx: Connection, request: Request) -> CallWhole:
     found = history.call(tx, request.path["id"])
     call = found.call
     request.check_own(call.subscriber_id)
-    hold = history.hold(tx, call.reference)
     charge = history.transfer_by(tx, call.reference)
-    return CallWhole(
-        **msgspec.structs.asdict(_shown(found)),
-        hold=None if hold is None else _taken(CallHold, hold),
+    return make_view(
+        CallWhole,
+        call,
+        id=found.id,
+        username=found.username,
+        hold=history.hold(tx, call.reference),
         transfer_id=None if charge is None else charge.line.id,
-        testimonies=[_taken(WitnessReportView, each) for each in history.witness_reports(tx, call.reference)],
+        testimonies=history.witness_reports(tx, call.reference),
     )
 
 
@@ -205,18 +200,8 @@ def _place(each: RecordedCall) -> tuple[datetime, int]:
     return each.call.started_at, each.id
 
 
-def _taken(kind: type, value: Any) -> Any:
-    """Show the fields of a value that ``kind`` shows."""
-    return kind(**{name: getattr(value, name) for name in kind.__struct_fields__})  # type: ignore[attr-defined]
-
-
-_OF_CALL = tuple(name for name in CallView.__struct_fields__ if name not in ("id", "username", "rate"))
-
-
-def _shown(each: RecordedCall) -> CallView:
-    call = each.call
-    facts = {name: getattr(call, name) for name in _OF_CALL}
-    return CallView(id=each.id, username=each.username, rate=_taken(RateView, call.rate), **facts)
+def _to_view(each: RecordedCall) -> CallView:
+    return make_view(CallView, each.call, id=each.id, username=each.username)
 
 
 def _cells(each: RecordedCall) -> list[object]:
@@ -226,9 +211,9 @@ def _cells(each: RecordedCall) -> list[object]:
     for name in CallView.__struct_fields__:
         if name == "rate":
             cells += (getattr(call.rate, field) for field in RateView.__struct_fields__)
-        elif name in _OF_CALL:
+        elif name in ("id", "username"):
+            cells.append(getattr(each, name))
+        else:
             value = getattr(call, name)
             cells.append(f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else value)
-        else:
-            cells.append(getattr(each, name))
     return cells

@@ -10,7 +10,7 @@ from msgspec import Meta
 from celcombiller.core.data.session import DataState
 from celcombiller.core.reports import history
 from celcombiller.core.reports.views import DataSessionView, data_session_view
-from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
@@ -36,15 +36,8 @@ class DataSessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     cursor: Cursor | None = None
 
 
-class DataSessionPage(msgspec.Struct, kw_only=True):
-    """Sessions, newest first."""
-
-    items: list[DataSessionView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_all(tx: Connection, request: Request) -> DataSessionPage:
-    """List sessions of data."""
+def list_all(tx: Connection, request: Request) -> Page[DataSessionView]:
+    """List data sessions, newest first."""
     query: DataSessionQuery = request.query
     who = visible_subscriber(tx, request, query.username)
     rows = history.data_sessions(
@@ -55,14 +48,13 @@ def list_all(tx: Connection, request: Request) -> DataSessionPage:
         until=query.until,
         state=query.state,
         nas=query.nas,
-        after=position_of(query.cursor, Place),
+        after=decode_cursor(query.cursor, Place),
     )
-    found, following = page_of(rows, query.limit, lambda each: (each.session.started_at, each.id))
-    return DataSessionPage(items=list(map(data_session_view, found)), next=following)
+    return make_page(rows, query.limit, lambda each: (each.session.started_at, each.id), data_session_view)
 
 
 def show(tx: Connection, request: Request) -> DataSessionView:
-    """Show one session of data."""
+    """Show one data session."""
     found = history.data_session(tx, request.path["id"])
     request.check_own(found.session.subscriber_id)
     return data_session_view(found)

@@ -13,7 +13,8 @@ from celcombiller.core.access import sessions as access_sessions
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
-from celcombiller.http.pagination import Cursor, Limit, NamedPlace, page_of, position_of
+from celcombiller.core.reports.views import make_view
+from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.rest.v1.calls import RateView
 from celcombiller.rest.v1.subscribers import LevelNumber, visible_subscriber
@@ -56,13 +57,6 @@ class SessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class SessionPage(msgspec.Struct, kw_only=True):
-    """Sessions, newest first."""
-
-    items: list[SessionView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
 class RateList(msgspec.Struct, kw_only=True):
     """The price list, as the settings have it."""
 
@@ -76,8 +70,8 @@ def me(_tx: Connection, request: Request) -> Me:
     return Me(id=who.subscriber_id, username=who.username, level=who.level, scopes=scopes, token_id=who.token_id)
 
 
-def sessions(tx: Connection, request: Request) -> SessionPage:
-    """List the sessions of who asks, or (administrators) of another."""
+def sessions(tx: Connection, request: Request) -> Page[SessionView]:
+    """List the sessions of the requester, newest first; administrators may name another subscriber."""
     query: SessionQuery = request.query
     who = request.principal
     owner_id = who.subscriber_id
@@ -86,23 +80,15 @@ def sessions(tx: Connection, request: Request) -> SessionPage:
             raise NotFound("there is no such thing, or it is not yours")
         owner = visible_subscriber(tx, request, query.username)
         owner_id = owner_id if owner is None else owner.id
-    after = position_of(query.cursor, NamedPlace)
+    after = decode_cursor(query.cursor, NamedPlace)
     rows = access_sessions.sessions(tx, owner_id, request.now, limit=query.limit + 1, after=after)
-    found, following = page_of(rows, query.limit, lambda each: (each.created_at, each.id))
     current = None if request.secret is None else principal.hash_secret(request.secret)
-    return SessionPage(
-        items=[
-            SessionView(
-                id=each.id,
-                username=each.username,
-                address=each.address,
-                created_at=each.created_at,
-                expires_at=each.expires_at,
-                current=each.id == current,
-            )
-            for each in found
-        ],
-        next=following,
+
+    return make_page(
+        rows,
+        query.limit,
+        lambda each: (each.created_at, each.id),
+        lambda each: make_view(SessionView, each, current=each.id == current),
     )
 
 
@@ -118,15 +104,4 @@ def revoke(tx: Connection, request: Request) -> Response:
 
 def rates(_tx: Connection, request: Request) -> RateList:
     """Show the price list."""
-    return RateList(
-        items=[
-            RateView(
-                prefix=row.prefix,
-                name=row.name,
-                connect_fee=row.connect_fee,
-                price=row.price,
-                increment_seconds=row.increment_seconds,
-            )
-            for row in request.config.rates
-        ]
-    )
+    return RateList(items=[make_view(RateView, each) for each in request.config.rates])

@@ -10,11 +10,12 @@ from msgspec import Meta
 
 from celcombiller.core.access import audit_trail
 from celcombiller.core.errors import UnknownMembership
+from celcombiller.core.reports.views import make_view
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schedules.schedule_records import COUNT_MAX
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
-from celcombiller.http.pagination import RowId, page_of, position_of
+from celcombiller.http.pagination import Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.rest.v1.schedules import Count, Date, PageQuery
 
@@ -71,27 +72,20 @@ class Renewal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     months: Months
 
 
-class MembershipPage(msgspec.Struct, kw_only=True):
-    """Memberships, in the order in which they began."""
-
-    items: list[MembershipView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_in(tx: Connection, request: Request) -> MembershipPage:
-    """List who is in a schedule."""
+def list_in(tx: Connection, request: Request) -> Page[MembershipView]:
+    """List the members of a schedule, in the order in which they joined."""
     query: PageQuery = request.query
     schedule = schedule_records.find(tx, request.path["id"])
-    after_id = position_of(query.cursor, RowId) or 0
+    after_id = decode_cursor(query.cursor, RowId) or 0
     rows = memberships.members(tx, schedule.id, limit=query.limit + 1, after_id=after_id)
     return _page([(each, username) for username, each in rows], query.limit)
 
 
-def list_of(tx: Connection, request: Request) -> MembershipPage:
-    """List the schedules that a subscriber is in."""
+def list_of(tx: Connection, request: Request) -> Page[MembershipView]:
+    """List the memberships of a subscriber, in the order in which they began."""
     query: PageQuery = request.query
     who = subscriber_records.find(tx, request.path["username"])
-    after_id = position_of(query.cursor, RowId) or 0
+    after_id = decode_cursor(query.cursor, RowId) or 0
     rows = memberships.memberships(tx, subscriber_id=who.id, after_id=after_id, limit=query.limit + 1)
     return _page([(each, who.username) for each in rows], query.limit)
 
@@ -99,7 +93,7 @@ def list_of(tx: Connection, request: Request) -> MembershipPage:
 def show(tx: Connection, request: Request) -> MembershipWhole:
     """Show one membership and its renewals."""
     who, membership = _found(tx, request)
-    return _whole(tx, who, membership)
+    return _to_whole(tx, who, membership)
 
 
 def join(tx: Connection, request: Request) -> Response:
@@ -111,7 +105,7 @@ def join(tx: Connection, request: Request) -> Response:
     made = memberships.join(tx, schedule, who.id, count=body.count, joined_on=body.joined_on, now=request.now)
     audit_trail.record(tx, request.actor, "join", f"schedule:{schedule.id}", after=made, now=request.now)
     where = f"{request.base_url}/api/v1/schedules/{schedule.id}/members/{who.username}"
-    return Response(_shown(made, who.username), headers={"Location": where})
+    return Response(_to_view(made, who.username), headers={"Location": where})
 
 
 def change(tx: Connection, request: Request) -> MembershipView:
@@ -122,7 +116,7 @@ def change(tx: Connection, request: Request) -> MembershipView:
     audit_trail.record(
         tx, request.actor, "change member", f"schedule:{was.schedule_id}", before=was, after=is_, now=request.now
     )
-    return _shown(is_, who.username)
+    return _to_view(is_, who.username)
 
 
 def renew(tx: Connection, request: Request) -> Response:
@@ -132,7 +126,7 @@ def renew(tx: Connection, request: Request) -> Response:
     is_ = memberships.renew(tx, was, count=body.count, months=body.months, now=request.now)
     action = f"renew for {body.months} months"
     audit_trail.record(tx, request.actor, action, f"schedule:{was.schedule_id}", before=was, after=is_, now=request.now)
-    return Response(_whole(tx, who, is_))
+    return Response(_to_whole(tx, who, is_))
 
 
 def leave(tx: Connection, request: Request) -> Response:
@@ -158,20 +152,14 @@ def _managed(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
     return who, membership
 
 
-def _page(rows: list[tuple[Membership, str]], limit: int) -> MembershipPage:
-    found, following = page_of(rows, limit, lambda each: each[0].id)
-    return MembershipPage(items=[_shown(*each) for each in found], next=following)
+def _page(rows: list[tuple[Membership, str]], limit: int) -> Page[MembershipView]:
+    return make_page(rows, limit, lambda each: each[0].id, lambda each: _to_view(*each))
 
 
-def _shown(membership: Membership, username: str) -> MembershipView:
-    return MembershipView(
-        schedule_id=membership.schedule_id,
-        username=username,
-        count=membership.count,
-        joined_on=membership.joined_on,
-    )
+def _to_view(membership: Membership, username: str) -> MembershipView:
+    return make_view(MembershipView, membership, username=username)
 
 
-def _whole(tx: Connection, who: Subscriber, membership: Membership) -> MembershipWhole:
-    contracts = [ContractView(at=each.at, months=each.months) for each in memberships.contracts(tx, [membership.id])]
-    return MembershipWhole(**msgspec.structs.asdict(_shown(membership, who.username)), contracts=contracts)
+def _to_whole(tx: Connection, who: Subscriber, membership: Membership) -> MembershipWhole:
+    contracts = memberships.contracts(tx, [membership.id])
+    return make_view(MembershipWhole, membership, username=who.username, contracts=contracts)

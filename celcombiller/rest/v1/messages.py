@@ -15,7 +15,7 @@ from celcombiller.core.model.messages import MessageOrigin, MessageState
 from celcombiller.core.reports.views import MessageView, message_view
 from celcombiller.core.sms import message_queries
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
@@ -62,15 +62,8 @@ class MessageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class MessagePage(msgspec.Struct, kw_only=True):
-    """Messages, newest first."""
-
-    items: list[MessageView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_all(tx: Connection, request: Request) -> MessagePage:
-    """List messages."""
+def list_all(tx: Connection, request: Request) -> Page[MessageView]:
+    """List messages, newest first."""
     query: MessageQuery = request.query
     who = visible_subscriber(tx, request, query.username)
     rows = message_queries.list_messages(
@@ -80,10 +73,9 @@ def list_all(tx: Connection, request: Request) -> MessagePage:
         state=query.state,
         since=query.since,
         until=query.until,
-        after=position_of(query.cursor, Place),
+        after=decode_cursor(query.cursor, Place),
     )
-    found, following = page_of(rows, query.limit, lambda each: (each.message.queued_at, each.id))
-    return MessagePage(items=list(map(message_view, found)), next=following)
+    return make_page(rows, query.limit, lambda each: (each.message.queued_at, each.id), message_view)
 
 
 def show(tx: Connection, request: Request) -> MessageView:

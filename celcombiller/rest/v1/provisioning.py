@@ -13,6 +13,7 @@ from celcombiller.core.errors import NotFound
 from celcombiller.core.provisioning import drift
 from celcombiller.core.provisioning import status as provisioning_status
 from celcombiller.core.provisioning.drift import Drift
+from celcombiller.core.reports.views import make_view
 from celcombiller.http.route import Response
 from celcombiller.provisioning import reconciliation
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.provisioning.drift import DriftDifference
-    from celcombiller.core.provisioning.entries import ProvisioningEntry
     from celcombiller.core.provisioning.network import Network
     from celcombiller.http.application import Api
     from celcombiller.http.route import Request
@@ -114,28 +114,12 @@ def status(tx: Connection, request: Request) -> NetworkList:
     configured = {each.name for each in request.config.provisioning if each.kind != "none"}
     return NetworkList(
         items=[
-            NetworkView(
+            make_view(
+                NetworkView,
+                each,
                 name=each.network,
-                kind=each.kind,
                 configured=each.network in configured,
-                entries=each.entries,
-                waiting=each.waiting,
-                oldest_at=each.oldest_at,
-                failing=each.failing,
-                done_total=each.done_total,
-                failed_total=each.failed_total,
-                answered_at=each.answered_at,
-                last_error=each.last_error,
-                troubles=[
-                    TroubleView(
-                        imsi=one.imsi,
-                        wanted=one.wanted,
-                        attempts=one.attempts,
-                        next_try_at=one.next_try_at,
-                        error=one.error,
-                    )
-                    for one in provisioning_status.troubles(tx, each.network, limit=TROUBLES_MAX)
-                ],
+                troubles=provisioning_status.troubles(tx, each.network, limit=TROUBLES_MAX),
             )
             for each in provisioning_status.backlog(tx)
         ]
@@ -145,7 +129,7 @@ def status(tx: Connection, request: Request) -> NetworkList:
 async def diff(api: Api, _http_request: Any, request: Request) -> Response:
     """Hold a network against what it should know."""
     name, network = _named(api, request)
-    return Response(_shown(name, await reconciliation.compare(name, network, api.reader.read)))
+    return Response(_to_view(name, await reconciliation.compare(name, network, api.reader.read)))
 
 
 async def bring(api: Api, _http_request: Any, request: Request) -> Response:
@@ -154,7 +138,7 @@ async def bring(api: Api, _http_request: Any, request: Request) -> Response:
     order: SyncOrder = request.body
     found = await reconciliation.compare(name, network, api.reader.read)
     chosen = drift.to_sync(found, remove_unknown=order.remove_unknown)
-    drifted = _shown(name, found)
+    drifted = _to_view(name, found)
 
     def work(tx: Connection) -> None:
         reconciliation.queue(tx, name, found, remove_unknown=order.remove_unknown, now=request.now)
@@ -173,23 +157,6 @@ def _named(api: Api, request: Request) -> tuple[str, Network]:
     return name, api.radio[name]
 
 
-def _shown(name: str, found: list[DriftDifference]) -> DriftView:
-    return DriftView(
-        network=name,
-        counts=drift.count(found),
-        items=[
-            DifferenceView(
-                drift=each.drift,
-                imsi=each.imsi,
-                wanted=None if each.wanted is None else _entry(each.wanted),
-                found=[_entry(one) for one in each.found],
-                waiting=each.waiting,
-                holder=each.holder,
-            )
-            for each in found[:DIFFERENCES_MAX]
-        ],
-    )
-
-
-def _entry(entry: ProvisioningEntry) -> ProvisioningEntryView:
-    return ProvisioningEntryView(msisdn=entry.msisdn, name=entry.name)
+def _to_view(name: str, found: list[DriftDifference]) -> DriftView:
+    items = [make_view(DifferenceView, each) for each in found[:DIFFERENCES_MAX]]
+    return DriftView(network=name, counts=drift.count(found), items=items)

@@ -28,6 +28,7 @@ from celcombiller.http.authorization import (
     STAFF_READ,
     STAFF_WRITE,
 )
+from celcombiller.http.pagination import Page
 from celcombiller.http.route import ID, Route
 from celcombiller.http.streaming import CSV_TYPE
 from celcombiller.rest.v1 import (
@@ -71,7 +72,7 @@ V1_ROUTES = (
         who=STAFF_READ,
         do=subscribers.list_all,
         query=subscribers.SubscriberQuery,
-        answer=subscribers.SubscriberPage,
+        answer=Page[subscribers.SubscriberView],
     ),
     Route(
         method="POST",
@@ -131,7 +132,7 @@ V1_ROUTES = (
         who=OWN_READ,
         do=accounts.statement,
         query=accounts.StatementQuery,
-        answer=transfers.TransferPage,
+        answer=Page[transfers.TransferView],
         refusals=(UnknownSubscriber,),
     ),
     Route(
@@ -140,7 +141,7 @@ V1_ROUTES = (
         who=STAFF_READ,
         do=transfers.list_all,
         query=transfers.TransferQuery,
-        answer=transfers.TransferPage,
+        answer=Page[transfers.TransferView],
     ),
     Route(
         method="POST",
@@ -170,7 +171,7 @@ V1_ROUTES = (
         who=OWN_READ,
         do=accounts.holds,
         query=accounts.HoldQuery,
-        answer=accounts.HoldPage,
+        answer=Page[accounts.HoldView],
         refusals=(NotFound, UnknownSubscriber),
     ),
     Route(
@@ -179,7 +180,7 @@ V1_ROUTES = (
         who=OWN_READ,
         do=calls.list_all,
         query=calls.CallQuery,
-        answer=calls.CallPage,
+        answer=Page[calls.CallView],
         refusals=(NotFound, UnknownSubscriber),
     ),
     Route(
@@ -199,7 +200,7 @@ V1_ROUTES = (
         who=OWN_READ,
         do=data_sessions.list_all,
         query=data_sessions.DataSessionQuery,
-        answer=data_sessions.DataSessionPage,
+        answer=Page[DataSessionView],
         refusals=(NotFound, UnknownSubscriber),
     ),
     Route(
@@ -215,7 +216,7 @@ V1_ROUTES = (
         who=STAFF_READ,
         do=schedules.list_all,
         query=schedules.PageQuery,
-        answer=schedules.SchedulePage,
+        answer=Page[schedules.ScheduleView],
     ),
     Route(
         method="POST",
@@ -266,7 +267,7 @@ V1_ROUTES = (
         who=STAFF_READ,
         do=schedules.list_runs,
         query=schedules.PageQuery,
-        answer=schedules.RunPage,
+        answer=Page[schedules.RunView],
         refusals=(UnknownSchedule,),
     ),
     Route(method="GET", path=f"{V1}/runs/{ID}", who=STAFF_READ, do=schedules.show_run, answer=schedules.RunWhole),
@@ -276,7 +277,7 @@ V1_ROUTES = (
         who=STAFF_READ,
         do=memberships.list_in,
         query=schedules.PageQuery,
-        answer=memberships.MembershipPage,
+        answer=Page[memberships.MembershipView],
         refusals=(UnknownSchedule,),
     ),
     Route(
@@ -330,7 +331,7 @@ V1_ROUTES = (
         who=OWN_READ,
         do=memberships.list_of,
         query=schedules.PageQuery,
-        answer=memberships.MembershipPage,
+        answer=Page[memberships.MembershipView],
         refusals=(UnknownSubscriber,),
     ),
     Route(
@@ -339,7 +340,7 @@ V1_ROUTES = (
         who=OWN_READ,
         do=messages.list_all,
         query=messages.MessageQuery,
-        answer=messages.MessagePage,
+        answer=Page[MessageView],
         refusals=(NotFound, UnknownSubscriber),
     ),
     Route(
@@ -362,7 +363,7 @@ V1_ROUTES = (
         who=OWN_READ,
         do=me.sessions,
         query=me.SessionQuery,
-        answer=me.SessionPage,
+        answer=Page[me.SessionView],
         refusals=(NotFound, UnknownSubscriber),
     ),
     Route(method="DELETE", path=f"{V1}/sessions/<id>", who=OWN_WRITE, do=me.revoke, status=204),
@@ -385,7 +386,7 @@ V1_ROUTES = (
         who=ADMINISTRATORS,
         do=audit_trail.list_all,
         query=audit_trail.TrailQuery,
-        answer=audit_trail.TrailPage,
+        answer=Page[audit_trail.AuditEntryView],
     ),
     Route(
         method="GET",

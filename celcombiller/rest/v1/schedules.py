@@ -12,10 +12,11 @@ from celcombiller.core.access import audit_trail
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Recurrence, RunState, ScheduleKind
+from celcombiller.core.reports.views import make_view
 from celcombiller.core.schedules import forecast, runs, schedule_records
 from celcombiller.core.schedules.due_dates import last_come, next_due_date
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, INTERVAL_DAYS_MAX
-from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ CatchUpWord = Annotated[CatchUp, Meta(description="which dates are made good tha
 Date = Annotated[date, Meta(description="a date such as 2026-12-01, in the schedule's zone")]
 
 DUE_MEMBERS = 50
-"""Members whom a forecast names; the numbers are of all."""
+"""A forecast names so many members at most; its numbers count all."""
+
+UNCREDITED_MAX = 500
+"""A run names so many uncredited members at most."""
 
 
 class ScheduleView(msgspec.Struct, kw_only=True):
@@ -114,13 +118,6 @@ class PageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class SchedulePage(msgspec.Struct, kw_only=True):
-    """Schedules, in the order in which they were made."""
-
-    items: list[ScheduleView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
 class RunView(msgspec.Struct, kw_only=True):
     """One due date of a schedule: what it gave to how many."""
 
@@ -138,13 +135,6 @@ class RunView(msgspec.Struct, kw_only=True):
     note: str
 
 
-class RunPage(msgspec.Struct, kw_only=True):
-    """Runs, latest due date first."""
-
-    items: list[RunView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
 class UncreditedView(msgspec.Struct, kw_only=True):
     """A member to whom a due date brought nothing."""
 
@@ -155,7 +145,7 @@ class UncreditedView(msgspec.Struct, kw_only=True):
 
 
 class RunWhole(RunView, kw_only=True):
-    """A run with the first 500 whom it did not credit."""
+    """A run with the first 500 members that it did not credit."""
 
     uncredited: list[UncreditedView]
 
@@ -201,12 +191,11 @@ class Forecast(msgspec.Struct, kw_only=True):
 # -- schedules -------------------------------------------------------------------------------------------------------
 
 
-def list_all(tx: Connection, request: Request) -> SchedulePage:
-    """List schedules."""
+def list_all(tx: Connection, request: Request) -> Page[ScheduleView]:
+    """List schedules, in the order in which they were made."""
     query: PageQuery = request.query
-    rows = schedule_records.list_all(tx, after_id=position_of(query.cursor, RowId) or 0, limit=query.limit + 1)
-    found, following = page_of(rows, query.limit, lambda each: each.id)
-    return SchedulePage(items=list(map(to_view, found)), next=following)
+    rows = schedule_records.list_all(tx, after_id=decode_cursor(query.cursor, RowId) or 0, limit=query.limit + 1)
+    return make_page(rows, query.limit, lambda each: each.id, to_view)
 
 
 def show(tx: Connection, request: Request) -> ScheduleView:
@@ -220,7 +209,7 @@ def add(tx: Connection, request: Request) -> Response:
     made = schedule_records.add(
         tx,
         name=body.name,
-        kind=_number_of(body.kind),
+        kind=_kind_from_word(body.kind),
         value=body.value,
         recurrence=body.recurrence,
         day=body.day,
@@ -242,7 +231,7 @@ def change(tx: Connection, request: Request) -> ScheduleView:
         name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET
     }
     if "kind" in given:
-        given["kind"] = _number_of(given["kind"])
+        given["kind"] = _kind_from_word(given["kind"])
     was = schedule_records.find(tx, request.path["id"])
     is_ = schedule_records.change(tx, was.id, **given)
     audit_trail.record(tx, request.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=request.now)
@@ -269,59 +258,51 @@ def due(tx: Connection, request: Request) -> Forecast:
     return Forecast(
         until=until,
         dates=[
-            DueView(
+            make_view(
+                DueView,
+                each,
                 due_on=each.run.due_on,
                 skipped=each.run.note if each.run.state is RunState.SKIPPED else "",
                 value=each.run.value,
-                credited=each.credited,
-                passed=each.passed,
-                failed=each.failed,
                 total_voice=each.total(Kind.VOICE),
                 total_data=each.total(Kind.DATA),
                 total_sms=each.total(Kind.SMS),
             )
             for each in dues
         ],
-        members=[
-            DueMemberView(
-                username=each.username, due_on=each.due_on, outcome=each.outcome, value=each.value, note=each.note
-            )
-            for each in forecast.due_members(tx, dues, rules, limit=DUE_MEMBERS)
-        ],
+        members=[make_view(DueMemberView, each) for each in forecast.due_members(tx, dues, rules, limit=DUE_MEMBERS)],
     )
 
 
-def list_runs(tx: Connection, request: Request) -> RunPage:
-    """List the due dates of a schedule that have come, and what they gave."""
+def list_runs(tx: Connection, request: Request) -> Page[RunView]:
+    """List the runs of a schedule, latest due date first, and what they credited."""
     query: PageQuery = request.query
     schedule = schedule_records.find(tx, request.path["id"])
-    before = position_of(query.cursor, date)
+    before = decode_cursor(query.cursor, date)
     rows = runs.history(tx, schedule_id=schedule.id, before=before, limit=query.limit + 1)
-    found, following = page_of(rows, query.limit, lambda each: each.due_on)
-    return RunPage(items=[RunView(**_facts(each)) for each in found], next=following)
+    return make_page(rows, query.limit, lambda each: each.due_on, _to_run_view)
 
 
 def show_run(tx: Connection, request: Request) -> RunWhole:
     """Show what a due date gave, and whom it did not credit and why."""
     run = runs.find_run(tx, request.path["id"])
-    uncredited = [
-        UncreditedView(username=each.username, outcome=each.outcome, note=each.note, at=each.at)
-        for each in runs.uncredited(tx, run, limit=500)
-    ]
-    return RunWhole(**_facts(run), uncredited=uncredited)
+    uncredited = runs.uncredited(tx, run, limit=UNCREDITED_MAX)
+    return make_view(RunWhole, run, kind=_kind_word(run.kind), uncredited=uncredited)
 
 
-def _facts(run: Run) -> dict[str, Any]:
-    facts = {name: getattr(run, name) for name in RunView.__struct_fields__}
-    return facts | {"kind": run.kind.name.lower()}
+def _to_run_view(run: Run) -> RunView:
+    return make_view(RunView, run, kind=_kind_word(run.kind))
 
 
 def to_view(schedule: Schedule) -> ScheduleView:
-    """Show a schedule."""
-    facts = {name: getattr(schedule, name) for name in ScheduleView.__struct_fields__ if name != "next_on"}
+    """Return the view of a schedule."""
     next_on = next_due_date(schedule, schedule.done_until)
-    return ScheduleView(**facts | {"kind": schedule.kind.name.lower(), "next_on": next_on})
+    return make_view(ScheduleView, schedule, kind=_kind_word(schedule.kind), next_on=next_on)
 
 
-def _number_of(kind: str) -> ScheduleKind:
-    return ScheduleKind[kind.upper()]
+def _kind_word(kind: ScheduleKind) -> str:
+    return kind.name.lower()
+
+
+def _kind_from_word(word: str) -> ScheduleKind:
+    return ScheduleKind[word.upper()]

@@ -11,14 +11,15 @@ from msgspec import UNSET, Meta, UnsetType
 from celcombiller.core.access import audit_trail, sessions
 from celcombiller.core.errors import NotFound
 from celcombiller.core.ledger import accounts as ledger_accounts
-from celcombiller.core.model.accounts import Account, Kind
+from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
+from celcombiller.core.reports.views import make_view
 from celcombiller.core.schedules import memberships
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
-from celcombiller.http.pagination import Cursor, Limit, RowId, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
 from celcombiller.runtime.password_hash import Password
 
@@ -104,15 +105,8 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class SubscriberPage(msgspec.Struct, kw_only=True):
-    """Subscribers, in the order in which they were added."""
-
-    items: list[SubscriberView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_all(tx: Connection, request: Request) -> SubscriberPage:
-    """List subscribers."""
+def list_all(tx: Connection, request: Request) -> Page[SubscriberView]:
+    """List subscribers, in the order in which they were added."""
     query: SubscriberQuery = request.query
     table = tables.subscriber
     wanted = [
@@ -120,19 +114,17 @@ def list_all(tx: Connection, request: Request) -> SubscriberPage:
         for name in ("username", "clid", "imsi", "cpf", "level", "enabled")
         if (value := getattr(query, name)) is not None
     ]
-    after = position_of(query.cursor, RowId)
+    after = decode_cursor(query.cursor, RowId)
     if after is not None:
         wanted.append(table.c.id > after)
     rows = tx.execute(sa.select(table).where(NOT_DELETED, *wanted).order_by(table.c.id).limit(query.limit + 1)).all()
-    found, following = page_of(rows, query.limit, lambda row: row.id)
-    return SubscriberPage(
-        items=_shown(tx, [subscriber_records.subscriber_from_row(row) for row in found]), next=following
-    )
+    page = make_page(rows, query.limit, lambda row: row.id, subscriber_records.subscriber_from_row)
+    return Page(items=_to_views(tx, page.items), next=page.next)
 
 
 def show(tx: Connection, request: Request) -> SubscriberView:
     """Show one subscriber."""
-    return _shown(tx, [subscriber_records.find(tx, request.path["username"])])[0]
+    return _to_views(tx, [subscriber_records.find(tx, request.path["username"])])[0]
 
 
 def add(tx: Connection, request: Request) -> Response:
@@ -155,7 +147,7 @@ def add(tx: Connection, request: Request) -> Response:
         made = subscriber_records.enable(tx, made.username, request.now, enabled=False)
     audit_trail.record(tx, request.actor, "add", f"subscriber:{made.username}", after=made, now=request.now)
     where = f"{request.base_url}/api/v1/subscribers/{made.username}"
-    return Response(_shown(tx, [made])[0], headers={"Location": where})
+    return Response(_to_views(tx, [made])[0], headers={"Location": where})
 
 
 def change(tx: Connection, request: Request) -> SubscriberView:
@@ -163,7 +155,7 @@ def change(tx: Connection, request: Request) -> SubscriberView:
     body: SubscriberChange = request.body
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     changed = change_as(tx, request, request.path["username"], given)
-    return _shown(tx, [changed])[0]
+    return _to_views(tx, [changed])[0]
 
 
 def change_as(tx: Connection, request: Request, username: str, given: dict[str, Any]) -> Subscriber:
@@ -203,30 +195,11 @@ def visible_subscriber(tx: Connection, request: Request, username: str | None) -
     return None if username is None else subscriber_records.find(tx, username)
 
 
-def balance_of(account: Account) -> BalanceView:
-    """Return how an account stands."""
-    return BalanceView(
-        posted=account.posted, held=account.held, available=account.available, credit_limit=-account.floor
-    )
-
-
-def _shown(tx: Connection, found: list[Subscriber]) -> list[SubscriberView]:
+def _to_views(tx: Connection, found: list[Subscriber]) -> list[SubscriberView]:
     accounts = ledger_accounts.balances_of(tx, [each.id for each in found])
 
-    return [
-        SubscriberView(
-            id=each.id,
-            username=each.username,
-            name=each.name,
-            clid=each.clid,
-            imsi=each.imsi,
-            cpf=each.cpf,
-            address=each.address,
-            level=each.level,
-            enabled=each.enabled,
-            voice=balance_of(accounts[each.id, Kind.VOICE]),
-            data=balance_of(accounts[each.id, Kind.DATA]),
-            sms=balance_of(accounts[each.id, Kind.SMS]),
-        )
-        for each in found
-    ]
+    def balance(subscriber_id: int, kind: Kind) -> BalanceView:
+        account = accounts[subscriber_id, kind]
+        return make_view(BalanceView, account, credit_limit=-account.floor)
+
+    return [make_view(SubscriberView, each, **{kind.value: balance(each.id, kind) for kind in Kind}) for each in found]

@@ -11,6 +11,7 @@ from msgspec import Meta
 from celcombiller.core.access import audit_trail, tokens
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.errors import InvalidValue
+from celcombiller.core.reports.views import make_view
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.route import Response
 from celcombiller.runtime.token_secrets import make_token_secret
@@ -18,7 +19,7 @@ from celcombiller.runtime.token_secrets import make_token_secret
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.access.tokens import NewToken, Token
+    from celcombiller.core.access.tokens import NewToken
     from celcombiller.http.route import Request
 
 
@@ -49,7 +50,7 @@ class TokenList(msgspec.Struct, kw_only=True):
 
 def list_all(tx: Connection, _request: Request) -> TokenList:
     """List tokens."""
-    return TokenList(items=list(map(_shown, tokens.tokens(tx))))
+    return TokenList(items=[make_view(TokenView, each) for each in tokens.tokens(tx)])
 
 
 def add(tx: Connection, request: Request) -> Response:
@@ -64,12 +65,14 @@ def add(tx: Connection, request: Request) -> Response:
         tx, secret, owner.id, name=body.name, scopes=body.scopes, expires_at=expires_at, now=request.now
     )
     audit_trail.record(tx, request.actor, "add", f"token:{made.id}", after=made, now=request.now)
-    return Response(TokenMade(token=_shown(made), secret=secret), headers={"Location": f"{request.url}/{made.id}"})
+    return Response(
+        TokenMade(token=make_view(TokenView, made), secret=secret), headers={"Location": f"{request.url}/{made.id}"}
+    )
 
 
 def show(tx: Connection, request: Request) -> TokenView:
     """Show one token."""
-    return _shown(tokens.token(tx, request.path["id"]))
+    return make_view(TokenView, tokens.token(tx, request.path["id"]))
 
 
 def revoke(tx: Connection, request: Request) -> Response:
@@ -78,15 +81,3 @@ def revoke(tx: Connection, request: Request) -> Response:
     after = tokens.revoke_token(tx, before.id, request.now)
     audit_trail.record(tx, request.actor, "revoke", f"token:{before.id}", before=before, after=after, now=request.now)
     return Response()
-
-
-def _shown(each: Token) -> TokenView:
-    return TokenView(
-        id=each.id,
-        name=each.name,
-        username=each.username,
-        scopes=list(each.scopes),
-        created_at=each.created_at,
-        expires_at=each.expires_at,
-        revoked_at=each.revoked_at,
-    )

@@ -16,9 +16,10 @@ from celcombiller.core.ledger import book, reversals
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
+from celcombiller.core.reports.views import make_view
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
-from celcombiller.http.pagination import Cursor, Limit, Place, Since, Until, page_of, position_of
+from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
@@ -90,15 +91,8 @@ class TransferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
-class TransferPage(msgspec.Struct, kw_only=True):
-    """Transfers, newest first."""
-
-    items: list[TransferView]
-    next: Annotated[str | None, Meta(description="the cursor of the next page; null: this is the last")]
-
-
-def list_all(tx: Connection, request: Request) -> TransferPage:
-    """List transfers."""
+def list_all(tx: Connection, request: Request) -> Page[TransferView]:
+    """List transfers, newest first."""
     query: TransferQuery = request.query
     rows = history.transfers(
         tx,
@@ -106,10 +100,9 @@ def list_all(tx: Connection, request: Request) -> TransferPage:
         since=query.since,
         until=query.until,
         reference=query.reference,
-        after=position_of(query.cursor, Place),
+        after=decode_cursor(query.cursor, Place),
     )
-    found, following = page_of(rows, query.limit, lambda each: (each.line.at, each.line.id))
-    return TransferPage(items=list(map(to_view, found)), next=following)
+    return make_page(rows, query.limit, lambda each: (each.line.at, each.line.id), to_view)
 
 
 def show(tx: Connection, request: Request) -> TransferView:
@@ -147,19 +140,8 @@ def reverse(tx: Connection, request: Request) -> Response:
 
 
 def to_view(each: RecordedTransfer) -> TransferView:
-    """Show a transfer from the subscriber's side."""
-    line = each.line
-    return TransferView(
-        id=line.id,
-        reference=line.reference,
-        username=each.username,
-        kind=line.kind,
-        value=line.value,
-        posted=line.posted,
-        origin=line.origin,
-        note=line.note,
-        at=line.at,
-    )
+    """Return the view of a transfer, from the subscriber's side."""
+    return make_view(TransferView, each.line, username=each.username)
 
 
 def _made(tx: Connection, request: Request, reference: str) -> Response:
