@@ -10,7 +10,7 @@ SHELL := bash
 
 WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
-# Tests wait for each other's parts about a third of the time: one process more than there are cores.
+# Tests wait for timers and other processes as well as for a core: one process more than there are cores.
 
 # $(call timed,what,command): run the command, and say how long it took.
 timed = @SECONDS=0; $(2); status=$$?; echo "$(1): $$((SECONDS / 60)) min $$((SECONDS % 60)) s"; exit $$status

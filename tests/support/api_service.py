@@ -19,6 +19,7 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
+from celcombiller.jobs.schedule_credits import ScheduleCreditService
 from celcombiller.runtime.password_hash import hash_password
 from celcombiller.service.wiring import build
 from tests.support import databases
@@ -145,6 +146,12 @@ class Biller:
         found = {table.name: self.rows(table) for table in tables.metadata.sorted_tables if table not in left_out}
         found["schedule"] = [{**row, "done_until": None} for row in found["schedule"]]
         return found
+
+    async def credit_nothing_itself(self):
+        """End its own rounds over the schedules: one goes at the start and each minute, wherever the test is then."""
+        for each in list(self.service):
+            if isinstance(each, ScheduleCreditService):
+                await each.disownServiceParent()
 
     async def stop(self):
         await self.service.stopService()

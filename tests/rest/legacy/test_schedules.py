@@ -14,7 +14,14 @@ from celcombiller.rest.legacy import collections
 from tests.support import schedules as rounds
 from tests.support.api_service import biller_fixture, header
 
-biller = biller_fixture()
+running = biller_fixture()
+
+
+@pytest_twisted.async_yield_fixture
+async def biller(running):
+    """A biller for which the tests do the rounds."""
+    await running.credit_nothing_itself()
+    yield running
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,16 @@ from celcombiller.database.transaction import transact
 from tests.rest.v1.test_transfers import refused
 from tests.support.api_service import biller_fixture, header
 
-biller = biller_fixture()
+running = biller_fixture()
 MADE = {"name": "card", "kind": "both", "value": 50, "recurrence": "days", "interval_days": 1, "time_zone": "UTC"}
 LIST = "/api/v1/schedules"
+
+
+@pytest_twisted.async_yield_fixture
+async def biller(running):
+    """A biller for which the tests do the rounds."""
+    await running.credit_nothing_itself()
+    yield running
 
 
 async def made(client, **facts):
