@@ -10,6 +10,8 @@ from celcombiller.asterisk.message_sender import pieces
 from tests.system.lab.sip_phones import Phone, _bound
 from tests.system.lab.waiting import free_ports, until
 
+pytestmark = pytest.mark.sip_messages
+
 CREDIT = 60
 WAYS = {"on_net_route": "asterisk", "on_net_price": 3, "off_net_price": 7, "retry_seconds_max": 1}
 STRANGER = "127.0.0.66"  # known to Asterisk by its address, so that From may say anything

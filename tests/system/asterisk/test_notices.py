@@ -2,6 +2,7 @@
 
 import socket
 
+import pytest
 import sqlalchemy as sa
 
 from celcombiller.core.schema import tables
@@ -9,6 +10,8 @@ from celcombiller.database.engine import open_engine
 from tests.system.asterisk.test_messages import body_of, reader
 from tests.system.lab.sip_phones import Phone
 from tests.system.lab.waiting import free_ports, until
+
+pytestmark = pytest.mark.sip_messages
 
 WAY = {"on_net_route": "asterisk", "on_net_price": 3, "retry_seconds_max": 1, "sender": "100"}
 CODE = "100"

@@ -5,6 +5,8 @@ import pytest
 from tests.system.asterisk.test_messages import Api, begin, body_of, check_books, reader
 from tests.system.lab.smsc import Centre
 
+pytestmark = pytest.mark.sip_messages
+
 BROUGHT = {"source_addr": "5599", "destination_addr": "2001", "short_message": b"hello from far"}
 
 
