@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 PATH = "/api/v1/openapi.json"
@@ -51,7 +52,7 @@ _TAGS = {
 }
 
 
-async def describe(api: Api, _http_request: Any, _request: Request) -> Response:
+async def describe(api: Api, _http_request: HttpRequest, _request: Request) -> Response:
     """Describe the API."""
     return Response(msgspec.Raw(_encoded(tuple(api.routes))))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from celcombiller.core.access.principal import Principal
     from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.http.authorization import AccessRule
+    from celcombiller.http.http_request import HttpRequest
 
 ID_MAX = 2**53 - 1
 
@@ -129,10 +130,10 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[["Connection", Request], Any]
+Handler = Callable[["Connection", Request], object]
 
 
-Served = Callable[[Any, Any, Request], Awaitable[Response | None]]
+Served = Callable[[Any, "HttpRequest", Request], Awaitable[Response | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,7 @@ class Route:
     who: AccessRule | None
     do: Handler | None = None
     serve: Served | None = None
-    free: Callable[[Any, Any, Request], bool] | None = None
+    free: Callable[[Any, HttpRequest, Request], bool] | None = None
     query: type | None = None
     body: type | None = None
     takes_body: bool = False

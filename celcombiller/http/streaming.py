@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.database.reader import Reader
+    from celcombiller.http.http_request import HttpRequest
 
 P = TypeVar("P")
 
@@ -68,7 +69,7 @@ class Room:
 
 
 async def send(
-    request: Any,
+    http_request: HttpRequest,
     reader: Reader,
     headers: dict[str, str],
     piece: Piece[P],
@@ -80,26 +81,26 @@ async def send(
     """
     part, after = await reader.read(partial(piece, after=None))
     for name, value in headers.items():
-        request.setHeader(name.encode(), value.encode())
+        http_request.setHeader(name.encode(), value.encode())
     room = Room()
-    request.registerProducer(room, True)
+    http_request.registerProducer(room, True)
     try:
-        request.write(part)
+        http_request.write(part)
         while after is not None:
             await room.wait(reader.reactor)
             part, after = await reader.read(partial(piece, after=after))
-            request.write(part)
+            http_request.write(part)
     except defer.CancelledError:
         raise
     except defer.TimeoutError:
-        _log.info("A client took nothing of {path} for {seconds} s", path=request.path, seconds=STALLED_SECONDS)
-        request.channel.forceAbortClient()
+        _log.info("A client took nothing of {path} for {seconds} s", path=http_request.path, seconds=STALLED_SECONDS)
+        http_request.channel.forceAbortClient()
     except Exception:  # noqa: BLE001  its beginning was sent, so there is no other way to tell
-        _log.failure("{path} was cut off", path=request.path)
-        request.channel.forceAbortClient()
+        _log.failure("{path} was cut off", path=http_request.path)
+        http_request.channel.forceAbortClient()
     finally:
-        if request.channel is not None:  # it has none once the client is gone
-            request.unregisterProducer()
+        if http_request.channel is not None:  # it has none once the client is gone
+            http_request.unregisterProducer()
 
 
 def csv_of(rows: Iterable[Iterable[object]]) -> bytes:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 CHANGED_MAX = 100
@@ -174,7 +175,7 @@ def change(tx: Connection, request: Request) -> Response:
     return Response(shown_of(tx, COLLECTION, who.id))
 
 
-async def change_many(api: Api, _http_request: Any, request: Request) -> Response:
+async def change_many(api: Api, _http_request: HttpRequest, request: Request) -> Response:
     """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means.
 
     They are looked for beside the thread that writes, so that a slow search holds up no call.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 
@@ -28,12 +29,12 @@ class Ready(msgspec.Struct):
     ami: dict[str, bool]
 
 
-async def healthz(_api: Api, _http_request: Any, _request: Request) -> Response:
+async def healthz(_api: Api, _http_request: HttpRequest, _request: Request) -> Response:
     """Answer that the reactor runs."""
     return Response(Alive("ok"))
 
 
-async def readyz(api: Api, _http_request: Any, _request: Request) -> Response:
+async def readyz(api: Api, _http_request: HttpRequest, _request: Request) -> Response:
     """Answer 200 when a transaction can be made, 503 when not; a lost AMI link is told, but calls go on."""
     links = {name: monitor.connected for name, monitor in api.monitors.items()}
     try:

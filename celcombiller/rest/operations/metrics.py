@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -15,6 +15,7 @@ from celcombiller.runtime.metrics import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 READ_SECONDS = 3.0
@@ -23,7 +24,7 @@ READ_SECONDS = 3.0
 _log = Logger()
 
 
-def is_free(api: Api, http_request: Any, request: Request) -> bool:
+def is_free(api: Api, http_request: HttpRequest, request: Request) -> bool:
     """Return whether this address needs no login (metrics.allow).
 
     A program of this machine must ask itself, not through a proxy or a browser's page; who comes through a proxy
@@ -43,7 +44,7 @@ def is_free(api: Api, http_request: Any, request: Request) -> bool:
     return any(address in network for network in api.config.metrics.networks)
 
 
-async def metrics(api: Api, http_request: Any, _request: Request) -> None:
+async def metrics(api: Api, http_request: HttpRequest, _request: Request) -> None:
     """Answer with every metric; while the database is away, with those that need none, and say that it is."""
     try:
         read = partial(count_open_items, now=datetime.now(UTC))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 PIECE_ROWS = 500
@@ -156,7 +157,7 @@ def show(tx: Connection, request: Request) -> CallWhole:
     )
 
 
-async def download(api: Api, http_request: Any, request: Request) -> Response | None:
+async def download(api: Api, http_request: HttpRequest, request: Request) -> Response | None:
     """Download calls as CSV, newest first: what the list gives, without pages."""
     headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="calls.csv"'}
     if http_request.method == b"HEAD":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from celcombiller.core.provisioning.drift import DriftDifference
     from celcombiller.core.provisioning.network import Network
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 TROUBLES_MAX = 100
@@ -126,13 +127,13 @@ def status(tx: Connection, request: Request) -> NetworkList:
     )
 
 
-async def diff(api: Api, _http_request: Any, request: Request) -> Response:
+async def diff(api: Api, _http_request: HttpRequest, request: Request) -> Response:
     """Hold a network against what it should know."""
     name, network = _named(api, request)
     return Response(_to_view(name, await reconciliation.compare(name, network, api.reader.read)))
 
 
-async def bring(api: Api, _http_request: Any, request: Request) -> Response:
+async def bring(api: Api, _http_request: HttpRequest, request: Request) -> Response:
     """Queue what differs on a network, to be brought there."""
     name, network = _named(api, request)
     order: SyncOrder = request.body
