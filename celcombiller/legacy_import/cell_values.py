@@ -16,7 +16,7 @@ _DIGITS_MOST = 30
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-def text(cell: Raw) -> str:
+def read_text(cell: Raw) -> str:
     """Return the words of a cell as they stand; an empty cell has none, a whole number has no fraction."""
     if cell is None:
         return ""
@@ -27,31 +27,31 @@ def text(cell: Raw) -> str:
     return str(cell)
 
 
-def line(cell: Raw, most: int) -> str:
+def read_line(cell: Raw, most: int) -> str:
     """Return the words of a cell in one line of at most ``most`` characters, without control characters."""
-    return "" if cell is None else _CONTROL.sub(" ", text(cell)).strip()[:most].strip()
+    return "" if cell is None else _CONTROL.sub(" ", read_text(cell)).strip()[:most].strip()
 
 
-def number(cell: Raw) -> Decimal | None:
+def read_number(cell: Raw) -> Decimal | None:
     """Return the number a cell holds, exactly; ``None`` where it holds none."""
     if isinstance(cell, int):
         return Decimal(cell)
     try:
-        found = Decimal(text(cell).strip())
+        found = Decimal(read_text(cell).strip())
     except InvalidOperation:
         return None
     return found if found.is_finite() and found.adjusted() <= _DIGITS_MOST else None
 
 
-def whole(cell: Raw) -> int | None:
+def read_whole_number(cell: Raw) -> int | None:
     """Return the whole number a cell holds; ``None`` where it holds none."""
     if isinstance(cell, int):
         return cell
-    found = number(cell)
+    found = read_number(cell)
     return None if found is None or found != found.to_integral_value() else int(found)
 
 
-def instant(cell: Raw, zone: tzinfo) -> datetime | None:
+def read_instant(cell: Raw, zone: tzinfo) -> datetime | None:
     """Return the moment that a cell says by the clocks of ``zone``; ``None`` where it says none.
 
     The original wrote local time without a zone. Of an hour that came twice the first is taken.

@@ -48,7 +48,7 @@ class ImportTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class ConvertedFile:
     """A file as it will come in: all but the movements, which are many, and are read again when they are written.
 
     An account without a course has no movements, or none that can come. ``read`` counts the rows of each table.
@@ -77,33 +77,35 @@ class Prepared:
 
     def movements(self) -> Iterator[Movement]:
         """Return the movements, once more."""
-        every = convert_movements.converted(self.original, self.users, self.terms.zone, Findings(), self.now)
+        every = convert_movements.convert_movements(self.original, self.users, self.terms.zone, Findings(), self.now)
         return (each for each in every if (each.user_id, each.kind) in self.courses)
 
 
-def prepare(original: Original, terms: ImportTerms, now: datetime, progress: Progress) -> Prepared:
+def convert_original(original: Original, terms: ImportTerms, now: datetime, progress: Progress) -> ConvertedFile:
     """Convert what the file says, and find what is odd in it."""
     findings = Findings()
     for table, rows in sorted(original.other_tables.items()):
         findings.note(Oddity.OTHER_TABLE, f"{table} ({rows} rows)")
-    for column in original.other_columns():
+    for column in original.find_other_columns():
         findings.note(Oddity.OTHER_COLUMN, column)
-    read = {table: original.count(table) for table in original.read}
-    sums = convert_movements.sums(original.sources()) if original.summed else None
-    people = convert_users.converted(original, sums, findings)
+    read = {table: original.count_rows(table) for table in original.tables_read}
+    sums = convert_movements.sum_balances(original.read_movements()) if original.summed else None
+    people = convert_users.convert_users(original, sums, findings)
     if not terms.passwords:
         people = {old_id: replace(user, password=None) for old_id, user in people.items()}
-    moved = convert_movements.converted(original, people, terms.zone, findings, now)
-    courses = convert_movements.courses(progress(moved, "Reading movements", sum(read.get(each, 0) for each in MOVING)))
+    moved = convert_movements.convert_movements(original, people, terms.zone, findings, now)
+    courses = convert_movements.trace_courses(
+        progress(moved, "Reading movements", sum(read.get(each, 0) for each in MOVING))
+    )
     for (user_id, kind), course in list(courses.items()):
         if not course.fits(people[user_id].balances[kind]):
             findings.note(Oddity.TOO_LONG_A_CHAIN, f"{people[user_id].username} (users:{user_id}): {kind}")
             del courses[user_id, kind]
-    made = convert_plans.plans(original.plans(), terms.zone, terms.begin, findings)
-    members = convert_plans.members(original.members(), made, people, findings)
+    made = convert_plans.convert_plans(original.read_plans(), terms.zone, terms.begin, findings)
+    members = convert_plans.convert_members(original.read_members(), made, people, findings)
     member_rows = {row for member in members for row in member.rows}
-    contracts = convert_plans.contracts(original.contracts(), member_rows, terms.zone, findings)
-    return Prepared(original, terms, now, people, courses, made, members, contracts, read, findings)
+    contracts = convert_plans.convert_contracts(original.read_contracts(), member_rows, terms.zone, findings)
+    return ConvertedFile(original, terms, now, people, courses, made, members, contracts, read, findings)
 
 
 MOVING = ("voice_balance", "data_balance", "balance", "cdr")

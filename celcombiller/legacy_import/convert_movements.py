@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from celcombiller.core.ledger.rows import AMOUNT_MAX
-from celcombiller.legacy_import.cell_values import instant, line, number, whole
+from celcombiller.legacy_import.cell_values import read_instant, read_line, read_number, read_whole_number
 from celcombiller.legacy_import.findings import Findings, Oddity
 
 if TYPE_CHECKING:
@@ -45,15 +45,15 @@ class Movement:
     note: str
 
 
-def converted(
+def convert_movements(
     original: Original, users: Container[object], zone: tzinfo, findings: Findings, now: datetime
 ) -> Iterator[Movement]:
     """Return all movements of these users, oldest first; each user's in the order in which they moved his balance."""
-    beside = _CallsBeside(original.unpriced_calls(), zone)
-    firsts = [_first(source, zone, now) for source in original.sources()]
+    beside = _CallsBeside(original.read_separate_calls(), zone)
+    firsts = [_first(source, zone, now) for source in original.read_movements()]
     sources = [
         _of_source(source, users, _Dates(zone, findings, first), findings, beside)
-        for source, first in zip(original.sources(), firsts, strict=True)
+        for source, first in zip(original.read_movements(), firsts, strict=True)
     ]
     yield from heapq.merge(*sources, key=lambda movement: movement.at)
     for call in beside.left():
@@ -61,7 +61,7 @@ def converted(
 
 
 def _first(source: Iterable[OldMovement], zone: tzinfo, now: datetime) -> datetime:
-    return next((at for old in source if (at := instant(old.date, zone)) is not None), now)
+    return next((at for old in source if (at := read_instant(old.date, zone)) is not None), now)
 
 
 def _of_source(
@@ -70,12 +70,12 @@ def _of_source(
     for old in source:
         at = dates.of(old)
         if old.user_id not in users or not isinstance(old.user_id, int):
-            findings.note(Oddity.ORPHAN, f"{old.row} (user {line(old.user_id, 20)})")
+            findings.note(Oddity.ORPHAN, f"{old.row} (user {read_line(old.user_id, 20)})")
             continue
-        amount = signed(old)
-        value = None if amount is None else whole_of(amount)
+        amount = signed_amount(old)
+        value = None if amount is None else whole_credits(amount)
         if not value:
-            findings.note(Oddity.NO_VALUE, f"{old.row} ({line(old.value, 20) or 'none'})")
+            findings.note(Oddity.NO_VALUE, f"{old.row} ({read_line(old.value, 20) or 'none'})")
             continue
         call = beside.charged_by(old.user_id, value, at)
         yield Movement(
@@ -86,21 +86,21 @@ def _of_source(
             at=at,
             origin=_origin(old, call),
             to_user_id=old.to_user_id if call is None else call.to_user_id,
-            user_ip=line(old.user_ip, 64),
-            connection_ip=line(old.connection_ip, 64),
-            note=f"plan {line(old.plan, 200)}" if old.plan else "",
+            user_ip=read_line(old.user_ip, 64),
+            connection_ip=read_line(old.connection_ip, 64),
+            note=f"plan {read_line(old.plan, 200)}" if old.plan else "",
         )
 
 
-def signed(old: OldMovement) -> Decimal | None:
+def signed_amount(old: OldMovement) -> Decimal | None:
     """Return what a row added to the balance, exactly as the original counted it; ``None`` where it counted nothing."""
-    amount = number(old.value)
+    amount = read_number(old.value)
     if amount is None or old.sign is None:
         return amount
-    return {"+": amount, "-": -amount}.get(line(old.sign, 8))
+    return {"+": amount, "-": -amount}.get(read_line(old.sign, 8))
 
 
-def whole_of(amount: Decimal) -> int | None:
+def whole_credits(amount: Decimal) -> int | None:
     """Return a whole amount of credits that one transfer may move, or ``None``."""
     if abs(amount) > AMOUNT_MAX or amount != amount.to_integral_value():
         return None
@@ -112,8 +112,8 @@ def _origin(old: OldMovement, call: OldCall | None) -> str:
     if call is not None:
         return "call"
     if old.origin is None and old.sign:
-        return "web" if line(old.sign, 8) == "+" else "legacy"
-    return line(old.origin, 64) or "legacy"
+        return "web" if read_line(old.sign, 8) == "+" else "legacy"
+    return read_line(old.origin, 64) or "legacy"
 
 
 @dataclass(slots=True)
@@ -125,9 +125,9 @@ class _Dates:
     last: datetime
 
     def of(self, old: OldMovement) -> datetime:
-        at = instant(old.date, self.zone)
+        at = read_instant(old.date, self.zone)
         if at is None:
-            self.findings.note(Oddity.DATE, f"{old.row} ({line(old.date, 32) or 'none'})")
+            self.findings.note(Oddity.DATE, f"{old.row} ({read_line(old.date, 32) or 'none'})")
             return self.last
         self.last = at
         return at
@@ -139,8 +139,8 @@ class _CallsBeside:
     def __init__(self, calls: Iterable[OldCall], zone: tzinfo) -> None:
         self._calls: dict[tuple[Raw, int], list[tuple[datetime | None, OldCall]]] = defaultdict(list)
         for call in calls:
-            seconds = whole(call.billsec) or 0
-            self._calls[call.user_id, seconds].append((_end(instant(call.answer, zone), seconds), call))
+            seconds = read_whole_number(call.billsec) or 0
+            self._calls[call.user_id, seconds].append((_end(read_instant(call.answer, zone), seconds), call))
 
     def charged_by(self, user_id: int, value: int, at: datetime) -> OldCall | None:
         """Return the call that this movement charged, once."""
@@ -189,7 +189,7 @@ class Course:
         return abs(opening) <= AMOUNT_MAX and opening + self.most <= AMOUNT_MAX and opening + self.least >= -AMOUNT_MAX
 
 
-def courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
+def trace_courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
     """Return the course of each account that has movements."""
     found: dict[tuple[int, Kind], Course] = {}
     for each in movements:
@@ -200,9 +200,9 @@ def courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
     return found
 
 
-def sums(sources: Iterable[Iterable[OldMovement]]) -> dict[tuple[Raw, Kind], Decimal]:
+def sum_balances(sources: Iterable[Iterable[OldMovement]]) -> dict[tuple[Raw, Kind], Decimal]:
     """Return the balances that stand nowhere, as the original reckoned them: the sum of all that has a sign."""
     found: dict[tuple[Raw, Kind], Decimal] = defaultdict(Decimal)
     for old in (old for source in sources for old in source):
-        found[old.user_id, old.kind] += signed(old) or 0
+        found[old.user_id, old.kind] += signed_amount(old) or 0
     return found

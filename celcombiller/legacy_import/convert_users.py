@@ -14,7 +14,7 @@ from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.subscribers.fields import check
-from celcombiller.legacy_import.cell_values import line, number, text, whole
+from celcombiller.legacy_import.cell_values import read_line, read_number, read_text, read_whole_number
 from celcombiller.legacy_import.findings import Oddity
 from celcombiller.legacy_import.source_rows import KINDS
 from celcombiller.runtime.password_hash import LENGTH_MIN
@@ -60,13 +60,13 @@ class NewSubscriber:
         return f"users:{self.old_id}"
 
 
-def converted(
+def convert_users(
     original: Original, sums: Mapping[tuple[Raw, Kind], Decimal] | None, findings: Findings
 ) -> dict[int, NewSubscriber]:
     """Return the users who can be subscribers, by their old ids; ``sums`` are the balances that stand nowhere."""
     made: dict[int, NewSubscriber] = {}
     taken: dict[str, set[str]] = {field: set() for field in ("username", "clid", "imsi", "cpf")}
-    for old in original.users():
+    for old in original.read_users():
         note = _Note(old, findings)
         pots: dict[Kind, Raw | Decimal] = {Kind.VOICE: old.voice, Kind.DATA: old.data}
         if sums is not None:
@@ -95,7 +95,7 @@ class _Note:
     findings: Findings
 
     def __call__(self, oddity: Oddity, what: str = "") -> None:
-        who = line(self.old.username, 64) or line(self.old.clid, 64)
+        who = read_line(self.old.username, 64) or read_line(self.old.clid, 64)
         self.findings.note(oddity, f"{who} (users:{self.old.id}){what and f': {what}'}")
 
 
@@ -106,7 +106,7 @@ def _subscriber(
     try:
         check("clid", clid)
     except InvalidValue:
-        note(Oddity.NO_NUMBER, line(old.clid, 64) or "none")
+        note(Oddity.NO_NUMBER, read_line(old.clid, 64) or "none")
         return None
     balances = {kind: credits_ for kind, pot in pots.items() if (credits_ := _balance(pot, kind, note)) is not None}
     if len(balances) < len(KINDS):
@@ -121,7 +121,7 @@ def _subscriber(
         cpf=_cpf(old, note),
         address=_words(old.address, 500, note),
         level=_level(old, note, has_admin=has_admin),
-        password=text(old.password) or None,
+        password=read_text(old.password) or None,
         lost_zeros=isinstance(old.password, int),
         balances=balances,
     )
@@ -132,7 +132,7 @@ def _balance(pot: Raw | Decimal, kind: Kind, note: _Note) -> int | None:
     if pot is None:
         note(Oddity.EMPTY_BALANCE, kind)
         return 0
-    found = pot if isinstance(pot, Decimal) else number(pot)
+    found = pot if isinstance(pot, Decimal) else read_number(pot)
     if found is None or abs(found) > AMOUNT_MAX:
         note(Oddity.NO_BALANCE, f"{kind} {pot!r:.64}")
         return None
@@ -145,13 +145,13 @@ def _balance(pot: Raw | Decimal, kind: Kind, note: _Note) -> int | None:
 
 
 def _digits(cell: Raw) -> str:
-    return _BETWEEN_DIGITS.sub("", text(cell)).removeprefix("+")
+    return _BETWEEN_DIGITS.sub("", read_text(cell)).removeprefix("+")
 
 
 def _username(old: OldUser, clid: str, note: _Note) -> str:
     if old.username is None:
         return clid  # the first generation had none, and later ones allowed none
-    said = text(old.username)
+    said = read_text(old.username)
     username = _NOT_IN_USERNAMES.sub("_", unicodedata.normalize("NFC", said).strip())[:64]
     if not any(map(str.isalnum, username)):
         username = clid
@@ -161,8 +161,8 @@ def _username(old: OldUser, clid: str, note: _Note) -> str:
 
 
 def _words(cell: Raw, most: int, note: _Note) -> str:
-    words = line(cell, most)
-    if words != text(cell).strip():
+    words = read_line(cell, most)
+    if words != read_text(cell).strip():
         note(Oddity.TEXT, words)
     return words
 
@@ -183,7 +183,7 @@ def _imsi(old: OldUser, clid: str, note: _Note) -> str:
         imsi = ""
     if not imsi.strip("0"):
         placeholder = clid[-12:].zfill(_IMSI_DIGITS)
-        note(Oddity.NO_IMSI, f"{line(old.imsi, 64) or 'none'}, now {placeholder}")
+        note(Oddity.NO_IMSI, f"{read_line(old.imsi, 64) or 'none'}, now {placeholder}")
         return placeholder
     if len(imsi) < _IMSI_DIGITS:
         note(Oddity.SHORT_IMSI, imsi)
@@ -191,13 +191,13 @@ def _imsi(old: OldUser, clid: str, note: _Note) -> str:
 
 
 def _cpf(old: OldUser, note: _Note) -> str | None:
-    if old.cpf is None or not text(old.cpf).strip():
+    if old.cpf is None or not read_text(old.cpf).strip():
         return None
     cpf = _digits(old.cpf)
     try:
         check("cpf", cpf)
     except InvalidValue:
-        note(Oddity.CPF_DROPPED, line(old.cpf, 64))
+        note(Oddity.CPF_DROPPED, read_line(old.cpf, 64))
         return None
     if len(cpf) < _CPF_DIGITS:
         note(Oddity.CPF_SHORT, cpf)
@@ -206,15 +206,15 @@ def _cpf(old: OldUser, note: _Note) -> str | None:
 
 def _level(old: OldUser, note: _Note, *, has_admin: bool) -> Level:
     if has_admin:
-        return Level.ADMINISTRATOR if whole(old.admin) else Level.SUBSCRIBER
-    level = whole(old.level)
+        return Level.ADMINISTRATOR if read_whole_number(old.admin) else Level.SUBSCRIBER
+    level = read_whole_number(old.level)
     if level in set(Level):
         return Level(level)
-    note(Oddity.LEVEL, line(old.level, 64) or "none")
+    note(Oddity.LEVEL, read_line(old.level, 64) or "none")
     return Level.SUBSCRIBER
 
 
-def note_password(user: NewSubscriber, findings: Findings) -> None:
+def check_password(user: NewSubscriber, findings: Findings) -> None:
     """Find what is odd about the password that a new subscriber brings."""
     who = f"{user.username} ({user.row})"
     if user.password is None:
@@ -222,12 +222,12 @@ def note_password(user: NewSubscriber, findings: Findings) -> None:
         return
     if user.lost_zeros:
         findings.note(Oddity.NUMBER_PASSWORD, who)
-    reason = weakness(user.password, user.username)
+    reason = describe_weakness(user.password, user.username)
     if reason:
         findings.note(Oddity.WEAK_PASSWORD, f"{who}: {reason}")
 
 
-def weakness(password: str, username: str) -> str:
+def describe_weakness(password: str, username: str) -> str:
     """Return why a password is weak; nothing where it is not."""
     if password in PUBLISHED_PASSWORDS:
         return "published with the original"

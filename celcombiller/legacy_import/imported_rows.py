@@ -53,26 +53,26 @@ class References:
         rows = tx.execute(sa.select(table).where(table.c.reference.startswith(prefix, autoescape=True)))
         return cls(prefix, {row.reference: row.row_id for row in rows})
 
-    def before(self, row: str) -> int | None:
+    def find_earlier(self, row: str) -> int | None:
         """Return what a row became in an import before."""
         return self.known.get(self.prefix + row)
 
-    def get(self, row: str) -> int | None:
+    def find(self, row: str) -> int | None:
         """Return what a row became, before or now."""
-        return self.new.get(self.prefix + row) or self.before(row)
+        return self.new.get(self.prefix + row) or self.find_earlier(row)
 
-    def add(self, row: str, row_id: int) -> None:
+    def record(self, row: str, row_id: int) -> None:
         """Record what a row became."""
         self.new[self.prefix + row] = row_id
 
     def save(self, tx: Connection) -> None:
         """Write what was recorded."""
         rows = ({"reference": reference, "row_id": row_id} for reference, row_id in self.new.items())
-        for chunk in chunks(rows):
+        for chunk in split_in_chunks(rows):
             tx.execute(sa.insert(tables.imported), chunk)
 
 
-def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+def split_in_chunks(items: Iterable[T]) -> Iterator[list[T]]:
     """Return the items in lists of a statement's length."""
     rest = iter(items)
     while chunk := list(islice(rest, CHUNK)):

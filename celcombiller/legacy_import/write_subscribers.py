@@ -10,16 +10,16 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
-from celcombiller.legacy_import.convert_users import note_password
+from celcombiller.legacy_import.convert_users import check_password
 from celcombiller.legacy_import.findings import Oddity
-from celcombiller.legacy_import.imported_rows import ImportReport, References, chunks
+from celcombiller.legacy_import.imported_rows import ImportReport, References, split_in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.legacy_import.conversion import Prepared, Progress
+    from celcombiller.legacy_import.conversion import ConvertedFile, Progress
     from celcombiller.legacy_import.convert_users import NewSubscriber
 
 _IDENTITIES = ("username", "clid", "imsi")
@@ -29,14 +29,14 @@ _NOBODYS = ("0", "000000000000000")
 _table = tables.subscriber
 
 
-class Arrivals:
-    """Decides at once, from what is here; `make` writes.
+class SubscriberWriter:
+    """Decides at once, from what is here; `write` writes.
 
     ``ids`` are the subscribers by the users' old ids; ``here_before`` those users whom an import before brought.
     """
 
-    def __init__(self, tx: Connection, prepared: Prepared, references: References, report: ImportReport) -> None:
-        self._prepared = prepared
+    def __init__(self, tx: Connection, converted: ConvertedFile, references: References, report: ImportReport) -> None:
+        self._converted = converted
         self._references = references
         self._report = report
         self.ids: dict[int, int] = {}
@@ -48,11 +48,11 @@ class Arrivals:
         self._by_id = {row.id: row for row in everybody}
         living = [row for row in everybody if row.deleted_at is None]
         self._by = {name: {getattr(row, name): row for row in living} for name in (*_IDENTITIES, "cpf")}
-        for user in prepared.users.values():
+        for user in converted.users.values():
             self._decide(user)
 
     def _decide(self, user: NewSubscriber) -> None:
-        before = self._references.before(user.row)
+        before = self._references.find_earlier(user.row)
         if before is not None:
             self._recognise(user, before)
             return
@@ -73,7 +73,7 @@ class Arrivals:
             return
         self._report.known["users"] += 1
         self.ids[user.old_id] = row.id
-        self._references.add(user.row, row.id)
+        self._references.record(user.row, row.id)
 
     def _recognise(self, user: NewSubscriber, subscriber_id: int) -> None:
         row = self._by_id[subscriber_id]
@@ -91,26 +91,26 @@ class Arrivals:
         taken = ((name, getattr(user, name)) for name in _IDENTITIES if getattr(user, name) in self._by[name])
         return ", ".join(f"{name} {value} is {self._by[name][value].username}'s" for name, value in taken)
 
-    def make(self, tx: Connection, password_hashes: Mapping[int, str], progress: Progress) -> None:
+    def write(self, tx: Connection, password_hashes: Mapping[int, str], progress: Progress) -> None:
         """Make those who are new, each with an empty account of each kind, and number the administrators."""
         for subscriber_id, user in self._adopted:
             values = self._values(user, subscriber_id)
             facts = {name: values[name] for name in ("clid", "imsi", "cpf", "name", "address")}
             tx.execute(sa.update(_table).where(_table.c.id == subscriber_id).values(facts))
-        for chunk in chunks(progress(self.new, "Subscribers", len(self.new))):
+        for chunk in split_in_chunks(progress(self.new, "Subscribers", len(self.new))):
             made = [
                 self._values(user)
                 | {"username": user.username, "level": user.level, "enabled": True}
-                | {"password_hash": password_hashes.get(user.old_id), "created_at": self._prepared.now}
+                | {"password_hash": password_hashes.get(user.old_id), "created_at": self._converted.now}
                 for user in chunk
             ]
             rows = tx.execute(sa.insert(_table).returning(_table.c.id, _table.c.username), made)
             ids = {row.username: row.id for row in rows}
             tx.execute(sa.insert(tables.account), _empty_accounts(ids.values()))
             for user in chunk:
-                note_password(user, self._report.findings)
+                check_password(user, self._report.findings)
                 self.ids[user.old_id] = ids[user.username]
-                self._references.add(user.row, ids[user.username])
+                self._references.record(user.row, ids[user.username])
         self._report.made["users"] += len(self.new)
 
     def _values(self, user: NewSubscriber, subscriber_id: int | None = None) -> dict[str, Any]:
