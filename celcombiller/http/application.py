@@ -1,4 +1,4 @@
-"""The API on the reactor: each request is read, checked, and answered by its route, with one trip to the database.
+"""The API on the reactor: each request is read, checked and answered by its route, in one transaction.
 
 The routes say what each of them does. Here is what all have in common: who asks, the limits, and that every error
 becomes an answer that gives the reason.
@@ -19,7 +19,7 @@ from werkzeug.routing import BaseConverter
 from celcombiller.core.access import sessions, tokens
 from celcombiller.core.errors import BillerError, BrokenRequest, NotFound, TooLarge, WrongMethod
 from celcombiller.http.authorization import check_may
-from celcombiller.http.decoding import NUL, body_of, checked, merge_field_lists, query_of
+from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, parse_body, parse_query
 from celcombiller.http.origin import check_origin
 from celcombiller.http.problem_details import status_of
 from celcombiller.http.request_context import make_request, read_bearer_secret
@@ -145,15 +145,15 @@ class Api:
         _check_key(request.key, needed=route.needs_idempotency_key)
         if http_request.too_large:
             raise TooLarge(f"a body has at most {self.config.rest.body_kib_max} KiB (rest.body_kib_max)")
-        query: Any = query_of(http_request.uri.partition(b"?")[2])
+        query: Any = parse_query(http_request.uri.partition(b"?")[2])
         if route.query is not None or route.style is ResponseStyle.TODAY:
-            query = checked(route.query or _NoQuery, query, strict=False)
+            query = convert_fields(route.query or _NoQuery, query, strict=False)
         body: Any = None
         if route.body is not None or route.takes_body:
             content_type = None if route.any_type else http_request.getHeader("content-type") or ""
-            body = body_of(raw, content_type)
+            body = parse_body(raw, content_type)
             if route.body is not None:
-                body = checked(route.body, body)
+                body = convert_fields(route.body, body)
         return replace(request, who=who, query=query, body=body)
 
     # -- addresses without a route ----------------------------------------------------------------------------------

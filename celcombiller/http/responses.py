@@ -9,7 +9,7 @@ import msgspec
 from twisted.web import http
 
 from celcombiller.core.errors import TooManyAttempts
-from celcombiller.http.problem_details import PROBLEM_TYPE, message, problem, status_of
+from celcombiller.http.problem_details import PROBLEM_TYPE, make_legacy_message, make_problem, status_of
 from celcombiller.http.route import ResponseStyle
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def encode_refusal(http_request: HttpRequest, error: BillerError, style: Respons
     status: int
     body: object
     if style is ResponseStyle.ORIGINAL:
-        status, body = message(error)
+        status, body = make_legacy_message(error)
         content_type = JSON_TYPE
     else:
-        status, body, content_type = status_of(error), problem(error), PROBLEM_TYPE
+        status, body, content_type = status_of(error), make_problem(error), PROBLEM_TYPE
     if status == http.UNAUTHORIZED:
         http_request.setHeader(b"WWW-Authenticate", b'Bearer realm="celcombiller"')
     http_request.setResponseCode(status)

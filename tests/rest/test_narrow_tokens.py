@@ -19,7 +19,7 @@ from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.http.authorization import check_may
-from celcombiller.http.decoding import checked
+from celcombiller.http.decoding import convert_fields
 from celcombiller.http.route import Request
 from celcombiller.rest.legacy import balances, memberships, schedules, sms, users
 from celcombiller.rest.routes import ROUTES
@@ -305,7 +305,7 @@ class NarrowTokenMachine(RuleBasedStateMachine):
                 who=who,
                 path=path,
                 query=None,
-                body=body if route.body is None else checked(route.body, body),
+                body=body if route.body is None else convert_fields(route.body, body),
                 now=NOW,
                 address="10.0.0.1",
                 base_url="http://x",

@@ -34,7 +34,7 @@ Place = tuple["datetime", int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class CallCriteria:
     """Which calls: those that meet every condition that is given. ``until`` is the first moment that is too late."""
 
     subscriber_id: int | None = None
@@ -86,7 +86,7 @@ class OpenHold:
 # -- calls -----------------------------------------------------------------------------------------------------------
 
 
-def calls(tx: Connection, wanted: Wanted, *, limit: int, after: Place | None = None) -> list[RecordedCall]:
+def list_calls(tx: Connection, wanted: CallCriteria, *, limit: int, after: Place | None = None) -> list[RecordedCall]:
     """Return the last ``limit`` calls that are wanted, or those that come ``after`` a place."""
     table = tables.call
     conditions = _between(table, wanted.since, wanted.until, after)
@@ -103,7 +103,7 @@ def calls(tx: Connection, wanted: Wanted, *, limit: int, after: Place | None = N
     return list(map(_recorded, rows))
 
 
-def call(tx: Connection, call_id: int) -> RecordedCall:
+def find_call(tx: Connection, call_id: int) -> RecordedCall:
     """Return one call, or raise `NotFound`."""
     row = tx.execute(_CALLS.where(tables.call.c.id == call_id)).first()
     if row is None:
@@ -111,13 +111,13 @@ def call(tx: Connection, call_id: int) -> RecordedCall:
     return _recorded(row)
 
 
-def hold(tx: Connection, reference: str) -> Hold | None:
+def find_hold(tx: Connection, reference: str) -> Hold | None:
     """Return the hold of a call, however it ended."""
     row = tx.execute(sa.select(tables.hold).where(tables.hold.c.reference == reference)).first()
     return None if row is None else value_from_row(row, Hold)
 
 
-def witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
+def list_witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
     """Return what each witness said of a call's end, in the order in which they spoke."""
     table = tables.testimony
     rows = tx.execute(sa.select(table).where(table.c.reference == reference).order_by(table.c.at, table.c.witness))
@@ -127,7 +127,7 @@ def witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
 # -- sessions of data ------------------------------------------------------------------------------------------------
 
 
-def data_sessions(
+def list_data_sessions(
     tx: Connection,
     *,
     limit: int,
@@ -151,7 +151,7 @@ def data_sessions(
     return list(map(_session, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
 
 
-def data_session(tx: Connection, row_id: int) -> RecordedSession:
+def find_data_session(tx: Connection, row_id: int) -> RecordedSession:
     """Return one session of data, or raise `NotFound`."""
     row = tx.execute(_SESSIONS.where(tables.data_session.c.id == row_id)).first()
     if row is None:
@@ -162,7 +162,7 @@ def data_session(tx: Connection, row_id: int) -> RecordedSession:
 # -- transfers -------------------------------------------------------------------------------------------------------
 
 
-def transfers(
+def list_transfers(
     tx: Connection,
     *,
     limit: int,
@@ -181,7 +181,7 @@ def transfers(
     return list(map(_movement, rows))
 
 
-def transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
+def find_transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
     """Return one transfer, or raise `NotFound`."""
     page = sa.select(tables.transfer).where(tables.transfer.c.id == transfer_id).subquery()
     row = tx.execute(_seen(page)).first()
@@ -190,16 +190,16 @@ def transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
     return _movement(row)
 
 
-def transfer_by(tx: Connection, reference: str) -> RecordedTransfer | None:
+def find_transfer_by_reference(tx: Connection, reference: str) -> RecordedTransfer | None:
     """Return the transfer of a reference, if it was made."""
-    found = transfers(tx, limit=1, reference=reference)
+    found = list_transfers(tx, limit=1, reference=reference)
     return found[0] if found else None
 
 
 # -- holds -----------------------------------------------------------------------------------------------------------
 
 
-def open_holds(
+def list_open_holds(
     tx: Connection, *, limit: int, subscriber_id: int | None = None, after: tuple[datetime, str] | None = None
 ) -> list[OpenHold]:
     """Return the last ``limit`` holds that are open; there are as many as calls in progress."""

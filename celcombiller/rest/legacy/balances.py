@@ -15,17 +15,17 @@ from celcombiller.core.ledger import rows
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
 from celcombiller.http.route import Response
-from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
+from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
 from celcombiller.rest.legacy.collections import (
     Collection,
     OptionalJoin,
     Source,
-    address_of,
-    listing,
-    showing,
-    shown_of,
+    answer_list,
+    answer_object,
+    make_address,
+    read_object,
 )
-from celcombiller.rest.legacy.search import Field, Shape, instant_of
+from celcombiller.rest.legacy.search import Field, Shape, parse_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[st
             rows=theirs == sa.literal_column(str(operator_id)),  # in the text, so that every plan knows how many
             columns=columns(value, owner),
             owned=owned,
-            beside=(
+            optional_joins=(
                 OptionalJoin(owner, owner.c.id == mine, frozenset({"from_user_id", "user_id"})),
                 OptionalJoin(
                     _detail, _detail.c.reference == _transfer.c.reference, _TO | {"date", "user_ip", "connection_ip"}
@@ -164,29 +164,29 @@ DATA = Collection(
 
 def list_voice(tx: Connection, request: Request) -> Response:
     """List movements of voice credit."""
-    return listing(tx, request, VOICE)
+    return answer_list(tx, request, VOICE)
 
 
 def list_data(tx: Connection, request: Request) -> Response:
     """List movements of data credit."""
-    return listing(tx, request, DATA)
+    return answer_list(tx, request, DATA)
 
 
 def show_voice(tx: Connection, request: Request) -> Response:
     """Show one movement of voice credit."""
-    return showing(tx, request, VOICE, request.path["id"])
+    return answer_object(tx, request, VOICE, request.path["id"])
 
 
 def show_data(tx: Connection, request: Request) -> Response:
     """Show one movement of data credit."""
-    return showing(tx, request, DATA, request.path["id"])
+    return answer_object(tx, request, DATA, request.path["id"])
 
 
 def add_voice(tx: Connection, request: Request) -> Response:
     """Return or take voice credit."""
     body = convert_leniently(NewVoice, request.body)
-    who = subscriber_said(tx, "from_user_id", body.from_user_id)
-    to = None if body.to_user_id is None else subscriber_said(tx, "to_user_id", body.to_user_id)
+    who = find_named_subscriber(tx, "from_user_id", body.from_user_id)
+    to = None if body.to_user_id is None else find_named_subscriber(tx, "to_user_id", body.to_user_id)
     detail = {"to_subscriber_id": None if to is None else to.id, "said_at": _said_at(body.date)}
     return _add(tx, request, VOICE, Kind.VOICE, who, body, detail)
 
@@ -194,7 +194,7 @@ def add_voice(tx: Connection, request: Request) -> Response:
 def add_data(tx: Connection, request: Request) -> Response:
     """Return or take data credit."""
     body = convert_leniently(NewData, request.body)
-    who = subscriber_said(tx, "user_id", body.user_id)
+    who = find_named_subscriber(tx, "user_id", body.user_id)
     detail = {"user_ip": body.user_ip, "connection_ip": body.connection_ip, "said_at": _said_at(body.date)}
     return _add(tx, request, DATA, Kind.DATA, who, body, detail)
 
@@ -220,8 +220,8 @@ def _add(
     else:
         _check_same(tx, reference, detail)
     made_id = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).scalar_one()
-    shown = shown_of(tx, collection, made_id)
-    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], collection, shown)})
+    shown = read_object(tx, collection, made_id)
+    return Response(shown, headers={"Location": make_address(request.url.partition("?")[0], collection, shown)})
 
 
 def _check_same(tx: Connection, reference: str, detail: dict[str, Any]) -> None:
@@ -234,7 +234,7 @@ def _said_at(date: str | None) -> Any:
     if date is None:
         return None
     try:
-        return instant_of(date)
+        return parse_instant(date)
     except ValueError:
         what = f"must be {Shape.INSTANT.value}"
         raise InvalidValue(f"date: {what}", {"date": what}) from None

@@ -12,8 +12,8 @@ from msgspec import inspect
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.decoding import checked
-from celcombiller.rest.legacy.search import whole_of
+from celcombiller.http.decoding import convert_fields
+from celcombiller.rest.legacy.search import parse_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ def convert_leniently(kind: type[T], body: Mapping[str, Any]) -> T:
     A password is never made of a number: what is hashed is the text that came.
     """
     types = {each.encode_name: inspect.type_info(each.type) for each in msgspec.structs.fields(kind)}
-    return checked(
+    return convert_fields(
         kind,
         {
             name: _loosened(value, types[name]) if name in types and name != "password" else value
@@ -53,7 +53,7 @@ def _loosened(value: Any, info: inspect.Type) -> Any:
         return str(value) if type(value) is int and inspect.IntType not in wanted else value
     if wanted.keys() & {inspect.IntType, inspect.EnumType}:
         with suppress(ValueError):
-            return whole_of(value)
+            return parse_whole_number(value)
     return value
 
 
@@ -68,11 +68,11 @@ def _flat(info: inspect.Type) -> Iterator[inspect.Type]:
         yield info
 
 
-def subscriber_said(tx: Connection, field: str, said: int | str) -> Subscriber:
+def find_named_subscriber(tx: Connection, field: str, said: int | str) -> Subscriber:
     """Return the subscriber whom a body names by his ``_id``, or by his IMSI where it is one. Raises `InvalidValue`."""
     table = tables.subscriber
     try:
-        number = whole_of(said)
+        number = parse_whole_number(said)
     except ValueError:
         raise InvalidValue(f"{field}: must be a whole number", {field: "must be a whole number"}) from None
     is_imsi = number >= IMSI_LEAST or (isinstance(said, str) and len(said) in (14, 15))

@@ -18,7 +18,7 @@ from twisted.web import http
 
 from celcombiller.core.errors import BrokenRequest
 from celcombiller.http.route import Response
-from celcombiller.rest.legacy.search import Builder, Columns, Fields, Search, Shape, search_of, whole_of
+from celcombiller.rest.legacy.search import Builder, Columns, Fields, Search, Shape, parse_search, parse_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -62,13 +62,13 @@ class Source:
     rows: sa.ColumnElement[bool]
     columns: Columns
     owned: Callable[[int], sa.ColumnElement[bool]]
-    beside: tuple[OptionalJoin, ...] = ()
+    optional_joins: tuple[OptionalJoin, ...] = ()
 
     def tables(self, names: Iterable[str]) -> sa.FromClause:
         """Return the tables that these fields need."""
         needed = frozenset(names)
         tables = self.table
-        for each in self.beside:
+        for each in self.optional_joins:
             if needed & each.fields:
                 tables = tables.outerjoin(each.table, each.on)
         return tables
@@ -116,60 +116,62 @@ _counts: WeakKeyDictionary[Engine, Counts] = WeakKeyDictionary()
 """Of each database that this process has open."""
 
 
-def listing(tx: Connection, request: Request, collection: Collection) -> Response:
+def answer_list(tx: Connection, request: Request, collection: Collection) -> Response:
     """Answer a GET of a whole collection: a page of what ``?q=`` looks for, or the single object that it demands."""
-    search = search_of(request.query.get("q") or "{}", collection.fields, request.now)
+    search = parse_search(request.query.get("q") or "{}", collection.fields, request.now)
     rows = Rows(tx, collection, search, request.only_subscriber_id)
     here = request.url.partition("?")[0]
     if search.single:
         return _single(rows, here)
     per_page = _per_page(request.query.get("results_per_page"), collection.page)
     page = _page(request.query.get("page", "1"))
-    total = rows.total()
+    total = rows.count()
     start = (page - 1) * per_page
-    ids = rows.ids(start, min(per_page, total - start)) if 0 <= start < total else []
+    ids = rows.list_ids(start, min(per_page, total - start)) if 0 <= start < total else []
     pages = -(-total // per_page)
     return Response(
-        {"num_results": total, "objects": rows.shown(ids, listed=True), "page": page, "total_pages": pages},
+        {"num_results": total, "objects": rows.read_objects(ids, listed=True), "page": page, "total_pages": pages},
         headers={"Link": _links(here, request.query.get("q"), page, pages, per_page)},
     )
 
 
 def _single(rows: Rows, here: str) -> Response:
-    ids = rows.ids(0, 2)
+    ids = rows.list_ids(0, 2)
     if not ids:
         return Response({"message": "No result found"}, http.NOT_FOUND)
     if len(ids) > 1:
         return Response({"message": "Multiple results found"}, http.BAD_REQUEST)
-    (shown,) = rows.shown(ids, listed=True)
-    return Response(shown, headers={"Location": address_of(here, rows.collection, shown)})
+    (shown,) = rows.read_objects(ids, listed=True)
+    return Response(shown, headers={"Location": make_address(here, rows.collection, shown)})
 
 
-def one(tx: Connection, collection: Collection, key: Any, *, owner_id: int | None = None) -> dict[str, Any] | None:
+def find_object(
+    tx: Connection, collection: Collection, key: Any, *, owner_id: int | None = None
+) -> dict[str, Any] | None:
     """Return the object of this key, if there is one (that belongs to ``owner_id``, where that is given)."""
     rows = Rows(tx, collection, Search(), owner_id)
-    found = rows.shown(rows.having(collection.key, key), listed=False)
+    found = rows.read_objects(rows.find_ids(collection.key, key), listed=False)
     return found[0] if found else None
 
 
-def showing(tx: Connection, request: Request, collection: Collection, key: Any) -> Response:
+def answer_object(tx: Connection, request: Request, collection: Collection, key: Any) -> Response:
     """Answer with the object of this key, if there is one that the asker may see."""
-    found = one(tx, collection, key, owner_id=request.only_subscriber_id)
+    found = find_object(tx, collection, key, owner_id=request.only_subscriber_id)
     return MISSING if found is None else Response(found)
 
 
-def shown_of(tx: Connection, collection: Collection, row_id: int) -> dict[str, Any]:
+def read_object(tx: Connection, collection: Collection, row_id: int) -> dict[str, Any]:
     """Return the object of a row that is there."""
-    (shown,) = Rows(tx, collection, Search(), None).shown([row_id], listed=False)
+    (shown,) = Rows(tx, collection, Search(), None).read_objects([row_id], listed=False)
     return shown
 
 
-def address_of(base: str, collection: Collection, shown: Mapping[str, Any]) -> str:
+def make_address(base: str, collection: Collection, shown: Mapping[str, Any]) -> str:
     """Return the address of an object under the collection's."""
     return f"{base}/{quote(str(shown[collection.key]), safe='')}"
 
 
-def local(instant: datetime) -> str:
+def format_local_time(instant: datetime) -> str:
     """Write a time as the original did: this machine's local time, to the microsecond, without its zone."""
     return instant.astimezone().replace(tzinfo=None).isoformat(timespec="microseconds")
 
@@ -183,7 +185,7 @@ class Rows:
     search: Search
     owner_id: int | None
 
-    def total(self) -> int:
+    def count(self) -> int:
         """Count what is found, within the search's own limit and offset."""
         collection, search = self.collection, self.search
         counts = _counts.setdefault(self.tx.engine, Counts())
@@ -195,11 +197,11 @@ class Rows:
         if self.search.group_by:
             return int(self.tx.execute(sa.select(sa.func.count()).select_from(self._firsts().subquery())).scalar_one())
         counts = [
-            self._looked_for(source, sa.select(sa.func.count())).scalar_subquery() for source in self.collection.sources
+            self._restrict(source, sa.select(sa.func.count())).scalar_subquery() for source in self.collection.sources
         ]
         return sum(self.tx.execute(sa.select(*counts)).one())
 
-    def ids(self, start: int, many: int) -> list[int]:
+    def list_ids(self, start: int, many: int) -> list[int]:
         """Return ``many`` ids in order, from the place ``start`` on, within the search's own limit and offset."""
         search = self.search
         if search.limit is not None:
@@ -212,16 +214,16 @@ class Rows:
         order = self._order(rows.c)
         return list(self.tx.execute(sa.select(rows.c["_id"]).order_by(*order).offset(first).limit(many)).scalars())
 
-    def having(self, name: str, value: Any) -> list[int]:
+    def find_ids(self, name: str, value: Any) -> list[int]:
         """Return the id of a row whose field has this value."""
         for source in self.collection.sources:
-            statement = self._looked_for(source, sa.select(source.columns["_id"]), name)
+            statement = self._restrict(source, sa.select(source.columns["_id"]), name)
             ids = list(self.tx.execute(statement.where(source.columns[name] == value).limit(1)).scalars())
             if ids:
                 return ids
         return []
 
-    def shown(self, ids: Sequence[int], *, listed: bool) -> list[dict[str, Any]]:
+    def read_objects(self, ids: Sequence[int], *, listed: bool) -> list[dict[str, Any]]:
         """Return the objects of these rows, in this order."""
         if not ids:
             return []
@@ -245,7 +247,7 @@ class Rows:
     def _builder(self, source: Source) -> Builder:
         return Builder(self.collection.fields, source.columns, self.tx.dialect.name)
 
-    def _looked_for(self, source: Source, statement: sa.Select[Any], *names: str) -> sa.Select[Any]:
+    def _restrict(self, source: Source, statement: sa.Select[Any], *names: str) -> sa.Select[Any]:
         """Add the tables that the search and these fields need, and the conditions.
 
         Whose rows are looked for is said in the way that an index serves.
@@ -262,7 +264,7 @@ class Rows:
         names = dict.fromkeys(name for name, _ in self.search.order_by if name != "_id")
         columns = {name: source.columns[name] for name in ("_id", *names)}
         statement: sa.Select[Any] = sa.select(*(column.label(name) for name, column in columns.items()))
-        statement = self._looked_for(source, statement, *columns)
+        statement = self._restrict(source, statement, *columns)
         if self.search.group_by:
             statement = statement.where(columns["_id"].in_(self._firsts()))
         return statement.order_by(*self._order(columns)).limit(many).subquery()
@@ -276,7 +278,7 @@ class Rows:
         """Return the first id of each group."""
         names = dict.fromkeys(("_id", *self.search.group_by))
         statements = [
-            self._looked_for(source, sa.select(*(source.columns[name].label(name) for name in names)), *names)
+            self._restrict(source, sa.select(*(source.columns[name].label(name) for name in names)), *names)
             for source in self.collection.sources
         ]
         rows = (sa.union_all(*statements) if len(statements) > 1 else statements[0]).subquery()
@@ -288,7 +290,7 @@ def _json(shape: Shape, value: Any) -> Any:
         case Shape.DIGITS:
             return None if value is None else int(value)
         case Shape.INSTANT:
-            return None if value is None else local(value)
+            return None if value is None else format_local_time(value)
         case _:
             return value
 
@@ -299,7 +301,7 @@ def _json(shape: Shape, value: Any) -> Any:
 def _page(said: str) -> int:
     """Read the number of a page; there is nothing on pages before the first and after the last."""
     try:
-        page = whole_of(said)
+        page = parse_whole_number(said)
     except ValueError:
         page = NUMBER_MAX + 1
     if abs(page) > NUMBER_MAX:
@@ -310,7 +312,7 @@ def _page(said: str) -> int:
 def _per_page(said: str | None, default: int) -> int:
     """Read how many objects a page has; what is no such number means the default, as it always did."""
     try:
-        number = whole_of(said)
+        number = parse_whole_number(said)
     except ValueError:
         number = 0
     return min(number, PAGE_MAX) if number > 0 else default

@@ -18,7 +18,7 @@ from celcombiller.core.errors import BrokenRequest
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.decoding import NUL, json_of
+from celcombiller.http.decoding import NUL, parse_json
 from celcombiller.http.request_context import COOKIE, is_secure
 from celcombiller.http.route import Response
 
@@ -75,7 +75,7 @@ async def log_out(api: Api, http_request: HttpRequest, request: Request) -> Resp
 def _named(raw: bytes) -> tuple[str, str]:
     """Read username and password of a form or of JSON, whatever the Content-Type says: clients of both exist."""
     if raw.lstrip().startswith(b"{"):
-        given = json_of(raw)
+        given = parse_json(raw)
     else:
         try:
             fields = parse_qs(raw.decode("ascii"), strict_parsing=True, errors="strict", max_num_fields=10)

@@ -21,8 +21,16 @@ from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.schema import tables
 from celcombiller.http.route import Response
-from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
-from celcombiller.rest.legacy.collections import MISSING, Collection, Source, address_of, listing, showing, shown_of
+from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
+from celcombiller.rest.legacy.collections import (
+    MISSING,
+    Collection,
+    Source,
+    answer_list,
+    answer_object,
+    make_address,
+    read_object,
+)
 from celcombiller.rest.legacy.search import Field, Shape
 
 if TYPE_CHECKING:
@@ -97,22 +105,22 @@ BY_ID, BY_NAME = _named("schedule", "_id"), _named("schedules", "name")
 
 def list_by_id(tx: Connection, request: Request) -> Response:
     """List schedules."""
-    return listing(tx, request, BY_ID)
+    return answer_list(tx, request, BY_ID)
 
 
 def list_by_name(tx: Connection, request: Request) -> Response:
     """List schedules, single ones by name."""
-    return listing(tx, request, BY_NAME)
+    return answer_list(tx, request, BY_NAME)
 
 
 def show_by_id(tx: Connection, request: Request) -> Response:
     """Show a schedule."""
-    return showing(tx, request, BY_ID, request.path["id"])
+    return answer_object(tx, request, BY_ID, request.path["id"])
 
 
 def show_by_name(tx: Connection, request: Request) -> Response:
     """Show a schedule."""
-    return showing(tx, request, BY_NAME, request.path["name"])
+    return answer_object(tx, request, BY_NAME, request.path["name"])
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------
@@ -183,7 +191,7 @@ def change_by_id(tx: Connection, request: Request) -> Response:
     except UnknownSchedule:
         return MISSING
     _change(tx, request, found, convert_leniently(ScheduleChange, request.body))
-    return Response(shown_of(tx, BY_ID, found.id))
+    return Response(read_object(tx, BY_ID, found.id))
 
 
 def change_by_name(tx: Connection, request: Request) -> Response:
@@ -197,7 +205,7 @@ def change_by_name(tx: Connection, request: Request) -> Response:
     changed = _change(tx, request, found, body)
     _join(tx, request, changed, body.newUser, "newUser")
     _leave(tx, request, changed, body.removeUser)
-    return Response(shown_of(tx, BY_NAME, found.id))
+    return Response(read_object(tx, BY_NAME, found.id))
 
 
 def delete_by_id(tx: Connection, request: Request) -> Response:
@@ -234,8 +242,8 @@ def _made(tx: Connection, request: Request, body: NewSchedule | NewGroup, first_
 
 
 def _answer(tx: Connection, request: Request, collection: Collection, made: Schedule) -> Response:
-    shown = shown_of(tx, collection, made.id)
-    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], collection, shown)})
+    shown = read_object(tx, collection, made.id)
+    return Response(shown, headers={"Location": make_address(request.url.partition("?")[0], collection, shown)})
 
 
 def _today(request: Request) -> date:
@@ -288,7 +296,7 @@ def _delete(tx: Connection, request: Request, found: Schedule) -> Response:
 def _join(tx: Connection, request: Request, schedule: Schedule, user_ids: list[int], field: str) -> None:
     """Let these users in who are not in already; all get what the schedule gives."""
     for user_id in dict.fromkeys(user_ids):
-        who = subscriber_said(tx, field, user_id)
+        who = find_named_subscriber(tx, field, user_id)
         request.check_manages(who.level)
         if memberships.member(tx, schedule.id, who.id) is None:
             made = memberships.join(tx, schedule, who.id, now=request.now)

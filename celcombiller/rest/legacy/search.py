@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import BrokenRequest
 from celcombiller.core.schema import tables
-from celcombiller.http.decoding import json_of
+from celcombiller.http.decoding import parse_json
 
 DEPTH_MAX = 10
 FILTERS_MAX = 100
@@ -148,9 +148,9 @@ _ELSEWHERE = {
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def search_of(given: Any, fields: Fields, now: datetime) -> Search:
+def parse_search(given: Any, fields: Fields, now: datetime) -> Search:
     """Read a search: the text of ``?q=``, or a value that was JSON already. Raises `BrokenRequest` that says why."""
-    said = json_of(given.encode()) if isinstance(given, str) else given
+    said = parse_json(given.encode()) if isinstance(given, str) else given
     if not isinstance(said, dict):
         raise BrokenRequest("Unable to decode data: q must be an object, {…}")
     reader = _Reader(fields, now)
@@ -234,9 +234,9 @@ class _Reader:
         try:
             match shape:
                 case Shape.WHOLE | Shape.DIGITS:
-                    return whole_of(value)
+                    return parse_whole_number(value)
                 case Shape.TEXT:
-                    return text_of(value)
+                    return parse_text(value)
                 case Shape.INSTANT:
                     return self._instant(value)
         except ValueError:
@@ -247,7 +247,7 @@ class _Reader:
             return self._now
         if value == "CURRENT_DATE":
             return self._now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
-        return instant_of(value)
+        return parse_instant(value)
 
     def order(self, said: Any) -> tuple[str, bool]:
         """Read one item of order_by."""
@@ -281,7 +281,7 @@ def _list(said: dict[str, Any], name: str, most: int) -> Sequence[Any]:
 
 def _count(said: dict[str, Any], name: str) -> int:
     try:
-        value = whole_of(said.get(name) or 0)
+        value = parse_whole_number(said.get(name) or 0)
     except ValueError:
         value = -1
     if not 0 <= value <= OFFSET_MAX:
@@ -301,7 +301,7 @@ def _shown(value: Any) -> str:
 # -- values, loosely typed as the original's clients send them ------------------------------------------------------
 
 
-def whole_of(value: Any) -> int:
+def parse_whole_number(value: Any) -> int:
     """Read a whole number: a JSON number, or digits in a text. Raises `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(value)  # noqa: TRY004  one error for all that is no number
@@ -315,12 +315,12 @@ def whole_of(value: Any) -> int:
     return number
 
 
-def text_of(value: Any) -> str:
+def parse_text(value: Any) -> str:
     """Read a text; a whole number is its digits. Raises `ValueError`."""
-    return value if isinstance(value, str) else str(whole_of(value))
+    return value if isinstance(value, str) else str(parse_whole_number(value))
 
 
-def instant_of(value: Any) -> datetime:
+def parse_instant(value: Any) -> datetime:
     """Read an ISO 8601 time; without a zone it is this machine's local time. Raises `ValueError`."""
     if not isinstance(value, str):
         raise ValueError(value)  # noqa: TRY004  a value of the wrong type is wrong input

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from celcombiller.core.errors import Forbidden, InvalidValue, NotImplementedYet, UnknownSubscriber
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
-from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
+from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
 from celcombiller.rest.v1 import messages
 from celcombiller.rest.v1.messages import Text
 
@@ -33,7 +33,7 @@ def send(tx: Connection, request: Request) -> dict[str, Any]:
     if not request.config.sms.ways:
         raise NotImplementedYet("the biller sends no SMS: [sms] names no way")
     said = convert_leniently(NewText, request.body)
-    sender = subscriber_said(tx, "id", said.id)
+    sender = find_named_subscriber(tx, "id", said.id)
     if request.only_subscriber_id not in (None, sender.id):
         raise Forbidden("you may send in your own name only")
     if request.only_subscriber_id is None:

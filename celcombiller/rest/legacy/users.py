@@ -28,12 +28,12 @@ from celcombiller.rest.legacy.collections import (
     OptionalJoin,
     Rows,
     Source,
-    address_of,
-    listing,
-    showing,
-    shown_of,
+    answer_list,
+    answer_object,
+    make_address,
+    read_object,
 )
-from celcombiller.rest.legacy.search import Comparison, Field, Search, Shape, search_of
+from celcombiller.rest.legacy.search import Comparison, Field, Search, Shape, parse_search
 from celcombiller.rest.v1 import subscribers as today
 from celcombiller.rest.v1.subscribers import LevelNumber
 from celcombiller.runtime.password_hash import Password
@@ -87,7 +87,7 @@ COLLECTION = Collection(
                 "data_balance": _data.c.posted,
             },
             owned=lambda subscriber_id: sa.and_(_person.c.id == subscriber_id, NOT_DELETED),
-            beside=(_account(_voice, Kind.VOICE), _account(_data, Kind.DATA)),
+            optional_joins=(_account(_voice, Kind.VOICE), _account(_data, Kind.DATA)),
         ),
     ),
 )
@@ -130,12 +130,12 @@ FIXED = {
 
 def list_all(tx: Connection, request: Request) -> Response:
     """List users."""
-    return listing(tx, request, COLLECTION)
+    return answer_list(tx, request, COLLECTION)
 
 
 def show(tx: Connection, request: Request) -> Response:
     """Show one user."""
-    return showing(tx, request, COLLECTION, request.path["username"])
+    return answer_object(tx, request, COLLECTION, request.path["username"])
 
 
 def add(tx: Connection, request: Request) -> Response:
@@ -159,8 +159,8 @@ def add(tx: Connection, request: Request) -> Response:
         if value:
             order = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
             credit(tx, order, request.actor, request.now)
-    shown = shown_of(tx, COLLECTION, made.id)
-    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], COLLECTION, shown)})
+    shown = read_object(tx, COLLECTION, made.id)
+    return Response(shown, headers={"Location": make_address(request.url.partition("?")[0], COLLECTION, shown)})
 
 
 def change(tx: Connection, request: Request) -> Response:
@@ -172,7 +172,7 @@ def change(tx: Connection, request: Request) -> Response:
         return MISSING
     if given:
         today.change_as(tx, request, who.username, given)
-    return Response(shown_of(tx, COLLECTION, who.id))
+    return Response(read_object(tx, COLLECTION, who.id))
 
 
 async def change_many(api: Api, _http_request: HttpRequest, request: Request) -> Response:
@@ -181,21 +181,21 @@ async def change_many(api: Api, _http_request: HttpRequest, request: Request) ->
     They are looked for beside the thread that writes, so that a slow search holds up no call.
     """
     body = dict(request.body)
-    search = search_of(body.pop("q", {}), COLLECTION.fields, request.now)
+    search = parse_search(body.pop("q", {}), COLLECTION.fields, request.now)
     if not search.filters:
         raise BrokenRequest("q must have filters: a change of all users at once is refused")
     given = _changes(merge_field_lists(body))
     if not given:
         return Response({"num_modified": 0})
-    ids = await api.reader.read(lambda tx: Rows(tx, COLLECTION, search, None).ids(0, CHANGED_MAX + 1))
+    ids = await api.reader.read(lambda tx: Rows(tx, COLLECTION, search, None).list_ids(0, CHANGED_MAX + 1))
     if len(ids) > CHANGED_MAX:
         raise BrokenRequest(f"q finds more than {CHANGED_MAX} users: change fewer at once")
     same = Search(filters=(*search.filters, Comparison("_id", "in", tuple(ids))))
 
     def work(tx: Connection) -> int:
         found = Rows(tx, COLLECTION, same, None)
-        ids = found.ids(0, CHANGED_MAX)
-        for each in found.shown(ids, listed=False):
+        ids = found.list_ids(0, CHANGED_MAX)
+        for each in found.read_objects(ids, listed=False):
             today.change_as(tx, request, each["username"], given)
         return len(ids)
 

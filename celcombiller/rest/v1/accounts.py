@@ -130,7 +130,7 @@ def holds(tx: Connection, request: Request) -> Page[HoldView]:
     """List what calls in progress hold, newest first."""
     query: HoldQuery = request.query
     who = visible_subscriber(tx, request, query.username)
-    rows = history.open_holds(
+    rows = history.list_open_holds(
         tx,
         limit=query.limit + 1,
         subscriber_id=None if who is None else who.id,

@@ -12,11 +12,11 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import HoldState
 from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.reports import history
-from celcombiller.core.reports.history import RecordedCall, Wanted
+from celcombiller.core.reports.history import CallCriteria, RecordedCall
 from celcombiller.core.reports.views import make_view
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.http.streaming import CSV_TYPE, csv_of, send
+from celcombiller.http.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
@@ -136,24 +136,24 @@ def list_all(tx: Connection, request: Request) -> Page[CallView]:
     """List calls, newest first."""
     query: CallQuery = request.query
     after = decode_cursor(query.cursor, Place)
-    rows = history.calls(tx, _wanted(tx, request, query), limit=query.limit + 1, after=after)
+    rows = history.list_calls(tx, _wanted(tx, request, query), limit=query.limit + 1, after=after)
     return make_page(rows, query.limit, _place, _to_view)
 
 
 def show(tx: Connection, request: Request) -> CallWhole:
     """Show one call, with its hold and what each witness said of its end."""
-    found = history.call(tx, request.path["id"])
+    found = history.find_call(tx, request.path["id"])
     call = found.call
     request.check_own(call.subscriber_id)
-    charge = history.transfer_by(tx, call.reference)
+    charge = history.find_transfer_by_reference(tx, call.reference)
     return make_view(
         CallWhole,
         call,
         id=found.id,
         username=found.username,
-        hold=history.hold(tx, call.reference),
+        hold=history.find_hold(tx, call.reference),
         transfer_id=None if charge is None else charge.line.id,
-        testimonies=history.witness_reports(tx, call.reference),
+        testimonies=history.list_witness_reports(tx, call.reference),
     )
 
 
@@ -164,9 +164,9 @@ async def download(api: Api, http_request: HttpRequest, request: Request) -> Res
         return Response(headers=headers)
 
     def piece(tx: Connection, after: Any) -> tuple[bytes, Any]:
-        rows = history.calls(tx, _wanted(tx, request, request.query), limit=PIECE_ROWS, after=after)
+        rows = history.list_calls(tx, _wanted(tx, request, request.query), limit=PIECE_ROWS, after=after)
         lines = [_cells(each) for each in rows]
-        text = csv_of(lines if after is not None else [COLUMNS, *lines])
+        text = format_csv(lines if after is not None else [COLUMNS, *lines])
         return text, None if len(rows) < PIECE_ROWS else _place(rows[-1])
 
     await send(http_request, api.reader, headers, piece)
@@ -182,12 +182,12 @@ COLUMNS = tuple(
 """The first line of the file: the fields of a call, those of its rate among them."""
 
 
-def _wanted(tx: Connection, request: Request, query: CallFilter) -> Wanted:
+def _wanted(tx: Connection, request: Request, query: CallFilter) -> CallCriteria:
     """Say which calls are wanted; a number has no index, so it must be looked for among somebody's or some time's."""
     who = visible_subscriber(tx, request, query.username)
     if query.number is not None and who is None and query.since is None:
         raise InvalidValue("number: give username or since with it", {"number": "needs username or since with it"})
-    return Wanted(
+    return CallCriteria(
         subscriber_id=None if who is None else who.id,
         since=query.since,
         until=query.until,

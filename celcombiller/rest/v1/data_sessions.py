@@ -40,7 +40,7 @@ def list_all(tx: Connection, request: Request) -> Page[DataSessionView]:
     """List data sessions, newest first."""
     query: DataSessionQuery = request.query
     who = visible_subscriber(tx, request, query.username)
-    rows = history.data_sessions(
+    rows = history.list_data_sessions(
         tx,
         limit=query.limit + 1,
         subscriber_id=None if who is None else who.id,
@@ -55,6 +55,6 @@ def list_all(tx: Connection, request: Request) -> Page[DataSessionView]:
 
 def show(tx: Connection, request: Request) -> DataSessionView:
     """Show one data session."""
-    found = history.data_session(tx, request.path["id"])
+    found = history.find_data_session(tx, request.path["id"])
     request.check_own(found.session.subscriber_id)
     return data_session_view(found)

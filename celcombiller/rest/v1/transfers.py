@@ -94,7 +94,7 @@ class TransferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def list_all(tx: Connection, request: Request) -> Page[TransferView]:
     """List transfers, newest first."""
     query: TransferQuery = request.query
-    rows = history.transfers(
+    rows = history.list_transfers(
         tx,
         limit=query.limit + 1,
         since=query.since,
@@ -107,7 +107,7 @@ def list_all(tx: Connection, request: Request) -> Page[TransferView]:
 
 def show(tx: Connection, request: Request) -> TransferView:
     """Show one transfer."""
-    found = history.transfer(tx, request.path["id"])
+    found = history.find_transfer(tx, request.path["id"])
     request.check_own(found.subscriber_id)
     return to_view(found)
 
@@ -129,10 +129,10 @@ def add(tx: Connection, request: Request) -> Response:
 def reverse(tx: Connection, request: Request) -> Response:
     """Move a transfer back by another one, once: the same again gets the first answer."""
     body: Reversal = request.body
-    found = history.transfer(tx, request.path["id"])
+    found = history.find_transfer(tx, request.path["id"])
     request.check_manages(found.level)
     reference = f"{book.REVERSAL}:{found.line.reference}"
-    is_new = history.transfer_by(tx, reference) is None
+    is_new = history.find_transfer_by_reference(tx, reference) is None
     result = reversals.reverse(tx, found.line.reference, note=body.note, now=request.now)
     if is_new:
         audit_trail.record(tx, request.actor, "reverse", f"transfer:{found.line.id}", after=result, now=request.now)
@@ -145,7 +145,7 @@ def to_view(each: RecordedTransfer) -> TransferView:
 
 
 def _made(tx: Connection, request: Request, reference: str) -> Response:
-    made = history.transfer_by(tx, reference)
+    made = history.find_transfer_by_reference(tx, reference)
     if made is None:
         raise LookupError(reference)
     return Response(to_view(made), headers={"Location": f"{request.base_url}/api/v1/transfers/{made.line.id}"})
