@@ -1,7 +1,7 @@
-"""What was recorded, read back a page at a time, newest first: calls, data, transfers and what is held. It only reads.
+"""Recorded calls, data sessions, transfers and holds, in pages, newest first. Read only.
 
-A page begins after the last row of the one before, by a comparison of whole rows on an index, so that the thousandth
-page of a million rows costs what the first one does.
+A page begins after the last row of the page before, by a comparison of rows on an index. So the thousandth page of a
+million rows costs as much as the first.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
 Place = tuple["datetime", int]
-"""Where a row stands in a list by time: its time and its number."""
+"""The place of a row in a list by time: its time and its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallCriteria:
-    """Which calls: those that meet every condition that is given. ``until`` is the first moment that is too late."""
+    """A filter of calls: those that match all given conditions. ``until`` itself is excluded."""
 
     subscriber_id: int | None = None
     since: datetime | None = None
@@ -47,7 +47,7 @@ class CallCriteria:
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A call with the number of its row and the username of who pays."""
+    """A call with the number of its row and the username of the payer."""
 
     id: int
     username: str
@@ -56,7 +56,7 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """A session of data with the number of its row and the username of who pays."""
+    """A data session with the number of its row and the username of the payer."""
 
     id: int
     username: str
@@ -65,7 +65,7 @@ class RecordedSession:
 
 @dataclass(frozen=True, slots=True)
 class RecordedTransfer:
-    """A transfer seen from the subscriber's account: whose it is, and its line in his statement."""
+    """A transfer as the subscriber's account shows it: the subscriber, and the line of the statement."""
 
     subscriber_id: int
     username: str
@@ -75,7 +75,7 @@ class RecordedTransfer:
 
 @dataclass(frozen=True, slots=True)
 class OpenHold:
-    """A hold of a call in progress: whose credit it is, and which call it is for."""
+    """A hold of a call in progress: whose credit it is, and the number of the call."""
 
     username: str
     kind: Kind
@@ -86,19 +86,19 @@ class OpenHold:
 # -- calls -----------------------------------------------------------------------------------------------------------
 
 
-def list_calls(tx: Connection, wanted: CallCriteria, *, limit: int, after: Place | None = None) -> list[RecordedCall]:
-    """Return the last ``limit`` calls that are wanted, or those that come ``after`` a place."""
+def list_calls(tx: Connection, criteria: CallCriteria, *, limit: int, after: Place | None = None) -> list[RecordedCall]:
+    """Return the newest ``limit`` calls that match, or those that follow the place ``after``."""
     table = tables.call
-    conditions = _between(table, wanted.since, wanted.until, after)
-    if wanted.subscriber_id is not None:
-        conditions.append(table.c.subscriber_id == wanted.subscriber_id)
-    if wanted.state is not None:
-        conditions.append(table.c.state == inline_literal(wanted.state))
-    if wanted.server is not None:
-        is_narrow = wanted.subscriber_id is not None or wanted.state in (CallState.OPEN, CallState.EXPIRED)
-        conditions.append((without_index(table.c.server) if is_narrow else table.c.server) == wanted.server)
-    if wanted.number is not None:
-        conditions.append(sa.or_(table.c.from_number == wanted.number, table.c.to_number == wanted.number))
+    conditions = _between(table, criteria.since, criteria.until, after)
+    if criteria.subscriber_id is not None:
+        conditions.append(table.c.subscriber_id == criteria.subscriber_id)
+    if criteria.state is not None:
+        conditions.append(table.c.state == inline_literal(criteria.state))
+    if criteria.server is not None:
+        is_narrow = criteria.subscriber_id is not None or criteria.state in (CallState.OPEN, CallState.EXPIRED)
+        conditions.append((without_index(table.c.server) if is_narrow else table.c.server) == criteria.server)
+    if criteria.number is not None:
+        conditions.append(sa.or_(table.c.from_number == criteria.number, table.c.to_number == criteria.number))
     rows = tx.execute(_CALLS.where(*conditions).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit))
     return list(map(_recorded, rows))
 
@@ -118,7 +118,7 @@ def find_hold(tx: Connection, reference: str) -> Hold | None:
 
 
 def list_witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
-    """Return what each witness said of a call's end, in the order in which they spoke."""
+    """Return the reports of a call's end, in the order in which they were received."""
     table = tables.testimony
     rows = tx.execute(sa.select(table).where(table.c.reference == reference).order_by(table.c.at, table.c.witness))
     return [value_from_row(row, WitnessReport) for row in rows]
@@ -191,7 +191,7 @@ def find_transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
 
 
 def find_transfer_by_reference(tx: Connection, reference: str) -> RecordedTransfer | None:
-    """Return the transfer of a reference, if it was made."""
+    """Return the transfer of a reference; ``None`` if there is none."""
     found = list_transfers(tx, limit=1, reference=reference)
     return found[0] if found else None
 
@@ -202,7 +202,7 @@ def find_transfer_by_reference(tx: Connection, reference: str) -> RecordedTransf
 def list_open_holds(
     tx: Connection, *, limit: int, subscriber_id: int | None = None, after: tuple[datetime, str] | None = None
 ) -> list[OpenHold]:
-    """Return the last ``limit`` holds that are open; there are as many as calls in progress."""
+    """Return the newest ``limit`` open holds. There are as many as calls in progress."""
     table, account, subscriber = tables.hold, tables.account, tables.subscriber
     conditions: list[sa.ColumnElement[bool]] = [table.c.state == inline_literal(HoldState.OPEN)]
     if subscriber_id is not None:
@@ -222,7 +222,7 @@ def list_open_holds(
     return [OpenHold(row.username, Kind(row.kind), row.call_id, value_from_row(row, Hold)) for row in rows]
 
 
-# -- what they share -------------------------------------------------------------------------------------------------
+# -- conditions and rows ---------------------------------------------------------------------------------------------
 
 
 def _between(
@@ -240,7 +240,7 @@ def _between(
 
 
 def _comes_after(at: sa.Column[Any], key: sa.Column[Any], place: tuple[datetime, Any]) -> sa.ColumnElement[bool]:
-    """Compare whole rows, which an index on (at, key) answers at once."""
+    """Return a comparison of rows, which an index on (at, key) serves."""
     return sa.tuple_(at, key) < sa.tuple_(sa.literal(place[0], at.type), sa.literal(place[1], key.type))
 
 
@@ -263,7 +263,7 @@ def _recorded(row: Row[Any]) -> RecordedCall:
 
 
 def _seen(page: sa.Subquery) -> sa.Select[Any]:
-    """See transfers from the side that is a subscriber's; the other one is the operator's."""
+    """Return transfers from the side of the subscriber; the other side is the operator's."""
     account, subscriber = tables.account, tables.subscriber
     is_debit = page.c.debit_account_id.not_in(tables.OPERATOR_ACCOUNT_IDS.values())
     mine = sa.case((is_debit, page.c.debit_account_id), else_=page.c.credit_account_id)

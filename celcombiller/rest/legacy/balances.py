@@ -1,4 +1,4 @@
-"""``/api/voice_balance`` and ``/api/data_balance``: transfers, seen from the subscriber's side with a signed value."""
+"""``/api/voice_balance`` and ``/api/data_balance``: transfers, as the subscriber's account shows them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _TO_ID = sa.func.coalesce(_detail.c.to_subscriber_id, _call.c.callee_id)
 
 
 class NewVoice(msgspec.Struct, kw_only=True):
-    """Voice credit to give or, negative, to take."""
+    """Voice credit to add or, if negative, to take."""
 
     from_user_id: int | str
     value: Value
@@ -61,7 +61,7 @@ class NewVoice(msgspec.Struct, kw_only=True):
 
 
 class NewData(msgspec.Struct, kw_only=True):
-    """Data credit to give or, negative, to take."""
+    """Data credit to add or, if negative, to take."""
 
     user_id: int | str
     value: Value
@@ -74,7 +74,7 @@ class NewData(msgspec.Struct, kw_only=True):
 def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[str, Any]]) -> tuple[Source, ...]:
     """Return the two halves of the movements of a kind: into subscribers' accounts, and out of them.
 
-    Each half is in order of its ids by an index. Where one subscriber's are looked for, his account says the kind.
+    An index gives each half in the order of its ids. For one subscriber, the account decides the kind.
     """
     operator_id = tables.OPERATOR_ACCOUNT_IDS[kind]
 
@@ -82,12 +82,14 @@ def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[st
         account = tables.account
 
         def owned(subscriber_id: int) -> sa.ColumnElement[bool]:
-            his = sa.select(account.c.id).where(account.c.subscriber_id == subscriber_id, account.c.kind == kind)
-            return mine == his.scalar_subquery()
+            own_account = sa.select(account.c.id).where(
+                account.c.subscriber_id == subscriber_id, account.c.kind == kind
+            )
+            return mine == own_account.scalar_subquery()
 
         return Source(
             table=_transfer,
-            rows=theirs == sa.literal_column(str(operator_id)),  # in the text, so that every plan knows how many
+            rows=theirs == sa.literal_column(str(operator_id)),  # a literal, so that each query plan knows how many
             columns=columns(value, owner),
             owned=owned,
             optional_joins=(
@@ -183,7 +185,7 @@ def show_data(tx: Connection, request: Request) -> Response:
 
 
 def add_voice(tx: Connection, request: Request) -> Response:
-    """Return or take voice credit."""
+    """Add or take voice credit."""
     body = convert_leniently(NewVoice, request.body)
     who = find_named_subscriber(tx, "from_user_id", body.from_user_id)
     to = None if body.to_user_id is None else find_named_subscriber(tx, "to_user_id", body.to_user_id)
@@ -192,7 +194,7 @@ def add_voice(tx: Connection, request: Request) -> Response:
 
 
 def add_data(tx: Connection, request: Request) -> Response:
-    """Return or take data credit."""
+    """Add or take data credit."""
     body = convert_leniently(NewData, request.body)
     who = find_named_subscriber(tx, "user_id", body.user_id)
     detail = {"user_ip": body.user_ip, "connection_ip": body.connection_ip, "said_at": _said_at(body.date)}

@@ -1,4 +1,4 @@
-"""Bodies as the original's clients send them: numbers may be texts, identities may be numbers."""
+"""Lenient bodies, as clients of the original program send them: numbers may be texts, identities may be numbers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 
 IMSI_LEAST = 10**13
-"""A subscriber's number so large is an IMSI (14 or 15 digits), as OpenBTS tells it."""
+"""A number of a subscriber from here on is an IMSI of 14 or 15 digits, as OpenBTS sends it."""
 
 
 def convert_leniently(kind: type[T], body: Mapping[str, Any]) -> T:
-    """Make a value of ``kind`` of a body. Raises `InvalidValue` that names all that is wrong.
+    """Return a value of ``kind`` from a body. Raises `InvalidValue`, which names everything that is wrong.
 
-    A password is never made of a number: what is hashed is the text that came.
+    A number never becomes a password: only the text that the client sent is hashed.
     """
     types = {each.encode_name: inspect.type_info(each.type) for each in msgspec.structs.fields(kind)}
     return convert_fields(
@@ -44,7 +44,7 @@ def convert_leniently(kind: type[T], body: Mapping[str, Any]) -> T:
 
 
 def _loosened(value: Any, info: inspect.Type) -> Any:
-    """Turn a text into the number, or a number into the text, that is wanted; leave what is neither for the check."""
+    """Return a text as the number, or a number as the text, that the type needs. The rest is left to the check."""
     wanted = {type(each): each for each in _flat(info)}
     items = wanted.get(inspect.ListType)
     if isinstance(items, inspect.ListType) and isinstance(value, list):
@@ -58,7 +58,7 @@ def _loosened(value: Any, info: inspect.Type) -> Any:
 
 
 def _flat(info: inspect.Type) -> Iterator[inspect.Type]:
-    """Return the bare types that a type is made of."""
+    """Yield the bare types that a type consists of."""
     if isinstance(info, inspect.Metadata):
         yield from _flat(info.type)
     elif isinstance(info, inspect.UnionType):
@@ -68,15 +68,15 @@ def _flat(info: inspect.Type) -> Iterator[inspect.Type]:
         yield info
 
 
-def find_named_subscriber(tx: Connection, field: str, said: int | str) -> Subscriber:
-    """Return the subscriber whom a body names by his ``_id``, or by his IMSI where it is one. Raises `InvalidValue`."""
+def find_named_subscriber(tx: Connection, field: str, value: int | str) -> Subscriber:
+    """Return the subscriber that a body names by ``_id`` or by IMSI. Raises `InvalidValue`."""
     table = tables.subscriber
     try:
-        number = parse_whole_number(said)
+        number = parse_whole_number(value)
     except ValueError:
         raise InvalidValue(f"{field}: must be a whole number", {field: "must be a whole number"}) from None
-    is_imsi = number >= IMSI_LEAST or (isinstance(said, str) and len(said) in (14, 15))
-    which = table.c.imsi == str(said) if is_imsi else table.c.id == number
+    is_imsi = number >= IMSI_LEAST or (isinstance(value, str) and len(value) in (14, 15))
+    which = table.c.imsi == str(value) if is_imsi else table.c.id == number
     row = tx.execute(sa.select(table).where(which, subscriber_records.NOT_DELETED)).first()
     if row is None:
         what = f"no user has {'the IMSI' if is_imsi else 'the _id'} {number}"

@@ -1,6 +1,6 @@
-"""Log in and out, as the original did it: a form or JSON, a cookie for the session.
+"""``/login`` and ``/logout`` as the original had them: a form or JSON, and a cookie for the session.
 
-The cookie is HttpOnly and SameSite=Lax, Secure behind TLS, and worth nothing once its row is gone.
+The cookie is HttpOnly, SameSite=Lax and, behind TLS, Secure. It is invalid once its row is deleted.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ NAME_MAX = 64
 
 
 async def log_in(api: Api, http_request: HttpRequest, request: Request) -> Response:
-    """Check a password and begin a session; an unknown name takes as long as a wrong password."""
-    username, password = _named(http_request.body)
+    """Check a password and begin a session. An unknown name takes as long as a wrong password."""
+    username, password = _credentials(http_request.body)
     name = username[:NAME_MAX]
     await api.store.transact(lambda tx: login_throttle.admit_attempt(tx, name, request.address, request.now))
     row = await api.reader.read(lambda tx: tx.execute(_PERSON.where(_TABLE.c.username == username)).first())
@@ -72,8 +72,8 @@ async def log_out(api: Api, http_request: HttpRequest, request: Request) -> Resp
     return Response({"message": "logged out"})
 
 
-def _named(raw: bytes) -> tuple[str, str]:
-    """Read username and password of a form or of JSON, whatever the Content-Type says: clients of both exist."""
+def _credentials(raw: bytes) -> tuple[str, str]:
+    """Return username and password, from a form or from JSON. Clients send either with any Content-Type."""
     if raw.lstrip().startswith(b"{"):
         given = parse_json(raw)
     else:

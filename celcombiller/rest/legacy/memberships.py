@@ -1,6 +1,6 @@
-"""Who is in which schedule (``/api/schedule_user``), and what is recorded of it.
+"""``/api/schedule_user``: the members of schedules.
 
-``schedule_contract`` lists renewals, ``schedule_input`` the movements that runs made.
+``schedule_contract`` lists renewals, ``schedule_input`` the transfers that runs made.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ INPUTS = Collection(
 
 
 def list_all(tx: Connection, request: Request) -> Response:
-    """List who is in which schedule."""
+    """List the members of schedules."""
     return answer_list(tx, request, MEMBERS)
 
 
@@ -142,12 +142,12 @@ def list_contracts(tx: Connection, request: Request) -> Response:
 
 
 def list_inputs(tx: Connection, request: Request) -> Response:
-    """List which movements the runs of schedules made."""
+    """List the transfers that runs of schedules made."""
     return answer_list(tx, request, INPUTS)
 
 
 def show(tx: Connection, request: Request) -> Response:
-    """Show that a user is in a schedule."""
+    """Show a membership."""
     return answer_object(tx, request, MEMBERS, request.path["id"])
 
 
@@ -157,12 +157,12 @@ def show_contract(tx: Connection, request: Request) -> Response:
 
 
 def show_input(tx: Connection, request: Request) -> Response:
-    """Show which movements one run made for one user."""
+    """Show the transfers that one run made for one user."""
     return answer_object(tx, request, INPUTS, request.path["id"])
 
 
 class NewMember(msgspec.Struct, kw_only=True):
-    """Who gets the next ``count`` runs of which schedule."""
+    """A user to add to a schedule, for ``count`` runs."""
 
     user_id: int | str
     schedule_id: int
@@ -170,20 +170,20 @@ class NewMember(msgspec.Struct, kw_only=True):
 
 
 class MemberChange(msgspec.Struct, kw_only=True):
-    """How many runs are left."""
+    """The number of runs left."""
 
     count: Runs | UnsetType = UNSET
 
 
 class Renewal(msgspec.Struct, kw_only=True):
-    """How many runs are left from now on, and how many months were bought."""
+    """The number of runs left from now on, and the number of months bought."""
 
     count: Runs
     number: Runs
 
 
 def add(tx: Connection, request: Request) -> Response:
-    """Let a user get a schedule's runs. Who is in already is 409, in the original's words."""
+    """Add a user to a schedule. If they are a member already, the answer is the original's 409."""
     body = convert_leniently(NewMember, request.body)
     who = find_named_subscriber(tx, "user_id", body.user_id)
     request.check_manages(who.level)
@@ -198,7 +198,7 @@ def add(tx: Connection, request: Request) -> Response:
 
 
 def change(tx: Connection, request: Request) -> Response:
-    """Set the runs that are left."""
+    """Set the number of runs left."""
     wrong = {name: why for name, why in NAMED.items() if name in request.body}
     if wrong:
         raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
@@ -215,12 +215,12 @@ def change(tx: Connection, request: Request) -> Response:
 
 
 def renew(tx: Connection, request: Request) -> Response:
-    """Renew one membership, which ``q`` names by its schedule and its user: new runs, and a contract."""
-    said = dict(request.body)
-    search = parse_search(said.pop("q", {}), MEMBERS.fields, request.now)
+    """Renew the membership that ``q`` names by schedule and user: set its runs, and add a contract."""
+    fields = dict(request.body)
+    search = parse_search(fields.pop("q", {}), MEMBERS.fields, request.now)
     if search.pinned("schedule_id") is None or search.pinned("user_id") is None:
         raise BrokenRequest("q must have filters that name the schedule_id and the user_id (op eq)")
-    body = convert_leniently(Renewal, said)
+    body = convert_leniently(Renewal, fields)
     ids = Rows(tx, MEMBERS, search, None).list_ids(0, 1)
     if not ids:
         return Response({"message": "No result found"}, http.NOT_FOUND)
@@ -233,7 +233,7 @@ def renew(tx: Connection, request: Request) -> Response:
 
 
 def delete(tx: Connection, request: Request) -> Response:
-    """Let a user get no more runs."""
+    """End a membership."""
     try:
         was = memberships.find_membership(tx, request.path["id"])
     except UnknownMembership:

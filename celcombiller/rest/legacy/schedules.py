@@ -1,6 +1,6 @@
 """``/api/schedule`` and ``/api/schedules``: the same schedules, by ``_id`` and by name.
 
-The second is older, and takes a first date and members.
+The second is older, and accepts a first date and members.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Request
 
 MEMBERS_MAX = 200
-"""Members that come or go in one request: calls wait while they do."""
+"""Members that one request may add or remove. Calls wait for it."""
 
 DAY_CLAMPED = 28
-"""The last day that every month has: `/api/schedule` always put later ones here."""
+"""The last day that every month has. `/api/schedule` has always used it for later days."""
 
 GroupName = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f/]{1,200}$(?!\n)", description="1 to 200 characters, without slashes")
@@ -53,17 +53,17 @@ Year = Annotated[int, Meta(ge=1, le=9999, description="a year")]
 Given = Annotated[int, Meta(ge=0, le=rows.AMOUNT_MAX, description="a whole number of credits from 0")]
 Runs = Annotated[int, Meta(ge=0, le=schedule_records.COUNT_MAX, description="a whole number from 0 to 1000000")]
 KindNumber = Annotated[int, Meta(ge=1, le=3, description="1 (voice), 2 (data) or 3 (both)")]
-"""The original's; a schedule of sms is made elsewhere, and shown as 4."""
+"""The kinds of the original. A schedule of sms is made elsewhere, and appears here as 4."""
 Members = Annotated[
     list[int], Meta(max_length=MEMBERS_MAX, description=f"a list of at most {MEMBERS_MAX} _ids of users")
 ]
 
 _schedule, _membership = tables.schedule, tables.membership
 DAY = sa.case((_schedule.c.recurrence == Recurrence.MONTHLY, _schedule.c.day), else_=None)
-"""A schedule that is not monthly has no day that these clients would understand."""
+"""The day of a monthly schedule. Clients of the original know no other recurrence."""
 
 
-# -- what is shown ---------------------------------------------------------------------------------------------------
+# -- collections -----------------------------------------------------------------------------------------------------
 
 
 def _named(name: str, key: str) -> Collection:
@@ -109,7 +109,7 @@ def list_by_id(tx: Connection, request: Request) -> Response:
 
 
 def list_by_name(tx: Connection, request: Request) -> Response:
-    """List schedules, single ones by name."""
+    """List schedules, which have their names as keys."""
     return answer_list(tx, request, BY_NAME)
 
 
@@ -127,14 +127,14 @@ def show_by_name(tx: Connection, request: Request) -> Response:
 
 
 class NewSchedule(msgspec.Struct, kw_only=True):
-    """A schedule to make: so much of a kind, each month on a day."""
+    """A schedule to make: a value of a kind, each month on a day."""
 
     name: GroupName
     day: Day
     value: Given
     kind: KindNumber
     count: Runs = 1
-    """How many runs a member gets who joins without a number of his own."""
+    """The number of runs of a member who joins without a number."""
 
 
 class NewGroup(msgspec.Struct, kw_only=True):
@@ -151,7 +151,7 @@ class NewGroup(msgspec.Struct, kw_only=True):
 
 
 class ScheduleChange(msgspec.Struct, kw_only=True):
-    """What is to be changed; what is not named stays."""
+    """A change. Fields that are not named stay as they are."""
 
     name: GroupName | UnsetType = UNSET
     day: Day | UnsetType = UNSET
@@ -161,7 +161,7 @@ class ScheduleChange(msgspec.Struct, kw_only=True):
 
 
 class GroupChange(ScheduleChange, kw_only=True):
-    """The same, and who comes and who goes. ``updateGroup`` credited by hand once; schedules do that themselves."""
+    """A change with members to add and to remove. ``updateGroup`` is ignored: schedules are credited by themselves."""
 
     newUser: Members = []
     removeUser: Members = []
@@ -169,14 +169,14 @@ class GroupChange(ScheduleChange, kw_only=True):
 
 
 def add_by_id(tx: Connection, request: Request) -> Response:
-    """Make a schedule; its name may be another's too."""
+    """Make a schedule. Another one may have the same name."""
     body = convert_leniently(NewSchedule, request.body)
     made = _made(tx, request, body, _today(request), min(body.day, DAY_CLAMPED))
     return _answer(tx, request, BY_ID, made)
 
 
 def add_by_name(tx: Connection, request: Request) -> Response:
-    """Make a schedule of a name that no other has, from a first date on, with members who get so many runs."""
+    """Make a schedule with a unique name, a first date and members."""
     body = convert_leniently(NewGroup, request.body)
     _check_free(tx, body.name)
     made = _made(tx, request, body, _first_on(request, body), body.day)
@@ -195,7 +195,7 @@ def change_by_id(tx: Connection, request: Request) -> Response:
 
 
 def change_by_name(tx: Connection, request: Request) -> Response:
-    """Change a schedule and who is in it; nothing is a change too, and answers what there is."""
+    """Change a schedule and its members. An empty change answers with the schedule as it is."""
     body = convert_leniently(GroupChange, request.body)
     found = _only(tx, request.path["name"])
     if found is None:
@@ -294,7 +294,7 @@ def _delete(tx: Connection, request: Request, found: Schedule) -> Response:
 
 
 def _join(tx: Connection, request: Request, schedule: Schedule, user_ids: list[int], field: str) -> None:
-    """Let these users in who are not in already; all get what the schedule gives."""
+    """Add these users, unless they are members. Each gets the schedule's number of runs."""
     for user_id in dict.fromkeys(user_ids):
         who = find_named_subscriber(tx, field, user_id)
         request.check_manages(who.level)
@@ -304,7 +304,7 @@ def _join(tx: Connection, request: Request, schedule: Schedule, user_ids: list[i
 
 
 def _leave(tx: Connection, request: Request, schedule: Schedule, user_ids: list[int]) -> None:
-    """Let these users go, as far as they are in."""
+    """Remove these users, if they are members."""
     for user_id in dict.fromkeys(user_ids):
         member = memberships.member(tx, schedule.id, user_id)
         if member is not None:

@@ -1,8 +1,8 @@
 """The search language of the original's lists (Flask-Restless 0.17): the JSON of ``?q=`` to conditions in SQL.
 
-It is read whole and checked against the fields of a collection before any of it becomes SQL, with a limit on all that
-can grow. Both databases answer alike: text compares by its bytes, ``like`` takes A and a for the same letter (and no
-other two), and nothing comes before all there is, as SQLite has it.
+A search is checked against the fields of a collection before it becomes SQL, and everything in it has a limit. Both
+databases answer alike: text is compared by its octets, ``like`` ignores the case of A to Z only, and null sorts before
+all values, as in SQLite.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ VALUES_MAX = 500
 ORDERS_MAX = 10
 PATTERN_MAX = 200
 WILDCARDS_MAX = 10
-"""Each ``%`` lets a database try every place of a text anew."""
+"""At each ``%`` a database tries every place of the text."""
 
 OFFSET_MAX = 10**9
-"""PostgreSQL's LIMIT is told in 32 bits."""
+"""An offset stays below 32 bits."""
 
 WHOLE_MAX = 2**63 - 1
 """The largest number that a column of either database holds."""
@@ -37,16 +37,16 @@ WHOLE_MAX = 2**63 - 1
 _DIGITS_MAX = 14
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _VARIES = re.compile(r"[%_A-Za-z]")
-"""What makes a pattern match more than itself."""
+"""Characters with which a pattern matches other texts too."""
 
 _ESCAPE = "\x01"
-"""PostgreSQL would take a backslash in a pattern for more than itself, SQLite would not."""
+"""A backslash in a pattern is an escape in PostgreSQL, and not in SQLite."""
 
 Columns = Mapping[str, sa.ColumnElement[Any]]
 
 
 class Shape(Enum):
-    """What the values of a field are, in SQL and in JSON."""
+    """The type of a field, in SQL and in JSON."""
 
     WHOLE = "a whole number"
     DIGITS = "a whole number that is kept as text, with its leading zeros"
@@ -56,7 +56,7 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field that a collection shows. ``listed``: lists only, and only where there is something to show."""
+    """A field of a collection. ``listed``: it is in lists only, and only if it has a value."""
 
     shape: Shape
     nullable: bool = False
@@ -78,7 +78,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Junction:
-    """Filters of which all must hold, or any."""
+    """Filters of which all must hold, or at least one."""
 
     every: bool
     filters: tuple[Comparison | Junction, ...]
@@ -89,11 +89,11 @@ Filter = Comparison | Junction
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for, checked."""
+    """A checked search."""
 
     filters: tuple[Filter, ...] = ()
     order_by: tuple[tuple[str, bool], ...] = ()
-    """Names, and whether the largest comes first."""
+    """Names of fields, and whether the order is descending."""
     group_by: tuple[str, ...] = ()
     limit: int | None = None
     offset: int = 0
@@ -104,7 +104,7 @@ class Search:
         return {name for each in self.filters for name in _names(each)}
 
     def pinned(self, name: str) -> int | None:
-        """Return the one value that a field must have in all that is found, if a filter says so outright."""
+        """Return the value that a field must have in all results, if a filter demands one."""
         values = (each.value for each in self.filters if isinstance(each, Comparison) and _pins(each, name))
         return next(values, None)
 
@@ -149,7 +149,7 @@ _ELSEWHERE = {
 
 
 def parse_search(given: Any, fields: Fields, now: datetime) -> Search:
-    """Read a search: the text of ``?q=``, or a value that was JSON already. Raises `BrokenRequest` that says why."""
+    """Return a search, from the text of ``?q=`` or from decoded JSON. Raises `BrokenRequest` with the reason."""
     said = parse_json(given.encode()) if isinstance(given, str) else given
     if not isinstance(said, dict):
         raise BrokenRequest("Unable to decode data: q must be an object, {…}")
@@ -298,11 +298,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004  a message stays readable
 
 
-# -- values, loosely typed as the original's clients send them ------------------------------------------------------
+# -- values, leniently typed as clients of the original send them ----------------------------------------------------
 
 
 def parse_whole_number(value: Any) -> int:
-    """Read a whole number: a JSON number, or digits in a text. Raises `ValueError`."""
+    """Return a whole number, from a JSON number or from digits in a text. Raises `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(value)  # noqa: TRY004  one error for all that is no number
     if isinstance(value, str) and not _WHOLE.fullmatch(value):
@@ -316,17 +316,17 @@ def parse_whole_number(value: Any) -> int:
 
 
 def parse_text(value: Any) -> str:
-    """Read a text; a whole number is its digits. Raises `ValueError`."""
+    """Return a text; a whole number becomes its digits. Raises `ValueError`."""
     return value if isinstance(value, str) else str(parse_whole_number(value))
 
 
 def parse_instant(value: Any) -> datetime:
-    """Read an ISO 8601 time; without a zone it is this machine's local time. Raises `ValueError`."""
+    """Return an ISO 8601 time. Without a zone it is local time of this machine. Raises `ValueError`."""
     if not isinstance(value, str):
         raise ValueError(value)  # noqa: TRY004  a value of the wrong type is wrong input
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
-    except (OverflowError, OSError):  # the first and the last day there are, in other zones
+    except (OverflowError, OSError):  # the first and the last possible day, in other zones
         raise ValueError(value) from None
 
 
@@ -335,7 +335,7 @@ def parse_instant(value: Any) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Makes the SQL of a search over some columns, in one database's dialect."""
+    """Builds the SQL of a search over some columns, for the dialect of one database."""
 
     fields: Fields
     columns: Columns
@@ -362,7 +362,7 @@ class Builder:
         column = self._typed(name)
         if self.fields[name].shape is Shape.DIGITS:
             column, values = self.columns[name], [text for value in values for text in _spellings(value)]
-        if not values:  # nothing is like no value, and like no field that has nothing
+        if not values:  # null equals no value, and no null
             return column.is_not(None) if not_in else sa.false()
         return column.not_in(values) if not_in else column.in_(values)
 
@@ -379,7 +379,7 @@ class Builder:
         column: sa.ColumnElement[Any] = self._typed(each.name)
         if self.fields[each.name].shape is not Shape.TEXT:
             column = sa.cast(column, sa.Text)
-        if not _VARIES.search(each.value):  # as old AGI scripts look for a number: an index finds it
+        if not _VARIES.search(each.value):  # old AGI scripts look for a number so; an index finds it
             return column.in_([each.value])
         pattern = each.value.replace(_ESCAPE, _ESCAPE * 2)
         if self.dialect == "sqlite":  # its LIKE is ILIKE for A to Z
@@ -390,13 +390,13 @@ class Builder:
         return _typed(self.fields[name].shape, self.columns[name])
 
     def _ordered(self, name: str, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """Return what a field is compared and put in order by."""
+        """Return the expression by which a field is compared and ordered."""
         shape = self.fields[name].shape
         typed = _typed(shape, column)
         return sa.collate(typed, "C") if shape is Shape.TEXT and self.dialect != "sqlite" else typed
 
     def order(self, name: str, column: sa.ColumnElement[Any], *, descending: bool) -> sa.ColumnElement[Any]:
-        """Return the order of a column that holds a field; nothing is the smallest there is."""
+        """Return the order of a column. Null is smaller than all values."""
         ordered = self._ordered(name, column)
         direction = ordered.desc() if descending else ordered.asc()
         if not self.fields[name].nullable or self.dialect == "sqlite":
@@ -405,7 +405,7 @@ class Builder:
 
 
 def _typed(shape: Shape, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return a column that takes values as wide as a search allows, whatever its own width is."""
+    """Return a column that accepts all values of a search, whatever its own width."""
     match shape:
         case Shape.WHOLE:
             return sa.type_coerce(column, sa.BigInteger)
@@ -418,6 +418,6 @@ def _typed(shape: Shape, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]
 
 
 def _spellings(value: int) -> list[str]:
-    """Return every text of digits that is this number, so that an index of the text finds it."""
+    """Return each text of digits that is this number, so that an index of the texts finds it."""
     digits = str(value)
     return [] if value < 0 else [digits.zfill(length) for length in range(len(digits), _DIGITS_MAX + 1)]

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Request
 
 CHANGED_MAX = 100
-"""Users that one PATCH may change: calls wait while it does."""
+"""Users that one PATCH may change. Calls wait for it."""
 
 Opening = Annotated[int, Meta(ge=0, le=rows.AMOUNT_MAX, description="a whole number of credits from 0")]
 
@@ -55,8 +55,8 @@ _person = tables.subscriber
 
 
 def _account(account: Any, kind: Kind) -> OptionalJoin:
-    his = sa.and_(account.c.subscriber_id == _person.c.id, account.c.kind == kind)
-    return OptionalJoin(account, his, frozenset({f"{kind}_balance"}))
+    is_owners = sa.and_(account.c.subscriber_id == _person.c.id, account.c.kind == kind)
+    return OptionalJoin(account, is_owners, frozenset({f"{kind}_balance"}))
 
 
 COLLECTION = Collection(
@@ -94,7 +94,7 @@ COLLECTION = Collection(
 
 
 class NewUser(msgspec.Struct, kw_only=True):
-    """Who is to be added."""
+    """A user to add."""
 
     level: LevelNumber
     name: Name
@@ -109,7 +109,7 @@ class NewUser(msgspec.Struct, kw_only=True):
 
 
 class UserChange(msgspec.Struct, kw_only=True):
-    """What is to be changed; what is not named stays."""
+    """A change. Fields that are not named stay as they are."""
 
     level: LevelNumber | UnsetType = UNSET
     name: Name | UnsetType = UNSET
@@ -139,7 +139,7 @@ def show(tx: Connection, request: Request) -> Response:
 
 
 def add(tx: Connection, request: Request) -> Response:
-    """Add a user; the balances he begins with are transfers like any other."""
+    """Add a user. Their first balances are transfers like any other."""
     body = convert_leniently(NewUser, request.body)
     request.check_manages(body.level)
     made = subscriber_records.add(
@@ -164,7 +164,7 @@ def add(tx: Connection, request: Request) -> Response:
 
 
 def change(tx: Connection, request: Request) -> Response:
-    """Change a user, said as an object or as two lists, ``{"fields": […], "values": […]}``."""
+    """Change a user. The body is an object, or two lists: ``{"fields": […], "values": […]}``."""
     given = _changes(merge_field_lists(request.body))
     try:
         who = subscriber_records.find(tx, request.path["username"])
@@ -176,9 +176,9 @@ def change(tx: Connection, request: Request) -> Response:
 
 
 async def change_many(api: Api, _http_request: HttpRequest, request: Request) -> Response:
-    """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means.
+    """Change all users that ``q`` finds. Without a filter it is refused: it would change all users.
 
-    They are looked for beside the thread that writes, so that a slow search holds up no call.
+    The search runs in a thread of the reader, so that a slow one delays no call.
     """
     body = dict(request.body)
     search = parse_search(body.pop("q", {}), COLLECTION.fields, request.now)
@@ -212,11 +212,11 @@ def delete(tx: Connection, request: Request) -> Response:
     return Response(status=http.NO_CONTENT)
 
 
-def _changes(said: dict[str, Any]) -> dict[str, Any]:
-    wrong = {name: why for name, why in FIXED.items() if name in said}
+def _changes(fields: dict[str, Any]) -> dict[str, Any]:
+    wrong = {name: why for name, why in FIXED.items() if name in fields}
     if wrong:
         raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
-    body = convert_leniently(UserChange, said)
+    body = convert_leniently(UserChange, fields)
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     if given.get("address", "") is None:
         given["address"] = ""

@@ -1,4 +1,4 @@
-"""What a supervisor asks: is the process there, and can it charge."""
+"""``/healthz`` and ``/readyz``: whether the process runs, and whether it can charge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Alive(msgspec.Struct):
 
 
 class Ready(msgspec.Struct):
-    """Whether the ledger answers, and of each Asterisk server whether its AMI link is up."""
+    """Whether the ledger answers, and whether the AMI link to each Asterisk server is up."""
 
     ledger: bool
     ami: dict[str, bool]
@@ -35,10 +35,10 @@ async def healthz(_api: Api, _http_request: HttpRequest, _request: Request) -> R
 
 
 async def readyz(api: Api, _http_request: HttpRequest, _request: Request) -> Response:
-    """Answer 200 when a transaction can be made, 503 when not; a lost AMI link is told, but calls go on."""
+    """Answer 200 if a transaction can be made, else 503. A lost AMI link is reported, but calls go on."""
     links = {name: monitor.connected for name, monitor in api.monitors.items()}
     try:
         await api.store.transact(lambda tx: tx.execute(sa.select(1)).scalar_one())
-    except Exception:  # noqa: BLE001  whatever it was, the answer is No
+    except Exception:  # noqa: BLE001  whatever the error, the biller cannot charge
         return Response(Ready(ledger=False, ami=links), http.SERVICE_UNAVAILABLE)
     return Response(Ready(ledger=True, ami=links))

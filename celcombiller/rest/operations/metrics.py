@@ -1,4 +1,4 @@
-"""``/metrics``: what Prometheus scrapes, on the API's own port."""
+"""``/metrics`` for Prometheus, on the port of the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Request
 
 READ_SECONDS = 3.0
-"""How long a scrape waits for the database; Prometheus itself gives up after ten."""
+"""Seconds that a scrape waits for the database. Prometheus itself stops waiting after ten."""
 
 _log = Logger()
 
@@ -27,8 +27,8 @@ _log = Logger()
 def is_free(api: Api, http_request: HttpRequest, request: Request) -> bool:
     """Return whether this address needs no login (metrics.allow).
 
-    A program of this machine must ask itself, not through a proxy or a browser's page; who comes through a proxy
-    that is not trusted (rest.trusted_proxies) is not known by his address.
+    A program on this machine must connect directly, not through a proxy or from a page in a browser. Behind a proxy
+    that is not trusted (rest.trusted_proxies) the client's address is not known.
     """
     try:
         address = ipaddress.ip_address(request.address)
@@ -45,7 +45,7 @@ def is_free(api: Api, http_request: HttpRequest, request: Request) -> bool:
 
 
 async def metrics(api: Api, http_request: HttpRequest, _request: Request) -> None:
-    """Answer with every metric; while the database is away, with those that need none, and say that it is."""
+    """Answer with all metrics. While the database is unreachable, answer with those that do not need it, and warn."""
     try:
         read = partial(count_open_items, now=datetime.now(UTC))
         facts = await api.reader.read(read, within_seconds=READ_SECONDS)

@@ -1,4 +1,4 @@
-"""``/api/v1/data-sessions``: what NASes told of data, and what was charged for it."""
+"""``/api/v1/data-sessions``: data sessions, as NASes reported them, with their charges."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DataSessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which sessions: all that match every field that is given, and how many on a page."""
+    """A filter of data sessions: those that match all given fields."""
 
     since: Since | None = None
     until: Until | None = None

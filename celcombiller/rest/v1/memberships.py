@@ -1,4 +1,4 @@
-"""Who is in a schedule, and for how many runs yet: join, change, renew, leave."""
+"""``/api/v1`` memberships: the members of schedules and the runs they have left; join, change, renew, leave."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class MembershipView(msgspec.Struct, kw_only=True):
 
     schedule_id: Annotated[int, Meta(description="the number of the schedule")]
     username: str
-    count: Annotated[int, Meta(description="number of runs he has left")]
-    joined_on: Annotated[date, Meta(description="the first date that he gets")]
+    count: Annotated[int, Meta(description="number of runs left")]
+    joined_on: Annotated[date, Meta(description="the first date that counts for the member")]
 
 
 class ContractView(msgspec.Struct, kw_only=True):
@@ -52,7 +52,7 @@ class MembershipWhole(MembershipView, kw_only=True):
 
 
 class NewMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Who joins, for how many runs (default: what the schedule gives), from which date on (default: today)."""
+    """Who joins, for how many runs (default: the count of the schedule), and from which date on (default: today)."""
 
     username: Username
     count: Count | None = None
@@ -60,13 +60,13 @@ class NewMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class MemberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How many runs he has left; with 0 the membership ends at the next one."""
+    """The number of runs left. At 0 the membership ends with the next run."""
 
     count: Count
 
 
 class Renewal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How many runs he has left from now on, and how many months he bought."""
+    """The number of runs left from now on, and the number of months bought."""
 
     count: Count
     months: Months
@@ -97,7 +97,7 @@ def show(tx: Connection, request: Request) -> MembershipWhole:
 
 
 def join(tx: Connection, request: Request) -> Response:
-    """Let a subscriber into a schedule."""
+    """Add a subscriber to a schedule."""
     body: NewMember = request.body
     schedule = schedule_records.find(tx, request.path["id"])
     who = subscriber_records.find(tx, body.username)
@@ -109,7 +109,7 @@ def join(tx: Connection, request: Request) -> Response:
 
 
 def change(tx: Connection, request: Request) -> MembershipView:
-    """Change how many runs a member has left."""
+    """Change the number of runs that a member has left."""
     body: MemberChange = request.body
     who, was = _managed(tx, request)
     is_ = memberships.set_count(tx, was, body.count)
@@ -130,7 +130,7 @@ def renew(tx: Connection, request: Request) -> Response:
 
 
 def leave(tx: Connection, request: Request) -> Response:
-    """End a membership; what is not credited by now is not given."""
+    """End a membership. Due dates that are not credited by now are not credited any more."""
     _, was = _managed(tx, request)
     memberships.leave(tx, was, request.now)
     audit_trail.record(tx, request.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=request.now)
