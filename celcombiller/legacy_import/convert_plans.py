@@ -1,8 +1,8 @@
-"""The original's plans and groups as schedules, and who is in them. Values only.
+"""Plans and groups of the original as schedules, with their members. Values only.
 
-The original ran a plan at half past midnight of its day, so what was due up to the day of the import is its business,
-and ours begins the day after, or on the day that the operator names. What a run gave is a movement, whose note names
-the plan; for which due date it was given the original did not record, so no such date is made up.
+The original ran a plan at 00:30 of its day. So it has credited everything up to the day of the import, and the
+schedules begin the day after, or on the day that the operator names. What a run credited is a movement with the name of
+the plan in its note. The original did not record the due date, so none is invented.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from celcombiller.legacy_import.source_rows import OldContract, OldMember, OldPlan
 
 RUNS = 12
-"""Of a new member, where the plan does not say: the original asked for it with every member."""
+"""The runs of a new member if the plan has no number: the original asked for it with each member."""
 
 _DAY_MOST = 31
 _DAY_EVERY_MONTH_HAS = 28
@@ -32,7 +32,7 @@ _DAY_EVERY_MONTH_HAS = 28
 
 @dataclass(frozen=True, slots=True)
 class NewPlan:
-    """A plan as the monthly schedule it becomes; ``dates_left`` counts those that a group still had before it."""
+    """A plan as a monthly schedule. ``dates_left`` is the number of dates that a group had left."""
 
     row: str
     name: str
@@ -47,7 +47,7 @@ class NewPlan:
 
 @dataclass(frozen=True, slots=True)
 class NewMember:
-    """A member with the runs he has left; ``rows`` are all that made him one."""
+    """A member with the runs left. ``rows`` are all rows of this membership."""
 
     rows: tuple[str, ...]
     plan: str
@@ -57,7 +57,7 @@ class NewMember:
 
 @dataclass(frozen=True, slots=True)
 class NewContract:
-    """A renewal of the membership that a row made."""
+    """A renewal of a membership, which a row made."""
 
     row: str
     member: str
@@ -66,7 +66,7 @@ class NewContract:
 
 
 def convert_plans(olds: Iterable[OldPlan], zone: ZoneInfo, begin: date, findings: Findings) -> dict[str, NewPlan]:
-    """Return the plans that can be schedules, by their rows; they go on from ``begin``."""
+    """Return the plans that can be schedules, by their rows. They begin on ``begin``."""
     made = (_plan(old, zone, begin, findings) for old in olds)
     return {plan.row: plan for plan in made if plan is not None}
 
@@ -102,7 +102,7 @@ def _plan(old: OldPlan, zone: ZoneInfo, begin: date, findings: Findings) -> NewP
 def convert_members(
     olds: Iterable[OldMember], known: dict[str, NewPlan], users: Container[object], findings: Findings
 ) -> list[NewMember]:
-    """Return the members of the plans; two rows of one user in one plan are one member with the runs of both."""
+    """Return the members of the plans. Two rows of one user in one plan are one member, with the runs of both."""
     made: dict[tuple[str, int], NewMember] = {}
     for old in olds:
         plan = known.get(old.plan)

@@ -1,4 +1,4 @@
-"""The original's users as subscribers: what is kept, what is changed to fit, who is left out. Values only."""
+"""Users of the original as subscribers: what is kept, changed or left out. Values only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from celcombiller.legacy_import.source_rows import OldUser, Raw
 
 PUBLISHED_PASSWORDS = frozenset({"adm123", "123123", "yourpassword", "yournewpassowrd"})
-"""Those of the original's README and of its script for the first users: everybody knows them."""
+"""The passwords in the original's README and in its script for the first users. They are public."""
 
 _CPF_DIGITS = 11
 _IMSI_DIGITS = 15
@@ -37,9 +37,9 @@ _BETWEEN_DIGITS = re.compile(r"[\s().-]+")
 
 @dataclass(frozen=True, slots=True)
 class NewSubscriber:
-    """A user as the subscriber he becomes, with the password he had in clear.
+    """A user as a subscriber, with their password in clear.
 
-    ``lost_zeros``: the original kept the password as a number, so what zeros it began with are gone.
+    ``lost_zeros``: the original kept the password as a number, so zeros at its beginning are lost.
     """
 
     old_id: int
@@ -56,14 +56,14 @@ class NewSubscriber:
 
     @property
     def row(self) -> str:
-        """His row in the original."""
+        """The user's row in the original."""
         return f"users:{self.old_id}"
 
 
 def convert_users(
     original: Original, sums: Mapping[tuple[Raw, Kind], Decimal] | None, findings: Findings
 ) -> dict[int, NewSubscriber]:
-    """Return the users who can be subscribers, by their old ids; ``sums`` are the balances that stand nowhere."""
+    """Return the users who can be subscribers, by their old ids. ``sums`` are balances that the file does not have."""
     made: dict[int, NewSubscriber] = {}
     taken: dict[str, set[str]] = {field: set() for field in ("username", "clid", "imsi", "cpf")}
     for old in original.read_users():
@@ -89,7 +89,7 @@ def convert_users(
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A place for what is odd about one user."""
+    """Records oddities of one user."""
 
     old: OldUser
     findings: Findings
@@ -128,7 +128,7 @@ def _subscriber(
 
 
 def _balance(pot: Raw | Decimal, kind: Kind, note: _Note) -> int | None:
-    """Return the whole credits of a balance, rounded down; ``None`` where it is none that anybody can have."""
+    """Return a balance in whole credits, rounded down; ``None`` if it is no number, or too large."""
     if pot is None:
         note(Oddity.EMPTY_BALANCE, kind)
         return 0
@@ -150,7 +150,7 @@ def _digits(cell: Raw) -> str:
 
 def _username(old: OldUser, clid: str, note: _Note) -> str:
     if old.username is None:
-        return clid  # the first generation had none, and later ones allowed none
+        return clid  # the first generation had no usernames, and later ones did not require them
     said = read_text(old.username)
     username = _NOT_IN_USERNAMES.sub("_", unicodedata.normalize("NFC", said).strip())[:64]
     if not any(map(str.isalnum, username)):
@@ -168,10 +168,11 @@ def _words(cell: Raw, most: int, note: _Note) -> str:
 
 
 def _imsi(old: OldUser, clid: str, note: _Note) -> str:
-    """Return the IMSI; a whole number column lost the zeros of 001, the only country code that begins with zeros.
+    """Return the IMSI, with the zeros that a column of numbers lost.
 
-    No country code begins with 1, so 13 digits that do are of 001, which test networks have (ITU-T E.212). None is
-    000: a number behind zeros is nobody's IMSI, as with the administrator whom ``init`` makes.
+    Only the country code 001, of test networks, begins with zeros, and none begins with 1 (ITU-T E.212). So 13 digits
+    that begin with 1 have lost two zeros. No country code is 000: a number after zeros is a placeholder, as it is for
+    the administrator that ``init`` makes.
     """
     imsi = _digits(old.imsi)
     if len(imsi) == _IMSI_DIGITS - 2 and imsi.startswith("1"):
@@ -215,7 +216,7 @@ def _level(old: OldUser, note: _Note, *, has_admin: bool) -> Level:
 
 
 def check_password(user: NewSubscriber, findings: Findings) -> None:
-    """Find what is odd about the password that a new subscriber brings."""
+    """Record the oddities of a new subscriber's password."""
     who = f"{user.username} ({user.row})"
     if user.password is None:
         findings.note(Oddity.NO_PASSWORD, who)
@@ -228,7 +229,7 @@ def check_password(user: NewSubscriber, findings: Findings) -> None:
 
 
 def describe_weakness(password: str, username: str) -> str:
-    """Return why a password is weak; nothing where it is not."""
+    """Return why a password is weak; an empty text if it is not."""
     if password in PUBLISHED_PASSWORDS:
         return "published with the original"
     if password.casefold() == username.casefold():

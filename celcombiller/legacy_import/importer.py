@@ -1,8 +1,8 @@
-"""Write a converted original into the ledger, on an open transaction: all of it or nothing, and each row of it once.
+"""Write a converted file into the ledger, in one transaction: all or nothing, and each row once.
 
-Each row of the file has a reference made from its own id. A movement's transfer bears it; for subscribers, schedules,
-members and contracts it stands in the table ``imported``. So a second import of a file finds everything here and
-changes nothing, and one of a file that has grown since brings what is new.
+Each row of the file has a reference, made from its id. The transfer of a movement has it; for subscribers, schedules,
+members and contracts it is in the table ``imported``. So a second import of a file changes nothing, and the import of a
+file that has grown adds what is new.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 
 def list_new_users(tx: Connection, converted: ConvertedFile) -> list[NewSubscriber]:
-    """Return those whom `write` will make subscribers, and whose password hashes it wants."""
+    """Return the users that `import_original` will make, and for which it needs password hashes."""
     return SubscriberWriter(tx, converted, References.load(tx, converted.terms.prefix), ImportReport()).new
 
 
 def import_original(
     tx: Connection, converted: ConvertedFile, password_hashes: Mapping[int, str], actor: Actor, progress: Progress
 ) -> ImportReport:
-    """Write what is not here yet, in the name of ``actor``.
+    """Write what was not imported yet, and return the report. ``actor`` is recorded in the audit trail.
 
-    Raises `InvalidValue` for another file than the one that was imported under this source before.
+    Raises `InvalidValue` if another file was imported under this source before.
     """
     report = ImportReport(findings=converted.findings.copy())
     references = References.load(tx, converted.terms.prefix)
@@ -47,12 +47,12 @@ def import_original(
     write_schedules(tx, converted, subscribers.ids, references, report)
     references.save(tx)
     if report.made.total():
-        _leave_trail(tx, converted, report, actor)
+        _record_import(tx, converted, report, actor)
     return report
 
 
-def _leave_trail(tx: Connection, converted: ConvertedFile, report: ImportReport, actor: Actor) -> None:
-    """Say in the trail that and when this came in: the dates of what came are the original's."""
+def _record_import(tx: Connection, converted: ConvertedFile, report: ImportReport, actor: Actor) -> None:
+    """Record the import in the audit trail: the imported records themselves have the dates of the original."""
     facts = {
         "generation": converted.original.generation.name,
         "made": {table: count for table, count in report.made.items() if count},

@@ -1,9 +1,9 @@
-"""Read an original database: which generation it is, and its rows.
+"""An original database: its generation and its rows.
 
-The file is opened read-only and read in one transaction, so it neither changes nor is changed meanwhile.
+The file is opened read-only, and read in one transaction.
 
-The program's tables changed a dozen times within two years; ``create_all`` only ever added tables. So each table is
-known with every column it ever had, and the generation is told by what can only be of one time.
+The tables of the program changed a dozen times in two years, and ``create_all`` only added tables. So each table is
+known with all columns that it ever had, and the generation is recognised by what only one of them has.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Columns = dict[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table by all its names, with our name for each column and all the names that column had."""
+    """A table by all its names, with our name of each column and all names that the column had."""
 
     names: tuple[str, ...]
     needs: _Columns
@@ -85,7 +85,7 @@ _NOT_ITS_DATA = {"alembic_version"}
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A time of the original: the tables it needs to be whole, and those it may have."""
+    """A generation of the original: the tables that it needs, and those that it may have."""
 
     name: str
     needs: tuple[str, ...]
@@ -104,10 +104,10 @@ FIRST = Generation("2015: a balance with a fraction on the user", ("users",), _G
 
 
 class Original:
-    """An open original: its generation, what is left unread in it, and its rows."""
+    """An open original database: its generation, its rows, and what is not read."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Recognise it. Raises `InvalidValue` where it is none, or not whole."""
+        """Recognise the generation. Raises `InvalidValue` if the database is no original, or incomplete."""
         self._connection = connection
         found = {str(name) for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
         found = {name for name in found if not name.startswith("sqlite_")} - _NOT_ITS_DATA
@@ -139,7 +139,7 @@ class Original:
         }
 
     def _recognise_columns(self, table: str) -> dict[str, str]:
-        """Return the file's name of each of our columns that this table has."""
+        """Return the name in the file of each of our columns that this table has."""
         described = self._connection.execute(f'pragma table_info("{self._names[table]}")').fetchall()
         present = [str(row[1]) for row in described]
         columns = {}
@@ -155,7 +155,7 @@ class Original:
         return columns
 
     def find_other_columns(self) -> Iterator[str]:
-        """Name the columns that are not read: those that no original had, and one that a later one no longer read."""
+        """Yield the columns that are not read: those that no original had, and one that later generations ignored."""
         if self.generation is MOVEMENTS and "balance" in self._columns["users"]:
             yield "users.balance, of the time before the movements"
         for table in self.tables_read:
@@ -179,7 +179,7 @@ class Original:
     # -- its rows ------------------------------------------------------------------------------------------------
 
     def count_rows(self, table: str) -> int:
-        """Return how many rows a table has; 0 where it is not there."""
+        """Return the number of rows of a table; 0 if it does not exist."""
         return self._count_rows(self._names[table]) if table in self._names else 0
 
     def _count_rows(self, name: str) -> int:
@@ -187,7 +187,7 @@ class Original:
         return int(count)
 
     def _rows(self, table: str, *columns: str) -> Iterator[Sequence[Raw]]:
-        """Return these columns of every row, in the order in which the rows were made."""
+        """Return these columns of all rows, in the order in which the rows were made."""
         if table not in self.tables_read:
             return iter(())
         mine = self._columns[table]
@@ -196,7 +196,7 @@ class Original:
         return self._connection.execute(f'select {wanted} from "{self._names[table]}" order by {order}')  # noqa: S608
 
     def read_users(self) -> Iterator[OldUser]:
-        """Return the users. Where the balance is the sum of movements, it is ``None`` here."""
+        """Yield the users. Their balance is ``None`` if it is the sum of the movements."""
         known = ("id", "username", "password", "name", "address", "cpf", "clid", "imsi", "level", "admin")
         if self.generation is FIRST:
             balances: tuple[str, ...] = ("balance",)
@@ -208,21 +208,21 @@ class Original:
 
     @property
     def summed(self) -> bool:
-        """Whether a balance is the sum of its movements and stands nowhere."""
+        """Whether balances are the sums of movements, and not in the file."""
         return self.generation is MOVEMENTS
 
     @property
     def has_admin(self) -> bool:
-        """Whether the level is a mark on administrators, as it was before there were three levels."""
+        """Whether users have a mark for administrators in place of a level."""
         return "level" not in self._columns["users"]
 
     @property
     def calls_move(self) -> bool:
-        """Whether the calls themselves are what moved the balances."""
+        """Whether the calls themselves moved the balances."""
         return self.generation is FIRST
 
     def read_movements(self) -> list[Iterator[OldMovement]]:
-        """Return the movements of the balances, each iterator in the order in which they moved them."""
+        """Return iterators of the movements, each in the order in which they were made."""
         if self.generation is LAST:
             return [self._voice(), self._data()]
         return [self._cdr()] if self.calls_move else [self._balance()]
@@ -242,7 +242,7 @@ class Original:
             yield OldMovement(_row("data_balance", key), Kind.DATA, *facts)
 
     def _plans_of(self, column: str) -> dict[Raw, Raw]:
-        """Return the name of the plan that made a movement, by the movement's key."""
+        """Return the names of the plans that made movements, by the keys of the movements."""
         names = {key: name for key, name in self._rows("schedule", "id", "name")}  # noqa: C416  a dict() of pairs
         return {key: names.get(plan) for plan, key in self._rows("schedule_input", "schedule_id", column) if key}
 
@@ -259,7 +259,7 @@ class Original:
             )
 
     def read_separate_calls(self) -> Iterator[OldCall]:
-        """Return the calls that stand beside the movements which charged them."""
+        """Return the calls that are recorded apart from the movements that charged them."""
         return iter(()) if self.calls_move else self._calls()
 
     def _calls(self) -> Iterator[OldCall]:
@@ -268,7 +268,7 @@ class Original:
             yield OldCall(_row("cdr", row_id), *facts)
 
     def read_plans(self) -> Iterator[OldPlan]:
-        """Return the plans."""
+        """Yield the plans."""
         for row_id, name, day, value, kind, date in self._rows(
             "schedule", "id", "name", "day", "value", "kind", "date"
         ):
@@ -280,7 +280,7 @@ class Original:
             yield OldPlan(_row("groups", row_id), name, None, None, None, (date, *dates.get(row_id, ())))
 
     def read_members(self) -> Iterator[OldMember]:
-        """Return the members of plans."""
+        """Yield the members of plans."""
         for row_id, plan_id, user_id, count in self._rows("schedule_user", "id", "plan_id", "user_id", "count"):
             row = _row("schedule_user", row_id if row_id is not None else f"{read_text(user_id)}-{read_text(plan_id)}")
             yield OldMember(row, _row("schedule", plan_id), user_id, count)
@@ -289,7 +289,7 @@ class Original:
             yield OldMember(row, _row("groups", plan_id), user_id, None)
 
     def read_contracts(self) -> Iterator[OldContract]:
-        """Return the renewals of memberships."""
+        """Yield the renewals of memberships."""
         for row_id, member_id, date, months in self._rows(
             "schedule_contract", "id", "schedule_user_id", "date", "months"
         ):
@@ -302,7 +302,7 @@ def _row(table: str, key: Raw) -> str:
 
 @contextmanager
 def open_original(path: Path) -> Iterator[Original]:
-    """Open an original, read-only, for as long as the context lasts. Raises `InvalidValue`, in one line."""
+    """Open an original database, read-only, within the context. Raises `InvalidValue`, with a text of one line."""
     if not path.is_file():
         raise InvalidValue(f"{path}: no such file")
     connection = None

@@ -1,4 +1,4 @@
-"""The plans of an original database as schedules, with their members and contracts."""
+"""Write the plans of a converted file as schedules, with their members and contracts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_schedules(
     references: References,
     report: ImportReport,
 ) -> None:
-    """Make what is not here yet; ``subscriber_ids`` are by the users' old ids."""
+    """Make what was not imported yet. ``subscriber_ids`` are by the old ids of the users."""
     schedule_ids = _make_plans(tx, converted, references, report)
     _make_members(tx, converted, schedule_ids, subscriber_ids, references, report)
     _make_contracts(tx, converted, references, report)
@@ -39,7 +39,7 @@ def write_schedules(
 def _make_plans(
     tx: Connection, converted: ConvertedFile, references: References, report: ImportReport
 ) -> dict[str, int]:
-    """Make the schedules, and give them all by their rows but those that were deleted since."""
+    """Make the schedules, and return the ids of all by their rows, without those that were deleted since."""
     found: dict[str, int] = {}
     for plan in converted.plans.values():
         table, before = plan.row.partition(":")[0], references.find_earlier(plan.row)
@@ -70,7 +70,7 @@ def _make_plan(tx: Connection, converted: ConvertedFile, plan: NewPlan) -> int:
         time_zone=converted.terms.zone.key,
         now=converted.now,
     )
-    done_until = converted.terms.begin - timedelta(days=1)  # what was due before is the original's business
+    done_until = converted.terms.begin - timedelta(days=1)  # the original has credited what was due before
     table = tables.schedule
     tx.execute(sa.update(table).where(table.c.id == made.id).values(enabled=plan.enabled, done_until=done_until))
     return made.id
@@ -119,7 +119,7 @@ def _make_members(
 
 
 def _living(tx: Connection, schedule_ids: Iterable[int]) -> set[tuple[int, int]]:
-    """Return who is in these schedules, as (schedule, subscriber)."""
+    """Return the members of these schedules, as pairs of schedule and subscriber."""
     table = tables.membership
     columns = (table.c.schedule_id, table.c.subscriber_id)
     return {

@@ -1,4 +1,4 @@
-"""The users of an original database as subscribers: who is here already, who is made, who cannot be."""
+"""Write the users of a converted file as subscribers: those who exist already, those to make, and conflicts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from celcombiller.legacy_import.convert_users import NewSubscriber
 
 _IDENTITIES = ("username", "clid", "imsi")
-_NOBODYS = ("0", "000000000000000")
-"""Number and IMSI of the administrator whom ``init`` makes."""
+_UNSET_IDENTITIES = ("0", "000000000000000")
+"""Number and IMSI of the administrator that ``init`` makes."""
 
 _table = tables.subscriber
 
 
 class SubscriberWriter:
-    """Decides at once, from what is here; `write` writes.
+    """Decides at once what each user becomes, from the subscribers that exist; `write` makes the new ones.
 
-    ``ids`` are the subscribers by the users' old ids; ``here_before`` those users whom an import before brought.
+    ``ids`` are the subscribers by the old ids of the users; ``here_before`` are the users of earlier imports.
     """
 
     def __init__(self, tx: Connection, converted: ConvertedFile, references: References, report: ImportReport) -> None:
@@ -62,14 +62,14 @@ class SubscriberWriter:
             return
         row = next(iter(alike.values()))
         same = all(getattr(row, name) == getattr(user, name) for name in _IDENTITIES)
-        unnumbered = len(alike) == 1 and (row.username, row.clid, row.imsi) == (user.username, *_NOBODYS)
+        unnumbered = len(alike) == 1 and (row.username, row.clid, row.imsi) == (user.username, *_UNSET_IDENTITIES)
         if same:
             self._report.findings.note(Oddity.MATCHED, f"{user.username} ({user.row})")
         elif unnumbered and row.level == user.level == Level.ADMINISTRATOR:
             self._report.findings.note(Oddity.ADOPTED, f"{user.username} ({user.row}): {user.clid}, {user.imsi}")
             self._adopted.append((row.id, user))
         else:
-            self._report.findings.note(Oddity.CONFLICT, f"{user.username} ({user.row}): {self._whose(user)}")
+            self._report.findings.note(Oddity.CONFLICT, f"{user.username} ({user.row}): {self._conflicts_of(user)}")
             return
         self._report.known["users"] += 1
         self.ids[user.old_id] = row.id
@@ -87,12 +87,12 @@ class SubscriberWriter:
         if row.deleted_at is None:
             self.ids[user.old_id] = subscriber_id
 
-    def _whose(self, user: NewSubscriber) -> str:
+    def _conflicts_of(self, user: NewSubscriber) -> str:
         taken = ((name, getattr(user, name)) for name in _IDENTITIES if getattr(user, name) in self._by[name])
         return ", ".join(f"{name} {value} is {self._by[name][value].username}'s" for name, value in taken)
 
     def write(self, tx: Connection, password_hashes: Mapping[int, str], progress: Progress) -> None:
-        """Make those who are new, each with an empty account of each kind, and number the administrators."""
+        """Make the new subscribers, with an empty account of each kind, and complete adopted administrators."""
         for subscriber_id, user in self._adopted:
             values = self._values(user, subscriber_id)
             facts = {name: values[name] for name in ("clid", "imsi", "cpf", "name", "address")}

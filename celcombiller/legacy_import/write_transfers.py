@@ -1,4 +1,4 @@
-"""The movements of an original database as transfers, each account's after its opening, through the ledger."""
+"""Write the movements of a converted file as transfers, those of each account after its opening."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPENING_NOTE = "what the balance was before the first movement that the original
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One change of an account: its opening (no movement), which may be 0, or a movement."""
+    """A change of an account: a movement, or its opening, which may be 0."""
 
     reference: str
     account_id: int
@@ -43,7 +43,7 @@ class _Step:
 
 
 class TransferWriter:
-    """Goes along all movements, oldest first, a chunk of them in one `Book` at a time."""
+    """Posts all movements, oldest first, one chunk in a `Book` at a time."""
 
     def __init__(
         self, tx: Connection, converted: ConvertedFile, subscribers: SubscriberWriter, report: ImportReport
@@ -52,11 +52,11 @@ class TransferWriter:
         self._converted = converted
         self._subscribers = subscribers
         self._report = report
-        self._accounts = self._locked()
+        self._accounts = self._lock_accounts()
         self._changed: set[int] = set()
 
-    def _locked(self) -> dict[tuple[int, Kind], int]:
-        """Return the accounts, locked in the order of their ids, so that no call waits for us while we wait for it."""
+    def _lock_accounts(self) -> dict[tuple[int, Kind], int]:
+        """Return the accounts, locked in the order of their ids, so that no deadlock with a call occurs."""
         table = tables.account
         users = {subscriber_id: old_id for old_id, subscriber_id in self._subscribers.ids.items()}
         found: dict[tuple[int, Kind], int] = {}
@@ -68,7 +68,7 @@ class TransferWriter:
         return found
 
     def write(self, progress: Progress) -> None:
-        """Post what is not posted yet."""
+        """Post the movements that are not posted yet."""
         total = sum(course.rows for course in self._converted.courses.values())
         for chunk in split_in_chunks(self._steps(progress(self._converted.movements(), "Movements", total))):
             self._post([step for step in chunk if step.account_id not in self._changed])
@@ -141,18 +141,18 @@ class TransferWriter:
         self._report.credits[step.kind] += step.value
 
     def _detail(self, step: _Step) -> list[dict[str, Any]]:
-        """Return what a movement said beyond its amount: whom the call was to, and which addresses data went by."""
+        """Return the details of a movement: the callee, and the IP addresses of data."""
         movement = step.movement
         if movement is None:
             return []
         to_id = self._subscribers.ids.get(movement.to_user_id) if isinstance(movement.to_user_id, int) else None
-        said = {"to_subscriber_id": to_id, "user_ip": movement.user_ip, "connection_ip": movement.connection_ip}
-        said = {name: value or None for name, value in said.items()}
-        return [{"reference": step.reference} | said] if any(said.values()) else []
+        details = {"to_subscriber_id": to_id, "user_ip": movement.user_ip, "connection_ip": movement.connection_ip}
+        details = {name: value or None for name, value in details.items()}
+        return [{"reference": step.reference} | details] if any(details.values()) else []
 
 
 def _signed(transfer: Transfer | None, account_id: int) -> int:
-    """Return a transfer's value as the account sees it; 0 where there is none."""
+    """Return the value of a transfer, as the account shows it; 0 if there is none."""
     if transfer is None:
         return 0
     return transfer.amount if transfer.credit_account_id == account_id else -transfer.amount
