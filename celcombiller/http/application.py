@@ -18,7 +18,7 @@ from werkzeug.routing import BaseConverter
 
 from celcombiller.core.access import sessions, tokens
 from celcombiller.core.errors import BillerError, BrokenRequest, NotFound, TooLarge, WrongMethod
-from celcombiller.http.authorization import check_may
+from celcombiller.http.authorization import check_access
 from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, parse_body, parse_query
 from celcombiller.http.origin import check_origin
 from celcombiller.http.problem_details import status_of
@@ -139,7 +139,7 @@ class Api:
         """
         who = None if tx is None else _find_principal(tx, http_request, request)
         trusted = request.local and self.config.rest.balance_checks == "loopback"
-        check_may(who, route.who, request.path, loopback=trusted)
+        check_access(who, route.who, request.path, loopback=trusted)
         if any(NUL in each for each in request.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
         _check_key(request.key, needed=route.needs_idempotency_key)

@@ -61,7 +61,7 @@ _HELD = {
 """The scopes of a token that satisfy each scope of a rule."""
 
 
-def check_may(
+def check_access(
     who: Principal | None, rule: AccessRule | None, path: Mapping[str, Any], *, loopback: bool = False
 ) -> None:
     """Raise `NotAuthenticated` or `Forbidden` unless ``who`` may use a route with this rule at this address.

@@ -126,7 +126,7 @@ class Request:
 class Response:
     """An answer with a status or headers. A body that is a ``str`` is sent as plain text, any other as JSON."""
 
-    body: Any = None
+    body: object = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,10 +11,10 @@ import csv
 import io
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -44,7 +44,7 @@ _log = Logger()
 
 
 @implementer(IPushProducer)
-class Room:
+class ConnectionRoom:
     """A producer that waits while the connection accepts no more."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Room:
     def stopProducing(self) -> None:
         """Do nothing: when the client disconnects, Klein cancels the waiting coroutine."""
 
-    async def wait(self, clock: Any) -> None:
+    async def wait(self, clock: IReactorTime) -> None:
         """Wait until the connection accepts more. Raises `TimeoutError` after `STALLED_SECONDS`."""
         if self._resumed is not None:
             await self._resumed.addTimeout(STALLED_SECONDS, clock)
@@ -83,7 +83,7 @@ async def send(
     part, after = await reader.read(partial(piece, after=None))
     for name, value in headers.items():
         http_request.setHeader(name.encode(), value.encode())
-    room = Room()
+    room = ConnectionRoom()
     http_request.registerProducer(room, True)
     try:
         http_request.write(part)

@@ -151,11 +151,11 @@ def _digits(cell: Raw) -> str:
 def _username(old: OldUser, clid: str, note: _Note) -> str:
     if old.username is None:
         return clid  # the first generation had no usernames, and later ones did not require them
-    said = read_text(old.username)
-    username = _NOT_IN_USERNAMES.sub("_", unicodedata.normalize("NFC", said).strip())[:64]
+    written = read_text(old.username)
+    username = _NOT_IN_USERNAMES.sub("_", unicodedata.normalize("NFC", written).strip())[:64]
     if not any(map(str.isalnum, username)):
         username = clid
-    if username != said:
+    if username != written:
         note(Oddity.RENAMED, username)
     return username
 

@@ -71,7 +71,7 @@ class Findings:
 
     def copy(self) -> Findings:
         """Return a copy, to which more can be added."""
-        return Findings({oddity: list(said) for oddity, said in self.found.items()})
+        return Findings({oddity: list(rows) for oddity, rows in self.found.items()})
 
     @property
     def serious(self) -> bool:

@@ -103,7 +103,7 @@ class TransferWriter:
         for step in steps:
             if step.account_id in self._changed:
                 continue
-            recorded = _signed(book.transfers.get(step.reference), step.account_id)
+            recorded = _signed_value(book.transfers.get(step.reference), step.account_id)
             first = step.movement is None and step.user.old_id not in self._subscribers.here_before
             table = "opening" if step.movement is None else step.movement.row.partition(":")[0]
             if recorded == step.value:
@@ -151,7 +151,7 @@ class TransferWriter:
         return [{"reference": step.reference} | details] if any(details.values()) else []
 
 
-def _signed(transfer: Transfer | None, account_id: int) -> int:
+def _signed_value(transfer: Transfer | None, account_id: int) -> int:
     """Return the value of a transfer, as the account shows it; 0 if there is none."""
     if transfer is None:
         return 0

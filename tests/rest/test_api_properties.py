@@ -16,7 +16,7 @@ from celcombiller.core.reports import history
 from celcombiller.core.schedules import runs, schedule_records
 from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.authorization import check_may
+from celcombiller.http.authorization import check_access
 from celcombiller.http.decoding import convert_fields
 from celcombiller.http.route import Request, Response
 from celcombiller.rest.routes import ROUTES
@@ -76,7 +76,7 @@ class ApiMachine(RuleBasedStateMachine):
             try:
                 person = subscriber_records.find(tx, who)
                 principal = Principal(person.id, person.username, person.level)
-                check_may(principal, route.who, path)
+                check_access(principal, route.who, path)
                 said = body if route.body is None or body is None else convert_fields(route.body, body)
                 asked = Request(
                     config=Config(),

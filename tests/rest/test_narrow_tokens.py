@@ -18,7 +18,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
-from celcombiller.http.authorization import check_may
+from celcombiller.http.authorization import check_access
 from celcombiller.http.decoding import convert_fields
 from celcombiller.http.route import Request
 from celcombiller.rest.legacy import balances, memberships, schedules, sms, users
@@ -299,7 +299,7 @@ class NarrowTokenMachine(RuleBasedStateMachine):
         body = data.draw(BODIES[route.name])
         request = self.tx.begin_nested()
         try:
-            check_may(who, route.who, path)
+            check_access(who, route.who, path)
             asked = Request(
                 config=Config(),
                 who=who,
@@ -330,7 +330,7 @@ class NarrowTokenMachine(RuleBasedStateMachine):
         for who in self.principals():
             for route in ADMINISTRATORS_ONLY:
                 with pytest.raises(Forbidden):
-                    check_may(who, route.who, {})
+                    check_access(who, route.who, {})
 
     @invariant()
     def staff_own_password_limits_and_tokens_stay(self):

@@ -100,7 +100,7 @@ def list_calls(tx: Connection, criteria: CallCriteria, *, limit: int, after: Pla
     if criteria.number is not None:
         conditions.append(sa.or_(table.c.from_number == criteria.number, table.c.to_number == criteria.number))
     rows = tx.execute(_CALLS.where(*conditions).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit))
-    return list(map(_recorded, rows))
+    return list(map(_recorded_call_from_row, rows))
 
 
 def find_call(tx: Connection, call_id: int) -> RecordedCall:
@@ -108,7 +108,7 @@ def find_call(tx: Connection, call_id: int) -> RecordedCall:
     row = tx.execute(_CALLS.where(tables.call.c.id == call_id)).first()
     if row is None:
         raise NotFound(f"there is no call {call_id}")
-    return _recorded(row)
+    return _recorded_call_from_row(row)
 
 
 def find_hold(tx: Connection, reference: str) -> Hold | None:
@@ -148,7 +148,7 @@ def list_data_sessions(
     if nas is not None:
         conditions.append((without_index(table.c.nas) if state is DataState.OPEN else table.c.nas) == nas)
     order = (table.c.started_at.desc(), table.c.id.desc())
-    return list(map(_session, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
+    return list(map(_recorded_session_from_row, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
 
 
 def find_data_session(tx: Connection, row_id: int) -> RecordedSession:
@@ -156,7 +156,7 @@ def find_data_session(tx: Connection, row_id: int) -> RecordedSession:
     row = tx.execute(_SESSIONS.where(tables.data_session.c.id == row_id)).first()
     if row is None:
         raise NotFound(f"there is no session of data {row_id}")
-    return _session(row)
+    return _recorded_session_from_row(row)
 
 
 # -- transfers -------------------------------------------------------------------------------------------------------
@@ -177,17 +177,17 @@ def list_transfers(
     if reference is not None:
         conditions.append(table.c.reference == reference)
     page = sa.select(table).where(*conditions).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit).subquery()
-    rows = tx.execute(_seen(page).order_by(page.c.at.desc(), page.c.id.desc()))
-    return list(map(_movement, rows))
+    rows = tx.execute(_from_subscribers_side(page).order_by(page.c.at.desc(), page.c.id.desc()))
+    return list(map(_recorded_transfer_from_row, rows))
 
 
 def find_transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
     """Return one transfer, or raise `NotFound`."""
     page = sa.select(tables.transfer).where(tables.transfer.c.id == transfer_id).subquery()
-    row = tx.execute(_seen(page)).first()
+    row = tx.execute(_from_subscribers_side(page)).first()
     if row is None:
         raise NotFound(f"there is no transfer {transfer_id}")
-    return _movement(row)
+    return _recorded_transfer_from_row(row)
 
 
 def find_transfer_by_reference(tx: Connection, reference: str) -> RecordedTransfer | None:
@@ -254,15 +254,15 @@ _SESSIONS = sa.select(tables.data_session, tables.subscriber.c.username.label("p
 )
 
 
-def _session(row: Row[Any]) -> RecordedSession:
+def _recorded_session_from_row(row: Row[Any]) -> RecordedSession:
     return RecordedSession(row.id, row.payer, session_from_row(row))
 
 
-def _recorded(row: Row[Any]) -> RecordedCall:
+def _recorded_call_from_row(row: Row[Any]) -> RecordedCall:
     return RecordedCall(row.id, row.username, call_from_row(row))
 
 
-def _seen(page: sa.Subquery) -> sa.Select[Any]:
+def _from_subscribers_side(page: sa.Subquery) -> sa.Select[Any]:
     """Return transfers from the side of the subscriber; the other side is the operator's."""
     account, subscriber = tables.account, tables.subscriber
     is_debit = page.c.debit_account_id.not_in(tables.OPERATOR_ACCOUNT_IDS.values())
@@ -282,7 +282,7 @@ def _seen(page: sa.Subquery) -> sa.Select[Any]:
     )
 
 
-def _movement(row: Row[Any]) -> RecordedTransfer:
+def _recorded_transfer_from_row(row: Row[Any]) -> RecordedTransfer:
     kind = Kind(row.kind)
     line = StatementLine(row.id, kind, row.at, row.value, row.posted, row.origin, row.reference, row.note)
     return RecordedTransfer(row.subscriber_id, row.username, Level(row.level), line)

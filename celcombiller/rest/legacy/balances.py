@@ -222,8 +222,8 @@ def _add(
     else:
         _check_same(tx, reference, detail)
     made_id = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).scalar_one()
-    shown = read_object(tx, collection, made_id)
-    return Response(shown, headers={"Location": make_address(request.url.partition("?")[0], collection, shown)})
+    view = read_object(tx, collection, made_id)
+    return Response(view, headers={"Location": make_address(request.url.partition("?")[0], collection, view)})
 
 
 def _check_same(tx: Connection, reference: str, detail: dict[str, Any]) -> None:

@@ -37,18 +37,18 @@ def convert_leniently(kind: type[T], body: Mapping[str, Any]) -> T:
     return convert_fields(
         kind,
         {
-            name: _loosened(value, types[name]) if name in types and name != "password" else value
+            name: _coerce(value, types[name]) if name in types and name != "password" else value
             for name, value in body.items()
         },
     )
 
 
-def _loosened(value: Any, info: inspect.Type) -> Any:
+def _coerce(value: Any, info: inspect.Type) -> Any:
     """Return a text as the number, or a number as the text, that the type needs. The rest is left to the check."""
-    wanted = {type(each): each for each in _flat(info)}
+    wanted = {type(each): each for each in _bare_types(info)}
     items = wanted.get(inspect.ListType)
     if isinstance(items, inspect.ListType) and isinstance(value, list):
-        return [_loosened(each, items.item_type) for each in value]
+        return [_coerce(each, items.item_type) for each in value]
     if inspect.StrType in wanted:
         return str(value) if type(value) is int and inspect.IntType not in wanted else value
     if wanted.keys() & {inspect.IntType, inspect.EnumType}:
@@ -57,13 +57,13 @@ def _loosened(value: Any, info: inspect.Type) -> Any:
     return value
 
 
-def _flat(info: inspect.Type) -> Iterator[inspect.Type]:
+def _bare_types(info: inspect.Type) -> Iterator[inspect.Type]:
     """Yield the bare types that a type consists of."""
     if isinstance(info, inspect.Metadata):
-        yield from _flat(info.type)
+        yield from _bare_types(info.type)
     elif isinstance(info, inspect.UnionType):
         for each in info.types:
-            yield from _flat(each)
+            yield from _bare_types(each)
     else:
         yield info
 

@@ -141,8 +141,8 @@ def _single(rows: Rows, here: str) -> Response:
         return Response({"message": "No result found"}, http.NOT_FOUND)
     if len(ids) > 1:
         return Response({"message": "Multiple results found"}, http.BAD_REQUEST)
-    (shown,) = rows.read_objects(ids, listed=True)
-    return Response(shown, headers={"Location": make_address(here, rows.collection, shown)})
+    (view,) = rows.read_objects(ids, listed=True)
+    return Response(view, headers={"Location": make_address(here, rows.collection, view)})
 
 
 def find_object(
@@ -162,13 +162,13 @@ def answer_object(tx: Connection, request: Request, collection: Collection, key:
 
 def read_object(tx: Connection, collection: Collection, row_id: int) -> dict[str, Any]:
     """Return the object of a row that exists."""
-    (shown,) = Rows(tx, collection, Search(), None).read_objects([row_id], listed=False)
-    return shown
+    (view,) = Rows(tx, collection, Search(), None).read_objects([row_id], listed=False)
+    return view
 
 
-def make_address(base: str, collection: Collection, shown: Mapping[str, Any]) -> str:
+def make_address(base: str, collection: Collection, view: Mapping[str, Any]) -> str:
     """Return the address of an object, below the collection's."""
-    return f"{base}/{quote(str(shown[collection.key]), safe='')}"
+    return f"{base}/{quote(str(view[collection.key]), safe='')}"
 
 
 def format_local_time(instant: datetime) -> str:
@@ -190,12 +190,14 @@ class Rows:
         collection, search = self.collection, self.search
         counts = _counts.setdefault(self.tx.engine, Counts())
         key = (collection.name, search.filters, search.group_by, self.owner_id)
-        total = max(counts.total(key, self._counted) - search.offset, 0)
+        total = max(counts.total(key, self._count_rows) - search.offset, 0)
         return total if search.limit is None else min(total, search.limit)
 
-    def _counted(self) -> int:
+    def _count_rows(self) -> int:
         if self.search.group_by:
-            return int(self.tx.execute(sa.select(sa.func.count()).select_from(self._firsts().subquery())).scalar_one())
+            return int(
+                self.tx.execute(sa.select(sa.func.count()).select_from(self._group_ids().subquery())).scalar_one()
+            )
         counts = [
             self._restrict(source, sa.select(sa.func.count())).scalar_subquery() for source in self.collection.sources
         ]
@@ -209,7 +211,7 @@ class Rows:
         if many <= 0:
             return []
         first = search.offset + start
-        found = [self._found(source, first + many) for source in self.collection.sources]
+        found = [self._first_ids(source, first + many) for source in self.collection.sources]
         rows = (sa.union_all(*map(sa.select, found)) if len(found) > 1 else sa.select(found[0])).subquery()
         order = self._order(rows.c)
         return list(self.tx.execute(sa.select(rows.c["_id"]).order_by(*order).offset(first).limit(many)).scalars())
@@ -259,14 +261,14 @@ class Rows:
         conditions = self._builder(source).conditions(self.search.filters)
         return statement.select_from(source.tables((*names, *self.search.names()))).where(rows, *conditions)
 
-    def _found(self, source: Source, many: int) -> sa.Subquery:
+    def _first_ids(self, source: Source, many: int) -> sa.Subquery:
         """Return the first ids of one source, with the columns of their order."""
         names = dict.fromkeys(name for name, _ in self.search.order_by if name != "_id")
         columns = {name: source.columns[name] for name in ("_id", *names)}
         statement: sa.Select[Any] = sa.select(*(column.label(name) for name, column in columns.items()))
         statement = self._restrict(source, statement, *columns)
         if self.search.group_by:
-            statement = statement.where(columns["_id"].in_(self._firsts()))
+            statement = statement.where(columns["_id"].in_(self._group_ids()))
         return statement.order_by(*self._order(columns)).limit(many).subquery()
 
     def _order(self, columns: Any) -> list[sa.ColumnElement[Any]]:
@@ -274,7 +276,7 @@ class Rows:
         order = [builder.order(name, columns[name], descending=descending) for name, descending in self.search.order_by]
         return [*order, builder.order("_id", columns["_id"], descending=False)]
 
-    def _firsts(self) -> sa.Select[Any]:
+    def _group_ids(self) -> sa.Select[Any]:
         """Return the first id of each group."""
         names = dict.fromkeys(("_id", *self.search.group_by))
         statements = [

@@ -193,8 +193,8 @@ def add(tx: Connection, request: Request) -> Response:
         raise InvalidValue(f"schedule_id: {error}", {"schedule_id": str(error)}) from None
     made = memberships.join(tx, schedule, who.id, count=body.count, now=request.now)
     audit_trail.record(tx, request.actor, "join", f"schedule:{schedule.id}", after=made, now=request.now)
-    shown = read_object(tx, MEMBERS, made.id)
-    return Response(shown, headers={"Location": make_address(request.url.partition("?")[0], MEMBERS, shown)})
+    view = read_object(tx, MEMBERS, made.id)
+    return Response(view, headers={"Location": make_address(request.url.partition("?")[0], MEMBERS, view)})
 
 
 def change(tx: Connection, request: Request) -> Response:

@@ -66,7 +66,7 @@ DAY = sa.case((_schedule.c.recurrence == Recurrence.MONTHLY, _schedule.c.day), e
 # -- collections -----------------------------------------------------------------------------------------------------
 
 
-def _named(name: str, key: str) -> Collection:
+def _make_collection(name: str, key: str) -> Collection:
     def owned(subscriber_id: int) -> sa.ColumnElement[bool]:
         mine = sa.select(_membership.c.schedule_id).where(
             _membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None)
@@ -100,7 +100,7 @@ def _named(name: str, key: str) -> Collection:
     )
 
 
-BY_ID, BY_NAME = _named("schedule", "_id"), _named("schedules", "name")
+BY_ID, BY_NAME = _make_collection("schedule", "_id"), _make_collection("schedules", "name")
 
 
 def list_by_id(tx: Connection, request: Request) -> Response:
@@ -171,17 +171,17 @@ class GroupChange(ScheduleChange, kw_only=True):
 def add_by_id(tx: Connection, request: Request) -> Response:
     """Make a schedule. Another one may have the same name."""
     body = convert_leniently(NewSchedule, request.body)
-    made = _made(tx, request, body, _today(request), min(body.day, DAY_CLAMPED))
-    return _answer(tx, request, BY_ID, made)
+    made = _make_schedule(tx, request, body, _today(request), min(body.day, DAY_CLAMPED))
+    return _answer_made(tx, request, BY_ID, made)
 
 
 def add_by_name(tx: Connection, request: Request) -> Response:
     """Make a schedule with a unique name, a first date and members."""
     body = convert_leniently(NewGroup, request.body)
     _check_free(tx, body.name)
-    made = _made(tx, request, body, _first_on(request, body), body.day)
+    made = _make_schedule(tx, request, body, _first_on(request, body), body.day)
     _join(tx, request, made, body.users, "users")
-    return _answer(tx, request, BY_NAME, made)
+    return _answer_made(tx, request, BY_NAME, made)
 
 
 def change_by_id(tx: Connection, request: Request) -> Response:
@@ -197,7 +197,7 @@ def change_by_id(tx: Connection, request: Request) -> Response:
 def change_by_name(tx: Connection, request: Request) -> Response:
     """Change a schedule and its members. An empty change answers with the schedule as it is."""
     body = convert_leniently(GroupChange, request.body)
-    found = _only(tx, request.path["name"])
+    found = _find_by_name(tx, request.path["name"])
     if found is None:
         return MISSING
     if body.name is not UNSET and body.name != found.name:
@@ -219,11 +219,13 @@ def delete_by_id(tx: Connection, request: Request) -> Response:
 
 def delete_by_name(tx: Connection, request: Request) -> Response:
     """End a schedule and all memberships in it."""
-    found = _only(tx, request.path["name"])
+    found = _find_by_name(tx, request.path["name"])
     return MISSING if found is None else _delete(tx, request, found)
 
 
-def _made(tx: Connection, request: Request, body: NewSchedule | NewGroup, first_on: date, day: int) -> Schedule:
+def _make_schedule(
+    tx: Connection, request: Request, body: NewSchedule | NewGroup, first_on: date, day: int
+) -> Schedule:
     made = schedule_records.add(
         tx,
         name=body.name,
@@ -241,9 +243,9 @@ def _made(tx: Connection, request: Request, body: NewSchedule | NewGroup, first_
     return made
 
 
-def _answer(tx: Connection, request: Request, collection: Collection, made: Schedule) -> Response:
-    shown = read_object(tx, collection, made.id)
-    return Response(shown, headers={"Location": make_address(request.url.partition("?")[0], collection, shown)})
+def _answer_made(tx: Connection, request: Request, collection: Collection, made: Schedule) -> Response:
+    view = read_object(tx, collection, made.id)
+    return Response(view, headers={"Location": make_address(request.url.partition("?")[0], collection, view)})
 
 
 def _today(request: Request) -> date:
@@ -267,7 +269,7 @@ def _check_free(tx: Connection, name: str) -> None:
         raise InvalidValue("Already has this Group", {"name": "another schedule has it"})
 
 
-def _only(tx: Connection, name: str) -> Schedule | None:
+def _find_by_name(tx: Connection, name: str) -> Schedule | None:
     found = schedule_records.find_by_name(tx, name)
     if len(found) > 1:
         raise BrokenRequest(f"{len(found)} schedules have this name: say which by /api/schedule/<_id>")

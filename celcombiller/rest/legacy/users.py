@@ -159,8 +159,8 @@ def add(tx: Connection, request: Request) -> Response:
         if value:
             order = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
             credit(tx, order, request.actor, request.now)
-    shown = read_object(tx, COLLECTION, made.id)
-    return Response(shown, headers={"Location": make_address(request.url.partition("?")[0], COLLECTION, shown)})
+    view = read_object(tx, COLLECTION, made.id)
+    return Response(view, headers={"Location": make_address(request.url.partition("?")[0], COLLECTION, view)})
 
 
 def change(tx: Connection, request: Request) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -165,7 +165,7 @@ async def download(api: Api, http_request: HttpRequest, request: Request) -> Res
     if http_request.method == b"HEAD":
         return Response(headers=headers)
 
-    def piece(tx: Connection, after: Any) -> tuple[bytes, Any]:
+    def piece(tx: Connection, after: history.Place | None) -> tuple[bytes, history.Place | None]:
         rows = history.list_calls(tx, _criteria(tx, request, request.query), limit=PIECE_ROWS, after=after)
         lines = [_cells(each) for each in rows]
         text = format_csv(lines if after is not None else [COLUMNS, *lines])

@@ -129,13 +129,13 @@ def status(tx: Connection, request: Request) -> NetworkList:
 
 async def diff(api: Api, _http_request: HttpRequest, request: Request) -> Response:
     """Compare a network with what it should know."""
-    name, network = _named(api, request)
+    name, network = _find_network(api, request)
     return Response(_to_view(name, await reconciliation.compare(name, network, api.reader.read)))
 
 
 async def bring(api: Api, _http_request: HttpRequest, request: Request) -> Response:
     """Queue the changes that remove the differences of a network."""
-    name, network = _named(api, request)
+    name, network = _find_network(api, request)
     order: SyncOrder = request.body
     found = await reconciliation.compare(name, network, api.reader.read)
     chosen = drift.to_sync(found, remove_unknown=order.remove_unknown)
@@ -151,7 +151,7 @@ async def bring(api: Api, _http_request: HttpRequest, request: Request) -> Respo
     return Response(SyncView(queued=len(chosen), dry_run=order.dry_run, drift=drifted))
 
 
-def _named(api: Api, request: Request) -> tuple[str, Network]:
+def _find_network(api: Api, request: Request) -> tuple[str, Network]:
     name = request.path["name"]
     if name not in api.radio:
         raise NotFound("there is no such network in the settings")

@@ -123,7 +123,7 @@ def add(tx: Connection, request: Request) -> Response:
     made, _ = credit(tx, order, request.actor, request.now)
     if made.note != body.note:
         raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
-    return _made(tx, request, reference)
+    return _answer_made(tx, request, reference)
 
 
 def reverse(tx: Connection, request: Request) -> Response:
@@ -136,7 +136,7 @@ def reverse(tx: Connection, request: Request) -> Response:
     result = reversals.reverse(tx, found.line.reference, note=body.note, now=request.now)
     if is_new:
         audit_trail.record(tx, request.actor, "reverse", f"transfer:{found.line.id}", after=result, now=request.now)
-    return _made(tx, request, reference)
+    return _answer_made(tx, request, reference)
 
 
 def to_view(each: RecordedTransfer) -> TransferView:
@@ -144,7 +144,7 @@ def to_view(each: RecordedTransfer) -> TransferView:
     return make_view(TransferView, each.line, username=each.username)
 
 
-def _made(tx: Connection, request: Request, reference: str) -> Response:
+def _answer_made(tx: Connection, request: Request, reference: str) -> Response:
     made = history.find_transfer_by_reference(tx, reference)
     if made is None:
         raise LookupError(reference)
