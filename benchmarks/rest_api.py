@@ -39,8 +39,9 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from celcombiller.http.application import Api
-from celcombiller.http.pagination import page_of
+from celcombiller.http.pagination import make_page
 from celcombiller.runtime.password_hash import hash_password
+from celcombiller.service import wiring
 from tests.system.lab.postgres import Cluster
 from tests.system.lab.waiting import free_ports
 
@@ -208,7 +209,7 @@ def serve(file: str) -> None:
         made.append(Measured(*arguments))
         return made[-1]
 
-    service.Api = build_api
+    wiring.Api = build_api
     options = service.Options()
     options.parseOptions(["--config", file])
     biller = service.makeService(options)
@@ -278,7 +279,7 @@ def cursor_of(path: str, rows: int) -> str:
     middle = rows // 2
     at = datetime(2026, 1, 1, tzinfo=UTC).timestamp() + rows + (5 * rows if "calls" in path else 0)
     place = FIRST + middle if "subscribers" in path else (datetime.fromtimestamp(at, UTC), middle)
-    return page_of([0, 1], 1, lambda _: place)[1]
+    return make_page([0, 1], 1, lambda _: place, str).next
 
 
 async def one_by_one(port: int, rows: int, chance: random.Random) -> list[dict]:

@@ -31,8 +31,8 @@ from celcombiller.config import tables
 from celcombiller.config.error_messages import ENVIRONMENT_PREFIX
 from celcombiller.core.errors import BillerError
 from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
-from celcombiller.http.openapi import description
-from celcombiller.http.problem_details import message, problem
+from celcombiller.http.openapi import describe_routes
+from celcombiller.http.problem_details import make_legacy_message, make_problem
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.metrics import RESULTS, Metrics
 
@@ -204,7 +204,7 @@ COMMON = (
 
 def rest_api() -> Iterator[str]:
     """Yield the page about the routes of today's API, from its OpenAPI document."""
-    described = description(ROUTES)
+    described = describe_routes(ROUTES)
     schemas = described["components"]["schemas"]
     document = _inline(described, {name: each for name, each in schemas.items() if "properties" not in each})
     yield "# REST API"
@@ -367,11 +367,11 @@ def errors() -> Iterator[str]:
     for code, classes in sorted(kinds.items()):
         kind = next(each for each in classes if "code" in vars(each))
         error = kind.__new__(kind, "why")
-        status, meaning = problem(error).status, _markdown(inspect.getdoc(kind) or "")
+        status, meaning = make_problem(error).status, _markdown(inspect.getdoc(kind) or "")
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             internal.append((f"`{code}`", meaning))
         else:
-            sent.append((f"`{code}`", str(status), str(message(error)[0]), meaning))
+            sent.append((f"`{code}`", str(status), str(make_legacy_message(error)[0]), meaning))
     yield "## Refusals"
     yield "The first status is that of `/api/v1/`, the second that of the original program's routes."
     yield _table(("code", "status", "legacy status", "meaning"), sent)

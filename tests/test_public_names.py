@@ -41,7 +41,7 @@ from celcombiller.config.tables import Config
 from celcombiller.core.errors import BillerError, ConfigError
 from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
 from celcombiller.core.schema.tables import metadata
-from celcombiller.http.problem_details import message, problem
+from celcombiller.http.problem_details import make_legacy_message, make_problem
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.metrics import Metrics
 from tests.support.api_service import Biller
@@ -161,7 +161,7 @@ def errors():
     for kind in {BillerError, *_below(BillerError)}:
         if kind.__module__.partition(".")[0] == celcombiller.__name__:
             error = kind.__new__(kind, "why")
-            told, (status, _) = problem(error), message(error)
+            told, (status, _) = make_problem(error), make_legacy_message(error)
             found.setdefault(told.code, set()).add(f"{told.status}, original {status}, {told.type}")
     return {code: sorted(facts) for code, facts in sorted(found.items())}
 

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from celcombiller.core.errors import BillerError  # noqa: PLC0415
 
     try:
-        path = arguments.config or loader.source()
+        path = arguments.config or loader.find_file()
         config = loader.load(path, os.environ)
         status: int = arguments.run(arguments, config)
     except BillerError as error:

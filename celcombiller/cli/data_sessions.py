@@ -25,7 +25,7 @@ LIST_MAX = 1000
 
 def _sessions(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> list[RecordedSession]:
-        return history.data_sessions(
+        return history.list_data_sessions(
             tx,
             limit=arguments.limit,
             subscriber_id=None if arguments.user is None else find_payer(tx, arguments.user).id,

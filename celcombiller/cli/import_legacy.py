@@ -22,7 +22,7 @@ from celcombiller.core.audit.report import audit
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.database.transaction import transact
 from celcombiller.legacy_import import importer, source_database
-from celcombiller.legacy_import.conversion import ImportTerms, prepare
+from celcombiller.legacy_import.conversion import ImportTerms, convert_original
 from celcombiller.legacy_import.findings import SERIOUS, Oddity
 from celcombiller.legacy_import.source_rows import KINDS
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Config
     from celcombiller.core.model.accounts import Kind
-    from celcombiller.legacy_import.conversion import Prepared
+    from celcombiller.legacy_import.conversion import ConvertedFile
     from celcombiller.legacy_import.convert_users import NewSubscriber
     from celcombiller.legacy_import.imported_rows import ImportReport
 
@@ -72,22 +72,22 @@ def _import(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
     terms = _terms(arguments, config, now)
     engine = open_database(config)
-    with source_database.opened(arguments.file) as old:
-        prepared = prepare(old, terms, now, _progress)
+    with source_database.open_original(arguments.file) as old:
+        converted = convert_original(old, terms, now, _progress)
         hashes: dict[int, str] = {}
         if arguments.yes:
             reading = engine.execution_options(reading=True)
-            hashes = _hashed(transact(reading, lambda tx: importer.newcomers(tx, prepared)))
+            hashes = _hashed(transact(reading, lambda tx: importer.list_new_users(tx, converted)))
 
         def work(tx: Connection) -> ImportReport:
-            report = importer.write(tx, prepared, hashes, current_operator(), _progress)
+            report = importer.import_original(tx, converted, hashes, current_operator(), _progress)
             _prove(tx)
             if not arguments.yes:
                 tx.rollback()
             return report
 
         report = transact(engine, work)
-    outcome = _Outcome(prepared, report, dry=not arguments.yes)
+    outcome = _Outcome(converted, report, dry=not arguments.yes)
     outcome.print_json() if arguments.json else outcome.print_text()
     return 1 if report.findings.serious else 0
 
@@ -134,19 +134,19 @@ def _progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
 class _Outcome:
     """What is told of an import."""
 
-    prepared: Prepared
+    converted: ConvertedFile
     report: ImportReport
     dry: bool
 
     def print_text(self) -> None:
         """Say it to a person."""
-        zone = self.prepared.terms.zone.key
-        print(f"{self.prepared.original.generation.name}. Its dates are by the clocks of {zone}.")
+        zone = self.converted.terms.zone.key
+        print(f"{self.converted.original.generation.name}. Its dates are by the clocks of {zone}.")
         print_rows(self._tables(), ("table", "in_the_file", "imported", "here_already", "left_out"), as_json=False)
         for kind, sums in self._credits().items():
             print(f"{kind} credits: {sums['file']} in the file, {sums['imported']} imported.")
-        if self.prepared.plans:
-            print(f"Plans go on from {self.prepared.terms.begin}; what was due before was the original's to give.")
+        if self.converted.plans:
+            print(f"Plans go on from {self.converted.terms.begin}; what was due before was the original's to give.")
         found = self.report.findings.found
         for oddity in sorted(found, key=lambda oddity: (oddity not in SERIOUS, list(Oddity).index(oddity))):
             print(f"{'! ' if oddity in SERIOUS else ''}{len(found[oddity])} {oddity}")
@@ -164,10 +164,10 @@ class _Outcome:
         """Say it to a program."""
         found = self.report.findings.found
         document = {
-            "generation": self.prepared.original.generation.name,
+            "generation": self.converted.original.generation.name,
             "written": not self.dry,
-            "zone": self.prepared.terms.zone.key,
-            "plans_from": self.prepared.terms.begin,
+            "zone": self.converted.terms.zone.key,
+            "plans_from": self.converted.terms.begin,
             "tables": self._tables(),
             "credits": self._credits(),
             "findings": [
@@ -184,15 +184,15 @@ class _Outcome:
             {
                 "table": table,
                 "in_the_file": read,
-                "imported": made[table] if table in self.prepared.own_tables else None,
-                "here_already": known[table] if table in self.prepared.own_tables else None,
-                "left_out": read - made[table] - known[table] if table in self.prepared.own_tables else None,
+                "imported": made[table] if table in self.converted.own_tables else None,
+                "here_already": known[table] if table in self.converted.own_tables else None,
+                "left_out": read - made[table] - known[table] if table in self.converted.own_tables else None,
             }
-            for table, read in self.prepared.read.items()
+            for table, read in self.converted.read.items()
         ]
 
     def _credits(self) -> dict[Kind, dict[str, int]]:
-        users = self.prepared.users.values()
+        users = self.converted.users.values()
         return {
             kind: {"file": sum(user.balances[kind] for user in users), "imported": self.report.credits[kind]}
             for kind in KINDS

@@ -76,7 +76,7 @@ def _initialize(arguments: argparse.Namespace, config: Config) -> int:
 
 def _check_config(arguments: argparse.Namespace, config: Config) -> int:
     """Report that the settings are right; loading them has checked them."""
-    where = arguments.config or loader.source() or "built-in defaults"
+    where = arguments.config or loader.find_file() or "built-in defaults"
     print(f"{where}: right. Database {config.database.url}, REST {config.rest.listen}, FastAGI {config.agi.listen},")
     print(f"AMI of {', '.join(each.name for each in config.asterisk) or 'no server'}.")
     return 0

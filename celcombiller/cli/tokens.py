@@ -12,7 +12,7 @@ from celcombiller.core.access.principal import Scope
 from celcombiller.core.access.tokens import NewToken
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
-from celcombiller.http.decoding import checked
+from celcombiller.http.decoding import convert_fields
 from celcombiller.http.route import ID_MAX
 from celcombiller.runtime.token_secrets import make_token_secret
 
@@ -28,7 +28,7 @@ DAYS_MAX = 36_500
 
 
 def _add(arguments: argparse.Namespace, config: Config) -> int:
-    wanted = checked(NewToken, {"name": arguments.name, "scopes": arguments.scope, "username": arguments.user})
+    wanted = convert_fields(NewToken, {"name": arguments.name, "scopes": arguments.scope, "username": arguments.user})
     now, secret = datetime.now(UTC), make_token_secret()
     expires_at = None if arguments.days is None else now + timedelta(days=arguments.days)
 

@@ -1,4 +1,4 @@
-"""Checks that a type cannot say."""
+"""Checks of settings that a type cannot express."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 
 
 class SettingError(ValueError):
-    """A value of the right type that still cannot be used: its key in the table, and why."""
+    """A value of the right type that cannot be used: its key in the table, and the reason."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(key, reason)
@@ -19,7 +19,7 @@ class SettingError(ValueError):
 
 
 def show_value(value: object) -> str:
-    """Show a wrong value, short and on one line."""
+    """Return a wrong value as messages show it: short, and on one line."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
@@ -29,11 +29,11 @@ def show_value(value: object) -> str:
 
 
 def show_choices(allowed: tuple[str, ...]) -> str:
-    """Return the placeholders as a list for a message."""
+    """Return placeholders as messages list them."""
     return ", ".join(f"{{{each}}}" for each in allowed)
 
 
-# Taken by the biller (the limits and the answer stamp) or leaving the billed Dial at the answer (G).
+# The biller sets L and S (limits) and U (the answer stamp) itself; G leaves the billed Dial at the answer.
 _RESERVED_DIAL_OPTIONS = "LSUG"
 
 
@@ -41,7 +41,7 @@ _DIAL_OPTIONS = re.compile(r"([A-Za-z])(\([^(),\"\\\x00-\x1f\x7f]*\))?")
 
 
 def check_port(listen: str) -> None:
-    """Raise `SettingError` unless an endpoint of this form can be listened on."""
+    """Raise `SettingError` if a TCP endpoint has a port that does not exist."""
     kind, _, rest = listen.partition(":")
     port = rest.partition(":")[0]
     if kind.startswith("tcp") and int(port) > 65535:  # noqa: PLR2004 - TCP's own
@@ -61,22 +61,23 @@ def check_networks(allow: tuple[str, ...], key: str = "") -> None:
 
 
 def check_words(key: str, template: str, allowed: tuple[str, ...]) -> None:
-    """Refuse the text of a message that is empty, or whose placeholders are not these."""
-    _check_placeholders(key, template, allowed)
+    """Raise `SettingError` if the text of a message is empty or has other placeholders than these."""
+    check_placeholders(key, template, allowed)
     if not template.strip():
         raise SettingError(key, "must not be empty")
 
 
 def check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:
     """Raise `SettingError` unless a dial string has only these placeholders."""
-    fields = _check_placeholders(key, template, allowed)
+    fields = check_placeholders(key, template, allowed)
     if not template.isprintable() or "," in template or template != template.strip():
         raise SettingError(key, "must be one dial string without commas, newlines or outer spaces")
     if required and not fields:
         raise SettingError(key, f"must use at least one of {show_choices(allowed)}")
 
 
-def _check_placeholders(key: str, template: str, allowed: tuple[str, ...]) -> list[str]:
+def check_placeholders(key: str, template: str, allowed: tuple[str, ...]) -> list[str]:
+    """Return the placeholders of a template. Raise `SettingError` if it has others than ``allowed``."""
     choice = show_choices(allowed)
     try:
         fields = [
@@ -93,7 +94,7 @@ def _check_placeholders(key: str, template: str, allowed: tuple[str, ...]) -> li
 
 
 def check_dial_options(options: str) -> None:
-    """Raise `SettingError` unless these are options of Asterisk's Dial that the biller does not set itself."""
+    """Raise `SettingError` unless these are options of Asterisk's Dial, and none that the biller sets itself."""
     letters = [match.group(1) for match in _DIAL_OPTIONS.finditer(options)]
     if _DIAL_OPTIONS.sub("", options):
         raise SettingError(
@@ -105,7 +106,7 @@ def check_dial_options(options: str) -> None:
 
 
 def check_unique(section: str, key: str, values: list[str]) -> None:
-    """Raise `SettingError` where a value stands twice."""
+    """Raise `SettingError` if a value occurs twice."""
     for value, times in Counter(values).items():
         if times > 1:
             raise SettingError(section, f"{times} tables have {key} = {show_value(value)}; each needs its own")

@@ -1,6 +1,6 @@
-"""What billers of one ledger must have alike in their settings, as a digest of each part: `nodes` compares them.
+"""Digests of the settings that all billers of one ledger must have in common; `core.cluster` compares them.
 
-A part that only one of two has is not compared: RADIUS, or notices, may be switched on in one biller alone.
+A part that one of two billers does not have is not compared: RADIUS or notices may run in one biller only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Config, RadiusClient
 
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**12, 8, 1
-"""About 10 ms and 4 MiB for each client, once: a guess at a secret shall cost whoever reads the database as much."""
+"""About 10 ms and 4 MiB for each client, once. Each guess at a secret costs a reader of the database as much."""
 
 
 def settings_digests(config: Config) -> dict[str, str]:
-    """Return the digests by the names of what they are of, as the operator's file has them."""
+    """Return the digest of each part, by its name in the operator's file."""
     calls, radius = config.calls, config.radius
     parts = {
         "[[rates]]": _digest(config.rates),
@@ -42,6 +42,6 @@ def _digest(facts: Any) -> str:
 
 
 def _digest_of_client(client: RadiusClient) -> str:
-    """Of all of it with its secret, which is short and may be a word: slow on purpose."""
+    """Return the digest of a client with its secret. It is slow on purpose: the secret is short, and may be a word."""
     facts = msgspec.json.encode(client)
     return hashlib.scrypt(facts, salt=client.name.encode(), n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P, dklen=32).hex()

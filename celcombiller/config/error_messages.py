@@ -1,4 +1,4 @@
-"""Msgspec errors in the operator's words."""
+"""Errors of msgspec in the operator's words: where the wrong value stands, and what it may be."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ SWITCHES = {"true": True, "false": False}
 
 
 _NEVER_SHOWN = frozenset({"secret", "url", "password"})
+"""Keys whose values no message shows."""
 
 
-def raise_refusal(
+def raise_config_error(
     file: Path | None,
     tables: dict[str, Any],
     from_environment: Mapping[tuple[str, str], object],
@@ -48,12 +49,12 @@ def raise_refusal(
     key = tuple(str(each).partition(" ")[0] for each in steps[:2])
     if key in from_environment:
         name = ENVIRONMENT_PREFIX + "_".join(key).upper()
-        raise config_error("environment", f"{name}: {reason}")
-    raise config_error(file or FILE_NAME, f"{show_place(steps)}: {reason}" if steps else reason)
+        raise make_config_error("environment", f"{name}: {reason}")
+    raise make_config_error(file or FILE_NAME, f"{show_place(steps)}: {reason}" if steps else reason)
 
 
 def _reason(tables: dict[str, Any], steps: list[str | int]) -> str:
-    """Compare the value at ``steps`` with its type; where a key is unknown or missing, append it to ``steps``."""
+    """Return why the value at ``steps`` does not fit its type. Append a key that is unknown or missing to ``steps``."""
     value: Any = tables
     wanted: inspect.Type = inspect.type_info(Config)
     for step in steps:
@@ -99,14 +100,14 @@ def show_allowed(wanted: inspect.Type) -> str:
 
 
 def show_unknown(name: str, known: Iterable[str]) -> str:
-    """Return what is wrong with an unknown name, with the nearest known one."""
+    """Return that a name is unknown, with the nearest known one."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"unknown; did you mean {close[0]}?" if close else f"unknown; known are {', '.join(names)}"
 
 
 def show_place(steps: list[str | int]) -> str:
-    """Name a key as the file spells it; tables and items count from 1, as people do."""
+    """Return a key as the file spells it. Tables and items are counted from 1."""
     for depth in (1, 2):
         names, number = steps[:depth], steps[depth] if len(steps) > depth else None
         if isinstance(number, int) and ".".join(map(str, names)) in TABLES:
@@ -117,7 +118,7 @@ def show_place(steps: list[str | int]) -> str:
     )
 
 
-def config_error(where: Path | str, text: str) -> ConfigError:
-    """Make the one line: whatever a file or a name contained, it has no control characters."""
+def make_config_error(where: Path | str, text: str) -> ConfigError:
+    """Return the error, on one line and without control characters, whatever the file or a name contains."""
     line = f"{where}: {text}"
     return ConfigError("".join(each if each.isprintable() else repr(each)[1:-1] for each in line))

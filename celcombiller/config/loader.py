@@ -1,4 +1,4 @@
-"""File + environment + secret files to Config."""
+"""Read the file, the environment and the files of secrets into one `Config`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from celcombiller.config.error_messages import (
     ENVIRONMENT_PREFIX,
     FILE_NAME,
     SWITCHES,
-    config_error,
-    raise_refusal,
+    make_config_error,
+    raise_config_error,
     show_unknown,
 )
 from celcombiller.config.tables import LISTS, SECTIONS, Asterisk, Config, RadiusClient, Smpp
@@ -30,21 +30,21 @@ _Secretive = TypeVar("_Secretive", Asterisk, RadiusClient)
 
 
 def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -> Config:
-    """Read the settings, or raise ``ConfigError`` whose text is one line; ``environ`` wins over the file.
+    """Return the settings. A value in ``environ`` wins over the file's. Raises `ConfigError`, whose text is one line.
 
-    Without ``path`` the first of ``celcombiller.toml`` in ``folder`` and ``SYSTEM_FILE`` is read, else none.
+    Without ``path`` the file is ``celcombiller.toml`` in ``folder``, else ``SYSTEM_FILE``, else none is read.
     """
-    file = path if path is not None else source(folder)
+    file = path if path is not None else find_file(folder)
     tables = _parse(file) if file is not None else {}
-    from_environment = dict(_environment(environ))
+    from_environment = dict(_read_environment(environ))
     for (section, key), value in from_environment.items():
         table = tables.setdefault(section, {})
-        if isinstance(table, dict):  # if not, the conversion below says so
+        if isinstance(table, dict):  # if it is none, the conversion below refuses it
             table[key] = value
     try:
         config = msgspec.convert(tables, Config)
     except msgspec.ValidationError as error:
-        raise_refusal(file, tables, from_environment, error)
+        raise_config_error(file, tables, from_environment, error)
     servers = _with_secrets("asterisk", config.asterisk, file)
     clients = _with_secrets("radius.clients", config.radius.clients, file)
     radius = msgspec.structs.replace(config.radius, clients=clients)
@@ -52,14 +52,14 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     return msgspec.structs.replace(config, asterisk=servers, radius=radius, smpp=smpp)
 
 
-def source(folder: Path = Path()) -> Path | None:
-    """Say which file is read when none is named."""
+def find_file(folder: Path = Path()) -> Path | None:
+    """Return the file that is read when none is named; ``None`` if there is none."""
     for candidate in (folder / FILE_NAME, SYSTEM_FILE):
         try:
             if candidate.exists():
                 return candidate
         except OSError as error:
-            raise config_error(candidate, f"cannot be read: {error.strerror}") from None
+            raise make_config_error(candidate, f"cannot be read: {error.strerror}") from None
     return None
 
 
@@ -67,34 +67,36 @@ def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8"))
     except OSError as error:
-        raise config_error(file, f"cannot be read: {error.strerror}") from None
+        raise make_config_error(file, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise config_error(file, "is not UTF-8 text") from None
+        raise make_config_error(file, "is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        raise config_error(file, f"is not TOML: {error}") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
-        raise config_error(file, "is not TOML that makes sense: a number too long, or tables nested too deep") from None
+        raise make_config_error(file, f"is not TOML: {error}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or deeply nested lists
+        raise make_config_error(
+            file, "is not TOML that makes sense: a number too long, or tables nested too deep"
+        ) from None
 
 
-def _environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], object]]:
+def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], object]]:
     for name in sorted(environ):
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
         if section in LISTS:
             advice = "keep the secret out of it with secret_file" if section == "asterisk" else "there may be many"
-            raise config_error("environment", f"{name}: [[{section}]] tables are set in the file only; {advice}")
+            raise make_config_error("environment", f"{name}: [[{section}]] tables are set in the file only; {advice}")
         if section not in SECTIONS:
-            continue  # another program's, or a switch of the tests
+            continue  # another program's variable, or a switch of the tests
         types = {each.name: inspect.type_info(each.type) for each in msgspec.structs.fields(SECTIONS[section])}
         if key not in types:
             known = [f"{ENVIRONMENT_PREFIX}{section}_{each}".upper() for each in types]
-            raise config_error("environment", f"{name}: {show_unknown(name, known)}")
+            raise make_config_error("environment", f"{name}: {show_unknown(name, known)}")
         yield (section, key), _from_text(environ[name], types[key])
 
 
 def _from_text(text: str, wanted: inspect.Type) -> object:
-    """Turn an environment variable's text into what TOML would give; leave what does not fit for the check."""
+    """Return the value of an environment variable as TOML would give it. What does not fit is left to the check."""
     if isinstance(wanted, inspect.VarTupleType):
         return [each.strip() for each in text.split(",") if each.strip()]
     if isinstance(wanted, inspect.BoolType) and text.strip().lower() in SWITCHES:
@@ -111,7 +113,7 @@ def _with_secrets(section: str, tables: tuple[_Secretive, ...], file: Path | Non
 def _with_secret(section: str, server: _Secretive, file: Path | None, position: int) -> _Secretive:
     if not server.secret_file:
         return server
-    secret = _in_file(file, f"[[{section}]] table {position}: secret_file", server.secret_file, 255)
+    secret = _read_secret(file, f"[[{section}]] table {position}: secret_file", server.secret_file, 255)
     return msgspec.structs.replace(server, secret=secret, secret_file="")
 
 
@@ -120,7 +122,7 @@ def _with_password(smpp: Smpp, file: Path | None, from_environment: Mapping[tupl
         return smpp
     is_set = ("smpp", "password_file") in from_environment
     here = f"{ENVIRONMENT_PREFIX}SMPP_PASSWORD_FILE" if is_set else "smpp.password_file"
-    password = _in_file(file, here, smpp.password_file, 8)
+    password = _read_secret(file, here, smpp.password_file, 8)
     return msgspec.structs.replace(smpp, password=password, password_file="")
 
 
@@ -135,21 +137,23 @@ def _with_authorities(smpp: Smpp, file: Path | None, from_environment: Mapping[t
     try:
         certificates(name.read_bytes())
     except OSError as error:
-        raise config_error(file or FILE_NAME, f"{here}: {name} cannot be read: {error.strerror}") from None
+        raise make_config_error(file or FILE_NAME, f"{here}: {name} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise config_error(file or FILE_NAME, f"{here}: {name}: {error}") from None
+        raise make_config_error(file or FILE_NAME, f"{here}: {name}: {error}") from None
     return msgspec.structs.replace(smpp, ca_file=str(name))
 
 
-def _in_file(file: Path | None, here: str, named: str, characters_max: int) -> str:
-    """Read the one line of a file that holds a secret."""
+def _read_secret(file: Path | None, here: str, named: str, characters_max: int) -> str:
+    """Return the one line of a file that holds a secret."""
     name = (file or Path(FILE_NAME)).parent / named
     try:
         secret = name.read_bytes().decode("utf-8").strip()
     except OSError as error:
-        raise config_error(file or FILE_NAME, f"{here}: {name} cannot be read: {error.strerror}") from None
+        raise make_config_error(file or FILE_NAME, f"{here}: {name} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise config_error(file or FILE_NAME, f"{here}: {name} is not UTF-8 text") from None
+        raise make_config_error(file or FILE_NAME, f"{here}: {name} is not UTF-8 text") from None
     if not 0 < len(secret) <= characters_max or re.search(r"[\x00-\x1f\x7f]", secret):
-        raise config_error(file or FILE_NAME, f"{here}: {name} must hold one line of 1 to {characters_max} characters")
+        raise make_config_error(
+            file or FILE_NAME, f"{here}: {name} must hold one line of 1 to {characters_max} characters"
+        )
     return secret

@@ -1,7 +1,7 @@
-"""The settings: one TOML file and the environment to one frozen ``Config``, or one line that says what is wrong.
+"""The settings: one class for each table of the TOML file, and `Config` for all of them.
 
-Reads the file and the secret files it names, and this machine's zone; it opens no database and no port. What a value
-means is said beside its field here and, for operators, in ``etc/celcombiller.toml``.
+The text below a field gives its meaning; the reference of the settings is generated from it. For operators
+``etc/celcombiller.toml`` has the same. Besides the values only the time zone of this machine is read.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sqlalchemy.exc import ArgumentError
 
 from celcombiller.config.checks import (
     SettingError,
-    _check_placeholders,
     check_dial_options,
     check_networks,
+    check_placeholders,
     check_port,
     check_template,
     check_unique,
@@ -37,11 +37,11 @@ from celcombiller.core.notifications.low_balance import NoticeRules
 from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.sms.charging import MessagePolicy
 
-# A 63-bit column holds any sum of these for longer than a biller lives.
+# A 63-bit column holds the sum of more of these than any biller ever records.
 _CREDITS_MAX = 10**12
 
 
-# What several processes can listen on: a socket that one of them binds and all inherit.
+# Endpoints that several processes can share: one binds the socket, and all inherit it.
 _SHARED = ("tcp:", "tcp6:", "ssl:", "haproxy:tcp")
 
 
@@ -118,19 +118,19 @@ _Time = Annotated[
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What all tables of the file have in common."""
+    """A table of the file. Keys that it does not know are refused."""
 
 
 class Database(_Table, frozen=True):
-    """Where the ledger lives."""
+    """The database that holds the ledger."""
 
     url: str = "sqlite:///celcombiller.sqlite"
     """``sqlite:///FILE`` (relative to the current folder) or ``postgresql+psycopg://…``."""
     lock_seconds: Annotated[int, Meta(ge=1, le=60)] = 5
-    """How long to wait for a lock that another process holds on the database."""
+    """Seconds to wait for a lock that another process holds on the database."""
 
     def __post_init__(self) -> None:
-        """Refuse what the store cannot open; the value itself is not shown, it may hold a password."""
+        """Refuse a URL that cannot be opened. The message does not show it: it may hold a password."""
         try:
             url = make_url(self.url)
         except (ArgumentError, ValueError):
@@ -145,7 +145,7 @@ class Database(_Table, frozen=True):
         raise SettingError("url", "must be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE")
 
     def __repr__(self) -> str:
-        """Without the password."""
+        """Return it without the password."""
         url = make_url(self.url).render_as_string(hide_password=True)
         return f"Database(url={url!r}, lock_seconds={self.lock_seconds})"
 
@@ -154,11 +154,11 @@ class Service(_Table, frozen=True):
     """The process itself."""
 
     log: Literal["text", "json"] = "text"
-    """How twistd's log is written: for people, or one line of JSON for each event."""
+    """The form of twistd's log: text for people, or one line of JSON for each event."""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     """How many processes share the listening ports; more than one needs PostgreSQL."""
     one_core: bool = True
-    """Whether what works on calls keeps to one processor core, which costs less; each worker has another."""
+    """Whether the threads that work on calls stay on one processor core, which costs less. Each worker has its own."""
 
 
 class Rest(_Table, frozen=True):
@@ -167,11 +167,11 @@ class Rest(_Table, frozen=True):
     listen: _Listen = "tcp:5000:interface=127.0.0.1"
     """A Twisted server endpoint; ``ssl:…`` for TLS."""
     session_hours: Annotated[int, Meta(ge=1, le=720)] = 12
-    """How long a login holds."""
+    """Hours until a login ends."""
     body_kib_max: Annotated[int, Meta(ge=1, le=1024)] = 64
     """The largest body of a request, in KiB."""
     balance_checks: Literal["token", "loopback"] = "token"
-    """Who may ask a balance by IMSI: who is logged in or has a token, or also any program on this machine."""
+    """Who may ask for a balance by IMSI: those with a login or a token, or also any program on this machine."""
     trusted_proxies: tuple[str, ...] = ()
     """The addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
     cors_origins: tuple[_Origin, ...] = ()
@@ -197,11 +197,11 @@ class Agi(_Table, frozen=True):
     allow: tuple[str, ...] = ("127.0.0.1", "::1")
     """The addresses and networks that may connect over TCP."""
     library: Literal["builtin", "starpy"] = "builtin"
-    """Whose AGI and AMI protocols run: ours, or starpy where it is installed."""
+    """Which implementation of AGI and AMI runs: the built-in one, or starpy if it is installed."""
     idle_seconds: Annotated[int, Meta(ge=1, le=600)] = 10
-    """How long Asterisk may take for the environment and for each answer outside a call."""
+    """Seconds that Asterisk may take for the environment, and for each answer outside a call."""
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 15_000
-    """How many sessions may be open at once; one stays open for the length of each call."""
+    """Sessions that may be open at once. One stays open for the length of each call."""
 
     def __post_init__(self) -> None:
         """Refuse a port or an address that does not exist."""
@@ -224,62 +224,62 @@ class Asterisk(_Table, frozen=True, kw_only=True):
     username: _Word
     secret: _Text = ""
     secret_file: _Text = ""
-    """A file that holds the secret, relative to the folder of the configuration; empty once it was read."""
+    """A file that holds the secret, relative to the folder of the settings file. Empty once the file was read."""
 
     def __post_init__(self) -> None:
-        """Demand one source of the secret."""
+        """Refuse two sources of the secret, or none."""
         if bool(self.secret) == bool(self.secret_file):
             raise SettingError("secret", "write exactly one of secret and secret_file")
 
     def __repr__(self) -> str:
-        """Without the secret."""
+        """Return it without the secret."""
         return f"Asterisk(name={self.name!r}, host={self.host!r}, port={self.port}, username={self.username!r})"
 
 
 class RadioNetwork(_Table, frozen=True, kw_only=True):
-    """One radio network that is to know the subscribers: an OpenBTS or an OsmoHLR."""
+    """One radio network that has to know the subscribers: an OpenBTS or an OsmoHLR."""
 
     name: _Name
-    """Under which its queue is kept: another name is another network."""
+    """The name under which its queue is kept. Another name is another network."""
     kind: Literal["none", "openbts", "osmocom"] = "none"
-    """``openbts``: the NodeManager of its sipauthserve; ``osmocom``: OsmoHLR; ``none``: leave it alone."""
+    """``openbts``: the NodeManager of its sipauthserve; ``osmocom``: OsmoHLR; ``none``: nothing is sent to it."""
     host: _Word = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """0: 45064 of the NodeManager, 4259 of OsmoHLR's control interface."""
+    """0: the usual port, 45064 of the NodeManager or 4259 of OsmoHLR's control interface."""
     vty_port: _Port = 4258
-    """OsmoHLR's console: it alone can list the subscribers."""
+    """The port of OsmoHLR's console (VTY), the only interface that lists the subscribers."""
     answer_seconds: Annotated[int, Meta(ge=1, le=10)] = 5
-    """How long the network may take for an answer."""
+    """Seconds that the network may take for an answer."""
     retry_seconds_max: Annotated[int, Meta(ge=1, le=3600)] = 300
-    """What failed is tried again after 1, 2, 4, … seconds, and at least so often."""
+    """A failed change is tried again after 1, 2, 4, … seconds, and never later than after this many."""
 
     @property
     def used_port(self) -> int:
-        """The port, or the kind's own."""
+        """The port, or the usual one of its kind."""
         return self.port or (45064 if self.kind == "openbts" else 4259)
 
 
 class Calls(_Table, frozen=True):
-    """How calls are decided, dialled and limited."""
+    """How calls are authorized, dialled and limited."""
 
     ring_seconds: Annotated[int, Meta(ge=5, le=300)] = 40
-    """How long a phone rings."""
+    """Seconds that a phone rings."""
     max_call_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 7200
-    """How long a call may last, whatever the balance."""
+    """Seconds that a call may last, whatever the balance."""
     internal_dial: str = "PJSIP/IMSI{imsi}@openbts"
     """Dial string to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
     external_dial: str = ""
-    """Dial string to any other ``{number}``; empty: only subscribers can be called."""
+    """Dial string to any other ``{number}``. Empty: only subscribers can be called."""
     always_allowed: tuple[_Number, ...] = ("112", "190")
-    """Numbers put through unbilled, whatever else fails."""
+    """Numbers that are put through without billing, whatever else fails."""
     always_allowed_dial: str = ""
-    """Dial string for those; empty: as ``external_dial``, else the subscriber who has that number."""
+    """Dial string for those. Empty: ``external_dial``, else the subscriber who has that number."""
     on_failure: Literal["deny", "allow"] = "deny"
-    """What becomes of a call that the ledger cannot decide."""
+    """What happens to a call that the ledger cannot authorize in time."""
     decision_seconds: Annotated[int, Meta(ge=1, le=60)] = 3
-    """How long a call waits for the ledger before ``on_failure`` decides."""
+    """Seconds that a call waits for the ledger before ``on_failure`` decides."""
     dial_options: str = "gi"
-    """Options of every Dial. ``t`` and ``T`` let phones transfer calls: the wiring guide says what that costs."""
+    """Options of every Dial. ``t`` and ``T`` let phones transfer calls: see the guide to Asterisk."""
 
     def __post_init__(self) -> None:
         """Refuse dial strings and options that would break a Dial or escape its limits."""
@@ -290,35 +290,35 @@ class Calls(_Table, frozen=True):
 
 
 class Sms(_Table, frozen=True):
-    """Text messages: which way they go, and what a part costs; without a way there are none."""
+    """Text messages: their route, and the price of a part. Without a route there are none."""
 
     on_net_route: Literal["none", "asterisk", "smpp"] = "none"
-    """How one to a subscriber leaves: by Asterisk's MessageSend, or by SMPP to a message centre."""
+    """The route of a message to a subscriber: Asterisk's MessageSend, or SMPP to an SMSC."""
     off_net_route: Literal["none", "asterisk", "smpp"] = "none"
-    """The same for any other number."""
+    """The route of a message to any other number."""
     on_net_to: str = "pjsip:{clid}"
-    """Where MessageSend sends one to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
+    """Where MessageSend sends a message to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
     off_net_to: str = ""
-    """Where it sends one to any other ``{number}``."""
+    """Where MessageSend sends a message to any other ``{number}``."""
     account: Literal["voice", "sms"] = "voice"
-    """Which credit of the sender pays."""
+    """The account of the sender that pays."""
     on_net_price: _Credits = 1
-    """Credits per part, to a subscriber."""
+    """Credits for each part of a message to a subscriber."""
     off_net_price: _Credits = 1
-    """The same to any other number."""
+    """Credits for each part of a message to any other number."""
     parts_max: Annotated[int, Meta(ge=1, le=255)] = 10
-    """The longest text, in short messages."""
+    """The longest text, in parts."""
     sender: _Sender = ""
-    """Whom the operator's own messages come from."""
+    """The sender of the operator's own messages."""
     balance_code: _Code = ""
-    """A message to this number asks for the sender's balance and costs nothing; empty: none does."""
+    """A message to this number asks for the sender's balance, and costs nothing. Empty: no number does."""
     validity_hours: Annotated[int, Meta(ge=1, le=168)] = 24
-    """How long it is tried to send a message."""
+    """Hours after which a message that could not be sent expires."""
     retry_seconds_max: Annotated[int, Meta(ge=1, le=3600)] = 300
-    """What could not be sent is tried again after 1, 2, 4, … seconds, and at least so often."""
+    """A message that was not sent is tried again after 1, 2, 4, … seconds, and never later than after this many."""
 
     def __post_init__(self) -> None:
-        """Refuse an address that would break MessageSend, and a way without one."""
+        """Refuse an address that would break MessageSend, and a route without one."""
         check_template("on_net_to", self.on_net_to, ("imsi", "clid", "username"), required=True)
         check_template(
             "off_net_to",
@@ -329,12 +329,12 @@ class Sms(_Table, frozen=True):
 
     @property
     def ways(self) -> frozenset[Route]:
-        """The ways that are used."""
+        """The routes that are used."""
         return frozenset({Route(self.on_net_route), Route(self.off_net_route)} - {Route.NONE})
 
     @property
     def terms(self) -> MessagePolicy:
-        """What of it charging needs."""
+        """The part that the charging of messages needs."""
         return MessagePolicy(
             account=Kind(self.account),
             on_net_route=Route(self.on_net_route),
@@ -348,61 +348,63 @@ class Sms(_Table, frozen=True):
 
 
 class Smpp(_Table, frozen=True):
-    """A message centre (SMSC) that takes messages by SMPP 3.4."""
+    """A message centre (SMSC) that accepts messages by SMPP 3.4."""
 
     host: _Host = ""
     port: _Port = 2775
     tls: bool = False
-    """Whether it must prove by a certificate that it is ``host``, and nobody on the way can read."""
+    """Whether the connection is encrypted, and the SMSC proves by a certificate that it is ``host``."""
     ca_file: _Text = ""
-    """The authorities that are trusted, a file relative to the folder of the configuration; empty: the system's."""
+    """A file of trusted authorities, relative to the folder of the settings file. Empty: those of the system."""
     system_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,15}\Z", description="up to 15 characters")] = ""
-    """The name to log in with."""
+    """The name to log in with (ESME)."""
     password: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,8}\Z", description="up to 8 characters")] = ""
     password_file: _Text = ""
-    """A file that holds the password, relative to the folder of the configuration; empty once it was read."""
+    """A file that holds the password, relative to the folder of the settings file. Empty once the file was read."""
     system_type: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,12}\Z", description="up to 12 characters")] = ""
     source_ton: _Octet = 1
-    """The type of our numbers (1: international) and their plan (1: E.164); letters say by themselves what they are."""
+    """The type of the sender's number (1: international). A sender of letters has its own type."""
     source_npi: _Octet = 1
+    """The numbering plan of the sender's number (1: E.164)."""
     destination_ton: _Octet = 1
-    """The same of the numbers that are written to."""
+    """The type of the recipient's number."""
     destination_npi: _Octet = 1
+    """The numbering plan of the recipient's number."""
     per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10
-    """How many parts may be submitted in a second."""
+    """Parts that may be submitted in a second."""
     at_once: Annotated[int, Meta(ge=1, le=100)] = 10
-    """How many may wait for an answer at the same time."""
+    """Parts that may wait for an answer at the same time."""
     answer_seconds: Annotated[int, Meta(ge=1, le=60)] = 10
-    """How long the centre may take for an answer."""
+    """Seconds that the SMSC may take for an answer."""
     enquire_seconds: Annotated[int, Meta(ge=5, le=600)] = 30
-    """How often it is asked whether it is there."""
+    """Seconds between two enquiries whether the SMSC is there (enquire_link)."""
 
     def __post_init__(self) -> None:
-        """Demand at most one source of the password, and authorities only where they are asked."""
+        """Refuse two sources of the password, and authorities without TLS."""
         if self.password and self.password_file:
             raise SettingError("password", "write one of password and password_file")
         if self.ca_file and not self.tls:
             raise SettingError("ca_file", "is for tls = true")
 
     def __repr__(self) -> str:
-        """Without the password."""
+        """Return it without the password."""
         return f"Smpp(host={self.host!r}, port={self.port}, system_id={self.system_id!r})"
 
 
 class Schedules(_Table, frozen=True):
-    """When and how scheduled credits are given."""
+    """When and how scheduled credits are made."""
 
     run_at: _Time = "00:30"
-    """The local time, on a clock in the schedule's zone, at which a due date has come."""
+    """The local time in the schedule's zone at which a due date begins."""
     time_zone: str = ""
-    """The zone of a new schedule that names none; empty: this machine's."""
+    """The time zone of a new schedule that names none. Empty: the zone of this machine."""
     catch_up_max_days: Annotated[int, Meta(ge=1, le=3660)] = 62
-    """After a longer absence an operator has to say that it was one and not a wrong clock."""
+    """After a longer absence an operator has to confirm that the clock is right."""
     disabled_use_up: bool = False
-    """Whether a disabled member, who gets nothing, still has one run less."""
+    """Whether a run counts for a disabled member, who gets no credit."""
 
     def __post_init__(self) -> None:
-        """Refuse a zone that there is not."""
+        """Refuse a zone that does not exist."""
         try:
             ZoneInfo(self.time_zone or "UTC")
         except (OSError, ValueError, LookupError):
@@ -411,7 +413,7 @@ class Schedules(_Table, frozen=True):
 
     @property
     def rules(self) -> ScheduleRules:
-        """What of it decides when a date has come and what is caught up."""
+        """The part that decides when a date is due, and which missed dates are caught up."""
         return ScheduleRules(
             run_at=time.fromisoformat(self.run_at),
             catch_up_max_days=self.catch_up_max_days,
@@ -420,20 +422,20 @@ class Schedules(_Table, frozen=True):
 
     @property
     def zone(self) -> str:
-        """``time_zone``, or this machine's where it has a name, else UTC."""
+        """``time_zone``, or the zone of this machine if it has a name, else UTC."""
         try:
             return self.time_zone or tzlocal.get_localzone_name() or "UTC"
-        except (OSError, ValueError, LookupError):  # what says it is at odds with itself
+        except (OSError, ValueError, LookupError):  # the files that name it contradict each other
             return "UTC"
 
 
 class Metrics(_Table, frozen=True):
-    """What is measured for operators, ``/metrics`` on the REST port."""
+    """The metrics for operators: ``/metrics`` on the port of the REST API."""
 
     allow: tuple[str, ...] = ("127.0.0.1", "::1")
-    """The addresses and networks that read it without a login; others need a token with the scope read."""
+    """The addresses and networks that need no login. Others need a token with the scope read."""
     audit_hours: Annotated[int, Meta(ge=0, le=8760)] = 24
-    """How often the ledger is proved from its history; 0: never."""
+    """Hours between two audits of the ledger from its history; 0: none."""
 
     def __post_init__(self) -> None:
         """Refuse an address that does not exist."""
@@ -446,28 +448,28 @@ class Metrics(_Table, frozen=True):
 
 
 class RadiusClient(_Table, frozen=True, kw_only=True):
-    """One NAS, or a network of them, that may ask and tell by RADIUS."""
+    """One NAS, or a network of them, that may send RADIUS requests."""
 
     name: _Name
-    """Part of the key of every session of it."""
+    """Part of the key of each of its sessions."""
     address: _Word
-    """Its address, or the network that it is in."""
+    """Its address, or the network of several."""
     secret: _Text = ""
     secret_file: _Text = ""
-    """A file that holds the secret, relative to the folder of the configuration; empty once it was read."""
+    """A file that holds the secret, relative to the folder of the settings file. Empty once the file was read."""
     passwords: Literal["check", "ignore"] = "check"
-    """Whether the user's password is looked at; ``ignore`` where the NAS knows by other means who it is."""
+    """Whether the user's password is checked. ``ignore``: the NAS identifies users by other means."""
     message_authenticator: Literal["require", "accept"] = "require"
     """Whether an Access-Request must have a Message-Authenticator (RFC 3579)."""
     realm: Literal["strip", "keep"] = "strip"
-    """Whether ``ana@example.org`` may also be the subscriber ``ana``."""
+    """Whether ``ana@example.org`` is also looked for as the subscriber ``ana``."""
     volume: Literal["none", "mikrotik", "chillispot"] = "none"
-    """In whose attributes it takes a limit of octets: RADIUS itself has none."""
+    """The vendor whose attributes carry a limit of octets: RADIUS itself has none."""
     disconnect_port: Annotated[int, Meta(ge=0, le=65535)] = 3799
-    """Where it takes Disconnect-Requests (RFC 5176); 0: it does not."""
+    """The port for Disconnect-Requests (RFC 5176); 0: it accepts none."""
 
     def __post_init__(self) -> None:
-        """Refuse an address that does not exist; demand one source of the secret."""
+        """Refuse an address that does not exist, and two sources of the secret or none."""
         check_networks((self.address,), "address")
         if bool(self.secret) == bool(self.secret_file):
             raise SettingError("secret", "write exactly one of secret and secret_file")
@@ -478,33 +480,33 @@ class RadiusClient(_Table, frozen=True, kw_only=True):
         return ipaddress.ip_network(self.address)
 
     def __repr__(self) -> str:
-        """Without the secret."""
+        """Return it without the secret."""
         return f"RadiusClient(name={self.name!r}, address={self.address!r})"
 
 
 class Radius(_Table, frozen=True):
-    """Data by RADIUS: who may use a NAS, and what he used. Without clients nothing is opened."""
+    """Data by RADIUS: who may use a NAS, and what they used. Without clients no port is opened."""
 
     interface: _Word = "127.0.0.1"
     """The address of this machine on which it listens."""
     access_port: Annotated[int, Meta(ge=0, le=65535)] = 1812
-    """Access-Requests; 0: none are taken."""
+    """The port for Access-Requests; 0: none are accepted."""
     accounting_port: Annotated[int, Meta(ge=0, le=65535)] = 1813
-    """Accounting-Requests; 0: none are taken."""
+    """The port for Accounting-Requests; 0: none are accepted."""
     octets_per_credit: Annotated[int, Meta(ge=1, le=_CREDITS_MAX)] = 1
-    """How many octets one data credit buys."""
+    """Octets that one data credit buys."""
     quota_octets: Annotated[int, Meta(ge=0, le=_CREDITS_MAX)] = 10_000_000
-    """How much of the credit a session holds at once; 0: all that is there."""
+    """Octets for which a session holds credit at once; 0: all that is available."""
     interim_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 300
-    """How often a NAS is asked to tell of a session; 0: as often as it likes."""
+    """Seconds between two reports of a session that a NAS is asked for; 0: the NAS decides."""
     session_seconds_max: Annotated[int, Meta(ge=0, le=31_536_000)] = 86_400
-    """How long a session may last; 0: without an end."""
+    """Seconds that a session may last; 0: no limit."""
     silent_minutes: Annotated[int, Meta(ge=2, le=10_080)] = 60
-    """A session of which nothing was told for so long is closed with what was last known."""
+    """Minutes without a report after which a session is closed, with the last usage that was reported."""
     clients: tuple[RadiusClient, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse an address that does not exist, and two clients that cannot be told apart."""
+        """Refuse an address that does not exist, and two clients of one name or address."""
         try:
             ipaddress.ip_address(self.interface)
         except ValueError:
@@ -519,7 +521,7 @@ class Radius(_Table, frozen=True):
 
 
 class Prompts(_Table, frozen=True):
-    """The sound file played for each refusal; empty: none."""
+    """The sound file that is played for each refusal. Empty: none."""
 
     no_credit: _Sound = ""
     unknown: _Sound = ""
@@ -530,47 +532,47 @@ class Prompts(_Table, frozen=True):
 
 
 class Balance(_Table, frozen=True):
-    """How a balance is told, aloud by the ``balance`` script and in text messages."""
+    """How a balance is given: spoken by the ``balance`` script, and in text messages."""
 
     say: Literal["time", "number"] = "time"
-    """``time``: a voice credit is a second, told in minutes and seconds; ``number``: with its ``scale``."""
+    """``time``: a voice credit is a second, and shown in minutes and seconds; ``number``: a number with ``scale``."""
     scale: Annotated[int, Meta(ge=0, le=9)] = 0
-    """How many digits of a number stand behind the point."""
+    """The number of digits after the point."""
     intro: _Sound = "vm-youhave"
-    """The sound before a balance; empty: none."""
+    """The sound before a balance. Empty: none."""
     unit: _Sound = ""
-    """The sound after a number; empty: none."""
+    """The sound after a number. Empty: none."""
     text: _Text = "Your balance is {balance}."
-    """The answer to a message that asks: ``{balance}`` told as above, ``{credits}`` bare, ``{data}`` and ``{sms}``."""
+    """The answer to a message that asks: ``{balance}`` as above, ``{credits}`` a bare number, ``{data}``, ``{sms}``."""
     sms_unit: _Sound = "vm-messages"
-    """The sound after the credit for messages, where they are paid from an account of their own; empty: none."""
+    """The sound after the credit for messages, if a separate account pays for them. Empty: none."""
     sms_text: _Text = "For messages: {sms}."
-    """What the answer goes on with there, filled in as ``text``; empty: nothing."""
+    """Text that is then added to the answer, with the placeholders of ``text``. Empty: none."""
 
     def __post_init__(self) -> None:
-        """Refuse words that cannot be filled in."""
+        """Refuse texts with unknown placeholders."""
         allowed = ("balance", "credits", "data", "sms")
         check_words("text", self.text, allowed)
-        _check_placeholders("sms_text", self.sms_text, allowed)
+        check_placeholders("sms_text", self.sms_text, allowed)
 
     @property
     def style(self) -> BalanceStyle:
-        """What of it texts need as well."""
+        """The part that text messages need too."""
         return BalanceStyle(as_time=self.say == "time", scale=self.scale)
 
 
 class Notices(_Table, frozen=True):
-    """Messages to subscribers whose balance has become low."""
+    """Messages to subscribers whose balance is low."""
 
     thresholds: Annotated[tuple[_Credits, ...], Meta(max_length=10)] = ()
-    """The credits at which one is sent; none: no notices."""
+    """The balances, in credits, at which a notice is sent. None: no notices."""
     kind: Literal["voice", "data", "sms"] = "voice"
-    """Which balance is looked at."""
+    """The balance that is watched."""
     text: _Text = "Your balance is {balance}."
-    """``{balance}`` and ``{threshold}`` as ``[balance]`` says, ``{credits}`` the bare number."""
+    """The notice: ``{balance}`` and ``{threshold}`` in the form of ``[balance]``, ``{credits}`` the bare number."""
 
     def __post_init__(self) -> None:
-        """Refuse words that cannot be filled in."""
+        """Refuse texts with unknown placeholders."""
         check_words("text", self.text, ("balance", "credits", "threshold"))
 
 
@@ -580,14 +582,14 @@ class RateRow(_Table, frozen=True):
     prefix: _Prefix = ""
     name: _Text = ""
     connect_fee: _Credits = 0
-    """Credits, once per answered call."""
+    """Credits, once for an answered call."""
     price: _Credits = 1
-    """Credits per begun increment; 0 is free."""
+    """Credits for each increment that is begun; 0: free."""
     increment_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 1
 
 
 class Config(_Table, frozen=True):
-    """Every setting. Without a file: one SQLite file here, loopback only, one credit a second."""
+    """All settings. The defaults: one SQLite file in the current folder, loopback only, one credit a second."""
 
     service: Service = field(default_factory=Service)
     database: Database = field(default_factory=Database)
@@ -607,7 +609,7 @@ class Config(_Table, frozen=True):
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
     def __post_init__(self) -> None:
-        """Refuse two of one name, two rates of one prefix, and workers that could not share what they need."""
+        """Refuse tables that contradict each other: a name or a prefix twice, a route without its server."""
         check_unique("asterisk", "name", [each.name for each in self.asterisk])
         check_unique("provisioning", "name", [each.name for each in self.provisioning])
         check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
@@ -618,24 +620,24 @@ class Config(_Table, frozen=True):
         if Route.SMPP in self.sms.ways and not self.smpp.host:
             raise SettingError("smpp.host", 'is missing; "smpp" as a way of messages ([sms]) needs it')
         if self.sms.on_net_route == "none":
-            _check_untold(self)
+            _check_notifiable(self)
 
     @property
     def wording(self) -> Wording:
-        """How a message that asks for a balance is answered."""
+        """The text of the answer to a message that asks for a balance."""
         table = self.balance
         of_sms = table.sms_text if self.sms.terms.account is Kind.SMS else ""
         return Wording(" ".join(filter(None, (table.text, of_sms))), table.style)
 
     @property
     def notice_rules(self) -> NoticeRules:
-        """What decides who is told that his balance is low."""
+        """The rules that decide which subscribers get a notice."""
         table = self.notices
         return NoticeRules(table.thresholds, Kind(table.kind), table.text, self.balance.style)
 
 
 LISTS = ("asterisk", "provisioning", "rates")
-"""The sections with any number of tables."""
+"""The sections that may occur any number of times."""
 
 
 TABLES = (*LISTS, "radius.clients")
@@ -644,8 +646,8 @@ TABLES = (*LISTS, "radius.clients")
 SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in LISTS}
 
 
-def _check_untold(config: Config) -> None:
-    """Refuse what is to be told by messages to subscribers, where there is no way for them."""
+def _check_notifiable(config: Config) -> None:
+    """Refuse messages to subscribers if there is no route to them."""
     if config.sms.balance_code:
         raise SettingError("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
     if config.notices.thresholds:
@@ -653,6 +655,7 @@ def _check_untold(config: Config) -> None:
 
 
 def _check_shared(config: Config) -> None:
+    """Refuse a database or an endpoint that several processes cannot share."""
     if config.database.url.startswith("sqlite"):
         raise SettingError(
             "service.workers", "several processes need PostgreSQL (database.url); one writes a SQLite file"

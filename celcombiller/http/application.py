@@ -1,38 +1,29 @@
-"""The API on the reactor: reads a request, asks the database in one hop who it is and what he wants, answers.
+"""The API on the reactor: each request is read, checked and answered by its route, in one transaction.
 
-What each route does is said elsewhere; here is what all have in common: who asks, where from, the sizes, the headers,
-and that every error is an answer that says why.
+The routes say what each of them does. Here is what all have in common: who asks, the limits, and that every error
+becomes an answer that gives the reason.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 import msgspec
 from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
-from twisted.web import http
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
 from celcombiller.core.access import sessions, tokens
-from celcombiller.core.errors import (
-    BillerError,
-    BrokenRequest,
-    Forbidden,
-    NotFound,
-    TooLarge,
-    TooManyAttempts,
-    WrongMethod,
-)
-from celcombiller.http.authorization import check_may
-from celcombiller.http.decoding import NUL, body_of, checked, merge_field_lists, query_of
-from celcombiller.http.problem_details import PROBLEM_TYPE, message, problem, status_of
+from celcombiller.core.errors import BillerError, BrokenRequest, NotFound, TooLarge, WrongMethod
+from celcombiller.http.authorization import check_access
+from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, parse_body, parse_query
+from celcombiller.http.origin import check_origin
+from celcombiller.http.problem_details import status_of
+from celcombiller.http.request_context import make_request, read_bearer_secret
+from celcombiller.http.responses import encode_refusal, encode_response
 from celcombiller.http.route import Request, Response, ResponseStyle, Route
 from celcombiller.runtime.password_hash import Password
 
@@ -40,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy.engine import Connection
+    from twisted.python.failure import Failure
 
     from celcombiller.asterisk.call_monitor import CallMonitor
     from celcombiller.config.tables import Config
@@ -47,23 +39,9 @@ if TYPE_CHECKING:
     from celcombiller.core.provisioning.network import Network
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.runtime.metrics import Metrics
     from celcombiller.runtime.password_hasher import Passwords
-
-JSON_TYPE = "application/json"
-
-
-TEXT_TYPE = "text/plain; charset=utf-8"
-
-
-COOKIE = b"session"
-
-
-SAFE = {b"GET", b"HEAD", b"OPTIONS"}
-
-
-_HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
-
 
 KEY_LENGTH_MAX = 200
 
@@ -96,224 +74,144 @@ class Api:
         self.app.url_map.converters["row"] = _RowNumber
         for route in routes:
             self._mount(route)
-        self.app.handle_errors(HTTPException)(self._no_route)
+        self.app.handle_errors(HTTPException)(self._refuse_address)
 
     def _mount(self, route: Route) -> None:
-        async def served(request: Any, **path: Any) -> bytes:
-            answer = await self._serve(route, request, path)
-            self.metrics.requested(f"{route.method} {route.open_path}", request.code)
+        async def serve(http_request: HttpRequest, **path: Any) -> bytes:
+            answer = await self._serve(route, http_request, path)
+            self.metrics.requested(f"{route.method} {route.open_path}", http_request.code)
             return answer
 
-        self.app.route(route.path, methods=[route.method], endpoint=route.name)(served)
+        self.app.route(route.path, methods=[route.method], endpoint=route.name)(serve)
 
     # -- one request ------------------------------------------------------------------------------------------------
 
-    async def _serve(self, route: Route, request: Any, path: dict[str, Any]) -> bytes:
+    async def _serve(self, route: Route, http_request: HttpRequest, path: Mapping[str, Any]) -> bytes:
         try:
-            answer = await self._answer(route, request, path)
+            response = await self._answer(route, http_request, path)
         except BillerError as error:
-            return self._refuse(request, error, route.style)
-        except CancelledError:  # the client went away; what he asked for is done all the same, or not begun
+            return encode_refusal(http_request, error, route.style)
+        except CancelledError:  # the client disconnected; the work is done all the same, or never begun
             raise
-        except Exception:  # noqa: BLE001  a bug is ours: logged whole, and told as such
+        except Exception:  # noqa: BLE001  a fault of the program: the log has all of it, the client the fact
             self._log.failure("{route} failed", route=route.name)
-            return self._refuse(request, BillerError("the biller made a mistake; its log says which"), route.style)
-        if answer is None:
-            return b""  # served already, piece by piece
-        request.setResponseCode(answer.status or route.status)
-        for name, value in answer.headers.items():
-            request.setHeader(name.encode(), quote(value, safe=_HEADER_SAFE).encode())
-        return _encoded(request, answer.body, route.style)
+            fault = BillerError("the biller made a mistake; its log says which")
+            return encode_refusal(http_request, fault, route.style)
+        if response is None:
+            return b""  # the handler has written it already, piece by piece
+        return encode_response(http_request, route, response)
 
-    async def _answer(self, route: Route, request: Any, path: dict[str, Any]) -> Response | None:
-        self._check_origin(request)
-        asked = self._asked(request, path)
-        raw = request.content.getvalue()  # here: it is closed under the other threads when the client goes away
+    async def _answer(self, route: Route, http_request: HttpRequest, path: Mapping[str, Any]) -> Response | None:
+        check_origin(http_request, self.config.rest)
+        request = make_request(http_request, self.config, path)
+        # The body is read here: Twisted closes it when the client disconnects, even while a thread reads it.
+        raw = http_request.body
         if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
+            admitted = await self.reader.read(lambda tx: self._admit(tx, route, http_request, raw, request))
             password = _password_of(admitted.body)
             if password is not None:
-                asked = replace(asked, password_hash=await self.passwords.hash(password))
+                request = replace(request, password_hash=await self.passwords.hash(password))
         if route.serve is not None:
             if route.who is None:
-                return await route.serve(self, request, self._admitted(None, route, request, raw, asked))
-            if route.free is not None and route.free(self, request, asked):
-                return await route.serve(self, request, asked)
-            admitted = await self.reader.read(lambda tx: self._admitted(tx, route, request, raw, asked))
-            return await route.serve(self, request, admitted)
+                return await route.serve(self, http_request, self._admit(None, route, http_request, raw, request))
+            if route.free is not None and route.free(self, http_request, request):
+                return await route.serve(self, http_request, request)
+            admitted = await self.reader.read(lambda tx: self._admit(tx, route, http_request, raw, request))
+            return await route.serve(self, http_request, admitted)
         through = self.reader.read if route.reads else self.store.transact
-        return await through(lambda tx: self._done(tx, route, request, raw, asked))
+        return await through(lambda tx: self._do(tx, route, http_request, raw, request))
 
-    # -- in a database's thread -------------------------------------------------------------------------------------
+    # -- in a thread of the database --------------------------------------------------------------------------------
 
-    def _done(self, tx: Connection, route: Route, request: Any, raw: bytes, asked: Request) -> Response:
+    def _do(self, tx: Connection, route: Route, http_request: HttpRequest, raw: bytes, request: Request) -> Response:
         if route.do is None:
             raise NotFound("nothing is done here")
-        result = route.do(tx, self._admitted(tx, route, request, raw, asked))
+        result = route.do(tx, self._admit(tx, route, http_request, raw, request))
         return result if isinstance(result, Response) else Response(result)
 
-    def _admitted(self, tx: Connection | None, route: Route, request: Any, raw: bytes, asked: Request) -> Request:
-        """Return who asks, and check that he may, before anything of what he says is looked at.
+    def _admit(
+        self, tx: Connection | None, route: Route, http_request: HttpRequest, raw: bytes, request: Request
+    ) -> Request:
+        """Return the request with its principal, and with query and body checked.
 
-        Without a transaction nobody looks who asks: the process is alive though its database is away.
+        Access is checked first: who may not use the route learns nothing of what is wrong with their request. Without
+        a transaction there is no principal, so that ``/healthz`` answers while the database is away.
         """
-        who = None if tx is None else self._principal(tx, request, asked.now)
-        check_may(who, route.who, asked.path, loopback=asked.local and self.config.rest.balance_checks == "loopback")
-        if any(NUL in each for each in asked.path.values() if isinstance(each, str)):
+        who = None if tx is None else _find_principal(tx, http_request, request)
+        trusted = request.local and self.config.rest.balance_checks == "loopback"
+        check_access(who, route.who, request.path, loopback=trusted)
+        if any(NUL in each for each in request.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
-        _check_key(asked.key, needed=route.needs_idempotency_key)
-        if request.too_large:
+        _check_key(request.key, needed=route.needs_idempotency_key)
+        if http_request.too_large:
             raise TooLarge(f"a body has at most {self.config.rest.body_kib_max} KiB (rest.body_kib_max)")
-        query: Any = query_of(request.uri.partition(b"?")[2])
+        query: Any = parse_query(http_request.uri.partition(b"?")[2])
         if route.query is not None or route.style is ResponseStyle.TODAY:
-            query = checked(route.query or _NoQuery, query, strict=False)
+            query = convert_fields(route.query or _NoQuery, query, strict=False)
         body: Any = None
         if route.body is not None or route.takes_body:
-            content_type = None if route.any_type else request.getHeader("content-type") or ""
-            body = body_of(raw, content_type)
+            content_type = None if route.any_type else http_request.getHeader("content-type") or ""
+            body = parse_body(raw, content_type)
             if route.body is not None:
-                body = checked(route.body, body)
-        return replace(asked, who=who, query=query, body=body)
+                body = convert_fields(route.body, body)
+        return replace(request, who=who, query=query, body=body)
 
-    @staticmethod
-    def _principal(tx: Connection, request: Any, now: datetime) -> Principal | None:
-        bearer = _bearer(request)
-        if bearer is not None:
-            return tokens.by_token(tx, bearer, now)
-        secret = session_secret(request)
-        return None if secret is None else sessions.by_session(tx, secret, now)
+    # -- addresses without a route ----------------------------------------------------------------------------------
 
-    # -- where it comes from ----------------------------------------------------------------------------------------
-
-    def _asked(self, request: Any, path: dict[str, Any]) -> Request:
-        base_url = self.base_url(request)
-        return Request(
-            config=self.config,
-            who=None,
-            path=path,
-            query=None,
-            body=None,
-            now=datetime.now(UTC),
-            address=self.address(request),
-            base_url=base_url,
-            url=base_url + request.uri.decode("ascii", "replace"),
-            key=request.getHeader("idempotency-key"),
-            secret=session_secret(request),
-            local=self._is_local(request),
-        )
-
-    def address(self, request: Any) -> str:
-        """Return the client's address: the connection's, or what a trusted proxy says it is."""
-        address = str(getattr(request.getClientAddress(), "host", "unix"))
-        said = request.getHeader("x-forwarded-for") or ""
-        for hop in reversed([each.strip() for each in said.split(",") if each.strip()]):
-            if address not in self.config.rest.trusted_proxies:
-                break
-            try:
-                address = str(ipaddress.ip_address(hop))
-            except ValueError:
-                break
-        return address
-
-    def is_secure(self, request: Any) -> bool:
-        """Return whether the client came over TLS, to us or to a trusted proxy."""
-        peer = getattr(request.getClientAddress(), "host", "unix")
-        by_proxy = peer in self.config.rest.trusted_proxies and request.getHeader("x-forwarded-proto") == "https"
-        return bool(request.isSecure() or by_proxy)
-
-    def base_url(self, request: Any) -> str:
-        """Return scheme and host as the client wrote them."""
-        scheme = "https" if self.is_secure(request) else "http"
-        return f"{scheme}://{request.getHeader('host') or 'localhost'}"
-
-    def _is_local(self, request: Any) -> bool:
-        """Return whether a program of this machine asks, itself and not through a proxy or a page of another host."""
-        peer = getattr(request.getClientAddress(), "host", "")
-        try:
-            named = urlsplit(self.base_url(request)).hostname in ("localhost", "127.0.0.1", "::1")
-            near = ipaddress.ip_address(peer).is_loopback
-        except ValueError:
-            return False
-        return near and named and not request.getHeader("x-forwarded-for") and not request.getHeader("origin")
-
-    def _check_origin(self, request: Any) -> None:
-        """Refuse a write that another site's page makes with the browser's cookie (or a login it makes for him).
-
-        Browsers say where a request comes from; programs such as curl say nothing, and no page can imitate that.
-        """
-        if request.method in SAFE or _bearer(request) is not None:
-            return
-        origin = request.getHeader("origin")
-        if origin is None and request.getHeader("referer"):
-            origin = _origin_of(request.getHeader("referer"))
-        if origin is None:
-            foreign = request.getHeader("sec-fetch-site") not in (None, "same-origin", "none")
-        else:
-            foreign = origin != self.base_url(request) and origin not in self.config.rest.cors_origins
-        if foreign:
-            raise Forbidden("a page of another site may not do this (rest.cors_origins)")
-
-    # -- refusals ---------------------------------------------------------------------------------------------------
-
-    def _refuse(self, request: Any, error: BillerError, style: ResponseStyle) -> bytes:
-        if isinstance(error, TooManyAttempts):
-            request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
-        status: int
-        body: Any
-        if style is ResponseStyle.ORIGINAL:
-            status, body = message(error)
-            content_type = JSON_TYPE
-        else:
-            status, body, content_type = status_of(error), problem(error), PROBLEM_TYPE
-        if status == http.UNAUTHORIZED:
-            request.setHeader(b"WWW-Authenticate", b'Bearer realm="celcombiller"')
-        request.setResponseCode(status)
-        return _encoded(request, body, style, content_type)
-
-    def _no_route(self, request: Any, failure: Any) -> bytes:
-        """Answer for an address or a method that is in no row of the table."""
+    def _refuse_address(self, request: Any, failure: Failure) -> bytes:
+        """Answer for an address or a method that no route has. Klein names the parameters."""
+        http_request: HttpRequest = request
         reason = failure.value
         error: BillerError = NotFound("there is nothing at this address")
         if isinstance(reason, MethodNotAllowed):
-            allowed = sorted(reason.valid_methods or ())
-            request.setHeader(b"Allow", ", ".join(allowed).encode())
-            known = f"this address knows {', '.join(allowed)}"
-            fixed = self._fixed(request)
-            error = WrongMethod(f"{known}: {fixed}" if fixed else known)
-        return self.refuse(request, error)
+            allowed = ", ".join(sorted(reason.valid_methods or ()))
+            http_request.setHeader(b"Allow", allowed.encode())
+            known = f"this address knows {allowed}"
+            why = self._immutable_reason(http_request)
+            error = WrongMethod(f"{known}: {why}" if why else known)
+        return self.refuse(http_request, error)
 
-    def refuse(self, request: Any, error: BillerError) -> bytes:
-        """Answer what no route could answer, in the style of the address."""
+    def refuse(self, http_request: HttpRequest, error: BillerError) -> bytes:
+        """Return the body of a refusal that no route makes, in the style of the address."""
         self.metrics.requested("none", status_of(error))
-        today = request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
-        return self._refuse(request, error, ResponseStyle.TODAY if today else ResponseStyle.ORIGINAL)
+        today = http_request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
+        return encode_refusal(http_request, error, ResponseStyle.TODAY if today else ResponseStyle.ORIGINAL)
 
-    def _fixed(self, request: Any) -> str:
-        """Return why what is at this address cannot be changed, if its route knows."""
+    def _immutable_reason(self, http_request: HttpRequest) -> str:
+        """Return why nothing at this address can be changed, if its route says so."""
         try:
-            path = request.path.decode("utf-8", "replace")
-            endpoint, _ = self.app.url_map.bind("").match(path, method="GET")
+            endpoint, _ = self.app.url_map.bind("").match(_path_of(http_request), method="GET")
         except HTTPException:
             return ""
         return next((each.immutable_reason for each in self.routes if each.name == endpoint), "")
 
-    def allowed_methods(self, request: Any) -> list[str]:
-        """Return the methods of an address; none: there is nothing."""
-        path = request.path.decode("utf-8", "replace")
-        return sorted(self.app.url_map.bind("").allowed_methods(path))
+    def allowed_methods(self, http_request: HttpRequest) -> list[str]:
+        """Return the methods of an address; none if no route has it."""
+        return sorted(self.app.url_map.bind("").allowed_methods(_path_of(http_request)))
 
 
-def _password_of(body: Any) -> str | None:
-    """Return the password of a body that could be one; any other is the route's to refuse, before it is hashed."""
-    said = merge_field_lists(body).get("password") if isinstance(body, dict) else getattr(body, "password", None)
+def _path_of(http_request: HttpRequest) -> str:
+    return http_request.path.decode("utf-8", "replace")
+
+
+def _find_principal(tx: Connection, http_request: HttpRequest, request: Request) -> Principal | None:
+    bearer = read_bearer_secret(http_request)
+    if bearer is not None:
+        return tokens.by_token(tx, bearer, request.now)
+    return None if request.secret is None else sessions.by_session(tx, request.secret, request.now)
+
+
+def _password_of(body: object) -> str | None:
+    """Return the password of a body if it can be one; the route refuses any other, before it is hashed."""
+    value = merge_field_lists(body).get("password") if isinstance(body, dict) else getattr(body, "password", None)
     try:
-        return msgspec.convert(said, Password)
+        return msgspec.convert(value, Password)
     except msgspec.ValidationError:
         return None
 
 
 class _RowNumber(BaseConverter):
-    """The number of a row in an address; Werkzeug's own would take any script's digits, and thousands of them."""
+    """The number of a row in an address. Werkzeug's own would take the digits of any script, and thousands of them."""
 
     regex = "[0-9]{1,16}"
 
@@ -326,41 +224,8 @@ class _NoQuery(msgspec.Struct):
     """A query without fields."""
 
 
-def _origin_of(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 def _check_key(key: str | None, *, needed: bool) -> None:
     if key is None and needed:
         raise BrokenRequest("Idempotency-Key is missing: an id of your own for this, the same when you send it again")
     if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
         raise BrokenRequest(f"Idempotency-Key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
-
-
-def session_secret(request: Any) -> str | None:
-    """Return the cookie of a session."""
-    cookie = request.getCookie(COOKIE)
-    return None if not cookie else cookie.decode("ascii", "replace")
-
-
-def _bearer(request: Any) -> str | None:
-    kind, _, secret = (request.getHeader("authorization") or "").partition(" ")
-    return secret.strip() if kind.lower() == "bearer" else None
-
-
-def _encoded(request: Any, body: Any, style: ResponseStyle, content_type: str = JSON_TYPE) -> bytes:
-    if body is None:
-        return b""
-    if isinstance(body, str):
-        encoded, content_type = body.encode(), TEXT_TYPE
-    else:
-        encoded = msgspec.json.encode(body)
-        if style is ResponseStyle.ORIGINAL:
-            encoded = msgspec.json.format(encoded, indent=2) + b"\n"
-    request.setHeader(b"Content-Type", content_type.encode())
-    request.setHeader(b"Content-Length", str(len(encoded)).encode())
-    return encoded

@@ -1,4 +1,4 @@
-"""Levels, scopes, ownership."""
+"""Access rules of routes: levels, scopes of tokens, ownership."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """Who may use a route. ``own``: a subscriber may, for what is his own; ``scope``: what a token must have.
+    """Who may use a route: principals of these levels, with a token of this scope.
 
-    ``loopback``: any program of this machine may too, where the settings say so (`rest.balance_checks`).
+    ``own``: a subscriber may use it for their own records only. ``loopback``: programs on this machine may use it
+    without a login if the setting ``rest.balance_checks`` allows it.
     """
 
     scope: Scope
@@ -48,7 +49,7 @@ OWN_WRITE = AccessRule(Scope.WRITE, frozenset(Level), own=True)
 
 
 NETWORK = AccessRule(Scope.AGI, _STAFF, loopback=True)
-"""What the network's own scripts ask: balances by IMSI."""
+"""For scripts of the network, which ask for balances by IMSI."""
 
 
 _HELD = {
@@ -57,15 +58,15 @@ _HELD = {
     Scope.AGI: {Scope.AGI, Scope.ADMIN},
     Scope.ADMIN: {Scope.ADMIN},
 }
-"""Which scopes of a token are good for which need."""
+"""The scopes of a token that satisfy each scope of a rule."""
 
 
-def check_may(
+def check_access(
     who: Principal | None, rule: AccessRule | None, path: Mapping[str, Any], *, loopback: bool = False
 ) -> None:
     """Raise `NotAuthenticated` or `Forbidden` unless ``who`` may use a route with this rule at this address.
 
-    ``loopback``: a program of this machine asks, and the settings trust those.
+    ``loopback``: a program on this machine sent the request, and the settings trust those.
     """
     if rule is None or (loopback and rule.loopback):
         return

@@ -1,4 +1,4 @@
-"""From bytes to checked values: JSON, queries and fields, each with an error that names all that is wrong."""
+"""Octets to checked values: JSON, queries and fields. Each error names everything that is wrong."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 QUERY_FIELDS_MAX = 50
 NUL = "\x00"
 WHOLE_DIGITS = 16
-"""Whole numbers of more digits are not kept exact by every reader of JSON (RFC 8259, 6)."""
+"""Not every reader of JSON keeps whole numbers of more digits exact (RFC 8259, section 6)."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
-def json_of(raw: bytes) -> Any:
-    """Read a JSON document strictly: UTF-8, no key twice, no NaN, no NUL in a text. Raises `BrokenRequest`."""
+def parse_json(raw: bytes) -> Any:
+    """Return a JSON document: UTF-8, no key twice, no NaN, no NUL in a text. Raises `BrokenRequest`."""
     try:
         text = raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
@@ -40,8 +40,8 @@ def json_of(raw: bytes) -> Any:
     return value
 
 
-def body_of(raw: bytes, content_type: str | None) -> dict[str, Any]:
-    """Read a request's body, which must be a JSON object and say so (``None``: it need not say so).
+def parse_body(raw: bytes, content_type: str | None) -> dict[str, Any]:
+    """Return the body of a request, which must be a JSON object. Without ``content_type`` its type is not checked.
 
     Raises `WrongMediaType` and `BrokenRequest`.
     """
@@ -49,16 +49,16 @@ def body_of(raw: bytes, content_type: str | None) -> dict[str, Any]:
         kind = content_type.partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise WrongMediaType("send JSON, with the header Content-Type: application/json")
-    value = json_of(raw)
+    value = parse_json(raw)
     if not isinstance(value, dict):
         raise BrokenRequest("Unable to decode data: it must be an object, {…}")
     return value
 
 
 def merge_field_lists(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a body says of fields: the names and values of ``{"fields": […], "values": […]}``, else itself.
+    """Return the fields of a body, which may be two lists: ``{"fields": […], "values": […]}``.
 
-    The original's front end sends changes as two lists. Raises `BrokenRequest` unless they are a pair.
+    The front end of the original program sends changes so. Raises `BrokenRequest` unless the lists are a pair.
     """
     if "fields" not in body and "values" not in body:
         return dict(body)
@@ -66,14 +66,14 @@ def merge_field_lists(body: Mapping[str, Any]) -> dict[str, Any]:
     paired = isinstance(names, list) and isinstance(values, list) and len(names) == len(values)
     if not paired or body.keys() != {"fields", "values"} or not all(isinstance(each, str) for each in names or ()):
         raise BrokenRequest("fields and values must be two lists of one length, names in the first, and stand alone")
-    said = dict(zip(names or (), values or (), strict=True))
-    if len(said) != len(names or ()):
+    merged = dict(zip(names or (), values or (), strict=True))
+    if len(merged) != len(names or ()):
         raise BrokenRequest("fields names one field twice")
-    return said
+    return merged
 
 
-def query_of(text: bytes) -> dict[str, str]:
-    """Read a query string strictly: UTF-8, no name twice. Raises `BrokenRequest`."""
+def parse_query(text: bytes) -> dict[str, str]:
+    """Return a query string: UTF-8, no name twice. Raises `BrokenRequest`."""
     try:
         pairs = parse_qsl(
             text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX
@@ -89,11 +89,11 @@ def query_of(text: bytes) -> dict[str, str]:
     return found
 
 
-def checked(kind: type[T], given: Mapping[str, Any], *, strict: bool = True) -> T:
-    """Make a value of ``kind``, or raise `InvalidValue` that names every field that is wrong, missing or unknown.
+def convert_fields(kind: type[T], given: Mapping[str, Any], *, strict: bool = True) -> T:
+    """Return a value of ``kind``. Raises `InvalidValue`, which names each field that is wrong, missing or unknown.
 
-    Not ``strict``: texts are taken for whole numbers and booleans where those are wanted, as in a query. Times come
-    out in UTC.
+    Without ``strict`` a text becomes the whole number or the boolean that its field needs, as in a query. Times are
+    returned in UTC.
     """
     known = {each.encode_name: each for each in msgspec.structs.fields(kind)}
     wrong = dict.fromkeys(given.keys() - known.keys(), "there is no such field")
@@ -107,20 +107,20 @@ def checked(kind: type[T], given: Mapping[str, Any], *, strict: bool = True) -> 
             value = given[name] if strict else _from_text(given[name], each.type)
             values[each.name] = _in_utc(msgspec.convert(value, each.type))
         except (msgspec.ValidationError, OverflowError) as error:
-            wrong[name] = _sentence(error, each.type)
+            wrong[name] = _allowed(error, each.type)
     if wrong:
         raise InvalidValue("; ".join(f"{name}: {what}" for name, what in sorted(wrong.items())), wrong)
     return kind(**values)
 
 
 def _types(kind: Any) -> tuple[Any, ...]:
-    """Return a type and, if it is a union, what it is of."""
+    """Return a type and, if it is a union, its members."""
     info = msgspec.inspect.type_info(kind)
     return (info, *getattr(info, "types", ()))
 
 
 def _from_text(text: str, kind: Any) -> Any:
-    """Turn a query's text into the number or boolean that is wanted; leave what is none for the check."""
+    """Return the number or boolean that a text of a query is. Any other text is left to the check."""
     inner = [getattr(each, "type", each) for each in _types(kind)]
     if any(isinstance(each, msgspec.inspect.BoolType) for each in inner):
         return {"true": True, "false": False}.get(text, text)
@@ -136,7 +136,7 @@ def _in_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
 
 
-def _sentence(error: Exception, kind: Any) -> str:
+def _allowed(error: Exception, kind: Any) -> str:
     """Return what is allowed: the type's own description where it has one, else msgspec's words."""
     for each in _types(kind):
         extra = getattr(each, "extra_json_schema", None) or {}
@@ -155,7 +155,7 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str) -> int | float:
-    """Read a number with a point or an exponent: ``5.0`` is the whole number 5, as JSON Schema has it."""
+    """Return a number that has a point or an exponent. ``5.0`` is the whole number 5, as in JSON Schema."""
     value = Decimal(text)
     is_whole = value.adjusted() < WHOLE_DIGITS and value == value.to_integral_value()
     return int(value) if is_whole else float(text)
@@ -166,7 +166,7 @@ def _constant(word: str) -> NoReturn:
 
 
 def _check_texts(value: Any) -> None:
-    """Refuse what no database keeps: NUL, and halves of a surrogate pair."""
+    """Raise `BrokenRequest` for what no database keeps: NUL, and half of a surrogate pair."""
     waiting = [value]
     while waiting:
         each = waiting.pop()

@@ -1,6 +1,6 @@
 """``/api/v1/openapi.json``: the description of the API (OpenAPI 3.1).
 
-It is made of the table of routes and of the very types that check what comes and shape what goes.
+It is generated from the table of routes and from the types that check requests and make answers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import msgspec
 from twisted.web import http
 
 from celcombiller.core import errors
-from celcombiller.http.problem_details import PROBLEM_TYPE, STATUS, Problem, reason_of
+from celcombiller.http.problem_details import PROBLEM_TYPE, STATUS, Problem, reason_phrase
 from celcombiller.http.route import ID_MAX, Response, ResponseStyle, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 PATH = "/api/v1/openapi.json"
@@ -28,41 +29,41 @@ JSON_TYPE = "application/json"
 _ABOUT = """\
 Prepaid billing: subscribers, their accounts, what moved them, and their calls.
 
-Amounts are whole credits (the operator says what one is worth; by default a second of talk, or a byte). Times are
-RFC 3339 in UTC. Lists give a page, newest first where they are by time, and in `next` the `cursor` of the following
-one. An error is a problem document (RFC 9457) whose `code` never changes once released, and whose `fields` say of each
-wrong field what. What is recorded is never edited or deleted: a transfer is moved back by its reversal.
+Amounts are whole credits. The operator decides what a credit is worth; by default it is a second of talk, or a byte.
+Times are RFC 3339 in UTC. Lists are pages; `next` is the `cursor` of the following page. An error is a problem document
+(RFC 9457): its `code` never changes once released, and its `fields` give the reason for each wrong field. Nothing that
+is recorded is edited or deleted: a transfer is undone by its reversal.
 """
 _PARAMETER = re.compile(r"<(?:([a-z]+)(?:\(([^)]*)\))?:)?([a-z_]+)>")
 _TAGS = {
-    "subscribers": "Who holds the service, his accounts and his statement.",
-    "transfers": "Credit given, taken and moved back.",
-    "holds": "What calls in progress set aside.",
-    "calls": "What was authorized, talked and charged.",
+    "subscribers": "Who holds the service, their accounts and their statements.",
+    "transfers": "Credits, debits and reversals.",
+    "holds": "Credit that calls in progress set aside.",
+    "calls": "Calls: authorized, answered and charged.",
     "schedules": "Groups whose members are credited on due dates.",
-    "runs": "What the due dates of schedules gave.",
+    "runs": "The due dates of schedules, and what they credited.",
     "rates": "The price list.",
-    "provisioning": "The radio networks, and whether they know what they should.",
-    "me": "Who asks.",
+    "provisioning": "The radio networks, and what differs between them and the biller.",
+    "me": "The principal of a request.",
     "sessions": "Browsers that are logged in.",
     "tokens": "Keys for programs.",
-    "trail": "What operators changed.",
+    "trail": "The audit trail: what operators changed.",
     "service": "Whether the process is alive and can charge, and this description.",
 }
 
 
-async def describe(api: Api, _http_request: Any, _request: Request) -> Response:
+async def describe(api: Api, _http_request: HttpRequest, _request: Request) -> Response:
     """Describe the API."""
     return Response(msgspec.Raw(_encoded(tuple(api.routes))))
 
 
 @cache
 def _encoded(routes: tuple[Route, ...]) -> bytes:
-    return msgspec.json.encode(description(routes))
+    return msgspec.json.encode(describe_routes(routes))
 
 
-def description(routes: Sequence[Route]) -> dict[str, Any]:
-    """Return the description of these routes; those of the original program have none."""
+def describe_routes(routes: Sequence[Route]) -> dict[str, Any]:
+    """Return the OpenAPI document of these routes, without those of the original program."""
     described = [route for route in routes if route.style is ResponseStyle.TODAY]
     kinds = {kind: None for route in described for kind in _kinds(route)}
     references, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
@@ -141,15 +142,15 @@ def _summary(route: Route) -> str:
 
 def _who(route: Route) -> str:
     if route.who is None:
-        return "Anybody may."
+        return "No login is needed."
     levels = ", ".join(f"{level.value} ({level.name.lower()})" for level in sorted(route.who.levels))
-    own = "; a subscriber for what is his own" if route.who.own else ""
-    free = "" if route.free is None else " From some addresses it needs no login, as the settings say."
-    return f"Levels that may: {levels}{own}. A token needs the scope `{route.who.scope}` (or one that holds it).{free}"
+    own = "; a subscriber for their own records" if route.who.own else ""
+    free = "" if route.free is None else " Some addresses need no login, as the settings say."
+    return f"Allowed levels: {levels}{own}. A token needs the scope `{route.who.scope}` or one that includes it.{free}"
 
 
 def _security(route: Route) -> list[dict[str, Any]]:
-    """Return what is good to log in with; an empty way beside others: it may do without."""
+    """Return the ways to log in. An empty one among others: a login is not always needed."""
     if route.who is None:
         return []
     ways: list[dict[str, Any]] = [{"token": []}, {"session": []}]
@@ -162,7 +163,7 @@ _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": True,
-    "description": "An id of your own for this request: sent again, the same gets the first answer, other content 409.",
+    "description": "An id that you choose. The same request again gets the first answer, other content with it 409.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
 
@@ -193,7 +194,7 @@ def _query_parameters(route: Route, components: dict[str, Any]) -> Iterable[dict
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the ``null`` that stands for a parameter that is not given."""
+    """Return the schema without the ``null`` that stands for a parameter that is not given."""
     kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     return kinds[0] if len(kinds) == 1 else schema
 
@@ -202,7 +203,7 @@ def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
-    good: dict[str, Any] = {"description": reason_of(route.status)}
+    good: dict[str, Any] = {"description": reason_phrase(route.status)}
     if route.answer is not None:
         good["content"] = {route.answer_type: {"schema": schemas[route.answer]}}
     elif route.status == http.OK:
@@ -210,18 +211,18 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {str(route.status): good}
     for status, kind in route.other_answers.items():
         responses[str(status)] = {
-            "description": reason_of(status),
+            "description": reason_phrase(status),
             "content": {JSON_TYPE: {"schema": schemas[kind]}},
         }
     for status, codes in _refusals(route).items():
-        told = responses.setdefault(str(status), {"description": reason_of(status), "content": {}})
-        told["description"] += f": {', '.join(codes)}"
-        told["content"][PROBLEM_TYPE] = {"schema": schemas[Problem]}
+        refusal = responses.setdefault(str(status), {"description": reason_phrase(status), "content": {}})
+        refusal["description"] += f": {', '.join(codes)}"
+        refusal["content"][PROBLEM_TYPE] = {"schema": schemas[Problem]}
     return dict(sorted(responses.items()))
 
 
 def _refusals(route: Route) -> dict[int, list[str]]:
-    """Return the codes that can come, by status: those of the route and those of its kind."""
+    """Return the error codes of a route by status: its own, and those of all routes of its kind."""
     found: dict[int, list[str]] = {}
     for each in (*_common(route), *route.refusals):
         codes = found.setdefault(STATUS[each], [])

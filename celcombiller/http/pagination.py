@@ -1,4 +1,4 @@
-"""Pages by cursor: the next one begins after the last row of this one, so a million rows cost what fifty do."""
+"""Pages by cursor. A page begins after the last row of the page before, so its cost does not depend on the place."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Until = Annotated[
 ]
 RowId = Annotated[int, Meta(ge=0, le=ID_MAX)]
 Place = tuple[Annotated[datetime, Meta(tz=True)], RowId]
-"""Where a row stands in a list by time."""
+"""The place of a row in a list by time."""
 NamedPlace = tuple[Annotated[datetime, Meta(tz=True)], Annotated[str, Meta(pattern=r"^[^\x00]{1,300}\Z")]]
-"""The same of rows that a text names."""
+"""The place of a row that a text identifies."""
 Cursor = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,600}$(?!\n)", description="the `next` of the page before")]
 
 

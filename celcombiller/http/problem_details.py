@@ -1,6 +1,6 @@
-"""From an error to its answer: one table from code to status, and the two shapes in which an error is told.
+"""Errors as answers: the status of each error, and the two forms of its body.
 
-``/api/v1`` tells it as a problem document (RFC 9457); the routes of the original program as ``{"message": …}``.
+``/api/v1`` answers with a problem document (RFC 9457), the routes of the original program with ``{"message": …}``.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.SchemaMismatch: http.SERVICE_UNAVAILABLE,
     errors.NetworkUnavailable: http.BAD_GATEWAY,
 }
-"""Any other is a fault of the program: 500."""
+"""The status of each error. Any other error is a fault of the program: 500."""
 
 PROBLEM_TYPE = "application/problem+json"
 _TITLES = dict(http.RESPONSES) | {422: b"Unprocessable Content", 429: b"Too Many Requests"}
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What went wrong (RFC 9457). Programs look at ``code``, which never changes once released."""
+    """An error (RFC 9457). Programs use ``code``, which never changes once released."""
 
     type: Annotated[str, Meta(description="the code as a URN")]
     title: Annotated[str, Meta(description="the status in words")]
     status: Annotated[int, Meta(description="the HTTP status")]
     code: Annotated[str, Meta(description="which error it is; it never changes once released")]
     detail: Annotated[str, Meta(description="a sentence for people")]
-    fields: Annotated[dict[str, str], Meta(description="of each field that is wrong, what")] = {}
+    fields: Annotated[dict[str, str], Meta(description="the reason for each wrong field")] = {}
 
 
-def reason_of(status: int) -> str:
-    """Return the words for a status."""
+def reason_phrase(status: int) -> str:
+    """Return the reason phrase of a status."""
     return _TITLES.get(status, b"Error").decode()
 
 
@@ -68,13 +68,13 @@ def status_of(error: errors.BillerError) -> int:
     return next((STATUS[each] for each in type(error).__mro__ if each in STATUS), http.INTERNAL_SERVER_ERROR)
 
 
-def problem(error: errors.BillerError) -> Problem:
-    """Tell an error as a problem document."""
+def make_problem(error: errors.BillerError) -> Problem:
+    """Return an error as a problem document."""
     status = status_of(error)
     code = error.code
     return Problem(
         type=f"urn:celcombiller:problem:{code.lower().replace('_', '-')}",
-        title=reason_of(status),
+        title=reason_phrase(status),
         status=status,
         code=code,
         detail=str(error),
@@ -82,8 +82,8 @@ def problem(error: errors.BillerError) -> Problem:
     )
 
 
-def message(error: errors.BillerError) -> tuple[int, dict[str, Any]]:
-    """Tell an error as the original program did: status and body."""
+def make_legacy_message(error: errors.BillerError) -> tuple[int, dict[str, Any]]:
+    """Return an error as the original program answered it: status and body."""
     text = str(error)
     fields = getattr(error, "fields", {})
     match error:

@@ -1,7 +1,7 @@
-"""What a route is: its address, who may use it, what it takes and gives, and what it does.
+"""Routes: address, access rule, types of the request and of the answer, and handler.
 
-A handler is a plain function on an open transaction: it gets what was asked, checked, and gives the answer. So it can
-be tried without HTTP, runs whole in one thread, and what it writes is one transaction with its trail.
+A handler is a plain function of an open transaction and a checked request; it returns the answer. So it is tested
+without HTTP, it runs in one thread, and what it writes is one transaction together with its audit trail.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
     from celcombiller.core.access.principal import Principal
     from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.http.authorization import AccessRule
+    from celcombiller.http.http_request import HttpRequest
 
 ID_MAX = 2**53 - 1
 
 
 ID = "<row:id>"
-"""A row's number in an address."""
+"""The number of a row, in the address of a route."""
 
 
 OWN_FIELDS = {"name", "address", "password"}
-"""What those who do not administer may change of themselves."""
+"""The fields of their own that subscribers and collaborators may change."""
 
 
 class ResponseStyle(Enum):
-    """How a route tells errors and lays out its JSON."""
+    """The form of a route's errors, and the layout of its JSON."""
 
     TODAY = "problem documents"
     ORIGINAL = "as the original program"
@@ -47,10 +48,11 @@ class ResponseStyle(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request, checked. ``who`` is ``None`` only on routes that anybody may use.
+    """One checked request. ``who`` is the principal; it is ``None`` only on routes without an access rule.
 
-    ``body`` and ``query`` are of the types that the route names; without a type they are as they came (``dict``).
-    ``password_hash`` stands for the body's ``password``, which no handler needs to see.
+    ``body`` and ``query`` have the types that the route names; without a type they are a ``dict`` as received.
+    ``password_hash`` is the hash of the password in the body, which no handler needs. ``key`` is the Idempotency-Key,
+    ``secret`` that of a browser session. ``local``: a program on this machine sent it, not through a proxy.
     """
 
     config: Config
@@ -70,36 +72,36 @@ class Request:
 
     @property
     def reference(self) -> str:
-        """Return the id under which this request moves credit: its sender's, else one made before any transaction."""
+        """The reference of the transfer that this request makes: the client's key, else an id that retries keep."""
         return f"id:{self.key or self.fresh}"
 
     @property
     def actor(self) -> audit_trail.Actor:
-        """Return who changes something, for the trail."""
+        """The actor for the audit trail."""
         return audit_trail.Actor(self.principal.audit_name, self.address)
 
     @property
     def principal(self) -> Principal:
-        """Return who asks, on a route that not anybody may use."""
+        """The principal. Raises `NotAuthenticated` if there is none."""
         if self.who is None:
             raise NotAuthenticated("log in (POST /login) or send a token (Authorization: Bearer …)")
         return self.who
 
     @property
     def only_subscriber_id(self) -> int | None:
-        """Return the only subscriber whose things may be shown; ``None``: all."""
+        """The only subscriber whose records the principal may see; ``None``: those of all."""
         return None if self.principal.is_staff else self.principal.subscriber_id
 
     def check_own(self, subscriber_id: int) -> None:
-        """Raise `NotFound` for a thing of somebody else's, unless it is the asker's business."""
+        """Raise `NotFound` if the principal may not see the records of this subscriber."""
         if self.only_subscriber_id not in (None, subscriber_id):
             raise NotFound("there is no such thing, or it is not yours")
 
     def check_manages(self, *levels: Level) -> None:
-        """Raise `Forbidden` unless the asker may make, change and credit subscribers of these levels.
+        """Raise `Forbidden` unless the principal may make, change and credit subscribers of these levels.
 
-        A token of an administrator without the scope ``admin`` manages what a collaborator manages: a password that it
-        set for one of the staff would open a session, which has all scopes.
+        An administrator's token without the scope ``admin`` manages what a collaborator manages. With a password that
+        it set for one of the staff it could open a session, which has all scopes.
         """
         if self.principal.administers:
             return
@@ -107,9 +109,9 @@ class Request:
             raise Forbidden("only an administrator, not narrowed by scopes, manages administrators and collaborators")
 
     def check_changes(self, subscriber: Subscriber, fields: Collection[str], level: Level) -> None:
-        """Raise `Forbidden` unless the asker may change these fields of a subscriber who then has this ``level``.
+        """Raise `Forbidden` unless the principal may change these fields of a subscriber, who then has this ``level``.
 
-        Neither does a token without the scope ``admin`` set its owner's password.
+        A token without the scope ``admin`` does not set the password of its owner either.
         """
         if self.principal.subscriber_id != subscriber.id:
             self.check_manages(subscriber.level, level)
@@ -122,29 +124,29 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a handler gives when a value alone does not say it all. A text is sent as it is, all else as JSON."""
+    """An answer with a status or headers. A body that is a ``str`` is sent as plain text, any other as JSON."""
 
-    body: Any = None
+    body: object = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[["Connection", Request], Any]
+Handler = Callable[["Connection", Request], object]
 
 
-Served = Callable[[Any, Any, Request], Awaitable[Response | None]]
+Served = Callable[[Any, "HttpRequest", Request], Awaitable[Response | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One row of the table of routes.
+    """One route.
 
-    ``do`` runs on an open transaction (that writes, unless the method is GET); ``serve`` is for what is more than
-    one transaction (a login, a streamed download): it gets the API, the request and what was asked. Such a route may
-    be ``free`` to who is told by the request alone: then the database is not asked who he is, so it may be away.
-    ``refusals`` are those of the route's own; what every route can refuse (a body that is no JSON, somebody unknown)
-    is not named. ``any_type``: the body is JSON whatever its Content-Type says. ``only_asks``: it changes nothing,
-    though it is no GET. ``immutable_reason``: why nothing here can be changed.
+    ``do`` runs on an open transaction, which may write unless the method is GET. ``serve`` is for work of several
+    transactions, such as a login or a streamed download; it gets the API, Twisted's request and the checked request.
+    ``free`` decides by the request alone whether such a route needs no login; then it works without the database.
+    ``refusals`` are the errors of this route only, without those of every route (broken JSON, no login).
+    ``any_type``: the body is JSON, whatever its Content-Type. ``only_asks``: the route changes nothing, though its
+    method is not GET. ``immutable_reason``: why nothing at this address can be changed.
     """
 
     method: str
@@ -152,7 +154,7 @@ class Route:
     who: AccessRule | None
     do: Handler | None = None
     serve: Served | None = None
-    free: Callable[[Any, Any, Request], bool] | None = None
+    free: Callable[[Any, HttpRequest, Request], bool] | None = None
     query: type | None = None
     body: type | None = None
     takes_body: bool = False
@@ -171,15 +173,15 @@ class Route:
 
     @property
     def name(self) -> str:
-        """Return its name, once in the table."""
+        """The name of the route, unique in the table."""
         return f"{self.method} {self.path}"
 
     @property
     def reads(self) -> bool:
-        """Whether it changes nothing."""
+        """Whether the route changes nothing."""
         return self.method == "GET" or self.only_asks
 
     @property
     def open_path(self) -> str:
-        """Return its address as OpenAPI writes it: ``/api/v1/calls/{id}``."""
+        """The address as OpenAPI writes it: ``/api/v1/calls/{id}``."""
         return re.sub(r"<(?:[^:<>]+:)?([a-z_]+)>", r"{\1}", self.path)

@@ -1,7 +1,8 @@
-"""A long list as one answer, piece by piece: no more is read than the client takes.
+"""Long lists as one answer, piece by piece: the biller reads no more than the client accepts.
 
-Each piece is read in a transaction of its own, in a reading thread, and written when the connection has room. A client
-that stops reading stops the reading; one that goes away ends it, and so does one that takes nothing for a minute.
+Each piece is read in its own transaction, in a thread of the reader, and written when the connection has room. When the
+client stops reading, the database is not read either. The answer ends when the client disconnects, or accepts nothing
+for a minute.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import csv
 import io
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.database.reader import Reader
+    from celcombiller.http.http_request import HttpRequest
 
 P = TypeVar("P")
 
 
 class Piece(Protocol[P]):
-    """What makes one piece, and says where the next one begins: ``None`` is nowhere."""
+    """A function that returns one piece and the place of its last row; ``None``: it was the last piece."""
 
     def __call__(self, tx: Connection, /, after: P | None) -> tuple[bytes, P | None]:
-        """Make the piece that comes after a place; ``None`` is the beginning."""
+        """Return the piece after a place; ``None``: the first piece."""
 
 
 STALLED_SECONDS = 60
@@ -42,75 +44,75 @@ _log = Logger()
 
 
 @implementer(IPushProducer)
-class Room:
-    """Whether the connection takes more: it pauses and resumes this producer."""
+class ConnectionRoom:
+    """A producer that waits while the connection accepts no more."""
 
     def __init__(self) -> None:
         self._resumed: defer.Deferred[None] | None = None
 
     def pauseProducing(self) -> None:
-        """Note that what was written waits."""
+        """Note that the connection accepts no more."""
         self._resumed = self._resumed or defer.Deferred()
 
     def resumeProducing(self) -> None:
-        """Note that it was taken."""
+        """Continue: the connection accepts more."""
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             resumed.callback(None)
 
     def stopProducing(self) -> None:
-        """Nothing: that the client is gone cancels who waits here."""
+        """Do nothing: when the client disconnects, Klein cancels the waiting coroutine."""
 
-    async def wait(self, clock: Any) -> None:
-        """Wait until there is room. Raises `TimeoutError` when there is none for too long."""
+    async def wait(self, clock: IReactorTime) -> None:
+        """Wait until the connection accepts more. Raises `TimeoutError` after `STALLED_SECONDS`."""
         if self._resumed is not None:
             await self._resumed.addTimeout(STALLED_SECONDS, clock)
 
 
 async def send(
-    request: Any,
+    http_request: HttpRequest,
     reader: Reader,
     headers: dict[str, str],
     piece: Piece[P],
 ) -> None:
     """Send the pieces, one after the other.
 
-    What goes wrong before the first is raised, to be told as any error. Later it cuts the connection: the client must
-    not take what came for all there is.
+    An error before the first piece is raised, and answered as any other. A later error cuts the connection, so that the
+    client does not take an incomplete answer for the whole.
     """
     part, after = await reader.read(partial(piece, after=None))
     for name, value in headers.items():
-        request.setHeader(name.encode(), value.encode())
-    room = Room()
-    request.registerProducer(room, True)
+        http_request.setHeader(name.encode(), value.encode())
+    room = ConnectionRoom()
+    http_request.registerProducer(room, True)
     try:
-        request.write(part)
+        http_request.write(part)
         while after is not None:
             await room.wait(reader.reactor)
             part, after = await reader.read(partial(piece, after=after))
-            request.write(part)
+            http_request.write(part)
     except defer.CancelledError:
         raise
     except defer.TimeoutError:
-        _log.info("A client took nothing of {path} for {seconds} s", path=request.path, seconds=STALLED_SECONDS)
-        request.channel.forceAbortClient()
-    except Exception:  # noqa: BLE001  its beginning was sent, so there is no other way to tell
-        _log.failure("{path} was cut off", path=request.path)
-        request.channel.forceAbortClient()
+        _log.info("A client took nothing of {path} for {seconds} s", path=http_request.path, seconds=STALLED_SECONDS)
+        http_request.channel.forceAbortClient()
+    except Exception:  # noqa: BLE001  the status was sent already: only a cut connection shows the error
+        _log.failure("{path} was cut off", path=http_request.path)
+        http_request.channel.forceAbortClient()
     finally:
-        if request.channel is not None:  # it has none once the client is gone
-            request.unregisterProducer()
+        if http_request.channel is not None:  # it is None once the client has disconnected
+            http_request.unregisterProducer()
 
 
-def csv_of(rows: Iterable[Iterable[object]]) -> bytes:
-    """Write rows as CSV (RFC 4180); no text in it is a formula for a spreadsheet."""
+def format_csv(rows: Iterable[Iterable[object]]) -> bytes:
+    """Return rows as CSV (RFC 4180). No text in it is a formula to a spreadsheet."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([_cell(each) for each in row] for row in rows)
     return text.getvalue().encode()
 
 
 def _cell(value: object) -> object:
-    """Make a text that a spreadsheet would compute plain, by the apostrophe it knows; a phone number stays."""
+    """Return a text that a spreadsheet would compute with an apostrophe before it. Phone numbers stay as they are."""
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value

@@ -1,4 +1,4 @@
-"""What a cell of an original database means: SQLite keeps any type in any column, and people wrote there by hand."""
+"""Values of cells. SQLite keeps any type in any column, and original databases were often edited by hand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from celcombiller.legacy_import.source_rows import Raw
 
 _DIGITS_MOST = 30
-"""More digits than any amount has: what says ``1e999999`` is no number that anybody meant."""
+"""No amount has more digits. Texts such as ``1e999999`` are no numbers."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-def text(cell: Raw) -> str:
-    """Return the words of a cell as they stand; an empty cell has none, a whole number has no fraction."""
+def read_text(cell: Raw) -> str:
+    """Return the text of a cell as it stands. An empty cell is an empty text; a whole number has no fraction."""
     if cell is None:
         return ""
     if isinstance(cell, bytes):
@@ -27,39 +27,39 @@ def text(cell: Raw) -> str:
     return str(cell)
 
 
-def line(cell: Raw, most: int) -> str:
-    """Return the words of a cell in one line of at most ``most`` characters, without control characters."""
-    return "" if cell is None else _CONTROL.sub(" ", text(cell)).strip()[:most].strip()
+def read_line(cell: Raw, most: int) -> str:
+    """Return the text of a cell on one line of at most ``most`` characters, without control characters."""
+    return "" if cell is None else _CONTROL.sub(" ", read_text(cell)).strip()[:most].strip()
 
 
-def number(cell: Raw) -> Decimal | None:
-    """Return the number a cell holds, exactly; ``None`` where it holds none."""
+def read_number(cell: Raw) -> Decimal | None:
+    """Return the exact number in a cell; ``None`` if it is none."""
     if isinstance(cell, int):
         return Decimal(cell)
     try:
-        found = Decimal(text(cell).strip())
+        found = Decimal(read_text(cell).strip())
     except InvalidOperation:
         return None
     return found if found.is_finite() and found.adjusted() <= _DIGITS_MOST else None
 
 
-def whole(cell: Raw) -> int | None:
-    """Return the whole number a cell holds; ``None`` where it holds none."""
+def read_whole_number(cell: Raw) -> int | None:
+    """Return the whole number in a cell; ``None`` if it is none."""
     if isinstance(cell, int):
         return cell
-    found = number(cell)
+    found = read_number(cell)
     return None if found is None or found != found.to_integral_value() else int(found)
 
 
-def instant(cell: Raw, zone: tzinfo) -> datetime | None:
-    """Return the moment that a cell says by the clocks of ``zone``; ``None`` where it says none.
+def read_instant(cell: Raw, zone: tzinfo) -> datetime | None:
+    """Return the time in a cell, in UTC; ``None`` if it is none.
 
-    The original wrote local time without a zone. Of an hour that came twice the first is taken.
+    The original wrote local time of ``zone`` without a zone. An ambiguous time is the earlier of the two.
     """
     if not isinstance(cell, str):
         return None
     try:
-        said = datetime.fromisoformat(cell.strip())
-        return (said if said.tzinfo else said.replace(tzinfo=zone)).astimezone(UTC)
+        written = datetime.fromisoformat(cell.strip())
+        return (written if written.tzinfo else written.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

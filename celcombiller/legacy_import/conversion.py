@@ -1,4 +1,4 @@
-"""A whole original database, converted: everything that comes in, before anybody looks at where it comes in."""
+"""The conversion of a whole original database, before anything of the ledger is read."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Gives the items on, and shows how far they are."""
+    """A wrapper of an iterable that shows the progress."""
 
     def __call__(self, items: Iterable[T], what: str, total: int) -> Iterable[T]:
-        """Return ``items`` on; ``total`` of them are awaited."""
+        """Return ``items``, of which ``total`` are expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportTerms:
-    """How the file is to be read: by which clock its dates, from which day on its plans, under which name its rows.
+    """How a file is read: the time zone of its dates, the first day of its plans, and its name.
 
-    ``source`` tells files apart that come into one ledger: each has a user 1. Without ``passwords`` none is taken over.
+    ``source`` distinguishes the files that are imported into one ledger, as each of them has a user 1. ``passwords``:
+    whether passwords are imported.
     """
 
     zone: ZoneInfo
@@ -43,15 +44,16 @@ class ImportTerms:
 
     @property
     def prefix(self) -> str:
-        """What the reference of every row of this file begins with."""
+        """The beginning of the references of this file's rows."""
         return f"legacy:{self.source}:" if self.source else "legacy:"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A file as it will come in: all but the movements, which are many, and are read again when they are written.
+class ConvertedFile:
+    """A converted file, without its movements: they are many, and are read again when they are written.
 
-    An account without a course has no movements, or none that can come. ``read`` counts the rows of each table.
+    An account without a course has no movements, or none that can be imported. ``read`` has the number of rows of each
+    table.
     """
 
     original: Original
@@ -67,46 +69,48 @@ class Prepared:
 
     @property
     def own_tables(self) -> set[str]:
-        """The tables whose rows come in as something; the others only say something of these rows."""
-        return set(self.read) - ({"dates", "schedule_input"} if self.original.calls_move else _SAYING)
+        """The tables whose rows are imported. The rows of the others only describe those."""
+        return set(self.read) - ({"dates", "schedule_input"} if self.original.calls_move else _DESCRIBING)
 
     def opening(self, user: NewSubscriber, kind: Kind) -> int:
-        """Return what an account had before its first movement: all it has, where it has none."""
+        """Return the balance of an account before its first movement; all of it, if there is none."""
         course = self.courses.get((user.old_id, kind))
         return user.balances[kind] - (course.total if course else 0)
 
     def movements(self) -> Iterator[Movement]:
-        """Return the movements, once more."""
-        every = convert_movements.converted(self.original, self.users, self.terms.zone, Findings(), self.now)
+        """Return the movements, read again."""
+        every = convert_movements.convert_movements(self.original, self.users, self.terms.zone, Findings(), self.now)
         return (each for each in every if (each.user_id, each.kind) in self.courses)
 
 
-def prepare(original: Original, terms: ImportTerms, now: datetime, progress: Progress) -> Prepared:
-    """Convert what the file says, and find what is odd in it."""
+def convert_original(original: Original, terms: ImportTerms, now: datetime, progress: Progress) -> ConvertedFile:
+    """Return the converted file, with the oddities that were found."""
     findings = Findings()
     for table, rows in sorted(original.other_tables.items()):
         findings.note(Oddity.OTHER_TABLE, f"{table} ({rows} rows)")
-    for column in original.other_columns():
+    for column in original.find_other_columns():
         findings.note(Oddity.OTHER_COLUMN, column)
-    read = {table: original.count(table) for table in original.read}
-    sums = convert_movements.sums(original.sources()) if original.summed else None
-    people = convert_users.converted(original, sums, findings)
+    read = {table: original.count_rows(table) for table in original.tables_read}
+    sums = convert_movements.sum_balances(original.read_movements()) if original.summed else None
+    people = convert_users.convert_users(original, sums, findings)
     if not terms.passwords:
         people = {old_id: replace(user, password=None) for old_id, user in people.items()}
-    moved = convert_movements.converted(original, people, terms.zone, findings, now)
-    courses = convert_movements.courses(progress(moved, "Reading movements", sum(read.get(each, 0) for each in MOVING)))
+    moved = convert_movements.convert_movements(original, people, terms.zone, findings, now)
+    courses = convert_movements.trace_courses(
+        progress(moved, "Reading movements", sum(read.get(each, 0) for each in MOVING))
+    )
     for (user_id, kind), course in list(courses.items()):
         if not course.fits(people[user_id].balances[kind]):
             findings.note(Oddity.TOO_LONG_A_CHAIN, f"{people[user_id].username} (users:{user_id}): {kind}")
             del courses[user_id, kind]
-    made = convert_plans.plans(original.plans(), terms.zone, terms.begin, findings)
-    members = convert_plans.members(original.members(), made, people, findings)
+    made = convert_plans.convert_plans(original.read_plans(), terms.zone, terms.begin, findings)
+    members = convert_plans.convert_members(original.read_members(), made, people, findings)
     member_rows = {row for member in members for row in member.rows}
-    contracts = convert_plans.contracts(original.contracts(), member_rows, terms.zone, findings)
-    return Prepared(original, terms, now, people, courses, made, members, contracts, read, findings)
+    contracts = convert_plans.convert_contracts(original.read_contracts(), member_rows, terms.zone, findings)
+    return ConvertedFile(original, terms, now, people, courses, made, members, contracts, read, findings)
 
 
 MOVING = ("voice_balance", "data_balance", "balance", "cdr")
-"""The tables whose rows moved balances, at one time or another."""
+"""The tables whose rows moved balances, in any generation."""
 
-_SAYING = {"dates", "schedule_input", "cdr"}
+_DESCRIBING = {"dates", "schedule_input", "cdr"}

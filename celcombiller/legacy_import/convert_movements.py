@@ -1,8 +1,8 @@
-"""What moved the original's balances, as movements of the ledger: signed whole credits, dated, in order. Values only.
+"""Movements of the original's balances: signed whole credits with a date, in order. Values only.
 
-The history comes as real transfers, and one opening transfer before an account's first makes up the difference to the
-balance as it stood: what a user began with, and every edit that the original recorded nowhere. So each balance is the
-sum of its transfers, each line of a statement has the balance after it, and the dates are those of the original.
+The history is imported as real transfers. An opening transfer before the first of an account makes up the difference
+to the balance: what a user began with, and all edits that the original did not record. So each balance is the sum of
+its transfers, a statement has the balance after each of them, and the dates are those of the original.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from celcombiller.core.ledger.rows import AMOUNT_MAX
-from celcombiller.legacy_import.cell_values import instant, line, number, whole
+from celcombiller.legacy_import.cell_values import read_instant, read_line, read_number, read_whole_number
 from celcombiller.legacy_import.findings import Findings, Oddity
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from celcombiller.legacy_import.source_rows import OldCall, OldMovement, Raw
 
 CALL_MARGIN = timedelta(minutes=1)
-"""How far a call's end and the row that charged it may be apart: the same script wrote both, one after the other."""
+"""The longest time between the end of a call and the row that charged it. One script wrote both, in turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """A change of one user's balance: ``value`` is signed and not 0."""
+    """A change of a user's balance. ``value`` is signed and not 0."""
 
     row: str
     user_id: int
@@ -45,39 +45,39 @@ class Movement:
     note: str
 
 
-def converted(
+def convert_movements(
     original: Original, users: Container[object], zone: tzinfo, findings: Findings, now: datetime
 ) -> Iterator[Movement]:
-    """Return all movements of these users, oldest first; each user's in the order in which they moved his balance."""
-    beside = _CallsBeside(original.unpriced_calls(), zone)
-    firsts = [_first(source, zone, now) for source in original.sources()]
+    """Yield all movements of these users, oldest first, those of one user in the order in which they were made."""
+    calls = _SeparateCalls(original.read_separate_calls(), zone)
+    firsts = [_first(source, zone, now) for source in original.read_movements()]
     sources = [
-        _of_source(source, users, _Dates(zone, findings, first), findings, beside)
-        for source, first in zip(original.sources(), firsts, strict=True)
+        _convert_source(source, users, _Dates(zone, findings, first), findings, calls)
+        for source, first in zip(original.read_movements(), firsts, strict=True)
     ]
     yield from heapq.merge(*sources, key=lambda movement: movement.at)
-    for call in beside.left():
+    for call in calls.list_left():
         findings.note(Oddity.UNPROVED_CALL, call.row)
 
 
 def _first(source: Iterable[OldMovement], zone: tzinfo, now: datetime) -> datetime:
-    return next((at for old in source if (at := instant(old.date, zone)) is not None), now)
+    return next((at for old in source if (at := read_instant(old.date, zone)) is not None), now)
 
 
-def _of_source(
-    source: Iterable[OldMovement], users: Container[object], dates: _Dates, findings: Findings, beside: _CallsBeside
+def _convert_source(
+    source: Iterable[OldMovement], users: Container[object], dates: _Dates, findings: Findings, calls: _SeparateCalls
 ) -> Iterator[Movement]:
     for old in source:
-        at = dates.of(old)
+        at = dates.read(old)
         if old.user_id not in users or not isinstance(old.user_id, int):
-            findings.note(Oddity.ORPHAN, f"{old.row} (user {line(old.user_id, 20)})")
+            findings.note(Oddity.ORPHAN, f"{old.row} (user {read_line(old.user_id, 20)})")
             continue
-        amount = signed(old)
-        value = None if amount is None else whole_of(amount)
+        amount = signed_amount(old)
+        value = None if amount is None else whole_credits(amount)
         if not value:
-            findings.note(Oddity.NO_VALUE, f"{old.row} ({line(old.value, 20) or 'none'})")
+            findings.note(Oddity.NO_VALUE, f"{old.row} ({read_line(old.value, 20) or 'none'})")
             continue
-        call = beside.charged_by(old.user_id, value, at)
+        call = calls.take_charged(old.user_id, value, at)
         yield Movement(
             row=old.row,
             user_id=old.user_id,
@@ -86,64 +86,64 @@ def _of_source(
             at=at,
             origin=_origin(old, call),
             to_user_id=old.to_user_id if call is None else call.to_user_id,
-            user_ip=line(old.user_ip, 64),
-            connection_ip=line(old.connection_ip, 64),
-            note=f"plan {line(old.plan, 200)}" if old.plan else "",
+            user_ip=read_line(old.user_ip, 64),
+            connection_ip=read_line(old.connection_ip, 64),
+            note=f"plan {read_line(old.plan, 200)}" if old.plan else "",
         )
 
 
-def signed(old: OldMovement) -> Decimal | None:
-    """Return what a row added to the balance, exactly as the original counted it; ``None`` where it counted nothing."""
-    amount = number(old.value)
+def signed_amount(old: OldMovement) -> Decimal | None:
+    """Return the exact amount that a row added to the balance; ``None`` if the original did not count it."""
+    amount = read_number(old.value)
     if amount is None or old.sign is None:
         return amount
-    return {"+": amount, "-": -amount}.get(line(old.sign, 8))
+    return {"+": amount, "-": -amount}.get(read_line(old.sign, 8))
 
 
-def whole_of(amount: Decimal) -> int | None:
-    """Return a whole amount of credits that one transfer may move, or ``None``."""
+def whole_credits(amount: Decimal) -> int | None:
+    """Return the amount as whole credits; ``None`` if one transfer cannot move it."""
     if abs(amount) > AMOUNT_MAX or amount != amount.to_integral_value():
         return None
     return int(amount)
 
 
 def _origin(old: OldMovement, call: OldCall | None) -> str:
-    """Return where a movement came from: the first generations did not say, but what gave credit was an operator."""
+    """Return the origin of a movement. The first generations have none, but there only operators added credit."""
     if call is not None:
         return "call"
     if old.origin is None and old.sign:
-        return "web" if line(old.sign, 8) == "+" else "legacy"
-    return line(old.origin, 64) or "legacy"
+        return "web" if read_line(old.sign, 8) == "+" else "legacy"
+    return read_line(old.origin, 64) or "legacy"
 
 
 @dataclass(slots=True)
 class _Dates:
-    """The dates of one source; where one cannot be read, that of the row before stands in its place."""
+    """The dates of one source. A date that cannot be read is replaced by that of the row before."""
 
     zone: tzinfo
     findings: Findings
     last: datetime
 
-    def of(self, old: OldMovement) -> datetime:
-        at = instant(old.date, self.zone)
+    def read(self, old: OldMovement) -> datetime:
+        at = read_instant(old.date, self.zone)
         if at is None:
-            self.findings.note(Oddity.DATE, f"{old.row} ({line(old.date, 32) or 'none'})")
+            self.findings.note(Oddity.DATE, f"{old.row} ({read_line(old.date, 32) or 'none'})")
             return self.last
         self.last = at
         return at
 
 
-class _CallsBeside:
-    """The calls of the generations that wrote a call and its charge apart: found by payer, length and end."""
+class _SeparateCalls:
+    """The calls of generations that recorded a call and its charge separately. They match by payer, length and end."""
 
     def __init__(self, calls: Iterable[OldCall], zone: tzinfo) -> None:
         self._calls: dict[tuple[Raw, int], list[tuple[datetime | None, OldCall]]] = defaultdict(list)
         for call in calls:
-            seconds = whole(call.billsec) or 0
-            self._calls[call.user_id, seconds].append((_end(instant(call.answer, zone), seconds), call))
+            seconds = read_whole_number(call.billsec) or 0
+            self._calls[call.user_id, seconds].append((_end(read_instant(call.answer, zone), seconds), call))
 
-    def charged_by(self, user_id: int, value: int, at: datetime) -> OldCall | None:
-        """Return the call that this movement charged, once."""
+    def take_charged(self, user_id: int, value: int, at: datetime) -> OldCall | None:
+        """Return the call that this movement charged, and forget it."""
         waiting = self._calls.get((user_id, -value), [])
         for position, (end, call) in enumerate(waiting):
             if end is not None and abs(end - at) <= CALL_MARGIN:
@@ -151,7 +151,7 @@ class _CallsBeside:
                 return call
         return None
 
-    def left(self) -> Iterator[OldCall]:
+    def list_left(self) -> Iterator[OldCall]:
         """Return the calls that no movement charged."""
         return (call for waiting in self._calls.values() for _, call in waiting)
 
@@ -168,7 +168,7 @@ def _end(answer: datetime | None, seconds: int) -> datetime | None:
 
 @dataclass(slots=True)
 class Course:
-    """What the movements of one account come to: when they begin, their sum, and the least and most on the way."""
+    """The sum of an account's movements, with the time of the first, and the least and the greatest partial sum."""
 
     first_at: datetime
     rows: int = 0
@@ -177,19 +177,19 @@ class Course:
     most: int = 0
 
     def add(self, value: int) -> None:
-        """Go on by one movement."""
+        """Add a movement."""
         self.rows += 1
         self.total += value
         self.least = min(self.least, self.total)
         self.most = max(self.most, self.total)
 
     def fits(self, balance: int) -> bool:
-        """Return whether the opening that leads to this balance, and all balances on the way, are such as can be."""
+        """Return whether the opening that leads to this balance, and each balance after it, is within the limits."""
         opening = balance - self.total
         return abs(opening) <= AMOUNT_MAX and opening + self.most <= AMOUNT_MAX and opening + self.least >= -AMOUNT_MAX
 
 
-def courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
+def trace_courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
     """Return the course of each account that has movements."""
     found: dict[tuple[int, Kind], Course] = {}
     for each in movements:
@@ -200,9 +200,9 @@ def courses(movements: Iterable[Movement]) -> dict[tuple[int, Kind], Course]:
     return found
 
 
-def sums(sources: Iterable[Iterable[OldMovement]]) -> dict[tuple[Raw, Kind], Decimal]:
-    """Return the balances that stand nowhere, as the original reckoned them: the sum of all that has a sign."""
+def sum_balances(sources: Iterable[Iterable[OldMovement]]) -> dict[tuple[Raw, Kind], Decimal]:
+    """Return the balances that the file does not have, as the original computed them: sums of the signed amounts."""
     found: dict[tuple[Raw, Kind], Decimal] = defaultdict(Decimal)
     for old in (old for source in sources for old in source):
-        found[old.user_id, old.kind] += signed(old) or 0
+        found[old.user_id, old.kind] += signed_amount(old) or 0
     return found

@@ -1,4 +1,4 @@
-"""The original's users as subscribers: what is kept, what is changed to fit, who is left out. Values only."""
+"""Users of the original as subscribers: what is kept, changed or left out. Values only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.subscribers.fields import check
-from celcombiller.legacy_import.cell_values import line, number, text, whole
+from celcombiller.legacy_import.cell_values import read_line, read_number, read_text, read_whole_number
 from celcombiller.legacy_import.findings import Oddity
 from celcombiller.legacy_import.source_rows import KINDS
 from celcombiller.runtime.password_hash import LENGTH_MIN
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from celcombiller.legacy_import.source_rows import OldUser, Raw
 
 PUBLISHED_PASSWORDS = frozenset({"adm123", "123123", "yourpassword", "yournewpassowrd"})
-"""Those of the original's README and of its script for the first users: everybody knows them."""
+"""The passwords in the original's README and in its script for the first users. They are public."""
 
 _CPF_DIGITS = 11
 _IMSI_DIGITS = 15
@@ -37,9 +37,9 @@ _BETWEEN_DIGITS = re.compile(r"[\s().-]+")
 
 @dataclass(frozen=True, slots=True)
 class NewSubscriber:
-    """A user as the subscriber he becomes, with the password he had in clear.
+    """A user as a subscriber, with their password in clear.
 
-    ``lost_zeros``: the original kept the password as a number, so what zeros it began with are gone.
+    ``lost_zeros``: the original kept the password as a number, so zeros at its beginning are lost.
     """
 
     old_id: int
@@ -56,17 +56,17 @@ class NewSubscriber:
 
     @property
     def row(self) -> str:
-        """His row in the original."""
+        """The user's row in the original."""
         return f"users:{self.old_id}"
 
 
-def converted(
+def convert_users(
     original: Original, sums: Mapping[tuple[Raw, Kind], Decimal] | None, findings: Findings
 ) -> dict[int, NewSubscriber]:
-    """Return the users who can be subscribers, by their old ids; ``sums`` are the balances that stand nowhere."""
+    """Return the users who can be subscribers, by their old ids. ``sums`` are balances that the file does not have."""
     made: dict[int, NewSubscriber] = {}
     taken: dict[str, set[str]] = {field: set() for field in ("username", "clid", "imsi", "cpf")}
-    for old in original.users():
+    for old in original.read_users():
         note = _Note(old, findings)
         pots: dict[Kind, Raw | Decimal] = {Kind.VOICE: old.voice, Kind.DATA: old.data}
         if sums is not None:
@@ -89,13 +89,13 @@ def converted(
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A place for what is odd about one user."""
+    """Records oddities of one user."""
 
     old: OldUser
     findings: Findings
 
     def __call__(self, oddity: Oddity, what: str = "") -> None:
-        who = line(self.old.username, 64) or line(self.old.clid, 64)
+        who = read_line(self.old.username, 64) or read_line(self.old.clid, 64)
         self.findings.note(oddity, f"{who} (users:{self.old.id}){what and f': {what}'}")
 
 
@@ -106,7 +106,7 @@ def _subscriber(
     try:
         check("clid", clid)
     except InvalidValue:
-        note(Oddity.NO_NUMBER, line(old.clid, 64) or "none")
+        note(Oddity.NO_NUMBER, read_line(old.clid, 64) or "none")
         return None
     balances = {kind: credits_ for kind, pot in pots.items() if (credits_ := _balance(pot, kind, note)) is not None}
     if len(balances) < len(KINDS):
@@ -121,18 +121,18 @@ def _subscriber(
         cpf=_cpf(old, note),
         address=_words(old.address, 500, note),
         level=_level(old, note, has_admin=has_admin),
-        password=text(old.password) or None,
+        password=read_text(old.password) or None,
         lost_zeros=isinstance(old.password, int),
         balances=balances,
     )
 
 
 def _balance(pot: Raw | Decimal, kind: Kind, note: _Note) -> int | None:
-    """Return the whole credits of a balance, rounded down; ``None`` where it is none that anybody can have."""
+    """Return a balance in whole credits, rounded down; ``None`` if it is no number, or too large."""
     if pot is None:
         note(Oddity.EMPTY_BALANCE, kind)
         return 0
-    found = pot if isinstance(pot, Decimal) else number(pot)
+    found = pot if isinstance(pot, Decimal) else read_number(pot)
     if found is None or abs(found) > AMOUNT_MAX:
         note(Oddity.NO_BALANCE, f"{kind} {pot!r:.64}")
         return None
@@ -145,33 +145,34 @@ def _balance(pot: Raw | Decimal, kind: Kind, note: _Note) -> int | None:
 
 
 def _digits(cell: Raw) -> str:
-    return _BETWEEN_DIGITS.sub("", text(cell)).removeprefix("+")
+    return _BETWEEN_DIGITS.sub("", read_text(cell)).removeprefix("+")
 
 
 def _username(old: OldUser, clid: str, note: _Note) -> str:
     if old.username is None:
-        return clid  # the first generation had none, and later ones allowed none
-    said = text(old.username)
-    username = _NOT_IN_USERNAMES.sub("_", unicodedata.normalize("NFC", said).strip())[:64]
+        return clid  # the first generation had no usernames, and later ones did not require them
+    written = read_text(old.username)
+    username = _NOT_IN_USERNAMES.sub("_", unicodedata.normalize("NFC", written).strip())[:64]
     if not any(map(str.isalnum, username)):
         username = clid
-    if username != said:
+    if username != written:
         note(Oddity.RENAMED, username)
     return username
 
 
 def _words(cell: Raw, most: int, note: _Note) -> str:
-    words = line(cell, most)
-    if words != text(cell).strip():
+    words = read_line(cell, most)
+    if words != read_text(cell).strip():
         note(Oddity.TEXT, words)
     return words
 
 
 def _imsi(old: OldUser, clid: str, note: _Note) -> str:
-    """Return the IMSI; a whole number column lost the zeros of 001, the only country code that begins with zeros.
+    """Return the IMSI, with the zeros that a column of numbers lost.
 
-    No country code begins with 1, so 13 digits that do are of 001, which test networks have (ITU-T E.212). None is
-    000: a number behind zeros is nobody's IMSI, as with the administrator whom ``init`` makes.
+    Only the country code 001, of test networks, begins with zeros, and none begins with 1 (ITU-T E.212). So 13 digits
+    that begin with 1 have lost two zeros. No country code is 000: a number after zeros is a placeholder, as it is for
+    the administrator that ``init`` makes.
     """
     imsi = _digits(old.imsi)
     if len(imsi) == _IMSI_DIGITS - 2 and imsi.startswith("1"):
@@ -183,7 +184,7 @@ def _imsi(old: OldUser, clid: str, note: _Note) -> str:
         imsi = ""
     if not imsi.strip("0"):
         placeholder = clid[-12:].zfill(_IMSI_DIGITS)
-        note(Oddity.NO_IMSI, f"{line(old.imsi, 64) or 'none'}, now {placeholder}")
+        note(Oddity.NO_IMSI, f"{read_line(old.imsi, 64) or 'none'}, now {placeholder}")
         return placeholder
     if len(imsi) < _IMSI_DIGITS:
         note(Oddity.SHORT_IMSI, imsi)
@@ -191,13 +192,13 @@ def _imsi(old: OldUser, clid: str, note: _Note) -> str:
 
 
 def _cpf(old: OldUser, note: _Note) -> str | None:
-    if old.cpf is None or not text(old.cpf).strip():
+    if old.cpf is None or not read_text(old.cpf).strip():
         return None
     cpf = _digits(old.cpf)
     try:
         check("cpf", cpf)
     except InvalidValue:
-        note(Oddity.CPF_DROPPED, line(old.cpf, 64))
+        note(Oddity.CPF_DROPPED, read_line(old.cpf, 64))
         return None
     if len(cpf) < _CPF_DIGITS:
         note(Oddity.CPF_SHORT, cpf)
@@ -206,29 +207,29 @@ def _cpf(old: OldUser, note: _Note) -> str | None:
 
 def _level(old: OldUser, note: _Note, *, has_admin: bool) -> Level:
     if has_admin:
-        return Level.ADMINISTRATOR if whole(old.admin) else Level.SUBSCRIBER
-    level = whole(old.level)
+        return Level.ADMINISTRATOR if read_whole_number(old.admin) else Level.SUBSCRIBER
+    level = read_whole_number(old.level)
     if level in set(Level):
         return Level(level)
-    note(Oddity.LEVEL, line(old.level, 64) or "none")
+    note(Oddity.LEVEL, read_line(old.level, 64) or "none")
     return Level.SUBSCRIBER
 
 
-def note_password(user: NewSubscriber, findings: Findings) -> None:
-    """Find what is odd about the password that a new subscriber brings."""
+def check_password(user: NewSubscriber, findings: Findings) -> None:
+    """Record the oddities of a new subscriber's password."""
     who = f"{user.username} ({user.row})"
     if user.password is None:
         findings.note(Oddity.NO_PASSWORD, who)
         return
     if user.lost_zeros:
         findings.note(Oddity.NUMBER_PASSWORD, who)
-    reason = weakness(user.password, user.username)
+    reason = describe_weakness(user.password, user.username)
     if reason:
         findings.note(Oddity.WEAK_PASSWORD, f"{who}: {reason}")
 
 
-def weakness(password: str, username: str) -> str:
-    """Return why a password is weak; nothing where it is not."""
+def describe_weakness(password: str, username: str) -> str:
+    """Return why a password is weak; an empty text if it is not."""
     if password in PUBLISHED_PASSWORDS:
         return "published with the original"
     if password.casefold() == username.casefold():

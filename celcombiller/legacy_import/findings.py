@@ -1,4 +1,4 @@
-"""What an import finds odd: each kind of oddity is a sentence for the operator, with the rows it is said of."""
+"""Oddities that an import finds: each kind is a sentence for the operator, with the rows that it concerns."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from enum import StrEnum
 
 
 class Oddity(StrEnum):
-    """What was found, and what was done about it."""
+    """A kind of oddity: what was found, and what was done."""
 
-    # Left out: the operator has something to decide.
+    # Left out: the operator has to decide.
     CONFLICT = "left out: another subscriber here has a part of this user's identities"
     NO_NUMBER = "left out: a number (clid) is 1 to 15 digits"
     DUPLICATE = "left out: a user before this one has the same username, number or IMSI"
@@ -17,7 +17,7 @@ class Oddity(StrEnum):
     BAD_PLAN = "left out: a plan's day is 1 to 31, its kind 1 to 3, its value a whole number from 0"
     BAD_MEMBER = "left out: a member's count is a whole number"
     CHANGED = "left alone: changed in the original since it was imported, otherwise than by new rows"
-    # Left out: nothing can be done, and nothing is lost but the row itself.
+    # Left out: nothing can be done, and only the row itself is lost.
     ORPHAN = "left out: rows of a user or plan that is not there or was left out"
     NO_VALUE = "left out: rows that moved no credit, or no whole number of it"
     BAD_CONTRACT = "left out: contracts without a date or a number of months"
@@ -25,7 +25,7 @@ class Oddity(StrEnum):
     OTHER_TABLE = "not read: a table of another time of the original that still has rows"
     OTHER_COLUMN = "not read: a column that this generation of the original did not have"
     TOO_LONG_A_CHAIN = "balance imported, history not: on the way it is too big for any balance"
-    # Converted, but not as it stood.
+    # Converted with changes.
     WEAK_PASSWORD = "weak passwords: have them changed"  # noqa: S105
     NUMBER_PASSWORD = "passwords kept as a number by the original: zeros in front were lost in it"  # noqa: S105
     NO_PASSWORD = "no password: cannot log in until one is set"  # noqa: S105
@@ -56,24 +56,24 @@ SERIOUS = frozenset(
     {Oddity.CONFLICT, Oddity.NO_NUMBER, Oddity.DUPLICATE, Oddity.NO_BALANCE, Oddity.BAD_PLAN, Oddity.BAD_MEMBER}
     | {Oddity.CHANGED}
 )
-"""Somebody's credit or plan did not come over: the command says so by its exit status."""
+"""A user's credit or plan was not imported: the exit status of the command shows it."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """The oddities found, with a word on each row."""
+    """The oddities found, with their rows."""
 
     found: dict[Oddity, list[str]] = field(default_factory=dict)
 
     def note(self, oddity: Oddity, what: str) -> None:
-        """Record one."""
+        """Record an oddity."""
         self.found.setdefault(oddity, []).append(what)
 
     def copy(self) -> Findings:
-        """Return the same findings, to be added to."""
-        return Findings({oddity: list(said) for oddity, said in self.found.items()})
+        """Return a copy, to which more can be added."""
+        return Findings({oddity: list(rows) for oddity, rows in self.found.items()})
 
     @property
     def serious(self) -> bool:
-        """Whether somebody's credit or plan was left out."""
+        """Whether a user's credit or plan was left out."""
         return not SERIOUS.isdisjoint(self.found)

@@ -1,4 +1,4 @@
-"""What each row of an original database became, so that it comes once; and what an import has to report."""
+"""The records that rows of an original database became, so that each is imported once; and the import's report."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK = 2000
-"""Rows in one statement: more gain nothing, and SQLite takes 32,766 values in one at most."""
+"""Rows in one statement. More gain nothing, and SQLite accepts at most 32,766 values."""
 
 
 @dataclass(slots=True)
 class ImportReport:
-    """What came in, by table of the file: made now, or known from an import before; and the credits made."""
+    """The number of rows by table of the file, made now or known from an earlier import, and the credits made."""
 
     made: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)
@@ -37,9 +37,9 @@ class ImportReport:
 
 @dataclass(slots=True)
 class References:
-    """The ids here of the file's rows: known from an import before, and new in this transaction.
+    """The ids of records, by the rows of the file: known from earlier imports, and new in this transaction.
 
-    Movements are not among them: a movement's transfer bears its reference itself.
+    Movements are not among them: their transfers have the references themselves.
     """
 
     prefix: str
@@ -48,32 +48,32 @@ class References:
 
     @classmethod
     def load(cls, tx: Connection, prefix: str) -> References:
-        """Read what is known of a file's rows."""
+        """Return what is known of the rows of a file."""
         table = tables.imported
         rows = tx.execute(sa.select(table).where(table.c.reference.startswith(prefix, autoescape=True)))
         return cls(prefix, {row.reference: row.row_id for row in rows})
 
-    def before(self, row: str) -> int | None:
-        """Return what a row became in an import before."""
+    def find_earlier(self, row: str) -> int | None:
+        """Return the id of the record that a row became in an earlier import."""
         return self.known.get(self.prefix + row)
 
-    def get(self, row: str) -> int | None:
-        """Return what a row became, before or now."""
-        return self.new.get(self.prefix + row) or self.before(row)
+    def find(self, row: str) -> int | None:
+        """Return the id of the record that a row became, earlier or now."""
+        return self.new.get(self.prefix + row) or self.find_earlier(row)
 
-    def add(self, row: str, row_id: int) -> None:
-        """Record what a row became."""
+    def record(self, row: str, row_id: int) -> None:
+        """Record the id of what a row became."""
         self.new[self.prefix + row] = row_id
 
     def save(self, tx: Connection) -> None:
         """Write what was recorded."""
         rows = ({"reference": reference, "row_id": row_id} for reference, row_id in self.new.items())
-        for chunk in chunks(rows):
+        for chunk in split_in_chunks(rows):
             tx.execute(sa.insert(tables.imported), chunk)
 
 
-def chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    """Return the items in lists of a statement's length."""
+def split_in_chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield the items in lists, each for one statement."""
     rest = iter(items)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk

@@ -1,8 +1,8 @@
-"""Write a prepared original into the ledger, on an open transaction: all of it or nothing, and each row of it once.
+"""Write a converted file into the ledger, in one transaction: all or nothing, and each row once.
 
-Each row of the file has a reference made from its own id. A movement's transfer bears it; for subscribers, schedules,
-members and contracts it stands in the table ``imported``. So a second import of a file finds everything here and
-changes nothing, and one of a file that has grown since brings what is new.
+Each row of the file has a reference, made from its id. The transfer of a movement has it; for subscribers, schedules,
+members and contracts it is in the table ``imported``. So a second import of a file changes nothing, and the import of a
+file that has grown adds what is new.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from celcombiller.core.access import audit_trail
 from celcombiller.core.provisioning import desired_state
 from celcombiller.legacy_import.imported_rows import ImportReport, References
-from celcombiller.legacy_import.write_schedules import enrol
-from celcombiller.legacy_import.write_subscribers import Arrivals
-from celcombiller.legacy_import.write_transfers import History
+from celcombiller.legacy_import.write_schedules import write_schedules
+from celcombiller.legacy_import.write_subscribers import SubscriberWriter
+from celcombiller.legacy_import.write_transfers import TransferWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,40 +22,40 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.access.audit_trail import Actor
-    from celcombiller.legacy_import.conversion import Prepared, Progress
+    from celcombiller.legacy_import.conversion import ConvertedFile, Progress
     from celcombiller.legacy_import.convert_users import NewSubscriber
 
 
-def newcomers(tx: Connection, prepared: Prepared) -> list[NewSubscriber]:
-    """Return those whom `write` will make subscribers, and whose password hashes it wants."""
-    return Arrivals(tx, prepared, References.load(tx, prepared.terms.prefix), ImportReport()).new
+def list_new_users(tx: Connection, converted: ConvertedFile) -> list[NewSubscriber]:
+    """Return the users that `import_original` will make, and for which it needs password hashes."""
+    return SubscriberWriter(tx, converted, References.load(tx, converted.terms.prefix), ImportReport()).new
 
 
-def write(
-    tx: Connection, prepared: Prepared, password_hashes: Mapping[int, str], actor: Actor, progress: Progress
+def import_original(
+    tx: Connection, converted: ConvertedFile, password_hashes: Mapping[int, str], actor: Actor, progress: Progress
 ) -> ImportReport:
-    """Write what is not here yet, in the name of ``actor``.
+    """Write what was not imported yet, and return the report. ``actor`` is recorded in the audit trail.
 
-    Raises `InvalidValue` for another file than the one that was imported under this source before.
+    Raises `InvalidValue` if another file was imported under this source before.
     """
-    report = ImportReport(findings=prepared.findings.copy())
-    references = References.load(tx, prepared.terms.prefix)
-    arrivals = Arrivals(tx, prepared, references, report)
-    arrivals.make(tx, password_hashes, progress)
-    desired_state.enqueue_missing(tx, prepared.now)
-    History(tx, prepared, arrivals, report).move(progress)
-    enrol(tx, prepared, arrivals.ids, references, report)
+    report = ImportReport(findings=converted.findings.copy())
+    references = References.load(tx, converted.terms.prefix)
+    subscribers = SubscriberWriter(tx, converted, references, report)
+    subscribers.write(tx, password_hashes, progress)
+    desired_state.enqueue_missing(tx, converted.now)
+    TransferWriter(tx, converted, subscribers, report).write(progress)
+    write_schedules(tx, converted, subscribers.ids, references, report)
     references.save(tx)
     if report.made.total():
-        _leave_trail(tx, prepared, report, actor)
+        _record_import(tx, converted, report, actor)
     return report
 
 
-def _leave_trail(tx: Connection, prepared: Prepared, report: ImportReport, actor: Actor) -> None:
-    """Say in the trail that and when this came in: the dates of what came are the original's."""
+def _record_import(tx: Connection, converted: ConvertedFile, report: ImportReport, actor: Actor) -> None:
+    """Record the import in the audit trail: the imported records themselves have the dates of the original."""
     facts = {
-        "generation": prepared.original.generation.name,
+        "generation": converted.original.generation.name,
         "made": {table: count for table, count in report.made.items() if count},
         "credits": report.credits,
     }
-    audit_trail.record(tx, actor, "import", prepared.terms.prefix.rstrip(":"), after=facts, now=prepared.now)
+    audit_trail.record(tx, actor, "import", converted.terms.prefix.rstrip(":"), after=facts, now=converted.now)

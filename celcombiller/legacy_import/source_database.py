@@ -1,9 +1,9 @@
-"""Read an original database: which generation it is, and its rows.
+"""An original database: its generation and its rows.
 
-The file is opened read-only and read in one transaction, so it neither changes nor is changed meanwhile.
+The file is opened read-only, and read in one transaction.
 
-The program's tables changed a dozen times within two years; ``create_all`` only ever added tables. So each table is
-known with every column it ever had, and the generation is told by what can only be of one time.
+The tables of the program changed a dozen times in two years, and ``create_all`` only added tables. So each table is
+known with all columns that it ever had, and the generation is recognised by what only one of them has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import Kind
-from celcombiller.legacy_import.cell_values import text
+from celcombiller.legacy_import.cell_values import read_text
 from celcombiller.legacy_import.source_rows import OldCall, OldContract, OldMember, OldMovement, OldPlan, OldUser
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _Columns = dict[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table by all its names, with our name for each column and all the names that column had."""
+    """A table by all its names, with our name of each column and all names that the column had."""
 
     names: tuple[str, ...]
     needs: _Columns
@@ -85,7 +85,7 @@ _NOT_ITS_DATA = {"alembic_version"}
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A time of the original: the tables it needs to be whole, and those it may have."""
+    """A generation of the original: the tables that it needs, and those that it may have."""
 
     name: str
     needs: tuple[str, ...]
@@ -104,10 +104,10 @@ FIRST = Generation("2015: a balance with a fraction on the user", ("users",), _G
 
 
 class Original:
-    """An open original: its generation, what is left unread in it, and its rows."""
+    """An open original database: its generation, its rows, and what is not read."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Recognise it. Raises `InvalidValue` where it is none, or not whole."""
+        """Recognise the generation. Raises `InvalidValue` if the database is no original, or incomplete."""
         self._connection = connection
         found = {str(name) for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
         found = {name for name in found if not name.startswith("sqlite_")} - _NOT_ITS_DATA
@@ -126,18 +126,20 @@ class Original:
             for table, facts in _TABLES.items()
             if found.intersection(facts.names)
         }
-        self._columns = {table: self._recognised(table) for table in self._names}
-        self.generation = self._told()
+        self._columns = {table: self._recognise_columns(table) for table in self._names}
+        self.generation = self._recognise_generation()
         missing = set(self.generation.needs) - self._names.keys()
         if missing:
             raise InvalidValue(f"the table {min(missing)} is missing (it looks like {self.generation.name})")
-        self.read = [each for each in (*self.generation.needs, *self.generation.may) if each in self._names]
+        self.tables_read = [each for each in (*self.generation.needs, *self.generation.may) if each in self._names]
         self.other_tables = {
-            name: count for name in found - {self._names[each] for each in self.read} if (count := self._rows_of(name))
+            name: count
+            for name in found - {self._names[each] for each in self.tables_read}
+            if (count := self._count_rows(name))
         }
 
-    def _recognised(self, table: str) -> dict[str, str]:
-        """Return the file's name of each of our columns that this table has."""
+    def _recognise_columns(self, table: str) -> dict[str, str]:
+        """Return the name in the file of each of our columns that this table has."""
         described = self._connection.execute(f'pragma table_info("{self._names[table]}")').fetchall()
         present = [str(row[1]) for row in described]
         columns = {}
@@ -152,16 +154,16 @@ class Original:
             raise InvalidValue(f"the column {columns['id']} of the table {self._names[table]} is not its key")
         return columns
 
-    def other_columns(self) -> Iterator[str]:
-        """Name the columns that are not read: those that no original had, and one that a later one no longer read."""
+    def find_other_columns(self) -> Iterator[str]:
+        """Yield the columns that are not read: those that no original had, and one that later generations ignored."""
         if self.generation is MOVEMENTS and "balance" in self._columns["users"]:
             yield "users.balance, of the time before the movements"
-        for table in self.read:
+        for table in self.tables_read:
             for row in self._connection.execute(f'pragma table_info("{self._names[table]}")'):
                 if str(row[1]) not in self._columns[table].values():
                     yield f"{self._names[table]}.{row[1]}"
 
-    def _told(self) -> Generation:
+    def _recognise_generation(self) -> Generation:
         if "users" not in self._names:
             raise InvalidValue("the table users is missing")
         if {"voice_balance", "data_balance"} <= self._columns["users"].keys():
@@ -176,25 +178,25 @@ class Original:
 
     # -- its rows ------------------------------------------------------------------------------------------------
 
-    def count(self, table: str) -> int:
-        """Return how many rows a table has; 0 where it is not there."""
-        return self._rows_of(self._names[table]) if table in self._names else 0
+    def count_rows(self, table: str) -> int:
+        """Return the number of rows of a table; 0 if it does not exist."""
+        return self._count_rows(self._names[table]) if table in self._names else 0
 
-    def _rows_of(self, name: str) -> int:
+    def _count_rows(self, name: str) -> int:
         (count,) = self._connection.execute(f'select count(*) from "{name}"').fetchone()  # noqa: S608  its own name
         return int(count)
 
     def _rows(self, table: str, *columns: str) -> Iterator[Sequence[Raw]]:
-        """Return these columns of every row, in the order in which the rows were made."""
-        if table not in self.read:
+        """Return these columns of all rows, in the order in which the rows were made."""
+        if table not in self.tables_read:
             return iter(())
         mine = self._columns[table]
         wanted = ", ".join(f'"{mine[each]}"' if each in mine else "null" for each in columns)
         order = f'"{mine["id"]}"' if "id" in mine else "rowid"
         return self._connection.execute(f'select {wanted} from "{self._names[table]}" order by {order}')  # noqa: S608
 
-    def users(self) -> Iterator[OldUser]:
-        """Return the users. Where the balance is the sum of movements, it is ``None`` here."""
+    def read_users(self) -> Iterator[OldUser]:
+        """Yield the users. Their balance is ``None`` if it is the sum of the movements."""
         known = ("id", "username", "password", "name", "address", "cpf", "clid", "imsi", "level", "admin")
         if self.generation is FIRST:
             balances: tuple[str, ...] = ("balance",)
@@ -206,21 +208,21 @@ class Original:
 
     @property
     def summed(self) -> bool:
-        """Whether a balance is the sum of its movements and stands nowhere."""
+        """Whether balances are the sums of movements, and not in the file."""
         return self.generation is MOVEMENTS
 
     @property
     def has_admin(self) -> bool:
-        """Whether the level is a mark on administrators, as it was before there were three levels."""
+        """Whether users have a mark for administrators in place of a level."""
         return "level" not in self._columns["users"]
 
     @property
     def calls_move(self) -> bool:
-        """Whether the calls themselves are what moved the balances."""
+        """Whether the calls themselves moved the balances."""
         return self.generation is FIRST
 
-    def sources(self) -> list[Iterator[OldMovement]]:
-        """Return the movements of the balances, each iterator in the order in which they moved them."""
+    def read_movements(self) -> list[Iterator[OldMovement]]:
+        """Return iterators of the movements, each in the order in which they were made."""
         if self.generation is LAST:
             return [self._voice(), self._data()]
         return [self._cdr()] if self.calls_move else [self._balance()]
@@ -240,7 +242,7 @@ class Original:
             yield OldMovement(_row("data_balance", key), Kind.DATA, *facts)
 
     def _plans_of(self, column: str) -> dict[Raw, Raw]:
-        """Return the name of the plan that made a movement, by the movement's key."""
+        """Return the names of the plans that made movements, by the keys of the movements."""
         names = {key: name for key, name in self._rows("schedule", "id", "name")}  # noqa: C416  a dict() of pairs
         return {key: names.get(plan) for plan, key in self._rows("schedule_input", "schedule_id", column) if key}
 
@@ -256,8 +258,8 @@ class Original:
                 call.row, Kind.VOICE, call.user_id, call.billsec, "-", call.answer, "call", call.to_user_id
             )
 
-    def unpriced_calls(self) -> Iterator[OldCall]:
-        """Return the calls that stand beside the movements which charged them."""
+    def read_separate_calls(self) -> Iterator[OldCall]:
+        """Return the calls that are recorded apart from the movements that charged them."""
         return iter(()) if self.calls_move else self._calls()
 
     def _calls(self) -> Iterator[OldCall]:
@@ -265,8 +267,8 @@ class Original:
         for row_id, *facts in self._rows("cdr", *columns):
             yield OldCall(_row("cdr", row_id), *facts)
 
-    def plans(self) -> Iterator[OldPlan]:
-        """Return the plans."""
+    def read_plans(self) -> Iterator[OldPlan]:
+        """Yield the plans."""
         for row_id, name, day, value, kind, date in self._rows(
             "schedule", "id", "name", "day", "value", "kind", "date"
         ):
@@ -277,17 +279,17 @@ class Original:
         for row_id, name, date in self._rows("groups", "id", "name", "date"):
             yield OldPlan(_row("groups", row_id), name, None, None, None, (date, *dates.get(row_id, ())))
 
-    def members(self) -> Iterator[OldMember]:
-        """Return the members of plans."""
+    def read_members(self) -> Iterator[OldMember]:
+        """Yield the members of plans."""
         for row_id, plan_id, user_id, count in self._rows("schedule_user", "id", "plan_id", "user_id", "count"):
-            row = _row("schedule_user", row_id if row_id is not None else f"{text(user_id)}-{text(plan_id)}")
+            row = _row("schedule_user", row_id if row_id is not None else f"{read_text(user_id)}-{read_text(plan_id)}")
             yield OldMember(row, _row("schedule", plan_id), user_id, count)
         for plan_id, user_id in self._rows("association", "plan_id", "user_id"):
-            row = _row("association", f"{text(user_id)}-{text(plan_id)}")
+            row = _row("association", f"{read_text(user_id)}-{read_text(plan_id)}")
             yield OldMember(row, _row("groups", plan_id), user_id, None)
 
-    def contracts(self) -> Iterator[OldContract]:
-        """Return the renewals of memberships."""
+    def read_contracts(self) -> Iterator[OldContract]:
+        """Yield the renewals of memberships."""
         for row_id, member_id, date, months in self._rows(
             "schedule_contract", "id", "schedule_user_id", "date", "months"
         ):
@@ -295,12 +297,12 @@ class Original:
 
 
 def _row(table: str, key: Raw) -> str:
-    return f"{table}:{text(key)}"
+    return f"{table}:{read_text(key)}"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Original]:
-    """Open an original, read-only, for as long as the context lasts. Raises `InvalidValue`, in one line."""
+def open_original(path: Path) -> Iterator[Original]:
+    """Open an original database, read-only, within the context. Raises `InvalidValue`, with a text of one line."""
     if not path.is_file():
         raise InvalidValue(f"{path}: no such file")
     connection = None
@@ -308,7 +310,7 @@ def opened(path: Path) -> Iterator[Original]:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         connection.execute("begin")
-        yield _recognised(path, connection)
+        yield _recognise(path, connection)
     except sqlite3.Error as error:
         raise InvalidValue(f"{path} cannot be read: {error}") from None
     finally:
@@ -316,7 +318,7 @@ def opened(path: Path) -> Iterator[Original]:
             connection.close()
 
 
-def _recognised(path: Path, connection: sqlite3.Connection) -> Original:
+def _recognise(path: Path, connection: sqlite3.Connection) -> Original:
     try:
         return Original(connection)
     except InvalidValue as error:

@@ -1,6 +1,7 @@
-"""The rows of an original database as frozen values, as they stand: nothing is promised of what is in them.
+"""Rows of an original database as frozen values, unchecked.
 
-SQLite keeps any type in any column, and the original was often altered by hand. ``row`` names a row: ``table:id``.
+SQLite keeps any type in any column, and original databases were often edited by hand. ``row`` names a row:
+``table:id``.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from dataclasses import dataclass
 from celcombiller.core.model.accounts import Kind
 
 Raw = int | float | str | bytes | None
-"""What SQLite may keep in a column, whatever the column's declared type."""
+"""What SQLite may keep in a column, whatever its declared type."""
 
 KINDS = (Kind.VOICE, Kind.DATA)
-"""The kinds of credit that it had."""
+"""The kinds of credit of the original."""
 
 
 @dataclass(frozen=True, slots=True)
 class OldUser:
-    """A row of ``users``; what its generation did not have is ``None``."""
+    """A row of ``users``. Columns that its generation did not have are ``None``."""
 
     id: int
     username: Raw
@@ -36,10 +37,10 @@ class OldUser:
 
 @dataclass(frozen=True, slots=True)
 class OldMovement:
-    """A row that moved a balance: of ``voice_balance`` or ``data_balance``, of ``balance`` before, of ``cdr`` at first.
+    """A row that moved a balance: of ``voice_balance`` or ``data_balance``, or earlier ``balance``, or first ``cdr``.
 
-    ``sign`` is ``+`` or ``-`` where the generation kept it apart from the value. ``plan`` is the name of the plan that
-    gave it. ``row`` names it: ``table:id``.
+    ``sign`` is ``+`` or ``-`` if the generation kept it apart from the value. ``plan`` is the name of the plan that
+    credited it.
     """
 
     row: str
@@ -80,7 +81,7 @@ class OldPlan:
 
 @dataclass(frozen=True, slots=True)
 class OldMember:
-    """A row of ``schedule_user``, or of ``association``, which has no count: the group's dates are counted."""
+    """A row of ``schedule_user``; or of ``association``, which has no count: the dates of its group are counted."""
 
     row: str
     plan: str

@@ -1,4 +1,4 @@
-"""The plans of an original database as schedules, with their members and contracts."""
+"""Write the plans of a converted file as schedules, with their members and contracts."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from celcombiller.core.model.schedules import Recurrence
 from celcombiller.core.schedules import schedule_records
 from celcombiller.core.schema import tables
 from celcombiller.legacy_import.findings import Oddity
-from celcombiller.legacy_import.imported_rows import ImportReport, References, chunks
+from celcombiller.legacy_import.imported_rows import ImportReport, References, split_in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.legacy_import.conversion import Prepared
+    from celcombiller.legacy_import.conversion import ConvertedFile
     from celcombiller.legacy_import.convert_plans import NewPlan
 
 
-def enrol(
-    tx: Connection, prepared: Prepared, subscriber_ids: Mapping[int, int], references: References, report: ImportReport
+def write_schedules(
+    tx: Connection,
+    converted: ConvertedFile,
+    subscriber_ids: Mapping[int, int],
+    references: References,
+    report: ImportReport,
 ) -> None:
-    """Make what is not here yet; ``subscriber_ids`` are by the users' old ids."""
-    schedule_ids = _make_plans(tx, prepared, references, report)
-    _make_members(tx, prepared, schedule_ids, subscriber_ids, references, report)
-    _make_contracts(tx, prepared, references, report)
+    """Make what was not imported yet. ``subscriber_ids`` are by the old ids of the users."""
+    schedule_ids = _make_plans(tx, converted, references, report)
+    _make_members(tx, converted, schedule_ids, subscriber_ids, references, report)
+    _make_contracts(tx, converted, references, report)
 
 
-def _make_plans(tx: Connection, prepared: Prepared, references: References, report: ImportReport) -> dict[str, int]:
-    """Make the schedules, and give them all by their rows but those that were deleted since."""
+def _make_plans(
+    tx: Connection, converted: ConvertedFile, references: References, report: ImportReport
+) -> dict[str, int]:
+    """Make the schedules, and return the ids of all by their rows, without those that were deleted since."""
     found: dict[str, int] = {}
-    for plan in prepared.plans.values():
-        table, before = plan.row.partition(":")[0], references.before(plan.row)
+    for plan in converted.plans.values():
+        table, before = plan.row.partition(":")[0], references.find_earlier(plan.row)
         if before is None:
-            found[plan.row] = _make_plan(tx, prepared, plan)
-            references.add(plan.row, found[plan.row])
+            found[plan.row] = _make_plan(tx, converted, plan)
+            references.record(plan.row, found[plan.row])
             report.made[table] += 1
             continue
         report.known[table] += 1
@@ -50,7 +56,7 @@ def _make_plans(tx: Connection, prepared: Prepared, references: References, repo
     return found
 
 
-def _make_plan(tx: Connection, prepared: Prepared, plan: NewPlan) -> int:
+def _make_plan(tx: Connection, converted: ConvertedFile, plan: NewPlan) -> int:
     made = schedule_records.add(
         tx,
         name=plan.name,
@@ -61,10 +67,10 @@ def _make_plan(tx: Connection, prepared: Prepared, plan: NewPlan) -> int:
         interval_days=None,
         first_on=plan.first_on,
         count=plan.count,
-        time_zone=prepared.terms.zone.key,
-        now=prepared.now,
+        time_zone=converted.terms.zone.key,
+        now=converted.now,
     )
-    done_until = prepared.terms.begin - timedelta(days=1)  # what was due before is the original's business
+    done_until = converted.terms.begin - timedelta(days=1)  # the original has credited what was due before
     table = tables.schedule
     tx.execute(sa.update(table).where(table.c.id == made.id).values(enabled=plan.enabled, done_until=done_until))
     return made.id
@@ -72,7 +78,7 @@ def _make_plan(tx: Connection, prepared: Prepared, plan: NewPlan) -> int:
 
 def _make_members(
     tx: Connection,
-    prepared: Prepared,
+    converted: ConvertedFile,
     schedule_ids: Mapping[str, int],
     subscriber_ids: Mapping[int, int],
     references: References,
@@ -80,9 +86,9 @@ def _make_members(
 ) -> None:
     living = _living(tx, schedule_ids.values())
     new = []
-    for member in prepared.members:
+    for member in converted.members:
         table = member.rows[0].partition(":")[0]
-        if any(references.before(row) for row in member.rows):
+        if any(references.find_earlier(row) for row in member.rows):
             report.known[table] += len(member.rows)
             continue
         key = schedule_ids.get(member.plan), subscriber_ids.get(member.user_id)
@@ -93,14 +99,14 @@ def _make_members(
         else:
             new.append((key, member))
             report.made[table] += len(member.rows)
-    for chunk in chunks(new):
+    for chunk in split_in_chunks(new):
         values = [
             {
                 "schedule_id": schedule_id,
                 "subscriber_id": subscriber_id,
                 "count": member.count,
-                "joined_on": prepared.terms.begin,
-                "ended_at": None if member.count else prepared.now,
+                "joined_on": converted.terms.begin,
+                "ended_at": None if member.count else converted.now,
             }
             for (schedule_id, subscriber_id), member in chunk
         ]
@@ -109,30 +115,32 @@ def _make_members(
         ids = {(row.schedule_id, row.subscriber_id): row.id for row in rows}
         for key, member in chunk:
             for row in member.rows:
-                references.add(row, ids[key])
+                references.record(row, ids[key])
 
 
 def _living(tx: Connection, schedule_ids: Iterable[int]) -> set[tuple[int, int]]:
-    """Return who is in these schedules, as (schedule, subscriber)."""
+    """Return the members of these schedules, as pairs of schedule and subscriber."""
     table = tables.membership
     columns = (table.c.schedule_id, table.c.subscriber_id)
     return {
         (row.schedule_id, row.subscriber_id)
-        for chunk in chunks(schedule_ids)
+        for chunk in split_in_chunks(schedule_ids)
         for row in tx.execute(sa.select(*columns).where(table.c.ended_at.is_(None), table.c.schedule_id.in_(chunk)))
     }
 
 
-def _make_contracts(tx: Connection, prepared: Prepared, references: References, report: ImportReport) -> None:
+def _make_contracts(tx: Connection, converted: ConvertedFile, references: References, report: ImportReport) -> None:
     table = tables.contract
-    known = [each for each in prepared.contracts if references.before(each.row)]
+    known = [each for each in converted.contracts if references.find_earlier(each.row)]
     report.known["schedule_contract"] += len(known)
-    new = [each for each in prepared.contracts if not references.before(each.row) and references.get(each.member)]
-    for chunk in chunks(new):
+    new = [
+        each for each in converted.contracts if not references.find_earlier(each.row) and references.find(each.member)
+    ]
+    for chunk in split_in_chunks(new):
         values = [
-            {"membership_id": references.get(each.member), "at": each.at, "months": each.months} for each in chunk
+            {"membership_id": references.find(each.member), "at": each.at, "months": each.months} for each in chunk
         ]
         statement = sa.insert(table).returning(table.c.id, sort_by_parameter_order=True)
         for each, made_id in zip(chunk, tx.execute(statement, values).scalars(), strict=True):
-            references.add(each.row, made_id)
+            references.record(each.row, made_id)
     report.made["schedule_contract"] += len(new)

@@ -1,4 +1,4 @@
-"""The users of an original database as subscribers: who is here already, who is made, who cannot be."""
+"""Write the users of a converted file as subscribers: those who exist already, those to make, and conflicts."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
-from celcombiller.legacy_import.convert_users import note_password
+from celcombiller.legacy_import.convert_users import check_password
 from celcombiller.legacy_import.findings import Oddity
-from celcombiller.legacy_import.imported_rows import ImportReport, References, chunks
+from celcombiller.legacy_import.imported_rows import ImportReport, References, split_in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.legacy_import.conversion import Prepared, Progress
+    from celcombiller.legacy_import.conversion import ConvertedFile, Progress
     from celcombiller.legacy_import.convert_users import NewSubscriber
 
 _IDENTITIES = ("username", "clid", "imsi")
-_NOBODYS = ("0", "000000000000000")
-"""Number and IMSI of the administrator whom ``init`` makes."""
+_UNSET_IDENTITIES = ("0", "000000000000000")
+"""Number and IMSI of the administrator that ``init`` makes."""
 
 _table = tables.subscriber
 
 
-class Arrivals:
-    """Decides at once, from what is here; `make` writes.
+class SubscriberWriter:
+    """Decides at once what each user becomes, from the subscribers that exist; `write` makes the new ones.
 
-    ``ids`` are the subscribers by the users' old ids; ``here_before`` those users whom an import before brought.
+    ``ids`` are the subscribers by the old ids of the users; ``here_before`` are the users of earlier imports.
     """
 
-    def __init__(self, tx: Connection, prepared: Prepared, references: References, report: ImportReport) -> None:
-        self._prepared = prepared
+    def __init__(self, tx: Connection, converted: ConvertedFile, references: References, report: ImportReport) -> None:
+        self._converted = converted
         self._references = references
         self._report = report
         self.ids: dict[int, int] = {}
@@ -48,11 +48,11 @@ class Arrivals:
         self._by_id = {row.id: row for row in everybody}
         living = [row for row in everybody if row.deleted_at is None]
         self._by = {name: {getattr(row, name): row for row in living} for name in (*_IDENTITIES, "cpf")}
-        for user in prepared.users.values():
+        for user in converted.users.values():
             self._decide(user)
 
     def _decide(self, user: NewSubscriber) -> None:
-        before = self._references.before(user.row)
+        before = self._references.find_earlier(user.row)
         if before is not None:
             self._recognise(user, before)
             return
@@ -62,18 +62,18 @@ class Arrivals:
             return
         row = next(iter(alike.values()))
         same = all(getattr(row, name) == getattr(user, name) for name in _IDENTITIES)
-        unnumbered = len(alike) == 1 and (row.username, row.clid, row.imsi) == (user.username, *_NOBODYS)
+        unnumbered = len(alike) == 1 and (row.username, row.clid, row.imsi) == (user.username, *_UNSET_IDENTITIES)
         if same:
             self._report.findings.note(Oddity.MATCHED, f"{user.username} ({user.row})")
         elif unnumbered and row.level == user.level == Level.ADMINISTRATOR:
             self._report.findings.note(Oddity.ADOPTED, f"{user.username} ({user.row}): {user.clid}, {user.imsi}")
             self._adopted.append((row.id, user))
         else:
-            self._report.findings.note(Oddity.CONFLICT, f"{user.username} ({user.row}): {self._whose(user)}")
+            self._report.findings.note(Oddity.CONFLICT, f"{user.username} ({user.row}): {self._conflicts_of(user)}")
             return
         self._report.known["users"] += 1
         self.ids[user.old_id] = row.id
-        self._references.add(user.row, row.id)
+        self._references.record(user.row, row.id)
 
     def _recognise(self, user: NewSubscriber, subscriber_id: int) -> None:
         row = self._by_id[subscriber_id]
@@ -87,30 +87,30 @@ class Arrivals:
         if row.deleted_at is None:
             self.ids[user.old_id] = subscriber_id
 
-    def _whose(self, user: NewSubscriber) -> str:
+    def _conflicts_of(self, user: NewSubscriber) -> str:
         taken = ((name, getattr(user, name)) for name in _IDENTITIES if getattr(user, name) in self._by[name])
         return ", ".join(f"{name} {value} is {self._by[name][value].username}'s" for name, value in taken)
 
-    def make(self, tx: Connection, password_hashes: Mapping[int, str], progress: Progress) -> None:
-        """Make those who are new, each with an empty account of each kind, and number the administrators."""
+    def write(self, tx: Connection, password_hashes: Mapping[int, str], progress: Progress) -> None:
+        """Make the new subscribers, with an empty account of each kind, and complete adopted administrators."""
         for subscriber_id, user in self._adopted:
             values = self._values(user, subscriber_id)
             facts = {name: values[name] for name in ("clid", "imsi", "cpf", "name", "address")}
             tx.execute(sa.update(_table).where(_table.c.id == subscriber_id).values(facts))
-        for chunk in chunks(progress(self.new, "Subscribers", len(self.new))):
+        for chunk in split_in_chunks(progress(self.new, "Subscribers", len(self.new))):
             made = [
                 self._values(user)
                 | {"username": user.username, "level": user.level, "enabled": True}
-                | {"password_hash": password_hashes.get(user.old_id), "created_at": self._prepared.now}
+                | {"password_hash": password_hashes.get(user.old_id), "created_at": self._converted.now}
                 for user in chunk
             ]
             rows = tx.execute(sa.insert(_table).returning(_table.c.id, _table.c.username), made)
             ids = {row.username: row.id for row in rows}
             tx.execute(sa.insert(tables.account), _empty_accounts(ids.values()))
             for user in chunk:
-                note_password(user, self._report.findings)
+                check_password(user, self._report.findings)
                 self.ids[user.old_id] = ids[user.username]
-                self._references.add(user.row, ids[user.username])
+                self._references.record(user.row, ids[user.username])
         self._report.made["users"] += len(self.new)
 
     def _values(self, user: NewSubscriber, subscriber_id: int | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The movements of an original database as transfers, each account's after its opening, through the ledger."""
+"""Write the movements of a converted file as transfers, those of each account after its opening."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
 from celcombiller.legacy_import.findings import Oddity
-from celcombiller.legacy_import.imported_rows import ImportReport, chunks
+from celcombiller.legacy_import.imported_rows import ImportReport, split_in_chunks
 from celcombiller.legacy_import.source_rows import KINDS
 
 if TYPE_CHECKING:
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.accounts import Transfer
-    from celcombiller.legacy_import.conversion import Prepared, Progress
+    from celcombiller.legacy_import.conversion import ConvertedFile, Progress
     from celcombiller.legacy_import.convert_movements import Movement
     from celcombiller.legacy_import.convert_users import NewSubscriber
-    from celcombiller.legacy_import.write_subscribers import Arrivals
+    from celcombiller.legacy_import.write_subscribers import SubscriberWriter
 
 OPENING_NOTE = "what the balance was before the first movement that the original recorded"
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One change of an account: its opening (no movement), which may be 0, or a movement."""
+    """A change of an account: a movement, or its opening, which may be 0."""
 
     reference: str
     account_id: int
@@ -42,37 +42,39 @@ class _Step:
     movement: Movement | None = None
 
 
-class History:
-    """Goes along all movements, oldest first, a chunk of them in one `Book` at a time."""
+class TransferWriter:
+    """Posts all movements, oldest first, one chunk in a `Book` at a time."""
 
-    def __init__(self, tx: Connection, prepared: Prepared, arrivals: Arrivals, report: ImportReport) -> None:
+    def __init__(
+        self, tx: Connection, converted: ConvertedFile, subscribers: SubscriberWriter, report: ImportReport
+    ) -> None:
         self._tx = tx
-        self._prepared = prepared
-        self._arrivals = arrivals
+        self._converted = converted
+        self._subscribers = subscribers
         self._report = report
-        self._accounts = self._locked()
+        self._accounts = self._lock_accounts()
         self._changed: set[int] = set()
 
-    def _locked(self) -> dict[tuple[int, Kind], int]:
-        """Return the accounts, locked in the order of their ids, so that no call waits for us while we wait for it."""
+    def _lock_accounts(self) -> dict[tuple[int, Kind], int]:
+        """Return the accounts, locked in the order of their ids, so that no deadlock with a call occurs."""
         table = tables.account
-        users = {subscriber_id: old_id for old_id, subscriber_id in self._arrivals.ids.items()}
+        users = {subscriber_id: old_id for old_id, subscriber_id in self._subscribers.ids.items()}
         found: dict[tuple[int, Kind], int] = {}
-        for chunk in chunks(sorted(users)):
+        for chunk in split_in_chunks(sorted(users)):
             columns = (table.c.id, table.c.subscriber_id, table.c.kind)
             mine = sa.select(*columns).where(table.c.subscriber_id.in_(chunk), table.c.kind.in_(KINDS))
             for row in self._tx.execute(mine.order_by(table.c.id).with_for_update()):
                 found[users[row.subscriber_id], Kind(row.kind)] = row.id
         return found
 
-    def move(self, progress: Progress) -> None:
-        """Post what is not posted yet."""
-        total = sum(course.rows for course in self._prepared.courses.values())
-        for chunk in chunks(self._steps(progress(self._prepared.movements(), "Movements", total))):
+    def write(self, progress: Progress) -> None:
+        """Post the movements that are not posted yet."""
+        total = sum(course.rows for course in self._converted.courses.values())
+        for chunk in split_in_chunks(self._steps(progress(self._converted.movements(), "Movements", total))):
             self._post([step for step in chunk if step.account_id not in self._changed])
 
     def _steps(self, movements: Iterable[Movement]) -> Iterator[_Step]:
-        prefix, opened = self._prepared.terms.prefix, set[tuple[int, Kind]]()
+        prefix, opened = self._converted.terms.prefix, set[tuple[int, Kind]]()
         for each in movements:
             key = each.user_id, each.kind
             account_id = self._accounts.get(key)
@@ -80,29 +82,29 @@ class History:
                 continue
             if key not in opened:
                 opened.add(key)
-                yield self._opening(*key, self._prepared.courses[key].first_at)
-            user = self._prepared.users[each.user_id]
+                yield self._opening(*key, self._converted.courses[key].first_at)
+            user = self._converted.users[each.user_id]
             yield _Step(prefix + each.row, account_id, each.kind, each.value, each.at, user, each)
         for key in self._accounts:
             if key not in opened:
-                yield self._opening(*key, self._prepared.now)
+                yield self._opening(*key, self._converted.now)
 
     def _opening(self, old_id: int, kind: Kind, at: datetime) -> _Step:
-        user = self._prepared.users[old_id]
-        reference = f"{self._prepared.terms.prefix}{user.row}:{kind}"
-        return _Step(reference, self._accounts[old_id, kind], kind, self._prepared.opening(user, kind), at, user)
+        user = self._converted.users[old_id]
+        reference = f"{self._converted.terms.prefix}{user.row}:{kind}"
+        return _Step(reference, self._accounts[old_id, kind], kind, self._converted.opening(user, kind), at, user)
 
     def _post(self, steps: list[_Step]) -> None:
         book = Book()
         book.load(self._tx, {step.account_id for step in steps})
-        if self._arrivals.here_before:
+        if self._subscribers.here_before:
             book.load_transfers(self._tx, [step.reference for step in steps])
         details = []
         for step in steps:
             if step.account_id in self._changed:
                 continue
-            recorded = _signed(book.transfers.get(step.reference), step.account_id)
-            first = step.movement is None and step.user.old_id not in self._arrivals.here_before
+            recorded = _signed_value(book.transfers.get(step.reference), step.account_id)
+            first = step.movement is None and step.user.old_id not in self._subscribers.here_before
             table = "opening" if step.movement is None else step.movement.row.partition(":")[0]
             if recorded == step.value:
                 self._report.known[table] += bool(recorded)
@@ -139,18 +141,18 @@ class History:
         self._report.credits[step.kind] += step.value
 
     def _detail(self, step: _Step) -> list[dict[str, Any]]:
-        """Return what a movement said beyond its amount: whom the call was to, and which addresses data went by."""
+        """Return the details of a movement: the callee, and the IP addresses of data."""
         movement = step.movement
         if movement is None:
             return []
-        to_id = self._arrivals.ids.get(movement.to_user_id) if isinstance(movement.to_user_id, int) else None
-        said = {"to_subscriber_id": to_id, "user_ip": movement.user_ip, "connection_ip": movement.connection_ip}
-        said = {name: value or None for name, value in said.items()}
-        return [{"reference": step.reference} | said] if any(said.values()) else []
+        to_id = self._subscribers.ids.get(movement.to_user_id) if isinstance(movement.to_user_id, int) else None
+        details = {"to_subscriber_id": to_id, "user_ip": movement.user_ip, "connection_ip": movement.connection_ip}
+        details = {name: value or None for name, value in details.items()}
+        return [{"reference": step.reference} | details] if any(details.values()) else []
 
 
-def _signed(transfer: Transfer | None, account_id: int) -> int:
-    """Return a transfer's value as the account sees it; 0 where there is none."""
+def _signed_value(transfer: Transfer | None, account_id: int) -> int:
+    """Return the value of a transfer, as the account shows it; 0 if there is none."""
     if transfer is None:
         return 0
     return transfer.amount if transfer.credit_account_id == account_id else -transfer.amount

@@ -1,4 +1,4 @@
-"""All of them."""
+"""All routes."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def makeService(options: Options) -> IService:
 
     try:
         path = options["config"]
-        file = Path(path) if path else loader.source()
+        file = Path(path) if path else loader.find_file()
         config = loader.load(file, os.environ)
         number = prefork.number(os.environ)
         service: Root | prefork.Workers

@@ -33,11 +33,11 @@ from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables as schema_tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
-from celcombiller.legacy_import.conversion import ImportTerms, prepare
-from celcombiller.legacy_import.convert_users import weakness
+from celcombiller.legacy_import.conversion import ImportTerms, convert_original
+from celcombiller.legacy_import.convert_users import describe_weakness
 from celcombiller.legacy_import.findings import SERIOUS, Oddity
-from celcombiller.legacy_import.importer import newcomers, write
-from celcombiller.legacy_import.source_database import opened
+from celcombiller.legacy_import.importer import import_original, list_new_users
+from celcombiller.legacy_import.source_database import open_original
 from tests.support import databases
 from tests.support.original_databases import ADMIN, GUEST, TABLES, original
 from tests.support.properties import share
@@ -65,9 +65,9 @@ def file(tmp_path):
 
 def imported(engine, path, terms=TERMS, now=NOW):
     """Import a file, prove the ledger, and give the report."""
-    with opened(path) as old, engine.begin() as tx:
-        prepared = prepare(old, terms, now, quietly)
-        report = write(tx, prepared, {}, Actor("command", "tester"), quietly)
+    with open_original(path) as old, engine.begin() as tx:
+        converted = convert_original(old, terms, now, quietly)
+        report = import_original(tx, converted, {}, Actor("command", "tester"), quietly)
         proof = audit(tx)
         assert proof.ok, proof.differences
     return report
@@ -441,7 +441,7 @@ def test_a_history_too_big_on_the_way_is_left_out_and_the_balance_stands(engine,
     ],
 )
 def test_weak_passwords_are_known(password, username, weak):
-    assert bool(weakness(password, username)) == weak
+    assert bool(describe_weakness(password, username)) == weak
 
 
 # -- plans -----------------------------------------------------------------------------------------------------------
@@ -863,16 +863,16 @@ def test_any_original_comes_over_with_its_balances_proved_and_once(tmp_path_fact
     path = original(tmp_path_factory.mktemp("any") / "alph.db", generation, **rows)
     bytes_before = path.read_bytes()
     engine = databases.sqlite()
-    with opened(path) as old:
-        prepared = prepare(old, TERMS, NOW, quietly)
+    with open_original(path) as old:
+        converted = convert_original(old, TERMS, NOW, quietly)
     report = imported(engine, path)
     expected = reckoned(generation, rows)
-    assert {old_id: tuple(new.balances.values()) for old_id, new in prepared.users.items()} == {
-        old_id: expected[old_id] for old_id in prepared.users
+    assert {old_id: tuple(new.balances.values()) for old_id, new in converted.users.items()} == {
+        old_id: expected[old_id] for old_id in converted.users
     }
-    for new in prepared.users.values():
+    for new in converted.users.values():
         assert balances(engine, new.username) == expected[new.old_id]
-    left_out = {row[0] for row in rows["users"]} - prepared.users.keys()
+    left_out = {row[0] for row in rows["users"]} - converted.users.keys()
     told = [each for oddity in SERIOUS for each in found(report, oddity)]
     assert all(any(f"(users:{old_id})" in each for each in told) for old_id in left_out)
     for old_id, shown in expected.items():
@@ -1096,5 +1096,8 @@ def test_the_file_is_only_read_and_a_newer_key_name_is_known(engine, file):
 def test_only_those_who_will_be_made_need_a_password_hash(engine, file):
     add(engine)
     village(file)
-    with opened(file) as old, engine.begin() as tx:
-        assert [each.username for each in newcomers(tx, prepare(old, TERMS, NOW, quietly))] == ["admin", "guest"]
+    with open_original(file) as old, engine.begin() as tx:
+        assert [each.username for each in list_new_users(tx, convert_original(old, TERMS, NOW, quietly))] == [
+            "admin",
+            "guest",
+        ]

@@ -16,8 +16,8 @@ from celcombiller.core.reports import history
 from celcombiller.core.schedules import runs, schedule_records
 from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.authorization import check_may
-from celcombiller.http.decoding import checked
+from celcombiller.http.authorization import check_access
+from celcombiller.http.decoding import convert_fields
 from celcombiller.http.route import Request, Response
 from celcombiller.rest.routes import ROUTES
 from tests.core.ledger.test_book import TERMS, ended, initiate
@@ -76,8 +76,8 @@ class ApiMachine(RuleBasedStateMachine):
             try:
                 person = subscriber_records.find(tx, who)
                 principal = Principal(person.id, person.username, person.level)
-                check_may(principal, route.who, path)
-                said = body if route.body is None or body is None else checked(route.body, body)
+                check_access(principal, route.who, path)
+                said = body if route.body is None or body is None else convert_fields(route.body, body)
                 asked = Request(
                     config=Config(),
                     who=principal,
@@ -211,7 +211,7 @@ class ApiMachine(RuleBasedStateMachine):
 
 
 def everything_of(tx):
-    return [each.line for each in history.transfers(tx, limit=1000)]
+    return [each.line for each in history.list_transfers(tx, limit=1000)]
 
 
 TestApi = ApiMachine.TestCase

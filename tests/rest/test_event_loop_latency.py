@@ -39,13 +39,13 @@ async def test_a_hash_is_made_when_no_other_thread_wants_the_core():
 @pytest_twisted.ensureDeferred
 async def test_lists_are_read_in_another_thread_and_never_in_the_reactors(biller, monkeypatch):
     admin = await biller.logged_in("admin")
-    real, threads = history.calls, []
+    real, threads = history.list_calls, []
 
     def seen(*arguments, **named):
         threads.append(threading.get_ident())
         return real(*arguments, **named)
 
-    monkeypatch.setattr(history, "calls", seen)
+    monkeypatch.setattr(history, "list_calls", seen)
     assert (await admin.get("/api/v1/calls")).code == 200
     assert (await admin.get("/api/v1/calls.csv")).code == 200
     assert len(threads) == 2

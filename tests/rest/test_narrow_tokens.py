@@ -18,8 +18,8 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
-from celcombiller.http.authorization import check_may
-from celcombiller.http.decoding import checked
+from celcombiller.http.authorization import check_access
+from celcombiller.http.decoding import convert_fields
 from celcombiller.http.route import Request
 from celcombiller.rest.legacy import balances, memberships, schedules, sms, users
 from celcombiller.rest.routes import ROUTES
@@ -299,13 +299,13 @@ class NarrowTokenMachine(RuleBasedStateMachine):
         body = data.draw(BODIES[route.name])
         request = self.tx.begin_nested()
         try:
-            check_may(who, route.who, path)
+            check_access(who, route.who, path)
             asked = Request(
                 config=Config(),
                 who=who,
                 path=path,
                 query=None,
-                body=body if route.body is None else checked(route.body, body),
+                body=body if route.body is None else convert_fields(route.body, body),
                 now=NOW,
                 address="10.0.0.1",
                 base_url="http://x",
@@ -330,7 +330,7 @@ class NarrowTokenMachine(RuleBasedStateMachine):
         for who in self.principals():
             for route in ADMINISTRATORS_ONLY:
                 with pytest.raises(Forbidden):
-                    check_may(who, route.who, {})
+                    check_access(who, route.who, {})
 
     @invariant()
     def staff_own_password_limits_and_tokens_stay(self):

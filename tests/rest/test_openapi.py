@@ -7,7 +7,7 @@ import pytest
 import pytest_twisted
 
 from celcombiller.core.errors import BillerError
-from celcombiller.http.openapi import description
+from celcombiller.http.openapi import describe_routes
 from celcombiller.http.problem_details import STATUS
 from celcombiller.http.route import ResponseStyle
 from celcombiller.rest.routes import ROUTES
@@ -16,7 +16,7 @@ from tests.support.properties import share
 from tests.support.schemathesis_run import fill, run, token_of
 
 biller = biller_fixture()
-DESCRIBED = description(ROUTES)
+DESCRIBED = describe_routes(ROUTES)
 SCHEMAS = DESCRIBED["components"]["schemas"]
 TODAY = [route for route in ROUTES if route.style is ResponseStyle.TODAY]
 UNITS = (

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.model.calls import CallState
 from celcombiller.core.reports import history
-from celcombiller.core.reports.history import Wanted
+from celcombiller.core.reports.history import CallCriteria
 from celcombiller.core.schema import tables
 
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,8 +88,8 @@ def every_question():
         for size in range(len(given) + 1):
             for names in itertools.combinations(given, size):
                 for after in (None, (at, 5)):
-                    yield Wanted(state=state, **{name: given[name] for name in names}), after
+                    yield CallCriteria(state=state, **{name: given[name] for name in names}), after
 
 
 def calls_plan(engine, wanted, after):
-    return plans_of(engine, lambda tx: history.calls(tx, wanted, limit=51, after=after))
+    return plans_of(engine, lambda tx: history.list_calls(tx, wanted, limit=51, after=after))

@@ -23,7 +23,7 @@ from celcombiller.legacy_import.source_rows import KINDS
 from celcombiller.rest.legacy import balances, users
 from celcombiller.rest.legacy import memberships as legacy_memberships
 from celcombiller.rest.legacy import schedules as legacy_schedules
-from celcombiller.rest.legacy.collections import listing
+from celcombiller.rest.legacy.collections import answer_list
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 COLLECTIONS = {
@@ -493,4 +493,4 @@ def asked(query, *, subscriber_id=1, level=Level.ADMINISTRATOR, **more):
 
 def ask(tx, name, query, **more):
     """Give the answer of one collection."""
-    return listing(tx, asked(query, **more), COLLECTIONS[name])
+    return answer_list(tx, asked(query, **more), COLLECTIONS[name])

@@ -1,7 +1,7 @@
-"""What was recorded, read back a page at a time, newest first: calls, data, transfers and what is held. It only reads.
+"""Recorded calls, data sessions, transfers and holds, in pages, newest first. Read only.
 
-A page begins after the last row of the one before, by a comparison of whole rows on an index, so that the thousandth
-page of a million rows costs what the first one does.
+A page begins after the last row of the page before, by a comparison of rows on an index. So the thousandth page of a
+million rows costs as much as the first.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
 Place = tuple["datetime", int]
-"""Where a row stands in a list by time: its time and its number."""
+"""The place of a row in a list by time: its time and its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which calls: those that meet every condition that is given. ``until`` is the first moment that is too late."""
+class CallCriteria:
+    """A filter of calls: those that match all given conditions. ``until`` itself is excluded."""
 
     subscriber_id: int | None = None
     since: datetime | None = None
@@ -47,7 +47,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A call with the number of its row and the username of who pays."""
+    """A call with the number of its row and the username of the payer."""
 
     id: int
     username: str
@@ -56,7 +56,7 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """A session of data with the number of its row and the username of who pays."""
+    """A data session with the number of its row and the username of the payer."""
 
     id: int
     username: str
@@ -65,7 +65,7 @@ class RecordedSession:
 
 @dataclass(frozen=True, slots=True)
 class RecordedTransfer:
-    """A transfer seen from the subscriber's account: whose it is, and its line in his statement."""
+    """A transfer as the subscriber's account shows it: the subscriber, and the line of the statement."""
 
     subscriber_id: int
     username: str
@@ -75,7 +75,7 @@ class RecordedTransfer:
 
 @dataclass(frozen=True, slots=True)
 class OpenHold:
-    """A hold of a call in progress: whose credit it is, and which call it is for."""
+    """A hold of a call in progress: whose credit it is, and the number of the call."""
 
     username: str
     kind: Kind
@@ -86,39 +86,39 @@ class OpenHold:
 # -- calls -----------------------------------------------------------------------------------------------------------
 
 
-def calls(tx: Connection, wanted: Wanted, *, limit: int, after: Place | None = None) -> list[RecordedCall]:
-    """Return the last ``limit`` calls that are wanted, or those that come ``after`` a place."""
+def list_calls(tx: Connection, criteria: CallCriteria, *, limit: int, after: Place | None = None) -> list[RecordedCall]:
+    """Return the newest ``limit`` calls that match, or those that follow the place ``after``."""
     table = tables.call
-    conditions = _between(table, wanted.since, wanted.until, after)
-    if wanted.subscriber_id is not None:
-        conditions.append(table.c.subscriber_id == wanted.subscriber_id)
-    if wanted.state is not None:
-        conditions.append(table.c.state == inline_literal(wanted.state))
-    if wanted.server is not None:
-        is_narrow = wanted.subscriber_id is not None or wanted.state in (CallState.OPEN, CallState.EXPIRED)
-        conditions.append((without_index(table.c.server) if is_narrow else table.c.server) == wanted.server)
-    if wanted.number is not None:
-        conditions.append(sa.or_(table.c.from_number == wanted.number, table.c.to_number == wanted.number))
+    conditions = _between(table, criteria.since, criteria.until, after)
+    if criteria.subscriber_id is not None:
+        conditions.append(table.c.subscriber_id == criteria.subscriber_id)
+    if criteria.state is not None:
+        conditions.append(table.c.state == inline_literal(criteria.state))
+    if criteria.server is not None:
+        is_narrow = criteria.subscriber_id is not None or criteria.state in (CallState.OPEN, CallState.EXPIRED)
+        conditions.append((without_index(table.c.server) if is_narrow else table.c.server) == criteria.server)
+    if criteria.number is not None:
+        conditions.append(sa.or_(table.c.from_number == criteria.number, table.c.to_number == criteria.number))
     rows = tx.execute(_CALLS.where(*conditions).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit))
-    return list(map(_recorded, rows))
+    return list(map(_recorded_call_from_row, rows))
 
 
-def call(tx: Connection, call_id: int) -> RecordedCall:
+def find_call(tx: Connection, call_id: int) -> RecordedCall:
     """Return one call, or raise `NotFound`."""
     row = tx.execute(_CALLS.where(tables.call.c.id == call_id)).first()
     if row is None:
         raise NotFound(f"there is no call {call_id}")
-    return _recorded(row)
+    return _recorded_call_from_row(row)
 
 
-def hold(tx: Connection, reference: str) -> Hold | None:
+def find_hold(tx: Connection, reference: str) -> Hold | None:
     """Return the hold of a call, however it ended."""
     row = tx.execute(sa.select(tables.hold).where(tables.hold.c.reference == reference)).first()
     return None if row is None else value_from_row(row, Hold)
 
 
-def witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
-    """Return what each witness said of a call's end, in the order in which they spoke."""
+def list_witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
+    """Return the reports of a call's end, in the order in which they were received."""
     table = tables.testimony
     rows = tx.execute(sa.select(table).where(table.c.reference == reference).order_by(table.c.at, table.c.witness))
     return [value_from_row(row, WitnessReport) for row in rows]
@@ -127,7 +127,7 @@ def witness_reports(tx: Connection, reference: str) -> list[WitnessReport]:
 # -- sessions of data ------------------------------------------------------------------------------------------------
 
 
-def data_sessions(
+def list_data_sessions(
     tx: Connection,
     *,
     limit: int,
@@ -148,21 +148,21 @@ def data_sessions(
     if nas is not None:
         conditions.append((without_index(table.c.nas) if state is DataState.OPEN else table.c.nas) == nas)
     order = (table.c.started_at.desc(), table.c.id.desc())
-    return list(map(_session, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
+    return list(map(_recorded_session_from_row, tx.execute(_SESSIONS.where(*conditions).order_by(*order).limit(limit))))
 
 
-def data_session(tx: Connection, row_id: int) -> RecordedSession:
+def find_data_session(tx: Connection, row_id: int) -> RecordedSession:
     """Return one session of data, or raise `NotFound`."""
     row = tx.execute(_SESSIONS.where(tables.data_session.c.id == row_id)).first()
     if row is None:
         raise NotFound(f"there is no session of data {row_id}")
-    return _session(row)
+    return _recorded_session_from_row(row)
 
 
 # -- transfers -------------------------------------------------------------------------------------------------------
 
 
-def transfers(
+def list_transfers(
     tx: Connection,
     *,
     limit: int,
@@ -177,32 +177,32 @@ def transfers(
     if reference is not None:
         conditions.append(table.c.reference == reference)
     page = sa.select(table).where(*conditions).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit).subquery()
-    rows = tx.execute(_seen(page).order_by(page.c.at.desc(), page.c.id.desc()))
-    return list(map(_movement, rows))
+    rows = tx.execute(_from_subscribers_side(page).order_by(page.c.at.desc(), page.c.id.desc()))
+    return list(map(_recorded_transfer_from_row, rows))
 
 
-def transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
+def find_transfer(tx: Connection, transfer_id: int) -> RecordedTransfer:
     """Return one transfer, or raise `NotFound`."""
     page = sa.select(tables.transfer).where(tables.transfer.c.id == transfer_id).subquery()
-    row = tx.execute(_seen(page)).first()
+    row = tx.execute(_from_subscribers_side(page)).first()
     if row is None:
         raise NotFound(f"there is no transfer {transfer_id}")
-    return _movement(row)
+    return _recorded_transfer_from_row(row)
 
 
-def transfer_by(tx: Connection, reference: str) -> RecordedTransfer | None:
-    """Return the transfer of a reference, if it was made."""
-    found = transfers(tx, limit=1, reference=reference)
+def find_transfer_by_reference(tx: Connection, reference: str) -> RecordedTransfer | None:
+    """Return the transfer of a reference; ``None`` if there is none."""
+    found = list_transfers(tx, limit=1, reference=reference)
     return found[0] if found else None
 
 
 # -- holds -----------------------------------------------------------------------------------------------------------
 
 
-def open_holds(
+def list_open_holds(
     tx: Connection, *, limit: int, subscriber_id: int | None = None, after: tuple[datetime, str] | None = None
 ) -> list[OpenHold]:
-    """Return the last ``limit`` holds that are open; there are as many as calls in progress."""
+    """Return the newest ``limit`` open holds. There are as many as calls in progress."""
     table, account, subscriber = tables.hold, tables.account, tables.subscriber
     conditions: list[sa.ColumnElement[bool]] = [table.c.state == inline_literal(HoldState.OPEN)]
     if subscriber_id is not None:
@@ -222,7 +222,7 @@ def open_holds(
     return [OpenHold(row.username, Kind(row.kind), row.call_id, value_from_row(row, Hold)) for row in rows]
 
 
-# -- what they share -------------------------------------------------------------------------------------------------
+# -- conditions and rows ---------------------------------------------------------------------------------------------
 
 
 def _between(
@@ -240,7 +240,7 @@ def _between(
 
 
 def _comes_after(at: sa.Column[Any], key: sa.Column[Any], place: tuple[datetime, Any]) -> sa.ColumnElement[bool]:
-    """Compare whole rows, which an index on (at, key) answers at once."""
+    """Return a comparison of rows, which an index on (at, key) serves."""
     return sa.tuple_(at, key) < sa.tuple_(sa.literal(place[0], at.type), sa.literal(place[1], key.type))
 
 
@@ -254,16 +254,16 @@ _SESSIONS = sa.select(tables.data_session, tables.subscriber.c.username.label("p
 )
 
 
-def _session(row: Row[Any]) -> RecordedSession:
+def _recorded_session_from_row(row: Row[Any]) -> RecordedSession:
     return RecordedSession(row.id, row.payer, session_from_row(row))
 
 
-def _recorded(row: Row[Any]) -> RecordedCall:
+def _recorded_call_from_row(row: Row[Any]) -> RecordedCall:
     return RecordedCall(row.id, row.username, call_from_row(row))
 
 
-def _seen(page: sa.Subquery) -> sa.Select[Any]:
-    """See transfers from the side that is a subscriber's; the other one is the operator's."""
+def _from_subscribers_side(page: sa.Subquery) -> sa.Select[Any]:
+    """Return transfers from the side of the subscriber; the other side is the operator's."""
     account, subscriber = tables.account, tables.subscriber
     is_debit = page.c.debit_account_id.not_in(tables.OPERATOR_ACCOUNT_IDS.values())
     mine = sa.case((is_debit, page.c.debit_account_id), else_=page.c.credit_account_id)
@@ -282,7 +282,7 @@ def _seen(page: sa.Subquery) -> sa.Select[Any]:
     )
 
 
-def _movement(row: Row[Any]) -> RecordedTransfer:
+def _recorded_transfer_from_row(row: Row[Any]) -> RecordedTransfer:
     kind = Kind(row.kind)
     line = StatementLine(row.id, kind, row.at, row.value, row.posted, row.origin, row.reference, row.note)
     return RecordedTransfer(row.subscriber_id, row.username, Level(row.level), line)

@@ -1,6 +1,6 @@
-"""What is going on now, for who watches: open holds and calls, and those that should be over. It only reads.
+"""Open holds, calls, messages and data sessions, for metrics. Read only.
 
-It costs in proportion to what is open, whatever the history: the partial indexes of open holds and calls hold no more.
+The cost grows with what is open, not with the history: the partial indexes have the open rows only.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 hold, call = tables.hold, tables.call
 
-# A literal, as the indexes have it: with a parameter in its place PostgreSQL's generic plans do not know that it fits.
+# A literal, as in the partial indexes: with a parameter PostgreSQL's generic plans do not use them.
 _OPEN = sa.text("state = 'open'")
 
-# Not the bare column: SQLite would go through all calls ever by an index that has them in the order of their servers.
+# Not the bare column: SQLite would scan all calls by an index that has them in the order of servers.
 _SERVER = sa.literal_column("server || ''", sa.Text)
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkProgress:
-    """A radio network's queue: how much waits and for how long, what of it fails, and how it went so far."""
+    """The queue of a radio network: what waits and for how long, what fails, and totals."""
 
     up: bool
     waiting: int
@@ -46,7 +46,7 @@ class NetworkProgress:
 
 @dataclass(frozen=True, slots=True)
 class OpenItems:
-    """Open holds and what they set aside, open calls of each server, and what is past every limit; ages in seconds."""
+    """Open holds and their amount, open calls of each server, and what is overdue. Ages are in seconds."""
 
     holds: int
     held: int
@@ -61,7 +61,7 @@ class OpenItems:
 
 
 def count_open_items(tx: Connection, now: datetime) -> OpenItems:
-    """Count what is open. A hold outlives its call's limit by `HOLD_MARGIN`; a call past that limit is overdue."""
+    """Count what is open. A hold outlives the limit of its call by `HOLD_MARGIN`; a call past its limit is overdue."""
     row = tx.execute(holds_statement(now)).one()
     queued, queued_since = message_queries.count_backlog(tx)
     return OpenItems(
@@ -90,7 +90,7 @@ def _network(backlog: Backlog, now: datetime) -> NetworkProgress:
 
 
 def holds_statement(now: datetime) -> sa.Select[Any]:
-    """Ask for the open holds."""
+    """Return the query for open holds."""
     late = sa.case((hold.c.expires_at < now + HOLD_MARGIN, 1), else_=0)
     return sa.select(
         sa.func.count().label("holds"),
@@ -102,7 +102,7 @@ def holds_statement(now: datetime) -> sa.Select[Any]:
 
 
 def calls_statement() -> sa.Select[str, int]:
-    """Ask for the open calls of each server."""
+    """Return the query for the open calls of each server."""
     counted = sa.select(_SERVER.label("server"), sa.func.count().label("calls")).select_from(call)
     return counted.where(_OPEN).group_by(_SERVER)
 

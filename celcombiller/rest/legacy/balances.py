@@ -1,4 +1,4 @@
-"""``/api/voice_balance`` and ``/api/data_balance``: transfers, seen from the subscriber's side with a signed value."""
+"""``/api/voice_balance`` and ``/api/data_balance``: transfers, as the subscriber's account shows them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from celcombiller.core.ledger import rows
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
 from celcombiller.http.route import Response
-from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
+from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
 from celcombiller.rest.legacy.collections import (
     Collection,
     OptionalJoin,
     Source,
-    address_of,
-    listing,
-    showing,
-    shown_of,
+    answer_list,
+    answer_object,
+    make_address,
+    read_object,
 )
-from celcombiller.rest.legacy.search import Field, Shape, instant_of
+from celcombiller.rest.legacy.search import Field, Shape, parse_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ _TO_ID = sa.func.coalesce(_detail.c.to_subscriber_id, _call.c.callee_id)
 
 
 class NewVoice(msgspec.Struct, kw_only=True):
-    """Voice credit to give or, negative, to take."""
+    """Voice credit to add or, if negative, to take."""
 
     from_user_id: int | str
     value: Value
@@ -61,7 +61,7 @@ class NewVoice(msgspec.Struct, kw_only=True):
 
 
 class NewData(msgspec.Struct, kw_only=True):
-    """Data credit to give or, negative, to take."""
+    """Data credit to add or, if negative, to take."""
 
     user_id: int | str
     value: Value
@@ -74,7 +74,7 @@ class NewData(msgspec.Struct, kw_only=True):
 def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[str, Any]]) -> tuple[Source, ...]:
     """Return the two halves of the movements of a kind: into subscribers' accounts, and out of them.
 
-    Each half is in order of its ids by an index. Where one subscriber's are looked for, his account says the kind.
+    An index gives each half in the order of its ids. For one subscriber, the account decides the kind.
     """
     operator_id = tables.OPERATOR_ACCOUNT_IDS[kind]
 
@@ -82,15 +82,17 @@ def _sources(kind: Kind, columns: Callable[[sa.ColumnElement[int], Any], dict[st
         account = tables.account
 
         def owned(subscriber_id: int) -> sa.ColumnElement[bool]:
-            his = sa.select(account.c.id).where(account.c.subscriber_id == subscriber_id, account.c.kind == kind)
-            return mine == his.scalar_subquery()
+            own_account = sa.select(account.c.id).where(
+                account.c.subscriber_id == subscriber_id, account.c.kind == kind
+            )
+            return mine == own_account.scalar_subquery()
 
         return Source(
             table=_transfer,
-            rows=theirs == sa.literal_column(str(operator_id)),  # in the text, so that every plan knows how many
+            rows=theirs == sa.literal_column(str(operator_id)),  # a literal, so that each query plan knows how many
             columns=columns(value, owner),
             owned=owned,
-            beside=(
+            optional_joins=(
                 OptionalJoin(owner, owner.c.id == mine, frozenset({"from_user_id", "user_id"})),
                 OptionalJoin(
                     _detail, _detail.c.reference == _transfer.c.reference, _TO | {"date", "user_ip", "connection_ip"}
@@ -164,37 +166,37 @@ DATA = Collection(
 
 def list_voice(tx: Connection, request: Request) -> Response:
     """List movements of voice credit."""
-    return listing(tx, request, VOICE)
+    return answer_list(tx, request, VOICE)
 
 
 def list_data(tx: Connection, request: Request) -> Response:
     """List movements of data credit."""
-    return listing(tx, request, DATA)
+    return answer_list(tx, request, DATA)
 
 
 def show_voice(tx: Connection, request: Request) -> Response:
     """Show one movement of voice credit."""
-    return showing(tx, request, VOICE, request.path["id"])
+    return answer_object(tx, request, VOICE, request.path["id"])
 
 
 def show_data(tx: Connection, request: Request) -> Response:
     """Show one movement of data credit."""
-    return showing(tx, request, DATA, request.path["id"])
+    return answer_object(tx, request, DATA, request.path["id"])
 
 
 def add_voice(tx: Connection, request: Request) -> Response:
-    """Return or take voice credit."""
+    """Add or take voice credit."""
     body = convert_leniently(NewVoice, request.body)
-    who = subscriber_said(tx, "from_user_id", body.from_user_id)
-    to = None if body.to_user_id is None else subscriber_said(tx, "to_user_id", body.to_user_id)
+    who = find_named_subscriber(tx, "from_user_id", body.from_user_id)
+    to = None if body.to_user_id is None else find_named_subscriber(tx, "to_user_id", body.to_user_id)
     detail = {"to_subscriber_id": None if to is None else to.id, "said_at": _said_at(body.date)}
     return _add(tx, request, VOICE, Kind.VOICE, who, body, detail)
 
 
 def add_data(tx: Connection, request: Request) -> Response:
-    """Return or take data credit."""
+    """Add or take data credit."""
     body = convert_leniently(NewData, request.body)
-    who = subscriber_said(tx, "user_id", body.user_id)
+    who = find_named_subscriber(tx, "user_id", body.user_id)
     detail = {"user_ip": body.user_ip, "connection_ip": body.connection_ip, "said_at": _said_at(body.date)}
     return _add(tx, request, DATA, Kind.DATA, who, body, detail)
 
@@ -220,8 +222,8 @@ def _add(
     else:
         _check_same(tx, reference, detail)
     made_id = tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).scalar_one()
-    shown = shown_of(tx, collection, made_id)
-    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], collection, shown)})
+    view = read_object(tx, collection, made_id)
+    return Response(view, headers={"Location": make_address(request.url.partition("?")[0], collection, view)})
 
 
 def _check_same(tx: Connection, reference: str, detail: dict[str, Any]) -> None:
@@ -234,7 +236,7 @@ def _said_at(date: str | None) -> Any:
     if date is None:
         return None
     try:
-        return instant_of(date)
+        return parse_instant(date)
     except ValueError:
         what = f"must be {Shape.INSTANT.value}"
         raise InvalidValue(f"date: {what}", {"date": what}) from None

@@ -1,13 +1,13 @@
-"""Log in and out, as the original did it: a form or JSON, a cookie for the session.
+"""``/login`` and ``/logout`` as the original had them: a form or JSON, and a cookie for the session.
 
-The cookie is HttpOnly and SameSite=Lax, Secure behind TLS, and worth nothing once its row is gone.
+The cookie is HttpOnly, SameSite=Lax and, behind TLS, Secure. It is invalid once its row is deleted.
 """
 
 from __future__ import annotations
 
 import secrets
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import sqlalchemy as sa
@@ -18,14 +18,15 @@ from celcombiller.core.errors import BrokenRequest
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.application import COOKIE
-from celcombiller.http.decoding import NUL, json_of
+from celcombiller.http.decoding import NUL, parse_json
+from celcombiller.http.request_context import COOKIE, is_secure
 from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 ROLES = {Level.ADMINISTRATOR: "admin", Level.SUBSCRIBER: "user", Level.COLLABORATOR: "coll"}
@@ -33,9 +34,9 @@ REFUSED = {"message": "Usuário ou Senha invalido"}
 NAME_MAX = 64
 
 
-async def log_in(api: Api, http_request: Any, request: Request) -> Response:
-    """Check a password and begin a session; an unknown name takes as long as a wrong password."""
-    username, password = _named(http_request.content.getvalue())
+async def log_in(api: Api, http_request: HttpRequest, request: Request) -> Response:
+    """Check a password and begin a session. An unknown name takes as long as a wrong password."""
+    username, password = _credentials(http_request.body)
     name = username[:NAME_MAX]
     await api.store.transact(lambda tx: login_throttle.admit_attempt(tx, name, request.address, request.now))
     row = await api.reader.read(lambda tx: tx.execute(_PERSON.where(_TABLE.c.username == username)).first())
@@ -56,13 +57,13 @@ async def log_in(api: Api, http_request: Any, request: Request) -> Response:
 
     await api.store.transact(work)
     age = str(lifetime // timedelta(seconds=1))
-    secure = api.is_secure(http_request)
+    secure = is_secure(http_request, api.config.rest)
     http_request.addCookie(COOKIE, secret, path="/", httpOnly=True, sameSite="lax", secure=secure, max_age=age)
     level = Level(row.level)
     return Response({"roles": [ROLES[level]], "displayName": row.name, "username": username, "id": row.id})
 
 
-async def log_out(api: Api, http_request: Any, request: Request) -> Response:
+async def log_out(api: Api, http_request: HttpRequest, request: Request) -> Response:
     """End the session, here and for the browser."""
     secret = request.secret
     if secret is not None:
@@ -71,10 +72,10 @@ async def log_out(api: Api, http_request: Any, request: Request) -> Response:
     return Response({"message": "logged out"})
 
 
-def _named(raw: bytes) -> tuple[str, str]:
-    """Read username and password of a form or of JSON, whatever the Content-Type says: clients of both exist."""
+def _credentials(raw: bytes) -> tuple[str, str]:
+    """Return username and password, from a form or from JSON. Clients send either with any Content-Type."""
     if raw.lstrip().startswith(b"{"):
-        given = json_of(raw)
+        given = parse_json(raw)
     else:
         try:
             fields = parse_qs(raw.decode("ascii"), strict_parsing=True, errors="strict", max_num_fields=10)

@@ -1,6 +1,6 @@
-"""Who is in which schedule (``/api/schedule_user``), and what is recorded of it.
+"""``/api/schedule_user``: the members of schedules.
 
-``schedule_contract`` lists renewals, ``schedule_input`` the movements that runs made.
+``schedule_contract`` lists renewals, ``schedule_input`` the transfers that runs made.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownMembers
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables
 from celcombiller.http.route import Response
-from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
+from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
 from celcombiller.rest.legacy.collections import (
     MISSING,
     Collection,
     OptionalJoin,
     Rows,
     Source,
-    address_of,
-    listing,
-    showing,
-    shown_of,
+    answer_list,
+    answer_object,
+    make_address,
+    read_object,
 )
 from celcombiller.rest.legacy.schedules import DAY, Runs
-from celcombiller.rest.legacy.search import Field, Shape, search_of
+from celcombiller.rest.legacy.search import Field, Shape, parse_search
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -122,7 +122,7 @@ INPUTS = Collection(
                 "data_balance_id": _data.c.id,
             },
             owned=lambda subscriber_id: sa.and_(_CREDITED, _credit.c.subscriber_id == subscriber_id),
-            beside=(
+            optional_joins=(
                 OptionalJoin(_voice, _voice.c.reference == _credit.c.voice_reference, frozenset({"voice_balance_id"})),
                 OptionalJoin(_data, _data.c.reference == _credit.c.data_reference, frozenset({"data_balance_id"})),
             ),
@@ -132,37 +132,37 @@ INPUTS = Collection(
 
 
 def list_all(tx: Connection, request: Request) -> Response:
-    """List who is in which schedule."""
-    return listing(tx, request, MEMBERS)
+    """List the members of schedules."""
+    return answer_list(tx, request, MEMBERS)
 
 
 def list_contracts(tx: Connection, request: Request) -> Response:
     """List renewals."""
-    return listing(tx, request, CONTRACTS)
+    return answer_list(tx, request, CONTRACTS)
 
 
 def list_inputs(tx: Connection, request: Request) -> Response:
-    """List which movements the runs of schedules made."""
-    return listing(tx, request, INPUTS)
+    """List the transfers that runs of schedules made."""
+    return answer_list(tx, request, INPUTS)
 
 
 def show(tx: Connection, request: Request) -> Response:
-    """Show that a user is in a schedule."""
-    return showing(tx, request, MEMBERS, request.path["id"])
+    """Show a membership."""
+    return answer_object(tx, request, MEMBERS, request.path["id"])
 
 
 def show_contract(tx: Connection, request: Request) -> Response:
     """Show a renewal."""
-    return showing(tx, request, CONTRACTS, request.path["id"])
+    return answer_object(tx, request, CONTRACTS, request.path["id"])
 
 
 def show_input(tx: Connection, request: Request) -> Response:
-    """Show which movements one run made for one user."""
-    return showing(tx, request, INPUTS, request.path["id"])
+    """Show the transfers that one run made for one user."""
+    return answer_object(tx, request, INPUTS, request.path["id"])
 
 
 class NewMember(msgspec.Struct, kw_only=True):
-    """Who gets the next ``count`` runs of which schedule."""
+    """A user to add to a schedule, for ``count`` runs."""
 
     user_id: int | str
     schedule_id: int
@@ -170,22 +170,22 @@ class NewMember(msgspec.Struct, kw_only=True):
 
 
 class MemberChange(msgspec.Struct, kw_only=True):
-    """How many runs are left."""
+    """The number of runs left."""
 
     count: Runs | UnsetType = UNSET
 
 
 class Renewal(msgspec.Struct, kw_only=True):
-    """How many runs are left from now on, and how many months were bought."""
+    """The number of runs left from now on, and the number of months bought."""
 
     count: Runs
     number: Runs
 
 
 def add(tx: Connection, request: Request) -> Response:
-    """Let a user get a schedule's runs. Who is in already is 409, in the original's words."""
+    """Add a user to a schedule. If they are a member already, the answer is the original's 409."""
     body = convert_leniently(NewMember, request.body)
-    who = subscriber_said(tx, "user_id", body.user_id)
+    who = find_named_subscriber(tx, "user_id", body.user_id)
     request.check_manages(who.level)
     try:
         schedule = schedule_records.find(tx, body.schedule_id)
@@ -193,12 +193,12 @@ def add(tx: Connection, request: Request) -> Response:
         raise InvalidValue(f"schedule_id: {error}", {"schedule_id": str(error)}) from None
     made = memberships.join(tx, schedule, who.id, count=body.count, now=request.now)
     audit_trail.record(tx, request.actor, "join", f"schedule:{schedule.id}", after=made, now=request.now)
-    shown = shown_of(tx, MEMBERS, made.id)
-    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], MEMBERS, shown)})
+    view = read_object(tx, MEMBERS, made.id)
+    return Response(view, headers={"Location": make_address(request.url.partition("?")[0], MEMBERS, view)})
 
 
 def change(tx: Connection, request: Request) -> Response:
-    """Set the runs that are left."""
+    """Set the number of runs left."""
     wrong = {name: why for name, why in NAMED.items() if name in request.body}
     if wrong:
         raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
@@ -211,17 +211,17 @@ def change(tx: Connection, request: Request) -> Response:
         is_ = memberships.set_count(tx, was, body.count)
         subject = f"schedule:{was.schedule_id}"
         audit_trail.record(tx, request.actor, "change member", subject, before=was, after=is_, now=request.now)
-    return Response(shown_of(tx, MEMBERS, was.id))
+    return Response(read_object(tx, MEMBERS, was.id))
 
 
 def renew(tx: Connection, request: Request) -> Response:
-    """Renew one membership, which ``q`` names by its schedule and its user: new runs, and a contract."""
-    said = dict(request.body)
-    search = search_of(said.pop("q", {}), MEMBERS.fields, request.now)
+    """Renew the membership that ``q`` names by schedule and user: set its runs, and add a contract."""
+    fields = dict(request.body)
+    search = parse_search(fields.pop("q", {}), MEMBERS.fields, request.now)
     if search.pinned("schedule_id") is None or search.pinned("user_id") is None:
         raise BrokenRequest("q must have filters that name the schedule_id and the user_id (op eq)")
-    body = convert_leniently(Renewal, said)
-    ids = Rows(tx, MEMBERS, search, None).ids(0, 1)
+    body = convert_leniently(Renewal, fields)
+    ids = Rows(tx, MEMBERS, search, None).list_ids(0, 1)
     if not ids:
         return Response({"message": "No result found"}, http.NOT_FOUND)
     was = memberships.find_membership(tx, ids[0])
@@ -233,7 +233,7 @@ def renew(tx: Connection, request: Request) -> Response:
 
 
 def delete(tx: Connection, request: Request) -> Response:
-    """Let a user get no more runs."""
+    """End a membership."""
     try:
         was = memberships.find_membership(tx, request.path["id"])
     except UnknownMembership:

@@ -1,4 +1,4 @@
-"""The original's routes that are no collections: who one is, and balances by IMSI. Answers are plain text."""
+"""Routes of the original program that answer in plain text: the user, and balances by IMSI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes of the original program."""
+"""The routes of the original program."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``/api/schedule`` and ``/api/schedules``: the same schedules, by ``_id`` and by name.
 
-The second is older, and takes a first date and members.
+The second is older, and accepts a first date and members.
 """
 
 from __future__ import annotations
@@ -21,8 +21,16 @@ from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.schema import tables
 from celcombiller.http.route import Response
-from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
-from celcombiller.rest.legacy.collections import MISSING, Collection, Source, address_of, listing, showing, shown_of
+from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
+from celcombiller.rest.legacy.collections import (
+    MISSING,
+    Collection,
+    Source,
+    answer_list,
+    answer_object,
+    make_address,
+    read_object,
+)
 from celcombiller.rest.legacy.search import Field, Shape
 
 if TYPE_CHECKING:
@@ -31,10 +39,10 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Request
 
 MEMBERS_MAX = 200
-"""Members that come or go in one request: calls wait while they do."""
+"""Members that one request may add or remove. Calls wait for it."""
 
 DAY_CLAMPED = 28
-"""The last day that every month has: `/api/schedule` always put later ones here."""
+"""The last day that every month has. `/api/schedule` has always used it for later days."""
 
 GroupName = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f/]{1,200}$(?!\n)", description="1 to 200 characters, without slashes")
@@ -45,20 +53,20 @@ Year = Annotated[int, Meta(ge=1, le=9999, description="a year")]
 Given = Annotated[int, Meta(ge=0, le=rows.AMOUNT_MAX, description="a whole number of credits from 0")]
 Runs = Annotated[int, Meta(ge=0, le=schedule_records.COUNT_MAX, description="a whole number from 0 to 1000000")]
 KindNumber = Annotated[int, Meta(ge=1, le=3, description="1 (voice), 2 (data) or 3 (both)")]
-"""The original's; a schedule of sms is made elsewhere, and shown as 4."""
+"""The kinds of the original. A schedule of sms is made elsewhere, and appears here as 4."""
 Members = Annotated[
     list[int], Meta(max_length=MEMBERS_MAX, description=f"a list of at most {MEMBERS_MAX} _ids of users")
 ]
 
 _schedule, _membership = tables.schedule, tables.membership
 DAY = sa.case((_schedule.c.recurrence == Recurrence.MONTHLY, _schedule.c.day), else_=None)
-"""A schedule that is not monthly has no day that these clients would understand."""
+"""The day of a monthly schedule. Clients of the original know no other recurrence."""
 
 
-# -- what is shown ---------------------------------------------------------------------------------------------------
+# -- collections -----------------------------------------------------------------------------------------------------
 
 
-def _named(name: str, key: str) -> Collection:
+def _make_collection(name: str, key: str) -> Collection:
     def owned(subscriber_id: int) -> sa.ColumnElement[bool]:
         mine = sa.select(_membership.c.schedule_id).where(
             _membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None)
@@ -92,41 +100,41 @@ def _named(name: str, key: str) -> Collection:
     )
 
 
-BY_ID, BY_NAME = _named("schedule", "_id"), _named("schedules", "name")
+BY_ID, BY_NAME = _make_collection("schedule", "_id"), _make_collection("schedules", "name")
 
 
 def list_by_id(tx: Connection, request: Request) -> Response:
     """List schedules."""
-    return listing(tx, request, BY_ID)
+    return answer_list(tx, request, BY_ID)
 
 
 def list_by_name(tx: Connection, request: Request) -> Response:
-    """List schedules, single ones by name."""
-    return listing(tx, request, BY_NAME)
+    """List schedules, which have their names as keys."""
+    return answer_list(tx, request, BY_NAME)
 
 
 def show_by_id(tx: Connection, request: Request) -> Response:
     """Show a schedule."""
-    return showing(tx, request, BY_ID, request.path["id"])
+    return answer_object(tx, request, BY_ID, request.path["id"])
 
 
 def show_by_name(tx: Connection, request: Request) -> Response:
     """Show a schedule."""
-    return showing(tx, request, BY_NAME, request.path["name"])
+    return answer_object(tx, request, BY_NAME, request.path["name"])
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------
 
 
 class NewSchedule(msgspec.Struct, kw_only=True):
-    """A schedule to make: so much of a kind, each month on a day."""
+    """A schedule to make: a value of a kind, each month on a day."""
 
     name: GroupName
     day: Day
     value: Given
     kind: KindNumber
     count: Runs = 1
-    """How many runs a member gets who joins without a number of his own."""
+    """The number of runs of a member who joins without a number."""
 
 
 class NewGroup(msgspec.Struct, kw_only=True):
@@ -143,7 +151,7 @@ class NewGroup(msgspec.Struct, kw_only=True):
 
 
 class ScheduleChange(msgspec.Struct, kw_only=True):
-    """What is to be changed; what is not named stays."""
+    """A change. Fields that are not named stay as they are."""
 
     name: GroupName | UnsetType = UNSET
     day: Day | UnsetType = UNSET
@@ -153,7 +161,7 @@ class ScheduleChange(msgspec.Struct, kw_only=True):
 
 
 class GroupChange(ScheduleChange, kw_only=True):
-    """The same, and who comes and who goes. ``updateGroup`` credited by hand once; schedules do that themselves."""
+    """A change with members to add and to remove. ``updateGroup`` is ignored: schedules are credited by themselves."""
 
     newUser: Members = []
     removeUser: Members = []
@@ -161,19 +169,19 @@ class GroupChange(ScheduleChange, kw_only=True):
 
 
 def add_by_id(tx: Connection, request: Request) -> Response:
-    """Make a schedule; its name may be another's too."""
+    """Make a schedule. Another one may have the same name."""
     body = convert_leniently(NewSchedule, request.body)
-    made = _made(tx, request, body, _today(request), min(body.day, DAY_CLAMPED))
-    return _answer(tx, request, BY_ID, made)
+    made = _make_schedule(tx, request, body, _today(request), min(body.day, DAY_CLAMPED))
+    return _answer_made(tx, request, BY_ID, made)
 
 
 def add_by_name(tx: Connection, request: Request) -> Response:
-    """Make a schedule of a name that no other has, from a first date on, with members who get so many runs."""
+    """Make a schedule with a unique name, a first date and members."""
     body = convert_leniently(NewGroup, request.body)
     _check_free(tx, body.name)
-    made = _made(tx, request, body, _first_on(request, body), body.day)
+    made = _make_schedule(tx, request, body, _first_on(request, body), body.day)
     _join(tx, request, made, body.users, "users")
-    return _answer(tx, request, BY_NAME, made)
+    return _answer_made(tx, request, BY_NAME, made)
 
 
 def change_by_id(tx: Connection, request: Request) -> Response:
@@ -183,13 +191,13 @@ def change_by_id(tx: Connection, request: Request) -> Response:
     except UnknownSchedule:
         return MISSING
     _change(tx, request, found, convert_leniently(ScheduleChange, request.body))
-    return Response(shown_of(tx, BY_ID, found.id))
+    return Response(read_object(tx, BY_ID, found.id))
 
 
 def change_by_name(tx: Connection, request: Request) -> Response:
-    """Change a schedule and who is in it; nothing is a change too, and answers what there is."""
+    """Change a schedule and its members. An empty change answers with the schedule as it is."""
     body = convert_leniently(GroupChange, request.body)
-    found = _only(tx, request.path["name"])
+    found = _find_by_name(tx, request.path["name"])
     if found is None:
         return MISSING
     if body.name is not UNSET and body.name != found.name:
@@ -197,7 +205,7 @@ def change_by_name(tx: Connection, request: Request) -> Response:
     changed = _change(tx, request, found, body)
     _join(tx, request, changed, body.newUser, "newUser")
     _leave(tx, request, changed, body.removeUser)
-    return Response(shown_of(tx, BY_NAME, found.id))
+    return Response(read_object(tx, BY_NAME, found.id))
 
 
 def delete_by_id(tx: Connection, request: Request) -> Response:
@@ -211,11 +219,13 @@ def delete_by_id(tx: Connection, request: Request) -> Response:
 
 def delete_by_name(tx: Connection, request: Request) -> Response:
     """End a schedule and all memberships in it."""
-    found = _only(tx, request.path["name"])
+    found = _find_by_name(tx, request.path["name"])
     return MISSING if found is None else _delete(tx, request, found)
 
 
-def _made(tx: Connection, request: Request, body: NewSchedule | NewGroup, first_on: date, day: int) -> Schedule:
+def _make_schedule(
+    tx: Connection, request: Request, body: NewSchedule | NewGroup, first_on: date, day: int
+) -> Schedule:
     made = schedule_records.add(
         tx,
         name=body.name,
@@ -233,9 +243,9 @@ def _made(tx: Connection, request: Request, body: NewSchedule | NewGroup, first_
     return made
 
 
-def _answer(tx: Connection, request: Request, collection: Collection, made: Schedule) -> Response:
-    shown = shown_of(tx, collection, made.id)
-    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], collection, shown)})
+def _answer_made(tx: Connection, request: Request, collection: Collection, made: Schedule) -> Response:
+    view = read_object(tx, collection, made.id)
+    return Response(view, headers={"Location": make_address(request.url.partition("?")[0], collection, view)})
 
 
 def _today(request: Request) -> date:
@@ -259,7 +269,7 @@ def _check_free(tx: Connection, name: str) -> None:
         raise InvalidValue("Already has this Group", {"name": "another schedule has it"})
 
 
-def _only(tx: Connection, name: str) -> Schedule | None:
+def _find_by_name(tx: Connection, name: str) -> Schedule | None:
     found = schedule_records.find_by_name(tx, name)
     if len(found) > 1:
         raise BrokenRequest(f"{len(found)} schedules have this name: say which by /api/schedule/<_id>")
@@ -286,9 +296,9 @@ def _delete(tx: Connection, request: Request, found: Schedule) -> Response:
 
 
 def _join(tx: Connection, request: Request, schedule: Schedule, user_ids: list[int], field: str) -> None:
-    """Let these users in who are not in already; all get what the schedule gives."""
+    """Add these users, unless they are members. Each gets the schedule's number of runs."""
     for user_id in dict.fromkeys(user_ids):
-        who = subscriber_said(tx, field, user_id)
+        who = find_named_subscriber(tx, field, user_id)
         request.check_manages(who.level)
         if memberships.member(tx, schedule.id, who.id) is None:
             made = memberships.join(tx, schedule, who.id, now=request.now)
@@ -296,7 +306,7 @@ def _join(tx: Connection, request: Request, schedule: Schedule, user_ids: list[i
 
 
 def _leave(tx: Connection, request: Request, schedule: Schedule, user_ids: list[int]) -> None:
-    """Let these users go, as far as they are in."""
+    """Remove these users, if they are members."""
     for user_id in dict.fromkeys(user_ids):
         member = memberships.member(tx, schedule.id, user_id)
         if member is not None:

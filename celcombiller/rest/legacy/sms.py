@@ -1,4 +1,4 @@
-"""``POST /sms`` as the original had it: a message of one subscriber to another, which is charged now."""
+"""``POST /sms`` of the original program: a message from one subscriber to another. Here it is charged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from celcombiller.core.errors import Forbidden, InvalidValue, NotImplementedYet, UnknownSubscriber
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
-from celcombiller.rest.legacy.coercion import convert_leniently, subscriber_said
+from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
 from celcombiller.rest.v1 import messages
 from celcombiller.rest.v1.messages import Text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NewText(msgspec.Struct, kw_only=True):
-    """A text message: whose (``_id``), to which number, and what it says."""
+    """A text message: the ``_id`` of its sender, the number it goes to, and its text."""
 
     id: int | str
     to: str
@@ -29,20 +29,20 @@ class NewText(msgspec.Struct, kw_only=True):
 
 
 def send(tx: Connection, request: Request) -> dict[str, Any]:
-    """Have a message sent to a subscriber, at the cost of who sends it; with an Idempotency-Key once for that."""
+    """Send a message to a subscriber, at the sender's cost; once for each Idempotency-Key, if there is one."""
     if not request.config.sms.ways:
         raise NotImplementedYet("the biller sends no SMS: [sms] names no way")
-    said = convert_leniently(NewText, request.body)
-    sender = subscriber_said(tx, "id", said.id)
+    body = convert_leniently(NewText, request.body)
+    sender = find_named_subscriber(tx, "id", body.id)
     if request.only_subscriber_id not in (None, sender.id):
         raise Forbidden("you may send in your own name only")
     if request.only_subscriber_id is None:
         request.check_manages(sender.level)
-    callee = sa.select(tables.subscriber.c.id).where(tables.subscriber.c.clid == said.to, NOT_DELETED)
+    callee = sa.select(tables.subscriber.c.id).where(tables.subscriber.c.clid == body.to, NOT_DELETED)
     if tx.execute(callee).first() is None:
         raise UnknownSubscriber("User not found")
     try:
-        messages.send(tx, request, to_number=said.to, text=said.msg, payer=sender.username)
+        messages.send(tx, request, to_number=body.to, text=body.msg, payer=sender.username)
     except InvalidValue as wrong:
         what = wrong.fields.get("text", str(wrong))
         raise InvalidValue(f"msg: {what}", {"msg": what}) from None

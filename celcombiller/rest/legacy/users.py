@@ -28,12 +28,12 @@ from celcombiller.rest.legacy.collections import (
     OptionalJoin,
     Rows,
     Source,
-    address_of,
-    listing,
-    showing,
-    shown_of,
+    answer_list,
+    answer_object,
+    make_address,
+    read_object,
 )
-from celcombiller.rest.legacy.search import Comparison, Field, Search, Shape, search_of
+from celcombiller.rest.legacy.search import Comparison, Field, Search, Shape, parse_search
 from celcombiller.rest.v1 import subscribers as today
 from celcombiller.rest.v1.subscribers import LevelNumber
 from celcombiller.runtime.password_hash import Password
@@ -42,10 +42,11 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 CHANGED_MAX = 100
-"""Users that one PATCH may change: calls wait while it does."""
+"""Users that one PATCH may change. Calls wait for it."""
 
 Opening = Annotated[int, Meta(ge=0, le=rows.AMOUNT_MAX, description="a whole number of credits from 0")]
 
@@ -54,8 +55,8 @@ _person = tables.subscriber
 
 
 def _account(account: Any, kind: Kind) -> OptionalJoin:
-    his = sa.and_(account.c.subscriber_id == _person.c.id, account.c.kind == kind)
-    return OptionalJoin(account, his, frozenset({f"{kind}_balance"}))
+    is_owners = sa.and_(account.c.subscriber_id == _person.c.id, account.c.kind == kind)
+    return OptionalJoin(account, is_owners, frozenset({f"{kind}_balance"}))
 
 
 COLLECTION = Collection(
@@ -86,14 +87,14 @@ COLLECTION = Collection(
                 "data_balance": _data.c.posted,
             },
             owned=lambda subscriber_id: sa.and_(_person.c.id == subscriber_id, NOT_DELETED),
-            beside=(_account(_voice, Kind.VOICE), _account(_data, Kind.DATA)),
+            optional_joins=(_account(_voice, Kind.VOICE), _account(_data, Kind.DATA)),
         ),
     ),
 )
 
 
 class NewUser(msgspec.Struct, kw_only=True):
-    """Who is to be added."""
+    """A user to add."""
 
     level: LevelNumber
     name: Name
@@ -108,7 +109,7 @@ class NewUser(msgspec.Struct, kw_only=True):
 
 
 class UserChange(msgspec.Struct, kw_only=True):
-    """What is to be changed; what is not named stays."""
+    """A change. Fields that are not named stay as they are."""
 
     level: LevelNumber | UnsetType = UNSET
     name: Name | UnsetType = UNSET
@@ -129,16 +130,16 @@ FIXED = {
 
 def list_all(tx: Connection, request: Request) -> Response:
     """List users."""
-    return listing(tx, request, COLLECTION)
+    return answer_list(tx, request, COLLECTION)
 
 
 def show(tx: Connection, request: Request) -> Response:
     """Show one user."""
-    return showing(tx, request, COLLECTION, request.path["username"])
+    return answer_object(tx, request, COLLECTION, request.path["username"])
 
 
 def add(tx: Connection, request: Request) -> Response:
-    """Add a user; the balances he begins with are transfers like any other."""
+    """Add a user. Their first balances are transfers like any other."""
     body = convert_leniently(NewUser, request.body)
     request.check_manages(body.level)
     made = subscriber_records.add(
@@ -158,12 +159,12 @@ def add(tx: Connection, request: Request) -> Response:
         if value:
             order = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
             credit(tx, order, request.actor, request.now)
-    shown = shown_of(tx, COLLECTION, made.id)
-    return Response(shown, headers={"Location": address_of(request.url.partition("?")[0], COLLECTION, shown)})
+    view = read_object(tx, COLLECTION, made.id)
+    return Response(view, headers={"Location": make_address(request.url.partition("?")[0], COLLECTION, view)})
 
 
 def change(tx: Connection, request: Request) -> Response:
-    """Change a user, said as an object or as two lists, ``{"fields": […], "values": […]}``."""
+    """Change a user. The body is an object, or two lists: ``{"fields": […], "values": […]}``."""
     given = _changes(merge_field_lists(request.body))
     try:
         who = subscriber_records.find(tx, request.path["username"])
@@ -171,30 +172,30 @@ def change(tx: Connection, request: Request) -> Response:
         return MISSING
     if given:
         today.change_as(tx, request, who.username, given)
-    return Response(shown_of(tx, COLLECTION, who.id))
+    return Response(read_object(tx, COLLECTION, who.id))
 
 
-async def change_many(api: Api, _http_request: Any, request: Request) -> Response:
-    """Change all users whom ``q`` finds. Without a filter it would be everybody, which nobody means.
+async def change_many(api: Api, _http_request: HttpRequest, request: Request) -> Response:
+    """Change all users that ``q`` finds. Without a filter it is refused: it would change all users.
 
-    They are looked for beside the thread that writes, so that a slow search holds up no call.
+    The search runs in a thread of the reader, so that a slow one delays no call.
     """
     body = dict(request.body)
-    search = search_of(body.pop("q", {}), COLLECTION.fields, request.now)
+    search = parse_search(body.pop("q", {}), COLLECTION.fields, request.now)
     if not search.filters:
         raise BrokenRequest("q must have filters: a change of all users at once is refused")
     given = _changes(merge_field_lists(body))
     if not given:
         return Response({"num_modified": 0})
-    ids = await api.reader.read(lambda tx: Rows(tx, COLLECTION, search, None).ids(0, CHANGED_MAX + 1))
+    ids = await api.reader.read(lambda tx: Rows(tx, COLLECTION, search, None).list_ids(0, CHANGED_MAX + 1))
     if len(ids) > CHANGED_MAX:
         raise BrokenRequest(f"q finds more than {CHANGED_MAX} users: change fewer at once")
     same = Search(filters=(*search.filters, Comparison("_id", "in", tuple(ids))))
 
     def work(tx: Connection) -> int:
         found = Rows(tx, COLLECTION, same, None)
-        ids = found.ids(0, CHANGED_MAX)
-        for each in found.shown(ids, listed=False):
+        ids = found.list_ids(0, CHANGED_MAX)
+        for each in found.read_objects(ids, listed=False):
             today.change_as(tx, request, each["username"], given)
         return len(ids)
 
@@ -211,11 +212,11 @@ def delete(tx: Connection, request: Request) -> Response:
     return Response(status=http.NO_CONTENT)
 
 
-def _changes(said: dict[str, Any]) -> dict[str, Any]:
-    wrong = {name: why for name, why in FIXED.items() if name in said}
+def _changes(fields: dict[str, Any]) -> dict[str, Any]:
+    wrong = {name: why for name, why in FIXED.items() if name in fields}
     if wrong:
         raise InvalidValue("; ".join(f"{name} {why}" for name, why in wrong.items()), wrong)
-    body = convert_leniently(UserChange, said)
+    body = convert_leniently(UserChange, fields)
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     if given.get("address", "") is None:
         given["address"] = ""

@@ -1,8 +1,8 @@
-"""What a supervisor asks: is the process there, and can it charge."""
+"""``/healthz`` and ``/readyz``: whether the process runs, and whether it can charge."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 
@@ -22,22 +23,22 @@ class Alive(msgspec.Struct):
 
 
 class Ready(msgspec.Struct):
-    """Whether the ledger answers, and of each Asterisk server whether its AMI link is up."""
+    """Whether the ledger answers, and whether the AMI link to each Asterisk server is up."""
 
     ledger: bool
     ami: dict[str, bool]
 
 
-async def healthz(_api: Api, _http_request: Any, _request: Request) -> Response:
+async def healthz(_api: Api, _http_request: HttpRequest, _request: Request) -> Response:
     """Answer that the reactor runs."""
     return Response(Alive("ok"))
 
 
-async def readyz(api: Api, _http_request: Any, _request: Request) -> Response:
-    """Answer 200 when a transaction can be made, 503 when not; a lost AMI link is told, but calls go on."""
+async def readyz(api: Api, _http_request: HttpRequest, _request: Request) -> Response:
+    """Answer 200 if a transaction can be made, else 503. A lost AMI link is reported, but calls go on."""
     links = {name: monitor.connected for name, monitor in api.monitors.items()}
     try:
         await api.store.transact(lambda tx: tx.execute(sa.select(1)).scalar_one())
-    except Exception:  # noqa: BLE001  whatever it was, the answer is No
+    except Exception:  # noqa: BLE001  whatever the error, the biller cannot charge
         return Response(Ready(ledger=False, ami=links), http.SERVICE_UNAVAILABLE)
     return Response(Ready(ledger=True, ami=links))

@@ -1,11 +1,11 @@
-"""``/metrics``: what Prometheus scrapes, on the API's own port."""
+"""``/metrics`` for Prometheus, on the port of the API."""
 
 from __future__ import annotations
 
 import ipaddress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -15,19 +15,20 @@ from celcombiller.runtime.metrics import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 READ_SECONDS = 3.0
-"""How long a scrape waits for the database; Prometheus itself gives up after ten."""
+"""Seconds that a scrape waits for the database. Prometheus itself stops waiting after ten."""
 
 _log = Logger()
 
 
-def is_free(api: Api, http_request: Any, request: Request) -> bool:
+def is_free(api: Api, http_request: HttpRequest, request: Request) -> bool:
     """Return whether this address needs no login (metrics.allow).
 
-    A program of this machine must ask itself, not through a proxy or a browser's page; who comes through a proxy
-    that is not trusted (rest.trusted_proxies) is not known by his address.
+    A program on this machine must connect directly, not through a proxy or from a page in a browser. Behind a proxy
+    that is not trusted (rest.trusted_proxies) the client's address is not known.
     """
     try:
         address = ipaddress.ip_address(request.address)
@@ -43,8 +44,8 @@ def is_free(api: Api, http_request: Any, request: Request) -> bool:
     return any(address in network for network in api.config.metrics.networks)
 
 
-async def metrics(api: Api, http_request: Any, _request: Request) -> None:
-    """Answer with every metric; while the database is away, with those that need none, and say that it is."""
+async def metrics(api: Api, http_request: HttpRequest, _request: Request) -> None:
+    """Answer with all metrics. While the database is unreachable, answer with those that do not need it, and warn."""
     try:
         read = partial(count_open_items, now=datetime.now(UTC))
         facts = await api.reader.read(read, within_seconds=READ_SECONDS)

@@ -1,4 +1,4 @@
-"""/healthz, /readyz, /metrics."""
+"""The routes /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a subscriber's accounts stand, what moved them, and what calls in progress hold of them."""
+"""``/api/v1`` accounts: balances, statements, credit limits, and open holds."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ CREDIT_LIMIT_MAX = 10**12
 
 
 class AccountView(BalanceView, kw_only=True):
-    """One pot of one kind of credit, and how it stands."""
+    """An account: the credit of one kind, and its balance."""
 
     kind: Annotated[Kind, Meta(description="what the credit buys: voice, data or sms")]
 
 
 class AccountList(msgspec.Struct, kw_only=True):
-    """A subscriber's accounts: one of each kind."""
+    """The accounts of a subscriber, one of each kind."""
 
     items: list[AccountView]
 
 
 class AccountChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is to be changed of an account. Its balance is moved by transfers only."""
+    """A change of an account. Only transfers change its balance."""
 
     credit_limit: Annotated[
         int,
         Meta(
             ge=0,
             le=CREDIT_LIMIT_MAX,
-            description=f"credits from 0 (prepaid) to {CREDIT_LIMIT_MAX}: what may be used beyond what was paid for",
+            description=f"credits from 0 (prepaid) to {CREDIT_LIMIT_MAX}: how far the balance may fall below 0",
         ),
     ]
 
 
 class StatementQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which movements: all that match every field that is given."""
+    """A filter of a statement: the movements that match all given fields."""
 
     kind: Annotated[Kind, Meta(description="voice, data or sms")] | None = None
     since: Since | None = None
@@ -66,21 +66,21 @@ class StatementQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class HoldView(msgspec.Struct, kw_only=True):
-    """Credit that a call in progress set aside."""
+    """Credit that a call in progress sets aside."""
 
     reference: Annotated[str, Meta(description="the id of its call in the ledger")]
     call_id: Annotated[int, Meta(description="the number of its call")] | None
-    username: Annotated[str, Meta(description="whose credit it is")]
+    username: Annotated[str, Meta(description="the subscriber whose credit it is")]
     kind: Annotated[Kind, Meta(description="voice, data or sms")]
     amount: Annotated[int, Meta(description="credits")]
     opened_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
     expires_at: Annotated[
-        datetime, Meta(tz=True, description="when it ends if nobody tells of its call's end (RFC 3339, UTC)")
+        datetime, Meta(tz=True, description="when it ends if no end of the call is reported (RFC 3339, UTC)")
     ]
 
 
 class HoldQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Whose holds; without a username everybody's."""
+    """A filter of holds; without a username, those of all subscribers."""
 
     username: Sought | None = None
     limit: Limit = 50
@@ -88,13 +88,13 @@ class HoldQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def list_of(tx: Connection, request: Request) -> AccountList:
-    """Show how a subscriber's accounts stand."""
+    """Show the accounts of a subscriber."""
     accounts = subscriber_records.balances(tx, request.path["username"])
     return AccountList(items=[_to_account_view(accounts[kind]) for kind in Kind])
 
 
 def change(tx: Connection, request: Request) -> AccountView:
-    """Change the credit limit of an account. What is granted already stays granted."""
+    """Change the credit limit of an account. Grants that were made before stay valid."""
     body: AccountChange = request.body
     who, kind = subscriber_records.find(tx, request.path["username"]), Kind(request.path["kind"])
     was = ledger_accounts.balances(tx, who.id)[kind]
@@ -105,7 +105,7 @@ def change(tx: Connection, request: Request) -> AccountView:
 
 
 def statement(tx: Connection, request: Request) -> Page[TransferView]:
-    """List what moved a subscriber's accounts, newest first, with the balance after each movement."""
+    """List the movements of a subscriber's accounts, newest first, with the balance after each."""
     query: StatementQuery = request.query
     who = subscriber_records.find(tx, request.path["username"])
     accounts = ledger_accounts.balances(tx, who.id)
@@ -127,10 +127,10 @@ def statement(tx: Connection, request: Request) -> Page[TransferView]:
 
 
 def holds(tx: Connection, request: Request) -> Page[HoldView]:
-    """List what calls in progress hold, newest first."""
+    """List the holds of calls in progress, newest first."""
     query: HoldQuery = request.query
     who = visible_subscriber(tx, request, query.username)
-    rows = history.open_holds(
+    rows = history.list_open_holds(
         tx,
         limit=query.limit + 1,
         subscriber_id=None if who is None else who.id,

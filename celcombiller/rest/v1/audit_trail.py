@@ -1,4 +1,4 @@
-"""``/api/v1/trail``: what operators changed, who and from where, and the thing as it was and as it is."""
+"""``/api/v1/trail``: the audit trail, which records what operators changed, when and from where."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AuditEntryView(msgspec.Struct, kw_only=True):
-    """One change."""
+    """One change by an operator."""
 
     id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
     at: Annotated[datetime, Meta(tz=True, description="when (RFC 3339, UTC)")]
@@ -28,12 +28,12 @@ class AuditEntryView(msgspec.Struct, kw_only=True):
     address: Annotated[str, Meta(description="the IP address it came from; of the command: the system's user")]
     action: str
     subject: Annotated[str, Meta(description="what was changed, such as `subscriber:ana`, `token:3`, `transfer:7`")]
-    before: Annotated[msgspec.Raw | None, Meta(description="the thing as it was; null: it was not there")]
-    after: Annotated[msgspec.Raw | None, Meta(description="the thing as it is; null: it is not there any more")]
+    before: Annotated[msgspec.Raw | None, Meta(description="the record before the change; null: it did not exist")]
+    after: Annotated[msgspec.Raw | None, Meta(description="the record after the change; null: it no longer exists")]
 
 
 class TrailQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which changes: all that match every field that is given."""
+    """A filter of changes: those that match all given fields."""
 
     actor: (
         Annotated[

@@ -1,9 +1,9 @@
-"""``/api/v1/calls``: what was authorized, talked and charged, as a list and as a file."""
+"""``/api/v1/calls``: calls, as a list and as a CSV file."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -12,29 +12,30 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import HoldState
 from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.reports import history
-from celcombiller.core.reports.history import RecordedCall, Wanted
+from celcombiller.core.reports.history import CallCriteria, RecordedCall
 from celcombiller.core.reports.views import make_view
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.http.streaming import CSV_TYPE, csv_of, send
+from celcombiller.http.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 PIECE_ROWS = 500
-"""Rows of a file read at once: some milliseconds of a reading thread."""
+"""Rows of a file that are read at once, in some milliseconds of a reader's thread."""
 
 
 class RateView(msgspec.Struct, kw_only=True):
-    """What talk costs to numbers that begin with a prefix; the longest prefix of a number counts."""
+    """The price of calls to numbers with a prefix. The longest prefix of a number counts."""
 
     prefix: Annotated[str, Meta(description="digits that a number begins with; empty: every number")]
     name: str
-    connect_fee: Annotated[int, Meta(description="credits, once, at the answer")]
+    connect_fee: Annotated[int, Meta(description="credits, once, for an answered call")]
     price: Annotated[int, Meta(description="credits for each increment that is begun")]
     increment_seconds: Annotated[int, Meta(description="seconds of one increment")]
 
@@ -44,30 +45,32 @@ class CallView(msgspec.Struct, kw_only=True):
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
     reference: Annotated[str, Meta(description="the id of its hold and of its charge in the ledger")]
-    server: Annotated[str, Meta(description="the Asterisk server that asked")]
+    server: Annotated[str, Meta(description="the Asterisk server of the call")]
     uniqueid: Annotated[str, Meta(description="Asterisk's id of the caller's channel")]
     leg: Annotated[int, Meta(description="which dial of that channel, counted from 0")]
-    username: Annotated[str, Meta(description="who pays")]
-    from_number: Annotated[str, Meta(description="his number: digits")]
+    username: Annotated[str, Meta(description="the caller, who pays")]
+    from_number: Annotated[str, Meta(description="the number of the caller: digits")]
     to_number: Annotated[str, Meta(description="the number that was called")]
     rate: RateView
-    granted_seconds: Annotated[int, Meta(description="seconds of talk it was let go for")]
-    started_at: Annotated[datetime, Meta(tz=True, description="when it was let go (RFC 3339, UTC)")]
+    granted_seconds: Annotated[int, Meta(description="seconds of talk that were granted")]
+    started_at: Annotated[datetime, Meta(tz=True, description="when it was authorized (RFC 3339, UTC)")]
     state: Annotated[
         CallState,
-        Meta(description="open; then settled (answered), released (not answered) or expired (nobody told of its end)"),
+        Meta(
+            description="open; then settled (answered), released (not answered) or expired (its end was never reported)"
+        ),
     ]
     answered_at: Annotated[datetime, Meta(tz=True, description="when the callee answered (RFC 3339, UTC)")] | None
     ended_at: Annotated[datetime, Meta(tz=True, description="when the talk was over (RFC 3339, UTC)")] | None
     talk_ms: Annotated[int, Meta(description="milliseconds of talk")] | None
     cost: Annotated[int, Meta(description="credits charged")] | None
-    witness: Annotated[Witness, Meta(description="who told of its end first")] | None
+    witness: Annotated[Witness, Meta(description="who reported its end first")] | None
     outcome: Annotated[str, Meta(description="Asterisk's DIALSTATUS, or the word that stands for it")]
     note: str
 
 
 class CallHold(msgspec.Struct, kw_only=True):
-    """What was set aside for the call."""
+    """The credit that was set aside for the call."""
 
     amount: Annotated[int, Meta(description="credits")]
     state: HoldState
@@ -77,12 +80,12 @@ class CallHold(msgspec.Struct, kw_only=True):
 
 
 class WitnessReportView(msgspec.Struct, kw_only=True):
-    """What one witness said of the call's end."""
+    """The report of one witness of the call's end."""
 
     witness: Witness
-    at: Annotated[datetime, Meta(tz=True, description="when it told (RFC 3339, UTC)")]
+    at: Annotated[datetime, Meta(tz=True, description="when it reported (RFC 3339, UTC)")]
     answered: bool
-    talk_ms: Annotated[int, Meta(description="milliseconds of talk, as it says")] | None
+    talk_ms: Annotated[int, Meta(description="milliseconds of talk, by its report")] | None
     outcome: str
     difference_ms: (
         Annotated[int, Meta(description="milliseconds more than were charged for; null: it was first")] | None
@@ -92,7 +95,7 @@ class WitnessReportView(msgspec.Struct, kw_only=True):
 
 
 class CallWhole(CallView, kw_only=True):
-    """A call with all that is known of it."""
+    """A call with its hold, its charge and the reports of its end."""
 
     hold: CallHold | None
     transfer_id: (
@@ -102,7 +105,7 @@ class CallWhole(CallView, kw_only=True):
 
 
 class CallFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which calls: all that match every field that is given."""
+    """A filter of calls: those that match all given fields."""
 
     since: Since | None = None
     until: Until | None = None
@@ -125,7 +128,7 @@ class CallFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class CallQuery(CallFilter, kw_only=True, forbid_unknown_fields=True):
-    """Which calls, and how many on a page."""
+    """A filter of calls, and the size of a page."""
 
     limit: Limit = 50
     cursor: Cursor | None = None
@@ -135,37 +138,37 @@ def list_all(tx: Connection, request: Request) -> Page[CallView]:
     """List calls, newest first."""
     query: CallQuery = request.query
     after = decode_cursor(query.cursor, Place)
-    rows = history.calls(tx, _wanted(tx, request, query), limit=query.limit + 1, after=after)
+    rows = history.list_calls(tx, _criteria(tx, request, query), limit=query.limit + 1, after=after)
     return make_page(rows, query.limit, _place, _to_view)
 
 
 def show(tx: Connection, request: Request) -> CallWhole:
-    """Show one call, with its hold and what each witness said of its end."""
-    found = history.call(tx, request.path["id"])
+    """Show one call, with its hold and the reports of its end."""
+    found = history.find_call(tx, request.path["id"])
     call = found.call
     request.check_own(call.subscriber_id)
-    charge = history.transfer_by(tx, call.reference)
+    charge = history.find_transfer_by_reference(tx, call.reference)
     return make_view(
         CallWhole,
         call,
         id=found.id,
         username=found.username,
-        hold=history.hold(tx, call.reference),
+        hold=history.find_hold(tx, call.reference),
         transfer_id=None if charge is None else charge.line.id,
-        testimonies=history.witness_reports(tx, call.reference),
+        testimonies=history.list_witness_reports(tx, call.reference),
     )
 
 
-async def download(api: Api, http_request: Any, request: Request) -> Response | None:
-    """Download calls as CSV, newest first: what the list gives, without pages."""
+async def download(api: Api, http_request: HttpRequest, request: Request) -> Response | None:
+    """Download calls as CSV, newest first, without pages."""
     headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="calls.csv"'}
     if http_request.method == b"HEAD":
         return Response(headers=headers)
 
-    def piece(tx: Connection, after: Any) -> tuple[bytes, Any]:
-        rows = history.calls(tx, _wanted(tx, request, request.query), limit=PIECE_ROWS, after=after)
+    def piece(tx: Connection, after: history.Place | None) -> tuple[bytes, history.Place | None]:
+        rows = history.list_calls(tx, _criteria(tx, request, request.query), limit=PIECE_ROWS, after=after)
         lines = [_cells(each) for each in rows]
-        text = csv_of(lines if after is not None else [COLUMNS, *lines])
+        text = format_csv(lines if after is not None else [COLUMNS, *lines])
         return text, None if len(rows) < PIECE_ROWS else _place(rows[-1])
 
     await send(http_request, api.reader, headers, piece)
@@ -178,15 +181,19 @@ COLUMNS = tuple(
     for name in CallView.__struct_fields__
     for column in ([_OF_RATE.get(each, each) for each in RateView.__struct_fields__] if name == "rate" else [name])
 )
-"""The first line of the file: the fields of a call, those of its rate among them."""
+"""The first line of the file: the fields of a call, with those of its rate."""
 
 
-def _wanted(tx: Connection, request: Request, query: CallFilter) -> Wanted:
-    """Say which calls are wanted; a number has no index, so it must be looked for among somebody's or some time's."""
+def _criteria(tx: Connection, request: Request, query: CallFilter) -> CallCriteria:
+    """Return the criteria of a filter.
+
+    Numbers have no index, so a search for one must be limited to a subscriber or a time. Raises `InvalidValue` if it
+    is not.
+    """
     who = visible_subscriber(tx, request, query.username)
     if query.number is not None and who is None and query.since is None:
         raise InvalidValue("number: give username or since with it", {"number": "needs username or since with it"})
-    return Wanted(
+    return CallCriteria(
         subscriber_id=None if who is None else who.id,
         since=query.since,
         until=query.until,

@@ -1,4 +1,4 @@
-"""``/api/v1/data-sessions``: what NASes told of data, and what was charged for it."""
+"""``/api/v1/data-sessions``: data sessions, as NASes reported them, with their charges."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DataSessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which sessions: all that match every field that is given, and how many on a page."""
+    """A filter of data sessions: those that match all given fields."""
 
     since: Since | None = None
     until: Until | None = None
@@ -40,7 +40,7 @@ def list_all(tx: Connection, request: Request) -> Page[DataSessionView]:
     """List data sessions, newest first."""
     query: DataSessionQuery = request.query
     who = visible_subscriber(tx, request, query.username)
-    rows = history.data_sessions(
+    rows = history.list_data_sessions(
         tx,
         limit=query.limit + 1,
         subscriber_id=None if who is None else who.id,
@@ -55,6 +55,6 @@ def list_all(tx: Connection, request: Request) -> Page[DataSessionView]:
 
 def show(tx: Connection, request: Request) -> DataSessionView:
     """Show one data session."""
-    found = history.data_session(tx, request.path["id"])
+    found = history.find_data_session(tx, request.path["id"])
     request.check_own(found.session.subscriber_id)
     return data_session_view(found)

@@ -1,4 +1,4 @@
-"""``/api/v1/me``, ``/sessions`` and ``/rates``: what who asks may know of himself, and what a call costs."""
+"""``/api/v1/me``, ``/sessions`` and ``/rates``: the principal, browser sessions, and the price list."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Me(msgspec.Struct, kw_only=True):
-    """Who asks, and what he may."""
+    """The principal of a request, and what they may do."""
 
-    id: Annotated[int, Meta(description="the number of his row; it never changes")]
+    id: Annotated[int, Meta(description="the number of the subscriber's row; it never changes")]
     username: str
     level: LevelNumber
     scopes: Annotated[list[Scope], Meta(description="what the token may be used for")] | None
@@ -38,19 +38,22 @@ class Me(msgspec.Struct, kw_only=True):
 class SessionView(msgspec.Struct, kw_only=True):
     """A browser that is logged in."""
 
-    id: Annotated[str, Meta(description="64 hexadecimal digits; it opens nothing")]
+    id: Annotated[str, Meta(description="64 hexadecimal digits; it is not the secret")]
     username: str
     address: Annotated[str, Meta(description="the IP address that logged in")]
     created_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
     expires_at: Annotated[datetime, Meta(tz=True, description="until when (RFC 3339, UTC)")]
-    current: Annotated[bool, Meta(description="whether this request is of it")]
+    current: Annotated[bool, Meta(description="whether this request belongs to it")]
 
 
 class SessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Whose sessions; an administrator may ask for anybody's."""
+    """A filter of sessions; administrators may name any subscriber."""
 
     username: (
-        Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: whose; default: one's own")]
+        Annotated[
+            str,
+            Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: whose sessions; default: your own"),
+        ]
         | None
     ) = None
     limit: Limit = 50
@@ -58,20 +61,20 @@ class SessionQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class RateList(msgspec.Struct, kw_only=True):
-    """The price list, as the settings have it."""
+    """The price list of the settings."""
 
     items: list[RateView]
 
 
 def me(_tx: Connection, request: Request) -> Me:
-    """Return who asks, and what he may."""
+    """Show the principal of the request, and what they may do."""
     who = request.principal
     scopes = None if who.scopes is None else sorted(who.scopes)
     return Me(id=who.subscriber_id, username=who.username, level=who.level, scopes=scopes, token_id=who.token_id)
 
 
 def sessions(tx: Connection, request: Request) -> Page[SessionView]:
-    """List the sessions of the requester, newest first; administrators may name another subscriber."""
+    """List your sessions, newest first. Administrators may name another subscriber."""
     query: SessionQuery = request.query
     who = request.principal
     owner_id = who.subscriber_id
@@ -93,7 +96,7 @@ def sessions(tx: Connection, request: Request) -> Page[SessionView]:
 
 
 def revoke(tx: Connection, request: Request) -> Response:
-    """End a session: its cookie is worth nothing from now on."""
+    """End a session. Its cookie is invalid from now on."""
     found = access_sessions.session(tx, request.path["id"])
     if request.principal.level is not Level.ADMINISTRATOR and found.subscriber_id != request.principal.subscriber_id:
         raise NotFound("there is no such session")

@@ -1,4 +1,4 @@
-"""Who is in a schedule, and for how many runs yet: join, change, renew, leave."""
+"""``/api/v1`` memberships: the members of schedules and the runs they have left; join, change, renew, leave."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class MembershipView(msgspec.Struct, kw_only=True):
 
     schedule_id: Annotated[int, Meta(description="the number of the schedule")]
     username: str
-    count: Annotated[int, Meta(description="number of runs he has left")]
-    joined_on: Annotated[date, Meta(description="the first date that he gets")]
+    count: Annotated[int, Meta(description="number of runs left")]
+    joined_on: Annotated[date, Meta(description="the first date that counts for the member")]
 
 
 class ContractView(msgspec.Struct, kw_only=True):
@@ -52,7 +52,7 @@ class MembershipWhole(MembershipView, kw_only=True):
 
 
 class NewMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Who joins, for how many runs (default: what the schedule gives), from which date on (default: today)."""
+    """Who joins, for how many runs (default: the count of the schedule), and from which date on (default: today)."""
 
     username: Username
     count: Count | None = None
@@ -60,13 +60,13 @@ class NewMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class MemberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How many runs he has left; with 0 the membership ends at the next one."""
+    """The number of runs left. At 0 the membership ends with the next run."""
 
     count: Count
 
 
 class Renewal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How many runs he has left from now on, and how many months he bought."""
+    """The number of runs left from now on, and the number of months bought."""
 
     count: Count
     months: Months
@@ -78,7 +78,7 @@ def list_in(tx: Connection, request: Request) -> Page[MembershipView]:
     schedule = schedule_records.find(tx, request.path["id"])
     after_id = decode_cursor(query.cursor, RowId) or 0
     rows = memberships.members(tx, schedule.id, limit=query.limit + 1, after_id=after_id)
-    return _page([(each, username) for username, each in rows], query.limit)
+    return _make_page([(each, username) for username, each in rows], query.limit)
 
 
 def list_of(tx: Connection, request: Request) -> Page[MembershipView]:
@@ -87,17 +87,17 @@ def list_of(tx: Connection, request: Request) -> Page[MembershipView]:
     who = subscriber_records.find(tx, request.path["username"])
     after_id = decode_cursor(query.cursor, RowId) or 0
     rows = memberships.memberships(tx, subscriber_id=who.id, after_id=after_id, limit=query.limit + 1)
-    return _page([(each, who.username) for each in rows], query.limit)
+    return _make_page([(each, who.username) for each in rows], query.limit)
 
 
 def show(tx: Connection, request: Request) -> MembershipWhole:
     """Show one membership and its renewals."""
-    who, membership = _found(tx, request)
+    who, membership = _find_membership(tx, request)
     return _to_whole(tx, who, membership)
 
 
 def join(tx: Connection, request: Request) -> Response:
-    """Let a subscriber into a schedule."""
+    """Add a subscriber to a schedule."""
     body: NewMember = request.body
     schedule = schedule_records.find(tx, request.path["id"])
     who = subscriber_records.find(tx, body.username)
@@ -109,9 +109,9 @@ def join(tx: Connection, request: Request) -> Response:
 
 
 def change(tx: Connection, request: Request) -> MembershipView:
-    """Change how many runs a member has left."""
+    """Change the number of runs that a member has left."""
     body: MemberChange = request.body
-    who, was = _managed(tx, request)
+    who, was = _find_managed(tx, request)
     is_ = memberships.set_count(tx, was, body.count)
     audit_trail.record(
         tx, request.actor, "change member", f"schedule:{was.schedule_id}", before=was, after=is_, now=request.now
@@ -122,7 +122,7 @@ def change(tx: Connection, request: Request) -> MembershipView:
 def renew(tx: Connection, request: Request) -> Response:
     """Renew a membership: set the runs left, and record how many months were bought."""
     body: Renewal = request.body
-    who, was = _managed(tx, request)
+    who, was = _find_managed(tx, request)
     is_ = memberships.renew(tx, was, count=body.count, months=body.months, now=request.now)
     action = f"renew for {body.months} months"
     audit_trail.record(tx, request.actor, action, f"schedule:{was.schedule_id}", before=was, after=is_, now=request.now)
@@ -130,14 +130,14 @@ def renew(tx: Connection, request: Request) -> Response:
 
 
 def leave(tx: Connection, request: Request) -> Response:
-    """End a membership; what is not credited by now is not given."""
-    _, was = _managed(tx, request)
+    """End a membership. Due dates that are not credited by now are not credited any more."""
+    _, was = _find_managed(tx, request)
     memberships.leave(tx, was, request.now)
     audit_trail.record(tx, request.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=request.now)
     return Response()
 
 
-def _found(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
+def _find_membership(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
     schedule = schedule_records.find(tx, request.path["id"])
     who = subscriber_records.find(tx, request.path["username"])
     membership = memberships.member(tx, schedule.id, who.id)
@@ -146,13 +146,13 @@ def _found(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
     return who, membership
 
 
-def _managed(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
-    who, membership = _found(tx, request)
+def _find_managed(tx: Connection, request: Request) -> tuple[Subscriber, Membership]:
+    who, membership = _find_membership(tx, request)
     request.check_manages(who.level)
     return who, membership
 
 
-def _page(rows: list[tuple[Membership, str]], limit: int) -> Page[MembershipView]:
+def _make_page(rows: list[tuple[Membership, str]], limit: int) -> Page[MembershipView]:
     return make_page(rows, limit, lambda each: each[0].id, lambda each: _to_view(*each))
 
 

@@ -1,4 +1,4 @@
-"""``/api/v1/messages``: text messages, sent and to be sent. Their text is not shown, nor kept once they are sent."""
+"""``/api/v1/messages``: text messages. Their text is never shown, and not kept once they are sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Text = Annotated[
     str,
     Meta(
         pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+$",
-        description="what it says: at least one character, and no control characters but line ends and tabs",
+        description="its text: at least one character, and no control characters but line ends and tabs",
     ),
 ]
 
@@ -45,14 +45,14 @@ class NewMessage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     username: (
         Annotated[
             str,
-            Meta(description="who pays and whom it comes from; null: who asks, or for the staff nobody, it is free"),
+            Meta(description="the sender, who pays; null: you are it, or as staff the operator, and it is free"),
         ]
         | None
     ) = None
 
 
 class MessageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which messages: all that match every field that is given."""
+    """A filter of messages: those that match all given fields."""
 
     since: Since | None = None
     until: Until | None = None
@@ -88,7 +88,7 @@ def show(tx: Connection, request: Request) -> MessageView:
 
 
 def add(tx: Connection, request: Request) -> Response:
-    """Have a message sent, once for an Idempotency-Key: the same again gets the first answer."""
+    """Send a message, once for each Idempotency-Key. The same request again gets the first answer."""
     body: NewMessage = request.body
     payer = body.username
     if request.only_subscriber_id is not None:
@@ -102,7 +102,7 @@ def add(tx: Connection, request: Request) -> Response:
 
 
 def send(tx: Connection, request: Request, *, to_number: str, text: str, payer: str | None) -> RecordedMessage:
-    """Queue a message of the API's, with its row of the trail."""
+    """Queue a message of the API, and record it in the audit trail."""
     posting = messages.submit(
         tx,
         request.config.sms.terms,

@@ -1,9 +1,9 @@
-"""``/api/v1/provisioning``: how far the radio networks are, what differs there, and bringing it in step."""
+"""``/api/v1/provisioning``: the radio networks, their queues, and what differs between them and the biller."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from celcombiller.core.provisioning.drift import DriftDifference
     from celcombiller.core.provisioning.network import Network
     from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 TROUBLES_MAX = 100
@@ -30,13 +31,13 @@ DIFFERENCES_MAX = 1000
 
 
 class TroubleView(msgspec.Struct, kw_only=True):
-    """An IMSI that was tried in vain."""
+    """An IMSI whose change failed."""
 
     imsi: str
-    wanted: Annotated[bool, Meta(description="whether it should be on the network, or be gone from it")]
+    wanted: Annotated[bool, Meta(description="whether it should be on the network, or be removed")]
     attempts: Annotated[int, Meta(description="number of times it was tried")]
     next_try_at: Annotated[datetime, Meta(tz=True, description="when it is tried again (RFC 3339, UTC)")] | None
-    error: Annotated[str, Meta(description="why it was in vain")]
+    error: Annotated[str, Meta(description="why it failed")]
 
 
 class NetworkView(msgspec.Struct, kw_only=True):
@@ -44,15 +45,15 @@ class NetworkView(msgspec.Struct, kw_only=True):
 
     name: str
     kind: str
-    configured: Annotated[bool, Meta(description="whether it is in the settings; if not, its queue only grows")]
-    entries: Annotated[int, Meta(description="number of subscribers that should be there")]
-    waiting: Annotated[int, Meta(description="number of changes that are not there yet")]
+    configured: Annotated[bool, Meta(description="whether it is in the settings; if not, nothing works on its queue")]
+    entries: Annotated[int, Meta(description="number of subscribers that should be on it")]
+    waiting: Annotated[int, Meta(description="number of changes that are not made yet")]
     oldest_at: Annotated[datetime, Meta(tz=True, description="since when the oldest waits (RFC 3339, UTC)")] | None
-    failing: Annotated[int, Meta(description="number of the waiting that were tried in vain")]
-    done_total: Annotated[int, Meta(description="number of changes that were brought there, ever")]
-    failed_total: Annotated[int, Meta(description="number of attempts in vain, ever")]
+    failing: Annotated[int, Meta(description="number of waiting changes that failed at least once")]
+    done_total: Annotated[int, Meta(description="number of changes made, ever")]
+    failed_total: Annotated[int, Meta(description="number of failed attempts, ever")]
     answered_at: Annotated[datetime, Meta(tz=True, description="when it answered last (RFC 3339, UTC)")] | None
-    last_error: Annotated[str, Meta(description="why it is away; empty: it is not")]
+    last_error: Annotated[str, Meta(description="why it is unreachable; empty: it is not")]
     troubles: list[TroubleView]
 
 
@@ -63,10 +64,10 @@ class NetworkList(msgspec.Struct, kw_only=True):
 
 
 class ProvisioningEntryView(msgspec.Struct, kw_only=True):
-    """What is known of an IMSI."""
+    """The entry of an IMSI."""
 
     msisdn: Annotated[str, Meta(description="its number; empty: none")]
-    name: Annotated[str, Meta(description="the subscriber's id, on a network that keeps names")]
+    name: Annotated[str, Meta(description="the id of the subscriber, on a network that keeps names")]
 
 
 class DifferenceView(msgspec.Struct, kw_only=True):
@@ -75,14 +76,14 @@ class DifferenceView(msgspec.Struct, kw_only=True):
     drift: Annotated[
         Drift,
         Meta(
-            description="missing (on the network), unknown (to the biller), left (there, though gone here), different, "
-            "taken (the number is another IMSI's there)"
+            description="missing (on the network), unknown (to the biller), left (there, but deleted here), different, "
+            "taken (another IMSI has the number there)"
         ),
     ]
     imsi: str
     wanted: ProvisioningEntryView | None
     found: list[ProvisioningEntryView]
-    waiting: Annotated[bool, Meta(description="it is queued already")]
+    waiting: Annotated[bool, Meta(description="whether it is already queued")]
     holder: Annotated[str, Meta(description="the IMSI that has its number there")] | None
 
 
@@ -90,27 +91,27 @@ class DriftView(msgspec.Struct, kw_only=True):
     """What differs between the biller and a network."""
 
     network: str
-    counts: Annotated[dict[str, int], Meta(description="how many of each kind")]
+    counts: Annotated[dict[str, int], Meta(description="the number of each kind")]
     items: Annotated[list[DifferenceView], Meta(description=f"the first {DIFFERENCES_MAX}, by IMSI")]
 
 
 class SyncOrder(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How to bring a network in step."""
+    """How to synchronize a network."""
 
-    dry_run: Annotated[bool, Meta(description="only say what would be done")] = False
-    remove_unknown: Annotated[bool, Meta(description="also remove who the biller never put there")] = False
+    dry_run: Annotated[bool, Meta(description="only report what would be done")] = False
+    remove_unknown: Annotated[bool, Meta(description="also remove entries that the biller never made")] = False
 
 
 class SyncView(msgspec.Struct, kw_only=True):
-    """What is queued (or would be), and what differed."""
+    """What was queued, or would be, and what differed."""
 
-    queued: Annotated[int, Meta(description="number of IMSIs that are queued; a running biller brings them there")]
+    queued: Annotated[int, Meta(description="number of IMSIs that were queued for a running biller")]
     dry_run: bool
     drift: DriftView
 
 
 def status(tx: Connection, request: Request) -> NetworkList:
-    """Return how far each radio network is."""
+    """Show the radio networks and their queues."""
     configured = {each.name for each in request.config.provisioning if each.kind != "none"}
     return NetworkList(
         items=[
@@ -126,15 +127,15 @@ def status(tx: Connection, request: Request) -> NetworkList:
     )
 
 
-async def diff(api: Api, _http_request: Any, request: Request) -> Response:
-    """Hold a network against what it should know."""
-    name, network = _named(api, request)
+async def diff(api: Api, _http_request: HttpRequest, request: Request) -> Response:
+    """Compare a network with what it should know."""
+    name, network = _find_network(api, request)
     return Response(_to_view(name, await reconciliation.compare(name, network, api.reader.read)))
 
 
-async def bring(api: Api, _http_request: Any, request: Request) -> Response:
-    """Queue what differs on a network, to be brought there."""
-    name, network = _named(api, request)
+async def bring(api: Api, _http_request: HttpRequest, request: Request) -> Response:
+    """Queue the changes that remove the differences of a network."""
+    name, network = _find_network(api, request)
     order: SyncOrder = request.body
     found = await reconciliation.compare(name, network, api.reader.read)
     chosen = drift.to_sync(found, remove_unknown=order.remove_unknown)
@@ -150,7 +151,7 @@ async def bring(api: Api, _http_request: Any, request: Request) -> Response:
     return Response(SyncView(queued=len(chosen), dry_run=order.dry_run, drift=drifted))
 
 
-def _named(api: Api, request: Request) -> tuple[str, Network]:
+def _find_network(api: Api, request: Request) -> tuple[str, Network]:
     name = request.path["name"]
     if name not in api.radio:
         raise NotFound("there is no such network in the settings")

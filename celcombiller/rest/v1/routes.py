@@ -1,4 +1,4 @@
-"""Every route of the API, in one table: its address, who may use it, what it takes and gives."""
+"""The routes of /api/v1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/api/v1/schedules``: groups that get credit on their dates, what is due, and what their dates brought."""
+"""``/api/v1/schedules``: recurring credit for groups, its runs and its forecast."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ScheduleName = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")
 ]
 Kinds = Annotated[
-    Literal["voice", "data", "both", "sms"], Meta(description="voice, data or both (so much of each), or sms")
+    Literal["voice", "data", "both", "sms"], Meta(description="voice, data, both (the value of each) or sms")
 ]
 Value = Annotated[
     int, Meta(ge=0, le=AMOUNT_MAX, description=f"credits from 0 to {AMOUNT_MAX}: to each member on each due date")
 ]
-Rhythm = Annotated[Recurrence, Meta(description="monthly, weekly, days (every so many) or once")]
+Rhythm = Annotated[Recurrence, Meta(description="monthly, weekly, days (every interval_days) or once")]
 Day = Annotated[
     int,
     Meta(
@@ -51,18 +51,18 @@ Zone = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9_+/-]{1,64}$(?!\n)", description="a name of the IANA list, such as America/Sao_Paulo"),
 ]
-CatchUpWord = Annotated[CatchUp, Meta(description="which dates are made good that were missed: all, last or none")]
+CatchUpWord = Annotated[CatchUp, Meta(description="which missed dates are caught up: all, last or none")]
 Date = Annotated[date, Meta(description="a date such as 2026-12-01, in the schedule's zone")]
 
 DUE_MEMBERS = 50
-"""A forecast names so many members at most; its numbers count all."""
+"""Members that a forecast names at most; its numbers count all members."""
 
 UNCREDITED_MAX = 500
-"""A run names so many uncredited members at most."""
+"""Uncredited members that a run names at most."""
 
 
 class ScheduleView(msgspec.Struct, kw_only=True):
-    """A group's credit, and when it is due."""
+    """A schedule: the credit of its members, and when it is due."""
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
     name: str
@@ -71,17 +71,17 @@ class ScheduleView(msgspec.Struct, kw_only=True):
     recurrence: Rhythm
     day: Annotated[int, Meta(description="day number of the month, or of the week (1 is Monday)")] | None
     interval_days: Annotated[int, Meta(description="days from one due date to the next")] | None
-    first_on: Annotated[date, Meta(description="the first date that it can be due on")]
-    next_on: Annotated[date, Meta(description="the next due date that is not decided yet; null: there is none")] | None
-    count: Annotated[int, Meta(description="number of runs that a new member gets")]
+    first_on: Annotated[date, Meta(description="the first date on which it can be due")]
+    next_on: Annotated[date, Meta(description="the next due date; null: there is none")] | None
+    count: Annotated[int, Meta(description="number of runs of a new member")]
     time_zone: Annotated[str, Meta(description="the zone of its dates")]
     catch_up: CatchUpWord
-    enabled: Annotated[bool, Meta(description="whether it is credited")]
+    enabled: Annotated[bool, Meta(description="whether its due dates are credited")]
     created_at: Annotated[datetime, Meta(tz=True, description="when it was made (RFC 3339, UTC)")]
 
 
 class NewSchedule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A schedule to make; it has no members yet."""
+    """A schedule to make, without members."""
 
     name: ScheduleName
     kind: Kinds = "voice"
@@ -96,7 +96,7 @@ class NewSchedule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ScheduleChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is to be changed; what is not named stays, but a new recurrence needs its own day or interval."""
+    """A change. Fields that are not named stay as they are; a new recurrence needs its own day or interval."""
 
     name: ScheduleName | UnsetType = UNSET
     kind: Kinds | UnsetType = UNSET
@@ -112,66 +112,66 @@ class ScheduleChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class PageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How many on a page, and after which."""
+    """The size of a page, and the cursor."""
 
     limit: Limit = 50
     cursor: Cursor | None = None
 
 
 class RunView(msgspec.Struct, kw_only=True):
-    """One due date of a schedule: what it gave to how many."""
+    """A run: one due date of a schedule, with its value and the number of members credited."""
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
     schedule_id: Annotated[int, Meta(description="the number of its schedule")]
     due_on: Annotated[date, Meta(description="the due date")]
     kind: Kinds
     value: Annotated[int, Meta(description="credits to each member")]
-    state: Annotated[RunState, Meta(description="open (being credited), done, or skipped as a whole")]
-    opened_at: Annotated[datetime, Meta(tz=True, description="when it was decided (RFC 3339, UTC)")]
-    closed_at: Annotated[datetime, Meta(tz=True, description="when it was over (RFC 3339, UTC)")] | None
-    credited: Annotated[int, Meta(description="number of members who got it")]
-    passed: Annotated[int, Meta(description="number of members who got nothing, as they are disabled")]
+    state: Annotated[RunState, Meta(description="open (being credited), done or skipped")]
+    opened_at: Annotated[datetime, Meta(tz=True, description="when it began (RFC 3339, UTC)")]
+    closed_at: Annotated[datetime, Meta(tz=True, description="when it ended (RFC 3339, UTC)")] | None
+    credited: Annotated[int, Meta(description="number of members credited")]
+    passed: Annotated[int, Meta(description="number of members passed over, because they are disabled")]
     failed: Annotated[int, Meta(description="number of members who could not be credited")]
     note: str
 
 
 class UncreditedView(msgspec.Struct, kw_only=True):
-    """A member to whom a due date brought nothing."""
+    """A member that a run did not credit."""
 
     username: str
-    outcome: Annotated[CreditOutcome, Meta(description="passed (he is disabled) or failed")]
+    outcome: Annotated[CreditOutcome, Meta(description="passed (disabled) or failed")]
     note: Annotated[str, Meta(description="why")]
-    at: Annotated[datetime, Meta(tz=True, description="when it was his turn (RFC 3339, UTC)")]
+    at: Annotated[datetime, Meta(tz=True, description="when it was decided (RFC 3339, UTC)")]
 
 
 class RunWhole(RunView, kw_only=True):
-    """A run with the first 500 members that it did not credit."""
+    """A run, with the first 500 members that it did not credit."""
 
     uncredited: list[UncreditedView]
 
 
 class DueQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Until which date."""
+    """The last date of a forecast."""
 
     until: Date | None = None
 
 
 class DueView(msgspec.Struct, kw_only=True):
-    """A due date that is being credited or would be."""
+    """A due date that is being credited, or would be."""
 
     due_on: Annotated[date, Meta(description="the due date")]
     skipped: Annotated[str, Meta(description="why it would be skipped; empty: it would not")]
     value: Annotated[int, Meta(description="credits to each member")]
-    credited: Annotated[int, Meta(description="number of members who would get it")]
-    passed: Annotated[int, Meta(description="number of members who would get nothing, as they are disabled")]
+    credited: Annotated[int, Meta(description="number of members who would be credited")]
+    passed: Annotated[int, Meta(description="number of members who would be passed over, because they are disabled")]
     failed: Annotated[int, Meta(description="number of members who could not be credited")]
-    total_voice: Annotated[int, Meta(description="voice credits it would give in all")]
-    total_data: Annotated[int, Meta(description="data credits it would give in all")]
-    total_sms: Annotated[int, Meta(description="sms credits it would give in all")]
+    total_voice: Annotated[int, Meta(description="voice credits in total")]
+    total_data: Annotated[int, Meta(description="data credits in total")]
+    total_sms: Annotated[int, Meta(description="sms credits in total")]
 
 
 class DueMemberView(msgspec.Struct, kw_only=True):
-    """What a due date would bring one member."""
+    """What a due date would credit to one member."""
 
     username: str
     due_on: Annotated[date, Meta(description="the due date")]
@@ -181,11 +181,11 @@ class DueMemberView(msgspec.Struct, kw_only=True):
 
 
 class Forecast(msgspec.Struct, kw_only=True):
-    """What would be given until a date, and to whom first."""
+    """What would be credited until a date, and the members who come first."""
 
-    until: Annotated[date, Meta(description="the last date that was looked at")]
+    until: Annotated[date, Meta(description="the last date of the forecast")]
     dates: list[DueView]
-    members: Annotated[list[DueMemberView], Meta(description=f"the first {DUE_MEMBERS} turns")]
+    members: Annotated[list[DueMemberView], Meta(description=f"the first {DUE_MEMBERS} members")]
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def add(tx: Connection, request: Request) -> Response:
 
 
 def change(tx: Connection, request: Request) -> ScheduleView:
-    """Change a schedule; what has begun to be credited goes on as it was."""
+    """Change a schedule. A run that has begun goes on unchanged."""
     body: ScheduleChange = request.body
     given: dict[str, Any] = {
         name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET
@@ -239,18 +239,18 @@ def change(tx: Connection, request: Request) -> ScheduleView:
 
 
 def delete(tx: Connection, request: Request) -> Response:
-    """End a schedule and all memberships in it; what is recorded of it stays."""
+    """End a schedule and all memberships in it. Its records stay."""
     was = schedule_records.find(tx, request.path["id"])
     schedule_records.delete(tx, was.id, request.now)
     audit_trail.record(tx, request.actor, "delete", f"schedule:{was.id}", before=was, now=request.now)
     return Response()
 
 
-# -- what is due and what was ----------------------------------------------------------------------------------------
+# -- forecast and runs -----------------------------------------------------------------------------------------------
 
 
 def due(tx: Connection, request: Request) -> Forecast:
-    """Return what a schedule would give until a date (by default: what is due now), to how many, and to whom first."""
+    """Forecast what a schedule would credit until a date; by default, what is due now."""
     query: DueQuery = request.query
     schedule, rules = schedule_records.find(tx, request.path["id"]), request.config.schedules.rules
     until = query.until or last_come(request.now, rules.run_at, schedule.time_zone)
@@ -284,7 +284,7 @@ def list_runs(tx: Connection, request: Request) -> Page[RunView]:
 
 
 def show_run(tx: Connection, request: Request) -> RunWhole:
-    """Show what a due date gave, and whom it did not credit and why."""
+    """Show a run, and the members that it did not credit, with the reasons."""
     run = runs.find_run(tx, request.path["id"])
     uncredited = runs.uncredited(tx, run, limit=UNCREDITED_MAX)
     return make_view(RunWhole, run, kind=_kind_word(run.kind), uncredited=uncredited)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LevelNumber = Annotated[
     Level,
-    Meta(description="0 administrator, 1 subscriber (his own data only), 2 collaborator (subscribers and credit)"),
+    Meta(description="0 administrator, 1 subscriber (their own data only), 2 collaborator (subscribers and credit)"),
 ]
 
 
@@ -39,33 +39,33 @@ Payer = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 
 
 
 class BalanceView(msgspec.Struct, kw_only=True):
-    """How an account stands."""
+    """The balance of an account."""
 
     posted: Annotated[int, Meta(description="credits: the settled total")]
-    held: Annotated[int, Meta(description="credits that calls in progress set aside")]
+    held: Annotated[int, Meta(description="credits that open holds set aside")]
     available: Annotated[int, Meta(description="credits that may still be used: posted - held + credit_limit")]
-    credit_limit: Annotated[int, Meta(description="credits that may be used beyond what was paid for; 0: prepaid")]
+    credit_limit: Annotated[int, Meta(description="credits that may be used below 0; 0: prepaid")]
 
 
 class SubscriberView(msgspec.Struct, kw_only=True):
-    """A subscriber and what he has."""
+    """A subscriber and their balances."""
 
-    id: Annotated[int, Meta(description="the number of his row; it never changes")]
+    id: Annotated[int, Meta(description="the number of the row; it never changes")]
     username: str
     name: str
-    clid: Annotated[str, Meta(description="his number (MSISDN): digits")]
+    clid: Annotated[str, Meta(description="the phone number (MSISDN): digits")]
     imsi: Annotated[str, Meta(description="digits")]
     cpf: Annotated[str, Meta(description="digits")] | None
     address: str
     level: LevelNumber
-    enabled: Annotated[bool, Meta(description="whether he may call and log in")]
+    enabled: Annotated[bool, Meta(description="whether they may call and log in")]
     voice: BalanceView
     data: BalanceView
     sms: BalanceView
 
 
 class NewSubscriber(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Who is to be added; his accounts are empty."""
+    """A subscriber to add, whose accounts are empty."""
 
     username: Username
     name: Name
@@ -79,7 +79,7 @@ class NewSubscriber(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is to be changed; what is not named stays."""
+    """A change. Fields that are not named stay as they are."""
 
     username: Username | UnsetType = UNSET
     name: Name | UnsetType = UNSET
@@ -93,7 +93,7 @@ class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 
 
 class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which subscribers: all that match every field that is given."""
+    """A filter of subscribers: those that match all given fields."""
 
     username: Sought | None = None
     clid: Sought | None = None
@@ -151,7 +151,7 @@ def add(tx: Connection, request: Request) -> Response:
 
 
 def change(tx: Connection, request: Request) -> SubscriberView:
-    """Change a subscriber. He himself may change his name, address and password."""
+    """Change a subscriber. Subscribers may change their own name, address and password."""
     body: SubscriberChange = request.body
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     changed = change_as(tx, request, request.path["username"], given)
@@ -159,7 +159,7 @@ def change(tx: Connection, request: Request) -> SubscriberView:
 
 
 def change_as(tx: Connection, request: Request, username: str, given: dict[str, Any]) -> Subscriber:
-    """Change these facts of a subscriber, as far as who asks may; a new password ends his other sessions."""
+    """Change a subscriber as far as the principal may. A new password ends the subscriber's other sessions."""
     was = subscriber_records.find(tx, username)
     request.check_changes(was, given.keys(), given.get("level", was.level))
     facts = dict(given)
@@ -176,7 +176,7 @@ def change_as(tx: Connection, request: Request, username: str, given: dict[str, 
 
 
 def delete(tx: Connection, request: Request) -> Response:
-    """Delete a subscriber: his identities are free; what is recorded of him stays."""
+    """Delete a subscriber. Their identities become free; all records of them stay."""
     username = request.path["username"]
     request.check_manages(subscriber_records.find(tx, username).level)
     was = subscriber_records.delete(tx, username, request.now)
@@ -187,7 +187,10 @@ def delete(tx: Connection, request: Request) -> Response:
 
 
 def visible_subscriber(tx: Connection, request: Request, username: str | None) -> Subscriber | None:
-    """Give the subscriber whose things are asked for; ``None``: everybody's. He who may see his own only gets those."""
+    """Return the subscriber of this name, or whose records alone the principal may see; ``None``: all may be seen.
+
+    Raises `NotFound` for a name that the principal may not see.
+    """
     if request.only_subscriber_id is not None:
         if username not in (None, request.principal.username):
             raise NotFound("there is no such thing, or it is not yours")

@@ -1,4 +1,4 @@
-"""``/api/v1/tokens`` and ``/api/v1/trail``: keys for programs, and what operators changed."""
+"""``/api/v1/tokens``: keys for programs."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class TokenView(msgspec.Struct, kw_only=True):
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
     name: Annotated[str, Meta(description="what it is for")]
-    username: Annotated[str, Meta(description="whose it is; it may do at most what he may")]
+    username: Annotated[str, Meta(description="its owner; it may do no more than they may")]
     scopes: Annotated[list[Scope], Meta(description="what it may be used for")]
     created_at: Annotated[datetime, Meta(tz=True, description="when it was made (RFC 3339, UTC)")]
     expires_at: Annotated[datetime, Meta(tz=True, description="until when it holds (RFC 3339, UTC)")] | None
-    revoked_at: Annotated[datetime, Meta(tz=True, description="since when it is worthless (RFC 3339, UTC)")] | None
+    revoked_at: Annotated[datetime, Meta(tz=True, description="since when it is invalid (RFC 3339, UTC)")] | None
 
 
 class TokenMade(msgspec.Struct, kw_only=True):
-    """A new token; nobody can show its secret again."""
+    """A new token. Its secret cannot be shown again."""
 
     token: TokenView
     secret: Annotated[str, Meta(description="send it as `Authorization: Bearer …`")]
 
 
 class TokenList(msgspec.Struct, kw_only=True):
-    """All tokens, the revoked ones too."""
+    """All tokens, with those that are revoked."""
 
     items: list[TokenView]
 

@@ -1,4 +1,4 @@
-"""``/api/v1/transfers``: credit given, taken and moved back. What is recorded is never edited or deleted."""
+"""``/api/v1/transfers``: credits, debits and reversals. Transfers are never edited or deleted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Value = Annotated[
     Meta(
         ge=-AMOUNT_MAX,
         le=AMOUNT_MAX,
-        description=f"credits to give; negative: to take; not 0, nor beyond {AMOUNT_MAX} either way",
+        description=f"credits to add; negative: to take; not 0, nor beyond {AMOUNT_MAX} either way",
         extra_json_schema={"not": {"const": 0}},
     ),
 ]
@@ -47,13 +47,13 @@ Reason = Annotated[
 
 
 class TransferView(msgspec.Struct, kw_only=True):
-    """A movement of credit, seen from the subscriber's account."""
+    """A movement of credit, as the subscriber's account shows it."""
 
     id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
     reference: Annotated[str, Meta(description="the id that its sender made: `id:` and the Idempotency-Key, `call:…`")]
-    username: Annotated[str, Meta(description="whose account it moved")]
+    username: Annotated[str, Meta(description="the subscriber whose account it moved")]
     kind: Annotated[Kind, Meta(description="which account: voice, data or sms")]
-    value: Annotated[int, Meta(description="credits: given, or (negative) taken")]
+    value: Annotated[int, Meta(description="credits added, or (negative) taken")]
     posted: Annotated[int, Meta(description="credits: the account's settled total after it")]
     origin: Annotated[
         str, Meta(description="where it came from: `web`, `call`, `sms`, `schedule`, `reversal` or your own word")
@@ -63,7 +63,7 @@ class TransferView(msgspec.Struct, kw_only=True):
 
 
 class NewTransfer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Credit to give or to take."""
+    """Credit to add or to take."""
 
     username: Username
     kind: Annotated[Kind, Meta(description="voice, data or sms")]
@@ -73,18 +73,18 @@ class NewTransfer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Reversal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Why a transfer is moved back."""
+    """The reason for a reversal."""
 
     note: Reason
 
 
 class TransferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which transfers: all that match every field that is given."""
+    """A filter of transfers: those that match all given fields."""
 
     since: Since | None = None
     until: Until | None = None
     reference: (
-        Annotated[str, Meta(pattern=r"^[^\x00]{0,1000}$", description="at most 1000 characters: all of a reference")]
+        Annotated[str, Meta(pattern=r"^[^\x00]{0,1000}$", description="at most 1000 characters: a whole reference")]
         | None
     ) = None
     limit: Limit = 50
@@ -94,7 +94,7 @@ class TransferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def list_all(tx: Connection, request: Request) -> Page[TransferView]:
     """List transfers, newest first."""
     query: TransferQuery = request.query
-    rows = history.transfers(
+    rows = history.list_transfers(
         tx,
         limit=query.limit + 1,
         since=query.since,
@@ -107,13 +107,13 @@ def list_all(tx: Connection, request: Request) -> Page[TransferView]:
 
 def show(tx: Connection, request: Request) -> TransferView:
     """Show one transfer."""
-    found = history.transfer(tx, request.path["id"])
+    found = history.find_transfer(tx, request.path["id"])
     request.check_own(found.subscriber_id)
     return to_view(found)
 
 
 def add(tx: Connection, request: Request) -> Response:
-    """Return or take credit, once for an Idempotency-Key: the same again gets the first answer."""
+    """Add or take credit, once for each Idempotency-Key. The same request again gets the first answer."""
     body: NewTransfer = request.body
     if body.value == 0:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
@@ -123,20 +123,20 @@ def add(tx: Connection, request: Request) -> Response:
     made, _ = credit(tx, order, request.actor, request.now)
     if made.note != body.note:
         raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
-    return _made(tx, request, reference)
+    return _answer_made(tx, request, reference)
 
 
 def reverse(tx: Connection, request: Request) -> Response:
-    """Move a transfer back by another one, once: the same again gets the first answer."""
+    """Undo a transfer by another one, once. The same request again gets the first answer."""
     body: Reversal = request.body
-    found = history.transfer(tx, request.path["id"])
+    found = history.find_transfer(tx, request.path["id"])
     request.check_manages(found.level)
     reference = f"{book.REVERSAL}:{found.line.reference}"
-    is_new = history.transfer_by(tx, reference) is None
+    is_new = history.find_transfer_by_reference(tx, reference) is None
     result = reversals.reverse(tx, found.line.reference, note=body.note, now=request.now)
     if is_new:
         audit_trail.record(tx, request.actor, "reverse", f"transfer:{found.line.id}", after=result, now=request.now)
-    return _made(tx, request, reference)
+    return _answer_made(tx, request, reference)
 
 
 def to_view(each: RecordedTransfer) -> TransferView:
@@ -144,8 +144,8 @@ def to_view(each: RecordedTransfer) -> TransferView:
     return make_view(TransferView, each.line, username=each.username)
 
 
-def _made(tx: Connection, request: Request, reference: str) -> Response:
-    made = history.transfer_by(tx, reference)
+def _answer_made(tx: Connection, request: Request, reference: str) -> Response:
+    made = history.find_transfer_by_reference(tx, reference)
     if made is None:
         raise LookupError(reference)
     return Response(to_view(made), headers={"Location": f"{request.base_url}/api/v1/transfers/{made.line.id}"})

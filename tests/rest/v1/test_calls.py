@@ -241,10 +241,10 @@ def test_no_filter_of_calls_reads_more_than_it_must(engine):
     [
         (lambda tx: call_queries.open_calls(tx, "pbx1"), "ix_call_open"),
         (lambda tx: call_queries.overdue_calls(tx, BEGUN, limit=9), "ix_call_open"),
-        (lambda tx: history.open_holds(tx, limit=51), "ix_hold_open"),
-        (lambda tx: history.open_holds(tx, limit=51, subscriber_id=2), "ix_hold_open (account_id=?)"),
-        (lambda tx: history.transfers(tx, limit=51), "ix_transfer_at_id"),
-        (lambda tx: history.transfers(tx, limit=51, after=(BEGUN, 5)), "ix_transfer_at_id (at<?)"),
+        (lambda tx: history.list_open_holds(tx, limit=51), "ix_hold_open"),
+        (lambda tx: history.list_open_holds(tx, limit=51, subscriber_id=2), "ix_hold_open (account_id=?)"),
+        (lambda tx: history.list_transfers(tx, limit=51), "ix_transfer_at_id"),
+        (lambda tx: history.list_transfers(tx, limit=51, after=(BEGUN, 5)), "ix_transfer_at_id (at<?)"),
         (
             lambda tx: audit_trail.entries(tx, limit=51, actor="ana", before_id=7),
             "ix_trail_actor_id (actor=? AND id<?)",
@@ -311,7 +311,7 @@ async def test_the_file_has_what_the_list_has(biller, record):
     ],
 )
 def test_no_text_in_the_file_is_a_formula(text, cell):
-    assert http_streaming.csv_of([[text, "x"]]).decode() == f"{cell},x\r\n"
+    assert http_streaming.format_csv([[text, "x"]]).decode() == f"{cell},x\r\n"
 
 
 class Pieces:
@@ -319,13 +319,13 @@ class Pieces:
 
     def __init__(self, monkeypatch):
         self.read = 0
-        real = history.calls
+        real = history.list_calls
 
         def counted(*arguments, **named):
             self.read += 1
             return real(*arguments, **named)
 
-        monkeypatch.setattr(history, "calls", counted)
+        monkeypatch.setattr(history, "list_calls", counted)
         monkeypatch.setattr(calls, "PIECE_ROWS", 10)
 
     async def settled(self):
@@ -389,14 +389,14 @@ async def test_a_file_that_cannot_be_finished_is_cut_and_never_looks_whole(
 ):
     admin = await biller.logged_in("admin")
     record(2000)
-    real = history.calls
+    real = history.list_calls
 
     def breaks(*arguments, after=None, **named):
         if after is not None:
             raise RuntimeError("the disk is gone")
         return real(*arguments, after=after, **named)
 
-    monkeypatch.setattr(history, "calls", breaks)
+    monkeypatch.setattr(history, "list_calls", breaks)
     with pytest.raises(ResponseFailed):
         await admin.get("/api/v1/calls.csv")
     (failure,) = expected_failures

@@ -46,7 +46,9 @@ def test_sessions_are_read_back_page_by_page(engine):
 
     def found(**wanted):
         with engine.begin() as tx:
-            return [(each.session.session_id, each.username) for each in history.data_sessions(tx, limit=2, **wanted)]
+            return [
+                (each.session.session_id, each.username) for each in history.list_data_sessions(tx, limit=2, **wanted)
+            ]
 
     assert found() == [("C", "u1001"), ("B", "u1001")]
     assert found(after=(NOW + data.HOUR, 2)) == [("A", "u1001")]

@@ -13,9 +13,9 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.legacy_import.conversion import ImportTerms, prepare
-from celcombiller.legacy_import.importer import write
-from celcombiller.legacy_import.source_database import opened
+from celcombiller.legacy_import.conversion import ImportTerms, convert_original
+from celcombiller.legacy_import.importer import import_original
+from celcombiller.legacy_import.source_database import open_original
 from tests.support import databases
 from tests.support.original_databases import ADMIN, GUEST, original
 
@@ -53,9 +53,9 @@ def quietly(items, what, total):
 
 
 def imported(engine, file, wrap=quietly):
-    with opened(file) as old, engine.begin() as tx:
-        prepared = prepare(old, ImportTerms(ZoneInfo("America/Belem"), date(2026, 11, 2)), NOW, quietly)
-        report = write(tx, prepared, {}, Actor("command", "tester"), wrap)
+    with open_original(file) as old, engine.begin() as tx:
+        converted = convert_original(old, ImportTerms(ZoneInfo("America/Belem"), date(2026, 11, 2)), NOW, quietly)
+        report = import_original(tx, converted, {}, Actor("command", "tester"), wrap)
         proof = audit(tx)
         assert proof.ok, proof.differences
     return report

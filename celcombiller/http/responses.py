@@ -1,0 +1,61 @@
+"""Answers on the wire: status, headers and body, of a response or of a refusal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+from twisted.web import http
+
+from celcombiller.core.errors import TooManyAttempts
+from celcombiller.http.problem_details import PROBLEM_TYPE, make_legacy_message, make_problem, status_of
+from celcombiller.http.route import ResponseStyle
+
+if TYPE_CHECKING:
+    from celcombiller.core.errors import BillerError
+    from celcombiller.http.http_request import HttpRequest
+    from celcombiller.http.route import Response, Route
+
+JSON_TYPE = "application/json"
+TEXT_TYPE = "text/plain; charset=utf-8"
+_HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
+
+
+def encode_response(http_request: HttpRequest, route: Route, response: Response) -> bytes:
+    """Set status and headers of a response, and return its body."""
+    http_request.setResponseCode(response.status or route.status)
+    for name, value in response.headers.items():
+        http_request.setHeader(name.encode(), quote(value, safe=_HEADER_SAFE).encode())
+    return _encode_body(http_request, response.body, route.style)
+
+
+def encode_refusal(http_request: HttpRequest, error: BillerError, style: ResponseStyle) -> bytes:
+    """Set status and headers of a refusal, and return its body."""
+    if isinstance(error, TooManyAttempts):
+        http_request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
+    status: int
+    body: object
+    if style is ResponseStyle.ORIGINAL:
+        status, body = make_legacy_message(error)
+        content_type = JSON_TYPE
+    else:
+        status, body, content_type = status_of(error), make_problem(error), PROBLEM_TYPE
+    if status == http.UNAUTHORIZED:
+        http_request.setHeader(b"WWW-Authenticate", b'Bearer realm="celcombiller"')
+    http_request.setResponseCode(status)
+    return _encode_body(http_request, body, style, content_type)
+
+
+def _encode_body(http_request: HttpRequest, body: object, style: ResponseStyle, content_type: str = JSON_TYPE) -> bytes:
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        encoded, content_type = body.encode(), TEXT_TYPE
+    else:
+        encoded = msgspec.json.encode(body)
+        if style is ResponseStyle.ORIGINAL:
+            encoded = msgspec.json.format(encoded, indent=2) + b"\n"
+    http_request.setHeader(b"Content-Type", content_type.encode())
+    http_request.setHeader(b"Content-Length", str(len(encoded)).encode())
+    return encoded
