@@ -150,7 +150,7 @@ class ChargingBatch:
         return answer
 
     def credit(self, request: Credit, now: datetime) -> Transfer:
-        """Return or take credit in memory, once for its reference.
+        """Post a credit, or a debit where it is negative, in memory, once for its reference.
 
         Raises `UnknownSubscriber`, and what `Book.post` raises.
         """
