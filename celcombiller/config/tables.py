@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import time, timedelta
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -32,10 +32,12 @@ from celcombiller.core.data.accounting_reports import Conditions
 from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import Route
-from celcombiller.core.notifications.balance_enquiry import Wording
-from celcombiller.core.notifications.low_balance import NoticeRules
-from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.sms.charging import MessagePolicy
+
+if TYPE_CHECKING:
+    from celcombiller.core.notifications.balance_enquiry import Wording
+    from celcombiller.core.notifications.low_balance import NoticeRules
+    from celcombiller.core.schedules.runs import ScheduleRules
 
 # A 63-bit column holds the sum of more of these than any biller ever records.
 _CREDITS_MAX = 10**12
@@ -414,6 +416,8 @@ class Schedules(_Table, frozen=True):
     @property
     def rules(self) -> ScheduleRules:
         """The part that decides when a date is due, and which missed dates are caught up."""
+        from celcombiller.core.schedules.runs import ScheduleRules  # noqa: PLC0415  loads SQL
+
         return ScheduleRules(
             run_at=time.fromisoformat(self.run_at),
             catch_up_max_days=self.catch_up_max_days,
@@ -625,6 +629,8 @@ class Config(_Table, frozen=True):
     @property
     def wording(self) -> Wording:
         """The text of the answer to a message that asks for a balance."""
+        from celcombiller.core.notifications.balance_enquiry import Wording  # noqa: PLC0415  loads SQL
+
         table = self.balance
         of_sms = table.sms_text if self.sms.terms.account is Kind.SMS else ""
         return Wording(" ".join(filter(None, (table.text, of_sms))), table.style)
@@ -632,6 +638,8 @@ class Config(_Table, frozen=True):
     @property
     def notice_rules(self) -> NoticeRules:
         """The rules that decide which subscribers get a notice."""
+        from celcombiller.core.notifications.low_balance import NoticeRules  # noqa: PLC0415  loads SQL
+
         table = self.notices
         return NoticeRules(table.thresholds, Kind(table.kind), table.text, self.balance.style)
 

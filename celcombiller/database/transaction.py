@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from sqlalchemy import exc
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema.bulk import LedgerRace
@@ -75,10 +74,12 @@ def retry_transient(once: Callable[[], T]) -> T:
     except Exception as error:
         if not _is_transient(error):
             raise
-    again = Retrying(
-        stop=stop_after_attempt(ATTEMPTS - 1),
-        wait=wait_random_exponential(multiplier=0.02, max=0.5),
-        retry=retry_if_exception(_is_transient),
+    import tenacity  # noqa: PLC0415  it is rarely needed and takes 20 ms to load
+
+    again = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(ATTEMPTS - 1),
+        wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
+        retry=tenacity.retry_if_exception(_is_transient),
         reraise=True,
     )
     return again(once)
