@@ -5,6 +5,7 @@ Exit status: 0 done, 1 refused or a difference found, 2 wrong usage.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -38,10 +39,14 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; a refusal is one line on standard error."""
-    arguments = _parser().parse_args(extract_global_options(sys.argv[1:] if argv is None else argv))
-    from celcombiller.config import loader  # noqa: PLC0415  a wrong word and `--help` need no settings
-    from celcombiller.core.errors import BillerError  # noqa: PLC0415
-
+    gc.disable()  # modules stay: to look for garbage among them takes a tenth of a short command
+    try:
+        arguments = _parser().parse_args(extract_global_options(sys.argv[1:] if argv is None else argv))
+        from celcombiller.config import loader  # noqa: PLC0415  a wrong word and `--help` need no settings
+        from celcombiller.core.errors import BillerError  # noqa: PLC0415
+    finally:
+        gc.freeze()
+        gc.enable()
     try:
         path = arguments.config or loader.find_file()
         config = loader.load(path, os.environ)
