@@ -9,10 +9,11 @@ import argparse
 import difflib
 import re
 from importlib import import_module
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)", re.DOTALL)
 
@@ -26,6 +27,7 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, configured_by: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._configured_by = configured_by
+        self._words: Sequence[str] = ()
 
     def _configure(self) -> None:
         if self._configured_by:
@@ -41,24 +43,33 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does; an option that this command does not have is an error of this command."""
         self._configure()
+        self._words = args or ()
         found, unknown = super().parse_known_args(args, namespace)
-        if unknown and not self._subparsers:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{_suggest(unknown, self._option_string_actions)}")
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, with the nearest known word, and exit with status 2."""
+        known: dict[str, Iterable[str]] = dict.fromkeys(self._unknown_options(), self._option_string_actions)
         wrong = _INVALID_CHOICE.search(message)
         if wrong is not None:
-            message += _suggest([wrong[1]], [each.strip("'\"") for each in wrong[2].split(", ")])
-        super().error(message)
+            known[wrong[1]] = [each.strip("'\"") for each in wrong[2].split(", ")]
+        super().error(message + _suggest(known))
+
+    def _unknown_options(self) -> Iterator[str]:
+        """Yield the options that this command does not have; those after the name of a sub-command are not its own."""
+        own = takewhile(lambda word: word.startswith("-"), self._words) if self._subparsers else self._words
+        for option in (word.partition("=")[0] for word in own if word.startswith("--")):
+            if not any(known.startswith(option) for known in self._option_string_actions):
+                yield option
 
 
-def _suggest(words: Sequence[str], known: Any) -> str:
-    for word in words:
-        near = difflib.get_close_matches(word.partition("=")[0], list(known), n=1, cutoff=0.6)
-        if near:
-            return f"; did you mean {near[0]}?"
+def _suggest(known: Mapping[str, Iterable[str]]) -> str:
+    """Return the nearest known word of the first misspelt word that has one."""
+    for word, choices in known.items():
+        for near in difflib.get_close_matches(word, choices, n=1, cutoff=0.6):
+            return f"; did you mean {near}?"
     return ""
 
 

@@ -221,6 +221,9 @@ def test_the_settings_may_be_named_last(ready, here):
         (("statment", "ana"), "did you mean statement?"),
         (("user", "shwo", "ana"), "did you mean show?"),
         (("user", "show", "ana", "--jsn"), "did you mean --json?"),
+        (("user", "add", "ana", "--cild", "1"), "did you mean --clid?"),
+        (("--cofnig", "x", "user", "list"), "did you mean --config?"),
+        (("--versoin",), "did you mean --version?"),
         (("credit", "ana", "5", "--kind", "voise"), "did you mean voice?"),
     ],
 )
