@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celcombiller import __version__
-from celcombiller.cli.parser import CommandParser, extract_global_options
+from celcombiller.cli.parser import CommandParser, PrintCompletion, extract_global_options
+from celcombiller.cli.terminal import print_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; a refusal is one line on standard error."""
     gc.disable()  # modules stay: to look for garbage among them takes a tenth of a short command
     try:
-        arguments = _parser().parse_args(extract_global_options(sys.argv[1:] if argv is None else argv))
+        arguments = make_parser().parse_args(extract_global_options(sys.argv[1:] if argv is None else argv))
         from celcombiller.config import loader  # noqa: PLC0415  a wrong word and `--help` need no settings
         from celcombiller.core.errors import BillerError  # noqa: PLC0415
     finally:
@@ -52,20 +53,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = loader.load(path, os.environ)
         status: int = arguments.run(arguments, config)
     except BillerError as error:
-        print(f"celcombiller: {error}", file=sys.stderr)
+        print_error(f"celcombiller: {error}")
         return 1
     except BrokenPipeError:
         return 1
     return status
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of all commands; each loads its module at its first use."""
     parser = CommandParser(prog="celcombiller", description="Prepaid biller for Asterisk and OpenBTS.")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings (default: as for twistd)")
     parser.add_argument(
         "--json", action="store_true", help="one JSON document, where a command shows or lists something"
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=("bash", "zsh"),
+        help="print the script that lets this shell complete commands and options",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     for name, configured_by, text in COMMANDS:
         commands.add_parser(name, help=text, description=text, configured_by=f"celcombiller.cli.{configured_by}")

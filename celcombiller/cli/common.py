@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import sys
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from celcombiller.cli.terminal import print_table
 from celcombiller.core.access.audit_trail import Actor
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.subscribers.directory import Directory
@@ -68,6 +70,9 @@ def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json:
         print_json(rows)
         return
     cells = [[_cell(row[column]) for column in columns] for row in rows]
+    if sys.stdout.isatty():
+        print_table(columns, cells)
+        return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from argon2 import PasswordHasher
-from tqdm import tqdm
 
 from celcombiller.cli.common import current_operator, open_database, parse_date, print_json, print_rows
+from celcombiller.cli.terminal import track
 from celcombiller.core.audit.report import audit
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.database.transaction import transact
@@ -28,7 +28,6 @@ from celcombiller.legacy_import.source_rows import KINDS
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
 
     from sqlalchemy.engine import Connection
 
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from celcombiller.legacy_import.conversion import ConvertedFile
     from celcombiller.legacy_import.convert_users import NewSubscriber
     from celcombiller.legacy_import.imported_rows import ImportReport
-
-T = TypeVar("T")
 
 EXAMPLES = 5
 """How many rows are named of each oddity; ``--json`` names all."""
@@ -73,14 +70,14 @@ def _import(arguments: argparse.Namespace, config: Config) -> int:
     terms = _terms(arguments, config, now)
     engine = open_database(config)
     with source_database.open_original(arguments.file) as old:
-        converted = convert_original(old, terms, now, _progress)
+        converted = convert_original(old, terms, now, track)
         hashes: dict[int, str] = {}
         if arguments.yes:
             reading = engine.execution_options(reading=True)
             hashes = _hashed(transact(reading, lambda tx: importer.list_new_users(tx, converted)))
 
         def work(tx: Connection) -> ImportReport:
-            report = importer.import_original(tx, converted, hashes, current_operator(), _progress)
+            report = importer.import_original(tx, converted, hashes, current_operator(), track)
             _prove(tx)
             if not arguments.yes:
                 tx.rollback()
@@ -110,7 +107,7 @@ def _hashed(newcomers: list[NewSubscriber]) -> dict[int, str]:
     try:
         hashes = pool.map(_HASHER.hash, (password for _, password in clear))
         numbered = zip((old_id for old_id, _ in clear), hashes, strict=True)
-        return dict(_progress(numbered, "Passwords", len(clear)))
+        return dict(track(numbered, "Passwords", len(clear)))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -122,12 +119,6 @@ def _prove(tx: Connection) -> None:
             f"nothing was imported, the proof failed: {each.subject}: {each.law};"
             f" expected {each.expected}, found {each.found}"
         )
-
-
-def _progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
-    """Show on a terminal how far the items are."""
-    bar: Iterable[T] = tqdm(items, what, total, disable=None, leave=False, unit_scale=True)
-    return bar
 
 
 @dataclass(frozen=True, slots=True)

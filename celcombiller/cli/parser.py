@@ -10,7 +10,8 @@ import difflib
 import re
 from importlib import import_module
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,15 @@ class CommandParser(argparse.ArgumentParser):
             module, _, function = self._configured_by.partition(":")
             self._configured_by = ""
             getattr(import_module(module), function)(self)
+
+    def walk(self) -> Iterator[argparse.Action]:
+        """Yield all arguments of this command and of those below it; this loads them all."""
+        self._configure()
+        for action in self._actions:
+            yield action
+            if isinstance(action.choices, dict):
+                for below in action.choices.values():
+                    yield from below.walk()
 
     def format_help(self) -> str:
         """Return the help, of this command's own arguments too."""
@@ -63,6 +73,20 @@ class CommandParser(argparse.ArgumentParser):
         for option in (word.partition("=")[0] for word in own if word.startswith("--")):
             if not any(known.startswith(option) for known in self._option_string_actions):
                 yield option
+
+
+class PrintCompletion(argparse.Action):
+    """Print a shell's completion script for all commands, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _namespace: Any, shell: Any, _option: Any = None) -> None:
+        """Print the script."""
+        import shtab  # noqa: PLC0415  rarely wanted
+
+        for action in cast("CommandParser", parser).walk():
+            if action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, shell))
+        parser.exit()
 
 
 def _suggest(known: Mapping[str, Iterable[str]]) -> str:

@@ -9,8 +9,6 @@ from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tqdm import tqdm
-
 from celcombiller.cli.common import (
     add_command,
     current_operator,
@@ -20,6 +18,7 @@ from celcombiller.cli.common import (
     print_rows,
     whole_number,
 )
+from celcombiller.cli.terminal import print_error, progress_bar
 from celcombiller.core.access import audit_trail
 from celcombiller.core.errors import InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.core.model.accounts import Kind
@@ -236,14 +235,15 @@ def _run(arguments: argparse.Namespace, config: Config) -> int:
         rules = replace(rules, catch_up_max_days=date.max.toordinal())
     engine = open_database(config)
     pick = None if arguments.schedule is None else transact(engine, lambda tx: _resolve(tx, arguments.schedule)).id
-    heard = _Heard(_expected(engine, rules, pick))
-    with suppress(KeyboardInterrupt), heard.bar:
-        round_ = SchedulePass(
-            _patient(engine), rules, clock=lambda: datetime.now(UTC), seconds=time.monotonic, tell=heard.tell
-        )
-        _finish(round_.run(pick))
-        heard.over = True
-    return heard.say(as_json=arguments.json)
+    with progress_bar("Members", _expected(engine, rules, pick)) as advance:
+        outcome = _PassOutcome(advance)
+        with suppress(KeyboardInterrupt):
+            schedule_pass = SchedulePass(
+                _patient(engine), rules, clock=lambda: datetime.now(UTC), seconds=time.monotonic, tell=outcome.record
+            )
+            _finish(schedule_pass.run(pick))
+            outcome.is_complete = True
+    return outcome.print(as_json=arguments.json)
 
 
 def _history(arguments: argparse.Namespace, config: Config) -> int:
@@ -268,34 +268,36 @@ def _history(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-# -- the round, here and now -----------------------------------------------------------------------------------------
+# -- one pass over what is due ---------------------------------------------------------------------------------------
 
 
-class _Heard:
-    """What a round tells the command: a bar on a terminal while it goes on, the result at its end."""
+class _PassOutcome:
+    """What a pass has done: recorded while it runs, with its progress, and printed at its end."""
 
-    def __init__(self, expected: int) -> None:
-        self.bar = tqdm(total=expected, unit=" members", disable=None, leave=False)
-        self.over = False
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.is_complete = False
+        self._advance = advance
         self._runs: dict[int, Run] = {}
         self._wrong: list[str] = []
 
-    def tell(self, told: PassEvent) -> None:
-        match told:
+    def record(self, event: PassEvent) -> None:
+        """Record an event of the pass."""
+        match event:
             case Decision(_, made, absent_days):
                 self._runs |= {run.id: run for run in made}
                 if absent_days is not None:
-                    self._wrong.append(_waits(told))
+                    self._wrong.append(_waits(event))
             case Advance(run):
                 before = self._runs.get(run.id)
                 self._runs[run.id] = run
                 if before is not None:
-                    self.bar.update(_turns(run) - _turns(before))
+                    self._advance(_turns(run) - _turns(before))
             case PassFailure(schedule_id, error):
                 first = (str(error).splitlines() or [""])[0]
                 self._wrong.append(f"schedule {schedule_id} could not be credited: {type(error).__name__}: {first}")
 
-    def say(self, *, as_json: bool) -> int:
+    def print(self, *, as_json: bool) -> int:
+        """Print the runs and what went wrong; return the exit status."""
         rows = [_run_row(run) for run in self._runs.values()]
         if as_json:
             print_json(rows)
@@ -305,9 +307,9 @@ class _Heard:
         else:
             print("Nothing is due.")
         for line in self._wrong:
-            print(f"celcombiller: {line}", file=sys.stderr)
-        if not self.over:
-            print("celcombiller: interrupted; what is credited stays, the same command goes on", file=sys.stderr)
+            print_error(f"celcombiller: {line}")
+        if not self.is_complete:
+            print_error("celcombiller: interrupted; what is credited stays, the same command goes on")
             return INTERRUPTED
         return 1 if self._wrong else 0
 

@@ -237,3 +237,19 @@ def test_help_loads_no_command():
     loaded = "import sys; from celcombiller.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     check = loaded + "assert not {'sqlalchemy', 'twisted', 'msgspec'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(("words", "answer"), [("us", "user"), ("user s", "show"), ("credit ana 5 --kind v", "voice")])
+def test_bash_completes_commands_and_choices(command, here, words, answer):
+    (here / "completion").write_text(command("--print-completion", "bash")[1])
+    typed = ["celcombiller", *words.split()]
+    script = (
+        f"source completion; COMP_WORDS=({' '.join(typed)}); COMP_CWORD={len(typed) - 1};"
+        " _shtab_celcombiller; echo ${COMPREPLY[*]}"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == answer
+
+
+def test_zsh_completion_is_printed(command):
+    assert command("--print-completion", "zsh")[1].startswith("#compdef celcombiller")
