@@ -1,4 +1,4 @@
-"""Write the reference pages from the code that they describe.
+"""Write the reference pages, and the manual page of the command, from the code that they describe.
 
 ``python docs/generate.py`` writes them. ``python docs/generate.py --check`` writes nothing and exits with status 1 when
 one of them is not as the code has it now.
@@ -11,6 +11,7 @@ import ast
 import importlib
 import inspect
 import json
+import os
 import pkgutil
 import re
 import sys
@@ -24,9 +25,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the code of this tree, also where an older copy of it is installed
 
 import msgspec
+from argparse_manpage.manpage import Manpage
 
 import celcombiller
 from celcombiller.cli import main as run_command
+from celcombiller.cli import make_parser
 from celcombiller.config import tables
 from celcombiller.config.error_messages import ENVIRONMENT_PREFIX
 from celcombiller.core.errors import BillerError
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 FOLDER = Path(__file__).parent / "reference"
+MANUAL = ROOT / "etc" / "celcombiller.1"
 NOTE = "<!-- Written by `python docs/generate.py` from the code. Do not edit this page: change the code. -->"
 ANY = "any"
 """Stands for a label's value that is no name of the biller's own: a server, a network, a route."""
@@ -190,6 +194,21 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     ):
         run_command([*words, "--help"])
     return asked[-1]
+
+
+def manual() -> str:
+    """Return the manual page of the command. It has no date: that would be out of date by itself."""
+    with mock.patch.dict(os.environ, COLUMNS="72"):
+        parser = make_parser()
+        for action in parser.walk():
+            if isinstance(action, argparse._SubParsersAction):
+                for listed in action._choices_actions:  # said once: the page prints both texts
+                    below = action.choices[listed.dest]
+                    below.description = None if below.description == listed.help else below.description
+        page = Manpage(parser, format="single-commands-section")
+        page.date, page.manual, page.source = "", "CELCOMBiller", f"celcombiller {celcombiller.__version__}"
+        page.description = "operate a prepaid biller for Asterisk and OpenBTS"
+        return str(page)
 
 
 # -- REST ------------------------------------------------------------------------------------------------------------
@@ -423,16 +442,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is out of date")
     check = parser.parse_args().check
     stale = []
-    for name, page in PAGES.items():
-        text = "\n\n".join((NOTE, *filter(None, page()))) + "\n"
-        file = FOLDER / name
+    texts = {FOLDER / name: "\n\n".join((NOTE, *filter(None, page()))) + "\n" for name, page in PAGES.items()}
+    for file, text in (texts | {MANUAL: manual()}).items():
         if file.exists() and file.read_text(encoding="utf-8") == text:
             continue
-        stale.append(name)
+        stale.append(str(file.relative_to(ROOT)))
         if not check:
             file.write_text(text, encoding="utf-8")
     if check and stale:
-        print(f"docs/reference/: {', '.join(stale)} not as the code is: run `python docs/generate.py`", file=sys.stderr)
+        print(f"{', '.join(stale)} not as the code is: run `python docs/generate.py`", file=sys.stderr)
     return int(check and bool(stale))
 
 
