@@ -17,6 +17,7 @@ import re
 import sys
 from contextlib import suppress
 from http import HTTPStatus
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -206,7 +207,7 @@ def manual() -> str:
                     below = action.choices[listed.dest]
                     below.description = None if below.description == listed.help else below.description
         page = Manpage(parser, format="single-commands-section")
-        page.date, page.manual, page.source = "", "CELCOMBiller", f"celcombiller {celcombiller.__version__}"
+        page.date, page.manual, page.source = "", "CELCOMBiller", f"celcombiller {version('celcombiller')}"
         page.description = "operate a prepaid biller for Asterisk and OpenBTS"
         return str(page)
 

@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celcombiller import __version__
-from celcombiller.cli.parser import CommandParser, PrintCompletion, extract_global_options
+from celcombiller.cli.parser import CommandParser, PrintCompletion, PrintVersion, extract_global_options
 from celcombiller.cli.terminal import print_error
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--json", action="store_true", help="one JSON document, where a command shows or lists something"
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version and exit")
     parser.add_argument(
         "--print-completion",
         action=PrintCompletion,

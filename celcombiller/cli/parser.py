@@ -75,6 +75,17 @@ class CommandParser(argparse.ArgumentParser):
                 yield option
 
 
+class PrintVersion(argparse.Action):
+    """Print the version of the installed package, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it."""
+        from importlib.metadata import version  # noqa: PLC0415  slow, and rarely wanted
+
+        print(f"{parser.prog} {version('celcombiller')}")
+        parser.exit()
+
+
 class PrintCompletion(argparse.Action):
     """Print a shell's completion script for all commands, and exit."""
 
