@@ -38,7 +38,8 @@ from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
 from celcombiller.http.openapi import describe_routes
 from celcombiller.http.problem_details import make_legacy_message, make_problem
 from celcombiller.rest.routes import ROUTES
-from celcombiller.runtime.metrics import RESULTS, Metrics
+from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.metrics.calls import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -338,10 +339,10 @@ def metrics() -> Iterator[str]:
         "With `service.workers` above 1 every series has the label `worker`.",
     )
     made = Metrics()
-    made.link_up(ANY)
-    made.requested(ANY, ANY)
-    made.radius(ANY)
-    made.disconnect(ANY)
+    made.links.record_up(ANY)
+    made.rest.count(ANY, ANY)
+    made.radius.count_request(ANY)
+    made.radius.count_disconnect(ANY)
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0.0, failing=0, done_total=0, failed_total=0)
     text = made.exposition(OpenItems(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}), {ANY: 1}).decode()
     kinds = dict(re.findall(r"^# TYPE (celcombiller_\S+) (\S+)$", text, re.MULTILINE))

@@ -207,10 +207,10 @@ def metrics():
 
 def _exposed(worker):
     made = Metrics(worker=worker)
-    made.link_up(ANY)
-    made.requested(ANY, ANY)
-    made.radius(ANY)
-    made.disconnect(ANY)
+    made.links.record_up(ANY)
+    made.rest.count(ANY, ANY)
+    made.radius.count_request(ANY)
+    made.radius.count_disconnect(ANY)
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0.0, failing=0, done_total=0, failed_total=0)
     text = made.exposition(OpenItems(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}), {ANY: 1}).decode()
     kinds = dict(re.findall(r"^# TYPE (celcombiller_\S+) (\S+)$", text, re.MULTILINE))

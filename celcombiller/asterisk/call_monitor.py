@@ -123,7 +123,7 @@ class CallMonitor(Service):
     def startService(self) -> None:
         """Begin to connect, and never stop."""
         super().startService()
-        self._metrics.link_down(self._server)
+        self._metrics.links.record_down(self._server)
         self._running = Deferred.fromCoroutine(self._stay_connected())
         self._running.addErrback(self._ended)
 
@@ -211,13 +211,13 @@ class CallMonitor(Service):
         except BillerError as error:
             self._log.warn("When {server} was last seen is not known: {error}", server=self._server, error=str(error))
         self._ami = ami
-        self._metrics.link_up(self._server)
+        self._metrics.links.record_up(self._server)
         self._sweeps.start(SWEEP_SECONDS)
         try:
             await over
         finally:
             self._ami = None
-            self._metrics.link_down(self._server)
+            self._metrics.links.record_down(self._server)
             if self._sweeps.running:
                 self._sweeps.stop()
             self._look_no_more()
@@ -358,7 +358,7 @@ class CallMonitor(Service):
             self._log.failure("{witness} on {call} was not recorded", witness=witness, call=call.reference)
             return
         log_settlement(self._log, witness, settlement)
-        self._metrics.told(witness, settlement)
+        self._metrics.calls.count_end(witness, settlement)
         if settlement.call.state is not CallState.OPEN:
             self._forget(call.uniqueid)
 

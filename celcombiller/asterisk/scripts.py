@@ -34,7 +34,8 @@ from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.subscribers.fields import NUMBER
 from celcombiller.core.subscribers.subscriber_records import subscriber_from_row
 from celcombiller.runtime.charging_log import log_settlement
-from celcombiller.runtime.metrics import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED, Metrics
+from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.metrics.calls import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -114,7 +115,7 @@ class Scripts:
             raise
         except Exception:  # noqa: BLE001  a channel without a result would be nobody's
             self._log.failure("No decision for channel {uniqueid!r}", uniqueid=agi.variables.get("agi_uniqueid", ""))
-            self._metrics.decided(BillerError.code)
+            self._metrics.calls.count_authorization(BillerError.code)
             await self._refuse(agi, BillerError.code)
             return
         if dial is not None:
@@ -158,7 +159,7 @@ class Scripts:
                 code=refusal.code,
                 reason=str(refusal),
             )
-            self._metrics.decided(refusal.code)
+            self._metrics.calls.count_authorization(refusal.code)
             await self._refuse(agi, refusal.code)
             return None
         except Exception as fault:  # noqa: BLE001  the failure policy is for faults too
@@ -174,7 +175,7 @@ class Scripts:
         seconds = self._config.calls.decision_seconds
         asked = self._ask_ledger(question, self._clock.seconds() + seconds)
         try:
-            with self._metrics.authorization_seconds.time():
+            with self._metrics.calls.authorization_seconds.time():
                 return await self.settling.with_timeout(asked, seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
@@ -214,7 +215,7 @@ class Scripts:
             error=(expected and str(error)) or type(error).__name__,
             what="allowed" if allow else "denied",
         )
-        self._metrics.decided(ALLOWED_ON_FAILURE if allow else BillerError.code)
+        self._metrics.calls.count_authorization(ALLOWED_ON_FAILURE if allow else BillerError.code)
         if allow:
             return partial(self._dial, agi, question, dial, calls.max_call_seconds, None, has_limit=has_limit)
         await self._refuse(agi, BillerError.code)
@@ -248,7 +249,7 @@ class Scripts:
                 await self._refuse(agi, BillerError.code)
                 return None
         self._log.info("Let {number} through: it is always allowed", number=number)
-        self._metrics.decided(ALWAYS_ALLOWED)
+        self._metrics.calls.count_authorization(ALWAYS_ALLOWED)
         return partial(self._dial_allowed, agi, dial)
 
     async def _dial_allowed(self, agi: Any, dial: str) -> None:
@@ -324,7 +325,7 @@ class Scripts:
             called=_tail(question.called_number),
             reference=grant.call.reference,
         )
-        self._metrics.decided(GRANTED)
+        self._metrics.calls.count_authorization(GRANTED)
 
     # -- reducer and balance ------------------------------------------------------------------------------------
 
@@ -448,7 +449,7 @@ class Scripts:
                 if len(self._ended) > ENDED_MAX:
                     del self._ended[next(iter(self._ended))]
         log_settlement(self._log, end.witness, settlement)
-        self._metrics.told(end.witness, settlement)
+        self._metrics.calls.count_end(end.witness, settlement)
         return settlement
 
     # -- small things -------------------------------------------------------------------------------------------

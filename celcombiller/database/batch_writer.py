@@ -98,7 +98,7 @@ class BatchWriter:
         self._closed: Deferred[None] = Deferred()
         self._connection: Connection | None = None
         self._metrics = metrics or Metrics()
-        self._metrics.waiting_requests.set_function(self._queue.qsize)
+        self._metrics.database.waiting_requests.set_function(self._queue.qsize)
 
     def start(self) -> None:
         """Start the writing thread."""
@@ -179,7 +179,7 @@ class BatchWriter:
             last = None in taken
             charges = [each for each in taken if isinstance(each, _Charge)]
             if charges:
-                self._metrics.batch_requests.observe(len(charges))
+                self._metrics.database.batch_requests.observe(len(charges))
                 self._deliver(charges, self._batch([each.request for each in charges]))
             for each in taken:
                 if isinstance(each, _Work):
@@ -212,7 +212,7 @@ class BatchWriter:
         with self._connection.begin():
             done = work(self._connection)
             began = time.perf_counter()
-        self._metrics.commit_seconds.observe(time.perf_counter() - began)
+        self._metrics.database.commit_seconds.observe(time.perf_counter() - began)
         return done
 
     def _connected(self) -> Connection:

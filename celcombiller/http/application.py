@@ -79,7 +79,7 @@ class Api:
     def _mount(self, route: Route) -> None:
         async def serve(http_request: HttpRequest, **path: Any) -> bytes:
             answer = await self._serve(route, http_request, path)
-            self.metrics.requested(f"{route.method} {route.open_path}", http_request.code)
+            self.metrics.rest.count(f"{route.method} {route.open_path}", http_request.code)
             return answer
 
         self.app.route(route.path, methods=[route.method], endpoint=route.name)(serve)
@@ -173,7 +173,7 @@ class Api:
 
     def refuse(self, http_request: HttpRequest, error: BillerError) -> bytes:
         """Return the body of a refusal that no route makes, in the style of the address."""
-        self.metrics.requested("none", status_of(error))
+        self.metrics.rest.count("none", status_of(error))
         today = http_request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
         return encode_refusal(http_request, error, ResponseStyle.TODAY if today else ResponseStyle.ORIGINAL)
 

@@ -43,7 +43,7 @@ async def close_overdue(
         seen_at = await store.transact(partial(server_last_seen, name=call.server))
         ending = estimated_report(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
         end = Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True)
-        metrics.told(Witness.SWEEP, await store.charge(end))
+        metrics.calls.count_end(Witness.SWEEP, await store.charge(end))
 
 
 async def expire_messages(store: BatchWriter, now: datetime, metrics: Metrics) -> None:

@@ -77,7 +77,7 @@ class LedgerAuditService(Service):
         if isinstance(found, Failure):
             self._failed(found)
         else:
-            self._metrics.audited(found, seconds=seconds, at=datetime.now(UTC))
+            self._metrics.audit.record(found, seconds=seconds, at=datetime.now(UTC))
             self._tell(found, seconds)
         if self.running:
             self._next = self._reactor.callLater(self._seconds, self._begin)

@@ -70,7 +70,7 @@ class LowBalanceService(PeriodicService):
         while after_id is not None and after_id < horizon.last_id and not self._ending:
             after_id = await self._scan_batch(after_id, horizon.last_id)
         if not self._ending:
-            self._metrics.noticed_at(self._now())
+            self._metrics.notices.record_progress(self._now())
 
     async def _scan_batch(self, after_id: int, last_id: int) -> int | None:
         """Look through some, and give how far it came."""
@@ -90,7 +90,7 @@ class LowBalanceService(PeriodicService):
 
     def _tell(self, noticed: NoticeResult) -> None:
         crossing = noticed.crossing
-        self._metrics.noticed(queued=noticed.reference is not None)
+        self._metrics.notices.count(queued=noticed.reference is not None)
         if noticed.reference is not None:
             self._log.info(
                 "Notice of {threshold} queued for …{last}: transfer {id} left {posted} credits",

@@ -88,7 +88,7 @@ class ScheduleCreditService(PeriodicService):
         """Tell the metrics how late the schedules are, before a round, which may be long, and after it."""
         now = self._clock()
         since = await self._transact(partial(runs.owed_since, rules=self._rules, now=now))
-        self._metrics.scheduled(0.0 if since is None else (now - since).total_seconds(), now)
+        self._metrics.schedules.record_lag(0.0 if since is None else (now - since).total_seconds(), now)
 
     def _tell(self, told: PassEvent) -> None:
         match told:

@@ -127,7 +127,7 @@ class SessionTerminator:
             said = "its NAS takes no Disconnect-Requests (disconnect_port)"
         else:
             said = await self._port.ask(session, client) or "no answer"
-            self._metrics.disconnect(said.partition(" ")[0])
+            self._metrics.radius.count_disconnect(said.partition(" ")[0])
         settled = said == "ACK" or client is None or not client.disconnect_port
         settled = settled or said == f"NAK {codec.CONTEXT_NOT_FOUND}"
         await self._store.transact(

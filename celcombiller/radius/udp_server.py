@@ -76,7 +76,7 @@ class RadiusPort(DatagramProtocol):
             return
         key = (addr, packet.code, packet.id, packet.authenticator)
         if not self._duplicates.is_new(key):
-            self._metrics.radius("REPEATED")
+            self._metrics.radius.count_request("REPEATED")
             answer = self._duplicates.answer(key)
             if answer is not None:
                 self._send(answer, addr)
@@ -103,13 +103,13 @@ class RadiusPort(DatagramProtocol):
             raise
         else:
             self._duplicates.answered(key, answer)
-            self._metrics.radius(result)
+            self._metrics.radius.count_request(result)
             self._send(answer, addr)
 
     def _over(self, outcome: Failure | None, doing: Deferred[None]) -> None:
         self._under_way.discard(doing)
         if outcome is not None:
-            self._metrics.radius("FAILED")
+            self._metrics.radius.count_request("FAILED")
             self._log.failure("A RADIUS request could not be answered", outcome)
 
     def _send(self, answer: bytes, addr: tuple[str, int]) -> None:
@@ -121,7 +121,7 @@ class RadiusPort(DatagramProtocol):
             self._ignore(addr[0], "FAILED", f"it cannot be answered: {error}")
 
     def _ignore(self, who: str, result: str, why: str) -> None:
-        self._metrics.radius(result)
+        self._metrics.radius.count_request(result)
         self._complaints.warn(who, result, f"ignored: {why}")
 
     def drain(self) -> Deferred[Any]:

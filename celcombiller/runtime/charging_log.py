@@ -19,7 +19,7 @@ def log_message_outcome(log: Logger, metrics: Metrics, posting: MessageResult) -
     if not posting.first:
         return
     message = posting.message
-    metrics.message_told(message)
+    metrics.messages.count(message)
     log.info(
         "{state} message {reference}: {parts} parts, {cost} credits",
         state=message.state.capitalize(),

@@ -260,8 +260,8 @@ def _agi_factory(reactor: Any, config: Config, scripts: Scripts, metrics: Metric
         allow=config.agi.allow,
         connections_max=config.agi.connections_max,
     )
-    metrics.agi_sessions.set_function(lambda: factory.connections)
-    metrics.agi_sessions_max.set(factory.connections_max)
+    metrics.calls.agi_sessions.set_function(lambda: factory.connections)
+    metrics.calls.agi_sessions_max.set(factory.connections_max)
     return factory
 
 

@@ -66,7 +66,7 @@ class House:
         return await play(reactor, "127.0.0.1", self.port.getHost().port, channel, scripts)
 
     def decided(self):
-        (family,) = self.metrics._authorizations.collect()
+        (family,) = self.metrics.calls.authorizations.collect()
         return {each.labels["result"]: each.value for each in family.samples if each.value}
 
     async def close(self):

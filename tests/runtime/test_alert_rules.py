@@ -17,10 +17,10 @@ ETC = Path(__file__).parents[2] / "etc"
 def known_names():
     """Every name that a scrape can have, from what each family says of itself."""
     metrics = Metrics()
-    metrics.link_up("pbx1")
-    metrics.requested("GET /healthz", 200)
-    metrics.radius("ACCEPTED")
-    metrics.disconnect("ACK")
+    metrics.links.record_up("pbx1")
+    metrics.rest.count("GET /healthz", 200)
+    metrics.radius.count_request("ACCEPTED")
+    metrics.radius.count_disconnect("ACK")
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0, failing=0, done_total=1, failed_total=0)
     progress = OpenItems(
         holds=1,

@@ -24,7 +24,8 @@ from celcombiller.core.schema import tables
 from celcombiller.database.batch_writer import DEFERRED_BATCH_SECONDS
 from celcombiller.database.engine import open_engine
 from celcombiller.jobs.ledger_audit import FIRST_AUDIT_SECONDS, LedgerAuditService
-from celcombiller.runtime.metrics import RESULTS, Metrics
+from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.metrics.calls import RESULTS
 from celcombiller.runtime.reactor_delay import DELAY_SECONDS, ReactorDelay
 from tests.core.ledger.test_book import NOW, ask, credit, database, ended, initiate
 from tests.support.api_service import PEOPLE, Biller, biller_fixture, header
@@ -107,7 +108,7 @@ async def test_a_call_in_progress_is_an_open_session_hold_and_call(biller):
         def answer(self, line):
             if line.startswith("EXEC DIAL"):
                 seen.append(in_progress_of(biller))
-                seen.append(biller.service.metrics.agi_sessions.collect()[0].samples[0].value)
+                seen.append(biller.service.metrics.calls.agi_sessions.collect()[0].samples[0].value)
             return super().answer(line)
 
     channel = Watched("1002", "1003", talk_ms=1000)
@@ -259,7 +260,7 @@ def test_witnesses_that_differ_are_counted_as_discrepancies_of_who_came_later(en
     ask(engine, credit(100))
     ask(engine, initiate())
     for end in (ended(), ended(witness=Witness.REDUCER), ended(witness=Witness.AMI, talk_ms=9000)):
-        metrics.told(end.witness, ask(engine, end)[0])
+        metrics.calls.count_end(end.witness, ask(engine, end)[0])
     found = told(metrics)
     assert found['celcombiller_calls_ended_total{state="settled",witness="agi"}'] == 1
     assert found['celcombiller_confirmations_total{witness="reducer"}'] == 1
@@ -287,7 +288,13 @@ def test_the_gap_of_an_ami_link_grows_while_it_is_down_and_only_then():
     metrics = Metrics(lambda: now[0])
     assert 'celcombiller_ami_up{server="pbx1"}' not in told(metrics)
     gaps = []
-    for happens in (metrics.link_down, metrics.link_up, metrics.link_down, metrics.link_down, metrics.link_up):
+    for happens in (
+        metrics.links.record_down,
+        metrics.links.record_up,
+        metrics.links.record_down,
+        metrics.links.record_down,
+        metrics.links.record_up,
+    ):
         happens("pbx1")
         now[0] += 10
         found = told(metrics)
@@ -299,14 +306,14 @@ def test_the_gap_of_an_ami_link_grows_while_it_is_down_and_only_then():
 
 def test_two_billers_in_one_process_do_not_count_each_others_calls():
     one, other = Metrics(), Metrics()
-    one.decided("GRANTED")
+    one.calls.count_authorization("GRANTED")
     assert told(one)['celcombiller_authorizations_total{result="GRANTED"}'] == 1
     assert told(other)['celcombiller_authorizations_total{result="GRANTED"}'] == 0
 
 
 def test_the_lag_of_schedules_is_what_their_service_says():
     metrics = Metrics()
-    metrics.scheduled(86400.0, NOW)
+    metrics.schedules.record_lag(86400.0, NOW)
     found = told(metrics)
     assert found["celcombiller_schedule_lag_seconds"] == 86400
     assert found["celcombiller_schedules_looked_at_timestamp_seconds"] == NOW.timestamp()
@@ -373,7 +380,7 @@ def test_the_ledger_is_audited_a_while_after_the_start_and_then_every_so_many_ho
 
 def test_an_audit_that_finds_the_database_away_keeps_the_last_result_and_comes_again(engine, tmp_path, monkeypatch):
     house, metrics = Here(), Metrics()
-    metrics.audited(AuditReport(0, 0, 0, 0, 0, [Difference("law", "subject", 1, 2)]), seconds=1.5, at=NOW)
+    metrics.audit.record(AuditReport(0, 0, 0, 0, 0, [Difference("law", "subject", 1, 2)]), seconds=1.5, at=NOW)
     nowhere = open_engine(f"sqlite:///{tmp_path}/no/where.sqlite", lock_seconds=1)
     service = LedgerAuditService(house, nowhere, 2, metrics)
     service.startService()

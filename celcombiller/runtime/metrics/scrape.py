@@ -1,4 +1,4 @@
-"""Collectors of what a scrape reads."""
+"""What each scrape reads from the database, and the collector of all metrics."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class MetricsCollector(Collector):
-    """The registry and what was read for this scrape, as one thing to encode.
+    """The registry and what was read for one scrape.
 
-    With several workers on one port a scrape is answered by any of them: their number, as a label, keeps their series
-    apart, and a rate over a few minutes is right for each.
+    Several workers share one port, and any of them may answer a scrape: the label ``worker`` separates their series,
+    and a rate over some minutes is right for each.
     """
 
     def __init__(self, registry: Collector, read: list[Any], worker: int | None) -> None:
@@ -26,58 +26,58 @@ class MetricsCollector(Collector):
         self._label = {} if worker is None else {"worker": str(worker)}
 
     def collect(self) -> Iterator[Any]:
-        """Return all of it."""
+        """Yield all metrics."""
         for family in (*self._registry.collect(), *self._read):
             if self._label:
                 family.samples = [each._replace(labels=each.labels | self._label) for each in family.samples]
             yield family
 
 
-def _read(in_progress: OpenItems | None) -> Iterator[Any]:
-    """Return what the database said; when it said nothing, that, and no old numbers."""
+def open_item_families(open_items: OpenItems | None) -> Iterator[Any]:
+    """Yield what the database reported; when it did not answer, only that it is down, and no old numbers."""
     yield GaugeMetricFamily(
-        "celcombiller_database_up", "Whether the database answered this scrape.", float(in_progress is not None)
+        "celcombiller_database_up", "Whether the database answered this scrape.", float(open_items is not None)
     )
-    if in_progress is None:
+    if open_items is None:
         return
-    yield GaugeMetricFamily("celcombiller_open_holds", "Holds that are open.", in_progress.holds)
-    yield GaugeMetricFamily("celcombiller_held_credits", "Credits that they set aside.", in_progress.held)
+    yield GaugeMetricFamily("celcombiller_open_holds", "Holds that are open.", open_items.holds)
+    yield GaugeMetricFamily("celcombiller_held_credits", "Credits that they set aside.", open_items.held)
     yield GaugeMetricFamily(
-        "celcombiller_oldest_open_hold_seconds", "The age of the oldest of them; 0: none.", in_progress.oldest_seconds
+        "celcombiller_oldest_open_hold_seconds", "The age of the oldest of them; 0: none.", open_items.oldest_seconds
     )
     yield GaugeMetricFamily(
         "celcombiller_overdue_calls",
         "Open calls that should be settled: no limit of Asterisk can have let them live so long.",
-        in_progress.overdue,
+        open_items.overdue,
     )
     yield GaugeMetricFamily(
         "celcombiller_oldest_overdue_call_seconds",
         "For how long the oldest of them is past its limit; 0: none.",
-        in_progress.overdue_seconds,
+        open_items.overdue_seconds,
     )
     yield GaugeMetricFamily(
-        "celcombiller_queued_messages", "Text messages that wait to be sent.", in_progress.queued_messages
+        "celcombiller_queued_messages", "Text messages that wait to be sent.", open_items.queued_messages
     )
     yield GaugeMetricFamily(
         "celcombiller_oldest_queued_message_seconds",
         "The age of the oldest of them; 0: none.",
-        in_progress.oldest_message_seconds,
+        open_items.oldest_message_seconds,
     )
     calls = GaugeMetricFamily("celcombiller_open_calls", "Calls in progress on this server.", labels=("server",))
-    for server, count in in_progress.calls.items():
+    for server, count in open_items.calls.items():
         calls.add_metric((server,), count)
     yield calls
     yield GaugeMetricFamily(
-        "celcombiller_open_data_sessions", "Sessions of data in progress.", in_progress.data_sessions
+        "celcombiller_open_data_sessions", "Sessions of data in progress.", open_items.data_sessions
     )
     for name, text, value in _NETWORK_GAUGES:
         gauge = GaugeMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
-        for network, progress in in_progress.networks.items():
+        for network, progress in open_items.networks.items():
             gauge.add_metric((network,), float(value(progress)))
         yield gauge
     for name, text, value in _NETWORK_COUNTERS:
         counter = CounterMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
-        for network, progress in in_progress.networks.items():
+        for network, progress in open_items.networks.items():
             counter.add_metric((network,), float(value(progress)))
         yield counter
 

@@ -1,0 +1,120 @@
+"""Metrics of calls: authorizations, ends, charges and AGI sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from celcombiller.core import errors
+from celcombiller.core.model.calls import CallState, Witness
+from celcombiller.core.voice.evidence import DISCREPANCY_MS
+from celcombiller.runtime.metrics.buckets import LATENCY_SECONDS
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from celcombiller.core.model.calls import Settlement
+
+GRANTED = "GRANTED"
+ALWAYS_ALLOWED = "ALWAYS_ALLOWED"
+ALLOWED_ON_FAILURE = "ALLOWED_ON_FAILURE"
+
+RESULTS = (
+    GRANTED,
+    *(each.code for each in (errors.InsufficientBalance, errors.UnknownSubscriber, errors.SubscriberDisabled)),
+    *(each.code for each in (errors.BadNumber, errors.NoRate, errors.BillerError)),
+    ALWAYS_ALLOWED,
+    ALLOWED_ON_FAILURE,
+)
+"""The results of an authorization. ``CELCOMBILLER_RESULT`` is ``GRANTED`` for the last two as well: the caller may
+call, but the ledger did not decide it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallMetrics:
+    """The instruments of calls."""
+
+    authorizations: Counter
+    authorization_seconds: Histogram
+    talk_seconds: Counter
+    charged_credits: Counter
+    agi_sessions: Gauge
+    agi_sessions_max: Gauge
+    _by_result: dict[str, Counter]
+    _ended: dict[tuple[CallState, Witness], Counter]
+    _confirmed: dict[Witness, Counter]
+    _differed: dict[Witness, Counter]
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry) -> Self:
+        """Make the instruments in a registry."""
+        authorizations = Counter(
+            "celcombiller_authorizations",
+            "Calls that asked to be let go, by what was decided (the channel variable CELCOMBILLER_RESULT).",
+            ("result",),
+            registry=registry,
+        )
+        authorization_seconds = Histogram(
+            "celcombiller_authorization_duration_seconds",
+            "How long callers waited for the ledger's decision, durable; those that it came too late for included.",
+            buckets=LATENCY_SECONDS,
+            registry=registry,
+        )
+        ended = Counter(
+            "celcombiller_calls_ended",
+            "Calls that were closed: settled (answered and charged), released or expired, and who told first.",
+            ("state", "witness"),
+            registry=registry,
+        )
+        confirmations = Counter(
+            "celcombiller_confirmations",
+            "Ends of closed calls that another witness told as well.",
+            ("witness",),
+            registry=registry,
+        )
+        discrepancies = Counter(
+            "celcombiller_discrepancies",
+            "Of those, the ones that differ by more than a second from what was charged.",
+            ("witness",),
+            registry=registry,
+        )
+        return cls(
+            authorizations=authorizations,
+            authorization_seconds=authorization_seconds,
+            talk_seconds=Counter(
+                "celcombiller_talk_seconds", "Talk of the calls that were settled.", registry=registry
+            ),
+            charged_credits=Counter(
+                "celcombiller_charged_credits", "Voice credits that calls were charged.", registry=registry
+            ),
+            agi_sessions=Gauge("celcombiller_agi_sessions", "Open FastAGI sessions.", registry=registry),
+            agi_sessions_max=Gauge(
+                "celcombiller_agi_sessions_max", "How many may be open (agi.connections_max).", registry=registry
+            ),
+            _by_result={each: authorizations.labels(each) for each in RESULTS},
+            _ended={
+                (state, each): ended.labels(state, each)
+                for state in (CallState.SETTLED, CallState.RELEASED, CallState.EXPIRED)
+                for each in Witness
+            },
+            _confirmed={each: confirmations.labels(each) for each in Witness},
+            _differed={each: discrepancies.labels(each) for each in Witness},
+        )
+
+    def count_authorization(self, result: str) -> None:
+        """Count an authorization by its result, one of `RESULTS`."""
+        (self._by_result.get(result) or self.authorizations.labels(result)).inc()
+
+    def count_end(self, witness: Witness, settlement: Settlement) -> None:
+        """Count the end of a call that a witness reported."""
+        call = settlement.call
+        if settlement.first:
+            self._ended[call.state, witness].inc()
+            self.talk_seconds.inc((call.talk_ms or 0) / 1000)
+            self.charged_credits.inc(call.cost or 0)
+        elif settlement.difference_ms is not None:
+            self._confirmed[witness].inc()
+            if abs(settlement.difference_ms) > DISCREPANCY_MS:
+                self._differed[witness].inc()
