@@ -1,9 +1,10 @@
-"""The service that ``twistd celcombiller`` runs: the only file that sees everything."""
+"""The service that ``twistd celcombiller`` runs, built of its subsystems. Only this module imports all of them."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,9 +54,10 @@ from celcombiller.service.root import Root
 from celcombiller.smpp.client import SmscClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
     import sqlalchemy as sa
+    from twisted.application.service import IService
     from twisted.internet.defer import Deferred
 
     from celcombiller.config.tables import Asterisk, Config
@@ -68,88 +70,249 @@ if TYPE_CHECKING:
 _LOG = Logger()
 
 
-OVERDUE_SECONDS = 60.0
-"""How often it is looked for holds whose validity has run out, and for sessions of data that nobody tells of."""
+EXPIRY_SECONDS = 60.0
+"""The interval between two looks for expired holds and messages, and for data sessions without a report."""
 
 
 NODES_SECONDS = 15.0
-"""How often a node says that it is there, where several can be."""
+"""The interval between two announcements of a node, where there can be several."""
 
 
 AGI_BACKLOG = 4096
-"""Connections that may wait to be taken, as many as Linux allows: of a burst of calls Twisted's own 50 would be few,
-and one that finds no place tries again after a whole second."""
+"""Connections that may wait to be accepted: the most that Linux allows. Twisted's 50 are too few for a burst of calls,
+and a connection that finds no place is tried again only after a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the subsystems share. ``binder`` returns what binds the port of a section in place of the reactor."""
+
+    reactor: Any
+    config: Config
+    binder: Callable[[str], Any]
+    worker: int | None
+    store: BatchWriter
+    reader: Reader
+    passwords: Passwords
+    metrics: Metrics
+    monitors: dict[str, CallMonitor]
+    scripts: Scripts
+    radio_networks: dict[str, Network]
+
+    @property
+    def is_first(self) -> bool:
+        """Return whether this process does what only one of several workers does."""
+        return self.worker in (None, 1)
 
 
 def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _section: None) -> Root:
-    """Wire everything. Raises a `BillerError` when the database or a setting makes it impossible.
+    """Build all services. Raises a `BillerError` when the database or a setting makes it impossible.
 
-    ``binder`` gives what binds the port of a section in place of the reactor.
+    ``binder`` returns what binds the port of a section in place of the reactor.
     """
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     root = Root(lock_database_file(config.database.url))
     check_database(engine)
-    terms = charging_policy(config)
-    worker = prefork.number(os.environ)
-    metrics = Metrics(worker=worker)
-    store = BatchWriter(reactor, engine, lambda tx, requests, now: process_batch(tx, terms, requests, now), metrics)
-    reader, passwords = Reader(reactor, _reading(config, READ_SECONDS_MAX)), Passwords(reactor)
-    monitors: dict[str, CallMonitor] = {}
-    radio = _radio_networks(reactor, config, engine)
-    scripts = Scripts(reactor, config, store, reader, monitors, metrics)
-    for server in config.asterisk:
-        monitor = CallMonitor(reactor, server.name, partial(_login, reactor, config, server), store, metrics)
-        monitors[server.name] = monitor
-        monitor.setServiceParent(root)
-    for section, listen, factory in (
-        ("agi", with_backlog(config.agi.listen), _agi_factory(reactor, config, scripts, metrics)),
-        (
-            "rest",
-            config.rest.listen,
-            make_site(Api(config, store, reader, passwords, monitors, metrics, ROUTES, radio)),
-        ),
+    parts = _make_parts(reactor, config, binder, engine)
+    for service in (
+        *_calls(parts),
+        *_api(parts),
+        *_expiry(parts),
+        *_messages(parts),
+        *_provisioning(parts),
+        *_data(parts),
+        *_settings_comparison(parts, engine),
+        *_schedules(parts),
+        *_notices(parts),
+        *_observation(parts),
     ):
-        try:
-            service = strports.service(listen, factory, binder(section))
-        except ValueError as error:
-            raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
-        service.setName(section)
         service.setServiceParent(root)
-
-    async def close() -> None:
-        await close_overdue(store, monitors, datetime.now(UTC), metrics)
-        await expire_messages(store, datetime.now(UTC), metrics)
-        await close_silent(store, reader, config, datetime.now(UTC))
-
-    overdue = PeriodicService(reactor, OVERDUE_SECONDS, close)
-    overdue.setServiceParent(root)
-    if config.sms.ways:
-        _send_messages(reactor, config, root, store, reader, monitors, metrics)
-        scripts.take_texts(SmsScript(config, store, scripts.settling, metrics))
-    _provision(reactor, config, root, store, reader, radio)
-    if config.radius.clients and worker in (None, 1):
-        RadiusService(reactor, config.radius, store, reader, passwords, metrics).setServiceParent(root)
-    if engine.dialect.name != "sqlite":
-        PeriodicService(reactor, NODES_SECONDS, SettingsComparison(store, config)).setServiceParent(root)
-    rules = config.schedules.rules
-    ScheduleCreditService(reactor, store.transact, rules, partial(datetime.now, UTC), metrics).setServiceParent(root)
-    _notice_low_balances(root, reactor, config, store, reader, metrics)
-    ReactorDelay(reactor, metrics).setServiceParent(root)
-    if config.metrics.audit_hours and worker in (None, 1):
-        auditing = _reading(config, AUDIT_SECONDS_MAX)
-        LedgerAuditService(reactor, auditing, config.metrics.audit_hours, metrics).setServiceParent(root)
-    root.store, root.scripts, root.config, root.metrics = store, scripts, config, metrics
-    root.threads = (reader, passwords)
+    root.store, root.scripts, root.config, root.metrics = parts.store, parts.scripts, config, parts.metrics
+    root.threads = (parts.reader, parts.passwords)
     return root
 
 
+def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engine: sa.Engine) -> _Parts:
+    policy = charging_policy(config)
+    worker = prefork.number(os.environ)
+    metrics = Metrics(worker=worker)
+    store = BatchWriter(reactor, engine, lambda tx, requests, now: process_batch(tx, policy, requests, now), metrics)
+    reader = Reader(reactor, _open_for_reading(config, READ_SECONDS_MAX))
+    monitors: dict[str, CallMonitor] = {}
+    return _Parts(
+        reactor=reactor,
+        config=config,
+        binder=binder,
+        worker=worker,
+        store=store,
+        reader=reader,
+        passwords=Passwords(reactor),
+        metrics=metrics,
+        monitors=monitors,
+        scripts=Scripts(reactor, config, store, reader, monitors, metrics),
+        radio_networks=_radio_networks(reactor, config, engine),
+    )
+
+
+# -- one function a subsystem, which returns its services ------------------------------------------------------------
+
+
+def _calls(parts: _Parts) -> Iterator[IService]:
+    """Yield a monitor for each Asterisk server, and the FastAGI port."""
+    for server in parts.config.asterisk:
+        login = partial(_login, parts.reactor, parts.config, server)
+        monitor = CallMonitor(parts.reactor, server.name, login, parts.store, parts.metrics)
+        parts.monitors[server.name] = monitor
+        yield monitor
+    yield _listen(parts, "agi", with_backlog(parts.config.agi.listen), _agi_factory(parts))
+
+
+def _api(parts: _Parts) -> Iterator[IService]:
+    """Yield the port of the REST API."""
+    api = Api(
+        parts.config,
+        parts.store,
+        parts.reader,
+        parts.passwords,
+        parts.monitors,
+        parts.metrics,
+        ROUTES,
+        parts.radio_networks,
+    )
+    yield _listen(parts, "rest", parts.config.rest.listen, make_site(api))
+
+
+def _expiry(parts: _Parts) -> Iterator[IService]:
+    """Yield what closes overdue calls, expired messages and data sessions without a report."""
+
+    async def close() -> None:
+        await close_overdue(parts.store, parts.monitors, datetime.now(UTC), parts.metrics)
+        await expire_messages(parts.store, datetime.now(UTC), parts.metrics)
+        await close_silent(parts.store, parts.reader, parts.config, datetime.now(UTC))
+
+    yield PeriodicService(parts.reactor, EXPIRY_SECONDS, close)
+
+
+def _messages(parts: _Parts) -> Iterator[IService]:
+    """Yield the SMSC link and an outbox for each route in use, and let phones send by the ``sms`` script."""
+    config, store = parts.config, parts.store
+    if not config.sms.ways:
+        return
+    carriers: dict[Route, Carrier] = {}
+    if Route.ASTERISK in config.sms.ways:
+        carriers[Route.ASTERISK] = AmiCarrier(config, parts.monitors)
+    if Route.SMPP in config.sms.ways:
+        smsc = _smsc_client(parts)
+        yield smsc
+        carriers[Route.SMPP] = smsc
+    for route, carrier in carriers.items():
+        outbox = Outbox(
+            parts.reactor,
+            route,
+            carrier,
+            transact=store.transact,
+            read=parts.reader.read,
+            charge=store.charge,
+            now=partial(datetime.now, UTC),
+            retry_seconds_max=config.sms.retry_seconds_max,
+            metrics=parts.metrics,
+        )
+        yield OutboxService(parts.reactor, outbox)
+    parts.scripts.take_texts(SmsScript(config, store, parts.scripts.settling, parts.metrics))
+
+
+def _smsc_client(parts: _Parts) -> SmscClient:
+    store, terms = parts.store, parts.config.sms.terms
+
+    async def receive(network_id: str, outcome: MessageState, note: str, now: datetime) -> MessageResult | None:
+        result = await store.transact(lambda tx: messages.apply_receipt(tx, network_id, outcome, note, now))
+        if result is not None:
+            log_message_outcome(_LOG, parts.metrics, result)
+        return result
+
+    async def accept(arrival: inbound_message.InboundMessage, now: datetime) -> MessageResult:
+        return await store.transact(lambda tx: messages.accept_inbound(tx, terms, arrival, now))
+
+    to_phones = accept if terms.on_net_route is Route.ASTERISK else None
+    return SmscClient(parts.reactor, parts.config.smpp, receive, to_phones)
+
+
+def _provisioning(parts: _Parts) -> Iterator[IService]:
+    """Yield a worker for each radio network."""
+    for each in parts.config.provisioning:
+        if each.name in parts.radio_networks:
+            worker = ProvisioningWorker(
+                each.name,
+                parts.radio_networks[each.name],
+                transact=parts.store.transact,
+                read=parts.reader.read,
+                now=partial(datetime.now, UTC),
+                retry_seconds_max=each.retry_seconds_max,
+            )
+            yield ProvisioningService(parts.reactor, worker)
+
+
+def _data(parts: _Parts) -> Iterator[IService]:
+    """Yield the RADIUS server, where a NAS is configured."""
+    radius = parts.config.radius
+    if radius.clients and parts.is_first:
+        yield RadiusService(parts.reactor, radius, parts.store, parts.reader, parts.passwords, parts.metrics)
+
+
+def _settings_comparison(parts: _Parts, engine: sa.Engine) -> Iterator[IService]:
+    """Yield what announces this node and compares its settings with those of the others, where several can be."""
+    if engine.dialect.name != "sqlite":
+        yield PeriodicService(parts.reactor, NODES_SECONDS, SettingsComparison(parts.store, parts.config))
+
+
+def _schedules(parts: _Parts) -> Iterator[IService]:
+    """Yield the service of scheduled credits."""
+    rules, now = parts.config.schedules.rules, partial(datetime.now, UTC)
+    yield ScheduleCreditService(parts.reactor, parts.store.transact, rules, now, parts.metrics)
+
+
+def _notices(parts: _Parts) -> Iterator[IService]:
+    """Yield what looks for low balances, if subscribers get notices."""
+    if parts.config.notices.thresholds and parts.is_first:
+        yield LowBalanceService(
+            parts.reactor,
+            parts.config.notice_rules,
+            parts.config.sms.terms,
+            transact=parts.store.transact,
+            read=parts.reader.read,
+            now=partial(datetime.now, UTC),
+            metrics=parts.metrics,
+        )
+
+
+def _observation(parts: _Parts) -> Iterator[IService]:
+    """Yield what measures the reactor's delay, and the periodic audit."""
+    yield ReactorDelay(parts.reactor, parts.metrics)
+    hours = parts.config.metrics.audit_hours
+    if hours and parts.is_first:
+        engine = _open_for_reading(parts.config, AUDIT_SECONDS_MAX)
+        yield LedgerAuditService(parts.reactor, engine, hours, parts.metrics)
+
+
+# -- what they are made of -------------------------------------------------------------------------------------------
+
+
+def _listen(parts: _Parts, section: str, listen: str, factory: Any) -> IService:
+    try:
+        service: IService = strports.service(listen, factory, parts.binder(section))
+    except ValueError as error:
+        raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
+    service.setName(section)
+    return service
+
+
 def with_backlog(listen: str) -> str:
-    """Return the endpoint with the AGI backlog, where it says none."""
+    """Return the endpoint with `AGI_BACKLOG`, where it has no backlog of its own."""
     return f"{listen}:backlog={AGI_BACKLOG}" if listen.startswith("tcp") and "backlog=" not in listen else listen
 
 
 def charging_policy(config: Config) -> ChargingPolicy:
-    """Return the operator's conditions that charging needs."""
+    """Return the settings that charging needs."""
     return ChargingPolicy(
         tariff=Tariff(
             Rate(row.prefix, row.name, row.connect_fee, row.price, row.increment_seconds) for row in config.rates
@@ -162,106 +325,31 @@ def charging_policy(config: Config) -> ChargingPolicy:
 
 
 def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str, Network]:
-    """Return the networks of the settings, after the database knows them too."""
+    """Return the radio networks of the settings, after entering them in the database."""
     kinds = kinds_of(config)
     if kinds:
         transact(engine, partial(desired_state.configure, kinds=kinds, now=datetime.now(UTC)))
     return {each.name: network_of(reactor, each) for each in config.provisioning if each.name in kinds}
 
 
-def _send_messages(
-    reactor: Any,
-    config: Config,
-    root: Root,
-    store: BatchWriter,
-    reader: Reader,
-    monitors: Mapping[str, CallMonitor],
-    metrics: Metrics,
-) -> None:
-    """Have the queue of each way that is used worked by what carries messages there."""
-    carriers: dict[Route, Carrier] = {}
-    if Route.ASTERISK in config.sms.ways:
-        carriers[Route.ASTERISK] = AmiCarrier(config, monitors)
-    if Route.SMPP in config.sms.ways:
-
-        async def receive(network_id: str, outcome: MessageState, note: str, now: datetime) -> MessageResult | None:
-            posting = await store.transact(lambda tx: messages.apply_receipt(tx, network_id, outcome, note, now))
-            if posting is not None:
-                log_message_outcome(_LOG, metrics, posting)
-            return posting
-
-        async def arrive(arrival: inbound_message.InboundMessage, now: datetime) -> MessageResult:
-            return await store.transact(lambda tx: messages.accept_inbound(tx, config.sms.terms, arrival, now))
-
-        to_phones = arrive if config.sms.terms.on_net_route is Route.ASTERISK else None
-        centre = SmscClient(reactor, config.smpp, receive, to_phones)
-        centre.setServiceParent(root)
-        carriers[Route.SMPP] = centre
-    for route, carrier in carriers.items():
-        outbox = Outbox(
-            reactor,
-            route,
-            carrier,
-            transact=store.transact,
-            read=reader.read,
-            charge=store.charge,
-            now=partial(datetime.now, UTC),
-            retry_seconds_max=config.sms.retry_seconds_max,
-            metrics=metrics,
-        )
-        OutboxService(reactor, outbox).setServiceParent(root)
-
-
-def _provision(
-    reactor: Any, config: Config, root: Root, store: BatchWriter, reader: Reader, radio: Mapping[str, Network]
-) -> None:
-    """Have each radio network brought to what it should know."""
-    for each in config.provisioning:
-        if each.name in radio:
-            provisioner = ProvisioningWorker(
-                each.name,
-                radio[each.name],
-                transact=store.transact,
-                read=reader.read,
-                now=partial(datetime.now, UTC),
-                retry_seconds_max=each.retry_seconds_max,
-            )
-            ProvisioningService(reactor, provisioner).setServiceParent(root)
-
-
-def _notice_low_balances(
-    root: Root, reactor: Any, config: Config, store: BatchWriter, reader: Reader, metrics: Metrics
-) -> None:
-    """Have somebody look for them, if anybody is to be told; of several workers the first."""
-    if config.notices.thresholds and prefork.number(os.environ) in (None, 1):
-        LowBalanceService(
-            reactor,
-            config.notice_rules,
-            config.sms.terms,
-            transact=store.transact,
-            read=reader.read,
-            now=partial(datetime.now, UTC),
-            metrics=metrics,
-        ).setServiceParent(root)
-
-
-def _reading(config: Config, seconds: float) -> sa.Engine:
+def _open_for_reading(config: Config, seconds: float) -> sa.Engine:
     return open_engine(config.database.url, lock_seconds=config.database.lock_seconds, read_seconds=seconds)
 
 
-def _agi_factory(reactor: Any, config: Config, scripts: Scripts, metrics: Metrics) -> Any:
-    if config.agi.library == "starpy":
-        return _starpy("fastagi").FastAGIFactory(partial(run, scripts))
+def _agi_factory(parts: _Parts) -> Any:
+    agi = parts.config.agi
+    if agi.library == "starpy":
+        return _starpy("fastagi").FastAGIFactory(partial(run, parts.scripts))
     factory = FastAGIFactory(
-        scripts,
-        clock=reactor,
-        environment_seconds=config.agi.idle_seconds,
-        command_seconds=config.agi.idle_seconds,
-        allow=config.agi.allow,
-        connections_max=config.agi.connections_max,
+        parts.scripts,
+        clock=parts.reactor,
+        environment_seconds=agi.idle_seconds,
+        command_seconds=agi.idle_seconds,
+        allow=agi.allow,
+        connections_max=agi.connections_max,
     )
-    metrics.calls.agi_sessions.set_function(lambda: factory.connections)
-    metrics.calls.agi_sessions_max.set(factory.connections_max)
+    parts.metrics.calls.agi_sessions.set_function(lambda: factory.connections)
+    parts.metrics.calls.agi_sessions_max.set(factory.connections_max)
     return factory
 
 
