@@ -43,6 +43,7 @@ lint: $(VENV)/.tested  ## Check style, types, imports and documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/towncrier build --draft > /dev/null
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs: $(VENV)/.tested  ## Write the reference pages from the code, then build the documentation in build/site
