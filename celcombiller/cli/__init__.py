@@ -1,6 +1,6 @@
-"""``celcombiller``: the operator's command. It works on the database itself, beside a running biller or without one.
+"""``celcombiller``: the operator's command. It works on the database itself, with or without a running biller.
 
-Exit status: 0 done, 1 refused or a difference found, 2 wrong usage.
+Exit status: 0 done, 1 refused or a difference found, 2 used wrongly.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; a refusal is one line on standard error."""
-    gc.disable()  # modules stay: to look for garbage among them takes a tenth of a short command
+    gc.disable()  # loaded modules stay: looking for garbage among them takes a tenth of a short command
     try:
         arguments = make_parser().parse_args(extract_global_options(sys.argv[1:] if argv is None else argv))
-        from celcombiller.config import loader  # noqa: PLC0415  a wrong word and `--help` need no settings
+        from celcombiller.config import loader  # noqa: PLC0415  `--help` needs no settings
         from celcombiller.core.errors import BillerError  # noqa: PLC0415
     finally:
         gc.freeze()
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> CommandParser:
     """Return the parser of all commands; each loads its module at its first use."""
     parser = CommandParser(prog="celcombiller", description="Prepaid biller for Asterisk and OpenBTS.")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the settings (default: as for twistd)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the settings file (default: as for twistd)")
     parser.add_argument(
         "--json", action="store_true", help="one JSON document, where a command shows or lists something"
     )

@@ -1,4 +1,4 @@
-"""What all commands share: how they open the database, what they print, and how they read their words."""
+"""What the commands share: opening the database, printing, and reading arguments."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def add_command(under: Any, name: str, run: Callable[..., int], text: str) -> ar
 
 
 def open_database(config: Config) -> sa.Engine:
-    """Return the database, after a look that it is one of this program's."""
+    """Return the database, after checking that its tables are of this version."""
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     check_database(engine)
     return engine
 
 
 def current_operator() -> Actor:
-    """Return who is at the terminal, for the trail: the command, and the system's name of who runs it."""
+    """Return the author of a change for the audit trail: the command, and the operating system's user."""
     try:
         return Actor("command", getpass.getuser())
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):  # in a container a user may have no name
         return Actor("command", f"uid {os.getuid()}")
 
 
 def find_payer(tx: sa.Connection, who: str) -> Subscriber:
-    """Find who pays: by his username, his number, or ``IMSI`` and digits."""
+    """Return the subscriber who pays, found by username, number, or ``IMSI`` and digits."""
     found = Directory.load(tx, [who]).find_payer(who, "")
     if found is None:
         raise UnknownSubscriber(f"no subscriber has the username or the number {who}")
@@ -65,7 +65,7 @@ def print_json(value: object) -> None:
 
 
 def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
-    """Print a table of these columns, or all of it as JSON."""
+    """Print these columns as a table, or whole rows as JSON."""
     if as_json:
         print_json(rows)
         return
@@ -85,7 +85,7 @@ def _cell(value: object) -> str:
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """Return what reads a whole number between two."""
+    """Return a function that reads a whole number from ``least`` to ``most``."""
 
     def number(text: str) -> int:
         value = int(text)
@@ -105,7 +105,7 @@ def parse_date(text: str) -> date:
 
 
 def parse_time(text: str) -> datetime:
-    """Read a time; one that names no zone is this machine's, as times are printed."""
+    """Read a time. Without a zone it is in the zone of this machine, as printed times are."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
@@ -116,7 +116,7 @@ LIST_MAX = 1000
 
 
 def read_password(file: Path | None) -> str | None:
-    """Return the password in a file, or None without a file. Raise `InvalidValue` where it cannot be used."""
+    """Return the password in a file, or None without a file. Raises `InvalidValue` when it cannot be used."""
     if file is None:
         return None
     try:

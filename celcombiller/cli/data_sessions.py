@@ -1,4 +1,4 @@
-"""``celcombiller data-sessions``: what NASes told of data, and what was charged for it."""
+"""``celcombiller data-sessions``: the data sessions that NASes reported, and what was charged for them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _sessions(arguments: argparse.Namespace, config: Config) -> int:
 def configure(listed: argparse.ArgumentParser) -> None:
     """Add the arguments of ``data-sessions``."""
     listed.set_defaults(run=_sessions)
-    listed.add_argument("--all", action="store_true", help="those that are over too")
-    listed.add_argument("--user", metavar="WHO", help="who pays: a username or a number")
+    listed.add_argument("--all", action="store_true", help="also the sessions that have ended")
+    listed.add_argument("--user", metavar="WHO", help="the payer: a username or a number")
     listed.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
     listed.add_argument("--json", action="store_true", help="one JSON document")

@@ -1,6 +1,6 @@
-"""``celcombiller import-legacy``: the operator's way from the original.
+"""``celcombiller import-legacy``: import the database of the original program.
 
-It does everything and proves it, and without ``--yes`` takes it back: so what a dry run says is what will be.
+Without ``--yes`` it does the whole import, proves it, and rolls it back: so a dry run reports what will happen.
 """
 
 from __future__ import annotations
@@ -38,34 +38,40 @@ if TYPE_CHECKING:
     from celcombiller.legacy_import.imported_rows import ImportReport
 
 EXAMPLES = 5
-"""How many rows are named of each oddity; ``--json`` names all."""
+"""How many rows of each oddity are printed; ``--json`` has all."""
 
 _SOURCE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
-# OWASP's least for argon2id (Password Storage Cheat Sheet): a fifth of the usual cost, as there may be 200,000 of
-# them. The first login makes it the usual one.
+# The minimum of OWASP for argon2id (Password Storage Cheat Sheet): a fifth of the usual cost, because there may be
+# 200,000 passwords. The first login hashes again at the usual cost.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``import-legacy``."""
     parser.set_defaults(run=_import)
-    parser.add_argument("file", type=Path, metavar="FILE", help="the original's database (alph.db); it is only read")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="the database of the original (alph.db); it is not changed"
+    )
     parser.add_argument("--yes", action="store_true", help="import; without it nothing is written, only reported")
-    parser.add_argument("--zone", help="of its dates, such as America/Belem (default: the settings')")
+    parser.add_argument("--zone", help="the time zone of its dates, such as America/Belem (default: the settings')")
     parser.add_argument(
         "--plans-from",
         type=parse_date,
         metavar="DATE",
-        help="the first day whose plans are not the original's business any more (default: tomorrow)",
+        help="the first day that the original does not credit itself any more (default: tomorrow)",
     )
-    parser.add_argument("--source", default="", metavar="NAME", help="tells files apart that come into one ledger")
-    parser.add_argument("--no-passwords", action="store_true", help="take no password over: all are set anew")
+    parser.add_argument(
+        "--source", default="", metavar="NAME", help="the name of this file, when several are imported into one ledger"
+    )
+    parser.add_argument(
+        "--no-passwords", action="store_true", help="import no passwords: each subscriber needs a new one"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document, with every row that is odd")
 
 
 def _import(arguments: argparse.Namespace, config: Config) -> int:
-    """Import, or try to. The exit status is 1 where somebody's credit or plan was left out."""
+    """Import, or do a dry run; return 1 when some credit or plan was left out."""
     now = datetime.now(UTC)
     terms = _terms(arguments, config, now)
     engine = open_database(config)
@@ -123,14 +129,14 @@ def _prove(tx: Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What is told of an import."""
+    """The report of an import."""
 
     converted: ConvertedFile
     report: ImportReport
     dry: bool
 
     def print_text(self) -> None:
-        """Say it to a person."""
+        """Print it for people."""
         zone = self.converted.terms.zone.key
         print(f"{self.converted.original.generation.name}. Its dates are by the clocks of {zone}.")
         print_rows(self._tables(), ("table", "in_the_file", "imported", "here_already", "left_out"), as_json=False)
@@ -148,11 +154,11 @@ class _Outcome:
         print("Proved: every balance is the sum of its transfers.")
         if self.dry:
             print(
-                "Nothing was written. To import, say it again with --yes, while no biller runs on an SQLite database."
+                "Nothing was written. To import, run it again with --yes, while no biller runs on an SQLite database."
             )
 
     def print_json(self) -> None:
-        """Say it to a program."""
+        """Print it as JSON."""
         found = self.report.findings.found
         document = {
             "generation": self.converted.original.generation.name,
@@ -169,7 +175,7 @@ class _Outcome:
         print_json(document)
 
     def _tables(self) -> list[dict[str, Any]]:
-        """Count by table; what is only looked up, for the rows of other tables, does not come in by itself."""
+        """Count the rows of each table. Tables that are only looked up for others have no counts of imported rows."""
         made, known = self.report.made, self.report.known
         return [
             {

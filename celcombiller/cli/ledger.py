@@ -1,4 +1,4 @@
-"""Credit, calls, statement, audit."""
+"""``celcombiller credit``, ``calls``, ``statement`` and ``audit``: the ledger, and one credit to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def configure_credit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("value", type=int, metavar="VALUE", help="whole credits")
     parser.add_argument("--kind", choices=[kind.value for kind in Kind], default=Kind.VOICE.value)
     parser.add_argument("--origin", default="web", metavar="TEXT")
-    parser.add_argument("--id", help="your own id of this movement: the same again changes nothing")
+    parser.add_argument("--id", help="your own id of this credit: repeating it changes nothing")
 
 
 def configure_calls(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +104,7 @@ def _statement(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _audit(arguments: argparse.Namespace, config: Config) -> int:
-    """Recompute the ledger; return 1 where something differs."""
+    """Recompute the ledger; return 1 when something differs."""
     report = transact(open_database(config).execution_options(reading=True), audit_report.audit)
     if arguments.json:
         print_json({"ok": report.ok} | asdict(report))

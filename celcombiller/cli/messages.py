@@ -1,6 +1,6 @@
-"""``celcombiller messages``: text messages, sent and to be sent, and how far their queues are.
+"""``celcombiller messages``: text messages and their queues.
 
-It only looks, and does not show what they say. What waits is sent by a running biller.
+It changes nothing and does not show the texts. A running biller sends what waits.
 """
 
 from __future__ import annotations
@@ -93,23 +93,23 @@ def _line(each: Queue, *, is_used: bool) -> str:
     if each.sending:
         said += f", {each.sending} of them being sent"
     if each.failing:
-        said += f", {each.failing} of them tried in vain"
-    return said if is_used else f"{said}; no way of [sms] here: they expire"
+        said += f", {each.failing} of them tried without success"
+    return said if is_used else f"{said}; [sms] has no such route here: they expire"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions of ``messages``."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     listed = add_command(actions, "list", _list, "List the last messages, newest first.")
-    listed.add_argument("--user", metavar="WHO", help="who pays: a username or a number")
+    listed.add_argument("--user", metavar="WHO", help="the payer: a username or a number")
     listed.add_argument("--state", choices=[each.value for each in MessageState])
-    listed.add_argument("--since", type=parse_time, metavar="TIME", help="not before it, such as 2026-11-05T18:30:00Z")
-    listed.add_argument("--until", type=parse_time, metavar="TIME", help="only before it")
+    listed.add_argument(
+        "--since", type=parse_time, metavar="TIME", help="the earliest time, such as 2026-11-05T18:30:00Z"
+    )
+    listed.add_argument("--until", type=parse_time, metavar="TIME", help="only messages before this time")
     listed.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
     show = add_command(actions, "show", _show, "Show one message.")
     show.add_argument("id", type=whole_number(1, ID_MAX), metavar="ID")
-    queue = add_command(
-        actions, "queue", _queue, "Tell how far the queues are; exit 1 when something was tried in vain."
-    )
+    queue = add_command(actions, "queue", _queue, "Show the queues; exit 1 when a message was tried without success.")
     for each in (listed, show, queue):
         each.add_argument("--json", action="store_true", help="one JSON document")

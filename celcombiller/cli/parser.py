@@ -1,6 +1,6 @@
-"""The command's parser: it loads what a command needs when that command is used, and corrects misspelt words.
+"""The parser of the command line: it loads a command on its first use, and suggests words for misspelt ones.
 
-Only the standard library is imported here, so that ``--help`` and a wrong word cost nothing else.
+It imports only the standard library, so that ``--help`` takes little time.
 """
 
 from __future__ import annotations
@@ -109,14 +109,14 @@ def _suggest(known: Mapping[str, Iterable[str]]) -> str:
 
 
 def extract_global_options(argv: Sequence[str]) -> list[str]:
-    """Return the arguments with ``--config FILE`` first and ``--json`` last, wherever they stood."""
+    """Return the arguments with ``--config FILE`` moved to the front and ``--json`` to the end."""
     anywhere = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     anywhere.add_argument("--config")
     anywhere.add_argument("--json", action="store_true")
     words = list(argv)
     end = words.index("--") if "--" in words else len(words)
     if "--config" in words[:end] and words[:end][-1] == "--config":
-        return words  # its value is missing: the parser proper says so
+        return words  # its value is missing: the real parser reports it
     found, rest = anywhere.parse_known_args(words[:end])
     first = [] if found.config is None else ["--config", found.config]
     return [*first, *rest, *(["--json"] if found.json else []), *words[end:]]

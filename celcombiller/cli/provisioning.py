@@ -1,7 +1,7 @@
-"""``celcombiller provisioning status | diff | sync | forget``: the radio networks, for the operator.
+"""``celcombiller provisioning status | diff | sync | forget``: the radio networks.
 
-It works beside a running biller and without one: ``sync`` brings what it queues to the network itself, and shares
-the queue with whoever else works it.
+It works with and without a running biller: ``sync`` itself sends what it queues to the network. A running biller may
+work on the same queue meanwhile.
 """
 
 from __future__ import annotations
@@ -32,24 +32,31 @@ if TYPE_CHECKING:
     from celcombiller.core.provisioning.status import Backlog
 
 SHOWN_MAX = 100
-"""Lines of differences that are printed; all of them are in ``--json``."""
+"""The most differences that are printed; ``--json`` has all."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions of ``provisioning``."""
     under = parser.add_subparsers(required=True, metavar="ACTION")
     status = add_command(
-        under, "status", _status, "Tell how far each network is; exit 1 when something cannot be done."
+        under,
+        "status",
+        _status,
+        "Show the state of each network; exit 1 when a change fails or a network does not answer.",
     )
-    diff = add_command(under, "diff", _diff, "List what differs between biller and network; exit 1 when anything does.")
-    bring = add_command(under, "sync", _sync, "Bring the network to what the biller says.")
-    bring.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    bring.add_argument("--remove-unknown", action="store_true", help="also remove who the biller never put there")
+    diff = add_command(
+        under, "diff", _diff, "List the differences between biller and network; exit 1 when there is one."
+    )
+    bring = add_command(under, "sync", _sync, "Change the network to what the biller has.")
+    bring.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
+    bring.add_argument(
+        "--remove-unknown", action="store_true", help="also remove subscribers that the biller did not put there"
+    )
     for each in (diff, bring):
         each.add_argument("network", nargs="?", help="its name in the settings (default: all)")
     for each in (status, diff, bring):
         each.add_argument("--json", action="store_true", help="one JSON document")
-    drop = add_command(under, "forget", _forget, "Drop the queue of a network that is in the settings no more.")
+    drop = add_command(under, "forget", _forget, "Drop the queue of a network that is no longer in the settings.")
     drop.add_argument("network")
 
 
@@ -84,12 +91,12 @@ def _line(each: Backlog, *, configured: bool) -> str:
     if each.oldest_at is not None:
         said += f" since {each.oldest_at.astimezone().isoformat(' ', 'seconds')}"
     if each.failing:
-        said += f", {each.failing} of them tried in vain"
+        said += f", {each.failing} of them tried without success"
     if each.last_error:
-        said += f"; away: {each.last_error}"
+        said += f"; unreachable: {each.last_error}"
     elif each.answered_at is not None:
         said += f"; answered {each.answered_at.astimezone().isoformat(' ', 'seconds')}"
-    return said if configured else f"{said}; not in the settings (forget it, or put it back)"
+    return said if configured else f"{said}; not in the settings (add it again, or forget it)"
 
 
 def _diff(arguments: argparse.Namespace, config: Config) -> int:
@@ -167,11 +174,11 @@ def _forget(arguments: argparse.Namespace, config: Config) -> int:
         raise InvalidValue(f"{name} is in the settings: take its [[provisioning]] table out first")
     if not transact(open_database(config), partial(desired_state.forget, name=name)):
         raise InvalidValue(f"there is no network {name}")
-    print(f"{name} is forgotten; what it knows, it still knows.")
+    print(f"{name} is forgotten. The network itself keeps its subscribers.")
     return 0
 
 
-# -- small things ----------------------------------------------------------------------------------------------------
+# -- parts -----------------------------------------------------------------------------------------------------------
 
 
 def _chosen(name: str | None, config: Config) -> list[RadioNetwork]:
@@ -182,7 +189,7 @@ def _chosen(name: str | None, config: Config) -> list[RadioNetwork]:
 
 
 def _in_thread(engine: sa.Engine) -> Callable[[Callable[[sa.Connection], Any]], Awaitable[Any]]:
-    from twisted.internet.threads import deferToThread  # noqa: PLC0415  the reactor is for these commands alone
+    from twisted.internet.threads import deferToThread  # noqa: PLC0415  only these commands use the reactor
 
     def through(work: Callable[[sa.Connection], Any]) -> Awaitable[Any]:
         return deferToThread(transact, engine, work)
@@ -191,7 +198,7 @@ def _in_thread(engine: sa.Engine) -> Callable[[Callable[[sa.Connection], Any]], 
 
 
 def _react(run: Callable[[Any], Any]) -> None:
-    """Run the reactor for this one thing, and raise here what it raised there."""
+    """Run the reactor for one coroutine, and raise here what it raised."""
     from twisted.internet.defer import Deferred  # noqa: PLC0415
     from twisted.internet.task import react  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""``celcombiller schedules``: groups that get credit on their dates; what is due, and giving it now."""
+"""``celcombiller schedules``: credit for groups on their due dates: change the groups, forecast, and credit now."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 LIST_MAX = 1000
 INTERRUPTED = 130
-"""The exit status of a command that was interrupted, by a shell's custom."""
+"""The exit status of an interrupted command, as shells have it."""
 
 _KINDS = {each.name.lower(): each for each in ScheduleKind}
 
@@ -315,7 +315,10 @@ class _PassOutcome:
 
 
 def _patient(engine: sa.Engine) -> Any:
-    """Return what does a round's work here. On SQLite it rests as long as it worked: a biller may wait to write."""
+    """Return what does the work of a pass in this process.
+
+    On SQLite it pauses after each transaction for as long as that took, so that a running biller can write.
+    """
 
     def do(work: Callable[[sa.Connection], T]) -> T:
         began = time.monotonic()
@@ -331,13 +334,13 @@ def _patient(engine: sa.Engine) -> Any:
 
 
 def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that waits for nobody to its end."""
+    """Run a coroutine that never waits."""
     with suppress(StopIteration):
         work.send(None)
 
 
 def _expected(engine: sa.Engine, rules: ScheduleRules, pick: int | None) -> int:
-    """Count the turns to come, for the bar; where nobody looks at one it is not worth the reading."""
+    """Return how many members are due, for the progress bar; 0 without a terminal, where no bar is shown."""
     if not sys.stderr.isatty():
         return 0
     now = datetime.now(UTC)
@@ -354,7 +357,7 @@ def _expected(engine: sa.Engine, rules: ScheduleRules, pick: int | None) -> int:
     return transact(engine.execution_options(reading=True), work)
 
 
-# -- small things ----------------------------------------------------------------------------------------------------
+# -- parts -----------------------------------------------------------------------------------------------------------
 
 
 def _turns(run: Run) -> int:
@@ -370,7 +373,7 @@ def _waits(decision: Decision) -> str:
 
 
 def _resolve(tx: sa.Connection, word: str) -> Schedule:
-    """Find the schedule that an operator means: by its id, or by its name where only one has it."""
+    """Return the schedule with this id, or with this name when only one has it."""
     if word.isdecimal():
         with suppress(UnknownSchedule):
             return schedule_records.find(tx, int(word))
@@ -396,7 +399,7 @@ def _membership(tx: sa.Connection, arguments: argparse.Namespace) -> Membership:
 
 
 def _when(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """Read the rhythm of the due dates, if one was given."""
+    """Return the recurrence of the due dates, or None when no option gives one."""
     if arguments.day is not None:
         return {"recurrence": Recurrence.MONTHLY, "day": arguments.day, "interval_days": None}
     if arguments.weekday is not None:
@@ -452,13 +455,13 @@ def _run_row(run: Run) -> dict[str, Any]:
     return row
 
 
-# -- the words of the commands ---------------------------------------------------------------------------------------
+# -- arguments -------------------------------------------------------------------------------------------------------
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions of ``schedules``."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    add = add_command(actions, "add", _add, "Add a schedule: a value that each member gets on each due date.")
+    add = add_command(actions, "add", _add, "Add a schedule: each member gets its value on each due date.")
     add.add_argument("name")
     change = add_command(actions, "change", _change, "Change a schedule, from its next due date on.")
     delete = add_command(actions, "delete", _delete, "Delete a schedule; its memberships end.")
@@ -466,11 +469,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = add_command(actions, "show", _show, "Show a schedule and its members.")
     join = add_command(actions, "join", _join, "Put a subscriber into a schedule.")
     leave = add_command(actions, "leave", _leave, "Take a subscriber out of a schedule.")
-    renew = add_command(actions, "renew", _renew, "Set the runs that a member has left, and record his contract.")
-    due = add_command(actions, "due", _due, "Say who would get what by now, and the totals; nothing is written.")
-    run = add_command(actions, "run", _run, "Give what is due now, as the service does by itself.")
+    renew = add_command(actions, "renew", _renew, "Set the runs that a member has left, and record their contract.")
+    due = add_command(actions, "due", _due, "Show who would get what by now, and the totals; nothing is written.")
+    run = add_command(actions, "run", _run, "Credit what is due now, as the service does by itself.")
     history = add_command(
-        actions, "history", _history, "List the last runs: how many members were credited, and who was not and why."
+        actions, "history", _history, "List the last runs: how many members were credited, and who was not, and why."
     )
     for each in (change, delete, show, join, leave, renew):
         each.add_argument("schedule", metavar="SCHEDULE", help="its id, or its name")
@@ -481,16 +484,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_facts(add, required=True)
     _add_facts(change, required=False)
     change.add_argument("--name")
-    change.add_argument("--state", choices=("enabled", "disabled"), help="a disabled one gives nothing")
-    join.add_argument("--count", type=whole_number(0, COUNT_MAX), help="his runs (default: the schedule's)")
+    change.add_argument("--state", choices=("enabled", "disabled"), help="a disabled schedule credits nothing")
+    join.add_argument("--count", type=whole_number(0, COUNT_MAX), help="the member's runs (default: the schedule's)")
     join.add_argument(
-        "--from", dest="joined_on", type=parse_date, metavar="DATE", help="what is due from then on (today)"
+        "--from", dest="joined_on", type=parse_date, metavar="DATE", help="the first due date that counts (today)"
     )
-    renew.add_argument("--count", type=whole_number(0, COUNT_MAX), required=True, help="his runs from now on")
-    renew.add_argument("--months", type=whole_number(0, COUNT_MAX), required=True, help="the months that he bought")
+    renew.add_argument("--count", type=whole_number(0, COUNT_MAX), required=True, help="the member's runs from now on")
+    renew.add_argument(
+        "--months", type=whole_number(0, COUNT_MAX), required=True, help="the months that the member bought"
+    )
     due.add_argument("--on", type=parse_date, metavar="DATE", help="by that date (default: by now)")
-    run.add_argument("--overdue", action="store_true", help="also after more than schedules.catch_up_max_days")
-    history.add_argument("--uncredited", action="store_true", help="also who was passed over or failed")
+    run.add_argument(
+        "--overdue", action="store_true", help="also credit what is more than schedules.catch_up_max_days late"
+    )
+    history.add_argument(
+        "--uncredited", action="store_true", help="also list the members who were passed over or failed"
+    )
     for each, most in ((show, 50), (due, 20), (history, 50)):
         each.add_argument("--limit", type=whole_number(1, LIST_MAX), default=most)
     for each in (listed, show, due, run, history):
@@ -498,20 +507,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_facts(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add the options that say what a schedule is; their defaults are for a new one."""
+    """Add the options for the properties of a schedule; the defaults are those of a new one."""
     parser.add_argument(
         "--value", type=whole_number(0, 2**53 - 1), required=required, help="whole credits on each due date"
     )
     parser.add_argument("--kind", choices=tuple(_KINDS), default="voice" if required else None)
     when = parser.add_mutually_exclusive_group()
-    when.add_argument("--day", type=whole_number(1, 31), help="monthly on that day, or the month's last (1)")
+    when.add_argument(
+        "--day", type=whole_number(1, 31), help="monthly on this day, or on the last of a shorter month (1)"
+    )
     when.add_argument("--weekday", type=whole_number(1, 7), help="weekly; 1 is Monday")
-    when.add_argument("--every", type=whole_number(1, INTERVAL_DAYS_MAX), metavar="DAYS", help="every so many days")
-    when.add_argument("--once", type=parse_date, metavar="DATE", help="on that date only")
-    parser.add_argument("--first", type=parse_date, metavar="DATE", help="not before that date (today)")
+    when.add_argument(
+        "--every", type=whole_number(1, INTERVAL_DAYS_MAX), metavar="DAYS", help="once in this number of days"
+    )
+    when.add_argument("--once", type=parse_date, metavar="DATE", help="on this date only")
+    parser.add_argument("--first", type=parse_date, metavar="DATE", help="the first possible due date (today)")
     count = 12 if required else None
     parser.add_argument("--count", type=whole_number(0, COUNT_MAX), default=count, help="runs of a new member (12)")
     parser.add_argument("--zone", help="its time zone, such as America/Sao_Paulo (default: the settings')")
     catch_up = CatchUp.ALL.value if required else None
     choices = [each.value for each in CatchUp]
-    parser.add_argument("--catch-up", choices=choices, default=catch_up, help="which missed dates are given (all)")
+    parser.add_argument(
+        "--catch-up", choices=choices, default=catch_up, help="which missed dates are credited later (all)"
+    )

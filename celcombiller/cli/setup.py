@@ -1,4 +1,4 @@
-"""``celcombiller init`` and ``celcombiller check-config``."""
+"""``celcombiller init`` and ``celcombiller check-config``: what an operator does before the first start."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``init``."""
     parser.set_defaults(run=_initialize)
     parser.add_argument("--admin", metavar="USERNAME", default="admin")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="their password (default: a random one)")
+    parser.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="the administrator's password (default: a random one)"
+    )
 
 
 def configure_check_config(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +88,7 @@ def _check_folder(config: Config) -> None:
     if config.database.url.startswith("sqlite:///"):
         folder = Path(config.database.url.removeprefix("sqlite:///")).parent
         if not folder.is_dir():
-            raise InvalidValue(f"database.url: the folder {folder} is not there")
+            raise InvalidValue(f"database.url: the folder {folder} does not exist")
 
 
 def _shown(engine: sa.Engine) -> str:

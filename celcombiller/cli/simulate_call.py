@@ -1,4 +1,4 @@
-"""Call."""
+"""``celcombiller call``: play Asterisk's side of one call against the running biller."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_simulate_call)
     parser.add_argument("caller", metavar="FROM", help="a username or a number")
     parser.add_argument("callee", metavar="TO", help="the number that is called")
-    parser.add_argument("--talk", type=float, default=10.0, metavar="SECONDS", help="talk asked for; it takes no time")
+    parser.add_argument(
+        "--talk",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="the talk time to report; the command does not wait for it",
+    )
     how = parser.add_mutually_exclusive_group()
     for option, text in (("busy", "the callee is busy"), ("cancel", "the caller hangs up while it rings")):
         how.add_argument(f"--{option}", action="store_true", help=text)
@@ -35,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _simulate_call(arguments: argparse.Namespace, config: Config) -> int:
     """Play Asterisk's side of one call against the running biller."""
-    from twisted.internet.error import ConnectError  # noqa: PLC0415  the reactor is for this command alone
+    from twisted.internet.error import ConnectError  # noqa: PLC0415  only this command uses the reactor
     from twisted.internet.task import react  # noqa: PLC0415
 
     from celcombiller.asterisk.agi_simulator import Channel, play  # noqa: PLC0415
@@ -83,7 +89,7 @@ def _simulate_call(arguments: argparse.Namespace, config: Config) -> int:
 def _print_played(channel: Any, engine: sa.Engine) -> int:
     result = channel.variables.get("CELCOMBILLER_RESULT", "")
     if result != "GRANTED":
-        print(f"Refused: {result or 'the biller closed the session without a word'}.")
+        print(f"Refused: {result or 'the biller closed the session without an answer'}.")
         return 1
     print(f"Granted {channel.variables.get('CELCOMBILLER_SECONDS', 'unlimited')} s; dialled {channel.dialled}")
     rows = transact(engine, lambda tx: call_queries.recent(tx, limit=LIST_MAX))
@@ -107,6 +113,6 @@ def _deferred(work: Any) -> Any:
 def _agi_address(listen: str) -> tuple[str, int]:
     parts = listen.split(":")
     if not parts[0].startswith("tcp"):
-        raise InvalidValue("`call` reaches a biller over TCP: agi.listen is not tcp:")
+        raise InvalidValue("`call` needs a biller that listens on TCP: agi.listen is not tcp:")
     interface = next((part.partition("=")[2] for part in parts if part.startswith("interface=")), "")
     return interface.replace("\\", "") or "127.0.0.1", int(parts[1])

@@ -1,4 +1,4 @@
-"""``celcombiller token``: keys for programs, made, listed and revoked at the terminal."""
+"""``celcombiller token``: add, list and revoke API tokens."""
 
 from __future__ import annotations
 
@@ -63,20 +63,26 @@ def _revoke(arguments: argparse.Namespace, config: Config) -> int:
         return is_
 
     revoked = transact(open_database(config), work)
-    print(f"Token {revoked.id} ({revoked.name}) is worth nothing any more.")
+    print(f"Token {revoked.id} ({revoked.name}) is revoked.")
     return 0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions of ``token``."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    add = add_command(actions, "add", _add, "Make a token; its secret is shown this once.")
-    add.add_argument("name", help="what it is for")
-    add.add_argument("--user", required=True, metavar="USERNAME", help="whose it is; it may do at most what he may")
+    add = add_command(actions, "add", _add, "Make a token; its secret is shown only now.")
+    add.add_argument("name", help="the purpose of the token")
+    add.add_argument(
+        "--user", required=True, metavar="USERNAME", help="the owner; the token may do at most what its owner may"
+    )
     scopes = [each.value for each in Scope]
-    add.add_argument("--scope", action="append", required=True, choices=scopes, help="what for; may be repeated")
-    add.add_argument("--days", type=whole_number(1, DAYS_MAX), help="how long it holds (default: until it is revoked)")
+    add.add_argument(
+        "--scope", action="append", required=True, choices=scopes, help="what the token allows; may be repeated"
+    )
+    add.add_argument(
+        "--days", type=whole_number(1, DAYS_MAX), help="how many days it is valid (default: until it is revoked)"
+    )
     listed = add_command(actions, "list", _list, "List the tokens, the revoked ones too.")
     listed.add_argument("--json", action="store_true", help="one JSON document")
-    revoke = add_command(actions, "revoke", _revoke, "Make a token worthless, at once.")
+    revoke = add_command(actions, "revoke", _revoke, "Revoke a token, at once.")
     revoke.add_argument("id", type=whole_number(1, ID_MAX), metavar="ID")

@@ -1,4 +1,4 @@
-"""User add/show/list/enable."""
+"""``celcombiller user``: add, show, list, enable and disable subscribers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = add_command(actions, "add", _add, "Add a subscriber.")
     add.add_argument("username")
-    add.add_argument("--clid", required=True, help="their number: digits")
+    add.add_argument("--clid", required=True, help="the subscriber's number: digits")
     add.add_argument("--imsi", required=True, help="6 to 15 digits")
     add.add_argument("--name", required=True)
     add.add_argument("--cpf")
     add.add_argument("--level", type=int, choices=(0, 1, 2), default=1, help="0 administrator, 1 user, 2 collaborator")
     add.add_argument("--address", default="")
-    add.add_argument("--password-file", type=Path, metavar="FILE", help="without it they cannot log in")
+    add.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="without a password the subscriber cannot log in"
+    )
     show = add_command(actions, "show", _show, "Show a subscriber and their balances.")
     show.add_argument("username")
     listed = add_command(actions, "list", _list, "List the subscribers.")

@@ -98,7 +98,7 @@ def test_the_queue_tells_what_waits_and_what_was_tried_in_vain(database, ready, 
     status, out, _ = ready("messages", "queue")
     on_net, why, off_net = out.splitlines()
     assert (status, why) == (1, "  no phone there (1 messages)")
-    assert (on_net.startswith("asterisk: 1 waiting since "), on_net.endswith(", 1 of them tried in vain")) == (
+    assert (on_net.startswith("asterisk: 1 waiting since "), on_net.endswith(", 1 of them tried without success")) == (
         True,
     ) * 2
     assert (off_net.startswith("smpp: 1 waiting"), "expire" in off_net) == (True, True)

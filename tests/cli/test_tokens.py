@@ -31,7 +31,7 @@ def test_a_token_is_shown_once_and_kept_as_a_hash_only(ready, rows, here):  # no
 def test_tokens_are_listed_and_revoked(ready):  # noqa: F811
     ready("token", "add", "a", "--user", "ana", "--scope", "agi", "--days", 30)
     ready("token", "add", "b", "--user", "admin", "--scope", "admin")
-    assert ready("token", "revoke", 2)[:2] == (0, "Token 2 (b) is worth nothing any more.\n")
+    assert ready("token", "revoke", 2)[:2] == (0, "Token 2 (b) is revoked.\n")
     listed = json.loads(ready("token", "list", "--json")[1])
     assert [(each["name"], each["username"], each["scopes"]) for each in listed] == [
         ("a", "ana", "agi"),
