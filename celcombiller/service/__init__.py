@@ -28,11 +28,12 @@ _LOG = Logger()
 
 
 GARBAGE = (10_000, 20, 20)
-"""When garbage is looked for: with Python's own 700 it is at every second call, and nearly all there is lives on."""
+"""The thresholds of the garbage collector. Python's own 700 means a collection at every second call, and nearly all
+objects live on."""
 
 
 class Options(usage.Options):
-    """What ``twistd celcombiller`` takes."""
+    """The options of ``twistd celcombiller``."""
 
     synopsis = "[--config FILE]"
     longdesc = (
@@ -44,7 +45,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """Build the service from the settings, or exit with the one line that says what is wrong."""
+    """Build the service from the settings, or exit with one line about what is wrong."""
     from twisted.internet import reactor  # noqa: PLC0415  importing it installs it
 
     try:
@@ -62,7 +63,7 @@ def makeService(options: Options) -> IService:
             service = build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
-    # What stands here stays to the end. Looked at again by each full collection of garbage, it stopped all for 60 ms.
+    # These objects live to the end. A full collection that looks at them stops everything for 60 ms.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE)
@@ -77,7 +78,10 @@ def makeService(options: Options) -> IService:
 
 
 def share(reactor: Any, config: Config, file: Path | None, attended: Any) -> prefork.Workers:
-    """Let several processes do it, each by its own `build`; what would keep all of them from it is said here."""
+    """Return the service that starts several processes, each with its own `build`.
+
+    What would stop all of them is checked here: raises a `BillerError`.
+    """
     prefork.check_attended(attended)
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     check_database(engine)

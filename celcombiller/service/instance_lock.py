@@ -12,9 +12,10 @@ from celcombiller.core.errors import StoreUnavailable
 
 
 def lock_database_file(url: str) -> Any:
-    """Keep a second biller off a SQLite file: one process writes it well, two only wait for each other.
+    """Lock a SQLite file against a second biller: two processes that write it only wait for each other.
 
-    The lock is the kernel's, so it ends with the process however that ends. The operator's command works meanwhile.
+    The kernel holds the lock, so it ends with the process, also after a crash. The operator's command still works.
+    Returns None for other databases. Raises `StoreUnavailable` when another biller has the lock.
     """
     database = sa.make_url(url)
     if database.get_backend_name() != "sqlite" or database.database in (None, "", ":memory:"):

@@ -1,4 +1,4 @@
-"""Ordered start and stop."""
+"""The root service: start and stop in order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from celcombiller.runtime.password_hasher import Passwords
 
 OWN_FILES = 100
-"""Open files that are no AGI sessions: databases, AMI, REST, logs."""
+"""Open files that are not AGI sessions: databases, AMI, REST, logs."""
 
 
 class Root(log_observers.Logged, MultiService):
-    """All of it, stopped in order: first nothing new comes in, then what was begun ends, then the store closes."""
+    """All services. To stop, it first accepts nothing new, then lets calls in work end, then closes the database."""
 
     _log = Logger()
     store: BatchWriter
@@ -39,14 +39,14 @@ class Root(log_observers.Logged, MultiService):
         self._lock = lock
 
     def privilegedStartService(self) -> None:
-        """Listen; a port that is taken is one line, not a traceback."""
+        """Listen; exit with one line when a port is taken."""
         try:
             super().privilegedStartService()
         except CannotListenError as error:
             raise SystemExit(f"celcombiller: {error}") from None
 
     def startService(self) -> None:
-        """Start the store, then all that uses it."""
+        """Start the batch writer, then the services that use it."""
         self._allow_open_files()
         self.store.start()
         for each in self.threads:
@@ -57,11 +57,11 @@ class Root(log_observers.Logged, MultiService):
             rest=self.config.rest.listen,
             agi=self.config.agi.listen,
             ami=", ".join(f"{each.name} ({each.host}:{each.port})" for each in self.config.asterisk)
-            or "nobody: add [[asterisk]] tables, or an end that no script tells is not heard",
+            or "no server: add [[asterisk]] tables, or an end that no script reports is missed",
         )
 
     def _allow_open_files(self) -> None:
-        """Take as many open files as the system lets us have: each call keeps one."""
+        """Raise the limit of open files as far as the system allows: each call needs one."""
         was, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         wanted = self.config.agi.connections_max + OWN_FILES
@@ -75,7 +75,7 @@ class Root(log_observers.Logged, MultiService):
             self._log.info("{most} open files are allowed ({was} before)", most=most, was=was)
 
     def stopService(self) -> Deferred[None]:
-        """Stop, and fire when the last answer is durable."""
+        """Stop; the result fires when the last answer is durable."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -58,7 +58,7 @@ class Metrics:
         self.radius = RadiusMetrics.register(registry)
         self.reactor_delay_seconds = Histogram(
             "celcombiller_reactor_delay_seconds",
-            "How late the reactor does what is due; asked every second.",
+            "How late the reactor runs what is due; measured every second.",
             buckets=LATENCY_SECONDS,
             registry=registry,
         )

@@ -42,7 +42,7 @@ class LinkMetrics:
         )
         gap_seconds = CounterMetricFamily(
             "celcombiller_ami_gap_seconds",
-            "How long no AMI link was up since the biller began: ends of calls that it did not hear.",
+            "How long the AMI link was down since the biller started: it did not hear the ends of calls meanwhile.",
             labels=("server",),
         )
         for server, link in self._links.items():
@@ -50,7 +50,7 @@ class LinkMetrics:
             gap_seconds.add_metric((server,), self._gap_seconds(server))
         missing = GaugeMetricFamily(
             "celcombiller_gone_calls",
-            "Open calls that the last list of this server's channels did not have.",
+            "Open calls without a channel in the last list of this server.",
             labels=("server",),
         )
         for server, count in gone.items():

@@ -52,31 +52,31 @@ class CallMetrics:
         """Make the instruments in a registry."""
         authorizations = Counter(
             "celcombiller_authorizations",
-            "Calls that asked to be let go, by what was decided (the channel variable CELCOMBILLER_RESULT).",
+            "Calls that asked for authorization, by its result (the channel variable CELCOMBILLER_RESULT).",
             ("result",),
             registry=registry,
         )
         authorization_seconds = Histogram(
             "celcombiller_authorization_duration_seconds",
-            "How long callers waited for the ledger's decision, durable; those that it came too late for included.",
+            "How long callers waited for the durable decision of the ledger; late decisions are included.",
             buckets=LATENCY_SECONDS,
             registry=registry,
         )
         ended = Counter(
             "celcombiller_calls_ended",
-            "Calls that were closed: settled (answered and charged), released or expired, and who told first.",
+            "Calls that were closed: settled (answered and charged), released or expired, by the first witness.",
             ("state", "witness"),
             registry=registry,
         )
         confirmations = Counter(
             "celcombiller_confirmations",
-            "Ends of closed calls that another witness told as well.",
+            "Ends of closed calls that another witness reported as well.",
             ("witness",),
             registry=registry,
         )
         discrepancies = Counter(
             "celcombiller_discrepancies",
-            "Of those, the ones that differ by more than a second from what was charged.",
+            "Confirmations that differ by more than a second from what was charged.",
             ("witness",),
             registry=registry,
         )

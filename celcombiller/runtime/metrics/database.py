@@ -27,7 +27,7 @@ class DatabaseMetrics:
         return cls(
             batch_requests=Histogram(
                 "celcombiller_batch_requests",
-                "How many requests one transaction did together.",
+                "How many requests one transaction handled together.",
                 buckets=BATCH_REQUESTS,
                 registry=registry,
             ),

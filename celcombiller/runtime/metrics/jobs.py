@@ -28,12 +28,12 @@ class ScheduleMetrics:
         return cls(
             lag_seconds=Gauge(
                 "celcombiller_schedule_lag_seconds",
-                "How long ago the oldest scheduled credit came due that is not done; 0: all are.",
+                "How long the oldest scheduled credit that is not done has been due; 0: all are done.",
                 registry=registry,
             ),
             looked_at=Gauge(
                 "celcombiller_schedules_looked_at_timestamp_seconds",
-                "When it was last looked what is due; 0: never.",
+                "When the biller last looked for due credits; 0: never.",
                 registry=registry,
             ),
         )
@@ -56,14 +56,14 @@ class NoticeMetrics:
         """Make the instruments in a registry."""
         notices = Counter(
             "celcombiller_notices",
-            "Low balances that were noticed: the message was queued, or could not be (the log says why).",
+            "Low balances that were found: the message was queued, or could not be (the log says why).",
             ("result",),
             registry=registry,
         )
         return cls(
             looked_at=Gauge(
                 "celcombiller_notices_looked_at_timestamp_seconds",
-                "Up to when low balances have been noticed; 0: notices are off, or left to another.",
+                "The time up to which low balances were looked for; 0: notices are off, or another worker looks.",
                 registry=registry,
             ),
             _by_queued={True: notices.labels("queued"), False: notices.labels("failed")},
@@ -92,7 +92,7 @@ class AuditMetrics:
         return cls(
             differences=Gauge(
                 "celcombiller_audit_differences",
-                "Where the ledger was not as its history says, at the last audit; must be 0.",
+                "Differences between the ledger and its history that the last audit found; must be 0.",
                 registry=registry,
             ),
             ended_at=Gauge(

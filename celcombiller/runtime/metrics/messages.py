@@ -27,7 +27,7 @@ class MessageMetrics:
         """Make the instruments in a registry."""
         messages = Counter(
             "celcombiller_messages",
-            "Text messages by what became of them: accepted and expired ones, receipts of delivery or failure.",
+            "Text messages by outcome: accepted and expired messages, receipts of delivery or failure.",
             ("route", "state"),
             registry=registry,
         )

@@ -47,13 +47,13 @@ class RadiusMetrics:
         return cls(
             requests=Counter(
                 "celcombiller_radius_requests",
-                "RADIUS requests, by what became of them: answered, repeated, or ignored and then why.",
+                "RADIUS requests, by result: answered, repeated, or ignored and why.",
                 ("result",),
                 registry=registry,
             ),
             disconnects=Counter(
                 "celcombiller_radius_disconnects",
-                "Disconnect-Requests sent to NASes, by what they said: ACK, NAK or no (answer).",
+                "Disconnect-Requests sent to NASes, by answer: ACK, NAK or no (answer).",
                 ("said",),
                 registry=registry,
             ),

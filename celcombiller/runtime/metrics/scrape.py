@@ -47,7 +47,7 @@ def open_item_families(open_items: OpenItems | None) -> Iterator[Any]:
     )
     yield GaugeMetricFamily(
         "celcombiller_overdue_calls",
-        "Open calls that should be settled: no limit of Asterisk can have let them live so long.",
+        "Open calls that should be settled: the limits of Asterisk must have ended them.",
         open_items.overdue,
     )
     yield GaugeMetricFamily(
@@ -86,11 +86,11 @@ _NETWORK_GAUGES: tuple[tuple[str, str, Callable[[NetworkProgress], float]], ...]
     ("up", "Whether this radio network answered when it was asked last.", lambda each: each.up),
     ("waiting", "Changes of subscribers that this radio network does not have yet.", lambda each: each.waiting),
     ("oldest_waiting_seconds", "The age of the oldest of them; 0: none.", lambda each: each.oldest_seconds),
-    ("failing", "Those of them that were tried in vain.", lambda each: each.failing),
+    ("failing", "Those of them that were tried without success.", lambda each: each.failing),
 )
 
 
 _NETWORK_COUNTERS: tuple[tuple[str, str, Callable[[NetworkProgress], float]], ...] = (
     ("done", "Changes that were brought to this radio network.", lambda each: each.done_total),
-    ("failures", "Attempts that were in vain.", lambda each: each.failed_total),
+    ("failures", "Attempts without success.", lambda each: each.failed_total),
 )
