@@ -1,8 +1,8 @@
-"""What the API costs at the server on a million rows of each kind, and how long the reactor is away under load.
+"""The server time of API requests on a million rows of each kind, and the longest delays of the reactor under load.
 
-`make bench-rest` runs it on SQLite and on a PostgreSQL of its own: a real biller in a process of its own, asked over
-HTTP. The yardstick is a route of the same Klein app that answers a constant. It is no test: it asserts only that all
-was answered and that the books that it made are right.
+`make bench-rest` runs it on SQLite and on its own PostgreSQL, against a real biller in its own process, over HTTP. The
+yardstick is a route of the same Klein app that answers a constant. It is not a test: it asserts only that all requests
+were answered, and that the ledger it made is right.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from tests.system.lab.postgres import Cluster
 from tests.system.lab.waiting import free_ports
 
 FIRST = 1000
-"""Ids of the rows made here begin behind this."""
+"""The ids of the rows that are made here are larger than this."""
 
 PASSWORD = "correct horse"
 SECRET = "ccb_bench"
@@ -134,7 +134,7 @@ def populate(engine: sa.Engine, rows: int) -> None:
 
 
 def _log_ins(tx: sa.Connection) -> None:
-    """Give each client a password and the bench a token."""
+    """Make a password for each client and a token for the benchmark."""
     hashed = hash_password(PASSWORD)
     admin = subscriber_records.add(
         tx,
@@ -157,7 +157,7 @@ def _log_ins(tx: sa.Connection) -> None:
 
 
 class Measured(Api):
-    """The API with a stop watch on each route, a yardstick, and a probe of the reactor."""
+    """The API with a timer for each route, a yardstick, and a probe of the reactor."""
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
@@ -179,13 +179,13 @@ class Measured(Api):
         return _sent(request, b'{"constant":true}')
 
     def taken(self, request):
-        """Return what was measured since the last time."""
+        """Return what was measured since the last request of this kind."""
         said = {"took": dict(self.took), "gaps": sorted(self.gaps, reverse=True)[:1000], "probes": len(self.gaps)}
         self.took, self.gaps, self._last = defaultdict(list), [], None
         return _sent(request, json.dumps(said).encode())
 
     def probe(self, reactor) -> None:
-        """Note how much later than it should this runs, and how much of that the thread waited for a core."""
+        """Record how late this runs, and for how much of that time the thread waited for a core."""
         now = time.perf_counter()
         ran, waited = (int(each) / 1e9 for each in os.pread(self._scheduler, 100, 0).split()[:2])
         if self._last is not None:
@@ -202,7 +202,7 @@ def _sent(request, body: bytes) -> bytes:
 
 
 def serve(file: str) -> None:
-    """Run the biller as twistd does, with the measured API in the place of the API."""
+    """Run the biller as twistd does, with the measured API in place of the API."""
     made = []
 
     def build_api(*arguments):
@@ -224,7 +224,7 @@ def serve(file: str) -> None:
 
 
 class Connection:
-    """One kept-alive connection; from an address of its own, as logins are counted by address."""
+    """One persistent connection, from its own address, because logins are counted by address."""
 
     def __init__(self, port: int, number: int = 0) -> None:
         self._port = port
@@ -253,7 +253,7 @@ TOKEN = f"Authorization: Bearer {SECRET}\r\n"
 
 
 def questions() -> list[tuple[str, str, object]]:
-    """Return what is asked: a name, a method and path, and what makes the body (``MISSING``: there is none)."""
+    """Return the requests: a name, the method and path, and the function that makes the body (``MISSING``: no body)."""
     middle = "cursor={cursor}"
     return [
         ("yardstick: a constant", "GET /bench/constant", MISSING),
@@ -283,7 +283,7 @@ def cursor_of(path: str, rows: int) -> str:
 
 
 async def one_by_one(port: int, rows: int, chance: random.Random) -> list[dict]:
-    """Ask each question some times, one after the other; give its times at the server and at the client."""
+    """Send each request several times, one after the other; return the times at the server and at the client."""
     connection = Connection(port)
     told = []
     for name, line, body in questions():
@@ -308,7 +308,7 @@ async def one_by_one(port: int, rows: int, chance: random.Random) -> list[dict]:
 
 
 async def crowd(port: int, seconds: float, *, listing: int, logging_in: int, constant: int = 0) -> dict:
-    """Have so many clients ask again and again, each thinking a second between; give what the probe saw meanwhile."""
+    """Let clients send requests, each with a pause of a second between; return what the probe measured meanwhile."""
     until = time.perf_counter() + seconds
     answers = defaultdict(int)
     waits = defaultdict(list)
@@ -384,14 +384,14 @@ def measure(url: str, rows: int, seconds: float, folder: Path) -> None:
         _until_ready(port)
         report(asyncio.run(one_by_one(port, rows, random.Random(7))))
         for name, who in (
-            ("nobody", {"listing": 0, "logging_in": 0}),
+            ("no client", {"listing": 0, "logging_in": 0}),
             ("200 of a constant", {"listing": 0, "logging_in": 0, "constant": CLIENTS}),
             ("200 listing", {"listing": CLIENTS, "logging_in": 0}),
             ("190 listing, 10 logging in", {"listing": CLIENTS - 10, "logging_in": 10}),
             ("100 listing, 100 logging in", {"listing": CLIENTS // 2, "logging_in": CLIENTS // 2}),
         ):
             if sum(who.values()) == 0:
-                report_crowd(name, asyncio.run(_nobody(port, seconds)))
+                report_crowd(name, asyncio.run(_idle(port, seconds)))
             else:
                 report_crowd(name, asyncio.run(crowd(port, seconds, **who)))
     finally:
@@ -399,7 +399,7 @@ def measure(url: str, rows: int, seconds: float, folder: Path) -> None:
         server.wait(30)
 
 
-async def _nobody(port: int, seconds: float) -> dict:
+async def _idle(port: int, seconds: float) -> dict:
     probe = Connection(port)
     await probe.ask("GET", "/bench/taken")
     await asyncio.sleep(seconds)

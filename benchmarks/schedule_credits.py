@@ -1,8 +1,8 @@
-"""How fast a due date is credited to many members, and how long a call's authorization waits meanwhile.
+"""How fast many members are credited on a due date, and how long authorizations of calls wait meanwhile.
 
-`make bench-schedules` runs it on SQLite and on a PostgreSQL of its own. The yardstick is the database's own: the same
-rows written by four set-wise statements in one transaction, in a copy of the same database. It is no test: it asserts
-only that every member was credited and that the books are right.
+`make bench-schedules` runs it on SQLite and on its own PostgreSQL. The yardstick: the same rows, written by four
+set-wise statements in one transaction to a copy of the same database. It is not a test: it asserts only that every
+member was credited and that the ledger is right.
 """
 
 import argparse
@@ -47,11 +47,11 @@ TERMS = ChargingPolicy(Tariff([Rate()]), external=True)
 CALLERS = 500
 VALUE = 60
 FIRST = 1000
-"""Members' subscriber ids begin behind this."""
+"""The subscriber ids of members are larger than this."""
 
 
 def populate(engine: sa.Engine, members: int) -> None:
-    """Make a schedule and its members, who have calls to make: the first ones have credit."""
+    """Make a schedule and its members; the first members have credit and make calls."""
     numbers = (
         "with recursive n(g) as (select 1 union all select g + 1 from n where g < :members) select g from n"
         if engine.dialect.name == "sqlite"
@@ -102,7 +102,7 @@ def execute(tx: sa.Connection, statement: str, given: dict) -> None:
 
 
 def yardstick(engine: sa.Engine) -> float:
-    """Write the same rows set-wise in one transaction; give the seconds it took."""
+    """Write the same rows by set-wise SQL in one transaction; return the seconds that it took."""
     now = datetime.now(UTC)
     given = {"now": now, "value": VALUE, "today": now.date()}
     due = ":today" if engine.dialect.name == "sqlite" else "cast(:today as date)"
@@ -126,7 +126,7 @@ def yardstick(engine: sa.Engine) -> float:
 
 
 class Callers:
-    """Authorizations at a steady pace, as calls make them, whatever else the store does."""
+    """Authorizations of calls at a steady rate, whatever else the batch writer does."""
 
     def __init__(self, reactor, store: BatchWriter, members: int, per_second: float) -> None:
         self._reactor = reactor
@@ -159,7 +159,7 @@ class Callers:
         began = time.perf_counter()
         try:
             grant = await self._store.charge(asked)
-        except Exception as error:  # a caller who still holds all that he has
+        except Exception as error:  # the whole balance of this caller is held
             if type(error).__name__ != "InsufficientBalance":
                 raise
             return
@@ -278,6 +278,6 @@ if __name__ == "__main__":
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--calls", type=float, default=50, help="authorizations a second")
     parser.add_argument("--idle", type=float, default=20, help="seconds to measure without a run")
-    parser.add_argument("--audit", action="store_true", help="prove the books afterwards")
+    parser.add_argument("--audit", action="store_true", help="audit the ledger afterwards")
     given = parser.parse_args()
     react(lambda reactor: Deferred.fromCoroutine(main(reactor, given)))

@@ -1,1 +1,1 @@
-"""``celcombiller bench``: how fast this biller is on this machine, beside yardsticks of the same run."""
+"""``celcombiller bench``: the speed of this biller on this machine, compared with yardsticks of the same run."""

@@ -1,6 +1,6 @@
-"""What a measurement stands on: databases, server processes, and what the kernel says of them.
+"""The environment of a measurement: databases, server processes, and their figures from the kernel.
 
-Everything lives in one temporary folder and ends with the run.
+Everything is in one temporary folder and ends with the run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 CREDIT = 10**9
-"""What each subscriber has: enough for all calls at once."""
+"""The balance of each subscriber: enough for all calls at once."""
 
 _UNBATCHED = (
     "from celcombiller.database import batch_writer; batch_writer.BATCH_MAX = 1;"
@@ -52,7 +52,7 @@ _SHIM = Path(__file__).with_name("slow_sync.c")
 
 
 class Process:
-    """A program of ours, from when it listens to its end."""
+    """A server program that this run starts, and ends. It listens when the constructor returns."""
 
     def __init__(
         self, command: Sequence[str], port: int, folder: Path, environment: Mapping[str, str] = _NOTHING
@@ -78,11 +78,11 @@ class Process:
 
     @property
     def id(self) -> int:
-        """Its process id."""
+        """Return its process id."""
         return self._process.pid
 
     def stop(self, how: int = signal.SIGTERM) -> None:
-        """End it, politely first."""
+        """End it by a signal; kill it when it does not end in time."""
         if self._process.poll() is None:
             self._process.send_signal(how)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -90,7 +90,7 @@ class Process:
         self.kill()
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill it, as a crash would."""
         self._process.kill()
         self._process.wait()
 
@@ -102,7 +102,7 @@ class Process:
 
 
 class PostgreSQL:
-    """A cluster of our own in ``folder``, with its own settings but for the ports: commits are synchronous."""
+    """A PostgreSQL cluster in ``folder``, with default settings except the port: commits are synchronous."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str] = _NOTHING) -> None:
         self._programs = postgresql_programs()
@@ -120,7 +120,7 @@ class PostgreSQL:
         self._made = 0
 
     def database(self) -> str:
-        """Make an empty database and give its URL."""
+        """Make an empty database and return its URL."""
         self._made += 1
         name = f"bench{self._made}"
         engine = sa.create_engine(f"{self.url}postgres", isolation_level="AUTOCOMMIT")
@@ -130,7 +130,7 @@ class PostgreSQL:
                 with engine.connect() as connection:
                     connection.exec_driver_sql(f"create database {name}")
                 break
-            except sa.exc.OperationalError:  # it listens, and starts up yet
+            except sa.exc.OperationalError:  # it listens, but is still starting
                 if time.monotonic() > wait_until:
                     raise
                 time.sleep(0.1)
@@ -138,7 +138,7 @@ class PostgreSQL:
         return self.url + name
 
     def cpu_seconds(self) -> float:
-        """Return the CPU seconds of all its processes; ended connections count in their parent."""
+        """Return the CPU seconds of all its processes; those of ended ones are counted in their parent."""
         return sum(cpu_seconds(each) for each in (self._process.id, *_children(self._process.id)))
 
     def stop(self) -> None:
@@ -154,7 +154,7 @@ class PostgreSQL:
 
 
 def postgresql_programs() -> Path:
-    """Return the folder of the newest initdb: Debian keeps it out of PATH. Raises `StoreUnavailable`."""
+    """Return the folder of the newest initdb, which Debian keeps out of PATH. Raises `StoreUnavailable` without one."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     in_path = shutil.which("initdb")
     if not found and in_path is None:
@@ -165,7 +165,7 @@ def postgresql_programs() -> Path:
 def biller(
     url: str, folder: Path, environment: Mapping[str, str] = _NOTHING, *, unbatched: bool = False, settings: str = ""
 ) -> Process:
-    """Start ``twistd celcombiller`` on a database; ``unbatched``: with a transaction for each request."""
+    """Start ``twistd celcombiller`` on a database; when ``unbatched``, with a transaction for each request."""
     port, rest_port = free_port(), free_port()
     lines = [
         "[database]",
@@ -189,7 +189,7 @@ def biller(
 
 
 def floor(folder: Path) -> Process:
-    """Start the yardstick of the wire."""
+    """Start the baseline of the wire."""
     port = free_port()
     return Process([sys.executable, "-m", "celcombiller.bench.wire_baseline", str(port)], port, folder)
 
@@ -198,7 +198,7 @@ def slow_sync(folder: Path, milliseconds: int) -> dict[str, str]:
     """Give the environment in which every sync takes that much longer. Raises `StoreUnavailable` without a compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
-        raise StoreUnavailable("no C compiler (cc), so no slower disk can be played")
+        raise StoreUnavailable("no C compiler (cc), so a slower disk cannot be simulated")
     library = folder / "slow_sync.so"
     command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(_SHIM), "-ldl"]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603
@@ -209,7 +209,7 @@ def slow_sync(folder: Path, milliseconds: int) -> dict[str, str]:
 
 
 def fill(url: str, subscribers: int, *, first: int = 0) -> None:
-    """Make the tables and so many subscribers with credit, as the product itself does, but for the ``first``."""
+    """Make the tables, and subscribers with credit up to this number, as the biller does. ``first`` exist already."""
     engine = open_engine(url, lock_seconds=5)
     transact(engine, migrations.upgrade)
     now = datetime.now(UTC)
@@ -227,14 +227,14 @@ def fill(url: str, subscribers: int, *, first: int = 0) -> None:
 
 
 def look_over(engine: sa.Engine) -> None:
-    """Have PostgreSQL look at what its tables have become, as it does by itself within a minute."""
+    """Let PostgreSQL analyze its tables now; by itself it does so within a minute."""
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("vacuum analyze")
 
 
 def add_subscribers(tx: sa.Connection, numbers: range, now: datetime) -> None:
-    """Add subscribers of these numbers with empty accounts, set-wise."""
+    """Add subscribers with these numbers and empty accounts, by set-wise SQL."""
     table = tables.subscriber
     rows = [
         {
@@ -275,7 +275,7 @@ def count(url: str) -> int:
 
 
 def differences(url: str) -> int:
-    """Prove the ledger; give how many differences there are."""
+    """Audit the ledger; return the number of differences."""
     engine = open_engine(url, lock_seconds=5)
     report = transact(engine.execution_options(reading=True), audit_report.audit)
     engine.dispose()
@@ -283,7 +283,7 @@ def differences(url: str) -> int:
 
 
 def commits_per_second(url: str, seconds: float) -> float:
-    """Commit one row after another, each on its own: what the disk and the database give to one writer."""
+    """Return how many commits of one row a single writer gets per second from this disk and database."""
     engine = open_engine(url, lock_seconds=5)
     statement = sa.text("update account set floor = floor where id = 1")
     done, ends_at = 0, time.monotonic() + seconds
@@ -300,7 +300,7 @@ def commits_per_second(url: str, seconds: float) -> float:
 
 
 def cpu_seconds(process: int) -> float:
-    """User and system time of all threads of a process, and of its children that have ended."""
+    """Return the user and system time of all threads of a process, and of its ended children, in seconds."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / _TICKS
 
@@ -324,7 +324,7 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether something accepts connections on the loopback port: asked of the kernel, so it is not disturbed."""
+    """Return whether something listens on the loopback port. The kernel is asked, so no connection disturbs it."""
     wanted = f":{port:04X}"
     table = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
     return any(row[1].endswith(wanted) and row[3] == "0A" for row in map(str.split, table))

@@ -1,8 +1,8 @@
 """Asterisk's side of the FastAGI wire for very many calls: one process, one epoll, no Twisted.
 
-A call is what the dialplan makes of it: the ``caller`` script to its end, then ``reducer``. Its Dial is answered and
-over at once, or, to see what a call in progress costs, kept waiting until all are there. Run as a program it takes a
-`Plan` in JSON on standard input and gives a `Tally` in JSON on standard output.
+A call does what the dialplan does: the ``caller`` script to its end, then ``reducer``. Its Dial is answered and ended
+at once. To measure calls in progress, each Dial waits instead until all calls have dialled. As a program it reads a
+`Plan` in JSON from standard input and writes a `Tally` in JSON to standard output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DRAIN_SECONDS = 15.0
-"""How long after its end a run waits for the calls that are still under way."""
+"""How long a run waits after its end for calls that are still in progress."""
 
 FIRST_NUMBER = 1_000_000
 """Subscriber n has the number FIRST_NUMBER + n."""
@@ -38,10 +38,10 @@ _ENVIRONMENT = (
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """What to do. Times are of ``time.monotonic``, which all processes of a machine share.
+    """The load. Times are those of ``time.monotonic``, which all processes of a machine share.
 
-    In a closed loop ``in_flight`` calls are always under way; in an open one a call is due every 1/``rate`` seconds on
-    average, at times that are random, and waits for nobody. ``hold``: that many Dials are begun and then kept.
+    In a closed loop ``in_flight`` calls are always in progress. In an open loop calls begin at random times, ``rate`` a
+    second on average, whatever happens to the others. ``hold`` is the number of Dials that begin and then wait.
     """
 
     port: int
@@ -58,10 +58,10 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 class Tally(msgspec.Struct):
-    """What came of it: calls that were over in the counted time, and microseconds to Dial of those begun in it.
+    """The result: calls that ended in the counted time, and the microseconds to Dial of those that began in it.
 
-    With ``tells_all``, of every call by its uniqueid: the seconds granted at the Dial (None: it was not dialled),
-    and whether its charge was acknowledged.
+    With ``tells_all``, ``acknowledged`` has for each uniqueid the seconds granted at the Dial (None: not dialled), and
+    whether the charge was acknowledged.
     """
 
     calls: int = 0
@@ -74,7 +74,7 @@ class Tally(msgspec.Struct):
 
 
 class Call:
-    """One call: the socket of the script that runs, what its channel's variables are, and how far it came."""
+    """One call: the socket of the running script, the variables of its channel, and its progress."""
 
     __slots__ = ("due_at", "number", "out", "rest", "script", "seconds", "settled", "socket", "uniqueid", "values")
 
@@ -92,7 +92,7 @@ class Call:
 
 
 class Traffic:
-    """All calls of this process."""
+    """The calls of this process."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -105,7 +105,7 @@ class Traffic:
         self._address = ("127.0.0.1", plan.port)
 
     def run(self) -> Tally:
-        """Do what the plan says, to the end of the last call."""
+        """Carry out the plan until the last call has ended; return the result."""
         plan = self.plan
         time.sleep(max(0.0, plan.begins_at - time.monotonic()))
         if plan.hold:
@@ -132,13 +132,13 @@ class Traffic:
                 self.tally.latest_us = max(self.tally.latest_us, int((now - due_at) * 1e6))
                 self._begin(due_at)
                 due_at += chance.expovariate(self.plan.rate)
-            elif select.select(watched, (), (), due_at - now)[0]:  # epoll's own time-out is whole milliseconds
+            elif select.select(watched, (), (), due_at - now)[0]:  # the timeout of epoll has only milliseconds
                 self._turn(0)
         while self._calls and time.monotonic() < self.plan.ends_at + DRAIN_SECONDS:
             self._turn(1.0)
 
     def _hold(self) -> None:
-        """Begin all, wait for each to dial, stay so until the end of the plan, then let them all go on."""
+        """Begin all calls, wait until each has dialled, hold them to the end of the plan, then end them."""
         while self._made < self.plan.hold:
             self._begin(time.monotonic())
             if self._made % 32 == 0:
@@ -196,12 +196,12 @@ class Traffic:
         self._run(call, b"caller")
 
     def _run(self, call: Call, script: bytes) -> None:
-        """Connect, and say first what Asterisk says first."""
+        """Connect, and send the AGI environment as Asterisk does."""
         call.script = script
         made = call.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.plan.source != "127.0.0.1":
-            made.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT: the port is chosen by connect
+            made.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT: connect chooses the port
             made.bind((self.plan.source, 0))
         made.connect_ex(self._address)
         caller = b"%d" % (FIRST_NUMBER + call.number)
@@ -221,13 +221,13 @@ class Traffic:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # its end is read in its turn
+            return  # the next read reports the end
         call.out = data[sent:]
         if call.out:
             self._epoll.modify(call.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def _answer(self, call: Call, line: bytes) -> bytes:
-        """Answer one command as Asterisk 22 does; none is given to a Dial that is held."""
+        """Return the answer of Asterisk 22 to one command; empty for a Dial that is held."""
         if line.startswith(b"GET FULL VARIABLE "):
             return self._evaluate(call, line)
         if line.startswith(b"SET VARIABLE "):
@@ -240,14 +240,14 @@ class Traffic:
             for each in line[9:].strip(b' "\n').split(b","):
                 name, _, value = each.partition(b"=")
                 call.values[name] = value
-        if line == b"SET AUTOHANGUP 0\n":  # the last word of `caller`, when the charge is durable
+        if line == b"SET AUTOHANGUP 0\n":  # the last command of `caller`: the charge is durable
             call.settled = True
         if line.startswith((b"SET AUTOHANGUP ", b"EXEC ")):
             return b"200 result=0\n"
         return b"510 Invalid or unknown command\n"
 
     def _evaluate(self, call: Call, line: bytes) -> bytes:
-        """Answer ``GET FULL VARIABLE "nonce|${A}|${B}"``; what is asked for again was taken apart before."""
+        """Answer ``GET FULL VARIABLE "nonce|${A}|${B}"``; parsed expressions are kept, as they repeat."""
         nonce, _, expressions = line[19:].partition(b"|")
         names = self._names.get(expressions)
         if names is None:
@@ -272,7 +272,7 @@ class Traffic:
         return b"200 result=-1\n"
 
     def _over(self, call: Call, *, broken: bool) -> None:
-        """End a session; the channel's next one follows."""
+        """End a session; begin the next session of its channel."""
         plan, tally = self.plan, self.tally
         del self._calls[call.socket.fileno()]
         call.socket.close()
@@ -282,7 +282,7 @@ class Traffic:
             return
         now = time.monotonic()
         settled = call.values.get(b"CELCOMBILLER_SETTLED") == b"1"
-        # A biller that is gone closes without a word.
+        # A biller that dies closes the connection without an answer.
         broken = broken or b"CELCOMBILLER_RESULT" not in call.values or (call.seconds is not None and not settled)
         if plan.tells_all:
             tally.acknowledged[call.uniqueid.decode()] = (call.seconds, call.settled or settled)
@@ -297,7 +297,7 @@ class Traffic:
 
 
 def main(read: Callable[[], bytes] = sys.stdin.buffer.read) -> None:
-    """Do the plan on standard input."""
+    """Carry out the plan from standard input."""
     tally = Traffic(msgspec.json.decode(read(), type=Plan)).run()
     sys.stdout.buffer.write(msgspec.json.encode(tally))
 

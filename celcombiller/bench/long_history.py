@@ -1,4 +1,4 @@
-"""A long history, made in bulk as the product would have made it: the ledger of it can be proved."""
+"""A long history, made in bulk as the biller would have made it, so that the audit proves it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATES = 200_000
 
 
 def fill_history(url: str, transfers: int, subscribers: int) -> None:
-    """Add subscribers up to this number, then transfers: each subscriber has spent a credit so many times."""
+    """Add subscribers up to this number, then about this number of transfers: each subscriber spends single credits."""
     environment.fill(url, subscribers, first=environment.count(url))
     engine = open_engine(url, lock_seconds=60)
     for spent in range(transfers // subscribers):
@@ -25,7 +25,7 @@ def fill_history(url: str, transfers: int, subscribers: int) -> None:
 
 
 def _spend(tx: sa.Connection, spent: int) -> None:
-    """Let every subscriber spend one credit more."""
+    """Let each subscriber spend one more credit."""
     values = {"spent": spent, "operator": OPERATOR_ACCOUNT_IDS[Kind.VOICE], "credit": CREDIT}
     tx.execute(
         sa.text(
@@ -43,7 +43,7 @@ def _spend(tx: sa.Connection, spent: int) -> None:
 
 
 def rates(count: int = RATES) -> str:
-    """Return a price list of so many rows, in the form of the settings."""
+    """Return a price list with ``count`` rows, as text for the settings file."""
     rows = ["[[rates]]\nprice = 1\n"]
     rows += [f'[[rates]]\nprefix = "55{number:06}"\nprice = {number % 100 + 1}\n' for number in range(count - 1)]
     return "".join(rows)

@@ -1,4 +1,4 @@
-"""The measurements: each one a run of `traffic` against a server, with what it used meanwhile, and the ratios."""
+"""The measurements: each is a run of the load generator against a server, with the CPU and memory that it used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WARM_SECONDS = 1.0
 LEAD_SECONDS = 0.4
-"""From the start of a driver's process to its first call: the time that Python takes to begin."""
+"""The time from the start of a load generator to its first call, in which Python starts."""
 
 HELD_IN_A_PROCESS = 7500
 """Held calls in one driver; it has an open file for each."""
@@ -52,7 +52,7 @@ def percentile(values: list[int], share: float) -> float:
 
 
 def play(plans: list[Plan]) -> list[subprocess.Popen[bytes]]:
-    """Start a driver for each plan."""
+    """Start a load generator for each plan."""
     drivers = []
     for plan in plans:
         driver = subprocess.Popen(
@@ -66,7 +66,7 @@ def play(plans: list[Plan]) -> list[subprocess.Popen[bytes]]:
 
 
 def tallies(drivers: list[subprocess.Popen[bytes]], seconds: float) -> list[Tally]:
-    """Wait for the drivers, and give what each says."""
+    """Wait for the load generators, and return their results."""
     found = []
     for driver in drivers:
         assert driver.stdout is not None
@@ -92,7 +92,7 @@ def run(
     subscribers: int,
     cluster: PostgreSQL | None = None,
 ) -> Run:
-    """Drive a server for so long, in a closed loop or at an offered rate."""
+    """Load a server for ``seconds``, in a closed loop or at an offered rate."""
     begins_at = time.monotonic() + LEAD_SECONDS
     counts_from = begins_at + WARM_SECONDS
     ends_at = counts_from + seconds
@@ -131,7 +131,7 @@ def run(
 
 
 def hold(name: str, database: str, server: Process, calls: int, *, seconds: float, subscribers: int) -> Run:
-    """Begin so many calls at once and keep them in their Dial; ``seconds`` is the time they have to get there."""
+    """Begin ``calls`` calls at once and hold them in their Dial, which they must reach within ``seconds``."""
     processes = -(-calls // HELD_IN_A_PROCESS)
     begins_at = time.monotonic() + LEAD_SECONDS * processes
     before = memory_bytes(server.id)
@@ -168,5 +168,5 @@ def hold(name: str, database: str, server: Process, calls: int, *, seconds: floa
 
 
 def load() -> float:
-    """Return how busy the machine was in the last minute: figures of a busy one are not worth much."""
+    """Return the load of the machine in the last minute: figures from a busy machine mean little."""
     return os.getloadavg()[0]

@@ -1,4 +1,4 @@
-"""``celcombiller bench``: the whole series on each database, as a table, as ratios beside the aims, and as JSON."""
+"""``celcombiller bench``: all measurements on each database, as a table, as ratios with their aims, and as JSON."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ BURST = 5_000
 COMMITS_SECONDS = 1.0
 
 UNBATCHED_IN_FLIGHT = 32
-"""Calls at once where each request has a transaction of its own: more would only wait, some of them for all the run."""
+"""Calls at once where each request has its own transaction: more would only wait, some of them for the whole run."""
 
 A2BILLING_CALLS_PER_SECOND = 36
 A2BILLING_CPU_MS = 53
-"""A2Billing 2.3 on two cores, 8 calls in flight: the peer that is installed most."""
+"""A2Billing 2.3 on two cores, 8 calls in flight: the most common program of this kind."""
 
 Aim = tuple[str, str, str, dict[str, float]]
 AIMS: tuple[Aim, ...] = (
@@ -64,30 +64,30 @@ class Result(msgspec.Struct):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the arguments of the command."""
     parser.description = (
-        "Measure this biller on this machine: a load generator plays Asterisk's side of the wire against a biller"
-        " of its own in a temporary folder; nothing that is in use is touched. Figures hold for this machine now; the"
+        "Measure this biller on this machine: a load generator plays Asterisk's side against a biller of its own in a"
+        " temporary folder; it touches nothing in use. The figures hold for this machine at this time; the"
         " ratios to the yardsticks of the same run can be compared between machines. PostgreSQL is measured where its"
         " initdb is installed, slower disks where there is a C compiler."
     )
     parser.add_argument("--quick", action="store_true", help="about a minute a database: one round of short runs")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), help="only this one")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each run (default: 8)")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the medians count (default: 3)")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), help="measure only this database")
+    parser.add_argument("--seconds", type=float, default=8.0, help="the length of each run (default: 8)")
+    parser.add_argument("--rounds", type=int, default=3, help="the number of rounds, whose medians count (default: 3)")
     parser.add_argument("--held", type=int, default=HELD, metavar="CALLS", help=f"calls in progress (default: {HELD})")
     parser.add_argument(
         "--history",
         type=int,
         default=0,
         metavar="TRANSFERS",
-        help="also compare with a database that has so many, a tenth as many subscribers and 200,000 rates",
+        help="also compare with a database of this many transfers, a tenth as many subscribers and 200,000 rates",
     )
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="the JSON file (default: bench.json)")
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Do the series; exit 1 when a ledger was not proved after a run."""
+    """Do all measurements. Raises `StoreUnavailable` when the audit finds a difference after a run."""
     if arguments.quick:
         arguments.seconds, arguments.rounds, arguments.held = 3.0, 1, min(arguments.held, 5000)
     result = Result(f"{platform.platform()}, {os.cpu_count()} cores", load(), [], {}, {})
@@ -102,7 +102,7 @@ def bench(arguments: argparse.Namespace) -> int:
                 print(f"{database} is left out: {error}")
     print_ratios(result)
     arguments.output.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
-    print(f"All of it is in {arguments.output}.")
+    print(f"All figures are in {arguments.output}.")
     return 0
 
 
@@ -120,7 +120,7 @@ class Series:
         self._made = 0
 
     def measure(self) -> None:
-        """Measure, round by round, so that what the machine does besides falls on all alike."""
+        """Measure in rounds, so that other work of the machine affects all measurements alike."""
         print(HEADER)
         with contextlib.ExitStack() as ending:
             slowly = environment.slow_sync(self._folder, SLOW_SYNC_MS)
@@ -150,7 +150,7 @@ class Series:
         self._result.ratios[self._database] = self._ratios(medians)
 
     def _url(self) -> str:
-        """Make a database with subscribers."""
+        """Make a database with subscribers, and return its URL."""
         self._made += 1
         url = self._cluster.database() if self._cluster else f"sqlite:///{self._folder}/bench{self._made}.sqlite"
         environment.fill(url, self._subscribers)
@@ -166,7 +166,7 @@ class Series:
         settings: str = "",
         prove: bool = True,
     ) -> Iterator[environment.Process]:
-        """Have a biller on a database; when it is done its ledger must be proved. ``own``: environment for it alone."""
+        """Run a biller on a database, and audit its ledger afterwards. ``own`` is added to its environment."""
         url = url or self._url()
         with environment.biller(url, self._folder, own or {}, unbatched=unbatched, settings=settings) as server:
             yield server
@@ -213,13 +213,13 @@ class Series:
     def _many(self) -> Iterator[Run]:
         for name, calls, seconds in (("burst", BURST, 4.0), ("held", self._arguments.held, 20.0)):
             with self._biller() as server:
-                # One call before, so that what the first call loads is not counted.
+                # A few calls first, so that what the first call loads is not counted.
                 hold("first", self._database, server, 8, seconds=1.0, subscribers=self._subscribers)
                 found = hold(name, self._database, server, calls, seconds=seconds, subscribers=self._subscribers)
                 yield _shown(found)
 
     def _with_history(self) -> Iterator[Run]:
-        """Compare a long history with none, in pairs: what the machine does besides falls on both."""
+        """Compare a long history with none, in pairs, so that other work of the machine affects both alike."""
         subscribers = max(SUBSCRIBERS, self._arguments.history // 10)
         past, empty = self._url(), self._url()
         print(f"{self._database}: making {self._arguments.history:,} transfers of {subscribers:,} subscribers …")
@@ -280,7 +280,7 @@ class Series:
 
 
 def _over(calls: float, others: float) -> float:
-    """Compare; where no call at all came through in the time there is nothing to compare with."""
+    """Return the ratio; not a number when no call succeeded to compare with."""
     return calls / others if others else math.nan
 
 
@@ -291,7 +291,7 @@ HEADER = (
 
 
 def _shown(made: Run) -> Run:
-    """Print a run as a row, as soon as it is there."""
+    """Print a run as a row at once, and return it."""
     print(
         f"{made.database:11}{made.name:16}{made.in_flight or '':>9}{made.offered or '':>8}{made.calls_per_second:9.0f}"
         f"{made.dial_p50_ms:8.2f}{made.dial_p95_ms:8.2f}{made.dial_p99_ms:8.2f}{made.cpu_ms_per_call:8.3f}"
@@ -302,7 +302,7 @@ def _shown(made: Run) -> Run:
 
 
 def median_of(runs: list[Run]) -> Run:
-    """Return the run whose every figure is the median of these."""
+    """Return a run with the median of each figure."""
     first = runs[0]
     return Run(
         **{
@@ -315,7 +315,7 @@ def median_of(runs: list[Run]) -> Run:
 
 
 def print_ratios(result: Result) -> None:
-    """Print each ratio beside its aim."""
+    """Print each ratio with its aim."""
     compare: dict[str, Callable[[float, float], bool]] = {">=": float.__ge__, "<=": float.__le__}
     for database, ratios in result.ratios.items():
         print(f"\n{database}, on {result.machine}, load {result.load_before:.1f} before:")
@@ -330,5 +330,5 @@ def _verdict(value: float, is_good: Callable[[float, float], bool] | None, aim: 
     if is_good is None:
         return ""
     if math.isnan(value):
-        return "unknown: no call came through to compare with"
+        return "unknown: no call succeeded to compare with"
     return "reached" if is_good(value, aim) else "missed"

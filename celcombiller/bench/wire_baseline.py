@@ -1,6 +1,6 @@
-"""The yardstick of the wire: the commands of `Scripts` in their order, on the same protocol, with nothing behind them.
+"""The baseline of the wire: the commands of `Scripts` in their order, on the same protocol, with no ledger.
 
-What a call costs here no biller in Python on this protocol can go below. Run as a program with a port.
+A biller in Python on this protocol cannot be faster. It runs as a program with a port as its argument.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENDING = (
 
 
 async def script(agi: Any) -> None:
-    """Say what the two scripts say of a call that is granted and answered."""
+    """Send the commands of the two scripts for a call that is granted and answered."""
     if agi.variables["agi_network_script"] == "reducer":
         await full_variable(agi, ENDING)
         await set_variable(agi, channel_variables.SETTLED, "1")
