@@ -172,7 +172,7 @@ class AgiDecoder:
 
     def _line(self, line: bytes) -> Event | None:
         # A name in Latin-1 must not end the call. U+FFFD is in no number and no account code, so a value with it
-        # finds nobody; surrogates would pass here and fail later, in the database or in JSON.
+        # finds no subscriber; surrogates would pass here and fail later, in the database or in JSON.
         text = line.decode("utf-8", "replace")
         if self._values is not None:
             self._environment_bytes += len(line) + 1

@@ -283,7 +283,7 @@ class FastAGIProtocol(TwistedProtocol):
     def finish(self) -> None:
         """End the session; the dialplan goes on.
 
-        Where nothing is left to be sent and nobody waits, this closes at once, as Twisted itself does after a
+        Where nothing is left to be sent and no answer is awaited, this closes at once, as Twisted itself does after a
         half-close; otherwise it waits a turn of the reactor for it, at the price of five system calls.
         """
         transport = cast("Any", self.transport)
@@ -338,7 +338,7 @@ class FastAGIProtocol(TwistedProtocol):
         return self._ask(f"EXEC {application}", *arguments, failure="-2")
 
     def setAutoHangup(self, time: float) -> Deferred[int]:
-        """Have Asterisk hang up this channel in so many seconds; 0 cancels."""
+        """Ask Asterisk to hang up this channel after this many seconds; 0 cancels."""
         return self._ask("SET AUTOHANGUP", time, failure="-1").addCallback(_integer)
 
     def streamFile(self, filename: str, escapeDigits: str = "", offset: int = 0) -> Deferred[tuple[int, int]]:

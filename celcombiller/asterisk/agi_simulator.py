@@ -32,7 +32,7 @@ _CAUSES = {"ANSWER": "16", "BUSY": "17", "NOANSWER": "0", "CANCEL": "127", "CHAN
 
 @dataclass(slots=True)
 class Channel:
-    """A caller's channel: who he is, whom he calls, how the Dial will end, and what was set and dialled."""
+    """A caller's channel: its caller, the number called, how the Dial will end, and what was set and dialled."""
 
     caller_number: str
     called_number: str
@@ -169,7 +169,7 @@ class AgiPeer(LineOnlyReceiver):
         self._write(answer.encode() + b"\n")
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # noqa: ARG002  Twisted's has a default
-        """Tell that the script is over."""
+        """Fire the Deferred of the end of the script."""
         if not self.over.called:
             self.over.callback(self._channel)
 

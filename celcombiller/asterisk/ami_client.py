@@ -2,7 +2,7 @@
 
 Offers the names of starpy's ``manager``, with its lower-case keys. Other than starpy every wait has a deadline, a lost
 connection is a failure to all who wait, a peer that has gone silent is dropped, and messages that a phone may have
-forged reach nobody. It does not reconnect: whoever holds it learns of the loss by `lost` and logs in again.
+forged reach no caller. It does not reconnect: whoever holds it learns of the loss by `lost` and logs in again.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ class AMIProtocol(Protocol):
         return self._ask("Ping")
 
     def absoluteTimeout(self, channel: str, timeout: float) -> Deferred[Fields]:
-        """Have a channel hung up in so many seconds from now, in place of what was set before; 0 is refused."""
+        """Hang up a channel after this many seconds from now; this replaces an earlier limit. 0 is refused."""
         return self._ask("AbsoluteTimeout", ("Channel", channel), ("Timeout", timeout))
 
     def hangup(self, channel: str) -> Deferred[Fields]:

@@ -79,7 +79,7 @@ def _number(value: int) -> Word:
 
 
 async def say(agi: Any, words: Iterable[Word]) -> list[Word]:
-    """Say these one after the other, and give those that the channel did not play; a hangup is the end of it."""
+    """Play these one after the other; return those that the channel did not play. A hangup ends the list."""
     lacking = []
     try:
         for word in words:
@@ -92,7 +92,7 @@ async def say(agi: Any, words: Iterable[Word]) -> list[Word]:
 
 
 class _HungUp(Exception):
-    """There is nobody to hear the rest."""
+    """The caller hung up: the rest is not played."""
 
 
 async def _played_otherwise(agi: Any, word: Word) -> bool:

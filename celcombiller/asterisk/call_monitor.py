@@ -1,6 +1,6 @@
 """The third witness: one AMI link to an Asterisk server, which hears every hangup and looks for what was missed.
 
-It confirms what the scripts settled and makes good what nobody did. It believes little: an AMI event is only a text,
+It confirms what the scripts settled and settles what no script did. It believes little: an AMI event is only a text,
 into which a phone may have smuggled another, so an end that the scripts do not know is checked by asking Asterisk
 whether the channel is alive, and a call is given up only when complete lists of what is alive agree that it is gone.
 """
@@ -166,7 +166,7 @@ class CallMonitor(Service):
         if live is None:
             return
         live.in_session, live.closed = False, True
-        if not self.connected:  # nobody will hear its Hangup
+        if not self.connected:  # its Hangup will not be heard
             self._forget(uniqueid)
 
     # -- the link -----------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ class CallMonitor(Service):
                 await self._answered(ami, live, self._remaining_seconds(live, live.answered_at))
 
     async def _over(self, ami: Any, live: _Live, at: datetime) -> None:
-        """Testify to the end of a call; nobody is believed about an open one without asking Asterisk."""
+        """Report the end of a call, after asking Asterisk: an event alone does not prove that an open call ended."""
         if not live.closed and await self._is_alive(ami, live.call):
             self._log.warn("An AMI Hangup of {channel!r} is not true: the channel is alive", channel=live.call.channel)
             live.hung_up_at = None
@@ -444,7 +444,7 @@ class CallMonitor(Service):
             self._tell(self._guarded_sweep())
 
     async def _answer_missed(self, ami: Any, live: _Live) -> None:
-        """Learn of an answer that nobody was there to hear; without the dialplan's stamp, the talk began by now."""
+        """Find when a call was answered while the link was down; without the dialplan's stamp, that is now."""
         stamp = channel_variables.instant(await ami.getVar(live.call.channel, channel_variables.ANSWERED))
         live.answered_at = stamp or datetime.now(UTC)
         remaining = live.call.granted_seconds - max(0.0, (datetime.now(UTC) - live.answered_at).total_seconds())

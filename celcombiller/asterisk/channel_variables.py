@@ -25,13 +25,13 @@ SMS_BALANCE = "CELCOMBILLER_SMS_BALANCE"
 """Credits available to the caller, set by the ``balance`` script."""
 
 BALANCE = "CELCOMBILLER_BALANCE"
-"""The balance that the script says aloud, in credits; empty when it found nobody or could not ask."""
+"""The balance that the script says aloud, in credits; empty when it found no subscriber or could not ask."""
 
 NOW = "${STRFTIME(,,%s.%6q)}"
 """Asterisk's clock, in the form of `instant`."""
 
 NOTE_FAMILY = "celcombiller"
-"""Where in Asterisk's database the dialplan notes ends of calls that nobody took."""
+"""Where in Asterisk's database the dialplan notes ends of calls that no biller recorded."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_MAX = 253402300799  # the last second of the year 9999

@@ -24,6 +24,10 @@ PIECE_BYTES_MAX = 744
 """Of a text in one action: AMI reads lines of 1,022 bytes, and Base64 makes four of three."""
 
 
+NO_ADDRESS = "the receiver has no address"
+"""The note of a message for which `address_of` finds none."""
+
+
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9*+./:;=?@_#-]*")
 
 
@@ -46,10 +50,10 @@ class AmiCarrier:
         return next((each.ami for each in self._monitors.values() if each.ami is not None), None)
 
     async def carry(self, due: OutboxMessage, took: Callable[[int, str], Awaitable[object]]) -> None:
-        """Have Asterisk send it; a text that is too long for one action goes as several messages."""
+        """Send a message by Asterisk; a text that is too long for one action goes as several messages."""
         address = address_of(self._config, due.message, due.callee)
         if address is None:
-            raise MessageRejected("no address can be made for whom it goes to")
+            raise MessageRejected(NO_ADDRESS)
         texts = pieces(due.message.text or "")
         for number, text in enumerate(texts, 1):
             if number in due.taken:

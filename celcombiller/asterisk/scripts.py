@@ -1,7 +1,7 @@
 """What the dialplan asks of the biller over FastAGI: ``caller`` instead of Dial, ``reducer`` at hangup, ``balance``.
 
 A script is a conversation with one channel. It owns no credit: it asks the ledger's door and does what it says. The
-first thing it does is a question with a number in it that nobody can guess: lines that a phone smuggled into the
+first thing it does is a question with a number in it that cannot be guessed: lines that a phone smuggled into the
 environment would stand before the answer, and end the session (`celcombiller.asterisk.agi_codec` refuses them).
 """
 
@@ -102,7 +102,7 @@ class Scripts:
         await script(agi)
 
     def take_texts(self, texts: SmsScript) -> None:
-        """Have the messages of phones too."""
+        """Take the script ``sms``, which serves the messages that phones send."""
         self._named["sms"] = texts
 
     # -- caller -------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Scripts:
             dial = await self._decided(agi)
         except (ConnectionClosed, AgiProtocolError):
             raise
-        except Exception:  # noqa: BLE001  a channel without a result would be nobody's
+        except Exception:  # noqa: BLE001  the dialplan waits for a result
             self._log.failure("No decision for channel {uniqueid!r}", uniqueid=agi.variables.get("agi_uniqueid", ""))
             self._metrics.calls.count_authorization(BillerError.code)
             await self._refuse(agi, BillerError.code)
@@ -271,7 +271,7 @@ class Scripts:
     ) -> None:
         """Dial with both limits; then settle by what the channel says of the Dial.
 
-        The absolute time-out counts from now, so it has the ringing in it until AMI sets it anew at the answer; it
+        The absolute time-out counts from now, so it includes the ringing until AMI sets it again at the answer; it
         survives transfers. ``L`` counts from the answer and works without AMI.
         """
         calls = self._config.calls
@@ -299,7 +299,7 @@ class Scripts:
                 monitor.session_lost(question.uniqueid)
             raise
         if ending.answered and ending.talk_ms is None and monitor is not None and monitor.connected:
-            # The caller was transferred: his channel lives on, and he pays to its end, which AMI will tell.
+            # The caller was transferred: their channel lives on, and they pay to its end, which AMI reports.
             monitor.transferred(question.uniqueid)
             self._log.info("Channel {uniqueid!r} was transferred; it is charged at its end", uniqueid=question.uniqueid)
             return
@@ -330,9 +330,9 @@ class Scripts:
     # -- reducer and balance ------------------------------------------------------------------------------------
 
     async def reducer(self, agi: Any) -> None:
-        """Say how the call of this channel ended: confirms what ``caller`` settled, or makes it good.
+        """Report the end of this channel's call: confirm what ``caller`` settled, or settle it now.
 
-        Where it says what was settled here, the charge is durable already, and nobody waits until that is recorded.
+        Where ``caller`` settled it here, the charge is durable already, and the dialplan does not wait.
         """
         ending = await self._ending(agi)
         end = Terminate(self._server(agi), agi.variables["agi_uniqueid"], Witness.REDUCER, ending)
@@ -392,7 +392,7 @@ class Scripts:
         settings = self._config.balance
         try:
             await agi.answer()
-        except (AgiCommandRefused, ConnectionClosed):  # he has hung up
+        except (AgiCommandRefused, ConnectionClosed):  # the caller has hung up
             return
         words = [
             *balance_prompts.balance(available[Kind.VOICE], settings.style, intro=settings.intro, unit=settings.unit)

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.agi_codec import AgiProtocolError
 from celcombiller.asterisk.agi_server import arguments_of, ask, set_variable
-from celcombiller.asterisk.message_sender import address_of
+from celcombiller.asterisk.message_sender import NO_ADDRESS, address_of
 from celcombiller.core.charging.messages import reference_of
 from celcombiller.core.errors import BillerError, InvalidValue, UnknownSubscriber
 from celcombiller.core.model.messages import MessageOrigin, MessageState
@@ -104,7 +104,7 @@ class SmsScript:
         payer = next(filter(None, map(_PAYER.fullmatch, arguments_of(agi))), None)
         found = _FROM.fullmatch(sender)
         if payer is None and found is None:
-            raise UnknownSubscriber("the message does not say in one clear word whom it is from")
+            raise UnknownSubscriber("the message does not name its sender in one clear word")
         return MessageSubmission(
             reference=reference_of(secrets.token_hex(16)),
             origin=MessageOrigin.PHONE,
@@ -116,7 +116,7 @@ class SmsScript:
         )
 
     async def _answer(self, agi: Any, question: MessageSubmission) -> MessageResult:
-        """Queue the answer to who asks his balance. The same message again, told by its SIP headers, has it already."""
+        """Queue the answer to a balance enquiry. A repeat, known by its SIP headers, gets no second answer."""
         (headers,) = await ask(agi, "${BASE64_ENCODE(${MESSAGE_DATA(Call-ID)}|${MESSAGE_DATA(CSeq)})}")
         work = partial(
             balance_enquiry.answer,
@@ -152,7 +152,7 @@ class SmsScript:
 
     async def _send(self, agi: Any, message: Message, address: str | None) -> None:
         """Send it by the channel it came on, and charge it if Asterisk says that it went."""
-        status = "no address can be made for whom it goes to"
+        status = NO_ADDRESS
         if address is not None:
             await agi.execute("MESSAGESEND", f"{address},{message.from_number}")
             (status,) = await ask(agi, "${MESSAGE_SEND_STATUS}")

@@ -195,7 +195,7 @@ def floor(folder: Path) -> Process:
 
 
 def slow_sync(folder: Path, milliseconds: int) -> dict[str, str]:
-    """Give the environment in which every sync takes that much longer. Raises `StoreUnavailable` without a compiler."""
+    """Return the environment in which a sync takes this much longer. Raises `StoreUnavailable` without a compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise StoreUnavailable("no C compiler (cc), so a slower disk cannot be simulated")

@@ -160,7 +160,7 @@ class BatchWriter:
         self._pending.append(task)
 
     def _hand_over(self, tasks: list[_Charge | _Work[Any]]) -> None:
-        """Give the writing thread all tasks of one reactor turn; given singly, the first would be a batch alone."""
+        """Queue all tasks of one reactor turn at once; queued singly, the first would be a batch alone."""
         for each in tasks:
             self._queue.put(each)
         tasks.clear()

@@ -53,7 +53,7 @@ async def expire_messages(store: BatchWriter, now: datetime, metrics: Metrics) -
 
 
 async def close_silent(store: BatchWriter, reader: Reader, config: Config, now: datetime) -> None:
-    """Close sessions of data nobody tells of; also when `[radius]` has no clients any more, for what they hold."""
+    """Close data sessions without a report; also without clients in `[radius]`, to release what the sessions hold."""
     before = now - config.radius.conditions.silence
     for silence in await reader.read(partial(silent_sessions, heard_before=before, limit=OVERDUE_MAX)):
         closed = await store.charge(silence)

@@ -85,7 +85,7 @@ class ScheduleCreditService(PeriodicService):
             self._away = False
 
     async def _measure(self) -> None:
-        """Tell the metrics how late the schedules are, before a round, which may be long, and after it."""
+        """Record how late the schedules are, before a pass, which may be long, and after it."""
         now = self._clock()
         since = await self._transact(partial(runs.owed_since, rules=self._rules, now=now))
         self._metrics.schedules.record_lag(0.0 if since is None else (now - since).total_seconds(), now)

@@ -28,7 +28,7 @@ class SettingsComparison:
         self._differing: dict[str, list[str]] = {}
 
     async def __call__(self) -> None:
-        """Say that this node is there, and look at the others."""
+        """Announce this node, and compare its settings with those of the others."""
         now = datetime.now(UTC)
         differing = await self._store.transact(lambda tx: announce_node(tx, self._name, self._parts, now))
         if differing and differing != self._differing:

@@ -46,7 +46,7 @@ BATCH_MAX = 50
 
 
 LEASE = timedelta(minutes=5)
-"""How long a claimed message is left to who claimed it; if he dies, it waits for so long."""
+"""How long a claimed message belongs to the process that claimed it; if that dies, the message waits until then."""
 
 
 WORK = timedelta(minutes=1)

@@ -78,7 +78,7 @@ class OpenBts:
         await self._in_thread(self._create, entry)
 
     async def change(self, was: ProvisioningEntry, entry: ProvisioningEntry) -> None:
-        """Change the number and the name, which keeps the phone registered; half an entry is made anew."""
+        """Change the number and the name, which keeps the phone registered; half an entry is deleted and made again."""
         check_digits(entry)
         if was.msisdn == "":
             await self.delete(was.imsi)

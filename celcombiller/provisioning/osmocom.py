@@ -199,7 +199,7 @@ class _Console(_Lossy):
         self._asked = False
 
     def connectionMade(self) -> None:
-        """Give up on ``done`` when nothing comes for so long; a list that goes on coming may take its time."""
+        """Cancel ``done`` when nothing arrives for this long; a list that keeps arriving may take longer."""
         self._silence = self._clock.callLater(self._seconds, self.done.cancel)
         self.done.addBoth(self._over)
 

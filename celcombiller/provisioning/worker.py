@@ -39,7 +39,7 @@ BATCH_MAX = 100
 """Rows worked together: OpenBTS gives its whole list for each look, so a look must serve many."""
 
 LEASE = timedelta(seconds=90)
-"""How long a claimed row is left to who claimed it; if he dies, it waits for so long."""
+"""How long a claimed row belongs to the process that claimed it; if the process dies, the row waits until then."""
 
 WORK = timedelta(seconds=30)
 """How long a batch may be worked. What is not begun by then is given back, so that no step comes near the lease."""
@@ -197,7 +197,7 @@ class ProvisioningWorker:
         work_queue.finish(tx, self.name, owner, said, now, retry_seconds_max=self._retry_seconds_max)
 
     def _tell(self, batch: _Batch) -> None:
-        """Say in the log what an operator would want to know: once when a network goes, and when it is back."""
+        """Log what an operator wants to know: once when a network goes away, and once when it is back."""
         if self._ending:
             return
         if batch.away is not None:

@@ -64,7 +64,7 @@ class DiscardPacket(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What an Access-Request says. ``method`` is how the user proves who he is where that is not by a password."""
+    """What an Access-Request says. ``method`` is how the user proves who they are where that is not by a password."""
 
     nas: str
     username: str
@@ -249,7 +249,7 @@ def _address(packet: Any, name: str) -> str:
 
 
 def accept(packet: Any, client: RadiusClient, *, octets: int, seconds: int, interim_seconds: int) -> bytes:
-    """Let a user in, for so many octets and seconds; 0 seconds set no limit."""
+    """Return an Access-Accept for this many octets and seconds; 0 seconds set no limit."""
     reply = packet.CreateReply()
     reply.code = pyrad.AccessAccept
     for name, value in (("Session-Timeout", seconds), ("Acct-Interim-Interval", interim_seconds)):
@@ -279,7 +279,7 @@ def alive(packet: Any, *, accounting: bool) -> bytes:
 
 
 def accounted(packet: Any) -> bytes:
-    """Say that a report is kept."""
+    """Return the answer that a report is recorded."""
     answer: bytes = packet.CreateReply().ReplyPacket()
     return answer
 

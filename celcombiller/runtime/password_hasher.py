@@ -54,7 +54,7 @@ class Passwords:
         return await self._off(lambda: HASHER.hash(password))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
-        """Return whether this is the password; without a hash (nobody's) it takes as long and is No."""
+        """Return whether this is the password; without a hash the answer is no, and takes as long."""
         return await self._off(lambda: self._verify(hashed, password))
 
     @staticmethod

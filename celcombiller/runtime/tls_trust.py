@@ -1,4 +1,4 @@
-"""Whom a TLS connection of ours is really with: a certificate for that host, of an authority that is trusted.
+"""Check the other end of a TLS connection: it has a certificate for that host, of an authority that is trusted.
 
 Twisted decides (`optionsForClientTLS`); here is which authorities it trusts, and what it found wrong, in words.
 """

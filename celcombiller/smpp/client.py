@@ -1,7 +1,7 @@
 """SMPP 3.4 (the message centre's protocol) as its client: carries messages, takes receipts and messages for phones.
 
 The PDUs are smpplib's; its own client waits in a socket, so the connection here is Twisted's. With TLS it is never
-tried without: whoever cannot prove that he is the centre is told no password and no message. A part is accepted when
+tried without: a server that cannot prove that it is the centre gets no password and no message. A part is accepted when
 the centre gave it an id. One whose answer never came is sent again: the header of a part in several has the message's
 own number, by which a phone knows it again.
 """
@@ -257,7 +257,7 @@ class SmscClient(Service):
     # -- messages from elsewhere -------------------------------------------------------------------------------------
 
     async def _arrived(self, pdu: Any, arrive: Callable[[InboundMessage, datetime], Awaitable[MessageResult]]) -> int:
-        """Have it queued; what the centre brings again is answered again."""
+        """Queue a message that the centre brings; a repeat gets the same answer again."""
         try:
             arrival = inbound_from_pdu(pdu)
             posting = await arrive(arrival, datetime.now(UTC))

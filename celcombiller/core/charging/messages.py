@@ -94,7 +94,7 @@ def accept_inbound(tx: Connection, policy: MessagePolicy, inbound: InboundMessag
     )
     batch = ChargingBatch.load(tx, [request])
     if batch.directory.find_callee(inbound.to_number) is None:
-        raise UnknownSubscriber("nobody here has the number that a message came for")
+        raise UnknownSubscriber("no subscriber has the number that a message came for")
     result = batch.sms.send(policy, request, now)
     batch.save(tx)
     return result

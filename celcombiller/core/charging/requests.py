@@ -75,7 +75,7 @@ class Terminate:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """Give (negative: take) ``value`` credits of one kind, once for a ``reference``."""
+    """A credit of ``value`` to one account, or a debit where it is negative, once for a ``reference``."""
 
     username: str
     kind: Kind

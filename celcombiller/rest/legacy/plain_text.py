@@ -24,7 +24,7 @@ def name(_tx: Connection, request: Request) -> Response:
 
 
 def test(_tx: Connection, _request: Request) -> Response:
-    """Say that the login holds."""
+    """Return a text, to show that the login holds."""
     return Response("test")
 
 
@@ -34,12 +34,12 @@ def user(_tx: Connection, request: Request) -> Response:
 
 
 def voice_balance(tx: Connection, request: Request) -> Response:
-    """Say the voice balance of an IMSI."""
+    """Return the voice balance of an IMSI."""
     return _balance(tx, request, Kind.VOICE)
 
 
 def data_balance(tx: Connection, request: Request) -> Response:
-    """Say the data balance of an IMSI."""
+    """Return the data balance of an IMSI."""
     return _balance(tx, request, Kind.DATA)
 
 
