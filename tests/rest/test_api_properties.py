@@ -22,7 +22,7 @@ from celcombiller.http.route import Request, Response
 from celcombiller.rest.routes import ROUTES
 from tests.core.ledger.test_book import TERMS, ended, initiate
 from tests.support import databases
-from tests.support.api_service import PEOPLE
+from tests.support.api_service import PEOPLE, people
 from tests.support.properties import share
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -39,22 +39,6 @@ reasons = st.sampled_from(["a mistake", "another"])
 ids = st.integers(1, 12)
 callers = st.sampled_from(["1002", "1003"])
 uniqueids = st.integers(0, 4).map(lambda n: f"{n}.0")
-
-
-def people(tx):
-    for number, (username, level) in enumerate(PEOPLE.items(), 1001):
-        subscriber_records.add(
-            tx,
-            username=username,
-            name="N",
-            clid=str(number),
-            imsi=f"72400000000{number}",
-            cpf=None,
-            address="",
-            level=level,
-            password_hash=None,
-            now=NOW,
-        )
 
 
 class ApiMachine(RuleBasedStateMachine):

@@ -15,15 +15,15 @@ from celcombiller.core.access import tokens
 from celcombiller.core.access.principal import Principal, Scope
 from celcombiller.core.errors import BillerError, Forbidden
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.schema import migrations, tables
+from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.database.engine import open_engine
 from celcombiller.http.authorization import check_access
 from celcombiller.http.decoding import convert_fields
 from celcombiller.http.route import Request
 from celcombiller.rest.legacy import balances, memberships, schedules, sms, users
 from celcombiller.rest.routes import ROUTES
-from tests.support.api_service import PASSWORD, PEOPLE, biller_fixture
+from tests.support import databases
+from tests.support.api_service import PASSWORD, PEOPLE, biller_fixture, people
 
 biller = biller_fixture()
 
@@ -230,22 +230,7 @@ class Here:
 @pytest.fixture(scope="module", autouse=True)
 def ledger():
     """Make one ledger for all sequences: each is undone at its end."""
-    engine = open_engine("sqlite://", lock_seconds=1)
-    with engine.begin() as tx:
-        migrations.upgrade(tx)
-        for number, (username, level) in enumerate(PEOPLE.items(), 1001):
-            subscriber_records.add(
-                tx,
-                username=username,
-                name="N",
-                clid=str(number),
-                imsi=f"72400000000{number}",
-                cpf=None,
-                address="",
-                level=level,
-                password_hash="unknown",
-                now=NOW,
-            )
+    engine = databases.sqlite(fill=people)
     NarrowTokenMachine.engine = engine
     yield
     engine.dispose()
