@@ -139,3 +139,20 @@ def test_a_moment_comes_back_in_utc():
     for written in ("2026-11-01 12:00:00.000000", "2026-11-01T12:00:00+00:00", "2026-11-01T09:00:00.0-03:00"):
         read_back = driver.parse_timestamp(written)
         assert (read_back, read_back.tzinfo) == (NOW, UTC)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.real
+def test_a_connection_that_was_cut_is_known_to_be_gone(engine):
+    write(engine, insert=[hold("a")])
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        (number,) = connection.exec_driver_sql("select pg_backend_pid()").one()
+        with engine.begin() as other:
+            other.execute(sa.text("select pg_terminate_backend(:number)"), {"number": number})
+        with pytest.raises(exc.OperationalError) as caught:
+            bulk.write(connection, [(HOLD, [hold("b")])])
+        assert caught.value.connection_invalidated
+        assert connection.invalidated
+        transaction.close()
+    assert len(read(engine)) == 1
