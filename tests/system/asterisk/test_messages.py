@@ -186,6 +186,7 @@ def test_a_biller_killed_before_it_heard_what_became_of_a_message_sends_or_charg
     begin(biller)
     api = Api(biller)
     pbx.stop()
+    until(lambda: "AMI of pbx1 is lost" in biller.log, "the biller knows that Asterisk is gone")
     api.ask("POST", "/api/v1/messages", {"to": "2001", "text": "hello", "username": "user1000"}, key="k")
     biller.kill9()
     other = reader(tmp_path / "reader", pbx.port_of("2001"))
