@@ -39,9 +39,20 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; a refusal is one line on standard error."""
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 1
+
+
+def _run(argv: Sequence[str]) -> int:
     gc.disable()  # loaded modules stay: looking for garbage among them takes a tenth of a short command
     try:
-        arguments = make_parser().parse_args(extract_global_options(sys.argv[1:] if argv is None else argv))
+        arguments = make_parser().parse_args(extract_global_options(argv))
         from celcombiller.config import loader  # noqa: PLC0415  `--help` needs no settings
         from celcombiller.core.errors import BillerError  # noqa: PLC0415
     finally:
@@ -53,8 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.run(arguments, config)
     except BillerError as error:
         print_error(f"celcombiller: {error}")
-        return 1
-    except BrokenPipeError:
         return 1
     return status
 

@@ -253,3 +253,15 @@ def test_bash_completes_commands_and_choices(command, here, words, answer):
 
 def test_zsh_completion_is_printed(command):
     assert command("--print-completion", "zsh")[1].startswith("#compdef celcombiller")
+
+
+@pytest.mark.parametrize("words", ["--print-completion bash", "user list"])
+def test_a_reader_that_goes_away_gets_no_traceback(ready, here, words):
+    run = f"import sys; from celcombiller.cli import main; sys.exit(main({words.split()!r}))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", run], cwd=here, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
