@@ -1,4 +1,4 @@
-"""The laws of messages (tests/test_message_laws.py) on PostgreSQL, and two nodes that work one queue at the same time."""
+"""The laws of messages (tests/core/sms/test_message_properties.py) on PostgreSQL, and two nodes that work one queue at the same time."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack

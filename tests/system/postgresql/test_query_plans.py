@@ -1,4 +1,4 @@
-"""As tests/test_plans.py, asked of PostgreSQL's planner."""
+"""As tests/core/test_query_plans.py, asked of PostgreSQL's planner."""
 
 import pytest
 import pytest_twisted
@@ -12,6 +12,7 @@ from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from tests.core.ledger.test_book import TERMS, ended, initiate
 from tests.core.test_query_plans import scans, the_path_of_a_call
+from tests.system.lab.waiting import until
 
 ROWS_OF_A_CALL = 40
 """Looked at by indexes for one call, and the checks of its foreign keys; rows that are changed leave old ones."""
@@ -45,9 +46,17 @@ def test_no_query_of_a_call_scans_a_table_on_postgresql(engine, monkeypatch):
 
 
 def looked_at(url):
-    """Give how often each table of a call was read from end to end, and how many rows were looked at by indexes."""
-    engine = sa.create_engine(url)
-    with engine.begin() as tx:
+    """Return the number of sequential scans of each table of a call, and of rows that were read by indexes.
+
+    A session adds its counts when it ends, a moment after its client has gone.
+    """
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as tx:
+        others = (
+            "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+            " and backend_type = 'client backend'"
+        )
+        until(lambda: tx.exec_driver_sql(others).scalar_one() == 0, "all other sessions are over")
         scans = tx.execute(sa.text("select relname, seq_scan from pg_stat_user_tables")).all()
         found = tx.execute(
             sa.text("select relname, sum(idx_tup_read) from pg_stat_user_indexes group by relname")
@@ -75,7 +84,7 @@ async def test_the_first_batches_on_new_tables_leave_no_plan_behind_that_reads_t
         for requests in (asked, [ended(each) for each in uniqueids]):
             assert all(success for success, _ in await DeferredList(map(store.charge, requests)))
     await store.close()
-    made.dispose()  # a session's counts are there when it is over
+    made.dispose()
     scans, rows = looked_at(url)
     assert scans == scans_before
     assert rows - rows_before < sum(sizes) * ROWS_OF_A_CALL
