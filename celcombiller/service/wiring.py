@@ -52,6 +52,7 @@ from celcombiller.runtime.reactor_delay import ReactorDelay
 from celcombiller.service.instance_lock import lock_database_file
 from celcombiller.service.root import Root
 from celcombiller.smpp.client import SmscClient
+from celcombiller.smpp.inbound import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -234,7 +235,7 @@ def _smsc_client(parts: _Parts) -> SmscClient:
         return await store.transact(lambda tx: messages.accept_inbound(tx, terms, arrival, now))
 
     to_phones = accept if terms.on_net_route is Route.ASTERISK else None
-    return SmscClient(parts.reactor, parts.config.smpp, receive, to_phones)
+    return SmscClient(parts.reactor, parts.config.smpp, Inbox(receive, to_phones))
 
 
 def _provisioning(parts: _Parts) -> Iterator[IService]:

@@ -1,9 +1,8 @@
-"""SMPP 3.4 (the message centre's protocol) as its client: carries messages, takes receipts and messages for phones.
+"""Submit messages to an SMSC by SMPP 3.4, and keep the connection to it.
 
-The PDUs are smpplib's; its own client waits in a socket, so the connection here is Twisted's. With TLS it is never
-tried without: a server that cannot prove that it is the centre gets no password and no message. A part is accepted when
-the centre gave it an id. One whose answer never came is sent again: the header of a part in several has the message's
-own number, by which a phone knows it again.
+With TLS the connection is never tried without: a server that cannot prove that it is the SMSC gets no password and no
+message. A part is accepted when the SMSC gave it an id. A part whose answer never came is sent again: the header of a
+part of several has the message's own number, by which a phone recognizes it.
 """
 
 from __future__ import annotations
@@ -22,13 +21,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownSubscriber
 from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred, MessageRejected
 from celcombiller.core.sms.encoding import Encoding, split
 from celcombiller.runtime import tls_trust
 from celcombiller.smpp.connection import STATUS_OK, ConnectionDropped, SmppConnection
-from celcombiller.smpp.deliver_sm import inbound_from_pdu
-from celcombiller.smpp.receipts import parse_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,23 +32,11 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 
     from celcombiller.config.tables import Smpp
-    from celcombiller.core.model.messages import MessageState
-    from celcombiller.core.sms.charging import MessageResult
-    from celcombiller.core.sms.inbound_message import InboundMessage
     from celcombiller.core.sms.outbox_queue import OutboxMessage
+    from celcombiller.smpp.inbound import Inbox
 
-LEAST = timedelta(minutes=2)
-"""Of its claim's time that a part needs which is begun: to wait its turn and for its answer, and to be recorded."""
-
-
-_NOT_NOW: int = consts.SMPP_ESME_RX_T_APPN
-
-
-_NOT_HERE: int = consts.SMPP_ESME_RX_P_APPN
-
-
-_NOBODY: int = consts.SMPP_ESME_RINVDSTADR
-
+PART_TIME = timedelta(minutes=2)
+"""The time that a part needs of its message's claim: to wait its turn, for its answer, and for its record."""
 
 _TRANSIENT = frozenset(
     {
@@ -62,14 +46,14 @@ _TRANSIENT = frozenset(
 )
 
 
-_IS_UDHI, _RECEIPT, _KIND = consts.SMPP_GSMFEAT_UDHI, 0x04, 0x3C
+_HAS_HEADER: int = consts.SMPP_GSMFEAT_UDHI
 
 
 _CODINGS = {Encoding.GSM7: consts.SMPP_ENCODING_DEFAULT, Encoding.UCS2: consts.SMPP_ENCODING_ISO10646}
 
 
-class _Once(Factory):
-    """Makes this one link, and says nothing of it."""
+class _SingleConnection(Factory):
+    """Return this one connection, and log nothing of it."""
 
     noisy = False
 
@@ -82,30 +66,20 @@ class _Once(Factory):
 
 
 class SmscClient(Service):
-    """Keeps one link, carries messages by it, and takes receipts.
-
-    ``receive`` records a receipt (id, outcome, note) and gives ``None`` where no part of this id is known. ``arrive``
-    queues a message from a phone elsewhere; without it they are refused.
-    """
+    """Keeps one connection, submits messages by it, and gives what the SMSC sends to ``inbox``."""
 
     _log = Logger()
 
-    def __init__(
-        self,
-        clock: Any,
-        settings: Smpp,
-        receive: Callable[[str, MessageState, str, datetime], Awaitable[Any]],
-        arrive: Callable[[InboundMessage, datetime], Awaitable[MessageResult]] | None = None,
-    ) -> None:
+    def __init__(self, clock: Any, settings: Smpp, inbox: Inbox) -> None:
         self.at_once = settings.at_once
         self._clock = clock
         self._settings = settings
-        self._receive = receive
-        self._arrive = arrive
+        self._inbox = inbox
         self._link: SmppConnection | None = None
         self._running: Deferred[None] | None = None
         self._next_at = 0.0
-        self._carrying = 0
+        self._unrecorded = 0
+        """Submissions whose ids are not recorded yet: a receipt may be faster."""
 
     # -- the link ----------------------------------------------------------------------------------------------------
 
@@ -134,7 +108,7 @@ class SmscClient(Service):
         while self.running:
             link = SmppConnection(self._clock, self._settings, self._delivered)
             try:
-                await self._endpoint().connect(_Once(link))
+                await self._endpoint().connect(_SingleConnection(link))
                 await link.bind()
             except CancelledError:
                 link.drop("the biller stops")
@@ -168,6 +142,9 @@ class SmscClient(Service):
             else plain
         )
 
+    async def _delivered(self, pdu: Any) -> int:
+        return await self._inbox.take(pdu, is_submitting=self._unrecorded > 0)
+
     # -- carrying ----------------------------------------------------------------------------------------------------
 
     @property
@@ -181,16 +158,16 @@ class SmscClient(Service):
         for number, data in enumerate(made.parts, 1):
             if number in due.taken:
                 continue
-            if datetime.now(UTC) > due.until - LEAST:
+            if datetime.now(UTC) > due.until - PART_TIME:
                 raise MessageDeferred("it took too long; the other parts follow")
             several = len(made.parts) > 1
             header = bytes((5, 0, 3, due.id % 256, len(made.parts), number)) if several else b""
-            self._carrying += 1  # up to its record: a receipt may be faster
+            self._unrecorded += 1
             try:
                 network_id = await self._submit(due, header + data, made.encoding, is_part=several)
                 await took(number, network_id)
             finally:
-                self._carrying -= 1
+                self._unrecorded -= 1
 
     async def _submit(self, due: OutboxMessage, data: bytes, encoding: Encoding, *, is_part: bool) -> str:
         await self._pace()
@@ -206,7 +183,7 @@ class SmscClient(Service):
             "dest_addr_ton": settings.destination_ton,
             "dest_addr_npi": settings.destination_npi,
             "destination_addr": message.to_number.removeprefix("+"),
-            "esm_class": _IS_UDHI if is_part else 0,
+            "esm_class": _HAS_HEADER if is_part else 0,
             "registered_delivery": 1,
             "data_coding": _CODINGS[encoding],
             "short_message": data,
@@ -229,47 +206,3 @@ class SmscClient(Service):
         self._next_at = at + 1 / self._settings.per_second
         if at > now:
             await deferLater(self._clock, at - now)
-
-    # -- receipts ----------------------------------------------------------------------------------------------------
-
-    async def _delivered(self, pdu: Any) -> int:
-        """Take a receipt, or a message from a phone elsewhere; the answer is given when that is durable."""
-        kind = (pdu.esm_class or 0) & _KIND
-        if kind == 0 and self._arrive is not None:
-            return await self._arrived(pdu, self._arrive)
-        if kind != _RECEIPT:
-            self._log.warn("SMPP: a message that is no receipt is refused")
-            return _NOT_HERE
-        network_id, outcome, note = parse_receipt(pdu)
-        if outcome is None:
-            return STATUS_OK
-        try:
-            posting = await self._receive(network_id, outcome, note, datetime.now(UTC))
-        except StoreUnavailable as error:
-            self._log.warn("SMPP: a receipt is asked for again: {error}", error=str(error))
-            return _NOT_NOW
-        if posting is None and self._carrying:
-            return _NOT_NOW  # the answer to its submission may not be recorded yet
-        if posting is None:
-            self._log.info("SMPP: a receipt for a message that is not known here")
-        return STATUS_OK
-
-    # -- messages from elsewhere -------------------------------------------------------------------------------------
-
-    async def _arrived(self, pdu: Any, arrive: Callable[[InboundMessage, datetime], Awaitable[MessageResult]]) -> int:
-        """Queue a message that the centre brings; a repeat gets the same answer again."""
-        try:
-            arrival = inbound_from_pdu(pdu)
-            posting = await arrive(arrival, datetime.now(UTC))
-        except StoreUnavailable as error:
-            self._log.warn("SMPP: a message is asked for again: {error}", error=str(error))
-            return _NOT_NOW
-        except UnknownSubscriber:
-            self._log.info("SMPP: a message to …{last} is refused: nobody here", last=arrival.to_number[-4:])
-            return _NOBODY
-        except BillerError as error:
-            self._log.info("SMPP: a message is refused: {reason}", reason=str(error))
-            return _NOT_HERE
-        became = "queued" if posting.first else "known already"
-        self._log.info("SMPP: a message to …{last} is {became}", last=arrival.to_number[-4:], became=became)
-        return STATUS_OK

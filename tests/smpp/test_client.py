@@ -134,11 +134,11 @@ async def test_a_centre_that_has_no_time_is_asked_again(house, status):
 
 @pytest_twisted.ensureDeferred
 async def test_no_part_is_begun_when_the_claim_is_nearly_over(house, monkeypatch):
-    monkeypatch.setattr(client, "LEAST", sms_outbox.LEASE)
+    monkeypatch.setattr(client, "PART_TIME", sms_outbox.LEASE)
     await house.send()
     await until(lambda: house.message()["attempts"], "it was tried")
     assert (house.message()["state"], house.centre.submitted) == ("queued", [])
-    monkeypatch.setattr(client, "LEAST", timedelta(0))
+    monkeypatch.setattr(client, "PART_TIME", timedelta(0))
     await house.becomes("accepted")
     house.check(cost=5)
 
