@@ -126,7 +126,7 @@ def channel():
 def _scripts():
     """Ask for a script that there is not: the log says which there are."""
     scripts = Scripts(None, Config(), None, None, {})
-    scripts.take_texts(None)
+    scripts.add_sms(None)
     with capturedLogs() as events:
         Deferred.fromCoroutine(scripts(SimpleNamespace(variables={"agi_network_script": ANY})))
     return events[0]["known"].split(", ")

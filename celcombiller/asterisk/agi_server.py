@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import secrets
 import socket
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionClosed, ConnectionDone
@@ -32,8 +31,8 @@ from celcombiller.asterisk.agi_codec import (
     Environment,
     Hangup,
     command_line,
-    command_text,
 )
+from celcombiller.asterisk.agi_commands import AgiCommands, AgiSession
 from celcombiller.runtime.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -54,18 +53,6 @@ _LONG = re.compile(
 )
 _DONE = Failure(ConnectionDone())
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
-
-
-class AgiSession(Protocol):
-    """What a script may count on, on our protocol and on starpy's."""
-
-    variables: dict[str, str]
-
-    def sendCommand(self, commandString: str) -> Deferred[str]:
-        """Ask one command; fires with what follows ``200 result=``."""
-
-    def finish(self) -> None:
-        """End the session; the dialplan goes on."""
 
 
 def run(main: Callable[[Any], Awaitable[object] | None], agi: AgiSession) -> None:
@@ -97,32 +84,7 @@ def _report(failure: Failure, agi: AgiSession) -> None:
         FastAGIProtocol._log.failure("AGI script of session {uniqueid!r} failed", failure, uniqueid=uniqueid)  # noqa: SLF001
 
 
-async def full_variable(agi: AgiSession, expression: str) -> str:
-    """Evaluate a dialplan expression on the channel, such as ``${DIALSTATUS}|${HANGUPCAUSE}``: one round trip."""
-    return _value(await agi.sendCommand(command_text("GET FULL VARIABLE", expression)))
-
-
-async def ask(agi: AgiSession, *expressions: str) -> list[str]:
-    """Evaluate expressions on the channel in one round trip that only this channel's Asterisk can answer."""
-    nonce = secrets.token_hex(8)
-    answer = await full_variable(agi, "|".join((nonce, *expressions)))
-    first, *values = answer.split("|")
-    if first != nonce or len(values) != len(expressions):
-        raise AgiProtocolError("the answer is not to the question that was asked")
-    return values
-
-
-def arguments_of(agi: AgiSession) -> list[str]:
-    """Return the arguments of the dialplan's AGI() line."""
-    return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")]
-
-
-async def set_variable(agi: AgiSession, name: str, value: str) -> None:
-    """Set a channel variable; starpy's own ``setVariable`` quotes twice, and a value with a space breaks it."""
-    await agi.sendCommand(command_text("SET VARIABLE", name, value))
-
-
-class FastAGIProtocol(TwistedProtocol):
+class FastAGIProtocol(AgiCommands, TwistedProtocol):
     """One session with one channel."""
 
     _log = Logger()
@@ -301,87 +263,6 @@ class FastAGIProtocol(TwistedProtocol):
             self._closing = []
         self._closing.append(closed)
         return closed
-
-    def _ask(self, verb: str, *arguments: object, failure: str | None = None) -> Deferred[str]:
-        answer = self.sendCommand(command_text(verb, *map(str, arguments)))
-        return answer if failure is None else answer.addCallback(_checked, failure)
-
-    def answer(self) -> Deferred[int]:
-        """Answer the channel. On PJSIP this takes half a second when no media comes."""
-        return self._ask("ANSWER", failure="-1").addCallback(_integer)
-
-    def hangup(self, channel: str | None = None) -> Deferred[int]:
-        """Hang up this channel, or another by name."""
-        arguments = () if channel is None else (channel,)
-        return self._ask("HANGUP", *arguments, failure="-1").addCallback(_integer)
-
-    def channelStatus(self, channel: str | None = None) -> Deferred[int]:
-        """Ask the channel's state: 4 ringing, 6 up."""
-        arguments = () if channel is None else (channel,)
-        return self._ask("CHANNEL STATUS", *arguments, failure="-1").addCallback(_integer)
-
-    def getVariable(self, variable: str) -> Deferred[str]:
-        """Read one variable, at most 1023 characters of it; one that is not set is an `AgiCommandRefused`."""
-        return self._ask("GET VARIABLE", variable).addCallback(_value)
-
-    def getFullVariable(self, expression: str) -> Deferred[str]:
-        """Evaluate a dialplan expression; starpy lacks this, see `full_variable`."""
-        return Deferred.fromCoroutine(full_variable(self, expression))
-
-    def setVariable(self, variable: str, value: object) -> Deferred[int]:
-        """Set a channel variable; the value is taken literally."""
-        return self._ask("SET VARIABLE", variable, value).addCallback(_integer)
-
-    def execute(self, application: str, *options: object, comma_delimiter: bool = True) -> Deferred[str]:
-        """Run a dialplan application with its options; one that does not exist is an `AgiCommandRefused`."""
-        arguments = [("," if comma_delimiter else "|").join(map(str, options))] if options else []
-        return self._ask(f"EXEC {application}", *arguments, failure="-2")
-
-    def setAutoHangup(self, time: float) -> Deferred[int]:
-        """Ask Asterisk to hang up this channel after this many seconds; 0 cancels."""
-        return self._ask("SET AUTOHANGUP", time, failure="-1").addCallback(_integer)
-
-    def streamFile(self, filename: str, escapeDigits: str = "", offset: int = 0) -> Deferred[tuple[int, int]]:
-        """Play a sound; fires with the digit that ended it and the sample it ended at."""
-        answer = self._ask("STREAM FILE", filename, escapeDigits, offset, failure="-1")
-        return answer.addCallback(_played, offset)
-
-    def noop(self, message: str | None = None) -> Deferred[int]:
-        """Do nothing, and learn that the session lives."""
-        arguments = () if message is None else (message,)
-        return self._ask("NOOP", *arguments, failure="-1").addCallback(_integer)
-
-    def verbose(self, message: str, level: int | None = None) -> Deferred[int]:
-        """Write a line to Asterisk's own log."""
-        arguments: tuple[object, ...] = (message,) if level is None else (message, level)
-        return self._ask("VERBOSE", *arguments).addCallback(_integer)
-
-
-def _checked(text: str, failure: str) -> str:
-    if text.partition(" ")[0] == failure:
-        raise AgiCommandRefused(200, text)
-    return text
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text.partition(" ")[0])
-    except ValueError:
-        raise AgiCommandRefused(200, text) from None
-
-
-def _value(text: str) -> str:
-    result, _, value = text.partition(" ")
-    if result != "1" or not (value.startswith("(") and value.endswith(")")):
-        raise AgiCommandRefused(200, text)
-    return value[1:-1]
-
-
-def _played(text: str, offset: int) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+) endpos=(\d+)", text)
-    if match is None or int(match[2]) == offset:  # nothing was played: the file is not there
-        raise AgiCommandRefused(200, text)
-    return int(match[1]), int(match[2])
 
 
 class FastAGIFactory(Factory):

@@ -1,7 +1,7 @@
-"""What the ledger must be told, tried until it has it: how calls ended, and what became of messages.
+"""Updates of the ledger that are tried until they are recorded: how calls ended, and what became of messages.
 
-Only a refusal ends the trying: a fault of the program may be one of the moment. A channel waits for it no longer than a
-call may wait; what takes longer goes on without the channel.
+Only a refusal ends the trying: a fault of the program may be one of the moment. A channel waits no longer than a call
+may wait; what takes longer goes on without the channel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DRAIN_SECONDS = 10
 
 
 class PendingUpdates:
-    """What is being told, and the deadlines of who waits for it."""
+    """The updates under way, and the deadlines of the channels that wait for them."""
 
     _log = Logger()
 
@@ -38,41 +38,41 @@ class PendingUpdates:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def submit(self, tell: Callable[[], Deferred[T]], what: str) -> Deferred[T | None]:
-        """Start an update; fires with what ``tell`` gives, or ``None`` when the ledger refuses it."""
+    def submit(self, update: Callable[[], Deferred[T]], what: str) -> Deferred[T | None]:
+        """Start an update; fires with what ``update`` gives, or ``None`` when the ledger refuses it."""
 
-        def not_told(failure: Failure) -> Deferred[T] | Failure:
+        def retry(failure: Failure) -> Deferred[T] | Failure:
             if _is_refusal(failure):
                 return failure
-            return Deferred.fromCoroutine(self._until_told(failure, tell, what))
+            return Deferred.fromCoroutine(self._retry(failure, update, what))
 
-        telling: Deferred[Any] = tell().addErrback(not_told)
-        self._under_way.add(telling)
+        recorded: Deferred[Any] = update().addErrback(retry)
+        self._under_way.add(recorded)
 
-        def over(result: Any) -> Any:
-            self._under_way.discard(telling)
+        def finish(result: Any) -> Any:
+            self._under_way.discard(recorded)
             if isinstance(result, Failure):
                 self._log.failure("{what} was not recorded", result, what=what)
                 return None
             return result
 
-        return telling.addBoth(over)
+        return recorded.addBoth(finish)
 
-    async def _until_told(self, failure: Failure, tell: Callable[[], Deferred[T]], what: str) -> T:
+    async def _retry(self, failure: Failure, update: Callable[[], Deferred[T]], what: str) -> T:
         attempt, shown = 0, ""
         while True:
             wait_seconds = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-            shown = self._say(failure, what, wait_seconds, shown)
+            shown = self._log_wait(failure, what, wait_seconds, shown)
             await deferLater(self._clock, wait_seconds)
             try:
-                return await tell()
+                return await update()
             except Exception:
                 failure = Failure()
                 if _is_refusal(failure):
                     raise
                 attempt += 1
 
-    def _say(self, failure: Failure, what: str, wait_seconds: float, shown: str) -> str:
+    def _log_wait(self, failure: Failure, what: str, wait_seconds: float, shown: str) -> str:
         """Log why it waits, a fault with its traceback once; return the name of the fault that was last shown."""
         fault = "" if failure.check(StoreUnavailable) else type(failure.value).__name__
         if fault not in ("", shown):
@@ -98,7 +98,7 @@ class PendingUpdates:
         return await answer
 
     async def drain(self) -> None:
-        """Wait for what is being told; what still fails stays open, and a sweep closes it."""
+        """Wait for what is under way; what still fails stays open, and a sweep closes it."""
         try:
             await self.with_timeout(gatherResults(list(self._under_way)), DRAIN_SECONDS)
         except TimeoutError:

@@ -84,7 +84,7 @@ class Root(log_observers.Logged, MultiService):
             stopped = service.stopService()
             if isinstance(stopped, Deferred):
                 await stopped
-        await self.scripts.settling.drain()
+        await self.scripts.updates.drain()
         await self.store.close()
         for each in self.threads:
             each.stop()

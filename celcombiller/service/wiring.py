@@ -17,7 +17,7 @@ from celcombiller.asterisk.ami_client import AMIFactory
 from celcombiller.asterisk.call_monitor import CallMonitor
 from celcombiller.asterisk.message_sender import AmiCarrier
 from celcombiller.asterisk.scripts import Scripts
-from celcombiller.asterisk.sms_script import SmsScript
+from celcombiller.asterisk.scripts.sms import SmsScript
 from celcombiller.core.charging import messages
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy
@@ -219,7 +219,7 @@ def _messages(parts: _Parts) -> Iterator[IService]:
             metrics=parts.metrics,
         )
         yield OutboxService(parts.reactor, outbox)
-    parts.scripts.take_texts(SmsScript(config, store, parts.scripts.settling, parts.metrics))
+    parts.scripts.add_sms(SmsScript(config, store, parts.scripts.updates, parts.metrics))
 
 
 def _smsc_client(parts: _Parts) -> SmscClient:

@@ -15,7 +15,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.asterisk.agi_codec import AgiCommandInvalid, AgiCommandRefused, AgiDecoder, AgiProtocolError
-from celcombiller.asterisk.agi_server import PLAY_SECONDS, FastAGIFactory, FastAGIProtocol, full_variable
+from celcombiller.asterisk.agi_commands import full_variable
+from celcombiller.asterisk.agi_server import PLAY_SECONDS, FastAGIFactory, FastAGIProtocol
 from tests.asterisk.test_agi_codec import VALUES, environment
 from tests.support.deferreds import failure_of, result_of
 

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 
 from celcombiller.asterisk.scripts import Scripts
-from celcombiller.asterisk.sms_script import SmsScript
+from celcombiller.asterisk.scripts.sms import SmsScript
 from celcombiller.config.tables import Asterisk, Balance, Calls, Config, Sms
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
@@ -59,7 +59,7 @@ class House(StoreHere):
         ask(engine, credit(60))
         scripts = Scripts(reactor, self.config, self, Reader(reactor, engine), {}, Metrics())
         self.scripts = scripts
-        self.texts = SmsScript(self.config, self, scripts.settling, Metrics())
+        self.texts = SmsScript(self.config, self, scripts.updates, Metrics())
 
     def transact(self, work):
         if self.away is not None:
@@ -85,7 +85,7 @@ def house(tmp_path):
     made = House(tmp_path / "db.sqlite")
     yield made
     proved(made.engine)
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.scripts.settling.drain()))
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.scripts.updates.drain()))
     made.engine.dispose()
 
 

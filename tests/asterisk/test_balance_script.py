@@ -7,6 +7,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from celcombiller.asterisk.agi_simulator import Channel, play
+from celcombiller.asterisk.scripts import balance
 from celcombiller.config.tables import Balance, Config, Prompts, Sms
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
@@ -41,10 +42,10 @@ class Listening(Channel):
 
 
 @pytest.fixture
-def house(tmp_path):
+def house(tmp_path, monkeypatch):
     made = House(tmp_path / "db.sqlite")
     made.said = []
-    made.scripts._log = Said(made.said)
+    monkeypatch.setattr(balance, "_LOG", Said(made.said))
     yield made
     pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
 
@@ -108,7 +109,7 @@ async def test_what_a_call_holds_is_not_available(house):
 @pytest_twisted.ensureDeferred
 async def test_an_operator_who_prices_in_money_has_it_said_as_a_number(house):
     settings = Config(balance=Balance(say="number", scale=2, intro="", unit="digits/dollars"))
-    house.scripts._config = settings
+    house.scripts.balance._config = settings
     have(house, 1250)
     assert (await told(house)).heard == ["12", "letters/dot", "5", "digits/dollars"]
 
@@ -128,11 +129,11 @@ async def test_the_credit_for_messages_is_said_where_they_have_an_account_of_the
     channel = await told(house)
     assert channel.heard == ["vm-youhave", "1", "minute"]
     assert channel.variables["CELCOMBILLER_SMS_BALANCE"] == str(posted - held)
-    house.scripts._config = Config(sms=Sms(account="sms"))
+    house.scripts.balance._config = Config(sms=Sms(account="sms"))
     channel = await told(house)
     assert " ".join(channel.heard) == f"vm-youhave 1 minute {heard}"
     assert channel.variables["CELCOMBILLER_BALANCE"] == "60"
-    house.scripts._config = Config(sms=Sms(account="sms"), balance=Balance(sms_unit=""))
+    house.scripts.balance._config = Config(sms=Sms(account="sms"), balance=Balance(sms_unit=""))
     assert (await told(house)).heard == channel.heard[:-1]
 
 
@@ -222,8 +223,8 @@ async def test_a_database_that_is_away_is_a_failure_with_its_prompt(house):
     async def away(_statement):
         raise StoreUnavailable("the database does not answer")
 
-    house.scripts._reader.fetch = away
-    house.scripts._config = Config(prompts=Prompts(failed="sorry"))
+    house.scripts.balance._reader.fetch = away
+    house.scripts.balance._config = Config(prompts=Prompts(failed="sorry"))
     channel = await told(house)
     assert channel.variables["CELCOMBILLER_RESULT"] == "FAILED"
     assert channel.heard == ["sorry"]
@@ -237,7 +238,7 @@ async def test_a_database_that_says_nothing_does_not_keep_the_caller_waiting(hou
     async def silent(_statement):
         return await late
 
-    house.scripts._reader.fetch = silent
+    house.scripts.balance._reader.fetch = silent
     channel = await told(house)
     assert channel.variables["CELCOMBILLER_RESULT"] == "FAILED"
     late.errback(StoreUnavailable("at last"))

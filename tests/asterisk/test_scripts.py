@@ -8,10 +8,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
-from celcombiller.asterisk import scripts as asterisk_scripts
 from celcombiller.asterisk.agi_server import FastAGIFactory
 from celcombiller.asterisk.agi_simulator import Channel, play
-from celcombiller.asterisk.scripts import Scripts
+from celcombiller.asterisk.scripts import Scripts, call, settlement
 from celcombiller.config.tables import Calls, Config, Prompts
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import Initiate, Terminate
@@ -70,7 +69,7 @@ class House:
         return {each.labels["result"]: each.value for each in family.samples if each.value}
 
     async def close(self):
-        await self.scripts.settling.drain()
+        await self.scripts.updates.drain()
         await self.port.stopListening()
         self.engine.dispose()
 
@@ -193,7 +192,7 @@ async def test_a_fault_in_the_decision_is_answered_by_policy(houses, expected_fa
 
 @pytest_twisted.ensureDeferred
 async def test_a_fault_before_the_decision_still_sets_a_result(house, expected_failures, monkeypatch):
-    monkeypatch.setattr(house.scripts, "_server", lambda agi: {}["a fault"])
+    monkeypatch.setattr(call, "server_of", lambda agi, servers: {}["a fault"])
     channel = await house.play(Channel("1001", "1002"), "caller")
     assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
     assert [each.type for each in expected_failures] == [KeyError]
@@ -202,7 +201,7 @@ async def test_a_fault_before_the_decision_still_sets_a_result(house, expected_f
 
 @pytest_twisted.ensureDeferred
 async def test_a_fault_in_a_balance_sets_a_result(house, expected_failures, monkeypatch):
-    monkeypatch.setattr(house.scripts, "_reader", None)
+    monkeypatch.setattr(house.scripts.balance, "_reader", None)
     channel = await house.play(Channel("1001", "700"), "balance")
     assert channel.variables["CELCOMBILLER_RESULT"] == "FAILED"
     assert [each.type for each in expected_failures] == [AttributeError]
@@ -214,7 +213,7 @@ async def test_an_end_is_told_again_after_faults(house, expected_failures):
     house.store.trouble[Terminate] = [KeyError("a fault"), KeyError("the same"), StoreUnavailable("away")]
     channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
     assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
-    await house.scripts.settling.drain()
+    await house.scripts.updates.drain()
     assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
     proved(house.engine)
     assert [each.type for each in expected_failures] == [KeyError]  # the second is a line without a traceback
@@ -232,7 +231,7 @@ async def test_an_end_that_sqlite_refuses_is_charged_later(house, expected_failu
         transact(house.engine, lambda tx: tx.exec_driver_sql(statement))
 
     terms = charging_policy(house.config)
-    store = house.scripts._store = BatchWriter(
+    store = house.scripts.call._settlement._store = BatchWriter(
         reactor, house.engine, lambda tx, *asked: process_batch(tx, terms, *asked)
     )
     store.start()
@@ -240,7 +239,7 @@ async def test_an_end_that_sqlite_refuses_is_charged_later(house, expected_failu
     assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
     assert (voice(house.engine).posted, voice(house.engine).held) == (60, 60)
     sql("drop trigger no")
-    await house.scripts.settling.drain()
+    await house.scripts.updates.drain()
     assert (voice(house.engine).posted, voice(house.engine).held) == (55, 0)
     proved(house.engine)
     await store.close()
@@ -314,10 +313,10 @@ async def test_what_was_settled_says_nothing_of_the_next_call_of_that_channel(ho
 
 @pytest_twisted.ensureDeferred
 async def test_calls_whose_reducer_never_comes_are_forgotten(house, monkeypatch):
-    monkeypatch.setattr(asterisk_scripts, "ENDED_MAX", 2)
+    monkeypatch.setattr(settlement, "ENDED_MAX", 2)
     for _ in range(4):
         await house.play(Channel("1001", "1002", talk_ms=1000), "caller")
-    assert len(house.scripts._ended) == 2
+    assert len(house.scripts.call._settlement._ended) == 2
 
 
 @pytest_twisted.ensureDeferred
@@ -336,7 +335,7 @@ async def test_an_allowed_number_that_nobody_can_look_up(houses, monkeypatch, di
         return fail(StoreUnavailable("away"))
 
     house = houses(internal_dial=dial)
-    monkeypatch.setattr(house.scripts._reader, "fetch", fetch)
+    monkeypatch.setattr(house.scripts.call._reader, "fetch", fetch)
     channel = await house.play(Channel("nobody", "112"), "caller")
     assert channel.variables["CELCOMBILLER_RESULT"] == result
     assert (channel.dialled == "PJSIP/112,40,gi") == (result == "GRANTED")

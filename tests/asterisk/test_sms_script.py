@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from celcombiller.asterisk.message_sender import PIECE_BYTES_MAX, AmiCarrier, address_of, pieces
 from celcombiller.asterisk.pending_updates import PendingUpdates
-from celcombiller.asterisk.sms_script import SmsScript
+from celcombiller.asterisk.scripts.sms import SmsScript
 from celcombiller.config.tables import Asterisk, Calls, Config, Sms
 from celcombiller.core.charging import messages
 from celcombiller.core.errors import BillerError, StoreUnavailable
@@ -72,8 +72,8 @@ class House:
         self.engine = database(path)
         do(self.engine, credit(100))
         self.trouble = {}
-        self.settling = Hurried(reactor)
-        self.texts = SmsScript(CONFIG, self, self.settling, Metrics())
+        self.updates = Hurried(reactor)
+        self.texts = SmsScript(CONFIG, self, self.updates, Metrics())
 
     def transact(self, work):
         return maybeDeferred(transact, self.engine, work)
@@ -108,7 +108,7 @@ def house(tmp_path):
     made = House(tmp_path / "texts.sqlite")
     yield made
     proved(made.engine)
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.settling.drain()))
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.updates.drain()))
     made.engine.dispose()
 
 
@@ -188,7 +188,7 @@ async def test_a_ledger_that_is_away_refuses_and_one_that_goes_away_later_is_tol
     house.trouble[MessageOutcome] = [StoreUnavailable("away")]
     await house.texts(Session())
     assert house.account() == (100, 3)
-    while house.settling:
+    while house.updates:
         await deferLater(reactor, 0.02)
     assert house.states() == [("accepted", "u1001", "")]
     assert house.account() == (97, 0)

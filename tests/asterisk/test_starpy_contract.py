@@ -17,7 +17,8 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
 from celcombiller.asterisk import agi_server, ami_client
-from celcombiller.asterisk.agi_server import full_variable, run
+from celcombiller.asterisk.agi_commands import full_variable
+from celcombiller.asterisk.agi_server import run
 from celcombiller.asterisk.ami_client import lost
 from tests.asterisk.test_agi_codec import VALUES, environment
 from tests.asterisk.test_ami_codec import GREETING, hangup, status, written

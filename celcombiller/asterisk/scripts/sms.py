@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.agi_codec import AgiProtocolError
-from celcombiller.asterisk.agi_server import arguments_of, ask, set_variable
+from celcombiller.asterisk.agi_commands import arguments_of, ask, set_variable
 from celcombiller.asterisk.message_sender import NO_ADDRESS, address_of
 from celcombiller.core.charging.messages import reference_of
 from celcombiller.core.errors import BillerError, InvalidValue, UnknownSubscriber
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.runtime.metrics import Metrics
 
+_LOG = Logger(namespace="celcombiller.asterisk.sms_script.SmsScript")
+"""Operators filter by this name."""
+
+
 _FROM = re.compile(r'(?:"[^"<>\\]*" ?|[^"<>\\]*)<sips?:([A-Za-z0-9+*#_.-]{1,64})@[^<>"@\s]+>')
 
 
@@ -53,48 +57,46 @@ _NO_HEADERS = base64.b64encode(b"|").decode()
 
 
 class SmsScript:
-    """The script ``sms``: asks the ledger whether a phone's message may go, sends it, and tells what became of it."""
-
-    _log = Logger()
+    """The script ``sms``: asks the ledger whether a phone's message may go, sends it, and records what became of it."""
 
     def __init__(
         self,
         config: Config,
         store: BatchWriter,
-        settling: PendingUpdates,
+        updates: PendingUpdates,
         metrics: Metrics,
     ) -> None:
         self._config = config
         self._charge: Callable[[MessageSubmission | MessageOutcome], Deferred[MessageResult]] = store.charge
         self._transact = store.transact
-        self._settling = settling
+        self._updates = updates
         self._metrics = metrics
 
     async def __call__(self, agi: Any) -> None:
         """Authorize, send, charge."""
         try:
-            question = await self._question(agi)
-            if question.to_number == self._config.sms.balance_code:
-                posting = await self._answer(agi, question)
+            request = await self._read_message(agi)
+            if request.to_number == self._config.sms.balance_code:
+                result = await self._answer_enquiry(agi, request)
             else:
-                posting = await self._decide(question)
+                result = await self._authorize(request)
         except TimeoutError:
-            self._log.error("No decision on a message in time: refused")
+            _LOG.error("No decision on a message in time: refused")
             await set_variable(agi, channel_variables.RESULT, BillerError.code)
             return
         except BillerError as refusal:
             if isinstance(refusal, AgiProtocolError):
                 raise
-            self._log.info("Refused a message: {code}, {reason}", code=refusal.code, reason=str(refusal))
+            _LOG.info("Refused a message: {code}, {reason}", code=refusal.code, reason=str(refusal))
             await set_variable(agi, channel_variables.RESULT, refusal.code)
             return
         # Before it goes: a second biller, asked because this one died, must not send it again.
         await set_variable(agi, channel_variables.RESULT, GRANTED)
-        message = posting.message
+        message = result.message
         if message.state is MessageState.SENDING:
-            await self._send(agi, message, address_of(self._config, message, posting.callee))
+            await self._send(agi, message, address_of(self._config, message, result.callee))
 
-    async def _question(self, agi: Any) -> MessageSubmission:
+    async def _read_message(self, agi: Any) -> MessageSubmission:
         """Read the message. Who pays is the dialplan's ``payer=…``, else who the phone says it is."""
         answers = await ask(agi, "${BASE64_ENCODE(${MESSAGE(from)})}", "${BASE64_ENCODE(${MESSAGE(body)})}")
         try:
@@ -115,39 +117,39 @@ class SmsScript:
             direct=True,
         )
 
-    async def _answer(self, agi: Any, question: MessageSubmission) -> MessageResult:
+    async def _answer_enquiry(self, agi: Any, request: MessageSubmission) -> MessageResult:
         """Queue the answer to a balance enquiry. A repeat, known by its SIP headers, gets no second answer."""
         (headers,) = await ask(agi, "${BASE64_ENCODE(${MESSAGE_DATA(Call-ID)}|${MESSAGE_DATA(CSeq)})}")
         work = partial(
             balance_enquiry.answer,
             terms=self._config.sms.terms,
             wording=self._config.wording,
-            asked=question.reference if headers in ("", _NO_HEADERS) else headers,
-            account_code=question.account_code,
-            caller_number=question.caller_number,
+            asked=request.reference if headers in ("", _NO_HEADERS) else headers,
+            account_code=request.account_code,
+            caller_number=request.caller_number,
             now=datetime.now(UTC),
         )
         asked = self._transact(work)
         try:
-            posting: MessageResult = await self._settling.with_timeout(asked, self._config.calls.decision_seconds)
+            result: MessageResult = await self._updates.with_timeout(asked, self._config.calls.decision_seconds)
         except TimeoutError:
             asked.addErrback(lambda _refusal: None)
             raise
-        self._log.info("Balance of …{last} asked for by message: answered", last=posting.message.to_number[-4:])
-        return posting
+        _LOG.info("Balance of …{last} asked for by message: answered", last=result.message.to_number[-4:])
+        return result
 
-    async def _decide(self, question: MessageSubmission) -> MessageResult:
-        asked = self._charge(question)
+    async def _authorize(self, request: MessageSubmission) -> MessageResult:
+        asked = self._charge(request)
         try:
-            posting: MessageResult = await self._settling.with_timeout(asked, self._config.calls.decision_seconds)
+            result: MessageResult = await self._updates.with_timeout(asked, self._config.calls.decision_seconds)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None)
             raise
-        return posting
+        return result
 
-    def _give_back(self, posting: MessageResult) -> None:
-        self._begin_telling(
-            MessageOutcome(posting.message.reference, MessageState.REFUSED, "decided too late to be sent")
+    def _give_back(self, result: MessageResult) -> None:
+        self._submit_outcome(
+            MessageOutcome(result.message.reference, MessageState.REFUSED, "decided too late to be sent")
         )
 
     async def _send(self, agi: Any, message: Message, address: str | None) -> None:
@@ -157,17 +159,17 @@ class SmsScript:
             await agi.execute("MESSAGESEND", f"{address},{message.from_number}")
             (status,) = await ask(agi, "${MESSAGE_SEND_STATUS}")
         if status == "SUCCESS":
-            told = MessageOutcome(message.reference, MessageState.ACCEPTED)
+            outcome = MessageOutcome(message.reference, MessageState.ACCEPTED)
         else:
-            told = MessageOutcome(message.reference, MessageState.REFUSED, f"MessageSend: {status[:64]}")
-        telling = self._begin_telling(told)
+            outcome = MessageOutcome(message.reference, MessageState.REFUSED, f"MessageSend: {status[:64]}")
+        recorded = self._submit_outcome(outcome)
         with suppress(TimeoutError):  # it goes on without the channel
-            await self._settling.with_timeout(telling, self._config.calls.decision_seconds)
-        if told.outcome is MessageState.REFUSED:
+            await self._updates.with_timeout(recorded, self._config.calls.decision_seconds)
+        if outcome.outcome is MessageState.REFUSED:
             await set_variable(agi, channel_variables.RESULT, BillerError.code)
 
-    def _begin_telling(self, told: MessageOutcome) -> Deferred[None]:
-        return self._settling.submit(partial(self._tell, told), f"The end of message {told.reference}")
+    def _submit_outcome(self, outcome: MessageOutcome) -> Deferred[None]:
+        return self._updates.submit(partial(self._record, outcome), f"The end of message {outcome.reference}")
 
-    def _tell(self, told: MessageOutcome) -> Deferred[None]:
-        return self._charge(told).addCallback(partial(log_message_outcome, self._log, self._metrics))
+    def _record(self, outcome: MessageOutcome) -> Deferred[None]:
+        return self._charge(outcome).addCallback(partial(log_message_outcome, _LOG, self._metrics))

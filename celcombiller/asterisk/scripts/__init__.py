@@ -1,0 +1,72 @@
+"""The scripts of the dialplan over FastAGI: ``caller`` instead of Dial, ``reducer`` at hangup, ``balance``, ``sms``.
+
+A script is a conversation with one channel. It owns no credit: it asks the ledger and does what it answers. The
+first thing it does is a question with a number in it that cannot be guessed: lines that a phone smuggled into the
+environment would stand before the answer, and end the session (`celcombiller.asterisk.agi_codec` refuses them).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from celcombiller.asterisk.pending_updates import PendingUpdates
+from celcombiller.asterisk.scripts.balance import BalanceScript
+from celcombiller.asterisk.scripts.call import CallScript
+from celcombiller.asterisk.scripts.channel import NAMESPACE
+from celcombiller.asterisk.scripts.hangup import HangupScript
+from celcombiller.asterisk.scripts.settlement import CallSettlement
+from celcombiller.runtime.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.scripts.sms import SmsScript
+    from celcombiller.config.tables import Config
+    from celcombiller.database.batch_writer import BatchWriter
+    from celcombiller.database.reader import Reader
+
+
+_LOG = Logger(namespace=NAMESPACE)
+
+
+class Scripts:
+    """The scripts by the names that the dialplan gives them, and the updates that they have begun."""
+
+    def __init__(
+        self,
+        clock: Any,
+        config: Config,
+        store: BatchWriter,
+        reader: Reader,
+        monitors: Mapping[str, CallMonitor],
+        metrics: Metrics | None = None,
+    ) -> None:
+        metrics = metrics or Metrics()
+        self.updates = PendingUpdates(clock)
+        settlement = CallSettlement(config, store, monitors, self.updates, metrics)
+        self.call = CallScript(clock, config, store, reader, monitors, settlement, metrics)
+        self.hangup = HangupScript(config, settlement)
+        self.balance = BalanceScript(config, reader, self.updates)
+        self._by_name: dict[str, Callable[[Any], Awaitable[None]]] = {
+            "caller": self.call,
+            "reducer": self.hangup,
+            "balance": self.balance,
+        }
+
+    async def __call__(self, agi: Any) -> None:
+        """Run the script that the dialplan named: ``agi://host/caller``."""
+        path = agi.variables.get("agi_network_script", "") or agi.variables.get("agi_request", "").rpartition("/")[2]
+        name = path.partition("?")[0].strip("/")
+        script = self._by_name.get(name)
+        if script is None:
+            known = ", ".join(self._by_name)
+            _LOG.warn("No AGI script is called {name!r}; there are {known}", name=name[:80], known=known)
+            return
+        await script(agi)
+
+    def add_sms(self, script: SmsScript) -> None:
+        """Add the script ``sms``, which serves the messages that phones send."""
+        self._by_name["sms"] = script

@@ -1,0 +1,104 @@
+"""The settlement of calls that scripts report: tried until it is recorded, and known to the script that comes after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
+from twisted.logger import Logger
+
+from celcombiller.asterisk.scripts.channel import NAMESPACE
+from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownCall
+from celcombiller.core.model.calls import CallState, Witness
+from celcombiller.runtime.charging_log import log_settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.python.failure import Failure
+
+    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.pending_updates import PendingUpdates
+    from celcombiller.config.tables import Config
+    from celcombiller.core.charging.requests import Terminate
+    from celcombiller.core.model.calls import CallReport, Settlement
+    from celcombiller.database.batch_writer import BatchWriter
+    from celcombiller.runtime.metrics import Metrics
+
+_LOG = Logger(namespace=NAMESPACE)
+
+ENDED_MAX = 1000
+"""Calls settled here whose reducer is remembered to be due; it comes in a moment, or not at all."""
+
+
+class CallSettlement:
+    """Reports the ends of calls to the ledger."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: BatchWriter,
+        monitors: Mapping[str, CallMonitor],
+        updates: PendingUpdates,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._monitors = monitors
+        self.updates = updates
+        self._metrics = metrics
+        self._ended: dict[tuple[str, str], CallReport] = {}
+
+    async def settle(self, end: Terminate) -> Settlement | None:
+        """Settle, and wait for it as long as a call may wait; what takes longer goes on without the channel."""
+        try:
+            return await self.updates.with_timeout(self.submit(end), self._config.calls.decision_seconds)
+        except TimeoutError:
+            return None
+
+    def submit(self, end: Terminate, *, deferrable: bool = False) -> Deferred[Settlement | None]:
+        """Begin to charge the end of a call, and try until it is recorded."""
+        return self.updates.submit(
+            partial(self._charge, end, deferrable=deferrable), f"The end of channel {end.uniqueid!r}"
+        )
+
+    def forget(self, server: str, uniqueid: str) -> None:
+        """Forget how the last call of a channel was settled here: another one begins."""
+        self._ended.pop((server, uniqueid), None)
+
+    def is_repeat(self, end: Terminate) -> bool:
+        """Return whether this end was settled here just now, in the same words; it is asked once."""
+        known = self._ended.pop((end.server, end.uniqueid), None)
+        return known is not None and replace(known, at=end.ending.at) == end.ending
+
+    def _charge(self, end: Terminate, *, deferrable: bool) -> Deferred[Settlement | None]:
+        charged = self._store.charge(end, deferrable=deferrable)
+        return charged.addCallbacks(self._record_settlement, self._log_refusal, (end,), {}, (end,))
+
+    def _log_refusal(self, failure: Failure, end: Terminate) -> None:
+        error = failure.value
+        if isinstance(error, StoreUnavailable) or not isinstance(error, BillerError):
+            failure.raiseException()
+        if not isinstance(error, UnknownCall):
+            _LOG.error(
+                "The end of channel {uniqueid!r} was refused: {code}, {reason}",
+                uniqueid=end.uniqueid,
+                code=error.code,
+                reason=str(error),
+            )
+
+    def _record_settlement(self, settlement: Settlement, end: Terminate) -> Settlement:
+        call = settlement.call
+        monitor = self._monitors.get(call.server)
+        if call.state is not CallState.OPEN:
+            if monitor is not None:
+                monitor.closed(call.uniqueid)
+            if end.witness is Witness.AGI:
+                self._ended[call.server, call.uniqueid] = end.ending
+                if len(self._ended) > ENDED_MAX:
+                    del self._ended[next(iter(self._ended))]
+        log_settlement(_LOG, end.witness, settlement)
+        self._metrics.calls.count_end(end.witness, settlement)
+        return settlement
