@@ -1,5 +1,7 @@
 """A NAS for the tests: sends RADIUS requests, keeps what is answered, and hears Disconnect-Requests."""
 
+import hashlib
+
 from pyrad import packet as pyrad
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -103,3 +105,32 @@ class Nas(DatagramProtocol):
 
     async def close(self):
         await self.port.stopListening()
+
+
+class FakeTransport:
+    def __init__(self):
+        self.sent = []
+
+    def write(self, datagram, addr):
+        self.sent.append(datagram)
+
+
+def damage(datagram, place, value, cut):
+    """Damage a datagram: another octet somewhere, or its end cut off."""
+    damaged = bytearray(datagram)
+    damaged[place % len(damaged)] = value
+    return bytes(damaged[: len(damaged) - cut % len(damaged)])
+
+
+VALID = {
+    pyrad.AccessRequest: access_request().RequestPacket(),
+    pyrad.AccountingRequest: report("Interim-Update", octets=2**40).RequestPacket(),
+}
+
+
+def signed_datagram(code, pairs):
+    """Make a datagram of any attributes that is signed rightly, as a NAS with a fault would."""
+    body = b"".join(bytes((number, len(value) + 2)) + value for number, value in pairs)
+    head = bytes((code, 7)) + (20 + len(body)).to_bytes(2, "big")
+    proof = hashlib.md5(head + bytes(16) + body + SECRET.encode()).digest()
+    return head + proof + body
