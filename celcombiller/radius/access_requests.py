@@ -1,4 +1,4 @@
-"""Access-Requests: who may begin a session, and for how much."""
+"""Access-Requests: who may begin a session, and how many octets they may use."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from celcombiller.radius.throttled_log import ThrottledLog
     from celcombiller.runtime.password_hasher import Passwords
 
-NOT_YOU = "Wrong user name or password"
-"""The same for both: else it could be found out who is a subscriber."""
+WRONG_LOGIN = "Wrong user name or password"
+"""One answer for both: otherwise a stranger could learn who is a subscriber."""
 NO_PASSWORDS = "Only passwords (PAP) can be checked here"
 DISABLED = "This account is disabled"
 NO_CREDIT = "There is no data credit left"
@@ -40,27 +40,27 @@ class AccessRequests:
     _log = Logger()
 
     def __init__(
-        self, settings: Radius, store: BatchWriter, reader: Reader, passwords: Passwords, complaints: ThrottledLog
+        self, settings: Radius, store: BatchWriter, reader: Reader, passwords: Passwords, warnings: ThrottledLog
     ) -> None:
         self._settings = settings
         self._store = store
         self._reader = reader
         self._passwords = passwords
-        self._complaints = complaints
+        self._warnings = warnings
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
-        """Return what is decided, and the answer. Raises `DiscardPacket`."""
+        """Return the result and the answer. Raises `DiscardPacket`."""
         if packet.code == pyrad.StatusServer:
             return "STATUS", codec.alive(packet, accounting=False)
         login = codec.login_of(packet, client, address)
         identities = codec.identities_of(login.username, client.realm)
         standing: CreditStanding | None = await self._reader.read(partial(_standing, identities=identities))
-        why = await self._why_not(login, client, standing)
-        if standing is None or why:
+        reason = await self._refusal_reason(login, client, standing)
+        if standing is None or reason:
             self._log.info(
-                "{nas}: {user!r} may not use data: {why}", nas=login.nas, user=_shortened(login.username), why=why
+                "{nas}: {user!r} may not use data: {why}", nas=login.nas, user=_shortened(login.username), why=reason
             )
-            return "REJECTED", codec.reject(packet, why)
+            return "REJECTED", codec.reject(packet, reason)
         octets = standing.octets(self._settings.octets_per_credit)
         self._log.info(
             "{nas}: {user!r} may use {octets} octets", nas=login.nas, user=_shortened(login.username), octets=octets
@@ -75,38 +75,41 @@ class AccessRequests:
         )
         return "ACCEPTED", answer
 
-    async def _why_not(self, login: Login, client: RadiusClient, standing: CreditStanding | None) -> str:
-        """Return why not, or nothing."""
+    async def _refusal_reason(self, login: Login, client: RadiusClient, standing: CreditStanding | None) -> str:
+        """Return why the user is refused; empty: they are accepted."""
         if client.passwords == "check":
             if login.password is None or login.method:
-                # A hash is all that is known of a password, and what CHAP and its like prove needs the word itself.
+                # Only hashes of passwords are stored, and CHAP, MS-CHAP and EAP need the password itself.
                 method = login.method or "a login without a password"
                 why = f"{method} cannot be checked, as passwords are kept as hashes only: have it send PAP"
-                self._complaints.warn(login.nas, "REJECTED", why)
+                self._warnings.warn(login.nas, "REJECTED", why)
                 return NO_PASSWORDS
             try:
-                is_he = await self._is_he(login, standing)
+                is_right = await self._check_password(login, standing)
             except TooManyAttempts:
                 return TOO_MANY
-            if not is_he:
-                return NOT_YOU
+            if not is_right:
+                return WRONG_LOGIN
         if standing is None:
-            return NOT_YOU
+            return WRONG_LOGIN
         if not standing.subscriber.enabled:
             return DISABLED
         return "" if standing.available > 0 else NO_CREDIT
 
-    async def _is_he(self, login: Login, standing: CreditStanding | None) -> bool:
-        """Check the password, off the reactor, as the API does: the same account has the same attempts in both."""
+    async def _check_password(self, login: Login, standing: CreditStanding | None) -> bool:
+        """Return whether the password is right; failures count together with those at the API.
+
+        Raises `TooManyAttempts`.
+        """
         name = login.username[:64] if standing is None else standing.subscriber.username
-        whence = f"{login.nas} {login.station or name}"
+        origin = f"{login.nas} {login.station or name}"
         now = datetime.now(UTC)
-        await self._store.transact(lambda tx: login_throttle.admit_attempt(tx, name, whence, now))
+        await self._store.transact(lambda tx: login_throttle.admit_attempt(tx, name, origin, now))
         hashed = None if standing is None else standing.password_hash
-        is_he = await self._passwords.verify(hashed, login.password or "")
-        if is_he:
-            await self._store.transact(lambda tx: login_throttle.forget_failures(tx, name, whence))
-        return is_he
+        is_right = await self._passwords.verify(hashed, login.password or "")
+        if is_right:
+            await self._store.transact(lambda tx: login_throttle.forget_failures(tx, name, origin))
+        return is_right
 
 
 def _standing(tx: Connection, identities: tuple[str, ...]) -> CreditStanding | None:
@@ -114,5 +117,5 @@ def _standing(tx: Connection, identities: tuple[str, ...]) -> CreditStanding | N
 
 
 def _shortened(name: str) -> str:
-    """Show the last four of a number, not all of it."""
+    """Return a name for the log: of a number only the last four digits."""
     return f"…{name[-4:]}" if name.isdigit() else name

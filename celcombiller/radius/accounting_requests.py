@@ -1,4 +1,4 @@
-"""Accounting-Requests: what was used goes to the ledger, and is acknowledged when it is durable, never before."""
+"""Accounting-Requests: usage is charged, and acknowledged only when it is durable."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class AccountingRequests:
-    """Answers Accounting-Requests; what comes at the same time is done in one transaction."""
+    """Answers Accounting-Requests; those of the same moment share one transaction."""
 
     _log = Logger()
 
-    def __init__(self, conditions: Conditions, store: BatchWriter, complaints: ThrottledLog) -> None:
+    def __init__(self, conditions: Conditions, store: BatchWriter, warnings: ThrottledLog) -> None:
         self._conditions = conditions
         self._store = store
-        self._complaints = complaints
+        self._warnings = warnings
 
     async def __call__(self, packet: Any, client: RadiusClient, address: str) -> tuple[str, bytes]:
         """Return the result and the answer. Raises `DiscardPacket` and `StoreUnavailable`: then there is no answer."""
@@ -40,14 +40,14 @@ class AccountingRequests:
         try:
             answer = await self._store.charge(report)
         except UnknownSubscriber:
-            # To be silent would only have it told for ever.
+            # Without an answer the NAS would repeat it for ever.
             why = f"data of {_who(report)!r}, who is nobody here, is not charged"
-            self._complaints.warn(report.nas, "UNKNOWN_USER", why)
+            self._warnings.warn(report.nas, "UNKNOWN_USER", why)
             return "UNKNOWN_USER", codec.accounted(packet)
-        self._tell(report, answer)
+        self._log_report(report, answer)
         return "ACCOUNTED", codec.accounted(packet)
 
-    def _tell(self, report: Usage | NasRestart, answer: DataSession | list[DataSession]) -> None:
+    def _log_report(self, report: Usage | NasRestart, answer: DataSession | list[DataSession]) -> None:
         if isinstance(report, NasRestart):
             closed = answer if isinstance(answer, list) else []
             self._log.info(
@@ -56,7 +56,7 @@ class AccountingRequests:
         elif not isinstance(answer, list):
             if report.octets < answer.octets and report.status_type.value != "start":
                 why = f"told of {report.octets} octets after {answer.octets}: charged are {answer.octets}"
-                self._complaints.warn(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
+                self._warnings.warn(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
                 return
             self._log.info(
                 "{nas}: session {session!r} {told}: {octets} octets, {charged} credits charged",

@@ -1,4 +1,4 @@
-"""RADIUS on the wire: datagrams that anybody may have sent to values, and our answers to datagrams.
+"""RADIUS on the wire: datagrams of any sender to values, and answers to datagrams.
 
 pyrad knows the format. A datagram that cannot be used raises `DiscardPacket`, which gives the reason.
 """
@@ -37,10 +37,10 @@ DELAY_MAX = timedelta(days=7)
 """No NAS keeps a report for longer."""
 
 CLOCK_WRONG = timedelta(days=1)
-"""A date that is further from ours says nothing: after its boot a NAS may think that it is 1970."""
+"""A date that differs more from ours is ignored: after its boot a NAS may think that it is 1970."""
 
 _EAP_MESSAGE, _MESSAGE_AUTHENTICATOR = 79, 80
-_TOLD = {"Start": AcctStatusType.START, "Stop": AcctStatusType.STOP, "Interim-Update": AcctStatusType.INTERIM}
+_REPORTS = {"Start": AcctStatusType.START, "Stop": AcctStatusType.STOP, "Interim-Update": AcctStatusType.INTERIM}
 _RESTARTS = ("Accounting-On", "Accounting-Off")
 _VOLUME = {
     "mikrotik": ("Mikrotik-Total-Limit", "Mikrotik-Total-Limit-Gigawords"),
@@ -55,7 +55,7 @@ _OTHER_METHODS = {
 
 
 class DiscardPacket(Exception):
-    """A datagram that is not answered: ``result`` is its word in the metrics, the sentence is for the log."""
+    """A datagram that is not answered: ``result`` is its label in the metrics, the sentence is for the log."""
 
     def __init__(self, result: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -64,7 +64,7 @@ class DiscardPacket(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What an Access-Request says. ``method`` is how the user proves who they are where that is not by a password."""
+    """A decoded Access-Request. ``method`` names the way to prove an identity where it is not a plain password."""
 
     nas: str
     username: str
@@ -79,12 +79,12 @@ def read(datagram: bytes, client: RadiusClient, code: int) -> Any:
         raise DiscardPacket("MALFORMED", f"{len(datagram)} octets are no packet")
     try:
         packet = _decoded(datagram, client.secret.encode(), code)
-        proved = _proved(packet)
+        is_authentic = _is_authentic(packet)
     except DiscardPacket:
         raise
     except Exception as error:  # noqa: BLE001  a library's decoder of what anybody may send
         raise DiscardPacket("MALFORMED", f"it cannot be read: {type(error).__name__}: {error}") from None
-    if not proved:
+    if not is_authentic:
         raise DiscardPacket("WRONG_SECRET", "it was made with another secret, or changed on its way")
     needs = packet.code == pyrad.StatusServer or _EAP_MESSAGE in packet
     needs = needs or (packet.code == pyrad.AccessRequest and client.message_authenticator == "require")
@@ -111,8 +111,8 @@ def _decoded(datagram: bytes, secret: bytes, code: int) -> Any:
     return kind(packet=datagram, secret=secret, dict=DICTIONARY)
 
 
-def _proved(packet: Any) -> bool:
-    """Return whether who made the packet knows the secret; an Access-Request without a signature proves nothing."""
+def _is_authentic(packet: Any) -> bool:
+    """Return whether the sender knows the secret; of an unsigned Access-Request that cannot be seen."""
     if packet.message_authenticator:
         if len(packet[_MESSAGE_AUTHENTICATOR]) != 1:
             raise DiscardPacket("MALFORMED", "it has more than one Message-Authenticator")
@@ -121,7 +121,7 @@ def _proved(packet: Any) -> bool:
     return packet.code != pyrad.AccountingRequest or bool(packet.VerifyAcctRequest())
 
 
-# -- what is asked and told ------------------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------------------------
 
 
 def login_of(packet: Any, client: RadiusClient, address: str) -> Login:
@@ -151,7 +151,7 @@ def report_of(
         dated_at = None
     if status in _RESTARTS:
         return NasRestart(nas, at, status, dated_at)
-    if status not in _TOLD:
+    if status not in _REPORTS:
         return None
     session_id, username = _text(packet, "Acct-Session-Id"), _text(packet, "User-Name")
     if not session_id or not username:
@@ -163,7 +163,7 @@ def report_of(
         nas=nas,
         session_id=session_id,
         username=username,
-        status_type=_TOLD[status],
+        status_type=_REPORTS[status],
         at=at,
         octets_in=octets_in,
         octets_out=octets_out,
@@ -190,7 +190,7 @@ def identities_of(username: str, realm: str) -> tuple[str, ...]:
 
 
 def _nas(packet: Any, client: RadiusClient, address: str) -> str:
-    """Name the NAS: one client of ours may be a network or a proxy with several."""
+    """Return the name of the NAS: one client may be a network or a proxy with several."""
     said = (
         _text(packet, "NAS-Identifier")
         or _address(packet, "NAS-IP-Address")
@@ -201,13 +201,13 @@ def _nas(packet: Any, client: RadiusClient, address: str) -> str:
 
 
 def _raw(packet: Any, name: str) -> bytes | None:
-    """Return the first value of an attribute, whatever is in it."""
+    """Return the first value of an attribute as it came, or None."""
     found = packet.get(DICTIONARY.attributes[name].code)
     return found[0] if found else None
 
 
 def _text(packet: Any, name: str) -> str:
-    """Return a text that any database keeps and any log shows: what is no character is written out."""
+    """Return a text that any database stores and any log shows: unprintable characters are escaped."""
     text = (_raw(packet, name) or b"").decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
@@ -245,7 +245,7 @@ def _address(packet: Any, name: str) -> str:
     return str(ipaddress.ip_address(raw))
 
 
-# -- what is answered ------------------------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------------------------
 
 
 def accept(packet: Any, client: RadiusClient, *, octets: int, seconds: int, interim_seconds: int) -> bytes:
@@ -264,7 +264,7 @@ def accept(packet: Any, client: RadiusClient, *, octets: int, seconds: int, inte
 
 
 def reject(packet: Any, why: str) -> bytes:
-    """Refuse a user."""
+    """Return an Access-Reject with this reason."""
     reply = packet.CreateReply()
     reply.code = pyrad.AccessReject
     reply.AddAttribute("Reply-Message", why)
@@ -272,30 +272,30 @@ def reject(packet: Any, why: str) -> bytes:
 
 
 def alive(packet: Any, *, accounting: bool) -> bytes:
-    """Answer a Status-Server (RFC 5997): somebody listens."""
+    """Return the answer to a Status-Server (RFC 5997)."""
     reply = packet.CreateReply()
     reply.code = pyrad.AccountingResponse if accounting else pyrad.AccessAccept
     return _signed(reply)
 
 
 def accounted(packet: Any) -> bytes:
-    """Return the answer that a report is recorded."""
+    """Return an Accounting-Response."""
     answer: bytes = packet.CreateReply().ReplyPacket()
     return answer
 
 
 def _signed(reply: Any) -> bytes:
-    """Sign with a Message-Authenticator, first of all: else an answer can be made into another (CVE-2024-3596)."""
+    """Sign with a Message-Authenticator as the first attribute: otherwise an answer can be forged (CVE-2024-3596)."""
     reply.add_message_authenticator()
     answer: bytes = reply.ReplyPacket()
     return answer
 
 
-# -- what we ask of a NAS --------------------------------------------------------------------------------------------
+# -- Disconnect-Requests ---------------------------------------------------------------------------------------------
 
 
 def disconnect_of(session: DataSession, client: RadiusClient, number: int, now: datetime) -> Any:
-    """Make a Disconnect-Request of a session; `RequestPacket` of it gives the datagram."""
+    """Return a Disconnect-Request of a session; its `RequestPacket` makes the datagram."""
     packet = pyrad.CoAPacket(code=pyrad.DisconnectRequest, id=number, secret=client.secret.encode(), dict=DICTIONARY)
     packet.AddAttribute("User-Name", session.username)
     packet.AddAttribute("Acct-Session-Id", session.session_id)
@@ -308,7 +308,7 @@ def disconnect_of(session: DataSession, client: RadiusClient, number: int, now: 
 
 
 def answer_of(asked: Any, datagram: bytes) -> str | None:
-    """Read what a NAS says of a Disconnect-Request: ``ACK`` or ``NAK`` and its Error-Cause; None: it is no answer."""
+    """Return the answer to a Disconnect-Request: ``ACK``, or ``NAK`` and its Error-Cause; None: it is no answer."""
     try:
         reply = asked.CreateReply(packet=datagram)
         if not asked.VerifyReply(reply, datagram):

@@ -1,4 +1,4 @@
-"""Disconnect-Requests (RFC 5176): has NASes end the sessions that may not go on."""
+"""Disconnect-Requests (RFC 5176): ask NASes to end the sessions that may not go on."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from celcombiller.runtime.metrics import Metrics
 
 SENDINGS_SECONDS = (0.0, 1.0, 3.0)
-"""When a request is sent, and again as long as it is not answered (RFC 5080, 2.2.1: each time later)."""
+"""When a request is sent, and sent again while there is no answer (RFC 5080, 2.2.1: each wait is longer)."""
 
-PATIENCE_SECONDS = 6.0
+ANSWER_SECONDS = 6.0
 
 ASKED_MAX = 200
-"""Sessions that are asked for together: a NAS tells requests apart by one octet."""
+"""Sessions that are asked for together: the id of a request is one octet."""
 
 
 class DisconnectPort(DatagramProtocol):
-    """Sends requests from a port of its own, again where they are not answered, and hears the answers."""
+    """Sends requests from a port of its own, repeats those without an answer, and receives the answers."""
 
     _log = Logger()
     noisy = False
@@ -53,7 +53,7 @@ class DisconnectPort(DatagramProtocol):
         datagram = packet.RequestPacket()
         self._waiting[place] = (packet, said)
         calls = [self._clock.callLater(seconds, self._send, datagram, place[:2]) for seconds in SENDINGS_SECONDS]
-        calls.append(self._clock.callLater(PATIENCE_SECONDS, said.callback, ""))
+        calls.append(self._clock.callLater(ANSWER_SECONDS, said.callback, ""))
 
         def over(outcome: str) -> str:
             del self._waiting[place]
@@ -69,11 +69,11 @@ class DisconnectPort(DatagramProtocol):
             return
         try:
             self.transport.write(datagram, place)
-        except (OSError, ValueError) as error:  # no way there, or an address that this socket cannot say
+        except (OSError, ValueError) as error:  # no way there, or an address of another family
             self._log.warn("Nothing can be sent to {host}: {error}", host=place[0], error=str(error))
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        """Hear an answer; anything else is not ours."""
+        """Handle an answer to a request of ours; ignore anything else."""
         waiting = self._waiting.get((addr[0], addr[1], datagram[1] if len(datagram) > 1 else -1))
         if waiting is None:
             return
@@ -90,7 +90,7 @@ class DisconnectPort(DatagramProtocol):
 
 
 class SessionTerminator:
-    """Done again and again: has ended what may not go on."""
+    """Ends the sessions that may not go on; called periodically."""
 
     _log = Logger()
 
@@ -109,7 +109,7 @@ class SessionTerminator:
         self._metrics = metrics
 
     async def __call__(self) -> None:
-        """Look, and do what there is to do."""
+        """Ask the NASes of all sessions that are due; return when each has answered or the wait is over."""
         now = datetime.now(UTC)
         if not await self._reader.read(partial(disconnect_requests.is_due, now=now)):
             return

@@ -1,51 +1,44 @@
-"""Requests that come again (RFC 5080, 2.2.2): who did not hear an answer gets the same one, not another."""
+"""Requests that come again (RFC 5080, 2.2.2): a NAS that did not receive the response gets the same one again."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from cachetools import TTLCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 KEPT_SECONDS = 15.0
 KEPT_MAX = 4096
-"""So many answers of some hundred octets: a megabyte or two."""
+"""So many responses of some hundred octets: a megabyte or two."""
 
 
 class DuplicateCache:
-    """What was asked a moment ago, with its answer, or without as long as there is none."""
+    """The requests of the last seconds, each with its response once there is one."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._kept: OrderedDict[Hashable, tuple[float, bytes | None]] = OrderedDict()
+        # A list, so that a response joins its request and does not outlive it.
+        self._responses: TTLCache[Hashable, list[bytes]] = TTLCache(KEPT_MAX, KEPT_SECONDS, timer=seconds)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._responses)
 
-    def is_new(self, key: Hashable) -> bool:
-        """Return whether this was not asked before, and remember that it is now."""
-        now = self._seconds()
-        while self._kept:
-            oldest = next(iter(self._kept))
-            if self._kept[oldest][0] + KEPT_SECONDS > now and len(self._kept) < KEPT_MAX:
-                break
-            del self._kept[oldest]
-        if key in self._kept:
+    def add_request(self, key: Hashable) -> bool:
+        """Record a request, and return whether it is new."""
+        if key in self._responses:
             return False
-        self._kept[key] = (now, None)
+        self._responses[key] = []
         return True
 
-    def answer(self, key: Hashable) -> bytes | None:
-        """Return the answer to what was asked before; None: it is not there yet."""
-        kept = self._kept.get(key)
-        return None if kept is None else kept[1]
+    def response_to(self, key: Hashable) -> bytes | None:
+        """Return the response to a recorded request; None: there is none yet."""
+        return next(iter(self._responses.get(key, ())), None)
 
-    def answered(self, key: Hashable, answer: bytes) -> None:
-        """Keep an answer, for as long as its question."""
-        if key in self._kept:
-            self._kept[key] = (self._kept[key][0], answer)
+    def record_response(self, key: Hashable, response: bytes) -> None:
+        """Record the response to a request, for as long as the request is kept."""
+        self._responses.get(key, []).append(response)
 
-    def forget(self, key: Hashable) -> None:
-        """Forget a request that could not be answered, so that a repeat is new."""
-        self._kept.pop(key, None)
+    def forget_request(self, key: Hashable) -> None:
+        """Forget a request without a response, so that its repeat is new."""
+        self._responses.pop(key, None)

@@ -1,4 +1,4 @@
-"""All of RADIUS as one service: its ports, and what is done again and again."""
+"""All of RADIUS as one service: its ports, and the periodic Disconnect-Requests."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from celcombiller.runtime.metrics import Metrics
     from celcombiller.runtime.password_hasher import Passwords
 
-ENDS_SECONDS = 2.0
-"""How often it is looked which sessions are to end; where there is none, that is two reads by index."""
+DISCONNECT_SECONDS = 2.0
+"""The seconds between two looks for sessions that must end; each costs two reads by index."""
 
 
 class RadiusService(MultiService):
-    """Listens, answers, and has sessions ended."""
+    """Listens, answers, and ends sessions that may not go on."""
 
     _log = Logger()
 
@@ -39,12 +39,12 @@ class RadiusService(MultiService):
         self._reactor = reactor
         self._settings = settings
         conditions = settings.conditions
-        complaints = ThrottledLog(reactor.seconds)
-        access = AccessRequests(settings, store, reader, passwords, complaints)
-        accounting = AccountingRequests(conditions, store, complaints)
+        warnings = ThrottledLog(reactor.seconds)
+        access = AccessRequests(settings, store, reader, passwords, warnings)
+        accounting = AccountingRequests(conditions, store, warnings)
         self._disconnects = DisconnectPort(reactor)
         self._answering = [
-            (port, RadiusPort(reactor, code, settings.clients, serve, metrics, complaints))
+            (port, RadiusPort(reactor, code, settings.clients, serve, metrics, warnings))
             for port, code, serve in (
                 (settings.access_port, pyrad.AccessRequest, access),
                 (settings.accounting_port, pyrad.AccountingRequest, accounting),
@@ -52,8 +52,8 @@ class RadiusService(MultiService):
             if port
         ]
         self._open: list[Any] = []
-        ends = SessionTerminator(settings, store, reader, self._disconnects, metrics)
-        PeriodicService(reactor, ENDS_SECONDS, ends).setServiceParent(self)
+        terminator = SessionTerminator(settings, store, reader, self._disconnects, metrics)
+        PeriodicService(reactor, DISCONNECT_SECONDS, terminator).setServiceParent(self)
 
     def privilegedStartService(self) -> None:
         """Open the ports."""
@@ -69,7 +69,7 @@ class RadiusService(MultiService):
         )
 
     def stopService(self) -> Deferred[None]:
-        """Answer what was asked, and hear nothing more."""
+        """Answer the requests that came before, and close the ports."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

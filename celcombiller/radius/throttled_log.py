@@ -1,4 +1,4 @@
-"""What is said to operators of NASes that do wrong: once in a while, however often they do it."""
+"""Log lines about faulty clients: one line a minute for each client and fault, however often it happens."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-QUIET_SECONDS = 60.0
-"""Of one client and one fault there is one line in so long."""
+THROTTLE_SECONDS = 60.0
+"""The seconds between two lines about one client and fault."""
 
-QUIET_MAX = 1000
+CLIENTS_MAX = 1000
 
 LINES_MAX = 100
-"""So many lines of all in that time: a sender with forged addresses must not fill a disk."""
+"""Lines about all clients in that time: a sender with forged addresses must not fill a disk."""
 
 
 class ThrottledLog:
-    """Lines of the log, each sort once in a while with how many there were."""
+    """Writes lines of the log, each with the number of those that it left out before."""
 
     _log = Logger()
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._quiet: dict[tuple[str, str], tuple[float, int]] = {}
+        self._throttled: dict[tuple[str, str], tuple[float, int]] = {}
         self._lines = 0
         self._lines_until = 0.0
 
     def warn(self, who: str, result: str, why: str) -> None:
-        """Complain, unless the same was complained of a moment ago."""
+        """Write a warning, unless one about the same client and result was written in the last minute."""
         now = self._seconds()
-        until, count = self._quiet.get((who, result), (0.0, 0))
+        until, count = self._throttled.get((who, result), (0.0, 0))
         if now < until:
-            self._quiet[who, result] = (until, count + 1)
+            self._throttled[who, result] = (until, count + 1)
             return
-        if len(self._quiet) >= QUIET_MAX:
-            self._quiet.clear()
-        self._quiet[who, result] = (now + QUIET_SECONDS, 0)
+        if len(self._throttled) >= CLIENTS_MAX:
+            self._throttled.clear()
+        self._throttled[who, result] = (now + THROTTLE_SECONDS, 0)
         if now >= self._lines_until:
-            self._lines, self._lines_until = 0, now + QUIET_SECONDS
+            self._lines, self._lines_until = 0, now + THROTTLE_SECONDS
         self._lines += 1
         if self._lines > LINES_MAX:
             return

@@ -1,4 +1,4 @@
-"""The UDP ports of a RADIUS server: nothing that comes in can do more than be answered, or be ignored with one line."""
+"""The UDP ports of a RADIUS server: any datagram is answered, or is ignored with one log line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from celcombiller.radius.throttled_log import ThrottledLog
     from celcombiller.runtime.metrics import Metrics
 
-UNDER_WAY_MAX = 2000
-"""Requests that may wait for the database: more are ignored, and come again."""
+PENDING_MAX = 2000
+"""Requests that may wait for the database: more are ignored, and the NAS repeats them."""
 
 
 def client_of(clients: Sequence[RadiusClient], host: str) -> RadiusClient | None:
-    """Find who an address is: the smallest network that it is in."""
+    """Return the client of an address: the one with the smallest network that contains it."""
     address = ipaddress.ip_address(host)
     address = getattr(address, "ipv4_mapped", None) or address
     found = [each for each in clients if address in each.network]
@@ -48,20 +48,20 @@ class RadiusPort(DatagramProtocol):
         clients: Sequence[RadiusClient],
         serve: Callable[[Any, RadiusClient, str], Awaitable[tuple[str, bytes]]],
         metrics: Metrics,
-        complaints: ThrottledLog,
+        warnings: ThrottledLog,
     ) -> None:
         self._code = code
         self._clients = clients
         self._serve = serve
         self._metrics = metrics
-        self._complaints = complaints
+        self._warnings = warnings
         self._duplicates = DuplicateCache(clock.seconds)
-        self._under_way: set[Deferred[None]] = set()
-        self._is_ending = False
+        self._pending: set[Deferred[None]] = set()
+        self._is_draining = False
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        """Take a datagram from any address."""
-        if self._is_ending:
+        """Handle a datagram from any address."""
+        if self._is_draining:
             return
         host = addr[0]
         client = client_of(self._clients, host)
@@ -75,19 +75,19 @@ class RadiusPort(DatagramProtocol):
             self._ignore(who, error.result, str(error))
             return
         key = (addr, packet.code, packet.id, packet.authenticator)
-        if not self._duplicates.is_new(key):
+        if not self._duplicates.add_request(key):
             self._metrics.radius.count_request("REPEATED")
-            answer = self._duplicates.answer(key)
-            if answer is not None:
-                self._send(answer, addr)
+            response = self._duplicates.response_to(key)
+            if response is not None:
+                self._send(response, addr)
             return
-        if len(self._under_way) >= UNDER_WAY_MAX:
-            self._duplicates.forget(key)
-            self._ignore(who, "BUSY", f"{UNDER_WAY_MAX} requests wait already")
+        if len(self._pending) >= PENDING_MAX:
+            self._duplicates.forget_request(key)
+            self._ignore(who, "BUSY", f"{PENDING_MAX} requests wait already")
             return
-        doing = Deferred.fromCoroutine(self._answer(packet, client, addr, key))
-        self._under_way.add(doing)
-        doing.addBoth(self._over, doing)
+        pending = Deferred.fromCoroutine(self._answer(packet, client, addr, key))
+        self._pending.add(pending)
+        pending.addBoth(self._finish, pending)
 
     async def _answer(self, packet: Any, client: RadiusClient, addr: tuple[str, int], key: Any) -> None:
         who = f"{client.name} ({addr[0]})"
@@ -96,18 +96,18 @@ class RadiusPort(DatagramProtocol):
         except DiscardPacket as error:
             self._ignore(who, error.result, str(error))
         except (StoreUnavailable, TooSlow, TooManyAttempts) as error:
-            self._duplicates.forget(key)
+            self._duplicates.forget_request(key)
             self._ignore(who, "UNAVAILABLE", str(error))
         except BaseException:
-            self._duplicates.forget(key)
+            self._duplicates.forget_request(key)
             raise
         else:
-            self._duplicates.answered(key, answer)
+            self._duplicates.record_response(key, answer)
             self._metrics.radius.count_request(result)
             self._send(answer, addr)
 
-    def _over(self, outcome: Failure | None, doing: Deferred[None]) -> None:
-        self._under_way.discard(doing)
+    def _finish(self, outcome: Failure | None, pending: Deferred[None]) -> None:
+        self._pending.discard(pending)
         if outcome is not None:
             self._metrics.radius.count_request("FAILED")
             self._log.failure("A RADIUS request could not be answered", outcome)
@@ -117,21 +117,21 @@ class RadiusPort(DatagramProtocol):
             return
         try:
             self.transport.write(answer, addr)
-        except (OSError, ValueError) as error:  # no way there, or an address that this socket cannot say
+        except (OSError, ValueError) as error:  # no way there, or an address of another family
             self._ignore(addr[0], "FAILED", f"it cannot be answered: {error}")
 
     def _ignore(self, who: str, result: str, why: str) -> None:
         self._metrics.radius.count_request(result)
-        self._complaints.warn(who, result, f"ignored: {why}")
+        self._warnings.warn(who, result, f"ignored: {why}")
 
     def drain(self) -> Deferred[Any]:
-        """Hear nothing more, and fire when all that was asked is answered."""
-        self._is_ending = True
-        return DeferredList([_after(each) for each in self._under_way])
+        """Ignore further datagrams; the Deferred fires when all earlier requests are answered."""
+        self._is_draining = True
+        return DeferredList([_after(each) for each in self._pending])
 
 
-def _after(doing: Deferred[None]) -> Deferred[None]:
-    """Wait for what another looks after."""
+def _after(pending: Deferred[None]) -> Deferred[None]:
+    """Return a Deferred that fires after another one, whatever that one's result is."""
     done: Deferred[None] = Deferred()
-    doing.addBoth(lambda _: done.callback(None))
+    pending.addBoth(lambda _: done.callback(None))
     return done

@@ -23,16 +23,16 @@ async def test_a_repeated_request_gets_the_same_answer(radius):
 def test_answers_are_kept_for_a_while():
     clock = Clock()
     duplicates = DuplicateCache(clock.seconds)
-    assert duplicates.is_new("a")
-    assert not duplicates.is_new("a")
-    duplicates.answered("a", b"yes")
-    assert duplicates.answer("a") == b"yes"
+    assert duplicates.add_request("a")
+    assert not duplicates.add_request("a")
+    duplicates.record_response("a", b"yes")
+    assert duplicates.response_to("a") == b"yes"
     clock.advance(KEPT_SECONDS)
-    assert duplicates.is_new("a")
-    duplicates.forget("a")
-    assert duplicates.is_new("a")
+    assert duplicates.add_request("a")
+    duplicates.forget_request("a")
+    assert duplicates.add_request("a")
     for number in range(2 * KEPT_MAX):
-        assert duplicates.is_new(number)
+        assert duplicates.add_request(number)
     assert len(duplicates) == KEPT_MAX
-    duplicates.answered("a", b"too late")
-    assert duplicates.answer("a") is None
+    duplicates.record_response("a", b"too late")
+    assert duplicates.response_to("a") is None

@@ -38,7 +38,7 @@ async def test_a_stopping_service_answers_what_came_before(radius, monkeypatch):
     (service,) = (each for each in radius.biller.service if isinstance(each, RadiusService))
     radius.nas.send(report("Stop", octets=40), radius.accounting)
     (_, port) = service._answering[1]
-    await radius.nas.until(lambda: port._under_way)
+    await radius.nas.until(lambda: port._pending)
     stopping = service.stopService()
     radius.nas.send(report("Stop", "B2", octets=50), radius.accounting)
     assert await radius.nas.hear(0.2) is None

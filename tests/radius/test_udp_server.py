@@ -114,6 +114,6 @@ def test_any_datagram_is_understood_or_ignored(datagram, code, signing):
     port.transport = FakeTransport()
     port.datagramReceived(datagram, (HERE, 1))
     assert len(port.transport.sent) <= 1
-    assert not port._under_way
+    assert not port._pending
     for each in understood:
         assert "\0" not in repr(each).replace("\\x00", "")
