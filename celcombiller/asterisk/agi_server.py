@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections import Counter
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -107,7 +108,9 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
 
     def connectionMade(self) -> None:
         """Set the socket up, and give the environment its time."""
+        self._host = getattr(cast("Any", self.transport).getPeer(), "host", "")
         self.factory.connections += 1
+        self.factory.connections_from[self._host] += 1
         if ITCPTransport.providedBy(self.transport):
             transport = cast("Any", self.transport)
             transport.setTcpNoDelay(True)
@@ -148,6 +151,9 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
         """Fail everything that still waits."""
         self._socket = None
         self.factory.connections -= 1
+        self.factory.connections_from[self._host] -= 1
+        if not self.factory.connections_from[self._host]:
+            del self.factory.connections_from[self._host]
         self._give_up(reason)
         closing, self._closing = self._closing or [], None
         for waiting in closing:
@@ -280,6 +286,8 @@ class FastAGIFactory(Factory):
         command_seconds: float = 10.0,
         allow: Collection[str] | None = None,
         connections_max: int = CONNECTIONS_MAX,
+        connections_per_address_max: int = CONNECTIONS_MAX,
+        count_limit: Callable[[str], object] = lambda _setting: None,
     ) -> None:
         if clock is None:
             from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
@@ -290,7 +298,10 @@ class FastAGIFactory(Factory):
         self.environment_seconds = environment_seconds
         self.command_seconds = command_seconds
         self.connections_max = connections_max
+        self.connections_per_address_max = connections_per_address_max
         self.connections = 0
+        self.connections_from: Counter[str] = Counter()
+        self._count_limit = count_limit
         self.deadlines = Deadlines(clock)
         networks = None if allow is None else tuple(ipaddress.ip_network(each, strict=False) for each in allow)
         self._is_allowed = lru_cache(maxsize=HOSTS_KNOWN)(partial(_within, networks))
@@ -306,11 +317,21 @@ class FastAGIFactory(Factory):
         host = getattr(addr, "host", "")
         if not self._is_allowed(host):
             self._log.warn("AGI connection from {peer} refused: not an allowed address", peer=host)
+            self._count_limit("allow")
             return None
         if self.connections >= self.connections_max:
             self._log.error(
                 "AGI connection from {peer} refused: {count} are open", peer=host, count=self.connections_max
             )
+            self._count_limit("connections_max")
+            return None
+        if self.connections_from[host] >= self.connections_per_address_max:
+            self._log.error(
+                "AGI connection from {peer} refused: it has {count} (agi.connections_per_address_max)",
+                peer=host,
+                count=self.connections_per_address_max,
+            )
+            self._count_limit("connections_per_address_max")
             return None
         protocol = FastAGIProtocol()
         protocol.factory = self

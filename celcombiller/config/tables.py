@@ -31,6 +31,7 @@ from celcombiller.config.checks import (
 from celcombiller.core.data.accounting_reports import Conditions
 from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.addresses import parse_address
 from celcombiller.core.model.messages import Route
 from celcombiller.core.sms.charging import MessagePolicy
 
@@ -174,8 +175,31 @@ class Rest(_Table, frozen=True):
     """The largest body of a request, in KiB."""
     balance_checks: Literal["token", "loopback"] = "token"
     """Who may ask for a balance by IMSI: those with a login or a token, or also any program on this machine."""
+    connections_max: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    """Connections in all; each needs an open file. A new one replaces the one that waits longest without a request.
+    Where few files may be open, a quarter of them is the limit: the others are for calls."""
+    connections_per_address_max: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    """Connections of one address (of IPv6: of one /64), so that one client cannot take all. A trusted proxy has no
+    limit of its own, nor has what comes by ``unix:`` or ``haproxy:``."""
+    requests_max: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    """Requests in work at once; more are answered 503 at once. Each of them takes memory and a place in the queue of
+    the database. /healthz, /readyz and /metrics do not count."""
+    head_seconds: Annotated[int, Meta(ge=1, le=600)] = 10
+    """Seconds for the head of a request, and from a new connection to its first request."""
+    body_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
+    """Seconds for the body of a request. The largest one comes over a slow mobile link in that time."""
+    idle_seconds: Annotated[int, Meta(ge=1, le=3600)] = 60
+    """Seconds that a connection stays open between two requests, for the next page that a person looks at."""
+    send_seconds: Annotated[int, Meta(ge=1, le=3600)] = 60
+    """Seconds that a client may take to receive what waits to be sent. Slower ones are cut off."""
+    unsent_kib_max: Annotated[int, Meta(ge=4, le=65_536)] = 64
+    """KiB that wait to be sent on a connection before nothing more is read from it, and no further request begun."""
+    hashes_waiting_max: Annotated[int, Meta(ge=1, le=100_000)] = 400
+    """Passwords that wait to be checked or hashed: at the default, about half a minute's work. Further logins are
+    answered 429. Of one principal's changes no more than a tenth may wait."""
     trusted_proxies: tuple[str, ...] = ()
-    """The addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """The addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; ``unix`` is whoever connects
+    to a UNIX socket. Each proxy on this machine must be here: its requests look like those of local programs."""
     cors_origins: tuple[_Origin, ...] = ()
     """The origins whose pages may use the API from a browser."""
 
@@ -183,12 +207,9 @@ class Rest(_Table, frozen=True):
         """Refuse a port or an address that does not exist."""
         check_port(self.listen)
         for position, each in enumerate(self.trusted_proxies, 1):
-            try:
-                ipaddress.ip_address(each)
-            except ValueError:
-                raise SettingError(
-                    f"trusted_proxies item {position}", f"must be an IP address, not {show_value(each)}"
-                ) from None
+            if each != "unix" and parse_address(each) is None:
+                reason = f'must be an IP address, or "unix", not {show_value(each)}'
+                raise SettingError(f"trusted_proxies item {position}", reason)
 
 
 class Agi(_Table, frozen=True):
@@ -204,6 +225,9 @@ class Agi(_Table, frozen=True):
     """Seconds that Asterisk may take for the environment, and for each answer outside a call."""
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 15_000
     """Sessions that may be open at once. One stays open for the length of each call."""
+    connections_per_address_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 15_000
+    """Sessions of one address. With several Asterisk servers, less than ``connections_max`` keeps room for the others
+    when one of them runs wild."""
 
     def __post_init__(self) -> None:
         """Refuse a port or an address that does not exist."""

@@ -110,6 +110,12 @@ class StoreUnavailable(BillerError):
     code = "UNAVAILABLE"
 
 
+class Overloaded(BillerError):
+    """The biller does too much at once: send it again in a moment."""
+
+    code = "OVERLOADED"
+
+
 class NetworkUnavailable(BillerError):
     """A radio network did not answer in time, or its answer could not be understood."""
 

@@ -137,7 +137,7 @@ class Api:
         Access is checked first: who may not use the route learns nothing of what is wrong with their request. Without
         a transaction there is no principal, so that ``/healthz`` answers while the database is away.
         """
-        who = None if tx is None else _find_principal(tx, http_request, request)
+        who, secret = (None, None) if tx is None else _find_principal(tx, http_request, request)
         trusted = request.local and self.config.rest.balance_checks == "loopback"
         check_access(who, route.who, request.path, loopback=trusted)
         if any(NUL in each for each in request.path.values() if isinstance(each, str)):
@@ -154,7 +154,7 @@ class Api:
             body = parse_body(raw, content_type)
             if route.body is not None:
                 body = convert_fields(route.body, body)
-        return replace(request, who=who, query=query, body=body)
+        return replace(request, who=who, secret=secret, query=query, body=body)
 
     # -- addresses without a route ----------------------------------------------------------------------------------
 
@@ -194,11 +194,16 @@ def _path_of(http_request: HttpRequest) -> str:
     return http_request.path.decode("utf-8", "replace")
 
 
-def _find_principal(tx: Connection, http_request: HttpRequest, request: Request) -> Principal | None:
+def _find_principal(tx: Connection, http_request: HttpRequest, request: Request) -> tuple[Principal | None, str | None]:
+    """Return the principal of a request and, if a browser's session tells it, the secret of that session."""
     bearer = read_bearer_secret(http_request)
     if bearer is not None:
-        return tokens.by_token(tx, bearer, request.now)
-    return None if request.secret is None else sessions.by_session(tx, request.secret, request.now)
+        return tokens.by_token(tx, bearer, request.now), None
+    for secret in request.secrets:
+        who = sessions.by_session(tx, secret, request.now)
+        if who is not None:
+            return who, secret
+    return None, None
 
 
 def _password_of(body: object) -> str | None:

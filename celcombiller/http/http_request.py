@@ -6,6 +6,8 @@ from typing import Any, AnyStr
 
 from twisted.web.server import Request
 
+from celcombiller.core.model.addresses import parse_address
+
 DRAINED_MAX = 64 * 1024 * 1024
 """Octets of a body that is too large that are read and dropped, so that the client receives the answer. At more the
 connection is cut."""
@@ -52,5 +54,6 @@ class HttpRequest(Request):
 
     @property
     def peer(self) -> str:
-        """The address of the other end of the connection; ``unix`` of a Unix socket."""
-        return str(getattr(self.getClientAddress(), "host", "unix"))
+        """The address of the other end of the connection; ``unix`` of a UNIX socket."""
+        host = str(getattr(self.getClientAddress(), "host", "unix"))
+        return str(parse_address(host) or host)

@@ -232,7 +232,7 @@ def _refusals(route: Route) -> dict[int, list[str]]:
 
 
 def _common(route: Route) -> Iterable[type[errors.BillerError]]:
-    yield from (errors.BrokenRequest, errors.TooLarge, errors.InvalidValue)
+    yield from (errors.BrokenRequest, errors.TooLarge, errors.InvalidValue, errors.Overloaded)
     if route.who is not None:
         yield from (errors.NotAuthenticated, errors.Forbidden, errors.StoreUnavailable)
     if "<" in route.path:

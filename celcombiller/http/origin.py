@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from celcombiller.core.errors import Forbidden
-from celcombiller.http.request_context import make_base_url, read_bearer_secret
+from celcombiller.http.request_context import make_base_url, parse_origin, read_bearer_secret
 
 if TYPE_CHECKING:
     from celcombiller.config.tables import Rest
@@ -23,13 +22,14 @@ def check_origin(http_request: HttpRequest, settings: Rest) -> None:
     if http_request.method in SAFE_METHODS or read_bearer_secret(http_request) is not None:
         return
     origin = http_request.getHeader("origin")
-    referer = http_request.getHeader("referer")
-    if origin is None and referer:
-        origin = _origin_of(referer)
+    if origin is None:
+        origin = http_request.getHeader("referer") or None
     if origin is None:
         foreign = http_request.getHeader("sec-fetch-site") not in (None, "same-origin", "none")
     else:
-        foreign = origin != make_base_url(http_request, settings) and origin not in settings.cors_origins
+        page = parse_origin(origin)
+        own = page is not None and page == parse_origin(make_base_url(http_request, settings))
+        foreign = not own and not _is_allowed(origin, settings)
     if foreign:
         raise Forbidden("a page of another site may not do this (rest.cors_origins)")
 
@@ -40,7 +40,7 @@ def allow_origin(http_request: HttpRequest, settings: Rest) -> bool:
         return False
     http_request.setHeader(b"Vary", b"Origin")
     origin = http_request.getHeader("origin")
-    if origin is None or origin not in settings.cors_origins:
+    if origin is None or not _is_allowed(origin, settings):
         return False
     http_request.setHeader(b"Access-Control-Allow-Origin", origin.encode())
     http_request.setHeader(b"Access-Control-Allow-Credentials", b"true")
@@ -48,9 +48,6 @@ def allow_origin(http_request: HttpRequest, settings: Rest) -> bool:
     return True
 
 
-def _origin_of(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc}"
+def _is_allowed(origin: str, settings: Rest) -> bool:
+    page = parse_origin(origin)
+    return page is not None and page in map(parse_origin, settings.cors_origins)

@@ -39,6 +39,7 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.NotImplementedYet: http.NOT_IMPLEMENTED,
     errors.StoreUnavailable: http.SERVICE_UNAVAILABLE,
     errors.SchemaMismatch: http.SERVICE_UNAVAILABLE,
+    errors.Overloaded: http.SERVICE_UNAVAILABLE,
     errors.NetworkUnavailable: http.BAD_GATEWAY,
 }
 """The status of each error. Any other error is a fault of the program: 500."""

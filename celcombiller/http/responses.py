@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 from twisted.web import http
 
-from celcombiller.core.errors import TooManyAttempts
+from celcombiller.core.errors import Overloaded, TooManyAttempts
 from celcombiller.http.problem_details import PROBLEM_TYPE, make_legacy_message, make_problem, status_of
 from celcombiller.http.route import ResponseStyle
 
@@ -34,6 +34,8 @@ def encode_refusal(http_request: HttpRequest, error: BillerError, style: Respons
     """Set status and headers of a refusal, and return its body."""
     if isinstance(error, TooManyAttempts):
         http_request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
+    elif isinstance(error, Overloaded):
+        http_request.setHeader(b"Retry-After", b"1")
     status: int
     body: object
     if style is ResponseStyle.ORIGINAL:

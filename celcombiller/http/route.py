@@ -51,8 +51,9 @@ class Request:
     """One checked request. ``who`` is the principal; it is ``None`` only on routes without an access rule.
 
     ``body`` and ``query`` have the types that the route names; without a type they are a ``dict`` as received.
-    ``password_hash`` is the hash of the password in the body, which no handler needs. ``key`` is the Idempotency-Key,
-    ``secret`` that of a browser session. ``local``: a program on this machine sent it, not through a proxy.
+    ``password_hash`` is the hash of the password in the body, which no handler needs. ``key`` is the Idempotency-Key.
+    ``secrets`` are the cookies that may be a browser session, ``secret`` is the one that is. ``local``: a program on
+    this machine sent it, not through a proxy.
     """
 
     config: Config
@@ -67,6 +68,7 @@ class Request:
     key: str | None = None
     fresh: str = field(default_factory=lambda: uuid.uuid4().hex)
     password_hash: str | None = None
+    secrets: tuple[str, ...] = ()
     secret: str | None = None
     local: bool = False
 

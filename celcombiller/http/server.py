@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.web import http
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from celcombiller.core.errors import BrokenRequest
+from celcombiller.core.errors import BrokenRequest, Overloaded
+from celcombiller.http.connections import ConnectionLimits, Connections, LimitedChannel
 from celcombiller.http.http_request import HttpRequest
 from celcombiller.http.origin import allow_origin
-from celcombiller.http.request_context import is_secure
+from celcombiller.http.request_context import is_proxy, is_secure
 
 if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
+    from celcombiller.config.tables import Rest
     from celcombiller.http.application import Api
 
 SECURITY_HEADERS = {
@@ -31,14 +32,19 @@ SECURITY_HEADERS = {
 }
 
 
+ALWAYS_SERVED = {b"/healthz", b"/readyz", b"/metrics"}
+"""Addresses that are served even when too many requests are in work: those by which operators see it."""
+
+
 class Front(Resource):
     """The resource before all routes: it sets the headers of every answer, and answers OPTIONS."""
 
     isLeaf = True
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, connections: Connections) -> None:
         super().__init__()
         self._api = api
+        self._connections = connections
         self._inner: IResource = api.app.resource()
 
     def render(self, http_request: Any) -> Any:
@@ -52,6 +58,9 @@ class Front(Resource):
         allowed = allow_origin(http_request, settings)
         if not _is_readable(http_request):
             return self._api.refuse(http_request, BrokenRequest("the address is not UTF-8"))
+        if self._is_overloaded(http_request):
+            self._api.metrics.rest.count_limit("requests_max")
+            return self._api.refuse(http_request, Overloaded("too many requests at once: send it again in a second"))
         if http_request.method != b"OPTIONS":
             return self._inner.render(http_request)
         methods = self._api.allowed_methods(http_request)
@@ -63,32 +72,67 @@ class Front(Resource):
             http_request.setHeader(b"Access-Control-Max-Age", b"600")
         return b""
 
-
-class _Channel(HTTPChannel):
-    """A connection that gives the reason when it ends."""
-
-    def lineLengthExceeded(self, _line: bytes) -> None:
-        """Refuse an address or a header of more than 16 KiB. Twisted itself would close without an answer."""
-        reason = b"431 Request Header Fields Too Large" if self.requests else b"414 URI Too Long"
-        transport: Any = self.transport
-        transport.write(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % reason)
-        self.loseConnection()
+    def _is_overloaded(self, http_request: HttpRequest) -> bool:
+        if self._connections.count_working() <= self._api.config.rest.requests_max:
+            return False
+        return http_request.path not in ALWAYS_SERVED
 
 
 class ApiSite(Site):
-    """What a port serves: our own connections, and no traceback to any client."""
+    """What a port serves: connections with limits, and no traceback to any client."""
 
-    protocol: Any = _Channel
+    protocol: Any = LimitedChannel
     displayTracebacks = False
 
+    def __init__(self, resource: IResource, connections: Connections, **more: Any) -> None:
+        super().__init__(resource, reactor=connections.clock, timeout=None, **more)
+        self.connections = connections
 
-def make_site(api: Api) -> Site:
-    """Return what a port serves."""
+    def buildProtocol(self, addr: Any) -> Any:
+        """Accept a connection, unless its address has as many as it may have."""
+        if not self.connections.admits(getattr(addr, "host", "")):
+            return None
+        channel: Any = super().buildProtocol(addr)
+        channel.connections = self.connections
+        return channel
+
+    def stopFactory(self) -> None:
+        """Drop all deadlines when the port is closed."""
+        super().stopFactory()
+        self.connections.deadlines.stop()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Offer HTTP/1.1 only by TLS, even if Twisted finds a library for HTTP/2."""
+        return [b"http/1.1"]
+
+
+def make_site(api: Api, clock: Any, connections_max: int) -> ApiSite:
+    """Return what a port serves. ``connections_max``: how many connections the open files of this process allow."""
+    settings, metrics = api.config.rest, api.metrics.rest
+    limits = ConnectionLimits(
+        connections_max=connections_max,
+        connections_per_address_max=settings.connections_per_address_max,
+        head_seconds=settings.head_seconds,
+        body_seconds=settings.body_seconds,
+        idle_seconds=settings.idle_seconds,
+        send_seconds=settings.send_seconds,
+        unsent_bytes_max=settings.unsent_kib_max * 1024,
+    )
+    connections = Connections(clock, limits, unlimited=partial(_is_shared, settings), count=metrics.count_limit)
+    metrics.watch_connections(
+        connections.__len__, connections.count_working, connections.count_unsent, limits.connections_max
+    )
     return ApiSite(
-        Front(api),
-        requestFactory=partial(HttpRequest, api.config.rest.body_kib_max * 1024),
+        Front(api, connections),
+        connections,
+        requestFactory=partial(HttpRequest, settings.body_kib_max * 1024),
         logFormatter=_log_line,
     )
+
+
+def _is_shared(settings: Rest, host: str) -> bool:
+    """Return whether the connections from an address are those of many clients. A UNIX socket has no address."""
+    return host == "" or settings.listen.startswith("haproxy:") or is_proxy(settings, host)
 
 
 def _log_line(_timestamp: str, http_request: HttpRequest) -> str:

@@ -1,8 +1,8 @@
 """Long lists as one answer, piece by piece: the biller reads no more than the client accepts.
 
 Each piece is read in its own transaction, in a thread of the reader, and written when the connection has room. When the
-client stops reading, the database is not read either. The answer ends when the client disconnects, or accepts nothing
-for a minute.
+client stops reading, the database is not read either. The answer ends when the client disconnects, or the
+connection is cut because the client accepts too little (``rest.send_seconds``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -36,7 +36,6 @@ class Piece(Protocol[P]):
         """Return the piece after a place; ``None``: the first piece."""
 
 
-STALLED_SECONDS = 60
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"\+?[0-9*#]*")
@@ -63,10 +62,10 @@ class ConnectionRoom:
     def stopProducing(self) -> None:
         """Do nothing: when the client disconnects, Klein cancels the waiting coroutine."""
 
-    async def wait(self, clock: IReactorTime) -> None:
-        """Wait until the connection accepts more. Raises `TimeoutError` after `STALLED_SECONDS`."""
+    async def wait(self) -> None:
+        """Wait until the connection accepts more."""
         if self._resumed is not None:
-            await self._resumed.addTimeout(STALLED_SECONDS, clock)
+            await self._resumed
 
 
 async def send(
@@ -88,14 +87,11 @@ async def send(
     try:
         http_request.write(part)
         while after is not None:
-            await room.wait(reader.reactor)
+            await room.wait()
             part, after = await reader.read(partial(piece, after=after))
             http_request.write(part)
     except defer.CancelledError:
         raise
-    except defer.TimeoutError:
-        _log.info("A client took nothing of {path} for {seconds} s", path=http_request.path, seconds=STALLED_SECONDS)
-        http_request.channel.forceAbortClient()
     except Exception:  # noqa: BLE001  the status was sent already: only a cut connection shows the error
         _log.failure("{path} was cut off", path=http_request.path)
         http_request.channel.forceAbortClient()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
@@ -10,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from celcombiller.runtime import log_observers
+from celcombiller.runtime import log_observers, open_files
 
 if TYPE_CHECKING:
     from celcombiller.asterisk.scripts import Scripts
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.metrics import Metrics
     from celcombiller.runtime.password_hasher import Passwords
-
-OWN_FILES = 100
-"""Open files that are not AGI sessions: databases, AMI, REST, logs."""
 
 
 class Root(log_observers.Logged, MultiService):
@@ -62,17 +58,20 @@ class Root(log_observers.Logged, MultiService):
 
     def _allow_open_files(self) -> None:
         """Raise the limit of open files as far as the system allows: each call needs one."""
-        was, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        wanted = self.config.agi.connections_max + OWN_FILES
-        if most != resource.RLIM_INFINITY and most < wanted:
-            self._log.warn(
-                "{most} open files are allowed, {wanted} are needed for agi.connections_max: raise LimitNOFILE",
-                most=most,
-                wanted=wanted,
-            )
+        was, most = open_files.raise_limit(), open_files.find_limit()
+        agi, rest = self.config.agi.connections_max, self.config.rest.connections_max
+        shares = open_files.share_files(most, rest=rest, agi=agi)
+        if shares == open_files.OpenFiles(rest, agi):
+            self._log.info("{most} open files are allowed ({was} before)", most=most or "any number of", was=was)
         else:
-            self._log.info("{most} open files are allowed ({was} before)", most=most, was=was)
+            self._log.warn(
+                "{most} open files are allowed, so {agi} AGI sessions and {rest} connections of the API may be open:"
+                " raise LimitNOFILE to {wanted} for agi.connections_max and rest.connections_max",
+                most=most,
+                agi=shares.agi,
+                rest=shares.rest,
+                wanted=agi + rest + open_files.OWN_FILES,
+            )
 
     def stopService(self) -> Deferred[None]:
         """Stop; the result fires when the last answer is durable."""

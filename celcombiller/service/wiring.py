@@ -46,6 +46,7 @@ from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime import prefork
 from celcombiller.runtime.charging_log import log_message_outcome
 from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.open_files import OpenFiles, find_limit, share_files
 from celcombiller.runtime.password_hasher import Passwords
 from celcombiller.runtime.periodic import PeriodicService
 from celcombiller.runtime.reactor_delay import ReactorDelay
@@ -99,6 +100,7 @@ class _Parts:
     monitors: dict[str, CallMonitor]
     scripts: Scripts
     radio_networks: dict[str, Network]
+    files: OpenFiles
 
     @property
     def is_first(self) -> bool:
@@ -152,6 +154,7 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
         monitors=monitors,
         scripts=Scripts(reactor, config, store, reader, monitors, metrics),
         radio_networks=_radio_networks(reactor, config, engine),
+        files=share_files(find_limit(), rest=config.rest.connections_max, agi=config.agi.connections_max),
     )
 
 
@@ -180,7 +183,7 @@ def _api(parts: _Parts) -> Iterator[IService]:
         ROUTES,
         parts.radio_networks,
     )
-    yield _listen(parts, "rest", parts.config.rest.listen, make_site(api))
+    yield _listen(parts, "rest", parts.config.rest.listen, make_site(api, parts.reactor, parts.files.rest))
 
 
 def _expiry(parts: _Parts) -> Iterator[IService]:
@@ -347,7 +350,9 @@ def _agi_factory(parts: _Parts) -> Any:
         environment_seconds=agi.idle_seconds,
         command_seconds=agi.idle_seconds,
         allow=agi.allow,
-        connections_max=agi.connections_max,
+        connections_max=parts.files.agi,
+        connections_per_address_max=agi.connections_per_address_max,
+        count_limit=parts.metrics.calls.count_limit,
     )
     parts.metrics.calls.agi_sessions.set_function(lambda: factory.connections)
     parts.metrics.calls.agi_sessions_max.set(factory.connections_max)

@@ -434,6 +434,18 @@ def test_no_more_connections_are_taken_than_allowed(logged):
     assert session.factory.buildProtocol(ASTERISK) is not None
 
 
+def test_one_address_has_no_more_connections_than_allowed(logged):
+    refused = []
+    session = Session(connections_per_address_max=2, count_limit=refused.append)
+    _, second = session.connect()
+    assert session.factory.buildProtocol(ASTERISK) is None
+    assert session.factory.buildProtocol(IPv4Address("TCP", "192.0.2.77", 40000)) is not None
+    assert refused == ["connections_per_address_max"]
+    second.loseConnection()
+    assert session.factory.buildProtocol(ASTERISK) is not None
+    assert len(session.factory.connections_from) == 1
+
+
 # ---- on a real socket ----
 
 

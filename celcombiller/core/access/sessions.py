@@ -41,9 +41,9 @@ def open_session(
     )
 
 
-def close_session(tx: Connection, secret: str) -> None:
-    """Delete a session; one that is already gone is no error."""
-    tx.execute(sa.delete(tables.session).where(tables.session.c.secret_hash == hash_secret(secret)))
+def close_session(tx: Connection, *secrets: str) -> None:
+    """Delete the sessions with these secrets; one that is already gone is no error."""
+    tx.execute(sa.delete(tables.session).where(tables.session.c.secret_hash.in_(map(hash_secret, secrets))))
 
 
 def close_sessions(tx: Connection, subscriber_id: int, *, but: str | None = None) -> None:

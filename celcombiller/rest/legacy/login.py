@@ -65,9 +65,8 @@ async def log_in(api: Api, http_request: HttpRequest, request: Request) -> Respo
 
 async def log_out(api: Api, http_request: HttpRequest, request: Request) -> Response:
     """End the session, here and for the browser."""
-    secret = request.secret
-    if secret is not None:
-        await api.store.transact(lambda tx: sessions.close_session(tx, secret))
+    if request.secrets:
+        await api.store.transact(lambda tx: sessions.close_session(tx, *request.secrets))
     http_request.addCookie(COOKIE, "", path="/", httpOnly=True, sameSite="lax", max_age="0")
     return Response({"message": "logged out"})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from celcombiller.core.errors import BillerError
+from celcombiller.core.model.addresses import parse_address
 from celcombiller.core.reports.open_items import count_open_items
+from celcombiller.http.request_context import is_direct, is_proxy
 from celcombiller.runtime.metrics import MEDIA_TYPE
 
 if TYPE_CHECKING:
@@ -30,16 +31,13 @@ def is_free(api: Api, http_request: HttpRequest, request: Request) -> bool:
     A program on this machine must connect directly, not through a proxy or from a page in a browser. Behind a proxy
     that is not trusted (rest.trusted_proxies) the client's address is not known.
     """
-    try:
-        address = ipaddress.ip_address(request.address)
-    except ValueError:  # a Unix socket's
+    settings = api.config.rest
+    address = parse_address(request.address)
+    if address is None or is_proxy(settings, request.address):  # a UNIX socket's, or a proxy that names no client
         return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    peer = getattr(http_request.getClientAddress(), "host", "")
-    forwarded = http_request.getHeader("x-forwarded-for") is not None
-    if forwarded and peer not in api.config.rest.trusted_proxies:
+    if not is_proxy(settings, http_request.peer) and not is_direct(http_request, settings):
         return False
-    if http_request.getHeader("origin") is not None or (address.is_loopback and not request.local):
+    if http_request.requestHeaders.hasHeader("origin") or (address.is_loopback and not request.local):
         return False
     return any(address in network for network in api.config.metrics.networks)
 

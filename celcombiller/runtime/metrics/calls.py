@@ -32,6 +32,10 @@ RESULTS = (
 call, but the ledger did not decide it."""
 
 
+AGI_LIMITS = ("allow", "connections_max", "connections_per_address_max")
+"""The settings in ``[agi]`` that refuse a connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallMetrics:
     """The instruments of calls."""
@@ -42,6 +46,7 @@ class CallMetrics:
     charged_credits: Counter
     agi_sessions: Gauge
     agi_sessions_max: Gauge
+    _agi_limited: dict[str, Counter]
     _by_result: dict[str, Counter]
     _ended: dict[tuple[CallState, Witness], Counter]
     _confirmed: dict[Witness, Counter]
@@ -80,6 +85,12 @@ class CallMetrics:
             ("witness",),
             registry=registry,
         )
+        agi_limited = Counter(
+            "celcombiller_agi_limited",
+            "AGI connections that were refused, by the setting in [agi] that refused them.",
+            ("setting",),
+            registry=registry,
+        )
         return cls(
             authorizations=authorizations,
             authorization_seconds=authorization_seconds,
@@ -93,6 +104,7 @@ class CallMetrics:
             agi_sessions_max=Gauge(
                 "celcombiller_agi_sessions_max", "How many may be open (agi.connections_max).", registry=registry
             ),
+            _agi_limited={each: agi_limited.labels(each) for each in AGI_LIMITS},
             _by_result={each: authorizations.labels(each) for each in RESULTS},
             _ended={
                 (state, each): ended.labels(state, each)
@@ -106,6 +118,10 @@ class CallMetrics:
     def count_authorization(self, result: str) -> None:
         """Count an authorization by its result, one of `RESULTS`."""
         (self._by_result.get(result) or self.authorizations.labels(result)).inc()
+
+    def count_limit(self, setting: str) -> None:
+        """Count a refused AGI connection by its setting, one of `AGI_LIMITS`."""
+        self._agi_limited[setting].inc()
 
     def count_end(self, witness: Witness, settlement: Settlement) -> None:
         """Count the end of a call that a witness reported."""

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prometheus_client import CollectorRegistry
+
+REST_LIMITS = (
+    *("connections_max", "connections_per_address_max", "requests_max", "head_seconds", "body_seconds"),
+    *("send_seconds", "hashes_waiting_max"),
+)
+"""The settings in ``[rest]`` that refuse or end something when they are reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +24,63 @@ class RestMetrics:
     """The instruments of the REST API."""
 
     requests: Counter
+    connections: Gauge
+    connections_max: Gauge
+    requests_in_work: Gauge
+    unsent_connections: Gauge
+    hashes_waiting: Gauge
+    _limited: dict[str, Counter]
 
     @classmethod
     def register(cls, registry: CollectorRegistry) -> Self:
         """Make the instruments in a registry."""
+        limited = Counter(
+            "celcombiller_rest_limited",
+            "How often a limit of the section [rest] refused or ended something, by its setting.",
+            ("setting",),
+            registry=registry,
+        )
         return cls(
-            Counter(
+            requests=Counter(
                 "celcombiller_rest_requests",
                 "Requests to the REST API, by method and address, and the status of the answer.",
                 ("route", "status"),
                 registry=registry,
-            )
+            ),
+            connections=Gauge("celcombiller_rest_connections", "Open connections of the REST API.", registry=registry),
+            connections_max=Gauge(
+                "celcombiller_rest_connections_max",
+                "How many may be open (rest.connections_max, or less where few files may be open).",
+                registry=registry,
+            ),
+            requests_in_work=Gauge(
+                "celcombiller_rest_requests_in_work",
+                "Requests to the REST API that are being answered.",
+                registry=registry,
+            ),
+            unsent_connections=Gauge(
+                "celcombiller_rest_unsent_connections",
+                "Connections with rest.unsent_kib_max of answers that the client does not take.",
+                registry=registry,
+            ),
+            hashes_waiting=Gauge(
+                "celcombiller_hashes_waiting", "Passwords that wait to be checked or hashed.", registry=registry
+            ),
+            _limited={each: limited.labels(each) for each in REST_LIMITS},
         )
+
+    def count_limit(self, setting: str) -> None:
+        """Count that a limit was reached, one of `REST_LIMITS`."""
+        self._limited[setting].inc()
+
+    def watch_connections(
+        self, count: Callable[[], int], working: Callable[[], int], unsent: Callable[[], int], most: int
+    ) -> None:
+        """Read these counts at each scrape."""
+        self.connections.set_function(count)
+        self.requests_in_work.set_function(working)
+        self.unsent_connections.set_function(unsent)
+        self.connections_max.set(most)
 
     def count(self, route: str, status: int) -> None:
         """Count an answered request."""

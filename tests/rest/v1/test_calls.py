@@ -10,7 +10,7 @@ import pytest_twisted
 import sqlalchemy as sa
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
 
@@ -434,9 +434,6 @@ class TakesNothing:
 class Reads:
     """A reader whose answers are there at once."""
 
-    def __init__(self):
-        self.reactor = Clock()
-
     async def read(self, work):
         return work(None)
 
@@ -445,18 +442,13 @@ def endless(tx, after):
     return b"x", (after or 0) + 1
 
 
-def test_a_client_that_takes_nothing_for_a_minute_is_let_go():
+def test_pieces_are_written_as_the_client_takes_them():
     request, reader = TakesNothing(), Reads()
     done = Deferred.fromCoroutine(http_streaming.send(request, reader, {}, endless))
-    reader.reactor.advance(http_streaming.STALLED_SECONDS - 1)
-    assert not request.aborted
+    assert request.written == [b"x"]
     request.producer.resumeProducing()
     assert request.written == [b"x", b"x"]
-    reader.reactor.advance(http_streaming.STALLED_SECONDS)
-    assert (request.aborted, request.written, request.producer) == (True, [b"x", b"x"], None)
-    results = []
-    done.addBoth(results.append)
-    assert results == [None]
+    done.addErrback(lambda _cancelled: None).cancel()
 
 
 def test_a_client_that_goes_away_while_it_is_waited_for_leaves_nothing_behind():
@@ -467,4 +459,4 @@ def test_a_client_that_goes_away_while_it_is_waited_for_leaves_nothing_behind():
     done.cancel()
     (failure,) = results
     assert isinstance(failure, Failure)
-    assert (request.aborted, request.producer, reader.reactor.getDelayedCalls()) == (False, None, [])
+    assert (request.aborted, request.producer) == (False, None)

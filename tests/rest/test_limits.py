@@ -1,0 +1,115 @@
+"""The limits of a running biller: what a client does too much of is refused, and all others are served."""
+
+import socket
+from contextlib import suppress
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from tests.support.api_service import biller_fixture, header
+
+biller = biller_fixture(connections_max=20, connections_per_address_max=15, requests_max=2)
+
+
+class Peer(Protocol):
+    """A client that keeps what it receives."""
+
+    def __init__(self):
+        self.received, self.lost = b"", Deferred()
+
+    def dataReceived(self, data):
+        self.received += data
+
+    def connectionLost(self, reason):
+        self.lost.callback(None)
+
+
+async def connect(biller):
+    port = int(biller.base.rpartition(":")[2])
+    return await connectProtocol(HostnameEndpoint(reactor, "127.0.0.1", port), Peer())
+
+
+async def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        await deferLater(reactor, 0.005)
+    raise AssertionError("it does not become true")
+
+
+def metric(biller, name, **labels):
+    return biller.service.metrics.registry.get_sample_value(f"celcombiller_{name}", labels) or 0.0
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_gets_its_connections_and_no_more(biller):
+    peers = [await connect(biller) for _ in range(17)]
+    await gatherResults([each.lost for each in peers[15:]])
+    assert metric(biller, "rest_limited_total", setting="connections_per_address_max") == 2
+    for each in peers[:15]:
+        each.transport.abortConnection()
+    await until(lambda: metric(biller, "rest_connections") == 0)
+    assert (await biller.client().get("/healthz")).code == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_too_many_are_told_to_come_again(biller, monkeypatch):
+    gate = Deferred()
+    admin = await biller.logged_in("admin")
+    reader = biller.service.threads[0]
+    read = reader.read
+
+    async def slow(work, **named):
+        await waiting()
+        return await read(work, **named)
+
+    def waiting():
+        each = Deferred()
+        gate.addCallback(lambda _: each.callback(None))
+        return each
+
+    monkeypatch.setattr(reader, "read", slow)
+    slow_ones = [Deferred.fromCoroutine(admin.get("/api/v1/me")) for _ in range(2)]
+    await until(lambda: metric(biller, "rest_requests_in_work") == 2)
+    refused = await admin.get("/api/v1/me")
+    assert (refused.code, refused.body["code"], header(refused, "retry-after")) == (503, "OVERLOADED", "1")
+    assert (await biller.client().get("/healthz")).code == 200
+    gate.callback(None)
+    assert [each.code for each in await gatherResults(slow_ones)] == [200, 200]
+    assert metric(biller, "rest_limited_total", setting="requests_max") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_60000_requests_that_nobody_reads_cost_little(biller):
+    """1 s. Of 60,000 requests only those are begun whose answers find room in the buffers."""
+    begun = metric(biller, "rest_requests_total", route="GET /api/v1/openapi.json", status="200")
+
+    def flood():
+        client = socket.create_connection(("127.0.0.1", int(biller.base.rpartition(":")[2])))
+        client.settimeout(0.3)
+        with suppress(TimeoutError):
+            client.sendall(b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60_000)
+        return client
+
+    client = await deferToThread(flood)
+    assert (await biller.client().get("/healthz")).code == 200
+    assert metric(biller, "rest_unsent_connections") == 1
+    assert metric(biller, "rest_requests_total", route="GET /api/v1/openapi.json", status="200") - begun < 200
+    client.close()
+    await until(lambda: metric(biller, "rest_connections") == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cookie_of_another_program_does_no_harm(biller):
+    admin = await biller.logged_in("admin")
+    ours, admin.cookie = admin.cookie, None
+    for cookie in (f"session=other; session={ours}", f"session={ours}; session=other", f"a=b;session=x;session={ours}"):
+        answer = await admin.get("/api/v1/sessions", headers={"Cookie": cookie})
+        assert (answer.code, [each["current"] for each in answer.body["items"]]) == (200, [True])
+    await admin.get("/logout", headers={"Cookie": f"session={ours}; session=other"})
+    assert (await admin.get("/api/v1/me", headers={"Cookie": f"session={ours}"})).code == 401
