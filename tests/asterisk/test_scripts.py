@@ -394,3 +394,30 @@ async def test_a_silent_biller_does_not_hold_the_played_call_for_ever(monkeypatc
     with pytest.raises(TimeoutError, match="no answer"):
         await play(reactor, "127.0.0.1", silent.getHost().port, Channel("1001", "1002"))
     await silent.stopListening()
+
+
+@pytest.mark.parametrize(
+    ("caller", "called"),
+    [
+        ("724000000001001", "1002"),
+        ("IMSI724000000001001", "IMSI724000000001002"),
+        ("+1001", "001002"),
+        ("1001;phone-context=ims.example", "1002;phone-context=ims.example"),
+        ("10 01", "+10-02"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_call_is_charged_by_any_form(houses, caller, called):
+    house = houses(external_dial="PJSIP/{number}@trunk")
+    channel = await house.call(called, caller, talk_ms=5000)
+    assert channel.dialled.startswith("PJSIP/1002,")
+    assert voice(house.engine).posted == 55
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_number_outside_is_dialled_plain(houses):
+    house = houses(external_dial="PJSIP/{number}@trunk", always_allowed=["190"])
+    channel = await house.call("+55 (11)-4000;phone-context=+55", talk_ms=5000)
+    assert channel.dialled.startswith("PJSIP/+55114000@trunk,")
+    channel = await house.call("190;phone-context=+55")
+    assert channel.dialled.startswith("PJSIP/190@trunk,")

@@ -31,7 +31,8 @@ from celcombiller.core.charging.requests import Initiate, Terminate
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallGrant, CallReport, Witness
 from celcombiller.core.schema import tables
-from celcombiller.core.subscribers.fields import NUMBER
+from celcombiller.core.subscribers.directory import Directory
+from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 from celcombiller.core.subscribers.subscriber_records import subscriber_from_row
 from celcombiller.runtime.metrics.calls import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED
 
@@ -102,7 +103,7 @@ class CallScript:
         if not state:  # func_channel is not loaded
             state = str(await agi.channelStatus())
             code = agi.variables.get("agi_accountcode", "")
-        number = agi.variables["agi_extension"]
+        number = plain_number(agi.variables["agi_extension"])
         if number in self._config.calls.always_allowed:
             return await self._allowed(agi, number)
         question = Initiate(
@@ -112,7 +113,7 @@ class CallScript:
             channel=agi.variables.get("agi_channel", ""),
             account_code=code or "",
             caller_number=agi.variables.get("agi_callerid", ""),
-            called_number=number,
+            called_number=agi.variables["agi_extension"],
             answered_early=state in _UP,
             previous=report_of(previous[0], previous[1], None, datetime.now(UTC)),
         )
@@ -135,7 +136,7 @@ class CallScript:
         except Exception as fault:  # noqa: BLE001  the failure policy is for faults too
             return await self._without_decision(agi, question, fault, has_limit=has_limit)
         if grant.callee is None:
-            dial = self._config.calls.external_dial.format(number=number)
+            dial = self._config.calls.external_dial.format(number=grant.call.to_number)
         else:
             dial = dial_string(self._config.calls.internal_dial, grant.callee)
         return partial(self._dial, agi, question, dial, grant.seconds, grant, has_limit=has_limit)
@@ -175,8 +176,9 @@ class CallScript:
     ) -> Callable[[], Awaitable[None]] | None:
         """Do as the failure policy says: deny, or let go and charge when the ledger is back."""
         calls = self._config.calls
-        dial = self._way_without_ledger(question.called_number)
-        allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(question.called_number)
+        number = plain_number(question.called_number)
+        dial = self._way_without_ledger(number)
+        allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(number)
         expected = isinstance(error, StoreUnavailable | TimeoutError)
         say = _LOG.error if expected else _LOG.failure
         say(
@@ -207,13 +209,13 @@ class CallScript:
         if template:
             dial = template.format(number=number)
         else:
-            table = tables.subscriber
+            named = sa.select(tables.subscriber).where(Directory.is_named_by([number]))
             try:
-                rows = await self._reader.fetch(sa.select(table).where(table.c.clid == number))
+                callee = Directory(map(subscriber_from_row, await self._reader.fetch(named))).find_callee(number)
             except StoreUnavailable:
                 dial = self._way_without_ledger(number)
             else:
-                dial = dial_string(calls.internal_dial, subscriber_from_row(rows[0])) if rows else ""
+                dial = "" if callee is None else dial_string(calls.internal_dial, callee)
             if not dial:
                 _LOG.error("{number} is always allowed, but there is no way to it", number=number)
                 await refuse(agi, self._config.prompts, BillerError.code)

@@ -30,6 +30,7 @@ from celcombiller.core.errors import BillerError, InvalidValue, UnknownSubscribe
 from celcombiller.core.model.messages import MessageOrigin, MessageState
 from celcombiller.core.notifications import balance_enquiry
 from celcombiller.core.sms.charging import MessageOutcome, MessageSubmission
+from celcombiller.core.subscribers.number_forms import plain_number
 from celcombiller.runtime.charging_log import log_message_outcome
 from celcombiller.runtime.metrics.calls import GRANTED
 
@@ -47,7 +48,9 @@ _LOG = Logger(namespace="celcombiller.asterisk.sms_script.SmsScript")
 """Operators filter by this name."""
 
 
-_FROM = re.compile(r'(?:"[^"<>\\]*" ?|[^"<>\\]*)<sips?:([A-Za-z0-9+*#_.-]{1,64})@[^<>"@\s]+>')
+_FROM = re.compile(
+    r'(?:"[^"<>\\]*" ?|[^"<>\\]*)<sips?:([A-Za-z0-9+*#_.-]{1,64}(?:;[A-Za-z0-9+*#_.=;-]{0,64})?)@[^<>"@\s]+>'
+)
 
 
 _PAYER = re.compile(r"payer=([\x21-\x7e]{1,64})")
@@ -76,7 +79,7 @@ class SmsScript:
         """Authorize, send, charge."""
         try:
             request = await self._read_message(agi)
-            if request.to_number == self._config.sms.balance_code:
+            if plain_number(request.to_number) == self._config.sms.balance_code:
                 result = await self._answer_enquiry(agi, request)
             else:
                 result = await self._authorize(request)

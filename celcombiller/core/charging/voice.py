@@ -20,7 +20,7 @@ from celcombiller.core.errors import (
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.model.calls import Call, CallGrant, CallReport, CallState, Settlement, Witness
 from celcombiller.core.rating import affordable_seconds, charged_ms, price
-from celcombiller.core.subscribers.fields import NUMBER
+from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
 
 if TYPE_CHECKING:
@@ -105,12 +105,13 @@ class VoiceCharging:
             raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
         if not payer.enabled:
             raise SubscriberDisabled(payer.username)
-        if not NUMBER.fullmatch(request.called_number):
+        number = plain_number(request.called_number)
+        if not NUMBER.fullmatch(number):
             raise BadNumber("a number is made of digits, * and #")
         callee = self.directory.find_callee(request.called_number)
         if callee is None and not policy.external:
             raise BadNumber("nobody here has this number, and there is no way to others (calls.external_dial)")
-        to_number = request.called_number if callee is None else callee.clid
+        to_number = number if callee is None else callee.clid
         call = Call(
             server=request.server,
             uniqueid=request.uniqueid,

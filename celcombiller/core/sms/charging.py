@@ -20,7 +20,7 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import Message, MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding
-from celcombiller.core.subscribers.fields import NUMBER
+from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -110,7 +110,8 @@ class MessageCharging:
             if known.digest != digest and request.origin is not MessageOrigin.NOTICE:
                 raise TransferConflict(f"a message with the id {request.reference} exists and says something else")
             return MessageResult(known, first=False, callee=self.directory.find_callee(request.to_number))
-        if not NUMBER.fullmatch(request.to_number):
+        number = plain_number(request.to_number)
+        if not NUMBER.fullmatch(number):
             raise BadNumber("a number is made of digits, * and #")
         payer = None if request.free else self.directory.find_payer(request.account_code, request.caller_number)
         if payer is None and not request.free:
@@ -135,7 +136,7 @@ class MessageCharging:
             subscriber_id=None if payer is None else payer.id,
             account_id=None if payer is None else self.directory.account_ids[payer.id, policy.account],
             from_number=(request.caller_number or policy.sender) if payer is None else payer.clid,
-            to_number=request.to_number if callee is None else callee.clid,
+            to_number=number if callee is None else callee.clid,
             callee_id=None if callee is None else callee.id,
             route=route,
             text=request.text if is_queued else None,

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import bulk, tables
-from celcombiller.core.subscribers.fields import number_of
+from celcombiller.core.subscribers.number_forms import forms_of
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED, SUBSCRIBER_COLUMNS, subscriber_from_columns
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ class Directory:
 
     @staticmethod
     def query_identities(identities: Iterable[str]) -> bulk.BoundQuery:
-        """Return the query for all that ``identities`` may name: a username, a number, or ``IMSI`` and digits."""
-        words = {word for word in identities if word}
-        imsis = {_imsi_in(word) for word in words} - {""}
-        return _BY_IDENTITIES.with_values(words, set(map(number_of, words)), imsis)
+        """Return the query for all that ``identities`` may name: a username, or a number or IMSI in any form."""
+        return _BY_IDENTITIES.with_values(*_keys_of(identities))
 
     @classmethod
     def from_rows(cls, rows: bulk.Rows) -> Directory:
@@ -65,26 +63,32 @@ class Directory:
     def is_named_by(words: Iterable[str]) -> sa.ColumnElement[bool]:
         """Return the condition on subscribers that any of ``words`` names."""
         columns = tables.subscriber.c
-        words = set(words)
+        names, numbers, imsis = _keys_of(words)
         # NOT_DELETED in each branch: SQLite uses a partial index only if the branch itself implies the condition.
         return sa.or_(
-            sa.and_(columns.username.in_(words), NOT_DELETED),
-            sa.and_(columns.clid.in_({number_of(word) for word in words}), NOT_DELETED),
-            sa.and_(columns.imsi.in_({_imsi_in(word) for word in words}), NOT_DELETED),
+            sa.and_(columns.username.in_(names), NOT_DELETED),
+            sa.and_(columns.clid.in_(numbers), NOT_DELETED),
+            sa.and_(columns.imsi.in_(imsis), NOT_DELETED),
         )
 
     def find_payer(self, account_code: str, caller_number: str) -> Subscriber | None:
-        """Return who pays: by account code (username or number), else by caller number, else by ``IMSI…`` in either."""
+        """Return who pays: by account code (username or number), else by caller number, else by an IMSI in either."""
+        code, caller = forms_of(account_code), forms_of(caller_number)
         return (
-            (self._by_username.get(account_code) or self._by_clid.get(number_of(account_code)))
-            or self._by_clid.get(number_of(caller_number))
-            or self._by_imsi.get(_imsi_in(account_code))
-            or self._by_imsi.get(_imsi_in(caller_number))
+            self._by_username.get(account_code)
+            or self._of_number(code.numbers)
+            or self._of_number(caller.numbers)
+            or self._by_imsi.get(code.imsi)
+            or self._by_imsi.get(caller.imsi)
         )
 
     def find_callee(self, number: str) -> Subscriber | None:
         """Return who has the called number or IMSI, or None."""
-        return self._by_clid.get(number_of(number)) or self._by_imsi.get(_imsi_in(number))
+        forms = forms_of(number)
+        return self._of_number(forms.numbers) or self._by_imsi.get(forms.imsi)
+
+    def _of_number(self, numbers: Iterable[str]) -> Subscriber | None:
+        return next(filter(None, map(self._by_clid.get, numbers)), None)
 
 
 _BY_ONE = f"select {bulk.names(SUBSCRIBER_COLUMNS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
@@ -105,5 +109,8 @@ _BY_IDENTITIES = bulk.BulkQuery(
 )
 
 
-def _imsi_in(word: str) -> str:
-    return word[4:] if word[:4].upper() == "IMSI" else ""
+def _keys_of(words: Iterable[str]) -> tuple[set[str], set[str], set[str]]:
+    """Return the usernames, numbers and IMSIs that these words may be."""
+    names = {word for word in words if word}
+    forms = [forms_of(word) for word in names]
+    return names, {number for each in forms for number in each.numbers}, {each.imsi for each in forms} - {""}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 import msgspec
@@ -43,10 +42,6 @@ FIELD_TYPES = {"username": Username, "clid": Clid, "imsi": Imsi, "cpf": Cpf, "na
 IDENTITIES = ("username", "clid", "imsi", "cpf")
 
 
-NUMBER = re.compile(r"\+?[0-9*#]{1,32}|IMSI[0-9]{6,15}")
-"""What may be called or sent a message: no characters special in a dial string (``& , / @``), no line ends."""
-
-
 def check(field: str, value: str) -> str:
     """Return ``value`` if the field allows it. Raise `InvalidValue`, which says what is allowed, otherwise."""
     shape: Any = FIELD_TYPES[field]
@@ -56,8 +51,3 @@ def check(field: str, value: str) -> str:
         allowed = shape.__metadata__[0].description
         raise InvalidValue(f"{field} must be {allowed}", {field: f"must be {allowed}"}) from None
     return checked
-
-
-def number_of(word: str) -> str:
-    """Return a number as it is stored: E.164 digits without the leading ``+``."""
-    return word.removeprefix("+")
