@@ -18,6 +18,7 @@ from celcombiller.core.errors import (
     BadNumber,
     HoldNotOpen,
     InsufficientBalance,
+    InvalidValue,
     NoRate,
     SchemaMismatch,
     SubscriberDisabled,
@@ -25,14 +26,16 @@ from celcombiller.core.errors import (
     UnknownCall,
     UnknownSubscriber,
 )
+from celcombiller.core.ledger import reversals
 from celcombiller.core.ledger.accounts import balances
-from celcombiller.core.ledger.book import Book
+from celcombiller.core.ledger.book import AMOUNT_MAX, Book
 from celcombiller.core.model.accounts import Account, HoldState, Kind
 from celcombiller.core.model.calls import CallGrant, CallReport, CallState, Rate, Settlement, Witness
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.rating import Tariff, affordable_seconds, charged_ms, price
 from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.voice import call_queries
 from celcombiller.database.engine import open_engine
 from tests.support import databases
 from tests.support.databases import three_subscribers
@@ -154,7 +157,11 @@ def test_the_second_witness_gets_the_same_answer_and_is_recorded(engine):
 def test_a_reducer_that_saw_another_dial_does_not_make_an_answered_call_free(engine):
     ask(engine, credit(100), initiate(), CallAnswered("pbx1", "1.0", NOW + timedelta(seconds=5)))
     (settlement,) = ask(engine, ended(answered=False, witness=Witness.REDUCER))
-    assert settlement.call.state is CallState.OPEN
+    assert (settlement.call.state, settlement.first) == (CallState.OPEN, False)
+    with engine.begin() as tx:
+        assert tx.execute(sa.select(tables.testimony.c.witness, tables.testimony.c.answered)).all() == [
+            ("reducer", False)
+        ]
     ask(engine, Terminate("pbx1", "1.0", Witness.AMI, CallReport(answered=True, at=NOW + timedelta(seconds=8))))
     assert voice(engine).posted == 97
 
@@ -164,6 +171,40 @@ def test_talk_of_a_caller_who_was_up_before_is_counted_from_the_stamp(engine):
     ending = CallReport(True, NOW + timedelta(seconds=9), talk_ms=9000, answered_at=NOW + timedelta(seconds=7))
     (settlement,) = ask(engine, Terminate("pbx1", "1.0", Witness.AGI, ending))
     assert settlement.call.talk_ms == 2000
+
+
+def test_an_unstamped_answer_is_dated_from_the_end(engine):
+    ask(engine, credit(100), initiate())
+    (settlement,) = ask(engine, ended(talk_ms=4000))
+    assert settlement.call.answered_at == settlement.call.ended_at - timedelta(seconds=4)
+
+
+def test_only_the_first_answer_of_a_call_counts(engine):
+    ask(engine, credit(100), initiate())
+    first, again = (NOW + timedelta(seconds=seconds) for seconds in (5, 7))
+    ask(engine, CallAnswered("pbx1", "1.0", first))
+    assert ask(engine, CallAnswered("pbx1", "1.0", again))[0].answered_at == first
+    ask(engine, ended(answered=False))
+    assert ask(engine, CallAnswered("pbx1", "1.0", again))[0].answered_at is None
+
+
+def test_a_call_knows_its_callee_in_the_house_only(engine):
+    with engine.begin() as tx:
+        callee = subscriber_records.find(tx, "u1002").id
+    ask(engine, credit(100))
+    (inside,) = ask(engine, initiate(called="+1002"))
+    ask(engine, ended())
+    (outside,) = ask(engine, initiate("2.0", called="5555"), terms=replace(TERMS, external=True))
+    assert (inside.call.callee_id, inside.call.to_number) == (callee, "1002")
+    assert (outside.call.callee_id, outside.call.to_number) == (None, "5555")
+
+
+def test_recent_calls_name_their_payers(engine):
+    ask(engine, credit(5), credit(5, "other", "u1002"))
+    ask(engine, initiate(), initiate("2.0", caller="1002", called="1001"))
+    with engine.begin() as tx:
+        listed = call_queries.recent(tx, limit=9)
+    assert [(username, call.from_number) for username, call in listed] == [("u1002", "1002"), ("u1001", "1001")]
 
 
 def test_the_same_question_again_gets_the_same_grant(engine):
@@ -265,6 +306,60 @@ def test_a_hold_ends_once(engine):
     assert book.accounts[5].posted == 6
 
 
+@pytest.fixture
+def book():
+    """A book of the operator's accounts of voice and data, and of one with 9 and one with -9 credits."""
+    accounts = [
+        Account(1, Kind.VOICE, None, 0, 0, 0),
+        Account(2, Kind.DATA, None, 0, 0, 0),
+        Account(5, Kind.VOICE, 1, 9, 0, 0),
+        Account(6, Kind.VOICE, 2, -9, 0, 0),
+    ]
+    return Book(accounts={each.id: each for each in accounts})
+
+
+@pytest.mark.parametrize(
+    ("debit", "credit", "amount"), [(1, 5, 0), (1, 5, -1), (1, 5, AMOUNT_MAX), (2, 5, 1), (5, 5, 1)]
+)
+def test_an_impossible_transfer_is_refused(book, debit, credit, amount):
+    with pytest.raises(InvalidValue):
+        book.post("t", debit, credit, amount, origin="test", now=NOW)
+    assert (book.accounts[5].posted, book.transfers) == (9, {})
+
+
+@pytest.mark.parametrize("amount", [-1, AMOUNT_MAX + 1])
+def test_an_impossible_hold_is_refused(book, amount):
+    with pytest.raises(InvalidValue):
+        book.hold("h", 5, amount, now=NOW, expires_at=NOW)
+    assert (book.accounts[5].held, book.holds) == (0, {})
+
+
+def test_an_account_below_zero_holds_only_nothing(book):
+    book.hold("free", 6, 0, now=NOW, expires_at=NOW)
+    with pytest.raises(InsufficientBalance, match="1 asked for, 0 available"):
+        book.hold("h", 6, 1, now=NOW, expires_at=NOW)
+
+
+def test_a_refused_ending_names_the_holds_state(book):
+    book.hold("h", 5, 4, now=NOW, expires_at=NOW)
+    book.expire("h", now=NOW)
+    with pytest.raises(HoldNotOpen, match="the hold h is expired"):
+        book.settle("h", 1, origin="call", now=NOW)
+    with pytest.raises(HoldNotOpen, match="the hold x is not there"):
+        book.release("x", now=NOW)
+    assert book.accounts[5].available == 9
+
+
+def test_a_reversal_is_answered_alike_twice(engine):
+    ask(engine, credit(5))
+    answers = []
+    for _ in range(2):
+        with engine.begin() as tx:
+            answers.append(reversals.reverse(tx, "r", note="by mistake", now=NOW))
+    assert answers[0] == answers[1]
+    assert (answers[0].amount, answers[0].debit_posted, voice(engine).posted) == (5, 0, 0)
+
+
 # -- rating ----------------------------------------------------------------------------------------------------------
 
 rates = st.builds(
@@ -278,6 +373,13 @@ def test_what_a_balance_buys_never_costs_more_than_the_balance(rate, available, 
     assert 0 <= seconds <= longest
     if seconds:
         assert price(rate, seconds * 1000) <= available
+
+
+@given(rates, st.integers(0, 10**6))
+def test_a_balance_buys_every_increment_it_can(rate, available):
+    seconds = affordable_seconds(rate, available, seconds_max=10**9)
+    one_more = seconds + rate.increment_seconds
+    assert price(rate, one_more * 1000) > available
 
 
 @given(rates, st.integers(0, 10**7), st.integers(0, 10**5))
