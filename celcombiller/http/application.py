@@ -110,7 +110,9 @@ class Api:
             admitted = await self.reader.read(lambda tx: self._admit(tx, route, http_request, raw, request))
             password = _password_of(admitted.body)
             if password is not None:
-                request = replace(request, password_hash=await self.passwords.hash(password))
+                request = replace(
+                    request, password_hash=await self.passwords.hash(password, admitted.principal.username)
+                )
         if route.serve is not None:
             if route.who is None:
                 return await route.serve(self, http_request, self._admit(None, route, http_request, raw, request))

@@ -97,18 +97,22 @@ class AccessRequests:
         return "" if standing.available > 0 else NO_CREDIT
 
     async def _check_password(self, login: Login, standing: CreditStanding | None) -> bool:
-        """Return whether the password is right; failures count together with those at the API.
+        """Return whether the password is right. Failures here keep no one from the API, nor those there from here.
 
         Raises `TooManyAttempts`.
         """
         name = login.username[:64] if standing is None else standing.subscriber.username
         origin = f"{login.nas} {login.station or name}"
         now = datetime.now(UTC)
-        await self._store.transact(lambda tx: login_throttle.admit_attempt(tx, name, origin, now))
+        await self._store.transact(
+            lambda tx: login_throttle.admit_attempt(tx, name, origin, now, login_throttle.RADIUS)
+        )
         hashed = None if standing is None else standing.password_hash
-        is_right = await self._passwords.verify(hashed, login.password or "")
+        is_right = await self._passwords.verify(hashed, login.password or "", "RADIUS")
         if is_right:
-            await self._store.transact(lambda tx: login_throttle.forget_failures(tx, name, origin))
+            await self._store.transact(
+                lambda tx: login_throttle.forget_failures(tx, name, origin, now, login_throttle.RADIUS)
+            )
         return is_right
 
 

@@ -142,6 +142,10 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
     store = BatchWriter(reactor, engine, lambda tx, requests, now: process_batch(tx, policy, requests, now), metrics)
     reader = Reader(reactor, _open_for_reading(config, READ_SECONDS_MAX))
     monitors: dict[str, CallMonitor] = {}
+    passwords = Passwords(
+        reactor, config.rest.hashes_waiting_max, lambda: metrics.rest.count_limit("hashes_waiting_max")
+    )
+    metrics.rest.hashes_waiting.set_function(passwords.count_waiting)
     return _Parts(
         reactor=reactor,
         config=config,
@@ -149,7 +153,7 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
         worker=worker,
         store=store,
         reader=reader,
-        passwords=Passwords(reactor),
+        passwords=passwords,
         metrics=metrics,
         monitors=monitors,
         scripts=Scripts(reactor, config, store, reader, monitors, metrics),

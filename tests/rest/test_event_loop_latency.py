@@ -25,7 +25,12 @@ async def test_a_hash_is_made_when_no_other_thread_wants_the_core():
     passwords, seen, own = Passwords(reactor), [], os.getpriority(os.PRIO_PROCESS, 0)
     passwords.start()
     try:
-        await passwords._off(lambda: seen.append((os.getpriority(os.PRIO_PROCESS, 0), threading.get_native_id())))
+        await passwords._wait(
+            passwords._logins,
+            "",
+            lambda: seen.append((os.getpriority(os.PRIO_PROCESS, 0), threading.get_native_id())),
+            is_full=False,
+        )
         hashed = await passwords.hash(PASSWORD)
         assert await passwords.verify(hashed, PASSWORD)
     finally:

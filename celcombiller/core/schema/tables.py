@@ -262,7 +262,7 @@ login_attempt = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("last_at", Instant, nullable=False, index=True),
 )
-"""Consecutive failed logins, of an account (``account:NAME``) and from an address (``address:IP``)."""
+"""Consecutive failed logins, and the addresses from which logins succeeded; `login_throttle` makes the keys."""
 
 trail = sa.Table(
     "trail",
