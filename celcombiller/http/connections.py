@@ -202,6 +202,13 @@ class LimitedChannel(HTTPChannel):
         self._network.resumeProducing()
         super().dataReceived(kept)
 
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Return whether the connection stays open. Twisted reads the first line of the header only, and no commas."""
+        lines = request.requestHeaders.getRawHeaders(b"connection")
+        if lines:
+            request.requestHeaders.setRawHeaders(b"connection", [b" ".join(lines).replace(b",", b" ")])
+        return bool(super().checkPersistence(request, version))
+
     def allHeadersReceived(self) -> None:
         """Give the body its time."""
         super().allHeadersReceived()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 
 QUERY_FIELDS_MAX = 50
+NUMBER_CHARACTERS = 1000
+"""A number in JSON with more digits is none that any program means; those of all ``float`` values have fewer."""
+SHOWN_CHARACTERS = 40
 NUL = "\x00"
 WHOLE_DIGITS = 16
 """Not every reader of JSON keeps whole numbers of more digits exact (RFC 8259, section 6)."""
@@ -29,12 +33,14 @@ def parse_json(raw: bytes) -> Any:
     """Return a JSON document: UTF-8, no key twice, no NaN, no NUL in a text. Raises `BrokenRequest`."""
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number, parse_int=_whole_number
+        )
     except UnicodeDecodeError:
         raise BrokenRequest("Unable to decode data: it is not UTF-8") from None
     except RecursionError:
         raise BrokenRequest("Unable to decode data: it is nested too deep") from None
-    except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
+    except ValueError as error:
         raise BrokenRequest(f"Unable to decode data: {error}") from None
     _check_texts(value)
     return value
@@ -74,19 +80,30 @@ def merge_field_lists(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_query(text: bytes) -> dict[str, str]:
     """Return a query string: UTF-8, no name twice. Raises `BrokenRequest`."""
-    try:
-        pairs = parse_qsl(
-            text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX
-        )
-    except ValueError:
-        raise BrokenRequest("the query is not UTF-8, or has too many fields") from None
     found: dict[str, str] = {}
-    for name, value in pairs:
+    for name, value in _pairs(text, "query"):
         if name in found:
-            raise BrokenRequest(f"the query has {name} twice")
+            raise BrokenRequest(f"the query has {_shorten(name)} twice")
         found[name] = value
     _check_texts(found)
     return found
+
+
+def parse_form(raw: bytes) -> dict[str, str]:
+    """Return a form (application/x-www-form-urlencoded); of a name twice, the last value. Raises `BrokenRequest`.
+
+    As browsers' own parsers do, this takes characters that are not escaped, and signs between pairs too many.
+    """
+    found = dict(_pairs(raw.strip(b"\r\n"), "form"))
+    _check_texts(found)
+    return found
+
+
+def _pairs(text: bytes, what: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        raise BrokenRequest(f"the {what} is not UTF-8, or has too many fields") from None
 
 
 def convert_fields(kind: type[T], given: Mapping[str, Any], *, strict: bool = True) -> T:
@@ -149,16 +166,37 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the key {name!r} stands there twice")
+            raise ValueError(f"the key {_shorten(name)!r} stands there twice")
         found[name] = value
     return found
 
 
 def _number(text: str) -> int | float:
     """Return a number that has a point or an exponent. ``5.0`` is the whole number 5, as in JSON Schema."""
-    value = Decimal(text)
-    is_whole = value.adjusted() < WHOLE_DIGITS and value == value.to_integral_value()
-    return int(value) if is_whole else float(text)
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {_shorten(text)} is too large")
+    if not number.is_integer() or abs(number) >= 10**WHOLE_DIGITS:
+        return number
+    try:
+        value = Decimal(text)
+    except ArithmeticError:  # an exponent of many digits
+        return number
+    if value != value.to_integral_value():
+        return number
+    return int(value) if value else 0
+
+
+def _whole_number(text: str) -> int:
+    """Return a number without point and exponent. Python itself would take the time for thousands of digits."""
+    if len(text) > NUMBER_CHARACTERS:
+        raise ValueError(f"the number {_shorten(text)} has more than {NUMBER_CHARACTERS} digits")
+    return int(text)
+
+
+def _shorten(text: str) -> str:
+    """Return a text as a message shows it."""
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def _constant(word: str) -> NoReturn:

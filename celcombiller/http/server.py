@@ -57,7 +57,9 @@ class Front(Resource):
             http_request.setHeader(b"Strict-Transport-Security", b"max-age=31536000")
         allowed = allow_origin(http_request, settings)
         if not _is_readable(http_request):
-            return self._api.refuse(http_request, BrokenRequest("the address is not UTF-8"))
+            return self._api.refuse(
+                http_request, BrokenRequest("the address is not UTF-8, or the header Host names no host")
+            )
         if self._is_overloaded(http_request):
             self._api.metrics.rest.count_limit("requests_max")
             return self._api.refuse(http_request, Overloaded("too many requests at once: send it again in a second"))
@@ -146,6 +148,7 @@ def _is_readable(http_request: HttpRequest) -> bool:
         unquote_to_bytes(http_request.uri.partition(b"?")[0]).decode()
         http_request.method.decode()
         (http_request.getHeader(b"host") or b"").decode()
-    except UnicodeDecodeError:
+        http_request.getRequestHostname().decode().encode("idna")  # as Werkzeug does, with parts of 63 letters at most
+    except UnicodeError:
         return False
     return True

@@ -258,6 +258,14 @@ def test_a_closing_connection_that_takes_nothing_is_cut_off(port):
     assert wire.aborted
 
 
+def test_a_client_may_ask_to_close_in_any_form(port):
+    for header in (b"Connection: close", b"Connection: x\r\nConnection: y,Close", b"Connection: close,x"):
+        wire = port.connect()
+        port.send(wire, GET.replace(b"Host", header + b"\r\nHost"))
+        assert wire.disconnecting, header
+        port.lose(wire)
+
+
 # -- whose turn --------------------------------------------------------------------------------------------------------
 
 

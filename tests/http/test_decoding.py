@@ -34,6 +34,9 @@ BROKEN_BODIES = [
     NEW.encode() + b',"address":"\\ud800"}',
     NEW.encode() + b',"address":"\xff"}',
     NEW.encode() + b',"level":' + b"9" * 5000 + b"}",
+    NEW.encode() + b',"level":1e9999999999999999999}',
+    NEW.encode() + b',"level":-1e400}',
+    NEW.encode() + b',"level":1' + b"0" * 2000 + b"}",
     NEW.encode() + b',"level":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
     NEW.encode("utf-16") + b"}",
     b"\xef\xbb\xbf" + NEW.encode() + b"}",
@@ -354,6 +357,101 @@ async def test_cookies_and_tokens_that_are_forged_over_or_revoked_open_nothing(b
     both.cookie, both.bearer = admin.cookie, made["secret"]
     assert (await both.get("/api/v1/me")).code == 401  # the token counts, and it is revoked
     assert biller.everything() == before
+
+
+ODD_HEADERS = [
+    b"Host: \xc3\xa9",
+    b"Host: " + b"a" * 70,
+    b"Host: a..b",
+    b"Host: xn--a.example",
+    b"Host: [::1",
+    b"Host: x:99999",
+    b"Host:",
+    b"Host: a b",
+    b"Host: \x1b[2J",
+    b"X-Forwarded-For: " + b"1.2.3.4, " * 1500,
+    b"X-Forwarded-Proto: \xff",
+    b"Forwarded: for=\xff;;;=",
+    b"Cookie: " + b"session=x; " * 1000,
+    b"Cookie: session=\xff\xfe",
+    b"Authorization: Bearer",
+    b"Authorization: " + b"Bearer " * 2000,
+    b"Origin: http://[",
+    b"Referer: \xff",
+    b"Content-Type: application/json; charset=\xff",
+    b"Expect: 100-continue",
+    b"Expect: \xff",
+    b"Range: bytes=0-\xff",
+    b"If-None-Match: *",
+    b"Connection: \xff",
+]
+PATHS = [
+    b"/healthz",
+    b"/metrics",
+    b"/api/v1/openapi.json",
+    b"/api/v1/subscribers?cursor=" + b"W1tb" * 140,
+    b"/api/v1/calls?since=9999-12-31T23:59:59-23:59",
+    b"/api/v1/calls?limit=" + b"9" * 5000,
+    b"/api/users?q=" + b"%7B%22a%22:" * 1500,
+    b"/api/users?q=%7B%22limit%22:1e9999999999999999999%7D",
+    b"/api/users?q=%7B%22filters%22:[" + b"[" * 1500 + b"]" * 1500 + b"]%7D",
+    b"/api/users?page=" + b"9" * 5000,
+    b"/api/v1/calls.csv?x=\xc3\xa9",
+]
+
+
+@pytest_twisted.ensureDeferred
+async def test_odd_headers_and_addresses_are_never_a_fault_of_ours(biller):
+    admin = await biller.logged_in("admin")
+    for path in PATHS:
+        status, _, text = await raw(biller, admin, b"GET " + path + b" HTTP/1.1")
+        assert status < 500, (path[:60], text[:200])
+    for each in ODD_HEADERS:
+        for line in (
+            b"GET /api/v1/me HTTP/1.1",
+            b"POST /logout HTTP/1.1",
+            b"OPTIONS /api/v1/me HTTP/1.1",
+            b"GET /x HTTP/1.0",
+        ):
+            sent = b"\r\n".join([line, each, b"Connection: close", b"", b""])
+            said = await deferToThread(conversation, biller, [sent])
+            assert said.split()[1] < b"500", (line, each[:60], said[:200])
+
+
+FORMS = [
+    b"username=ana&password=correct horse",
+    b"username=ana&password=correct%20horse&",
+    b"&&password=correct+horse&&username=ana&",
+    b"username=ana&password=correct+horse\r\n",
+    b"username=other&username=ana&password=correct+horse&x=\xc3\xa9&remember",
+    b' {"username": "ana", "password": "correct horse", "x": 1e5}',
+]
+BROKEN_FORMS = [
+    b"",
+    b"username=ana",
+    b"username=ana&password=\xff",
+    b"username=ana&password=%ff",
+    b"username=%00&password=x",
+    b"&".join(b"f%d=1" % each for each in range(60)),
+    b'{"username":"ana","password":1}',
+    b'{"username":"ana","password":"x","a":1e9999999999999999999}',
+    b'{"username":"ana","password":"x","a":' + b"[" * 5000,
+    b'{"a":1,"a":1}',
+    b'{"username":"\\ud800","password":"x"}',
+]
+
+
+@pytest_twisted.ensureDeferred
+async def test_forms_of_all_clients_log_in(biller):
+    for form in FORMS:
+        for headers in ({}, {"Content-Type": "application/x-www-form-urlencoded"}, {"Content-Type": "text/plain"}):
+            answer = await biller.client().post("/login", raw=form, headers=headers)
+            assert (answer.code, answer.body.get("username")) == (200, "ana"), form
+    for form in BROKEN_FORMS:
+        answer = await biller.client().post("/login", raw=form)
+        assert (answer.code, list(answer.body)) == (400, ["message"]), form
+    name = "jos\u00e9".encode()  # a wrong name in raw UTF-8 is read as what it is, and is not known
+    assert (await biller.client().post("/login", raw=b"username=" + name + b"&password=x")).code == 404
 
 
 def soon():

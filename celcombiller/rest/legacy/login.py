@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 import sqlalchemy as sa
 from twisted.web import http
@@ -18,7 +17,7 @@ from celcombiller.core.errors import BrokenRequest
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.decoding import NUL, parse_json
+from celcombiller.http.decoding import NUL, parse_form, parse_json
 from celcombiller.http.request_context import COOKIE, is_secure
 from celcombiller.http.route import Response
 
@@ -75,14 +74,7 @@ async def log_out(api: Api, http_request: HttpRequest, request: Request) -> Resp
 
 def _credentials(raw: bytes) -> tuple[str, str]:
     """Return username and password, from a form or from JSON. Clients send either with any Content-Type."""
-    if raw.lstrip().startswith(b"{"):
-        given = parse_json(raw)
-    else:
-        try:
-            fields = parse_qs(raw.decode("ascii"), strict_parsing=True, errors="strict", max_num_fields=10)
-        except ValueError:
-            raise BrokenRequest("send username and password, as a form or as JSON") from None
-        given = {name: values[-1] for name, values in fields.items()}
+    given = parse_json(raw) if raw.lstrip().startswith(b"{") else parse_form(raw)
     username, password = given.get("username"), given.get("password")
     if not (isinstance(username, str) and isinstance(password, str)) or NUL in username + password:
         raise BrokenRequest("send username and password, as a form or as JSON")
