@@ -15,7 +15,7 @@ from twisted.web import http
 
 from celcombiller.core import errors
 from celcombiller.http.problem_details import PROBLEM_TYPE, STATUS, Problem, reason_phrase
-from celcombiller.http.route import ID_MAX, Response, ResponseStyle, Route
+from celcombiller.http.route import ALWAYS_SERVED, ID_MAX, Response, ResponseStyle, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +40,8 @@ _TAGS = {
     "transfers": "Credits, debits and reversals.",
     "holds": "Credit that calls in progress set aside.",
     "calls": "Calls: authorized, answered and charged.",
+    "messages": "Text messages: sent, received, charged and refunded.",
+    "data-sessions": "Data sessions, as NASes reported them.",
     "schedules": "Groups whose members are credited on due dates.",
     "runs": "The due dates of schedules, and what they credited.",
     "rates": "The price list.",
@@ -73,7 +75,11 @@ def describe_routes(routes: Sequence[Route]) -> dict[str, Any]:
         paths.setdefault(route.open_path, {})[route.method.lower()] = _operation(route, schemas, components)
     queries = {route.query.__name__ for route in described if route.query is not None}
     used = {_tag(route) for route in described}
-    return {
+    for route in routes:
+        if route.operation is not None:
+            paths.setdefault(route.open_path, {})[route.method.lower()] = dict(route.operation)
+            used.update(route.operation["tags"])
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": "CELCOMBiller",
@@ -97,6 +103,34 @@ def describe_routes(routes: Sequence[Route]) -> dict[str, Any]:
             },
         },
     }
+    portable: dict[str, Any] = _make_portable(document)
+    return portable
+
+
+_NOT_SO = re.compile(r"\^\(\?!([^()]*)\$\)")
+_END = re.compile(r"\$\(\?!\\n\)|\\Z")
+_CHARACTER = re.compile(r"\\u([0-9a-f]{4})")
+
+
+def _make_portable(value: Any) -> Any:
+    r"""Return the document with patterns that all readers know, RE2 of Go among them.
+
+    RE2 does not look ahead, and knows no ``\u``. The ``$`` of Python matches before a line feed at the end too, that of
+    JSON Schema does not.
+    """
+    if isinstance(value, list):
+        return [_make_portable(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    made = {name: _make_portable(each) for name, each in value.items()}
+    pattern = made.get("pattern")
+    if isinstance(pattern, str):
+        refused = _NOT_SO.match(pattern)
+        if refused is not None:
+            made["not"] = {"pattern": f"^{refused[1]}$"}
+            pattern = f"^{pattern[refused.end() :]}"
+        made["pattern"] = _CHARACTER.sub(lambda match: chr(int(match[1], 16)), _END.sub("$", pattern))
+    return made
 
 
 def _kinds(route: Route) -> Iterable[Any]:
@@ -120,13 +154,16 @@ def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": schemas[route.body]}}}
+        content: dict[str, Any] = {"schema": schemas[route.body]}
+        if route.example is not None:
+            content["example"] = route.example
+        operation["requestBody"] = {"required": True, "content": {JSON_TYPE: content}}
     return operation
 
 
 def _tag(route: Route) -> str:
     first = route.path.removeprefix("/api/v1/").partition("/")[0].partition(".")[0]
-    return first if first in _TAGS else "service"
+    return "service" if first in ("openapi", "") or not route.path.startswith("/api/v1/") else first
 
 
 def _operation_id(route: Route) -> str:
@@ -205,7 +242,8 @@ def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
 def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": reason_phrase(route.status)}
     if route.answer is not None:
-        good["content"] = {route.answer_type: {"schema": schemas[route.answer]}}
+        # A media type without its parameters, as generators of clients look it up.
+        good["content"] = {route.answer_type.partition(";")[0]: {"schema": schemas[route.answer]}}
     elif route.status == http.OK:
         good["content"] = {JSON_TYPE: {"schema": {"type": "object"}}}
     responses: dict[str, Any] = {str(route.status): good}
@@ -232,7 +270,9 @@ def _refusals(route: Route) -> dict[int, list[str]]:
 
 
 def _common(route: Route) -> Iterable[type[errors.BillerError]]:
-    yield from (errors.BrokenRequest, errors.TooLarge, errors.InvalidValue, errors.Overloaded)
+    yield from (errors.BrokenRequest, errors.TooLarge, errors.InvalidValue)
+    if route.path not in ALWAYS_SERVED:
+        yield errors.Overloaded
     if route.who is not None:
         yield from (errors.NotAuthenticated, errors.Forbidden, errors.StoreUnavailable)
     if "<" in route.path:

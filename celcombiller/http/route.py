@@ -35,6 +35,10 @@ ID = "<row:id>"
 """The number of a row, in the address of a route."""
 
 
+ALWAYS_SERVED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Addresses that are served even when too many requests are in work: those by which operators see it."""
+
+
 OWN_FIELDS = {"name", "address", "password"}
 """The fields of their own that subscribers and collaborators may change."""
 
@@ -148,7 +152,8 @@ class Route:
     ``free`` decides by the request alone whether such a route needs no login; then it works without the database.
     ``refusals`` are the errors of this route only, without those of every route (broken JSON, no login).
     ``any_type``: the body is JSON, whatever its Content-Type. ``only_asks``: the route changes nothing, though its
-    method is not GET. ``immutable_reason``: why nothing at this address can be changed.
+    method is not GET. ``example`` is a body that OpenAPI shows. ``operation`` describes a route of the original program
+    in OpenAPI, where else it is not. ``immutable_reason``: why nothing at this address can be changed.
     """
 
     method: str
@@ -165,6 +170,8 @@ class Route:
     takes_password: bool = False
     immutable_reason: str = ""
     needs_idempotency_key: bool = False
+    example: Mapping[str, Any] | None = field(default=None, compare=False)
+    operation: Mapping[str, Any] | None = field(default=None, compare=False)
     answer: Any = None
     answer_type: str = "application/json"
     status: int = 200

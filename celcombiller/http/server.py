@@ -15,6 +15,7 @@ from celcombiller.http.connections import ConnectionLimits, Connections, Limited
 from celcombiller.http.http_request import HttpRequest
 from celcombiller.http.origin import allow_origin
 from celcombiller.http.request_context import is_proxy, is_secure
+from celcombiller.http.route import ALWAYS_SERVED
 
 if TYPE_CHECKING:
     from twisted.web.resource import IResource
@@ -30,10 +31,6 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-ALWAYS_SERVED = {b"/healthz", b"/readyz", b"/metrics"}
-"""Addresses that are served even when too many requests are in work: those by which operators see it."""
 
 
 class Front(Resource):
@@ -77,7 +74,7 @@ class Front(Resource):
     def _is_overloaded(self, http_request: HttpRequest) -> bool:
         if self._connections.count_working() <= self._api.config.rest.requests_max:
             return False
-        return http_request.path not in ALWAYS_SERVED
+        return http_request.path.decode() not in ALWAYS_SERVED
 
 
 class ApiSite(Site):

@@ -1,12 +1,17 @@
 """The description of the API: made of what is checked, complete, and true of the running biller."""
 
 import json
+import re
 
 import jsonschema_rs
+import msgspec
 import pytest
 import pytest_twisted
+from schemathesis.specs.openapi import definitions
 
 from celcombiller.core.errors import BillerError
+from celcombiller.core.subscribers.fields import Username
+from celcombiller.http.decoding import convert_fields
 from celcombiller.http.openapi import describe_routes
 from celcombiller.http.problem_details import STATUS
 from celcombiller.http.route import ResponseStyle
@@ -59,11 +64,91 @@ def said_of(schema):
     return " ".join(each.get("description", "") for each in kinds_of(schema))
 
 
-def test_every_route_of_today_is_described_and_none_of_the_original():
-    assert {f"{route.method} {route.open_path}" for route in TODAY} == {name for name, _ in operations()}
-    assert not [
-        path for path in DESCRIBED["paths"] if not path.startswith(("/api/v1/", "/healthz", "/readyz", "/metrics"))
+def patterns(value):
+    """Yield every pattern in a part of the document."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if name == "pattern" and isinstance(each, str):
+                yield each
+            else:
+                yield from patterns(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from patterns(each)
+
+
+def test_every_route_of_today_is_described_and_logins_besides():
+    today = {f"{route.method} {route.open_path}" for route in TODAY}
+    assert {name for name, _ in operations()} == today | {"POST /login", "GET /logout"}
+
+
+def test_the_document_is_valid_openapi_3_1():
+    document = json.loads(json.dumps(DESCRIBED))
+    jsonschema_rs.validator_for(definitions.OPENAPI_31).validate(document)
+
+
+def test_every_pattern_is_one_that_re2_knows():
+    found = set(patterns(DESCRIBED))
+    assert len(found) > 10
+    for each in found:
+        # The engine of Rust is of RE2's family: no looking ahead or behind, no references back.
+        jsonschema_rs.validator_for({"pattern": each}, pattern_options=jsonschema_rs.RegexOptions())
+        assert not re.search(r"\\[ZuGXRKkghH]|\(\?[^:Pims]|[*+?}]\+", each), each
+        assert all(int(count) <= 1000 for count in re.findall(r"[0-9]+(?=[,}])", each)), each
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "ana", ".a", "a\n", "a b", "a/b", "\u00e9", "\u00d7", "x" * 64, "x" * 65]
+)
+def test_a_pattern_of_the_document_allows_what_the_biller_allows(name):
+    try:
+        msgspec.convert(name, Username)
+        allowed = True
+    except msgspec.ValidationError:
+        allowed = False
+    schema = SCHEMAS["NewSubscriber"]["properties"]["username"]
+    assert jsonschema_rs.validator_for(schema).is_valid(name) is allowed
+
+
+def test_names_of_schemas_stay_apart_in_generated_code():
+    def plain(name):
+        return re.sub(r"[^a-z0-9]", "", name.lower())
+
+    names = [plain(each) for each in SCHEMAS]
+    made = [
+        plain(operation["operationId"]) + part
+        for _, operation in operations()
+        for part in ("", "params", "response", "request", "requestbody", "jsonrequestbody", "jsonbody")
     ]
+    assert len(set(names)) == len(names)
+    assert not set(names) & set(made)
+    assert len(set(made)) == len(made)
+
+
+def test_every_part_of_the_api_has_a_tag_of_its_own():
+    explained = {tag["name"] for tag in DESCRIBED["tags"]}
+    for path, methods in DESCRIBED["paths"].items():
+        if path.startswith("/api/v1/") and path != "/api/v1/openapi.json":
+            assert {tag for each in methods.values() for tag in each["tags"]} == {path.split("/")[3].partition(".")[0]}
+    assert explained == {tag for _, operation in operations() for tag in operation["tags"]}
+
+
+def test_every_body_has_an_example_that_the_biller_reads():
+    for name, operation in operations():
+        for content in operation.get("requestBody", {"content": {}})["content"].values():
+            assert content["example"], name
+            schema = content["schema"] | {"components": DESCRIBED["components"]}
+            jsonschema_rs.validator_for(schema).validate(content["example"])
+    for route in TODAY:
+        if route.body is not None:
+            convert_fields(route.body, route.example)
+
+
+def test_a_media_type_stands_there_without_parameters():
+    types = {
+        kind for _, each in operations() for answer in each["responses"].values() for kind in answer.get("content", ())
+    }
+    assert types == {"application/json", "application/problem+json", "text/csv", "text/plain"}
 
 
 def test_each_operation_has_a_name_of_its_own_a_summary_and_a_tag_that_is_explained():
@@ -98,14 +183,14 @@ def test_every_answer_but_the_good_one_is_a_problem_document_with_its_codes():
     codes = {each.code for each in STATUS}
     for name, operation in operations():
         for status, answer in operation["responses"].items():
-            if status >= "400" and name != "GET /readyz":
+            if status >= "400" and name not in ("GET /readyz", "POST /login", "GET /logout"):
                 assert list(answer["content"]) == ["application/problem+json"], (name, status)
                 assert set(answer["description"].partition(": ")[2].split(", ")) <= codes, (name, status)
 
 
 def test_what_needs_no_login_says_so_and_all_else_takes_a_token_or_a_cookie():
     free = {name for name, operation in operations() if operation["security"] == []}
-    assert free == {"GET /healthz", "GET /readyz", "GET /api/v1/openapi.json"}
+    assert free == {"GET /healthz", "GET /readyz", "GET /api/v1/openapi.json", "POST /login", "GET /logout"}
     for name, operation in operations():
         if name not in free:
             assert [way for way in operation["security"] if way] == [{"token": []}, {"session": []}], name

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from twisted.web import http
@@ -85,3 +85,76 @@ _TABLE = tables.subscriber
 _PERSON = sa.select(_TABLE.c.id, _TABLE.c.name, _TABLE.c.level, _TABLE.c.enabled, _TABLE.c.password_hash).where(
     subscriber_records.NOT_DELETED
 )
+
+
+# -- their description in OpenAPI: the two routes of the original that today's clients use -----------------------------
+
+_TEXT = {"type": "string"}
+_MESSAGE = {"type": "object", "properties": {"message": _TEXT}, "required": ["message"]}
+
+
+def _refusal(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": _MESSAGE}}}
+
+
+_CREDENTIALS = {
+    "schema": {
+        "type": "object",
+        "properties": {"username": _TEXT, "password": {"type": "string", "format": "password"}},
+        "required": ["username", "password"],
+    },
+    "example": {"username": "admin", "password": "correct horse battery"},
+}
+_BUSY = {
+    "413": _refusal("Request Entity Too Large: TOO_LARGE"),
+    "503": _refusal("Service Unavailable: STORE_UNAVAILABLE, OVERLOADED"),
+}
+
+LOG_IN = {
+    "operationId": "login_log_in",
+    "tags": ["sessions"],
+    "summary": "Log in: check a password and begin a session",
+    "description": "No login is needed. The answer sets the cookie `session`. Programs use a token instead.",
+    "security": [],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": _CREDENTIALS, "application/x-www-form-urlencoded": _CREDENTIALS},
+    },
+    "responses": {
+        "200": {
+            "description": "OK",
+            "headers": {"Set-Cookie": {"description": "the cookie `session`", "schema": _TEXT}},
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "roles": {"type": "array", "items": {"type": "string", "enum": sorted(ROLES.values())}},
+                            "displayName": _TEXT,
+                            "username": _TEXT,
+                            "id": {"type": "integer", "description": "the number of the subscriber"},
+                        },
+                        "required": ["roles", "displayName", "username", "id"],
+                    }
+                }
+            },
+        },
+        "400": _refusal("Bad Request: BROKEN_REQUEST"),
+        "403": _refusal("Forbidden: FORBIDDEN, a page of another site"),
+        "404": _refusal("Not Found: the username or the password is wrong"),
+        "429": _refusal("Too Many Requests: TOO_MANY_ATTEMPTS; the header Retry-After has the seconds to wait"),
+        **_BUSY,
+    },
+}
+
+LOG_OUT = {
+    "operationId": "login_log_out",
+    "tags": ["sessions"],
+    "summary": "Log out: end the session of the cookie",
+    "description": "No login is needed: without a session there is nothing to end.",
+    "security": [],
+    "responses": {
+        "200": {"description": "OK", "content": {"application/json": {"schema": _MESSAGE}}},
+        **_BUSY,
+    },
+}

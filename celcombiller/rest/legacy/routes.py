@@ -41,8 +41,8 @@ _movement = partial(_taking, method="POST", who=STAFF_WRITE, status=201)
 
 
 LEGACY_ROUTES = (
-    _original(method="POST", path="/login", who=ANYBODY, serve=login.log_in),
-    _original(method="GET", path="/logout", who=ANYBODY, serve=login.log_out),
+    _original(method="POST", path="/login", who=ANYBODY, serve=login.log_in, operation=login.LOG_IN),
+    _original(method="GET", path="/logout", who=ANYBODY, serve=login.log_out, operation=login.LOG_OUT),
     _original(method="GET", path="/", who=OWN_READ, do=plain_text.name),
     _original(method="POST", path="/", who=OWN_READ, do=plain_text.name, only_asks=True),
     _original(method="GET", path="/test", who=OWN_READ, do=plain_text.test),
