@@ -35,6 +35,7 @@ from celcombiller.asterisk.agi_codec import (
 )
 from celcombiller.asterisk.agi_commands import AgiCommands, AgiSession
 from celcombiller.runtime.deadlines import Deadlines
+from celcombiller.runtime.peer_lines import PeerLines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -212,7 +213,8 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
         if self._is_closed:
             return
         peer = getattr(cast("Any", self.transport).getPeer(), "host", "")
-        self._log.warn("AGI session from {peer} dropped: {fault}", peer=peer, fault=fault)
+        if self.factory.lines.admits(peer):
+            self._log.warn("AGI session from {peer} dropped: {fault}", peer=peer, fault=fault)
         self._give_up(AgiProtocolError(fault))
         cast("Any", self.transport).abortConnection()
 
@@ -288,6 +290,7 @@ class FastAGIFactory(Factory):
         connections_max: int = CONNECTIONS_MAX,
         connections_per_address_max: int = CONNECTIONS_MAX,
         count_limit: Callable[[str], object] = lambda _setting: None,
+        lines: PeerLines | None = None,
     ) -> None:
         if clock is None:
             from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
@@ -302,6 +305,7 @@ class FastAGIFactory(Factory):
         self.connections = 0
         self.connections_from: Counter[str] = Counter()
         self._count_limit = count_limit
+        self.lines = lines or PeerLines(clock.seconds)
         self.deadlines = Deadlines(clock)
         networks = None if allow is None else tuple(ipaddress.ip_network(each, strict=False) for each in allow)
         self._is_allowed = lru_cache(maxsize=HOSTS_KNOWN)(partial(_within, networks))
@@ -316,26 +320,20 @@ class FastAGIFactory(Factory):
         """Take a connection, or None: Twisted then closes it at once."""
         host = getattr(addr, "host", "")
         if not self._is_allowed(host):
-            self._log.warn("AGI connection from {peer} refused: not an allowed address", peer=host)
-            self._count_limit("allow")
-            return None
+            return self._refuse(host, "allow", "not an allowed address")
         if self.connections >= self.connections_max:
-            self._log.error(
-                "AGI connection from {peer} refused: {count} are open", peer=host, count=self.connections_max
-            )
-            self._count_limit("connections_max")
-            return None
+            return self._refuse(host, "connections_max", f"{self.connections_max} are open")
         if self.connections_from[host] >= self.connections_per_address_max:
-            self._log.error(
-                "AGI connection from {peer} refused: it has {count} (agi.connections_per_address_max)",
-                peer=host,
-                count=self.connections_per_address_max,
-            )
-            self._count_limit("connections_per_address_max")
-            return None
+            return self._refuse(host, "connections_per_address_max", f"it has {self.connections_per_address_max}")
         protocol = FastAGIProtocol()
         protocol.factory = self
         return protocol
+
+    def _refuse(self, host: str, setting: str, why: str) -> None:
+        self._count_limit(setting)
+        if self.lines.admits(host):
+            say = self._log.warn if setting == "allow" else self._log.error
+            say("AGI connection from {peer} refused: {why} (agi.{setting})", peer=host, why=why, setting=setting)
 
 
 _Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]

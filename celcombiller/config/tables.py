@@ -158,6 +158,9 @@ class Service(_Table, frozen=True):
 
     log: Literal["text", "json"] = "text"
     """The form of twistd's log: text for people, or one line of JSON for each event."""
+    log_lines_per_peer: Annotated[int, Meta(ge=1, le=1_000_000)] = 600
+    """Lines of the log that one address (of IPv6: one /64) may cause in a minute by its requests, so that no client
+    fills the disk. How many were left out is one more line."""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     """How many processes share the listening ports; more than one needs PostgreSQL."""
     one_core: bool = True

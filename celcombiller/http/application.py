@@ -22,7 +22,7 @@ from celcombiller.http.authorization import check_access
 from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, parse_body, parse_query
 from celcombiller.http.origin import check_origin
 from celcombiller.http.problem_details import status_of
-from celcombiller.http.request_context import make_request, read_bearer_secret
+from celcombiller.http.request_context import find_client_address, make_request, read_bearer_secret
 from celcombiller.http.responses import encode_refusal, encode_response
 from celcombiller.http.route import Request, Response, ResponseStyle, Route
 from celcombiller.runtime.password_hash import Password
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from celcombiller.http.http_request import HttpRequest
     from celcombiller.runtime.metrics import Metrics
     from celcombiller.runtime.password_hasher import Passwords
+    from celcombiller.runtime.peer_lines import PeerLines
 
 KEY_LENGTH_MAX = 200
 
@@ -61,6 +62,7 @@ class Api:
         metrics: Metrics,
         routes: Sequence[Route],
         radio: Mapping[str, Network],
+        lines: PeerLines,
     ) -> None:
         self.config = config
         self.store = store
@@ -70,6 +72,7 @@ class Api:
         self.metrics = metrics
         self.routes = routes
         self.radio = radio
+        self.lines = lines
         self.app = Klein()
         self.app.url_map.converters["row"] = _RowNumber
         for route in routes:
@@ -94,7 +97,8 @@ class Api:
         except CancelledError:  # the client disconnected; the work is done all the same, or never begun
             raise
         except Exception:  # noqa: BLE001  a fault of the program: the log has all of it, the client the fact
-            self._log.failure("{route} failed", route=route.name)
+            if self.lines.admits(find_client_address(http_request, self.config.rest)):
+                self._log.failure("{route} failed", route=route.name)
             fault = BillerError("the biller made a mistake; its log says which")
             return encode_refusal(http_request, fault, route.style)
         if response is None:

@@ -14,10 +14,12 @@ from celcombiller.core.errors import BrokenRequest, Overloaded
 from celcombiller.http.connections import ConnectionLimits, Connections, LimitedChannel
 from celcombiller.http.http_request import HttpRequest
 from celcombiller.http.origin import allow_origin
-from celcombiller.http.request_context import is_proxy, is_secure
+from celcombiller.http.request_context import find_client_address, is_proxy, is_secure
 from celcombiller.http.route import ALWAYS_SERVED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.web.resource import IResource
 
     from celcombiller.config.tables import Rest
@@ -83,9 +85,16 @@ class ApiSite(Site):
     protocol: Any = LimitedChannel
     displayTracebacks = False
 
-    def __init__(self, resource: IResource, connections: Connections, **more: Any) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        connections: Connections,
+        is_logged: Callable[[Any], bool] = lambda _http_request: True,
+        **more: Any,
+    ) -> None:
         super().__init__(resource, reactor=connections.clock, timeout=None, **more)
         self.connections = connections
+        self._is_logged = is_logged
 
     def buildProtocol(self, addr: Any) -> Any:
         """Accept a connection, unless its address has as many as it may have."""
@@ -94,6 +103,11 @@ class ApiSite(Site):
         channel: Any = super().buildProtocol(addr)
         channel.connections = self.connections
         return channel
+
+    def log(self, request: Any) -> None:
+        """Write the line of a request, unless its client causes too many."""
+        if self._is_logged(request):
+            super().log(request)
 
     def stopFactory(self) -> None:
         """Drop all deadlines when the port is closed."""
@@ -124,6 +138,7 @@ def make_site(api: Api, clock: Any, connections_max: int) -> ApiSite:
     return ApiSite(
         Front(api, connections),
         connections,
+        lambda http_request: api.lines.admits(find_client_address(http_request, settings)),
         requestFactory=partial(HttpRequest, settings.body_kib_max * 1024),
         logFormatter=_log_line,
     )

@@ -6,6 +6,7 @@ Twisted decides (`optionsForClientTLS`); here is which authorities it trusts, an
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,14 @@ _END = b"-----END CERTIFICATE-----"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?" + _END, re.DOTALL)
 _NOT_TRUSTED = "certificate verify failed"
 """OpenSSL's words; it has told only Twisted which of its checks that was."""
+
+
+def ignore_deprecations() -> None:
+    """Let Twisted use what pyOpenSSL deprecates, where Python is to treat warnings as errors.
+
+    Twisted makes the context of a listening port at each handshake until it succeeds, so that each would fail.
+    """
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(OpenSSL|twisted)\.")
 
 
 def certificates(pem: bytes) -> list[Certificate]:

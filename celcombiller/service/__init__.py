@@ -16,6 +16,7 @@ from celcombiller.core.errors import BillerError
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
 from celcombiller.runtime import cpu_affinity, log_observers, prefork
+from celcombiller.runtime.tls_trust import ignore_deprecations
 from celcombiller.service.wiring import build, with_backlog
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def makeService(options: Options) -> IService:
     """Build the service from the settings, or exit with one line about what is wrong."""
     from twisted.internet import reactor  # noqa: PLC0415  importing it installs it
 
+    ignore_deprecations()
     try:
         path = options["config"]
         file = Path(path) if path else loader.find_file()

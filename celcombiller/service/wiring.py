@@ -48,6 +48,7 @@ from celcombiller.runtime.charging_log import log_message_outcome
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.open_files import OpenFiles, find_limit, share_files
 from celcombiller.runtime.password_hasher import Passwords
+from celcombiller.runtime.peer_lines import PeerLines
 from celcombiller.runtime.periodic import PeriodicService
 from celcombiller.runtime.reactor_delay import ReactorDelay
 from celcombiller.service.instance_lock import lock_database_file
@@ -101,6 +102,7 @@ class _Parts:
     scripts: Scripts
     radio_networks: dict[str, Network]
     files: OpenFiles
+    lines: PeerLines
 
     @property
     def is_first(self) -> bool:
@@ -158,6 +160,7 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
         monitors=monitors,
         scripts=Scripts(reactor, config, store, reader, monitors, metrics),
         radio_networks=_radio_networks(reactor, config, engine),
+        lines=PeerLines(reactor.seconds, config.service.log_lines_per_peer, metrics.suppressed_log_lines.inc),
         files=share_files(find_limit(), rest=config.rest.connections_max, agi=config.agi.connections_max),
     )
 
@@ -186,6 +189,7 @@ def _api(parts: _Parts) -> Iterator[IService]:
         parts.metrics,
         ROUTES,
         parts.radio_networks,
+        parts.lines,
     )
     yield _listen(parts, "rest", parts.config.rest.listen, make_site(api, parts.reactor, parts.files.rest))
 
@@ -357,6 +361,7 @@ def _agi_factory(parts: _Parts) -> Any:
         connections_max=parts.files.agi,
         connections_per_address_max=agi.connections_per_address_max,
         count_limit=parts.metrics.calls.count_limit,
+        lines=parts.lines,
     )
     parts.metrics.calls.agi_sessions.set_function(lambda: factory.connections)
     parts.metrics.calls.agi_sessions_max.set(factory.connections_max)

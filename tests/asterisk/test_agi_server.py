@@ -429,7 +429,7 @@ def test_no_more_connections_are_taken_than_allowed(logged):
     session = Session(connections_max=2)
     _, second = session.connect()
     assert session.factory.buildProtocol(ASTERISK) is None
-    assert [event["count"] for event in logged] == [2]
+    assert [event["why"] for event in logged] == ["2 are open"]
     second.loseConnection()
     assert session.factory.buildProtocol(ASTERISK) is not None
 

@@ -10,10 +10,13 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import globalLogPublisher
 
+from celcombiller.config.tables import Service
 from tests.support.api_service import biller_fixture, header
 
 biller = biller_fixture(connections_max=20, connections_per_address_max=15, requests_max=2)
+few_lines = biller_fixture(service=Service(log_lines_per_peer=3))
 
 
 class Peer(Protocol):
@@ -113,3 +116,22 @@ async def test_a_cookie_of_another_program_does_no_harm(biller):
         assert (answer.code, [each["current"] for each in answer.body["items"]]) == (200, [True])
     await admin.get("/logout", headers={"Cookie": f"session={ours}; session=other"})
     assert (await admin.get("/api/v1/me", headers={"Cookie": f"session={ours}"})).code == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_repeats_a_fault_fills_no_log(few_lines, monkeypatch, expected_failures):
+    def broken(*_arguments):
+        raise RuntimeError("a fault of ours")
+
+    lines = []
+    globalLogPublisher.addObserver(lines.append)
+    monkeypatch.setattr(few_lines.service.threads[0], "read", broken)
+    try:
+        client = few_lines.client()
+        for _ in range(20):
+            assert (await client.get("/api/v1/me")).code == 500
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+    assert len([each for each in lines if each.get("log_failure") is not None]) == len(expected_failures) <= 3
+    expected_failures.clear()
+    assert metric(few_lines, "suppressed_log_lines_total") > 20

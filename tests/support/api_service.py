@@ -11,7 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.web.client import Agent, HTTPConnectionPool
 
-from celcombiller.config.tables import Agi, Config, Database, Metrics, Rest
+from celcombiller.config.tables import Agi, Config, Database, Metrics, Rest, Service
 from celcombiller.core.access import audit_trail, sessions
 from celcombiller.core.audit.report import audit
 from celcombiller.core.model.subscribers import Level
@@ -165,12 +165,12 @@ def header(answer, name):
     return (answer.headers.getRawHeaders(name) or [""])[0]
 
 
-def biller_fixture(metrics=NOBODY_NEAR, **rest):
-    """Make a fixture of a running biller with these settings of ``[rest]``, and of ``[metrics]``."""
+def biller_fixture(metrics=NOBODY_NEAR, service=Service(), **rest):  # noqa: B008  a value that cannot be changed
+    """Make a fixture of a running biller with these settings of ``[rest]``, ``[metrics]`` and ``[service]``."""
 
     @pytest_twisted.async_yield_fixture
     async def biller(tmp_path_factory):
-        made = Biller(tmp_path_factory.mktemp("biller"), rest, "", metrics)
+        made = Biller(tmp_path_factory.mktemp("biller"), rest, "", metrics, service=service)
         yield made
         report = made.audit()
         await made.stop()  # first: threads that are left would keep a failed run from ending

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
+    Counter,
     GCCollector,
     Histogram,
     Info,
@@ -60,6 +61,11 @@ class Metrics:
             "celcombiller_reactor_delay_seconds",
             "How late the reactor runs what is due; measured every second.",
             buckets=LATENCY_SECONDS,
+            registry=registry,
+        )
+        self.suppressed_log_lines = Counter(
+            "celcombiller_suppressed_log_lines",
+            "Lines that were left out of the log because an address caused too many (service.log_lines_per_peer).",
             registry=registry,
         )
         self.schedules = ScheduleMetrics.register(registry)

@@ -38,6 +38,16 @@ def test_the_api_speaks_tls_by_its_endpoint_string_and_its_cookie_is_then_secure
     assert [each["username"] for each in users["items"]] == ["admin"]
 
 
+def test_tls_works_where_warnings_are_errors(biller_over_tls):
+    biller = biller_over_tls
+    biller.environment = {"PYTHONWARNINGS": "error"}
+    biller.init()
+    biller.start()
+    for _ in range(2):
+        assert _curl(biller, f"https://127.0.0.1:{biller.rest_port}/healthz") == '{"status":"ok"}'
+    assert "Traceback" not in biller.log
+
+
 def _curl(biller: Biller, *words: str) -> str:
     done = subprocess.run(
         ["curl", "-sS", "--cacert", "pair.pem", *words], cwd=biller.folder, capture_output=True, text=True, check=False

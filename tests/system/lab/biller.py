@@ -43,6 +43,7 @@ class Biller:
         self.smpp: dict[str, object] = {}
         self.workers = 1
         self.more: list[str] = []
+        self.environment: dict[str, str] = {}
         self.as_program = False
         """Start `twistd` as an operator does, with all that it does by itself, and not a fork of it."""
         self._process: subprocess.Popen | Forked | None = None
@@ -124,7 +125,7 @@ class Biller:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=command.environment(),
+                env=command.environment() | self.environment,
             )
 
     def start_in_vain(self) -> str:
