@@ -108,6 +108,9 @@ class Api:
     async def _answer(self, route: Route, http_request: HttpRequest, path: Mapping[str, Any]) -> Response | None:
         check_origin(http_request, self.config.rest)
         request = make_request(http_request, self.config, path)
+        if not request.secrets and read_bearer_secret(http_request) is None and route.free is None:
+            # Who shows nothing needs no look into the database to be refused.
+            check_access(None, route.who, request.path, loopback=self._trusts(request))
         # The body is read here: Twisted closes it when the client disconnects, even while a thread reads it.
         raw = http_request.body
         if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
@@ -144,8 +147,7 @@ class Api:
         a transaction there is no principal, so that ``/healthz`` answers while the database is away.
         """
         who, secret = (None, None) if tx is None else _find_principal(tx, http_request, request)
-        trusted = request.local and self.config.rest.balance_checks == "loopback"
-        check_access(who, route.who, request.path, loopback=trusted)
+        check_access(who, route.who, request.path, loopback=self._trusts(request))
         if any(NUL in each for each in request.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
         _check_key(request.key, needed=route.needs_idempotency_key)
@@ -161,6 +163,10 @@ class Api:
             if route.body is not None:
                 body = convert_fields(route.body, body)
         return replace(request, who=who, secret=secret, query=query, body=body)
+
+    def _trusts(self, request: Request) -> bool:
+        """Return whether the settings trust the program that sent this, because it runs on this machine."""
+        return request.local and self.config.rest.balance_checks == "loopback"
 
     # -- addresses without a route ----------------------------------------------------------------------------------
 

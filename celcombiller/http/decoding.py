@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 
 QUERY_FIELDS_MAX = 50
-NUMBER_CHARACTERS = 1000
-"""A number in JSON with more digits is none that any program means; those of all ``float`` values have fewer."""
+EXACT_CHARACTERS = 15
+"""So many decimal digits a ``float`` keeps. A number is written in no fewer characters, and most are not longer."""
 SHOWN_CHARACTERS = 40
 NUL = "\x00"
 WHOLE_DIGITS = 16
@@ -33,15 +33,15 @@ def parse_json(raw: bytes) -> Any:
     """Return a JSON document: UTF-8, no key twice, no NaN, no NUL in a text. Raises `BrokenRequest`."""
     try:
         text = raw.decode("utf-8")
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number, parse_int=_whole_number
-        )
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
     except UnicodeDecodeError:
         raise BrokenRequest("Unable to decode data: it is not UTF-8") from None
     except RecursionError:
         raise BrokenRequest("Unable to decode data: it is nested too deep") from None
-    except ValueError as error:
+    except (json.JSONDecodeError, _NotOurJsonError) as error:
         raise BrokenRequest(f"Unable to decode data: {error}") from None
+    except ValueError:  # Python does not convert thousands of digits, as that takes long
+        raise BrokenRequest("Unable to decode data: a number has too many digits") from None
     _check_texts(value)
     return value
 
@@ -162,11 +162,15 @@ def _allowed(error: Exception, kind: Any) -> str:
     return str(error)[:1].lower() + str(error)[1:]
 
 
+class _NotOurJsonError(ValueError):
+    """JSON of a form that is not accepted here."""
+
+
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the key {_shorten(name)!r} stands there twice")
+            raise _NotOurJsonError(f"the key {_shorten(name)!r} stands there twice")
         found[name] = value
     return found
 
@@ -175,7 +179,9 @@ def _number(text: str) -> int | float:
     """Return a number that has a point or an exponent. ``5.0`` is the whole number 5, as in JSON Schema."""
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"the number {_shorten(text)} is too large")
+        raise _NotOurJsonError(f"the number {_shorten(text)} is too large")
+    if len(text) <= EXACT_CHARACTERS and number.is_integer():
+        return int(number)
     if not number.is_integer() or abs(number) >= 10**WHOLE_DIGITS:
         return number
     try:
@@ -187,20 +193,13 @@ def _number(text: str) -> int | float:
     return int(value) if value else 0
 
 
-def _whole_number(text: str) -> int:
-    """Return a number without point and exponent. Python itself would take the time for thousands of digits."""
-    if len(text) > NUMBER_CHARACTERS:
-        raise ValueError(f"the number {_shorten(text)} has more than {NUMBER_CHARACTERS} digits")
-    return int(text)
-
-
 def _shorten(text: str) -> str:
     """Return a text as a message shows it."""
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def _constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
+    raise _NotOurJsonError(f"{word} is not JSON")
 
 
 def _check_texts(value: Any) -> None:

@@ -36,7 +36,6 @@ BROKEN_BODIES = [
     NEW.encode() + b',"level":' + b"9" * 5000 + b"}",
     NEW.encode() + b',"level":1e9999999999999999999}',
     NEW.encode() + b',"level":-1e400}',
-    NEW.encode() + b',"level":1' + b"0" * 2000 + b"}",
     NEW.encode() + b',"level":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
     NEW.encode("utf-16") + b"}",
     b"\xef\xbb\xbf" + NEW.encode() + b"}",
@@ -450,6 +449,7 @@ async def test_forms_of_all_clients_log_in(biller):
     for form in BROKEN_FORMS:
         answer = await biller.client().post("/login", raw=form)
         assert (answer.code, list(answer.body)) == (400, ["message"]), form
+    assert (await biller.client().post("/login", raw=b"username=a&password=" + b"x" * 8192)).code == 413
     name = "jos\u00e9".encode()  # a wrong name in raw UTF-8 is read as what it is, and is not known
     assert (await biller.client().post("/login", raw=b"username=" + name + b"&password=x")).code == 404
 

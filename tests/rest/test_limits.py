@@ -128,6 +128,7 @@ async def test_a_client_that_repeats_a_fault_fills_no_log(few_lines, monkeypatch
     monkeypatch.setattr(few_lines.service.threads[0], "read", broken)
     try:
         client = few_lines.client()
+        client.cookie = "anything"
         for _ in range(20):
             assert (await client.get("/api/v1/me")).code == 500
     finally:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from twisted.web import http
 
 from celcombiller.core.access import audit_trail, login_throttle, sessions
-from celcombiller.core.errors import BrokenRequest
+from celcombiller.core.errors import BrokenRequest, TooLarge
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 ROLES = {Level.ADMINISTRATOR: "admin", Level.SUBSCRIBER: "user", Level.COLLABORATOR: "coll"}
 REFUSED = {"message": "Usuário ou Senha invalido"}
 NAME_MAX = 64
+CREDENTIALS_MAX = 8 * 1024
+"""Octets of a login. A password has 1024 characters at most, each of up to 6 octets when it is escaped."""
 
 
 async def log_in(api: Api, http_request: HttpRequest, request: Request) -> Response:
@@ -74,6 +76,8 @@ async def log_out(api: Api, http_request: HttpRequest, request: Request) -> Resp
 
 def _credentials(raw: bytes) -> tuple[str, str]:
     """Return username and password, from a form or from JSON. Clients send either with any Content-Type."""
+    if len(raw) > CREDENTIALS_MAX:
+        raise TooLarge(f"a username and a password have at most {CREDENTIALS_MAX} octets")
     given = parse_json(raw) if raw.lstrip().startswith(b"{") else parse_form(raw)
     username, password = given.get("username"), given.get("password")
     if not (isinstance(username, str) and isinstance(password, str)) or NUL in username + password:

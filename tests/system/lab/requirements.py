@@ -7,6 +7,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[3]
 HERE = PROJECT / "tests" / "system"
+PROGRAMS = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+"""Where programs are looked for: Debian has servers in a folder that is not in every PATH."""
 ASTERISK_TREE = PROJECT / ".cache" / "asterisk"
 
 
@@ -28,8 +30,11 @@ def missing() -> str:
         lacking.append("Asterisk in .cache/asterisk")
     lacking += [
         name
-        for name, program in (("SIPp", "sipp"), ("curl", "curl"), ("OsmoHLR", "osmo-hlr"), ("radclient", "radclient"))
-        if shutil.which(program) is None
+        for name, program in (
+            *(("SIPp", "sipp"), ("curl", "curl"), ("OsmoHLR", "osmo-hlr"), ("radclient", "radclient")),
+            *(("nginx", "nginx"), ("HAProxy", "haproxy")),
+        )
+        if shutil.which(program, path=PROGRAMS) is None
     ]
     if postgresql_programs() is None:
         lacking.append("PostgreSQL")
