@@ -77,4 +77,7 @@ bench-rest: $(VENV)/.tested  ## Ask the API of a million rows on each database, 
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run test test-fast test-nightly prepare bench bench-schedules bench-rest lint docs clean
+bench-attacks: $(VENV)/.tested  ## Time to Dial while clients use up each limit (BENCH_ARGS adds options)
+	$(BIN)/python benchmarks/attacks.py $(BENCH_ARGS)
+
+.PHONY: help run test test-fast test-nightly prepare bench bench-schedules bench-rest bench-attacks lint docs clean
