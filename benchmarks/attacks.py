@@ -115,6 +115,7 @@ def wrong_login():
 
 
 UNKNOWN = b"GET /api/v1/me HTTP/1.1\r\nHost: x\r\n\r\n"
+FORGED = b"GET /api/v1/me HTTP/1.1\r\nHost: x\r\nCookie: session=x\r\n\r\n"
 NESTED = post(b"/login", b'{"username":' + b"[" * 900 + b"]" * 900 + b',"a":[' + b"1e5," * 15_000 + b"0]}")
 BROKEN = post(b"/login", b'{"a":1e9999999999999999999}')
 
@@ -138,6 +139,7 @@ ATTACKS = {
     "bodies, an octet now and then": ("rest", 400, slow_body, ()),
     "60,000 requests, none read": ("rest", 50, unread, ()),
     "requests without a login": ("rest", 150, ask, (UNKNOWN,)),
+    "requests with a forged cookie": ("rest", 150, ask, (FORGED,)),
     "requests that are broken": ("rest", 50, ask, (BROKEN,)),
     "bodies of 64 KiB": ("rest", 50, ask, (NESTED,)),
     "logins that are wrong": ("rest", 150, ask, (wrong_login,)),

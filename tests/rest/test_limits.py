@@ -13,9 +13,11 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 
 from celcombiller.config.tables import Service
-from tests.support.api_service import biller_fixture, header
+from celcombiller.core.access.login_throttle import FAILURES_FREE
+from tests.support.api_service import PASSWORD, biller_fixture, header
 
 biller = biller_fixture(connections_max=20, connections_per_address_max=15, requests_max=2)
+behind_a_proxy = biller_fixture(trusted_proxies=("127.0.0.1",))
 few_lines = biller_fixture(service=Service(log_lines_per_peer=3))
 
 
@@ -136,3 +138,20 @@ async def test_a_client_that_repeats_a_fault_fills_no_log(few_lines, monkeypatch
     assert len([each for each in lines if each.get("log_failure") is not None]) == len(expected_failures) <= 3
     expected_failures.clear()
     assert metric(few_lines, "suppressed_log_lines_total") > 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_guessers_everywhere_keep_the_administrator_out_nowhere(behind_a_proxy):
+    """2 s of hashing."""
+
+    async def log_in(password, address):
+        headers = {"X-Forwarded-For": address}
+        body = {"username": "admin", "password": password}
+        return (await behind_a_proxy.client().post("/login", body, headers=headers)).code
+
+    assert await log_in(PASSWORD, "192.0.2.7") == 200
+    guesses = [await log_in("a guess", f"198.51.100.{each}:4711") for each in range(30)]
+    free = FAILURES_FREE["account"]
+    assert guesses[:free] == [404] * free
+    assert guesses[free:].count(429) > guesses[free:].count(404)  # the longer it takes, the more have waited enough
+    assert await log_in(PASSWORD, "192.0.2.7") == 200
