@@ -319,21 +319,26 @@ class FastAGIFactory(Factory):
     ) -> FastAGIProtocol | None:
         """Take a connection, or None: Twisted then closes it at once."""
         host = getattr(addr, "host", "")
-        if not self._is_allowed(host):
-            return self._refuse(host, "allow", "not an allowed address")
-        if self.connections >= self.connections_max:
-            return self._refuse(host, "connections_max", f"{self.connections_max} are open")
-        if self.connections_from[host] >= self.connections_per_address_max:
-            return self._refuse(host, "connections_per_address_max", f"it has {self.connections_per_address_max}")
+        setting, why = self._find_refusal(host)
+        if setting:
+            self._count_limit(setting)
+            if self.lines.admits(host):
+                say = self._log.warn if setting == "allow" else self._log.error
+                say("AGI connection from {peer} refused: {why} (agi.{setting})", peer=host, why=why, setting=setting)
+            return None
         protocol = FastAGIProtocol()
         protocol.factory = self
         return protocol
 
-    def _refuse(self, host: str, setting: str, why: str) -> None:
-        self._count_limit(setting)
-        if self.lines.admits(host):
-            say = self._log.warn if setting == "allow" else self._log.error
-            say("AGI connection from {peer} refused: {why} (agi.{setting})", peer=host, why=why, setting=setting)
+    def _find_refusal(self, host: str) -> tuple[str, str]:
+        """Return the setting that refuses a connection from this address, and why; two empty texts: none does."""
+        if not self._is_allowed(host):
+            return "allow", "not an allowed address"
+        if self.connections >= self.connections_max:
+            return "connections_max", f"{self.connections_max} are open"
+        if self.connections_from[host] >= self.connections_per_address_max:
+            return "connections_per_address_max", f"it has {self.connections_per_address_max}"
+        return "", ""
 
 
 _Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
