@@ -298,10 +298,12 @@ class LimitedChannel(HTTPChannel):
         """End the connection at a deadline. A client that began a request gets the reason."""
         if setting:
             self.connections.count(setting)
-        if setting in ("head_seconds", "body_seconds") and (self.requests or self._kept):
+        if setting == "send_seconds":
+            self.abort()
+        elif self.requests or any(self._kept):
             self._refuse(b"408 Request Timeout")
         else:
-            self.abort()
+            self.loseConnection()
 
     def _refuse(self, status: bytes) -> None:
         self._network.write(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)

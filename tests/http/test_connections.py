@@ -191,8 +191,10 @@ def test_a_head_has_its_time_however_often_a_line_comes(port):
 def test_a_connection_that_asks_nothing_is_ended(port):
     wire = port.connect()
     port.clock.advance(9.9)
-    assert not wire.aborted
+    assert not wire.disconnecting
     port.clock.advance(0.1)
+    assert wire.disconnecting
+    port.clock.advance(60)  # it does not close its half
     assert wire.aborted
 
 
@@ -215,9 +217,9 @@ def test_a_connection_between_two_requests_has_its_own_time(port):
     port.clock.advance(59)
     port.send(wire, GET)
     port.clock.advance(59)
-    assert not wire.aborted
+    assert not wire.disconnecting
     port.clock.advance(1)
-    assert wire.aborted
+    assert (wire.disconnecting, wire.aborted) == (True, False)
     assert port.counted == []
 
 
