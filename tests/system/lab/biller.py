@@ -44,6 +44,8 @@ class Biller:
         self.workers = 1
         self.more: list[str] = []
         self.environment: dict[str, str] = {}
+        self.open_files = 0
+        """How many files the program may open; 0: as many as this one may."""
         self.as_program = False
         """Start `twistd` as an operator does, with all that it does by itself, and not a fork of it."""
         self._process: subprocess.Popen | Forked | None = None
@@ -118,9 +120,10 @@ class Biller:
         return self
 
     def _twistd(self) -> subprocess.Popen:
+        limits = ["prlimit", f"--nofile={self.open_files}:{self.open_files}"] if self.open_files else []
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
-                [PROGRAMS / "twistd", "--nodaemon", "--pidfile=", "celcombiller"],
+                [*limits, PROGRAMS / "twistd", "--nodaemon", "--pidfile=", "celcombiller"],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
