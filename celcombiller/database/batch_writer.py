@@ -69,9 +69,10 @@ class _Task(Generic[T]):
 
 @dataclass(slots=True)
 class _Charge(_Task["Outcome"]):
-    """A request of a batch."""
+    """A request of a batch; somebody waits for an urgent one."""
 
     request: Request
+    is_urgent: bool
 
 
 @dataclass(slots=True)
@@ -97,8 +98,14 @@ class BatchWriter:
         self._thread: threading.Thread | None = None
         self._closed: Deferred[None] = Deferred()
         self._connection: Connection | None = None
+        self._urgent = 0
         self._metrics = metrics or Metrics()
         self._metrics.database.waiting_requests.set_function(self._queue.qsize)
+
+    @property
+    def is_charging(self) -> bool:
+        """Whether a call, or another request that is not deferrable, waits for its decision."""
+        return self._urgent > 0
 
     def start(self) -> None:
         """Start the writing thread."""
@@ -139,8 +146,9 @@ class BatchWriter:
         A ``deferrable`` request shares a batch with other deferrable ones, after `DEFERRED_BATCH_SECONDS`.
         """
         answer: Deferred[Outcome] = Deferred()
-        task = _Charge(answer, request)
+        task = _Charge(answer, request, not deferrable)
         if not deferrable:
+            self._urgent += 1
             self._enqueue(task)
             return answer
         if not self._deferred:
@@ -243,9 +251,10 @@ class BatchWriter:
         """Answer a whole batch in one hop to the reactor."""
         self._reactor.callFromThread(self._answer, list(zip(tasks, results, strict=True)))
 
-    @staticmethod
-    def _answer(answered: list[tuple[_Task[T], T | BillerError | Failure]]) -> None:
+    def _answer(self, answered: list[tuple[_Task[T], T | BillerError | Failure]]) -> None:
         for task, result in answered:
+            if isinstance(task, _Charge) and task.is_urgent:
+                self._urgent -= 1
             if isinstance(result, BillerError | Failure):
                 task.answer.errback(result)
             else:

@@ -131,7 +131,13 @@ def make_site(api: Api, clock: Any, connections_max: int) -> ApiSite:
         send_seconds=settings.send_seconds,
         unsent_bytes_max=settings.unsent_kib_max * 1024,
     )
-    connections = Connections(clock, limits, unlimited=partial(_is_shared, settings), count=metrics.count_limit)
+    connections = Connections(
+        clock,
+        limits,
+        unlimited=partial(_is_shared, settings),
+        count=metrics.count_limit,
+        calls_wait=lambda: api.store.is_charging,
+    )
     metrics.watch_connections(
         connections.__len__, connections.count_working, connections.count_unsent, limits.connections_max
     )

@@ -88,8 +88,10 @@ class Port:
     """A port of the API, its page, and what was counted."""
 
     def __init__(self, limits=LIMITS, unlimited=lambda _host: False):
-        self.clock, self.page, self.counted = TurnClock(), Page(), []
-        self.connections = Connections(self.clock, limits, unlimited=unlimited, count=self.counted.append)
+        self.clock, self.page, self.counted, self.calls = TurnClock(), Page(), [], 0
+        self.connections = Connections(
+            self.clock, limits, unlimited=unlimited, count=self.counted.append, calls_wait=lambda: self.calls > 0
+        )
         self.site = ApiSite(self.page, self.connections)
 
     def connect(self, host="192.0.2.1", room=10**9):
@@ -281,6 +283,20 @@ def test_one_request_is_begun_in_a_turn_of_the_reactor(port):
         port.clock.advance(TURN)
     assert begun == [1, 2, 3, 4, 5, 6, 6, 6]
     assert one.value().count(b"200 OK") == other.value().count(b"200 OK") == 3
+
+
+def test_turns_give_way_to_calls_for_a_moment(port):
+    wire = port.connect()
+    port.calls = 1
+    wire.protocol.dataReceived(GET * 3)
+    assert port.page.begun == 1  # who finds no one before them waits for no call
+    port.turns(100)
+    assert port.page.begun == 1
+    port.clock.pump([0.001] * 6)
+    assert port.page.begun == 2
+    port.calls = 0
+    port.clock.pump([0.001] * 2)
+    assert port.page.begun == 3
 
 
 def test_connections_take_turns(port):
