@@ -120,6 +120,14 @@ def _field_docs(module: Any) -> dict[str, dict[str, str]]:
     return found
 
 
+EXIT_STATUSES = (
+    ("`0`", "Done."),
+    ("`1`", "Done, and what was looked at differs, waits or was left out: an audit, a network, a queue, a finding."),
+    ("`2`", "The command line is wrong."),
+    ("`3`", "Nothing was done: refused, a setting is wrong, or something that it needs cannot be reached."),
+)
+
+
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -127,9 +135,10 @@ def cli() -> Iterator[str]:
     """Yield the page about the command, asked of the parsers themselves."""
     yield from (
         "# The `celcombiller` command",
-        "The operator's command works on the database itself, with or without a running biller. It exits with status 0 "
-        "when it is done, 1 when it refuses or finds a difference, and 2 when it is used wrongly. Each command also "
+        "The operator's command works on the database itself, with or without a running biller. Each command also "
         "explains itself: `celcombiller COMMAND --help`.",
+        "## Exit status",
+        _table(("status", "meaning"), EXIT_STATUSES),
     )
     yield from _command(())
 
@@ -210,7 +219,8 @@ def manual() -> str:
         page = Manpage(parser, format="single-commands-section")
         page.date, page.manual, page.source = "", "CELCOMBiller", f"celcombiller {version('celcombiller')}"
         page.description = "operate a prepaid biller for Asterisk and OpenBTS"
-        return str(page)
+        statuses = "".join(f".TP\n\\fB{status.strip('`')}\\fR\n{text}\n" for status, text in EXIT_STATUSES)
+        return f"{str(page).rstrip()}\n\n.SH EXIT STATUS\n{statuses}"
 
 
 # -- REST ------------------------------------------------------------------------------------------------------------

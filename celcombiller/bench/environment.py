@@ -31,6 +31,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.rating import Tariff
 from celcombiller.core.schema import migrations, tables
 from celcombiller.database.engine import open_engine
+from celcombiller.database.ledger_file import create_ledger_file, path_of
 from celcombiller.database.transaction import transact
 
 if TYPE_CHECKING:
@@ -210,6 +211,9 @@ def slow_sync(folder: Path, milliseconds: int) -> dict[str, str]:
 
 def fill(url: str, subscribers: int, *, first: int = 0) -> None:
     """Make the tables, and subscribers with credit up to this number, as the biller does. ``first`` exist already."""
+    path = path_of(url)
+    if path is not None:
+        create_ledger_file(path)
     engine = open_engine(url, lock_seconds=5)
     transact(engine, migrations.upgrade)
     now = datetime.now(UTC)

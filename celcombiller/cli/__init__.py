@@ -1,16 +1,18 @@
 """``celcombiller``: the operator's command. It works on the database itself, with or without a running biller.
 
-Exit status: 0 done, 1 refused or a difference found, 2 used wrongly.
+The exit statuses are those of `exit_status`.
 """
 
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from celcombiller.cli.exit_status import REFUSED
 from celcombiller.cli.parser import CommandParser, PrintCompletion, PrintVersion, extract_global_options
 from celcombiller.cli.terminal import print_error
 
@@ -46,15 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-        return 1
+        return REFUSED
 
 
 def _run(argv: Sequence[str]) -> int:
+    _escape_what_the_terminal_cannot_show()
     gc.disable()  # loaded modules stay: looking for garbage among them takes a tenth of a short command
     try:
-        arguments = make_parser().parse_args(extract_global_options(argv))
+        parser = make_parser()
+        for word in argv:
+            if not _is_unicode(word):
+                parser.error(f"{os.fsencode(word)!r} is not UTF-8 text")
+        arguments = parser.parse_args(extract_global_options(argv))
         from celcombiller.config import loader  # noqa: PLC0415  `--help` needs no settings
         from celcombiller.core.errors import BillerError  # noqa: PLC0415
+        from celcombiller.database.transaction import explain_database_error  # noqa: PLC0415
     finally:
         gc.freeze()
         gc.enable()
@@ -64,8 +72,29 @@ def _run(argv: Sequence[str]) -> int:
         status: int = arguments.run(arguments, config)
     except BillerError as error:
         print_error(f"celcombiller: {error}")
-        return 1
+        return REFUSED
+    except Exception as error:
+        reason = explain_database_error(error)
+        if reason is None:
+            raise
+        print_error(f"celcombiller: {reason}")
+        return REFUSED
     return status
+
+
+def _escape_what_the_terminal_cannot_show() -> None:
+    """Print the code of a character that the locale does not have: it is no reason to stop."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_unicode(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def make_parser() -> CommandParser:

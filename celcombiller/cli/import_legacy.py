@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from argon2 import PasswordHasher
 
 from celcombiller.cli.common import current_operator, open_database, parse_date, print_json, print_rows
+from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import track
 from celcombiller.core.audit.report import audit
 from celcombiller.core.errors import BillerError, InvalidValue
@@ -92,7 +93,7 @@ def _import(arguments: argparse.Namespace, config: Config) -> int:
         report = transact(engine, work)
     outcome = _Outcome(converted, report, dry=not arguments.yes)
     outcome.print_json() if arguments.json else outcome.print_text()
-    return 1 if report.findings.serious else 0
+    return DIFFERS if report.findings.serious else DONE
 
 
 def _terms(arguments: argparse.Namespace, config: Config, now: datetime) -> ImportTerms:

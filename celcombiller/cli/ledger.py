@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import LIST_MAX, current_operator, open_database, print_json, print_rows, whole_number
+from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.core.audit import report as audit_report
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.requests import Credit
@@ -116,7 +117,7 @@ def _audit(arguments: argparse.Namespace, config: Config) -> int:
         print(f"{counted} recomputed: {'all as recorded' if report.ok else f'{len(report.differences)} differences'}.")
         for each in report.differences[:1]:
             print(f"First difference: {each.subject}: {each.law}; expected {each.expected}, found {each.found}.")
-    return 0 if report.ok else 1
+    return DONE if report.ok else DIFFERS
 
 
 def _call(user: str, call: Call) -> dict[str, Any]:

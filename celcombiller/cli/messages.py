@@ -20,6 +20,7 @@ from celcombiller.cli.common import (
     print_rows,
     whole_number,
 )
+from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.messages import MessageState
 from celcombiller.core.reports.views import message_view
@@ -85,7 +86,7 @@ def _queue(arguments: argparse.Namespace, config: Config) -> int:
             print(f"  {note} ({number} messages)")
     if not found and not arguments.json:
         print("No message waits.")
-    return 1 if any(each.failing for each in found) else 0
+    return DIFFERS if any(each.failing for each in found) else DONE
 
 
 def _line(each: Queue, *, is_used: bool) -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import add_command, open_database, print_json
+from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.core.provisioning import desired_state, drift
 from celcombiller.core.provisioning import status as provisioning_status
@@ -83,7 +84,7 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
             print(f"  IMSI {one.imsi}: {one.error} ({one.attempts} times)")
     if not found and not arguments.json:
         print("No radio network: add [[provisioning]] tables to the settings, and start the biller.")
-    return 1 if any(each.failing or each.last_error for each, _ in found) else 0
+    return DIFFERS if any(each.failing or each.last_error for each, _ in found) else DONE
 
 
 def _line(each: Backlog, *, configured: bool) -> str:
@@ -117,7 +118,7 @@ def _diff(arguments: argparse.Namespace, config: Config) -> int:
     else:
         for name, each in found.items():
             _print(name, each)
-    return 1 if any(not one.waiting for each in found.values() for one in each) else 0
+    return DIFFERS if any(not one.waiting for each in found.values() for one in each) else DONE
 
 
 def _sync(arguments: argparse.Namespace, config: Config) -> int:
@@ -142,7 +143,7 @@ def _sync(arguments: argparse.Namespace, config: Config) -> int:
         print(
             f"{name}: {each['queued']} {verb} of {sum(each['counts'].values())} that differ, {each['waiting']} waiting."
         )
-    return 1 if any(each["waiting"] for each in said.values()) else 0
+    return DIFFERS if any(each["waiting"] for each in said.values()) else DONE
 
 
 async def _bring(

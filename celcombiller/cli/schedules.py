@@ -18,6 +18,7 @@ from celcombiller.cli.common import (
     print_rows,
     whole_number,
 )
+from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import print_error, progress_bar
 from celcombiller.core.access import audit_trail
 from celcombiller.core.errors import InvalidValue, UnknownMembership, UnknownSchedule
@@ -311,7 +312,7 @@ class _PassOutcome:
         if not self.is_complete:
             print_error("celcombiller: interrupted; what is credited stays, the same command goes on")
             return INTERRUPTED
-        return 1 if self._wrong else 0
+        return DIFFERS if self._wrong else DONE
 
 
 def _patient(engine: sa.Engine) -> Any:

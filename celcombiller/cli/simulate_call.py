@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import LIST_MAX, open_database
+from celcombiller.cli.exit_status import REFUSED
 from celcombiller.cli.users import with_balances
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.core.subscribers import subscriber_records
@@ -77,7 +78,7 @@ def _simulate_call(arguments: argparse.Namespace, config: Config) -> int:
         react(lambda reactor: _deferred(run(reactor)))
     except SystemExit as over:
         if over.code:
-            return 1
+            return REFUSED
     if failed:
         raise BillerError(failed[0])
     if arguments.verbose:
@@ -90,7 +91,7 @@ def _print_played(channel: Any, engine: sa.Engine) -> int:
     result = channel.variables.get("CELCOMBILLER_RESULT", "")
     if result != "GRANTED":
         print(f"Refused: {result or 'the biller closed the session without an answer'}.")
-        return 1
+        return REFUSED
     print(f"Granted {channel.variables.get('CELCOMBILLER_SECONDS', 'unlimited')} s; dialled {channel.dialled}")
     rows = transact(engine, lambda tx: call_queries.recent(tx, limit=LIST_MAX))
     mine = next(((user, call) for user, call in rows if call.uniqueid == channel.uniqueid), None)

@@ -32,7 +32,9 @@ _Secretive = TypeVar("_Secretive", Asterisk, RadiusClient)
 def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -> Config:
     """Return the settings. A value in ``environ`` wins over the file's. Raises `ConfigError`, whose text is one line.
 
-    Without ``path`` the file is ``celcombiller.toml`` in ``folder``, else ``SYSTEM_FILE``, else none is read.
+    Without ``path`` the file is ``celcombiller.toml`` in ``folder``, else ``SYSTEM_FILE``, else none is read. Relative
+    paths in the settings are relative to the folder of the file, so that all who read it mean the same ledger; without
+    a file, to ``folder``.
     """
     file = path if path is not None else find_file(folder)
     tables = _parse(file) if file is not None else {}
@@ -49,7 +51,8 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     clients = _with_secrets("radius.clients", config.radius.clients, file)
     radius = msgspec.structs.replace(config.radius, clients=clients)
     smpp = _with_password(_with_authorities(config.smpp, file, from_environment), file, from_environment)
-    return msgspec.structs.replace(config, asterisk=servers, radius=radius, smpp=smpp)
+    database = config.database.relative_to(file.parent if file is not None else folder)
+    return msgspec.structs.replace(config, asterisk=servers, radius=radius, smpp=smpp, database=database)
 
 
 def find_file(folder: Path = Path()) -> Path | None:

@@ -34,8 +34,11 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.addresses import parse_address
 from celcombiller.core.model.messages import Route
 from celcombiller.core.sms.charging import MessagePolicy
+from celcombiller.runtime.database_url import show_url
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from celcombiller.core.notifications.balance_enquiry import Wording
     from celcombiller.core.notifications.low_balance import NoticeRules
     from celcombiller.core.schedules.runs import ScheduleRules
@@ -128,7 +131,7 @@ class Database(_Table, frozen=True):
     """The database that holds the ledger."""
 
     url: str = "sqlite:///celcombiller.sqlite"
-    """``sqlite:///FILE`` (relative to the current folder) or ``postgresql+psycopg://…``."""
+    """``sqlite:///FILE``, relative to the folder of the settings file, or ``postgresql+psycopg://…``."""
     lock_seconds: Annotated[int, Meta(ge=1, le=60)] = 5
     """Seconds to wait for a lock that another process holds on the database."""
 
@@ -138,7 +141,9 @@ class Database(_Table, frozen=True):
             url = make_url(self.url)
         except (ArgumentError, ValueError):
             url = None
-        if url is not None and url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
+        if url is not None and url.drivername == "sqlite" and _is_file_name(url.database or ""):
+            if url.query:
+                raise SettingError("url", "a SQLite URL has no parameters: write sqlite:///FILE")
             return
         if url is not None and url.drivername == "postgresql+psycopg" and url.database:
             return
@@ -148,9 +153,21 @@ class Database(_Table, frozen=True):
         raise SettingError("url", "must be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE")
 
     def __repr__(self) -> str:
-        """Return it without the password."""
-        url = make_url(self.url).render_as_string(hide_password=True)
-        return f"Database(url={url!r}, lock_seconds={self.lock_seconds})"
+        """Return it without the passwords."""
+        return f"Database(url={show_url(self.url)!r}, lock_seconds={self.lock_seconds})"
+
+    def relative_to(self, folder: Path) -> Database:
+        """Return it with the absolute path of a SQLite file, whose relative one is relative to ``folder``."""
+        url = make_url(self.url)
+        if url.drivername != "sqlite":
+            return self
+        path = folder.resolve() / str(url.database)
+        return msgspec.structs.replace(self, url=url.set(database=str(path)).render_as_string())
+
+
+def _is_file_name(name: str) -> bool:
+    """Return whether a SQLite database of this name is a file that a path names, and no URI of SQLite's own."""
+    return name not in ("", ":memory:") and name.isprintable() and not name.startswith("file:")
 
 
 class Service(_Table, frozen=True):
@@ -620,7 +637,7 @@ class RateRow(_Table, frozen=True):
 
 
 class Config(_Table, frozen=True):
-    """All settings. The defaults: one SQLite file in the current folder, loopback only, one credit a second."""
+    """All settings. The defaults: one SQLite file beside the settings file, loopback only, one credit a second."""
 
     service: Service = field(default_factory=Service)
     database: Database = field(default_factory=Database)

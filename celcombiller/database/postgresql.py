@@ -23,14 +23,15 @@ _TCP_KEEPALIVE_OPTIONS = {
 """A host that does not answer TCP for about ten seconds is given up (libpq, 34.1.2); the kernel alone takes hours."""
 
 
-def open_postgresql(url: sa.URL, *, lock_seconds: float, read_seconds: float | None) -> Engine:
+def open_postgresql(url: sa.URL, *, lock_seconds: float, read_seconds: float | None, application_name: str) -> Engine:
     """Make the engine; parameters as of `open_engine`.
 
     `_TCP_KEEPALIVE_OPTIONS` detect a server that is gone silently (power, cable). Where the URL names several hosts,
     the next connection goes to the one that has become the primary.
     """
     options = f"-c lock_timeout={lock_seconds}s"
-    arguments: dict[str, Any] = {}
+    # Names are Unicode, whatever PGCLIENTENCODING says.
+    arguments: dict[str, Any] = {"application_name": application_name, "client_encoding": "utf8"}
     if read_seconds is not None:
         options += f" -c statement_timeout={int(read_seconds * 1000)} -c default_transaction_read_only=on"
         if url.query.get("target_session_attrs") == "read-write":  # these sessions are read-only everywhere

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from celcombiller.core.schema.driver import execute_raw
+from celcombiller.database.ledger_file import path_of
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -28,16 +28,31 @@ def open_sqlite(url: sa.URL, *, lock_seconds: float, foreign_keys: bool, read_se
     """Make the engine; parameters as of `open_engine`.
 
     Transactions that write are ``BEGIN IMMEDIATE``: with the driver's own deferred transactions, two could read the
-    same balance and both spend it. WAL and ``synchronous=FULL`` make a commit outlive a power cut.
+    same balance and both spend it. WAL and ``synchronous=FULL`` make a commit outlive a power cut. A file that does not
+    exist is never made here: a second, empty ledger would be sold into.
     """
-    engine = sa.create_engine(url, connect_args={"timeout": lock_seconds, "check_same_thread": False})
+    path = path_of(url)
+    name = ":memory:" if path is None else f"{path.as_uri()}?mode=rw"
+    enforced = "on" if foreign_keys else "off"
+
+    def connect() -> sqlite3.Connection:
+        made = sqlite3.connect(
+            name, uri=path is not None, timeout=lock_seconds, check_same_thread=False, isolation_level=None
+        )
+        try:
+            if made.execute("pragma journal_mode").fetchone() != ("wal",) and _is_empty_or_ledger(made):
+                made.execute("pragma journal_mode=wal")
+            for pragma in ("synchronous=full", f"foreign_keys={enforced}", f"cache_size=-{CACHE_KIB}"):
+                made.execute(f"pragma {pragma}")
+        except sqlite3.Error:  # the file is no database, or another program keeps it locked
+            made.close()
+            raise
+        return made
+
+    engine = sa.create_engine(url, creator=connect)
 
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None
-        enforced = "on" if foreign_keys else "off"
-        for pragma in ("journal_mode=wal", "synchronous=full", f"foreign_keys={enforced}", f"cache_size=-{CACHE_KIB}"):
-            connection.execute(f"pragma {pragma}")
         if read_seconds is not None:
             connection.execute("pragma query_only=on")
             info = record.info
@@ -50,3 +65,9 @@ def open_sqlite(url: sa.URL, *, lock_seconds: float, foreign_keys: bool, read_se
         execute_raw(connection, "BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _is_empty_or_ledger(connection: sqlite3.Connection) -> bool:
+    """Return whether the journal mode, which stays in the file, may be set: not in a file of another program."""
+    names = {name for (name,) in connection.execute("select name from sqlite_master")}
+    return not names or {"subscriber", "transfer"} <= names

@@ -110,5 +110,16 @@ def was_too_slow(error: exc.DBAPIError) -> bool:
 
 def unavailable(error: exc.DBAPIError) -> StoreUnavailable:
     """Return the refusal for a database that is away, with the first line of the database's message."""
-    message = str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__
-    return StoreUnavailable(f"the database does not answer: {message}")
+    return StoreUnavailable(f"the database does not answer: {first_line(error)}")
+
+
+def first_line(error: exc.DBAPIError) -> str:
+    """Return the first line of the database's message."""
+    return str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__
+
+
+def explain_database_error(error: BaseException) -> str | None:
+    """Return a line about an error of the database that is the request's or the data's fault, None for other errors."""
+    if not isinstance(error, exc.DBAPIError):
+        return None
+    return f"the database refused it: {first_line(error)}"

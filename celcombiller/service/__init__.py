@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sqlalchemy.exc import DBAPIError
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -15,6 +16,7 @@ from celcombiller.config import loader
 from celcombiller.core.errors import BillerError
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
+from celcombiller.database.transaction import explain_database_error
 from celcombiller.runtime import cpu_affinity, log_observers, prefork
 from celcombiller.runtime.tls_trust import ignore_deprecations
 from celcombiller.service.wiring import build, with_backlog
@@ -65,6 +67,8 @@ def makeService(options: Options) -> IService:
             service = build(reactor, config)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
+    except DBAPIError as error:
+        raise SystemExit(f"celcombiller: {explain_database_error(error)}") from None
     # These objects live to the end. A full collection that looks at them stops everything for 60 ms.
     gc.collect()
     gc.freeze()

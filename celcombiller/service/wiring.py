@@ -28,7 +28,8 @@ from celcombiller.core.provisioning import desired_state
 from celcombiller.core.rating import Tariff
 from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
-from celcombiller.database.health import check_database
+from celcombiller.database.health import SERVICE_NAME, check_database
+from celcombiller.database.instance_lock import lock_database_file
 from celcombiller.database.reader import READ_SECONDS_MAX, Reader
 from celcombiller.database.transaction import transact
 from celcombiller.http.application import Api
@@ -51,7 +52,6 @@ from celcombiller.runtime.password_hasher import Passwords
 from celcombiller.runtime.peer_lines import PeerLines
 from celcombiller.runtime.periodic import PeriodicService
 from celcombiller.runtime.reactor_delay import ReactorDelay
-from celcombiller.service.instance_lock import lock_database_file
 from celcombiller.service.root import Root
 from celcombiller.smpp.client import SmscClient
 from celcombiller.smpp.inbound import Inbox
@@ -115,7 +115,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
 
     ``binder`` returns what binds the port of a section in place of the reactor.
     """
-    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
+    engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, application_name=SERVICE_NAME)
     root = Root(lock_database_file(config.database.url))
     check_database(engine)
     parts = _make_parts(reactor, config, binder, engine)

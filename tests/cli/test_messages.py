@@ -18,7 +18,6 @@ from celcombiller.core.sms import message_queries, outbox_queue
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
-from tests.cli.test_cli import command, here, ready  # noqa: F401  fixtures
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 WAYS = MessagePolicy(on_net_route=Route.ASTERISK, off_net_route=Route.SMPP, on_net_price=3, sender="Rede")
@@ -26,7 +25,7 @@ TERMS = ChargingPolicy(tariff=Tariff(()), messages=WAYS)
 
 
 @pytest.fixture
-def database(ready, here):  # noqa: F811
+def database(ready, here):
     ready("user", "add", "bia", "--clid", "2002", "--imsi", "724000000002002", "--name", "Bia")
     engine = open_engine(f"sqlite:///{here / 'celcombiller.sqlite'}", lock_seconds=1)
     for kind in Kind:
@@ -51,13 +50,13 @@ def put_off(engine, why):
     transact(engine, work)
 
 
-def listed(ready, *words):  # noqa: F811
+def listed(ready, *words):
     status, out, _ = ready("messages", "list", *words, "--json")
     assert status == 0
     return [each["id"] for each in json.loads(out)]
 
 
-def test_messages_are_listed_newest_first_of_whom_and_when_and_how_they_stand(database, ready):  # noqa: F811
+def test_messages_are_listed_newest_first_of_whom_and_when_and_how_they_stand(database, ready):
     for number in range(3):
         send(database, f"m{number}", at=NOW - timedelta(hours=3 - number))
     send(database, "free", payer=None)
@@ -74,7 +73,7 @@ def test_messages_are_listed_newest_first_of_whom_and_when_and_how_they_stand(da
     assert listed(ready, "--since", there) == [4, 3], "a time without a zone is this machine's"
 
 
-def test_a_message_is_shown_without_what_it_says(database, ready):  # noqa: F811
+def test_a_message_is_shown_without_what_it_says(database, ready):
     made = send(database, "m")
     status, out, _ = ready("messages", "show", 1)
     said = dict(line.split(maxsplit=1) for line in out.splitlines() if " " in line)
@@ -85,7 +84,7 @@ def test_a_message_is_shown_without_what_it_says(database, ready):  # noqa: F811
         assert "secret" not in ready("messages", *words)[1]
 
 
-def test_the_queue_tells_what_waits_and_what_was_tried_in_vain(database, ready, here):  # noqa: F811
+def test_the_queue_tells_what_waits_and_what_was_tried_in_vain(database, ready, here):
     assert ready("messages", "queue")[:2] == (0, "No message waits.\n")
     send(database, "m1", at=NOW - timedelta(minutes=5))
     send(database, "m2", to="9999")
@@ -120,19 +119,19 @@ def test_a_message_that_somebody_sends_just_now_is_counted_as_such(database):
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (("messages", "show", 9), 1, "no message 9"),
+        (("messages", "show", 9), 3, "no message 9"),
         (("messages", "show", 2**60), 2, "must be from 1"),
-        (("messages", "list", "--user", "nobody"), 1, "nobody"),
+        (("messages", "list", "--user", "nobody"), 3, "nobody"),
         (("messages", "list", "--state", "lost"), 2, "invalid choice"),
         (("messages", "list", "--since", "yesterday"), 2, "such as 2026-11-05"),
         (("messages", "list", "--since", "0001-01-01"), 2, "such as 2026-11-05"),
         (("messages", "list", "--limit", 0), 2, "from 1"),
         (("messages",), 2, "ACTION"),
-        (("data-sessions", "--user", "nobody"), 1, "nobody"),
+        (("data-sessions", "--user", "nobody"), 3, "nobody"),
         (("data-sessions", "--limit", "all"), 2, "limit"),
     ],
 )
-def test_what_cannot_be_looked_for_is_one_line(ready, words, status, says):  # noqa: F811
+def test_what_cannot_be_looked_for_is_one_line(ready, words, status, says):
     done = ready(*words)
     assert (done[0], says in done[2]) == (status, True), done
 
@@ -143,11 +142,11 @@ def tell(engine, which, session_id, username, octets):
     transact(engine, lambda tx: process_batch(tx, TERMS, [usage], NOW))
 
 
-def sessions(ready, *words):  # noqa: F811
+def sessions(ready, *words):
     return [each["session_id"] for each in json.loads(ready("data-sessions", *words, "--json")[1])]
 
 
-def test_sessions_of_data_that_are_open_are_listed_and_with_all_those_that_are_over(database, ready):  # noqa: F811
+def test_sessions_of_data_that_are_open_are_listed_and_with_all_those_that_are_over(database, ready):
     for session_id, username in (("A", "ana"), ("B", "bia"), ("C", "ana")):
         tell(database, AcctStatusType.START, session_id, username, 0)
     tell(database, AcctStatusType.STOP, "A", "ana", 30)

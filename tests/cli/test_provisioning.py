@@ -84,7 +84,7 @@ def test_a_network_that_is_away_is_one_line_and_its_queue_waits(here):
     here.manager.stop()
     here.add(2001)
     for action in ("diff", "sync"):
-        said = here.run("provisioning", action, status=1)
+        said = here.run("provisioning", action, status=3)
         assert said.count("\n") == 1
         assert "does not answer within" in said
     here.manager.start()
@@ -94,9 +94,9 @@ def test_a_network_that_is_away_is_one_line_and_its_queue_waits(here):
 
 def test_a_network_out_of_the_settings_is_forgotten_only_then(here):
     here.run("provisioning", "sync")
-    assert "take its [[provisioning]] table out first" in here.run("provisioning", "forget", "village", status=1)
+    assert "take its [[provisioning]] table out first" in here.run("provisioning", "forget", "village", status=3)
     here.settings("")
     assert "not in the settings" in here.run("provisioning", "status")
     here.run("provisioning", "forget", "village")
-    assert "there is no network" in here.run("provisioning", "forget", "village", status=1)
-    assert "no such network in the settings" in here.run("provisioning", "diff", status=1)
+    assert "there is no network" in here.run("provisioning", "forget", "village", status=3)
+    assert "no such network in the settings" in here.run("provisioning", "diff", status=3)

@@ -19,6 +19,7 @@ from celcombiller.database.transaction import transact
 
 @pytest.fixture
 def engine(tmp_path):
+    (tmp_path / "store.sqlite").touch()
     made = open_engine(f"sqlite:///{tmp_path / 'store.sqlite'}", lock_seconds=1)
     transact(made, lambda tx: tx.execute(sa.text("create table seen (word text unique)")))
     yield made

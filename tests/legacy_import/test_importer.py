@@ -1010,7 +1010,7 @@ def test_a_ledger_that_does_not_prove_takes_nothing_in(command, tmp_path):
     database_file.close()
     before = rows_here(tmp_path)
     status, _, err = import_legacy(command, "--yes")
-    assert (status, "nothing was imported" in err, err.count("\n")) == (1, True, 1)
+    assert (status, "nothing was imported" in err, err.count("\n")) == (3, True, 1)
     assert rows_here(tmp_path) == before
 
 
@@ -1040,7 +1040,7 @@ def test_what_is_no_whole_original_is_refused_in_one_line(command, tmp_path, mak
     make(tmp_path / "alph.db")
     before = rows_here(tmp_path)
     status, out, err = import_legacy(command, "--yes")
-    assert (status, out, err.count("\n")) == (1, "", 1), err
+    assert (status, out, err.count("\n")) == (3, "", 1), err
     assert re.search(says, err), err
     assert rows_here(tmp_path) == before
 

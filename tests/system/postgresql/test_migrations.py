@@ -73,6 +73,7 @@ BEFORE_SMS = (
 def fresh(request, folder):
     """Give an engine on an empty database of the kind that the test is for."""
     on_postgresql = request.param == "postgresql"
+    (folder / "old.sqlite").touch()
     url = request.getfixturevalue("cluster").database() if on_postgresql else f"sqlite:///{folder / 'old.sqlite'}"
     return open_engine(url, lock_seconds=1, foreign_keys=False)
 

@@ -200,7 +200,7 @@ def test_what_is_changed_on_one_node_holds_on_the_others_at_once(nodes):
     first, second, third = nodes
     assert "Granted 100 s" in second.run("call", "user1000", CALLEE, "--talk", "0.5")
     first.run("user", "disable", "user1000")
-    assert "DISABLED" in second.run("call", "user1000", CALLEE, status=1)
+    assert "DISABLED" in second.run("call", "user1000", CALLEE, status=3)
     third.run("user", "enable", "user1000")
     first.run("credit", "user1000", -(CREDIT - 1 - 30))
     assert "Granted 30 s" in second.run("call", "user1000", CALLEE, "--talk", "0.5")

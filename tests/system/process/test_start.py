@@ -32,7 +32,7 @@ def test_a_database_that_another_program_has_locked(tmp_path):
     other = sqlite3.connect(biller.folder / "celcombiller.sqlite")
     other.execute("begin exclusive")
     try:
-        assert "locked" in biller.run_program("credit", "admin", 5, status=1)
+        assert "locked" in biller.run_program("credit", "admin", 5, status=3)
     finally:
         other.close()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.core.errors import SchemaMismatch
+from celcombiller.core.schema import tables
 from celcombiller.core.schema.migrations import versions
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ def upgrade(tx: Connection) -> None:
     """Create or upgrade the tables.
 
     On SQLite the connection must not enforce foreign keys where there are rows: some steps rebuild a table. Raises
-    `SchemaMismatch` when the database is newer than this program, or the upgrade would break a foreign key.
+    `SchemaMismatch` when the database is newer than this program or of another program, or the upgrade would break a
+    foreign key.
     """
     from alembic import command  # noqa: PLC0415  a third of the time of a short command: only `init` needs it
 
-    before = _refuse_newer(tx)
+    before = read_version(tx)
     config = alembic_config()
     config.attributes["connection"] = tx
     command.upgrade(config, "head")
@@ -52,16 +54,28 @@ def upgrade(tx: Connection) -> None:
 
 def check(tx: Connection) -> None:
     """Raise `SchemaMismatch` unless the database has exactly this program's tables."""
-    version = _refuse_newer(tx)
+    version = read_version(tx)
     if version is None:
         raise SchemaMismatch("the database has no tables yet: run `celcombiller init`")
     if version != REVISIONS[-1]:
         raise SchemaMismatch(f"the database is of an older version ({version}): run `celcombiller init` to upgrade it")
 
 
-def _refuse_newer(tx: Connection) -> str | None:
-    has_version = sa.inspect(tx).has_table(_VERSION.name)
-    version = tx.execute(sa.select(_VERSION.c.version_num)).scalar() if has_version else None
-    if version is not None and version not in REVISIONS:
+def read_version(tx: Connection) -> str | None:
+    """Return the version of the database's tables, or None for a database without tables.
+
+    Raises `SchemaMismatch` for a database that is newer than this program, and for one of another program: a SQLite
+    file with any other table, or a PostgreSQL schema with a table that has the name of one of ours.
+    """
+    names = set(sa.inspect(tx).get_table_names())
+    is_ledger = {_VERSION.name, tables.subscriber.name, tables.transfer.name} <= names
+    version = tx.execute(sa.select(_VERSION.c.version_num)).scalar() if is_ledger else None
+    if version in REVISIONS:
+        return str(version)
+    if version is not None:
         raise SchemaMismatch(f"the database ({version}) is newer than this program: install the newer program")
-    return version
+    foreign = names if tx.dialect.name == "sqlite" else names & {_VERSION.name, *tables.metadata.tables}
+    if foreign:
+        shown = ", ".join(sorted(foreign)[:3])
+        raise SchemaMismatch(f"the database is of another program (it has the tables {shown}): correct database.url")
+    return None
