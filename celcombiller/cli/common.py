@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from celcombiller.cli.terminal import print_table
-from celcombiller.core.access.audit_trail import Actor
+from celcombiller.core.access.actor import ALL_LEVELS, Actor
+from celcombiller.core.access.password_rules import check_password
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.database.engine import open_engine
@@ -46,9 +47,10 @@ def open_database(config: Config) -> sa.Engine:
 def current_operator() -> Actor:
     """Return the author of a change for the audit trail: the command, and the operating system's user."""
     try:
-        return Actor("command", getpass.getuser())
+        user = getpass.getuser()
     except (KeyError, OSError):  # in a container a user may have no name
-        return Actor("command", f"uid {os.getuid()}")
+        user = f"uid {os.getuid()}"
+    return Actor("command", user, manages=ALL_LEVELS)
 
 
 def find_payer(tx: sa.Connection, who: str) -> Subscriber:
@@ -125,4 +127,8 @@ def read_password(file: Path | None) -> str | None:
         raise InvalidValue(f"--password-file {file}: {error}") from None
     if len(password) < LENGTH_MIN:
         raise InvalidValue(f"--password-file {file}: a password has at least {LENGTH_MIN} characters")
+    try:
+        check_password(password)
+    except InvalidValue as error:
+        raise InvalidValue(f"--password-file {file}: {error}") from None
     return password

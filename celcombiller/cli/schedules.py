@@ -20,7 +20,7 @@ from celcombiller.cli.common import (
 )
 from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import print_error, progress_bar
-from celcombiller.core.access import audit_trail
+from celcombiller.core.access import schedule_changes
 from celcombiller.core.errors import InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.schedules import CatchUp, Membership, Recurrence, Run, Schedule, ScheduleKind
@@ -57,8 +57,9 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
     when = _when(arguments) or {"recurrence": Recurrence.MONTHLY, "day": 1, "interval_days": None}
 
     def work(tx: sa.Connection) -> Schedule:
-        made = schedule_records.add(
+        return schedule_changes.add(
             tx,
+            current_operator(),
             name=arguments.name,
             kind=_KINDS[arguments.kind],
             value=arguments.value,
@@ -69,8 +70,6 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
             now=now,
             **when,
         )
-        audit_trail.record(tx, current_operator(), "add", f"schedule:{made.id}", after=made, now=now)
-        return made
 
     made = transact(open_database(config), work)
     print(
@@ -97,10 +96,7 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
 
     def work(tx: sa.Connection) -> Schedule:
         was = _resolve(tx, arguments.schedule)
-        is_ = schedule_records.change(tx, was.id, **facts)
-        subject = f"schedule:{was.id}"
-        audit_trail.record(tx, current_operator(), "change", subject, before=was, after=is_, now=datetime.now(UTC))
-        return is_
+        return schedule_changes.change(tx, current_operator(), was.id, facts, datetime.now(UTC))
 
     changed = transact(open_database(config), work)
     print(f"Schedule {changed.id} ({changed.name}): {_rhythm(changed)}, next due on {_next(changed)}.")
@@ -111,9 +107,7 @@ def _delete(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
 
     def work(tx: sa.Connection) -> Schedule:
-        was = _resolve(tx, arguments.schedule)
-        audit_trail.record(tx, current_operator(), "delete", f"schedule:{was.id}", before=was, now=now)
-        return schedule_records.delete(tx, was.id, now)
+        return schedule_changes.delete(tx, current_operator(), _resolve(tx, arguments.schedule).id, now)
 
     deleted = transact(open_database(config), work)
     print(f"Deleted schedule {deleted.id} ({deleted.name}); its memberships have ended.")
@@ -151,9 +145,10 @@ def _join(arguments: argparse.Namespace, config: Config) -> int:
 
     def work(tx: sa.Connection) -> tuple[Schedule, Membership]:
         schedule = _resolve(tx, arguments.schedule)
-        who = subscriber_records.find(tx, arguments.username).id
-        made = memberships.join(tx, schedule, who, count=arguments.count, joined_on=arguments.joined_on, now=now)
-        audit_trail.record(tx, current_operator(), "join", f"schedule:{schedule.id}", after=made, now=now)
+        who = subscriber_records.find(tx, arguments.username)
+        made = schedule_changes.join(
+            tx, current_operator(), schedule, who, count=arguments.count, joined_on=arguments.joined_on, now=now
+        )
         return schedule, made
 
     schedule, made = transact(open_database(config), work)
@@ -165,9 +160,7 @@ def _leave(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
 
     def work(tx: sa.Connection) -> None:
-        was = _membership(tx, arguments)
-        memberships.leave(tx, was, now)
-        audit_trail.record(tx, current_operator(), "leave", f"schedule:{was.schedule_id}", before=was, now=now)
+        schedule_changes.leave(tx, current_operator(), _membership(tx, arguments), now)
 
     transact(open_database(config), work)
     print(f"{arguments.username} has left {arguments.schedule}.")
@@ -179,11 +172,7 @@ def _renew(arguments: argparse.Namespace, config: Config) -> int:
 
     def work(tx: sa.Connection) -> None:
         was = _membership(tx, arguments)
-        is_ = memberships.renew(tx, was, count=arguments.count, months=arguments.months, now=now)
-        action = f"renew for {arguments.months} months"
-        audit_trail.record(
-            tx, current_operator(), action, f"schedule:{was.schedule_id}", before=was, after=is_, now=now
-        )
+        schedule_changes.renew(tx, current_operator(), was, count=arguments.count, months=arguments.months, now=now)
 
     transact(open_database(config), work)
     print(f"{arguments.username} has {arguments.count} runs left in {arguments.schedule}.")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from celcombiller.cli.common import add_command, current_operator, open_database, print_rows, whole_number
-from celcombiller.core.access import audit_trail, tokens
+from celcombiller.core.access import tokens
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.access.tokens import NewToken
 from celcombiller.core.subscribers import subscriber_records
@@ -34,11 +34,16 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
 
     def work(tx: sa.Connection) -> Token:
         owner = subscriber_records.find(tx, arguments.user)
-        made = tokens.make_token(
-            tx, secret, owner.id, name=wanted.name, scopes=wanted.scopes, expires_at=expires_at, now=now
+        return tokens.make_token(
+            tx,
+            current_operator(),
+            secret,
+            owner.id,
+            name=wanted.name,
+            scopes=wanted.scopes,
+            expires_at=expires_at,
+            now=now,
         )
-        audit_trail.record(tx, current_operator(), "add", f"token:{made.id}", after=made, now=now)
-        return made
 
     made = transact(open_database(config), work)
     print(f"Token {made.id} of {made.username}, for {', '.join(made.scopes)} (shown this once; only its hash is kept):")
@@ -57,10 +62,7 @@ def _revoke(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
 
     def work(tx: sa.Connection) -> Token:
-        was = tokens.token(tx, arguments.id)
-        is_ = tokens.revoke_token(tx, was.id, now)
-        audit_trail.record(tx, current_operator(), "revoke", f"token:{was.id}", before=was, after=is_, now=now)
-        return is_
+        return tokens.revoke_token(tx, current_operator(), arguments.id, now)
 
     revoked = transact(open_database(config), work)
     print(f"Token {revoked.id} ({revoked.name}) is revoked.")

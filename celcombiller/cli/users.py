@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import add_command, current_operator, open_database, print_json, print_rows, read_password
-from celcombiller.core.access import audit_trail
+from celcombiller.core.access import subscriber_changes
+from celcombiller.core.access.subscriber_changes import NewPassword
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
@@ -52,13 +53,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add(arguments: argparse.Namespace, config: Config) -> int:
     """Add a subscriber."""
     password = read_password(arguments.password_file)
-    hashed = None if password is None else hash_password(password)
-
     now = datetime.now(UTC)
 
     def work(tx: sa.Connection) -> Subscriber:
-        made = subscriber_records.add(
+        return subscriber_changes.add(
             tx,
+            current_operator(),
             username=arguments.username,
             name=arguments.name,
             clid=arguments.clid,
@@ -66,11 +66,9 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
             cpf=arguments.cpf,
             address=arguments.address,
             level=Level(arguments.level),
-            password_hash=hashed,
+            password=None if password is None else NewPassword(password, hash_password(password)),
             now=now,
         )
-        audit_trail.record(tx, current_operator(), "add", f"subscriber:{made.username}", after=made, now=now)
-        return made
 
     made = transact(open_database(config), work)
     print(f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
@@ -105,9 +103,7 @@ def _enable(arguments: argparse.Namespace, config: Config) -> int:
     username, now = arguments.username, datetime.now(UTC)
 
     def work(tx: sa.Connection) -> None:
-        was = subscriber_records.find(tx, username)
-        is_ = subscriber_records.enable(tx, username, now, enabled=arguments.action == "enable")
-        audit_trail.record(tx, current_operator(), "change", f"subscriber:{username}", before=was, after=is_, now=now)
+        subscriber_changes.change(tx, current_operator(), username, {"enabled": arguments.action == "enable"}, now)
 
     transact(open_database(config), work)
     print(f"{arguments.username} is {arguments.action}d.")

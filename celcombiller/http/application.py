@@ -7,7 +7,8 @@ becomes an answer that gives the reason.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from klein import Klein
@@ -16,19 +17,22 @@ from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
-from celcombiller.core.access import sessions, tokens
-from celcombiller.core.errors import BillerError, BrokenRequest, NotFound, TooLarge, WrongMethod
+from celcombiller.core.access import login_throttle, sessions, tokens
+from celcombiller.core.access.password_rules import check_password
+from celcombiller.core.access.subscriber_changes import NewPassword
+from celcombiller.core.errors import BillerError, BrokenRequest, Forbidden, NotFound, TooLarge, WrongMethod
+from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.authorization import check_access
 from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, parse_body, parse_query
 from celcombiller.http.origin import check_origin
 from celcombiller.http.problem_details import status_of
-from celcombiller.http.request_context import find_client_address, make_request, read_bearer_secret
+from celcombiller.http.request_context import find_client_address, make_request
 from celcombiller.http.responses import encode_refusal, encode_response
 from celcombiller.http.route import Request, Response, ResponseStyle, Route
-from celcombiller.runtime.password_hash import Password
+from celcombiller.runtime.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
     from twisted.python.failure import Failure
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from celcombiller.runtime.metrics import Metrics
     from celcombiller.runtime.password_hasher import Passwords
     from celcombiller.runtime.peer_lines import PeerLines
+
+T = TypeVar("T")
 
 KEY_LENGTH_MAX = 200
 
@@ -107,19 +113,16 @@ class Api:
 
     async def _answer(self, route: Route, http_request: HttpRequest, path: Mapping[str, Any]) -> Response | None:
         check_origin(http_request, self.config.rest)
-        request = make_request(http_request, self.config, path)
-        if not request.secrets and read_bearer_secret(http_request) is None and route.free is None:
+        request = replace(make_request(http_request, self.config, path), rule=route.who)
+        if not request.secrets and request.bearer is None and route.free is None:
             # Who shows nothing needs no look into the database to be refused.
             check_access(None, route.who, request.path, loopback=self._trusts(request))
         # The body is read here: Twisted closes it when the client disconnects, even while a thread reads it.
         raw = http_request.body
         if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
             admitted = await self.reader.read(lambda tx: self._admit(tx, route, http_request, raw, request))
-            password = _password_of(admitted.body)
-            if password is not None:
-                request = replace(
-                    request, password_hash=await self.passwords.hash(password, admitted.principal.username)
-                )
+            password = await self._prepare_password(admitted)
+            request = replace(request, password=password, now=datetime.now(UTC))
         if route.serve is not None:
             if route.who is None:
                 return await route.serve(self, http_request, self._admit(None, route, http_request, raw, request))
@@ -129,6 +132,52 @@ class Api:
             return await route.serve(self, http_request, admitted)
         through = self.reader.read if route.reads else self.store.transact
         return await through(lambda tx: self._do(tx, route, http_request, raw, request))
+
+    async def _prepare_password(self, request: Request) -> NewPassword | None:
+        """Return the new password of a body with its hash, and with its old password checked; ``None``: it has none.
+
+        Each hash takes a while. So the route is admitted again in its transaction, and the old password compared.
+        """
+        text = _text_of(request.body, "password", Password)
+        if text is None:
+            return None
+        check_password(text)
+        old = _text_of(request.body, "old_password", OldPassword)
+        own = request.path.get("username", request.principal.username) == request.principal.username
+        replaces = await self._check_old_password(request, old) if own and old is not None else None
+        revoke_tokens = _field_of(request.body, "revoke_tokens") is True
+        return NewPassword(
+            text, await self.passwords.hash(text, request.principal.username), replaces, revoke_tokens=revoke_tokens
+        )
+
+    async def _check_old_password(self, request: Request, old: str) -> str | None:
+        """Return the hash that the principal's old password has; ``None``: they have no password.
+
+        A wrong one counts as a failed login. Raises `Forbidden` and `TooManyAttempts`.
+        """
+        who, address, now = request.principal, request.address, request.now
+        is_known = await self.store.transact(lambda tx: login_throttle.admit_attempt(tx, who.username, address, now))
+        source = "API, known address" if is_known else "API"
+        hashed = await self.reader.read(lambda tx: subscriber_records.find_password(tx, who.subscriber_id))
+        if hashed is not None and not await self.passwords.verify(hashed, old, source):
+            raise Forbidden("old_password is not the password")
+        await self.store.transact(lambda tx: login_throttle.forget_failures(tx, who.username, address, now))
+        return hashed
+
+    async def transact(self, request: Request, work: Callable[[Connection, Request], T]) -> T:
+        """Do ``work`` in a transaction, on the request as it is admitted there: for routes that have waited before.
+
+        The principal may have been logged out, disabled, deleted or set to another level meanwhile, or the token
+        revoked. Raises `NotAuthenticated` and `Forbidden` then.
+        """
+        return await self.store.transact(lambda tx: work(tx, self.readmit(tx, request)))
+
+    def readmit(self, tx: Connection, request: Request) -> Request:
+        """Return an admitted request with its principal as they are now. Raises `NotAuthenticated` and `Forbidden`."""
+        now = datetime.now(UTC)
+        who, secret = _find_principal(tx, replace(request, now=now))
+        check_access(who, request.rule, request.path)
+        return replace(request, who=who, secret=secret, now=now)
 
     # -- in a thread of the database --------------------------------------------------------------------------------
 
@@ -146,7 +195,7 @@ class Api:
         Access is checked first: who may not use the route learns nothing of what is wrong with their request. Without
         a transaction there is no principal, so that ``/healthz`` answers while the database is away.
         """
-        who, secret = (None, None) if tx is None else _find_principal(tx, http_request, request)
+        who, secret = (None, None) if tx is None else _find_principal(tx, request)
         check_access(who, route.who, request.path, loopback=self._trusts(request))
         if any(NUL in each for each in request.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
@@ -206,11 +255,10 @@ def _path_of(http_request: HttpRequest) -> str:
     return http_request.path.decode("utf-8", "replace")
 
 
-def _find_principal(tx: Connection, http_request: HttpRequest, request: Request) -> tuple[Principal | None, str | None]:
+def _find_principal(tx: Connection, request: Request) -> tuple[Principal | None, str | None]:
     """Return the principal of a request and, if a browser's session tells it, the secret of that session."""
-    bearer = read_bearer_secret(http_request)
-    if bearer is not None:
-        return tokens.by_token(tx, bearer, request.now), None
+    if request.bearer is not None:
+        return tokens.by_token(tx, request.bearer, request.now), None
     for secret in request.secrets:
         who = sessions.by_session(tx, secret, request.now)
         if who is not None:
@@ -218,13 +266,17 @@ def _find_principal(tx: Connection, http_request: HttpRequest, request: Request)
     return None, None
 
 
-def _password_of(body: object) -> str | None:
-    """Return the password of a body if it can be one; the route refuses any other, before it is hashed."""
-    value = merge_field_lists(body).get("password") if isinstance(body, dict) else getattr(body, "password", None)
+def _field_of(body: object, name: str) -> object:
+    return merge_field_lists(body).get(name) if isinstance(body, dict) else getattr(body, name, None)
+
+
+def _text_of(body: object, name: str, kind: Any) -> str | None:
+    """Return a password of a body if it can be one; the route refuses any other, before it is hashed."""
     try:
-        return msgspec.convert(value, Password)
+        text: str = msgspec.convert(_field_of(body, name), kind)
     except msgspec.ValidationError:
         return None
+    return text
 
 
 class _RowNumber(BaseConverter):

@@ -48,6 +48,7 @@ def make_request(http_request: HttpRequest, config: Config, path: Mapping[str, A
         url=base_url + http_request.uri.decode("ascii", "replace"),
         key=http_request.getHeader("idempotency-key"),
         secrets=read_session_secrets(http_request),
+        bearer=read_bearer_secret(http_request),
         local=is_local(http_request, config.rest),
     )
 

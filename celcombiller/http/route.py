@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.core.access import audit_trail
-from celcombiller.core.errors import BillerError, Forbidden, NotAuthenticated, NotFound
-from celcombiller.core.model.subscribers import Level
+from celcombiller.core.errors import BillerError, NotAuthenticated, NotFound
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,8 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.config.tables import Config
+    from celcombiller.core.access.actor import Actor
     from celcombiller.core.access.principal import Principal
-    from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.access.subscriber_changes import NewPassword
     from celcombiller.http.authorization import AccessRule
     from celcombiller.http.http_request import HttpRequest
 
@@ -39,10 +38,6 @@ ALWAYS_SERVED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Addresses that are served even when too many requests are in work: those by which operators see it."""
 
 
-OWN_FIELDS = {"name", "address", "password"}
-"""The fields of their own that subscribers and collaborators may change."""
-
-
 class ResponseStyle(Enum):
     """The form of a route's errors, and the layout of its JSON."""
 
@@ -55,9 +50,10 @@ class Request:
     """One checked request. ``who`` is the principal; it is ``None`` only on routes without an access rule.
 
     ``body`` and ``query`` have the types that the route names; without a type they are a ``dict`` as received.
-    ``password_hash`` is the hash of the password in the body, which no handler needs. ``key`` is the Idempotency-Key.
-    ``secrets`` are the cookies that may be a browser session, ``secret`` is the one that is. ``local``: a program on
-    this machine sent it, not through a proxy.
+    ``password`` is the new password of the body, hashed, with the old one checked. ``key`` is the Idempotency-Key.
+    ``secrets`` are the cookies that may be a browser session, ``secret`` is the one that is; ``bearer`` is the secret
+    of a token. ``rule`` is the access rule of the route. ``local``: a program on this machine sent it, not through a
+    proxy.
     """
 
     config: Config
@@ -71,9 +67,11 @@ class Request:
     url: str
     key: str | None = None
     fresh: str = field(default_factory=lambda: uuid.uuid4().hex)
-    password_hash: str | None = None
+    password: NewPassword | None = None
     secrets: tuple[str, ...] = ()
     secret: str | None = None
+    bearer: str | None = None
+    rule: AccessRule | None = None
     local: bool = False
 
     @property
@@ -82,9 +80,9 @@ class Request:
         return f"id:{self.key or self.fresh}"
 
     @property
-    def actor(self) -> audit_trail.Actor:
-        """The actor for the audit trail."""
-        return audit_trail.Actor(self.principal.audit_name, self.address)
+    def actor(self) -> Actor:
+        """The principal as the author of a change."""
+        return self.principal.acting_from(self.address)
 
     @property
     def principal(self) -> Principal:
@@ -102,30 +100,6 @@ class Request:
         """Raise `NotFound` if the principal may not see the records of this subscriber."""
         if self.only_subscriber_id not in (None, subscriber_id):
             raise NotFound("there is no such thing, or it is not yours")
-
-    def check_manages(self, *levels: Level) -> None:
-        """Raise `Forbidden` unless the principal may make, change and credit subscribers of these levels.
-
-        An administrator's token without the scope ``admin`` manages what a collaborator manages. With a password that
-        it set for one of the staff it could open a session, which has all scopes.
-        """
-        if self.principal.administers:
-            return
-        if not self.principal.is_staff or set(levels) != {Level.SUBSCRIBER}:
-            raise Forbidden("only an administrator, not narrowed by scopes, manages administrators and collaborators")
-
-    def check_changes(self, subscriber: Subscriber, fields: Collection[str], level: Level) -> None:
-        """Raise `Forbidden` unless the principal may change these fields of a subscriber, who then has this ``level``.
-
-        A token without the scope ``admin`` does not set the password of its owner either.
-        """
-        if self.principal.subscriber_id != subscriber.id:
-            self.check_manages(subscriber.level, level)
-            return
-        if not self.principal.administers and set(fields) - OWN_FIELDS:
-            raise Forbidden(f"of oneself one may change {', '.join(sorted(OWN_FIELDS))}")
-        if not self.principal.is_unnarrowed and "password" in fields:
-            raise Forbidden("one's own password is changed with a session or the scope admin")
 
 
 @dataclass(frozen=True, slots=True)

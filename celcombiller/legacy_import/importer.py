@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.access.audit_trail import Actor
+    from celcombiller.core.access.actor import Actor
     from celcombiller.legacy_import.conversion import ConvertedFile, Progress
     from celcombiller.legacy_import.convert_users import NewSubscriber
 

@@ -54,8 +54,12 @@ class AccessRequests:
             return "STATUS", codec.alive(packet, accounting=False)
         login = codec.login_of(packet, client, address)
         identities = codec.identities_of(login.username, client.realm)
-        standing: CreditStanding | None = await self._reader.read(partial(_standing, identities=identities))
-        reason = await self._refusal_reason(login, client, standing)
+        look = partial(_standing, identities=identities)
+        checked: CreditStanding | None = await self._reader.read(look)
+        reason = await self._login_refusal(login, client, checked)
+        # The check took a while: it counts only for the same password of the same subscriber.
+        standing: CreditStanding | None = await self._reader.read(look)
+        reason = reason or _refusal_now(checked, standing)
         if standing is None or reason:
             self._log.info(
                 "{nas}: {user!r} may not use data: {why}", nas=login.nas, user=_shortened(login.username), why=reason
@@ -75,8 +79,8 @@ class AccessRequests:
         )
         return "ACCEPTED", answer
 
-    async def _refusal_reason(self, login: Login, client: RadiusClient, standing: CreditStanding | None) -> str:
-        """Return why the user is refused; empty: they are accepted."""
+    async def _login_refusal(self, login: Login, client: RadiusClient, standing: CreditStanding | None) -> str:
+        """Return why the login is refused; empty: it is right."""
         if client.passwords == "check":
             if login.password is None or login.method:
                 # Only hashes of passwords are stored, and CHAP, MS-CHAP and EAP need the password itself.
@@ -90,11 +94,7 @@ class AccessRequests:
                 return TOO_MANY
             if not is_right:
                 return WRONG_LOGIN
-        if standing is None:
-            return WRONG_LOGIN
-        if not standing.subscriber.enabled:
-            return DISABLED
-        return "" if standing.available > 0 else NO_CREDIT
+        return "" if standing is not None else WRONG_LOGIN
 
     async def _check_password(self, login: Login, standing: CreditStanding | None) -> bool:
         """Return whether the password is right. Failures here keep no one from the API, nor those there from here.
@@ -114,6 +114,17 @@ class AccessRequests:
                 lambda tx: login_throttle.forget_failures(tx, name, origin, now, login_throttle.RADIUS)
             )
         return is_right
+
+
+def _refusal_now(checked: CreditStanding | None, standing: CreditStanding | None) -> str:
+    """Return why the user is refused after the check of their login; empty: they are accepted."""
+    if checked is None or standing is None:
+        return WRONG_LOGIN
+    if (checked.subscriber.id, checked.password_hash) != (standing.subscriber.id, standing.password_hash):
+        return WRONG_LOGIN
+    if not standing.subscriber.enabled:
+        return DISABLED
+    return "" if standing.available > 0 else NO_CREDIT
 
 
 def _standing(tx: Connection, identities: tuple[str, ...]) -> CreditStanding | None:

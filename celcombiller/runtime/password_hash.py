@@ -13,6 +13,9 @@ Password = Annotated[
     str, Meta(pattern=r"^[^\x00]*$", min_length=LENGTH_MIN, max_length=1024, description="8 to 1024 characters")
 ]
 
+OldPassword = Annotated[str, Meta(pattern=r"^[^\x00]*$", max_length=1024, description="at most 1024 characters")]
+"""A password that was set before: of any length, as an imported one may be shorter."""
+
 HASHER = PasswordHasher()
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from celcombiller.core.access.audit_trail import Actor
+from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.charging import messages
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.operator_credit import credit
@@ -30,7 +30,7 @@ def database(ready, here):
     engine = open_engine(f"sqlite:///{here / 'celcombiller.sqlite'}", lock_seconds=1)
     for kind in Kind:
         request = Credit("ana", kind, 100, "web", f"given {kind}")
-        transact(engine, lambda tx, request=request: credit(tx, request, Actor("admin", ""), NOW))
+        transact(engine, lambda tx, request=request: credit(tx, request, Actor("admin", "", manages=ALL_LEVELS), NOW))
     yield engine
     assert ready("audit")[0] == 0
     engine.dispose()

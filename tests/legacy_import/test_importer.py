@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from hypothesis import HealthCheck, given
 
 from celcombiller.cli import main
-from celcombiller.core.access.audit_trail import Actor
+from celcombiller.core.access.actor import Actor
 from celcombiller.core.audit.report import audit
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy as CallTerms

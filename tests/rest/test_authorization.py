@@ -227,7 +227,8 @@ async def test_an_expired_session_is_none(biller):
 @pytest_twisted.ensureDeferred
 async def test_a_new_password_ends_the_other_sessions_and_keeps_this_one(biller):
     here, elsewhere = await biller.logged_in("ana"), await biller.logged_in("ana")
-    assert (await here.patch("/api/v1/subscribers/ana", {"password": "another horse"})).code == 200
+    words = {"password": "another horse", "old_password": PASSWORD}
+    assert (await here.patch("/api/v1/subscribers/ana", words)).code == 200
     assert (await here.get("/api/v1/subscribers/ana")).code == 200
     assert (await elsewhere.get("/api/v1/subscribers/ana")).code == 401
     assert (await biller.client().log_in("ana")).code == 404

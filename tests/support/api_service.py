@@ -13,6 +13,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from celcombiller.config.tables import Agi, Config, Database, Metrics, Rest, Service
 from celcombiller.core.access import audit_trail, sessions
+from celcombiller.core.access.actor import Actor
 from celcombiller.core.audit.report import audit
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
@@ -125,9 +126,7 @@ class Biller:
         def work(tx):
             person = subscriber_records.find(tx, username)
             sessions.open_session(tx, client.cookie, person.id, address="127.0.0.1", now=now, lifetime=lifetime)
-            audit_trail.record(
-                tx, audit_trail.Actor(username, "127.0.0.1"), "log in", f"subscriber:{username}", now=now
-            )
+            audit_trail.record(tx, Actor(username, "127.0.0.1"), "log in", f"subscriber:{username}", now=now)
 
         transact(self.engine, work)
         return client
@@ -135,6 +134,10 @@ class Biller:
     def rows(self, table):
         with self.engine.connect() as tx:
             return [row._asdict() for row in tx.execute(sa.select(table).order_by(*table.primary_key.columns))]
+
+    def empty(self, table):
+        with self.engine.begin() as tx:
+            tx.execute(sa.delete(table))
 
     def audit(self):
         with self.engine.execution_options(reading=True).begin() as tx:

@@ -7,7 +7,7 @@ import pytest_twisted
 import sqlalchemy as sa
 
 from celcombiller.config.tables import Radius, RadiusClient
-from celcombiller.core.access.audit_trail import Actor
+from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.data import session_records
@@ -42,7 +42,10 @@ class RadiusBiller:
         """Credit data to a subscriber."""
         self._credits += 1
         request = Credit(username, Kind.DATA, value, "web", f"credit {self._credits}")
-        transact(self.biller.engine, lambda tx: credit(tx, request, Actor("admin", ""), datetime.now(UTC)))
+        transact(
+            self.biller.engine,
+            lambda tx: credit(tx, request, Actor("admin", "", manages=ALL_LEVELS), datetime.now(UTC)),
+        )
 
     def balance(self, username="ana"):
         """Return the posted and the held data credits."""

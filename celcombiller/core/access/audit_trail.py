@@ -18,13 +18,7 @@ from celcombiller.core.schema.rows import value_from_row
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """The author of a change: a username and an IP address, or ``command`` and the operating system's user."""
-
-    name: str
-    address: str
+    from celcombiller.core.access.actor import Actor
 
 
 def record(

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
@@ -43,9 +44,26 @@ class Principal:
         return self.scopes is None or Scope.ADMIN in self.scopes
 
     @property
-    def administers(self) -> bool:
-        """Whether they may change administrators and collaborators. A narrower token of an administrator may not."""
-        return self.level is Level.ADMINISTRATOR and self.is_unnarrowed
+    def writes(self) -> bool:
+        """Whether they may change anything."""
+        return self.is_unnarrowed or (self.scopes is not None and Scope.WRITE in self.scopes)
+
+    @property
+    def manages(self) -> frozenset[Level]:
+        """The levels that they manage. A narrower token of an administrator manages what a collaborator manages."""
+        if self.level is Level.ADMINISTRATOR and self.is_unnarrowed:
+            return ALL_LEVELS
+        return frozenset({Level.SUBSCRIBER}) if self.is_staff and self.writes else frozenset()
+
+    def acting_from(self, address: str) -> Actor:
+        """Return them as the author of a change, from this IP address."""
+        return Actor(
+            self.audit_name,
+            address,
+            manages=self.manages,
+            subscriber_id=self.subscriber_id if self.writes else None,
+            sets_own_password=self.is_unnarrowed,
+        )
 
     @property
     def audit_name(self) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from celcombiller.core.access import audit_trail
 from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Principal, hash_secret
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sqlalchemy.engine import Connection
+
+    from celcombiller.core.access.actor import Actor
 
 
 def open_session(
@@ -88,9 +91,13 @@ def session(tx: Connection, session_id: str) -> Session:
     return value_from_row(row, Session)
 
 
-def revoke_session(tx: Connection, session_id: str) -> None:
-    """Delete one session by its id."""
+def revoke_session(tx: Connection, actor: Actor, session_id: str, now: datetime) -> None:
+    """End one session by its id: the author's own, or any as an administrator. Raises `NotFound` and `Forbidden`."""
+    found = session(tx, session_id)
+    if found.subscriber_id != actor.subscriber_id:
+        actor.check_administers()
     tx.execute(sa.delete(tables.session).where(tables.session.c.secret_hash == session_id))
+    audit_trail.record(tx, actor, "end session", f"subscriber:{found.username}", before=found, now=now)
 
 
 def by_session(tx: Connection, secret: str, now: datetime) -> Principal | None:

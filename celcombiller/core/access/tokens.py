@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
+from celcombiller.core.access import audit_trail
 from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Principal, Scope, hash_secret
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sqlalchemy.engine import Connection
+
+    from celcombiller.core.access.actor import Actor
 
 
 class NewToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +51,7 @@ class Token:
 
 def make_token(
     tx: Connection,
+    actor: Actor,
     secret: str,
     owner_id: int,
     *,
@@ -56,7 +60,8 @@ def make_token(
     expires_at: datetime | None,
     now: datetime,
 ) -> Token:
-    """Record a token of a subscriber and return it."""
+    """Record a token of a subscriber and return it. Raises `Forbidden` unless the author manages every level."""
+    actor.check_administers()
     table = tables.token
     inserted = tx.execute(
         sa.insert(table)
@@ -70,7 +75,9 @@ def make_token(
         )
         .returning(table.c.id)
     )
-    return token(tx, inserted.scalar_one())
+    made = token(tx, inserted.scalar_one())
+    audit_trail.record(tx, actor, "add", f"token:{made.id}", after=made, now=now)
+    return made
 
 
 def by_token(tx: Connection, secret: str, now: datetime) -> Principal | None:
@@ -93,11 +100,24 @@ def tokens(tx: Connection) -> list[Token]:
     return list(map(_token_from_row, tx.execute(_TOKENS.order_by(tables.token.c.id))))
 
 
-def revoke_token(tx: Connection, token_id: int, now: datetime) -> Token:
-    """Revoke a token for good. Raise `NotFound` if there is none."""
+def revoke_token(tx: Connection, actor: Actor, token_id: int, now: datetime) -> Token:
+    """Revoke a token for good. Raises `NotFound`, and `Forbidden` unless the author manages every level."""
+    actor.check_administers()
+    before = token(tx, token_id)
+    _revoke(tx, tables.token.c.id == token_id, now)
+    after = token(tx, token_id)
+    audit_trail.record(tx, actor, "revoke", f"token:{token_id}", before=before, after=after, now=now)
+    return after
+
+
+def revoke_tokens(tx: Connection, owner_id: int, now: datetime) -> None:
+    """Revoke all tokens of a subscriber, with a change of their password."""
+    _revoke(tx, tables.token.c.subscriber_id == owner_id, now)
+
+
+def _revoke(tx: Connection, which: sa.ColumnElement[bool], now: datetime) -> None:
     table = tables.token
-    tx.execute(sa.update(table).where(table.c.id == token_id, table.c.revoked_at.is_(None)).values(revoked_at=now))
-    return token(tx, token_id)
+    tx.execute(sa.update(table).where(which, table.c.revoked_at.is_(None)).values(revoked_at=now))
 
 
 def _token_from_row(row: Any) -> Token:

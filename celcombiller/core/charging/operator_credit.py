@@ -1,27 +1,35 @@
-"""A single credit with its audit-trail row."""
+"""Credit, reversals and credit limits by an author, who must manage the subscriber, with rows of the audit trail."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
 from celcombiller.core.access import audit_trail
 from celcombiller.core.charging.batch import ChargingBatch
+from celcombiller.core.ledger import accounts, reversals
+from celcombiller.core.ledger.book import REVERSAL
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.schema import tables
+from celcombiller.core.subscribers import subscriber_records
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.access.audit_trail import Actor
+    from celcombiller.core.access.actor import Actor
     from celcombiller.core.charging.requests import Credit
-    from celcombiller.core.model.accounts import Transfer
+    from celcombiller.core.model.accounts import Account, Kind, Transfer
 
 
 def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tuple[Transfer, bool]:
     """Credit a subscriber for an operator, with an audit-trail row; return the transfer and whether it is new.
 
-    Raises `UnknownSubscriber`, `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
+    Raises `UnknownSubscriber`, `Forbidden`, `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
     """
+    actor.check_manages(subscriber_records.find(tx, request.username).level)
     batch = ChargingBatch.load(tx, [request])
     is_new = request.reference not in batch.book.transfers
     made = batch.credit(request, now)
@@ -29,3 +37,34 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
     if is_new:
         audit_trail.record(tx, actor, "credit", f"subscriber:{request.username}", after=made, now=now)
     return made, is_new
+
+
+def reverse(tx: Connection, transfer_id: int, actor: Actor, *, note: str, now: datetime) -> Transfer:
+    """Reverse a transfer, once, with an audit-trail row. Raises as `reversals.reverse` does, and `Forbidden`."""
+    transfer, account, subscriber = tables.transfer, tables.account, tables.subscriber
+    sides = sa.or_(account.c.id == transfer.c.debit_account_id, account.c.id == transfer.c.credit_account_id)
+    rows = tx.execute(
+        sa.select(transfer.c.reference, subscriber.c.level)
+        .join(account, sides)
+        .join(subscriber, subscriber.c.id == account.c.subscriber_id)
+        .where(transfer.c.id == transfer_id)
+    ).all()
+    actor.check_manages(*(Level(row.level) for row in rows))
+    reference = rows[0].reference
+    back = f"{REVERSAL}:{reference}"
+    is_new = tx.execute(sa.select(transfer.c.id).where(transfer.c.reference == back)).first() is None
+    made = reversals.reverse(tx, reference, note=note, now=now)
+    if is_new:
+        audit_trail.record(tx, actor, "reverse", f"transfer:{transfer_id}", after=made, now=now)
+    return made
+
+
+def set_credit_limit(tx: Connection, username: str, kind: Kind, limit: int, actor: Actor, now: datetime) -> Account:
+    """Set how far the balance of an account may fall below 0. Raises `UnknownSubscriber` and `Forbidden`."""
+    actor.check_administers()
+    who = subscriber_records.find(tx, username)
+    was = accounts.balances(tx, who.id)[kind]
+    is_ = accounts.set_credit_limit(tx, was.id, -limit)
+    action = f"change {kind} credit limit"
+    audit_trail.record(tx, actor, action, f"subscriber:{who.username}", before=was, after=is_, now=now)
+    return is_

@@ -114,6 +114,14 @@ def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) 
     return [(row.username, value_from_row(row, Membership)) for row in rows]
 
 
+def has_staff(tx: Connection, schedule_id: int) -> bool:
+    """Return whether an administrator or a collaborator is a member of a schedule."""
+    staff = sa.select(tables.subscriber.c.id).where(tables.IS_STAFF)
+    theirs = (_membership.c.subscriber_id.in_(staff), _membership.c.schedule_id == schedule_id)
+    found = sa.select(_membership.c.id).where(*theirs, _membership.c.ended_at.is_(None)).limit(1)
+    return tx.execute(found).first() is not None
+
+
 def member_counts(tx: Connection) -> dict[int, int]:
     """Return the number of members by schedule id, for schedules that have any."""
     column = _membership.c.schedule_id

@@ -95,6 +95,9 @@ subscriber = sa.Table(
 )
 """A deleted subscriber keeps the row, for what refers to it; the identities are free for others."""
 
+IS_STAFF = subscriber.c.level != sa.literal_column("1")
+"""Administrators and collaborators. The level is a literal: with a parameter no partial index would be used."""
+
 account = sa.Table(
     "account",
     metadata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -79,6 +80,76 @@ def find(tx: Connection, username: str) -> Subscriber:
     for row in _OF_USERNAME.rows(tx, username=username):
         return subscriber_from_columns(*row)
     raise UnknownSubscriber(f"no subscriber is called {username}")
+
+
+def find_by_id(tx: Connection, subscriber_id: int) -> Subscriber:
+    """Return the subscriber of this id. Raise `UnknownSubscriber` if there is none."""
+    return _find_one(tx, tables.subscriber.c.id == subscriber_id, f"no subscriber has the id {subscriber_id}")
+
+
+def find_by_clid(tx: Connection, clid: str) -> Subscriber:
+    """Return the subscriber of this number. Raise `UnknownSubscriber` if there is none."""
+    return _find_one(tx, tables.subscriber.c.clid == clid, f"no subscriber has the number {clid}")
+
+
+def find_by_imsi(tx: Connection, imsi: str) -> Subscriber:
+    """Return the subscriber of this IMSI. Raise `UnknownSubscriber` if there is none."""
+    return _find_one(tx, tables.subscriber.c.imsi == imsi, f"no subscriber has the IMSI {imsi}")
+
+
+def _find_one(tx: Connection, which: sa.ColumnElement[bool], otherwise: str) -> Subscriber:
+    row = tx.execute(sa.select(tables.subscriber).where(which, NOT_DELETED)).first()
+    if row is None:
+        raise UnknownSubscriber(otherwise)
+    return subscriber_from_row(row)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoginRecord:
+    """Who a username names, and the hash that their password is checked against."""
+
+    subscriber_id: int
+    password_hash: str | None = dataclasses.field(repr=False)
+
+
+def find_login(tx: Connection, username: str) -> LoginRecord | None:
+    """Return the login of a username; ``None``: there is no subscriber of this name."""
+    table = tables.subscriber
+    which = (table.c.username == username, NOT_DELETED)
+    row = tx.execute(sa.select(table.c.id, table.c.password_hash).where(*which)).first()
+    return None if row is None else LoginRecord(row.id, row.password_hash)
+
+
+def find_password(tx: Connection, subscriber_id: int) -> str | None:
+    """Return the hash of a subscriber's password, if they have one."""
+    table = tables.subscriber
+    hashed: str | None = tx.execute(sa.select(table.c.password_hash).where(table.c.id == subscriber_id)).scalar()
+    return hashed
+
+
+def lock_login(tx: Connection, subscriber_id: int, password_hash: str) -> Subscriber | None:
+    """Return the subscriber if they may log in with the password of this hash; ``None``: they may not, or not now.
+
+    Their row stays locked, so that a change of the password waits and then finds the session to end.
+    """
+    table = tables.subscriber
+    which = (table.c.id == subscriber_id, table.c.password_hash == password_hash, table.c.enabled, NOT_DELETED)
+    row = tx.execute(sa.select(table).where(*which).with_for_update()).first()
+    return None if row is None else subscriber_from_row(row)
+
+
+def lock_password(tx: Connection, subscriber_id: int) -> str | None:
+    """Return the hash of a subscriber's password, if they have one, and lock it until the transaction ends."""
+    table = tables.subscriber
+    found = tx.execute(sa.select(table.c.password_hash).where(table.c.id == subscriber_id).with_for_update())
+    hashed: str | None = found.scalar_one()
+    return hashed
+
+
+def replace_hash(tx: Connection, subscriber_id: int, password_hash: str) -> None:
+    """Store another hash of the same password."""
+    table = tables.subscriber
+    tx.execute(sa.update(table).where(table.c.id == subscriber_id).values(password_hash=password_hash))
 
 
 _ACCOUNTS_OF_USERNAME = driver.PreparedQuery(

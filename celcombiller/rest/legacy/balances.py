@@ -210,7 +210,6 @@ def _add(
     body: NewVoice | NewData,
     detail: dict[str, Any],
 ) -> Response:
-    request.check_manages(who.level)
     if body.value == 0:
         raise InvalidValue("value: must not be 0: nothing would move", {"value": "must not be 0"})
     reference = request.reference

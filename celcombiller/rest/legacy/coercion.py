@@ -6,11 +6,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-import sqlalchemy as sa
 from msgspec import inspect
 
-from celcombiller.core.errors import InvalidValue
-from celcombiller.core.schema import tables
+from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.decoding import convert_fields
 from celcombiller.rest.legacy.search import parse_whole_number
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from celcombiller.core.model.subscribers import Subscriber
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+PASSWORDS = {"password", "old_password"}
 
 IMSI_LEAST = 10**13
 """A number of a subscriber from here on is an IMSI of 14 or 15 digits, as OpenBTS sends it."""
@@ -37,7 +37,7 @@ def convert_leniently(kind: type[T], body: Mapping[str, Any]) -> T:
     return convert_fields(
         kind,
         {
-            name: _coerce(value, types[name]) if name in types and name != "password" else value
+            name: _coerce(value, types[name]) if name in types and name not in PASSWORDS else value
             for name, value in body.items()
         },
     )
@@ -70,15 +70,15 @@ def _bare_types(info: inspect.Type) -> Iterator[inspect.Type]:
 
 def find_named_subscriber(tx: Connection, field: str, value: int | str) -> Subscriber:
     """Return the subscriber that a body names by ``_id`` or by IMSI. Raises `InvalidValue`."""
-    table = tables.subscriber
     try:
         number = parse_whole_number(value)
     except ValueError:
         raise InvalidValue(f"{field}: must be a whole number", {field: "must be a whole number"}) from None
     is_imsi = number >= IMSI_LEAST or (isinstance(value, str) and len(value) in (14, 15))
-    which = table.c.imsi == str(value) if is_imsi else table.c.id == number
-    row = tx.execute(sa.select(table).where(which, subscriber_records.NOT_DELETED)).first()
-    if row is None:
+    try:
+        if is_imsi:
+            return subscriber_records.find_by_imsi(tx, str(value))
+        return subscriber_records.find_by_id(tx, number)
+    except UnknownSubscriber:
         what = f"no user has {'the IMSI' if is_imsi else 'the _id'} {number}"
-        raise InvalidValue(f"{field}: {what}", {field: what})
-    return subscriber_records.subscriber_from_row(row)
+        raise InvalidValue(f"{field}: {what}", {field: what}) from None

@@ -6,16 +6,15 @@ The cookie is HttpOnly, SameSite=Lax and, behind TLS, Secure. It is invalid once
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from twisted.web import http
 
 from celcombiller.core.access import audit_trail, login_throttle, sessions
+from celcombiller.core.access.actor import Actor
 from celcombiller.core.errors import BrokenRequest, TooLarge
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.decoding import NUL, parse_form, parse_json
 from celcombiller.http.request_context import COOKIE, is_secure
@@ -24,6 +23,7 @@ from celcombiller.http.route import Response
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.http.application import Api
     from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
@@ -40,30 +40,37 @@ async def log_in(api: Api, http_request: HttpRequest, request: Request) -> Respo
     username, password = _credentials(http_request.body)
     name = username[:NAME_MAX]
     is_known = await api.store.transact(lambda tx: login_throttle.admit_attempt(tx, name, request.address, request.now))
-    row = await api.reader.read(lambda tx: tx.execute(_PERSON.where(_TABLE.c.username == username)).first())
+    found = await api.reader.read(lambda tx: subscriber_records.find_login(tx, username))
+    hashed = None if found is None else found.password_hash
     # A flood of other people's logins from elsewhere has a line of its own.
     source = "API, known address" if is_known else "API"
-    right = await api.passwords.verify(None if row is None else row.password_hash, password, source)
-    if row is None or not right or not row.enabled:
+    right = await api.passwords.verify(hashed, password, source)
+    if found is None or hashed is None or not right:
         return Response(REFUSED, http.NOT_FOUND)
-    fresh = await api.passwords.hash(password, username) if api.passwords.is_outdated(row.password_hash) else None
-    secret = secrets.token_urlsafe(32)
+    fresh = await api.passwords.hash(password, username) if api.passwords.is_outdated(hashed) else None
+    secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
     lifetime = timedelta(hours=api.config.rest.session_hours)
 
-    def work(tx: Connection) -> None:
-        login_throttle.forget_failures(tx, name, request.address, request.now)
-        sessions.open_session(tx, secret, row.id, address=request.address, now=request.now, lifetime=lifetime)
+    def work(tx: Connection) -> Subscriber | None:
+        # The hash took a while: they may have another password by now, or be disabled or deleted.
+        who = subscriber_records.lock_login(tx, found.subscriber_id, hashed)
+        if who is None:
+            return None
+        login_throttle.forget_failures(tx, name, request.address, now)
+        sessions.open_session(tx, secret, who.id, address=request.address, now=now, lifetime=lifetime)
         if fresh is not None:
-            subscriber_records.change(tx, username, {"password_hash": fresh}, request.now)
-        actor = audit_trail.Actor(username, request.address)
-        audit_trail.record(tx, actor, "log in", f"subscriber:{username}", now=request.now)
+            subscriber_records.replace_hash(tx, who.id, fresh)
+        actor = Actor(who.username, request.address)
+        audit_trail.record(tx, actor, "log in", f"subscriber:{who.username}", now=now)
+        return who
 
-    await api.store.transact(work)
+    who = await api.store.transact(work)
+    if who is None:
+        return Response(REFUSED, http.NOT_FOUND)
     age = str(lifetime // timedelta(seconds=1))
     secure = is_secure(http_request, api.config.rest)
     http_request.addCookie(COOKIE, secret, path="/", httpOnly=True, sameSite="lax", secure=secure, max_age=age)
-    level = Level(row.level)
-    return Response({"roles": [ROLES[level]], "displayName": row.name, "username": username, "id": row.id})
+    return Response({"roles": [ROLES[who.level]], "displayName": who.name, "username": who.username, "id": who.id})
 
 
 async def log_out(api: Api, http_request: HttpRequest, request: Request) -> Response:
@@ -83,12 +90,6 @@ def _credentials(raw: bytes) -> tuple[str, str]:
     if not (isinstance(username, str) and isinstance(password, str)) or NUL in username + password:
         raise BrokenRequest("send username and password, as a form or as JSON")
     return username, password
-
-
-_TABLE = tables.subscriber
-_PERSON = sa.select(_TABLE.c.id, _TABLE.c.name, _TABLE.c.level, _TABLE.c.enabled, _TABLE.c.password_hash).where(
-    subscriber_records.NOT_DELETED
-)
 
 
 # -- their description in OpenAPI: the two routes of the original that today's clients use -----------------------------

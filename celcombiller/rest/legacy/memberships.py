@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 from twisted.web import http
 
-from celcombiller.core.access import audit_trail
+from celcombiller.core.access import schedule_changes
 from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables
@@ -186,13 +186,11 @@ def add(tx: Connection, request: Request) -> Response:
     """Add a user to a schedule. If they are a member already, the answer is the original's 409."""
     body = convert_leniently(NewMember, request.body)
     who = find_named_subscriber(tx, "user_id", body.user_id)
-    request.check_manages(who.level)
     try:
         schedule = schedule_records.find(tx, body.schedule_id)
     except UnknownSchedule as error:
         raise InvalidValue(f"schedule_id: {error}", {"schedule_id": str(error)}) from None
-    made = memberships.join(tx, schedule, who.id, count=body.count, now=request.now)
-    audit_trail.record(tx, request.actor, "join", f"schedule:{schedule.id}", after=made, now=request.now)
+    made = schedule_changes.join(tx, request.actor, schedule, who, count=body.count, now=request.now)
     view = read_object(tx, MEMBERS, made.id)
     return Response(view, headers={"Location": make_address(request.url.partition("?")[0], MEMBERS, view)})
 
@@ -208,9 +206,7 @@ def change(tx: Connection, request: Request) -> Response:
     except UnknownMembership:
         return MISSING
     if body.count is not UNSET:
-        is_ = memberships.set_count(tx, was, body.count)
-        subject = f"schedule:{was.schedule_id}"
-        audit_trail.record(tx, request.actor, "change member", subject, before=was, after=is_, now=request.now)
+        schedule_changes.set_count(tx, request.actor, was, body.count, request.now)
     return Response(read_object(tx, MEMBERS, was.id))
 
 
@@ -225,10 +221,7 @@ def renew(tx: Connection, request: Request) -> Response:
     if not ids:
         return Response({"message": "No result found"}, http.NOT_FOUND)
     was = memberships.find_membership(tx, ids[0])
-    is_ = memberships.renew(tx, was, count=body.count, months=body.number, now=request.now)
-    audit_trail.record(
-        tx, request.actor, "renew", f"schedule:{was.schedule_id}", before=was, after=is_, now=request.now
-    )
+    schedule_changes.renew(tx, request.actor, was, count=body.count, months=body.number, now=request.now)
     return Response({"num_modified": 1})
 
 
@@ -238,6 +231,5 @@ def delete(tx: Connection, request: Request) -> Response:
         was = memberships.find_membership(tx, request.path["id"])
     except UnknownMembership:
         return MISSING
-    memberships.leave(tx, was, request.now)
-    audit_trail.record(tx, request.actor, "leave", f"schedule:{was.schedule_id}", before=was, now=request.now)
+    schedule_changes.leave(tx, request.actor, was, request.now)
     return Response(status=http.NO_CONTENT)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
-from celcombiller.core.errors import BrokenRequest
+from celcombiller.core.errors import BrokenRequest, UnknownSubscriber
+from celcombiller.core.ledger import accounts
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.schema import tables
-from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
+from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
@@ -47,9 +45,8 @@ def _balance(tx: Connection, request: Request, kind: Kind) -> Response:
     imsi = request.body.get("imsi")
     if type(imsi) not in (str, int):
         raise BrokenRequest('send {"imsi": "…"}')
-    posted = tx.execute(
-        sa.select(tables.account.c.posted)
-        .join(tables.subscriber, tables.subscriber.c.id == tables.account.c.subscriber_id)
-        .where(tables.subscriber.c.imsi == str(imsi), NOT_DELETED, tables.account.c.kind == kind)
-    ).scalar()
-    return Response("none" if posted is None else str(posted))
+    try:
+        who = subscriber_records.find_by_imsi(tx, str(imsi))
+    except UnknownSubscriber:
+        return Response("none")
+    return Response(str(accounts.balances(tx, who.id)[kind].posted))

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 from twisted.web import http
 
-from celcombiller.core.access import audit_trail
+from celcombiller.core.access import schedule_changes
 from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownSchedule
 from celcombiller.core.ledger import rows
 from celcombiller.core.model.schedules import Recurrence, Schedule, ScheduleKind
@@ -226,8 +226,9 @@ def delete_by_name(tx: Connection, request: Request) -> Response:
 def _make_schedule(
     tx: Connection, request: Request, body: NewSchedule | NewGroup, first_on: date, day: int
 ) -> Schedule:
-    made = schedule_records.add(
+    return schedule_changes.add(
         tx,
+        request.actor,
         name=body.name,
         kind=ScheduleKind(body.kind),
         value=body.value,
@@ -239,8 +240,6 @@ def _make_schedule(
         time_zone=request.config.schedules.zone,
         now=request.now,
     )
-    audit_trail.record(tx, request.actor, "add", f"schedule:{made.id}", after=made, now=request.now)
-    return made
 
 
 def _answer_made(tx: Connection, request: Request, collection: Collection, made: Schedule) -> Response:
@@ -284,14 +283,11 @@ def _change(tx: Connection, request: Request, was: Schedule, body: ScheduleChang
         given["kind"] = ScheduleKind(given["kind"])
     if "day" in given and was.recurrence is not Recurrence.MONTHLY:
         raise InvalidValue("day: this schedule is not monthly", {"day": "this schedule is not monthly"})
-    is_ = schedule_records.change(tx, was.id, **given)
-    audit_trail.record(tx, request.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=request.now)
-    return is_
+    return schedule_changes.change(tx, request.actor, was.id, given, request.now)
 
 
 def _delete(tx: Connection, request: Request, found: Schedule) -> Response:
-    schedule_records.delete(tx, found.id, request.now)
-    audit_trail.record(tx, request.actor, "delete", f"schedule:{found.id}", before=found, now=request.now)
+    schedule_changes.delete(tx, request.actor, found.id, request.now)
     return Response(status=http.NO_CONTENT)
 
 
@@ -299,10 +295,8 @@ def _join(tx: Connection, request: Request, schedule: Schedule, user_ids: list[i
     """Add these users, unless they are members. Each gets the schedule's number of runs."""
     for user_id in dict.fromkeys(user_ids):
         who = find_named_subscriber(tx, field, user_id)
-        request.check_manages(who.level)
         if memberships.member(tx, schedule.id, who.id) is None:
-            made = memberships.join(tx, schedule, who.id, now=request.now)
-            audit_trail.record(tx, request.actor, "join", f"schedule:{schedule.id}", after=made, now=request.now)
+            schedule_changes.join(tx, request.actor, schedule, who, now=request.now)
 
 
 def _leave(tx: Connection, request: Request, schedule: Schedule, user_ids: list[int]) -> None:
@@ -310,5 +304,4 @@ def _leave(tx: Connection, request: Request, schedule: Schedule, user_ids: list[
     for user_id in dict.fromkeys(user_ids):
         member = memberships.member(tx, schedule.id, user_id)
         if member is not None:
-            memberships.leave(tx, member, request.now)
-            audit_trail.record(tx, request.actor, "leave", f"schedule:{schedule.id}", before=member, now=request.now)
+            schedule_changes.leave(tx, request.actor, member, request.now)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import sqlalchemy as sa
 
 from celcombiller.core.errors import Forbidden, InvalidValue, NotImplementedYet, UnknownSubscriber
-from celcombiller.core.schema import tables
-from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
+from celcombiller.core.subscribers import subscriber_records
 from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
 from celcombiller.rest.v1 import messages
 from celcombiller.rest.v1.messages import Text
@@ -36,11 +34,10 @@ def send(tx: Connection, request: Request) -> dict[str, Any]:
     sender = find_named_subscriber(tx, "id", body.id)
     if request.only_subscriber_id not in (None, sender.id):
         raise Forbidden("you may send in your own name only")
-    if request.only_subscriber_id is None:
-        request.check_manages(sender.level)
-    callee = sa.select(tables.subscriber.c.id).where(tables.subscriber.c.clid == body.to, NOT_DELETED)
-    if tx.execute(callee).first() is None:
-        raise UnknownSubscriber("User not found")
+    try:
+        subscriber_records.find_by_clid(tx, body.to)
+    except UnknownSubscriber:
+        raise UnknownSubscriber("User not found") from None
     try:
         messages.send(tx, request, to_number=body.to, text=body.msg, payer=sender.username)
     except InvalidValue as wrong:

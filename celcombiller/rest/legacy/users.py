@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 from twisted.web import http
 
-from celcombiller.core.access import audit_trail
+from celcombiller.core.access import subscriber_changes
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownSubscriber
@@ -36,7 +36,7 @@ from celcombiller.rest.legacy.collections import (
 from celcombiller.rest.legacy.search import Comparison, Field, Search, Shape, parse_search
 from celcombiller.rest.v1 import subscribers as today
 from celcombiller.rest.v1.subscribers import LevelNumber
-from celcombiller.runtime.password_hash import Password
+from celcombiller.runtime.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -115,6 +115,8 @@ class UserChange(msgspec.Struct, kw_only=True):
     name: Name | UnsetType = UNSET
     username: Username | UnsetType = UNSET
     password: Password | UnsetType = UNSET
+    old_password: OldPassword | UnsetType = UNSET
+    revoke_tokens: bool | UnsetType = UNSET
     clid: Clid | UnsetType = UNSET
     imsi: Imsi | UnsetType = UNSET
     cpf: Cpf | UnsetType | None = UNSET
@@ -141,9 +143,9 @@ def show(tx: Connection, request: Request) -> Response:
 def add(tx: Connection, request: Request) -> Response:
     """Add a user. Their first balances are transfers like any other."""
     body = convert_leniently(NewUser, request.body)
-    request.check_manages(body.level)
-    made = subscriber_records.add(
+    made = subscriber_changes.add(
         tx,
+        request.actor,
         username=body.username,
         name=body.name,
         clid=body.clid,
@@ -151,10 +153,9 @@ def add(tx: Connection, request: Request) -> Response:
         cpf=body.cpf,
         address=body.address or "",
         level=body.level,
-        password_hash=request.password_hash,
+        password=request.password,
         now=request.now,
     )
-    audit_trail.record(tx, request.actor, "add", f"subscriber:{made.username}", after=made, now=request.now)
     for kind, value in ((Kind.VOICE, body.voice_balance), (Kind.DATA, body.data_balance)):
         if value:
             order = Credit(made.username, kind, value, "opening", f"opening:{kind}:{made.id}")
@@ -192,14 +193,14 @@ async def change_many(api: Api, _http_request: HttpRequest, request: Request) ->
         raise BrokenRequest(f"q finds more than {CHANGED_MAX} users: change fewer at once")
     same = Search(filters=(*search.filters, Comparison("_id", "in", tuple(ids))))
 
-    def work(tx: Connection) -> int:
+    def work(tx: Connection, request: Request) -> int:
         found = Rows(tx, COLLECTION, same, None)
         ids = found.list_ids(0, CHANGED_MAX)
         for each in found.read_objects(ids, listed=False):
             today.change_as(tx, request, each["username"], given)
         return len(ids)
 
-    return Response({"num_modified": await api.store.transact(work)})
+    return Response({"num_modified": await api.transact(request, work)})
 
 
 def delete(tx: Connection, request: Request) -> Response:

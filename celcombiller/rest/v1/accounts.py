@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from celcombiller.core.access import audit_trail
+from celcombiller.core.charging import operator_credit
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement as ledger_statement
 from celcombiller.core.model.accounts import Kind
@@ -96,12 +96,9 @@ def list_of(tx: Connection, request: Request) -> AccountList:
 def change(tx: Connection, request: Request) -> AccountView:
     """Change the credit limit of an account. Grants that were made before stay valid."""
     body: AccountChange = request.body
-    who, kind = subscriber_records.find(tx, request.path["username"]), Kind(request.path["kind"])
-    was = ledger_accounts.balances(tx, who.id)[kind]
-    is_ = ledger_accounts.set_credit_limit(tx, was.id, -body.credit_limit)
-    action = f"change {kind} credit limit"
-    audit_trail.record(tx, request.actor, action, f"subscriber:{who.username}", before=was, after=is_, now=request.now)
-    return _to_account_view(is_)
+    username, kind = request.path["username"], Kind(request.path["kind"])
+    changed = operator_credit.set_credit_limit(tx, username, kind, body.credit_limit, request.actor, request.now)
+    return _to_account_view(changed)
 
 
 def statement(tx: Connection, request: Request) -> Page[TransferView]:

@@ -166,7 +166,8 @@ async def download(api: Api, http_request: HttpRequest, request: Request) -> Res
         return Response(headers=headers)
 
     def piece(tx: Connection, after: history.Place | None) -> tuple[bytes, history.Place | None]:
-        rows = history.list_calls(tx, _criteria(tx, request, request.query), limit=PIECE_ROWS, after=after)
+        criteria = _criteria(tx, api.readmit(tx, request), request.query)
+        rows = history.list_calls(tx, criteria, limit=PIECE_ROWS, after=after)
         lines = [_cells(each) for each in rows]
         text = format_csv(lines if after is not None else [COLUMNS, *lines])
         return text, None if len(rows) < PIECE_ROWS else _place(rows[-1])

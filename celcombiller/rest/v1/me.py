@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from celcombiller.core.access import audit_trail, principal
+from celcombiller.core.access import principal
 from celcombiller.core.access import sessions as access_sessions
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.errors import NotFound
@@ -100,8 +100,7 @@ def revoke(tx: Connection, request: Request) -> Response:
     found = access_sessions.session(tx, request.path["id"])
     if request.principal.level is not Level.ADMINISTRATOR and found.subscriber_id != request.principal.subscriber_id:
         raise NotFound("there is no such session")
-    access_sessions.revoke_session(tx, found.id)
-    audit_trail.record(tx, request.actor, "end session", f"subscriber:{found.username}", before=found, now=request.now)
+    access_sessions.revoke_session(tx, request.actor, found.id, request.now)
     return Response()
 
 

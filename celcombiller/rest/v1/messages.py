@@ -95,14 +95,18 @@ def add(tx: Connection, request: Request) -> Response:
         if payer not in (None, request.principal.username):
             raise Forbidden("you may send in your own name only")
         payer = request.principal.username
-    elif payer is not None:
-        request.check_manages(subscriber_records.find(tx, payer).level)
     found = send(tx, request, to_number=body.to, text=body.text, payer=payer)
     return Response(message_view(found), headers={"Location": f"{request.base_url}/api/v1/messages/{found.id}"})
 
 
 def send(tx: Connection, request: Request, *, to_number: str, text: str, payer: str | None) -> RecordedMessage:
-    """Queue a message of the API, and record it in the audit trail."""
+    """Queue a message of the API, and record it in the audit trail. Another's message is at the cost of who sends it.
+
+    Raises `Forbidden` unless the principal manages who pays.
+    """
+    sender = None if payer is None else subscriber_records.find(tx, payer)
+    if sender is not None and sender.id != request.only_subscriber_id:
+        request.actor.check_manages(sender.level)
     posting = messages.submit(
         tx,
         request.config.sms.terms,

@@ -141,13 +141,13 @@ async def bring(api: Api, _http_request: HttpRequest, request: Request) -> Respo
     chosen = drift.to_sync(found, remove_unknown=order.remove_unknown)
     drifted = _to_view(name, found)
 
-    def work(tx: Connection) -> None:
+    def work(tx: Connection, request: Request) -> None:
         reconciliation.queue(tx, name, found, remove_unknown=order.remove_unknown, now=request.now)
         after = {"counts": drifted.counts, "remove_unknown": order.remove_unknown}
         audit_trail.record(tx, request.actor, "sync", f"network:{name}", after=after, now=request.now)
 
     if chosen and not order.dry_run:
-        await api.store.transact(work)
+        await api.transact(request, work)
     return Response(SyncView(queued=len(chosen), dry_run=order.dry_run, drift=drifted))
 
 

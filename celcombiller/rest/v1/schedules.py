@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller.core.access import audit_trail
+from celcombiller.core.access import schedule_changes
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Recurrence, RunState, ScheduleKind
@@ -206,8 +206,9 @@ def show(tx: Connection, request: Request) -> ScheduleView:
 def add(tx: Connection, request: Request) -> Response:
     """Make a schedule."""
     body: NewSchedule = request.body
-    made = schedule_records.add(
+    made = schedule_changes.add(
         tx,
+        request.actor,
         name=body.name,
         kind=_kind_from_word(body.kind),
         value=body.value,
@@ -220,7 +221,6 @@ def add(tx: Connection, request: Request) -> Response:
         catch_up=body.catch_up,
         now=request.now,
     )
-    audit_trail.record(tx, request.actor, "add", f"schedule:{made.id}", after=made, now=request.now)
     return Response(to_view(made), headers={"Location": f"{request.base_url}/api/v1/schedules/{made.id}"})
 
 
@@ -232,17 +232,12 @@ def change(tx: Connection, request: Request) -> ScheduleView:
     }
     if "kind" in given:
         given["kind"] = _kind_from_word(given["kind"])
-    was = schedule_records.find(tx, request.path["id"])
-    is_ = schedule_records.change(tx, was.id, **given)
-    audit_trail.record(tx, request.actor, "change", f"schedule:{was.id}", before=was, after=is_, now=request.now)
-    return to_view(is_)
+    return to_view(schedule_changes.change(tx, request.actor, request.path["id"], given, request.now))
 
 
 def delete(tx: Connection, request: Request) -> Response:
     """End a schedule and all memberships in it. Its records stay."""
-    was = schedule_records.find(tx, request.path["id"])
-    schedule_records.delete(tx, was.id, request.now)
-    audit_trail.record(tx, request.actor, "delete", f"schedule:{was.id}", before=was, now=request.now)
+    schedule_changes.delete(tx, request.actor, request.path["id"], request.now)
     return Response()
 
 

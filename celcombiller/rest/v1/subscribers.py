@@ -8,20 +8,19 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller.core.access import audit_trail, sessions
-from celcombiller.core.errors import NotFound
+from celcombiller.core.access import subscriber_changes
+from celcombiller.core.errors import InvalidValue, NotFound
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.reports.views import make_view
-from celcombiller.core.schedules import memberships
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.runtime.password_hash import Password
+from celcombiller.runtime.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -32,6 +31,16 @@ LevelNumber = Annotated[
     Level,
     Meta(description="0 administrator, 1 subscriber (their own data only), 2 collaborator (subscribers and credit)"),
 ]
+
+
+OldPasswordGiven = Annotated[
+    OldPassword, Meta(description="the password until now: needed to change one's own, at most 1024 characters")
+]
+RevokeTokens = Annotated[bool, Meta(description="with a new password: whether it also revokes the subscriber's tokens")]
+
+
+CREDENTIALS = {"password", "old_password", "revoke_tokens"}
+"""Fields of a change that are no columns."""
 
 
 Sought = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: all of it")]
@@ -90,6 +99,8 @@ class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     level: LevelNumber | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     password: Password | UnsetType = UNSET
+    old_password: OldPasswordGiven | UnsetType = UNSET
+    revoke_tokens: RevokeTokens | UnsetType = UNSET
 
 
 class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -130,9 +141,9 @@ def show(tx: Connection, request: Request) -> SubscriberView:
 def add(tx: Connection, request: Request) -> Response:
     """Add a subscriber."""
     body: NewSubscriber = request.body
-    request.check_manages(body.level)
-    made = subscriber_records.add(
+    made = subscriber_changes.add(
         tx,
+        request.actor,
         username=body.username,
         name=body.name,
         clid=body.clid,
@@ -140,12 +151,10 @@ def add(tx: Connection, request: Request) -> Response:
         cpf=body.cpf,
         address=body.address,
         level=body.level,
-        password_hash=request.password_hash,
+        enabled=body.enabled,
+        password=request.password,
         now=request.now,
     )
-    if not body.enabled:
-        made = subscriber_records.enable(tx, made.username, request.now, enabled=False)
-    audit_trail.record(tx, request.actor, "add", f"subscriber:{made.username}", after=made, now=request.now)
     where = f"{request.base_url}/api/v1/subscribers/{made.username}"
     return Response(_to_views(tx, [made])[0], headers={"Location": where})
 
@@ -160,29 +169,19 @@ def change(tx: Connection, request: Request) -> SubscriberView:
 
 def change_as(tx: Connection, request: Request, username: str, given: dict[str, Any]) -> Subscriber:
     """Change a subscriber as far as the principal may. A new password ends the subscriber's other sessions."""
-    was = subscriber_records.find(tx, username)
-    request.check_changes(was, given.keys(), given.get("level", was.level))
-    facts = dict(given)
-    if "password" in facts:
-        del facts["password"]
-        facts["password_hash"] = request.password_hash
-        sessions.close_sessions(tx, was.id, but=request.secret)
-    is_ = subscriber_records.change(tx, username, facts, request.now)
-    if not is_.enabled:
-        sessions.close_sessions(tx, was.id)
-    action = "change, with password" if "password" in given else "change"
-    audit_trail.record(tx, request.actor, action, f"subscriber:{username}", before=was, after=is_, now=request.now)
-    return is_
+    facts = {name: value for name, value in given.items() if name not in CREDENTIALS}
+    if "password" not in given and not CREDENTIALS.isdisjoint(given):
+        what = "is needed with old_password and revoke_tokens"
+        raise InvalidValue(f"password {what}", {"password": what})
+    password = request.password if "password" in given else None
+    return subscriber_changes.change(
+        tx, request.actor, username, facts, request.now, password=password, session=request.secret
+    )
 
 
 def delete(tx: Connection, request: Request) -> Response:
     """Delete a subscriber. Their identities become free; all records of them stay."""
-    username = request.path["username"]
-    request.check_manages(subscriber_records.find(tx, username).level)
-    was = subscriber_records.delete(tx, username, request.now)
-    memberships.leave_all(tx, was.id, request.now)
-    sessions.close_sessions(tx, was.id)
-    audit_trail.record(tx, request.actor, "delete", f"subscriber:{username}", before=was, now=request.now)
+    subscriber_changes.delete(tx, request.actor, request.path["username"], request.now)
     return Response()
 
 

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from celcombiller.core.access import audit_trail
-from celcombiller.core.charging.operator_credit import credit
+from celcombiller.core.charging import operator_credit
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import InvalidValue, TransferConflict
-from celcombiller.core.ledger import book, reversals
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
 from celcombiller.core.reports.views import make_view
-from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
@@ -117,10 +114,9 @@ def add(tx: Connection, request: Request) -> Response:
     body: NewTransfer = request.body
     if body.value == 0:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
-    request.check_manages(subscriber_records.find(tx, body.username).level)
     reference = request.reference
     order = Credit(body.username, body.kind, body.value, body.origin, reference, body.note)
-    made, _ = credit(tx, order, request.actor, request.now)
+    made, _ = operator_credit.credit(tx, order, request.actor, request.now)
     if made.note != body.note:
         raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
     return _answer_made(tx, request, reference)
@@ -130,13 +126,8 @@ def reverse(tx: Connection, request: Request) -> Response:
     """Undo a transfer by another one, once. The same request again gets the first answer."""
     body: Reversal = request.body
     found = history.find_transfer(tx, request.path["id"])
-    request.check_manages(found.level)
-    reference = f"{book.REVERSAL}:{found.line.reference}"
-    is_new = history.find_transfer_by_reference(tx, reference) is None
-    result = reversals.reverse(tx, found.line.reference, note=body.note, now=request.now)
-    if is_new:
-        audit_trail.record(tx, request.actor, "reverse", f"transfer:{found.line.id}", after=result, now=request.now)
-    return _answer_made(tx, request, reference)
+    made = operator_credit.reverse(tx, found.line.id, request.actor, note=body.note, now=request.now)
+    return _answer_made(tx, request, made.reference)
 
 
 def to_view(each: RecordedTransfer) -> TransferView:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from celcombiller.core.access.audit_trail import Actor
+from celcombiller.core.access.actor import Actor
 from celcombiller.core.audit.report import audit
 from celcombiller.core.ledger import accounts
 from celcombiller.core.model.accounts import Kind

@@ -1,0 +1,106 @@
+"""Changes of schedules and memberships by an author, who must be allowed to, with their rows of the audit trail.
+
+What a schedule credits is credit for its members. So a schedule with staff in it, and the membership of one of them,
+are the administrator's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celcombiller.core.access import audit_trail
+from celcombiller.core.model.subscribers import Level
+from celcombiller.core.schedules import memberships, schedule_records
+from celcombiller.core.subscribers import subscriber_records
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date, datetime
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.access.actor import Actor
+    from celcombiller.core.model.schedules import Membership, Schedule
+    from celcombiller.core.model.subscribers import Subscriber
+
+
+def add(tx: Connection, actor: Actor, *, now: datetime, **fields: Any) -> Schedule:
+    """Create a schedule without members. Raises as `schedule_records.add` does."""
+    actor.check_manages(Level.SUBSCRIBER)
+    made = schedule_records.add(tx, now=now, **fields)
+    audit_trail.record(tx, actor, "add", _subject(made.id), after=made, now=now)
+    return made
+
+
+def change(tx: Connection, actor: Actor, schedule_id: int, changes: Mapping[str, Any], now: datetime) -> Schedule:
+    """Change fields of a schedule. Raises as `schedule_records.change` does, and `Forbidden`."""
+    was = _find_managed(tx, actor, schedule_id)
+    is_ = schedule_records.change(tx, was.id, **changes)
+    audit_trail.record(tx, actor, "change", _subject(was.id), before=was, after=is_, now=now)
+    return is_
+
+
+def delete(tx: Connection, actor: Actor, schedule_id: int, now: datetime) -> Schedule:
+    """Delete a schedule and end its memberships. Raises `UnknownSchedule` and `Forbidden`."""
+    was = _find_managed(tx, actor, schedule_id)
+    deleted = schedule_records.delete(tx, was.id, now)
+    audit_trail.record(tx, actor, "delete", _subject(was.id), before=was, now=now)
+    return deleted
+
+
+def join(
+    tx: Connection,
+    actor: Actor,
+    schedule: Schedule,
+    who: Subscriber,
+    *,
+    count: int | None = None,
+    joined_on: date | None = None,
+    now: datetime,
+) -> Membership:
+    """Add a subscriber to a schedule. Raises as `memberships.join` does, and `Forbidden`."""
+    actor.check_manages(who.level)
+    made = memberships.join(tx, schedule, who.id, count=count, joined_on=joined_on, now=now)
+    audit_trail.record(tx, actor, "join", _subject(schedule.id), after=made, now=now)
+    return made
+
+
+def set_count(tx: Connection, actor: Actor, was: Membership, count: int, now: datetime) -> Membership:
+    """Set the runs left. Raises as `memberships.set_count` does, and `Forbidden`."""
+    _check_member(tx, actor, was)
+    is_ = memberships.set_count(tx, was, count)
+    audit_trail.record(tx, actor, "change member", _subject(was.schedule_id), before=was, after=is_, now=now)
+    return is_
+
+
+def renew(tx: Connection, actor: Actor, was: Membership, *, count: int, months: int, now: datetime) -> Membership:
+    """Set the runs left, and record a contract. Raises as `memberships.renew` does, and `Forbidden`."""
+    _check_member(tx, actor, was)
+    is_ = memberships.renew(tx, was, count=count, months=months, now=now)
+    action = f"renew for {months} months"
+    audit_trail.record(tx, actor, action, _subject(was.schedule_id), before=was, after=is_, now=now)
+    return is_
+
+
+def leave(tx: Connection, actor: Actor, was: Membership, now: datetime) -> None:
+    """End a membership. Raises `UnknownMembership` when it has ended, and `Forbidden`."""
+    _check_member(tx, actor, was)
+    memberships.leave(tx, was, now)
+    audit_trail.record(tx, actor, "leave", _subject(was.schedule_id), before=was, now=now)
+
+
+def _find_managed(tx: Connection, actor: Actor, schedule_id: int) -> Schedule:
+    """Return the schedule, locked, so that no member joins between the check and the change."""
+    schedule = schedule_records.find(tx, schedule_id, lock=True)
+    actor.check_manages(Level.SUBSCRIBER)
+    if not actor.administers and memberships.has_staff(tx, schedule.id):
+        actor.check_administers()
+    return schedule
+
+
+def _check_member(tx: Connection, actor: Actor, membership: Membership) -> None:
+    actor.check_manages(subscriber_records.find_by_id(tx, membership.subscriber_id).level)
+
+
+def _subject(schedule_id: int) -> str:
+    return f"schedule:{schedule_id}"
