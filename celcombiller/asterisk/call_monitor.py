@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionClosed
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
@@ -29,6 +28,7 @@ from celcombiller.core.voice.call_queries import open_calls, still_open
 from celcombiller.core.voice.evidence import estimated_report
 from celcombiller.runtime.charging_log import log_settlement
 from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.reconnecting import stay_connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,31 +172,15 @@ class CallMonitor(Service):
     # -- the link -----------------------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
-        delay = backoffPolicy(initialDelay=0.5, maxDelay=60.0, factor=1.6)
-        failures, said = 0, ""
-        while self.running:
-            try:
-                ami = await self._login()
-            except CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001  whatever it is, the link is tried again
-                wait_seconds = delay(failures)
-                if isinstance(error, AmiRefused):
-                    wait_seconds = max(wait_seconds, REFUSED_SECONDS)
-                reason = str(error) or type(error).__name__
-                if reason != said:
-                    self._log.error("AMI of {server}: {reason}; trying again", server=self._server, reason=reason)
-                failures, said = failures + 1, reason
-                await deferLater(self._clock, wait_seconds)
-                continue
-            failures, said = 0, ""
-            try:
-                await self._serve(ami)
-            except CancelledError:
-                raise
-            except Exception:  # noqa: BLE001  a fault here must not end the watch over a server
-                self._log.failure("Serving AMI of {server} failed; connecting again", server=self._server)
-                await deferLater(self._clock, 1.0)
+        await stay_connected(
+            self._clock,
+            lambda: bool(self.running),
+            self._login,
+            self._serve,
+            log=self._log,
+            peer=f"AMI of {self._server}",
+            least_seconds=lambda error: REFUSED_SECONDS if isinstance(error, AmiRefused) else 0.0,
+        )
 
     async def _serve(self, ami: Any) -> None:
         """Hear one connection to its end."""

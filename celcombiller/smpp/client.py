@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from smpplib import consts
 from smpplib.smpp import make_pdu
-from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
@@ -24,6 +23,7 @@ from twisted.logger import Logger
 from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred, MessageRejected
 from celcombiller.core.sms.encoding import Encoding, split
 from celcombiller.runtime import tls_trust
+from celcombiller.runtime.reconnecting import stay_connected
 from celcombiller.smpp.connection import STATUS_OK, ConnectionDropped, SmppConnection
 
 if TYPE_CHECKING:
@@ -103,35 +103,40 @@ class SmscClient(Service):
             self._log.failure("The message centre is given up", failure)
 
     async def _stay_connected(self) -> None:
-        delay = backoffPolicy(initialDelay=0.5, maxDelay=60.0, factor=1.6)
-        failures, said = 0, ""
-        while self.running:
-            link = SmppConnection(self._clock, self._settings, self._delivered)
-            try:
-                await self._endpoint().connect(_SingleConnection(link))
-                await link.bind()
-            except CancelledError:
-                link.drop("the biller stops")
-                raise
-            except Exception as error:  # noqa: BLE001  whatever it is, the link is tried again
-                link.close()
-                reason = tls_trust.explain(error, self._settings.host)
-                if reason != said:
-                    self._log.error("SMPP: {reason}; it is tried again", reason=reason.rstrip("."))
-                seconds = delay(failures)
-                failures, said = failures + 1, reason
-                await deferLater(self._clock, seconds)
-                continue
-            failures, said = 0, ""
-            how = "by TLS" if self._settings.tls else "without TLS"
-            self._log.info("SMPP: the message centre at {host} is connected {how}", host=self._settings.host, how=how)
-            self._link = link
-            try:
-                await link.over
-            finally:
-                self._link = None
-            if self.running:
-                self._log.warn("SMPP: the message centre is lost; connecting again")
+        await stay_connected(
+            self._clock,
+            lambda: bool(self.running),
+            self._connect,
+            self._serve,
+            log=self._log,
+            peer="SMPP",
+            explain=lambda error: tls_trust.explain(error, self._settings.host),
+        )
+
+    async def _connect(self) -> SmppConnection:
+        """Return a bound link; one that is only half bound is closed."""
+        link = SmppConnection(self._clock, self._settings, self._delivered)
+        try:
+            await self._endpoint().connect(_SingleConnection(link))
+            await link.bind()
+        except CancelledError:
+            link.drop("the biller stops")
+            raise
+        except Exception:
+            link.close()
+            raise
+        return link
+
+    async def _serve(self, link: SmppConnection) -> None:
+        how = "by TLS" if self._settings.tls else "without TLS"
+        self._log.info("SMPP: the message centre at {host} is connected {how}", host=self._settings.host, how=how)
+        self._link = link
+        try:
+            await link.over
+        finally:
+            self._link = None
+        if self.running:
+            self._log.warn("SMPP: the message centre is lost; connecting again")
 
     def _endpoint(self) -> IStreamClientEndpoint:
         host, port = self._settings.host, self._settings.port

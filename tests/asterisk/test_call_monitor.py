@@ -100,6 +100,8 @@ def scene(tmp_path):
 class Scene:
     """A call of user 1001 is up: granted, known to the monitor, its session in this process."""
 
+    unreachable = False
+
     def __init__(self, path, *, watched=True):
         self.engine, self.clock, self.asterisk = database(path), Clock(), Asterisk()
         self.store = StoreHere(self.engine)
@@ -107,10 +109,13 @@ class Scene:
         self.began = datetime.now(UTC) - timedelta(seconds=30)
         (self.grant,) = ask(self.engine, initiate(), now=self.began)
         self.metrics = Metrics(self.clock.seconds)
-        self.monitor = CallMonitor(self.clock, "pbx1", lambda: succeed(self.asterisk), self.store, self.metrics)
+        self.monitor = CallMonitor(self.clock, "pbx1", self.login, self.store, self.metrics)
         self.monitor.startService()
         if watched:
             self.monitor.watch(self.grant.call)
+
+    def login(self):
+        return fail(AmiProtocolError("not there")) if self.unreachable else succeed(self.asterisk)
 
     def told(self, name):
         text = self.metrics.exposition(None, {"pbx1": self.monitor.gone}).decode()
@@ -325,7 +330,7 @@ def test_the_time_without_a_link_is_measured(scene):
     up, gap_seconds = 'celcombiller_ami_up{server="pbx1"}', 'celcombiller_ami_gap_seconds_total{server="pbx1"}'
     scene.clock.advance(100)
     assert (scene.told(up), scene.told(gap_seconds)) == (1, 0)
-    scene.monitor._login = lambda: fail(AmiProtocolError("nobody there"))
+    scene.unreachable = True
     scene.asterisk.loseConnection()
     scene.clock.advance(0.25)
     assert (scene.told(up), scene.told(gap_seconds)) == (0, 0.25)
