@@ -1,15 +1,15 @@
-"""AMI client: log in, ask, hear events.
+"""AMI client: one connection, its login, its answers and its events.
 
-Offers the names of starpy's ``manager``, with its lower-case keys. Other than starpy every wait has a deadline, a lost
-connection is a failure to all who wait, a peer that has gone silent is dropped, and messages that a phone may have
-forged reach no caller. It does not reconnect: whoever holds it learns of the loss by `lost` and logs in again.
+Offers the names of starpy's ``manager``, with its lower-case keys (actions: `celcombiller.asterisk.ami_actions`).
+Other than starpy every wait has a deadline, a lost connection is a failure to all who wait, a peer that has gone silent
+is dropped, and messages that a phone may have forged reach no caller. It does not reconnect: whoever holds it learns of
+the loss by `lost` and logs in again.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
-from hashlib import md5
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -19,8 +19,8 @@ from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
+from celcombiller.asterisk.ami_actions import AmiActions
 from celcombiller.asterisk.ami_codec import (
-    AmiActionInvalid,
     AmiDecoder,
     AmiMessage,
     AmiProtocolError,
@@ -35,15 +35,13 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall
     from twisted.python.failure import Failure
 
-    Fields = dict[str, str]
-    Hearer = Callable[["AMIProtocol", Fields], object]
-    Request = Mapping[str, object] | Iterable[tuple[str, object]]
+    from celcombiller.asterisk.ami_actions import Fields, Request
+
+    EventListener = Callable[["AMIProtocol", Fields], object]
 
 ITEMS_MAX = 100_000
 """Events in one list: several channels of each of 15,000 calls."""
 SUSPECTS_LOG_SECONDS = 60.0
-ORIGINATE_SECONDS = 30.0
-"""How long Asterisk lets an Originate ring unless told otherwise."""
 
 
 def lost(ami: Any) -> Deferred[None]:
@@ -53,17 +51,17 @@ def lost(ami: Any) -> Deferred[None]:
     closed: Deferred[None] = Deferred()
     connection_lost = ami.connectionLost
 
-    def told(reason: Failure) -> None:
+    def tell_loss(reason: Failure) -> None:
         try:
             connection_lost(reason)
         finally:  # starpy's may raise RuntimeError: dictionary changed size during iteration
             closed.callback(None)
 
-    ami.connectionLost = told
+    ami.connectionLost = tell_loss
     return closed
 
 
-class _Question:
+class _PendingAction:
     """An action on its way: who waits for the answer, until when, and for a list what has come of it."""
 
     __slots__ = ("answer", "deadline", "items", "name", "stop")
@@ -76,7 +74,7 @@ class _Question:
         self.items: list[Fields] = []
 
 
-class AMIProtocol(Protocol):
+class AMIProtocol(AmiActions, Protocol):
     """One connection to one Asterisk."""
 
     _log = Logger()
@@ -87,9 +85,9 @@ class AMIProtocol(Protocol):
     """How many messages were not believed. When it grows, ask Status rather than wait for events."""
 
     def __init__(self) -> None:
-        self._questions: dict[str, _Question] = {}
-        self._decoder = AmiDecoder(self._questions)
-        self._hearers: dict[str | None, list[Hearer]] = {}
+        self._pending: dict[str, _PendingAction] = {}
+        self._decoder = AmiDecoder(self._pending)
+        self._listeners: dict[str | None, list[EventListener]] = {}
         self._closing: list[Deferred[None]] = []
         self._is_closed = False
         self._ping: IDelayedCall | None = None
@@ -118,61 +116,61 @@ class AMIProtocol(Protocol):
             if isinstance(message, Greeting):
                 self.amiVersion = message.version
             elif message.suspect:
-                self._disbelieve()
+                self._count_suspect()
             else:
-                self._take(message)
+                self._handle(message)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
         """Fail everything that still waits."""
-        self._give_up(reason)
+        self._fail_pending(reason)
         closing, self._closing = self._closing, []
         for waiting in closing:
             waiting.callback(None)
 
-    def _take(self, message: AmiMessage) -> None:
+    def _handle(self, message: AmiMessage) -> None:
         fields = _fields(message)
-        question = self._questions.get(message.action_id or "")
-        if question is not None:
-            self._answer(message.action_id or "", question, message, fields)
+        pending = self._pending.get(message.action_id or "")
+        if pending is not None:
+            self._answer(message.action_id or "", pending, message, fields)
         if message.event is not None:
-            self._tell(message.event, fields)
+            self._dispatch_event(message.event, fields)
 
-    def _answer(self, action_id: str, question: _Question, message: AmiMessage, fields: Fields) -> None:
+    def _answer(self, action_id: str, pending: _PendingAction, message: AmiMessage, fields: Fields) -> None:
         is_last = message.answers == action_id and (
-            message.response is not None if question.stop is None else message.event == question.stop
+            message.response is not None if pending.stop is None else message.event == pending.stop
         )
-        if question.stop is None:
+        if pending.stop is None:
             if is_last:
                 self._close(action_id).callback(fields)
             return
         if message.response == "Error":
             self._close(action_id).errback(AmiRefused(fields.get("message", "")))
             return
-        question.items.append(fields)
-        question.deadline.reset(self.factory.action_seconds)
+        pending.items.append(fields)
+        pending.deadline.reset(self.factory.action_seconds)
         if is_last:
-            count = sum("event" in item for item in question.items) - 1
+            count = sum("event" in item for item in pending.items) - 1
             if fields.get("listitems", str(count)) == str(count):
-                self._close(action_id).callback(question.items)
+                self._close(action_id).callback(pending.items)
             else:  # one was cut by text of a phone; a list that lacks a live call would settle it
-                self._close(action_id).errback(AmiProtocolError(f"the list of {question.name} is not whole"))
-        elif len(question.items) > ITEMS_MAX:
-            self._close(action_id).errback(AmiProtocolError(f"more than {ITEMS_MAX} items of {question.name}"))
+                self._close(action_id).errback(AmiProtocolError(f"the list of {pending.name} is not whole"))
+        elif len(pending.items) > ITEMS_MAX:
+            self._close(action_id).errback(AmiProtocolError(f"more than {ITEMS_MAX} items of {pending.name}"))
 
     def _close(self, action_id: str) -> Deferred[Any]:
-        question = self._questions.pop(action_id)
-        if question.deadline.active():
-            question.deadline.cancel()
-        return question.answer
+        pending = self._pending.pop(action_id)
+        if pending.deadline.active():
+            pending.deadline.cancel()
+        return pending.answer
 
-    def _tell(self, event: str, fields: Fields) -> None:
-        for hearer in [*self._hearers.get(event, ()), *self._hearers.get(None, ())]:
+    def _dispatch_event(self, event: str, fields: Fields) -> None:
+        for listener in [*self._listeners.get(event, ()), *self._listeners.get(None, ())]:
             try:
-                hearer(self, fields)
-            except Exception:  # noqa: BLE001 - one hearer's bug must not keep the event from the others
-                self._log.failure("A hearer of the AMI event {event!r} failed", event=event)
+                listener(self, fields)
+            except Exception:  # noqa: BLE001 - one listener's bug must not keep the event from the others
+                self._log.failure("A listener of the AMI event {event!r} failed", event=event)
 
-    def _disbelieve(self) -> None:
+    def _count_suspect(self) -> None:
         self.suspects += 1
         now = self.factory.clock.seconds()
         if self._suspects_logged_at is None or now - self._suspects_logged_at >= SUSPECTS_LOG_SECONDS:
@@ -193,14 +191,14 @@ class AMIProtocol(Protocol):
             self._drop("nothing was heard from Asterisk for two pings")
             return
         self.keepAlive()
-        self.sendDeferred({"Action": "Ping"}).addErrback(_heed_not)
+        self.sendDeferred({"Action": "Ping"}).addErrback(_ignore_failed_ping)
 
     def _drop(self, fault: str) -> None:
         if self._is_closed:
             return
         peer = getattr(cast("Any", self.transport).getPeer(), "host", "")
         self._log.warn("AMI connection to {peer} dropped: {fault}", peer=peer, fault=fault)
-        self._give_up(AmiProtocolError(fault))
+        self._fail_pending(AmiProtocolError(fault))
         self.abort()
 
     def abort(self) -> None:
@@ -208,11 +206,11 @@ class AMIProtocol(Protocol):
         if self.transport is not None:
             cast("Any", self.transport).abortConnection()
 
-    def _give_up(self, reason: Failure | Exception) -> None:
+    def _fail_pending(self, reason: Failure | Exception) -> None:
         self._is_closed = True
         if self._ping is not None and self._ping.active():
             self._ping.cancel()
-        for answer in [self._close(action_id) for action_id in list(self._questions)]:
+        for answer in [self._close(action_id) for action_id in list(self._pending)]:
             answer.errback(reason)
 
     def onClose(self) -> Deferred[None]:
@@ -225,30 +223,25 @@ class AMIProtocol(Protocol):
 
     # ---- starpy's names ----
 
-    def registerEvent(self, event: str | tuple[str | None, ...] | None, function: Hearer) -> None:
+    def registerEvent(self, event: str | tuple[str | None, ...] | None, function: EventListener) -> None:
         """Call a function with every event of these names; None stands for all."""
         for name in event if isinstance(event, tuple) else (event,):
-            self._hearers.setdefault(name, []).append(function)
+            self._listeners.setdefault(name, []).append(function)
 
-    def deregisterEvent(self, event: str | tuple[str | None, ...] | None, function: Hearer | None = None) -> bool:
+    def deregisterEvent(
+        self, event: str | tuple[str | None, ...] | None, function: EventListener | None = None
+    ) -> bool:
         """Call a function, or all, no longer for these events; tells whether any was there for each."""
         names = event if isinstance(event, tuple) else (event,)
-        is_known = all(name in self._hearers for name in names)
+        is_known = all(name in self._listeners for name in names)
         for name in names:
-            left = [hearer for hearer in self._hearers.pop(name, []) if function not in (None, hearer)]
+            left = [listener for listener in self._listeners.pop(name, []) if function not in (None, listener)]
             if left:
-                self._hearers[name] = left
+                self._listeners[name] = left
         return is_known
 
-    def sendDeferred(self, message: Request) -> Deferred[Fields]:
-        """Send an action; fires with the response, also one that says Error."""
-        return self._send(message, None, self.factory.action_seconds)
-
-    def collectDeferred(self, message: Request, stopEvent: str) -> Deferred[list[Fields]]:
-        """Send an action that answers with a list; fires with the response and all events to the stop event."""
-        return self._send(message, stopEvent, self.factory.action_seconds)
-
-    def _send(self, request: Request, stop: str | None, seconds: float) -> Deferred[Any]:
+    def send_request(self, request: Request, stop: str | None, seconds: float) -> Deferred[Any]:
+        """Send an action, under an ActionID that cannot be guessed."""
         pairs = request.items() if isinstance(request, Mapping) else request
         # The ActionID is ours alone, and not to be guessed: it is what makes an answer believed.
         fields = [(key, str(value)) for key, value in pairs if key.lower() != "actionid"]
@@ -258,122 +251,13 @@ class AMIProtocol(Protocol):
         if self._is_closed or self.transport is None:
             return fail(ConnectionDone("the AMI connection is over"))
         deadline = self.factory.clock.callLater(seconds, self._time_out, action_id)
-        question = self._questions[action_id] = _Question(name, stop, deadline)
+        pending = self._pending[action_id] = _PendingAction(name, stop, deadline)
         self.transport.write(data)
-        return question.answer
+        return pending.answer
 
     def _time_out(self, action_id: str) -> None:
-        name = self._questions[action_id].name
+        name = self._pending[action_id].name
         self._close(action_id).errback(AmiProtocolError(f"{name} was not answered in time"))
-
-    def _ask(
-        self, name: str, *pairs: tuple[str, object], expected: str = "Success", seconds: float | None = None
-    ) -> Deferred[Fields]:
-        request = [("Action", name), *((key, value) for key, value in pairs if value is not None)]
-        seconds = self.factory.action_seconds if seconds is None else seconds
-        return self._send(request, None, seconds).addCallback(_checked, expected)
-
-    def login(self) -> Deferred[Fields]:
-        """Log in with the secret in clear text."""
-        pairs = (("Username", self.factory.username), ("Secret", self.factory.secret), ("Events", self.factory.events))
-        return self._ask("Login", *pairs)
-
-    def loginChallengeResponse(self) -> Deferred[Fields]:
-        """Log in without sending the secret; every Asterisk knows this."""
-        return self._ask("Challenge", ("AuthType", "MD5")).addCallback(self._respond)
-
-    def _respond(self, challenge: Fields) -> Deferred[Fields]:
-        text = challenge.get("challenge", "") + self.factory.secret
-        key = md5(text.encode(), usedforsecurity=False).hexdigest()  # the one digest AMI has
-        pairs = (
-            ("AuthType", "MD5"),
-            ("Username", self.factory.username),
-            ("Key", key),
-            ("Events", self.factory.events),
-        )
-        return self._ask("Login", *pairs)
-
-    def logoff(self) -> Deferred[Fields]:
-        """Log off; Asterisk then closes the connection."""
-        return self._ask("Logoff", expected="Goodbye")
-
-    def ping(self) -> Deferred[Fields]:
-        """Learn whether Asterisk still answers."""
-        return self._ask("Ping")
-
-    def absoluteTimeout(self, channel: str, timeout: float) -> Deferred[Fields]:
-        """Hang up a channel after this many seconds from now; this replaces an earlier limit. 0 is refused."""
-        return self._ask("AbsoluteTimeout", ("Channel", channel), ("Timeout", timeout))
-
-    def hangup(self, channel: str) -> Deferred[Fields]:
-        """Hang up one channel."""
-        if channel.startswith("/"):  # Asterisk would take it for a pattern, and hang up all that match
-            raise AmiActionInvalid("a channel to hang up is named, not matched")
-        return self._ask("Hangup", ("Channel", channel))
-
-    def getVar(self, channel: str | None, variable: str) -> Deferred[str | None]:
-        """Read a channel's variable or function, or a global one."""
-        return self._ask("Getvar", ("Channel", channel), ("Variable", variable)).addCallback(_variable)
-
-    def setVar(self, channel: str | None, variable: str, value: object) -> Deferred[Fields]:
-        """Set a channel's variable or function, or a global one."""
-        return self._ask("Setvar", ("Channel", channel), ("Variable", variable), ("Value", value))
-
-    def status(self, channel: str | None = None) -> Deferred[list[Fields]]:
-        """List what is alive: the response, a Status event for each channel, and StatusComplete."""
-        request = [("Action", "Status"), *([("Channel", channel)] if channel else [])]
-        return self.collectDeferred(request, "StatusComplete")
-
-    def redirect(
-        self, channel: str, context: str, exten: str, priority: object, extraChannel: str | None = None
-    ) -> Deferred[Fields]:
-        """Send a channel to another place in the dialplan."""
-        return self._ask(
-            "Redirect",
-            ("Channel", channel),
-            ("Context", context),
-            ("Exten", exten),
-            ("Priority", priority),
-            ("ExtraChannel", extraChannel),
-        )
-
-    def originate(
-        self,
-        channel: str,
-        context: str | None = None,
-        exten: str | None = None,
-        priority: object = None,
-        timeout: float | None = None,
-        callerid: str | None = None,
-        account: str | None = None,
-        application: str | None = None,
-        data: str | None = None,
-        variable: Mapping[str, object] | None = None,
-        nowait: bool = False,  # noqa: FBT001, FBT002 - starpy's place and name
-        channelid: str | None = None,
-        otherchannelid: str | None = None,
-        codecs: str | None = None,
-    ) -> Deferred[Fields]:
-        """Call a channel and connect it; without ``nowait`` the answer comes when it has been answered or given up."""
-        ring_seconds = ORIGINATE_SECONDS if timeout is None else timeout
-        return self._ask(
-            "Originate",
-            ("Channel", channel),
-            ("Context", context),
-            ("Exten", exten),
-            ("Priority", priority),
-            ("Timeout", None if timeout is None else int(timeout * 1000)),
-            ("CallerID", callerid),
-            ("Account", account),
-            ("Application", application),
-            ("Data", data),
-            ("Async", "true" if nowait else "false"),
-            ("ChannelId", channelid),
-            ("OtherChannelId", otherchannelid),
-            ("Codecs", codecs),
-            *(("Variable", f"{name}={value}") for name, value in (variable or {}).items()),
-            seconds=self.factory.action_seconds + (0 if nowait else ring_seconds),
-        )
 
 
 def _fields(message: AmiMessage) -> Fields:
@@ -385,18 +269,7 @@ def _fields(message: AmiMessage) -> Fields:
     return fields
 
 
-def _checked(fields: Fields, expected: str) -> Fields:
-    if fields.get("response") != expected:
-        raise AmiRefused(fields.get("message", ""))
-    return fields
-
-
-def _variable(fields: Fields) -> str | None:
-    value = fields.get("value")
-    return None if value == "(null)" else value
-
-
-def _heed_not(_: Failure) -> None:
+def _ignore_failed_ping(_: Failure) -> None:
     """Ignore a failed ping: silence or the loss of the connection shows the same."""
 
 

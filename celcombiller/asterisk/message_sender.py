@@ -14,7 +14,7 @@ from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred, M
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.config.tables import Config
     from celcombiller.core.model.messages import Message
     from celcombiller.core.model.subscribers import Subscriber
@@ -36,7 +36,7 @@ class AmiCarrier:
 
     at_once = 10
 
-    def __init__(self, config: Config, monitors: Mapping[str, CallMonitor]) -> None:
+    def __init__(self, config: Config, monitors: Mapping[str, AmiLink]) -> None:
         self._config = config
         self._monitors = monitors
 

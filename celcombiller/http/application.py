@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.config.tables import Config
     from celcombiller.core.access.principal import Principal
     from celcombiller.core.provisioning.network import Network
@@ -64,7 +64,7 @@ class Api:
         store: BatchWriter,
         reader: Reader,
         passwords: Passwords,
-        monitors: Mapping[str, CallMonitor],
+        monitors: Mapping[str, AmiLink],
         metrics: Metrics,
         routes: Sequence[Route],
         radio: Mapping[str, Network],

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.config.tables import Config
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
@@ -32,9 +32,7 @@ _LOG = Logger()
 OVERDUE_MAX = 1000
 
 
-async def close_overdue(
-    store: BatchWriter, monitors: Mapping[str, CallMonitor], now: datetime, metrics: Metrics
-) -> None:
+async def close_overdue(store: BatchWriter, monitors: Mapping[str, AmiLink], now: datetime, metrics: Metrics) -> None:
     """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
     for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
         monitor = monitors.get(call.server)

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from celcombiller.asterisk.agi_server import FastAGIFactory, run
 from celcombiller.asterisk.ami_client import AMIFactory
-from celcombiller.asterisk.call_monitor import CallMonitor
+from celcombiller.asterisk.ami_link import AmiLink
 from celcombiller.asterisk.message_sender import AmiCarrier
 from celcombiller.asterisk.scripts import Scripts
 from celcombiller.asterisk.scripts.sms import SmsScript
@@ -98,7 +98,7 @@ class _Parts:
     reader: Reader
     passwords: Passwords
     metrics: Metrics
-    monitors: dict[str, CallMonitor]
+    monitors: dict[str, AmiLink]
     scripts: Scripts
     radio_networks: dict[str, Network]
     files: OpenFiles
@@ -143,7 +143,7 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
     metrics = Metrics(worker=worker)
     store = BatchWriter(reactor, engine, lambda tx, requests, now: process_batch(tx, policy, requests, now), metrics)
     reader = Reader(reactor, _open_for_reading(config, READ_SECONDS_MAX))
-    monitors: dict[str, CallMonitor] = {}
+    monitors: dict[str, AmiLink] = {}
     passwords = Passwords(
         reactor, config.rest.hashes_waiting_max, lambda: metrics.rest.count_limit("hashes_waiting_max")
     )
@@ -172,7 +172,7 @@ def _calls(parts: _Parts) -> Iterator[IService]:
     """Yield a monitor for each Asterisk server, and the FastAGI port."""
     for server in parts.config.asterisk:
         login = partial(_login, parts.reactor, parts.config, server)
-        monitor = CallMonitor(parts.reactor, server.name, login, parts.store, parts.metrics)
+        monitor = AmiLink(parts.reactor, server.name, login, parts.store, parts.metrics)
         parts.monitors[server.name] = monitor
         yield monitor
     yield _listen(parts, "agi", with_backlog(parts.config.agi.listen), _agi_factory(parts))

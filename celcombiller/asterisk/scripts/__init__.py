@@ -22,7 +22,7 @@ from celcombiller.runtime.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.asterisk.scripts.sms import SmsScript
     from celcombiller.config.tables import Config
     from celcombiller.database.batch_writer import BatchWriter
@@ -41,7 +41,7 @@ class Scripts:
         config: Config,
         store: BatchWriter,
         reader: Reader,
-        monitors: Mapping[str, CallMonitor],
+        monitors: Mapping[str, AmiLink],
         metrics: Metrics | None = None,
     ) -> None:
         metrics = metrics or Metrics()

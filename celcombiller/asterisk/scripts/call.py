@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.asterisk.scripts.settlement import CallSettlement
     from celcombiller.config.tables import Config
     from celcombiller.database.batch_writer import BatchWriter
@@ -66,7 +66,7 @@ class CallScript:
         config: Config,
         store: BatchWriter,
         reader: Reader,
-        monitors: Mapping[str, CallMonitor],
+        monitors: Mapping[str, AmiLink],
         settlement: CallSettlement,
         metrics: Metrics,
     ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.call_monitor import CallMonitor
+    from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.asterisk.pending_updates import PendingUpdates
     from celcombiller.config.tables import Config
     from celcombiller.core.charging.requests import Terminate
@@ -40,7 +40,7 @@ class CallSettlement:
         self,
         config: Config,
         store: BatchWriter,
-        monitors: Mapping[str, CallMonitor],
+        monitors: Mapping[str, AmiLink],
         updates: PendingUpdates,
         metrics: Metrics,
     ) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
-from celcombiller.asterisk.call_monitor import OTHERS_SECONDS, SWEEP_SECONDS, CallMonitor
+from celcombiller.asterisk.ami_link import OTHERS_SECONDS, SWEEP_SECONDS, AmiLink
 from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.schema import tables
@@ -109,7 +109,7 @@ class Scene:
         self.began = datetime.now(UTC) - timedelta(seconds=30)
         (self.grant,) = ask(self.engine, initiate(), now=self.began)
         self.metrics = Metrics(self.clock.seconds)
-        self.monitor = CallMonitor(self.clock, "pbx1", self.login, self.store, self.metrics)
+        self.monitor = AmiLink(self.clock, "pbx1", self.login, self.store, self.metrics)
         self.monitor.startService()
         if watched:
             self.monitor.watch(self.grant.call)

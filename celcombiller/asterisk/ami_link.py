@@ -1,0 +1,247 @@
+"""The AMI link to one Asterisk server: connects, hears the events of calls, and has calls compared in between."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from celcombiller.asterisk.ami_client import lost
+from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
+from celcombiller.asterisk.ami_witness import LOG_NAMESPACE, AmiWitness
+from celcombiller.asterisk.live_calls import LiveCalls
+from celcombiller.asterisk.reconciliation import Reconciliation
+from celcombiller.core.errors import BillerError
+from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.reconnecting import stay_connected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from twisted.internet.interfaces import IDelayedCall
+    from twisted.python.failure import Failure
+
+    from celcombiller.asterisk.live_calls import LiveCall
+    from celcombiller.core.model.calls import Call
+    from celcombiller.database.batch_writer import BatchWriter
+
+SWEEP_SECONDS = 5.0
+"""How often the open calls are compared with what is alive."""
+
+SECOND_LIST_SECONDS = 1.0
+"""How soon a second list is asked for when a call is missing in one."""
+
+OTHERS_SECONDS = 1.0
+"""How long the biller that began a call has to do at its answer and its end what any biller that hears it could do."""
+
+REFUSED_SECONDS = 15.0
+"""Wait at least this long after a refused login: it will not be right a second later."""
+
+_LOG = Logger(namespace=LOG_NAMESPACE)
+
+
+class AmiLink(Service):
+    """The AMI link of one server and the calls that it watches.
+
+    ``login`` returns a Deferred of a logged-in AMI protocol, ours or starpy's.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        server: str,
+        login: Callable[[], Deferred[Any]],
+        store: BatchWriter,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.setName(f"monitor-{server}")
+        self._clock = clock
+        self._server = server
+        self._login = login
+        self._metrics = metrics or Metrics()
+        self._calls = LiveCalls()
+        self._witness = AmiWitness(server, self._calls, store, self._metrics)
+        self._reconciliation = Reconciliation(server, self._calls, self._witness, store)
+        self._ami: Any = None
+        self._elsewhere: dict[str, LiveCall] = {}
+        self._make_good_later: IDelayedCall | None = None
+        self._sweeps = LoopingCall(self._begin_sweep)
+        self._sweeps.clock = clock
+        self._running: Deferred[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link is up, so that an end will be heard."""
+        return self._ami is not None
+
+    @property
+    def ami(self) -> Any:
+        """The connection while the link is up, else ``None``."""
+        return self._ami
+
+    @property
+    def gone(self) -> int:
+        """How many open calls the last list of channels did not have."""
+        return self._calls.missing_count
+
+    def startService(self) -> None:
+        """Begin to connect, and never stop."""
+        super().startService()
+        self._metrics.links.record_down(self._server)
+        self._running = Deferred.fromCoroutine(self._stay_connected())
+        self._running.addErrback(self._ended)
+
+    def stopService(self) -> Deferred[None] | None:
+        """Close the link; fires when what it had to record is recorded."""
+        super().stopService()
+        if self._sweeps.running:
+            self._sweeps.stop()
+        if self._ami is not None:
+            self._ami.transport.loseConnection()
+        elif self._running is not None:
+            self._running.cancel()
+        return self._running
+
+    def _ended(self, failure: Any) -> None:
+        if self.running or not failure.check(CancelledError):
+            _LOG.failure("The AMI link to {server} is given up", failure, server=self._server)
+
+    # -- what the scripts report -------------------------------------------------------------------------------------
+
+    def watch(self, call: Call) -> None:
+        """Watch a call that is about to be dialled."""
+        self._calls.watch(call)
+
+    def transferred(self, uniqueid: str) -> None:
+        """Record that the caller's channel lives on without its session: the call is charged at its end."""
+        live = self._calls.find(uniqueid)
+        if live is not None:
+            live.in_session, live.transferred, live.talk_ended_at = False, True, None
+
+    def session_lost(self, uniqueid: str) -> None:
+        """Record that the session of a call broke off: another witness must report its end."""
+        live = self._calls.find(uniqueid)
+        if live is not None:
+            live.in_session = False
+
+    def closed(self, uniqueid: str) -> None:
+        """Record that a call is settled: what AMI says of its end is a confirmation."""
+        live = self._calls.find(uniqueid)
+        if live is None:
+            return
+        live.in_session, live.closed = False, True
+        if not self.connected:  # its Hangup will not be heard
+            self._calls.forget(uniqueid)
+
+    # -- the connection ----------------------------------------------------------------------------------------------
+
+    async def _stay_connected(self) -> None:
+        await stay_connected(
+            self._clock,
+            lambda: bool(self.running),
+            self._login,
+            self._serve,
+            log=_LOG,
+            peer=f"AMI of {self._server}",
+            least_seconds=lambda error: REFUSED_SECONDS if isinstance(error, AmiRefused) else 0.0,
+        )
+
+    async def _serve(self, ami: Any) -> None:
+        """Hear one connection to its end."""
+        _LOG.info("AMI of {server} is connected", server=self._server)
+        over = lost(ami)
+        ami.registerEvent("DialBegin", self._on_dial_begin)
+        ami.registerEvent("DialEnd", self._on_dial_end)
+        ami.registerEvent("Hangup", self._on_hangup)
+        ami.registerEvent(("BlindTransfer", "AttendedTransfer", "LocalOptimizationEnd"), self._on_move)
+        await self._reconciliation.begin()
+        self._ami = ami
+        self._metrics.links.record_up(self._server)
+        self._sweeps.start(SWEEP_SECONDS)
+        try:
+            await over
+        finally:
+            self._ami = None
+            self._metrics.links.record_down(self._server)
+            if self._sweeps.running:
+                self._sweeps.stop()
+            self._leave_elsewhere()
+            await self._reconciliation.record_seen()
+        _LOG.warn("AMI of {server} is lost; connecting again", server=self._server)
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def _on_dial_begin(self, _ami: Any, event: dict[str, str]) -> None:
+        self._calls.begin_dial(event)
+
+    def _on_dial_end(self, ami: Any, event: dict[str, str]) -> None:
+        now = datetime.now(UTC)
+        live = self._calls.answer(event, now)
+        if live is not None and live.elsewhere:
+            self._leave_to_its_biller(ami, live)
+        elif live is not None:
+            self._start(self._witness.record_answer(ami, live, live.remaining_seconds(now)))
+
+    def _on_move(self, _ami: Any, event: dict[str, str]) -> None:
+        self._calls.move(event)
+
+    def _on_hangup(self, ami: Any, event: dict[str, str]) -> None:
+        live = self._calls.hang_up(event, datetime.now(UTC))
+        if live is None or live.hung_up_at is None:
+            return
+        if live.elsewhere:
+            self._leave_to_its_biller(ami, live)
+        else:
+            self._start(self._witness.record_end(ami, live, live.hung_up_at))
+
+    def _leave_to_its_biller(self, ami: Any, live: LiveCall) -> None:
+        """Leave a call to the biller that began it, and see in a moment whether it was there to do it."""
+        self._elsewhere[live.call.reference] = live
+        if self._make_good_later is None:
+            self._make_good_later = self._clock.callLater(OTHERS_SECONDS, self._make_good, ami)
+
+    def _make_good(self, ami: Any) -> None:
+        self._make_good_later = None
+        lives, self._elsewhere = self._elsewhere, {}
+        self._start(self._reconciliation.make_good(ami, lives))
+
+    def _leave_elsewhere(self) -> None:
+        later, self._make_good_later = self._make_good_later, None
+        self._elsewhere.clear()
+        if later is not None and later.active():
+            later.cancel()
+
+    # -- the comparison ----------------------------------------------------------------------------------------------
+
+    def _begin_sweep(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._sweep())
+
+    async def _sweep(self) -> None:
+        ami = self._ami
+        try:
+            if ami is not None:
+                await self._reconciliation.compare(ami)
+                if self._reconciliation.is_in_doubt:
+                    self._clock.callLater(SECOND_LIST_SECONDS, self._sweep_again, ami)
+                await self._reconciliation.record_seen()
+        except (ConnectionClosed, AmiRefused, AmiProtocolError, BillerError) as error:
+            _LOG.warn("Sweep of {server} put off: {error}", server=self._server, error=str(error))
+        except Exception:  # noqa: BLE001  one error must not end the loop
+            _LOG.failure("Sweep of {server} failed", server=self._server)
+
+    def _sweep_again(self, ami: Any) -> None:
+        if self._ami is ami:
+            self._start(self._sweep())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what an event started; its failure is a line in the log and nothing else."""
+        Deferred.fromCoroutine(work).addErrback(self._log_failure)
+
+    def _log_failure(self, failure: Failure) -> None:
+        if not failure.check(ConnectionClosed, AmiRefused, AmiProtocolError, BillerError):
+            _LOG.failure("An AMI event of {server} failed", failure, server=self._server)

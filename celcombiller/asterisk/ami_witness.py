@@ -1,0 +1,112 @@
+"""The third witness: what AMI shows of a call's answer and end, reported to the ledger.
+
+It confirms what the scripts settled and settles what no script did. It believes little: an AMI event is only a text,
+into which a phone may have smuggled another, so an end that the scripts do not know is checked by asking Asterisk
+whether the channel is alive.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionClosed
+from twisted.logger import Logger
+
+from celcombiller.asterisk import channel_variables
+from celcombiller.asterisk.ami_codec import AmiRefused
+from celcombiller.core.charging.requests import CallAnswered, Terminate
+from celcombiller.core.errors import BillerError
+from celcombiller.core.model.calls import CallReport, CallState, Witness
+from celcombiller.runtime.charging_log import log_settlement
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from celcombiller.asterisk.live_calls import LiveCall, LiveCalls
+    from celcombiller.core.model.calls import Call
+    from celcombiller.database.batch_writer import BatchWriter
+    from celcombiller.runtime.metrics import Metrics
+
+LOG_NAMESPACE = "celcombiller.asterisk.call_monitor.CallMonitor"
+"""Of all log lines about an AMI link and its calls: operators filter by it, so it outlives the names of classes."""
+
+_LOG = Logger(namespace=LOG_NAMESPACE)
+
+
+class AmiWitness:
+    """Reports the calls of one server as its AMI connection shows them."""
+
+    def __init__(self, server: str, calls: LiveCalls, store: BatchWriter, metrics: Metrics) -> None:
+        self._server = server
+        self._calls = calls
+        self._store = store
+        self._metrics = metrics
+
+    async def record_answer(self, ami: Any, live: LiveCall, remaining_seconds: float) -> None:
+        """Set the limit anew, counted from the answer, and record when the answer was."""
+        try:
+            await ami.absoluteTimeout(live.call.channel, round(remaining_seconds, 3))
+        except (AmiRefused, ConnectionClosed) as error:
+            _LOG.info("No new limit on {channel!r}: {error}", channel=live.call.channel, error=str(error))
+        if live.answered_at is not None:
+            await self._store.charge(CallAnswered(self._server, live.call.uniqueid, live.answered_at))
+
+    async def record_end(self, ami: Any, live: LiveCall, at: datetime) -> None:
+        """Report the end of a call, after asking Asterisk: an event alone does not prove that an open call ended."""
+        if not live.closed and await self._is_alive(ami, live.call):
+            _LOG.warn("An AMI Hangup of {channel!r} is not true: the channel is alive", channel=live.call.channel)
+            live.hung_up_at = None
+            return
+        answered_at = live.answered_at or live.call.answered_at
+        report = CallReport(
+            answered=answered_at is not None,
+            at=(live.talk_ended_at or at) if answered_at is not None else at,
+            answered_at=answered_at,
+            outcome=f"Hangup {live.cause}"[:64],
+        )
+        if not live.closed:
+            report = await self.read_note(ami, live.call) or report
+        await self.record_report(live.call, Witness.AMI, report)
+
+    async def _is_alive(self, ami: Any, call: Call) -> bool:
+        """Ask for this one channel; only a clear No is a No."""
+        try:
+            items = await ami.status(call.channel)
+        except AmiRefused as refused:
+            return "no such channel" not in str(refused).lower()
+        return any(item.get("uniqueid") == call.uniqueid for item in items)
+
+    async def record_report(self, call: Call, witness: Witness, report: CallReport) -> None:
+        """Report an end to the ledger; one that cannot be recorded now is found again by the reconciliation."""
+        try:
+            settlement = await self._store.charge(Terminate(self._server, call.uniqueid, witness, report, leg=call.leg))
+        except BillerError as error:
+            _LOG.warn("{witness} on {call}: {error}", witness=witness, call=call.reference, error=str(error))
+            return
+        except Exception:  # noqa: BLE001  this call is tried again, and the others go on
+            _LOG.failure("{witness} on {call} was not recorded", witness=witness, call=call.reference)
+            return
+        log_settlement(_LOG, witness, settlement)
+        self._metrics.calls.count_end(witness, settlement)
+        if settlement.call.state is not CallState.OPEN:
+            self._calls.forget(call.uniqueid)
+
+    async def read_note(self, ami: Any, call: Call) -> CallReport | None:
+        """Return what the dialplan noted of an end that no biller took; read for open calls only, so it may stay."""
+        request = {"Action": "DBGet", "Family": channel_variables.NOTE_FAMILY, "Key": call.uniqueid}
+        try:
+            items = await ami.collectDeferred(request, "DBGetComplete")
+        except AmiRefused:
+            return None
+        text = next((item.get("val", "") for item in items if item.get("event") == "DBGetResponse"), "")
+        status, *facts = text.split("|")
+        at = channel_variables.instant(facts[2]) if len(facts) == 3 else None  # noqa: PLR2004
+        if at is None:
+            return None
+        return CallReport(
+            answered=status == "ANSWER",
+            at=at,
+            talk_ms=channel_variables.milliseconds(facts[0]),
+            answered_at=channel_variables.instant(facts[1]),
+            outcome=status[:64],
+        )

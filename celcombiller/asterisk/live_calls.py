@@ -1,0 +1,148 @@
+"""The calls in progress on one Asterisk server, and what AMI events say of them.
+
+Pure: no Twisted, no clock, no database. An event is only text, so it is believed of a call only if its uniqueid and its
+channel are both the ones that are known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from celcombiller.asterisk import channel_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Mapping
+
+    from celcombiller.core.model.calls import Call
+
+_TIMESTAMP_SKEW = timedelta(hours=1)
+"""An event's Timestamp that differs more from the biller's clock is not used."""
+
+
+@dataclass(slots=True)
+class LiveCall:
+    """What is known of a call in progress."""
+
+    call: Call
+    in_session: bool
+    """Its AGI session is in this process, and will report its end."""
+    answered_at: datetime | None = None
+    callee: str = ""
+    """The uniqueid of the channel that answered."""
+    talk_ended_at: datetime | None = None
+    transferred: bool = False
+    closed: bool = False
+    """Settled: what AMI says of its end is a confirmation."""
+    missing: int = 0
+    """The lists of channels in a row that did not have it."""
+    seen_at: datetime | None = None
+    """When it was last on a list."""
+    elsewhere: bool = False
+    """Begun by another biller, or by this one before it was started again."""
+    hung_up_at: datetime | None = None
+    cause: str = ""
+
+    def remaining_seconds(self, now: datetime) -> float:
+        """Return the granted seconds that are left since the answer; all of them, if that cannot be right."""
+        elapsed = 0.0 if self.answered_at is None else (now - self.answered_at).total_seconds()
+        granted = self.call.granted_seconds
+        return granted - (elapsed if 0 <= elapsed < granted else 0)
+
+    def alive_until(self, link_lost_at: datetime | None) -> datetime:
+        """Return when it was last known to be alive: at its Hangup, on a list, or when the link was lost."""
+        known = (self.hung_up_at, self.seen_at, link_lost_at, self.call.started_at)
+        return max(each for each in known if each is not None)
+
+
+class LiveCalls:
+    """The calls in progress, by the uniqueid of the caller's channel."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, LiveCall] = {}
+        self._callees: dict[str, LiveCall] = {}
+
+    def __iter__(self) -> Iterator[LiveCall]:
+        return iter(self._calls.values())
+
+    def find(self, uniqueid: str) -> LiveCall | None:
+        """Return the call of a channel."""
+        return self._calls.get(uniqueid)
+
+    @property
+    def missing_count(self) -> int:
+        """Return how many open calls the last list of channels did not have."""
+        return sum(not live.closed and live.missing > 0 for live in self)
+
+    def watch(self, call: Call) -> None:
+        """Add a call that is about to be dialled."""
+        self._calls[call.uniqueid] = LiveCall(call, in_session=True)
+
+    def add_open(self, call: Call) -> LiveCall:
+        """Return an open call, added if this process did not begin it, or did before it was started again."""
+        live = self._calls.get(call.uniqueid)
+        if live is None or live.call.leg < call.leg:
+            live = LiveCall(call, in_session=False, answered_at=call.answered_at, elsewhere=True)
+            self._calls[call.uniqueid] = live
+        return live
+
+    def forget(self, uniqueid: str) -> None:
+        """Remove a call."""
+        live = self._calls.pop(uniqueid, None)
+        if live is not None:
+            self._callees.pop(live.callee, None)
+
+    def forget_ended(self, alive: Container[str], still_open: Container[str]) -> None:
+        """Remove the calls without a channel that are closed, or that another biller has closed."""
+        for uniqueid, live in list(self._calls.items()):
+            is_closed = live.closed or (live.elsewhere and live.call.reference not in still_open)
+            if is_closed and uniqueid not in alive:
+                self.forget(uniqueid)
+
+    # -- events: the keys are in lower case, as `ami_client` and starpy give them ------------------------------------
+
+    def find_by_event(self, event: Mapping[str, str]) -> LiveCall | None:
+        """Return the call that an event speaks of."""
+        live = self._calls.get(event.get("uniqueid", ""))
+        return live if live is not None and live.call.channel == event.get("channel") else None
+
+    def begin_dial(self, event: Mapping[str, str]) -> None:
+        """Apply a DialBegin: the dialplan's next Dial on a channel makes what was known of the last one void."""
+        live = self.find_by_event(event)
+        if live is not None and live.callee:
+            self._callees.pop(live.callee, None)
+            live.callee, live.answered_at, live.talk_ended_at = "", None, None
+
+    def answer(self, event: Mapping[str, str], now: datetime) -> LiveCall | None:
+        """Apply a DialEnd, and return the call if this is its answer."""
+        live = self.find_by_event(event)
+        if live is None or event.get("dialstatus") != "ANSWER" or live.answered_at is not None or live.closed:
+            return None
+        live.answered_at = event_time(event, now)
+        live.callee = event.get("destuniqueid", "")
+        self._callees[live.callee] = live
+        return live
+
+    def move(self, event: Mapping[str, str]) -> None:
+        """Apply a transfer: a call whose sides change has not ended when its first callee leaves."""
+        for value in event.values():
+            live = self._calls.get(value) or self._callees.get(value)
+            if live is not None:
+                live.transferred, live.talk_ended_at = True, None
+
+    def hang_up(self, event: Mapping[str, str], now: datetime) -> LiveCall | None:
+        """Apply a Hangup of a caller or a callee, and return the call if it is the caller's."""
+        callee_of = self._callees.get(event.get("uniqueid", ""))
+        if callee_of is not None and not callee_of.transferred and callee_of.talk_ended_at is None:
+            callee_of.talk_ended_at = event_time(event, now)
+        live = self.find_by_event(event)
+        if live is not None:
+            live.hung_up_at, live.cause = event_time(event, now), event.get("cause", "")
+        return live
+
+
+def event_time(event: Mapping[str, str], now: datetime) -> datetime:
+    """Return when an event happened: its own Timestamp (``timestampevents=yes``), else ``now``, when it came."""
+    stamp = channel_variables.instant(event.get("timestamp"))
+    return stamp if stamp is not None and abs(stamp - now) < _TIMESTAMP_SKEW else now

@@ -1,0 +1,111 @@
+"""The comparison of the open calls in the ledger with what is alive on an Asterisk server.
+
+It finds what was missed while a link or a biller was away. A call is given up only when two complete lists agree that
+it is gone.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from celcombiller.asterisk import channel_variables
+from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
+from celcombiller.core.errors import BillerError
+from celcombiller.core.model.calls import Witness
+from celcombiller.core.voice.asterisk_heartbeat import server_last_seen, server_seen
+from celcombiller.core.voice.call_queries import open_calls, still_open
+from celcombiller.core.voice.evidence import estimated_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celcombiller.asterisk.ami_witness import AmiWitness
+    from celcombiller.asterisk.live_calls import LiveCall, LiveCalls
+    from celcombiller.core.model.calls import Call
+    from celcombiller.database.batch_writer import BatchWriter
+
+SETTLING_IN = timedelta(seconds=5)
+"""A call younger than this may not be in a list that was asked for before it began."""
+
+_LOG = Logger(namespace=LOG_NAMESPACE)
+
+
+class Reconciliation:
+    """Compares the calls of one server, and has its witness report those that ended unheard."""
+
+    def __init__(self, server: str, calls: LiveCalls, witness: AmiWitness, store: BatchWriter) -> None:
+        self._server = server
+        self._calls = calls
+        self._witness = witness
+        self._store = store
+        self._link_lost_at: datetime | None = None
+
+    async def begin(self) -> None:
+        """Read when the server was last heard, before anything is recorded of the new connection."""
+        try:
+            self._link_lost_at = await self._store.transact(lambda tx: server_last_seen(tx, self._server))
+        except BillerError as error:
+            _LOG.warn("When {server} was last seen is not known: {error}", server=self._server, error=str(error))
+
+    async def record_seen(self) -> None:
+        """Record that the server is heard now: what is found gone later was alive until then."""
+        now = datetime.now(UTC)
+        try:
+            await self._store.transact(lambda tx: server_seen(tx, self._server, now))
+        except BillerError as error:
+            _LOG.warn("That {server} was seen is not recorded: {error}", server=self._server, error=str(error))
+
+    async def compare(self, ami: Any) -> None:
+        """Compare the open calls with one complete list of what is alive."""
+        asked_at = datetime.now(UTC)
+        items = await ami.status()
+        alive = {item.get("uniqueid", ""): item for item in items if item.get("event") == "Status"}
+        calls: list[Call] = await self._store.transact(lambda tx: open_calls(tx, self._server))
+        self._calls.forget_ended(alive, {call.reference for call in calls})
+        for call in calls:
+            live = self._calls.add_open(call)
+            if call.uniqueid in alive:
+                live.missing, live.seen_at = 0, asked_at
+                if live.answered_at is None and alive[call.uniqueid].get("bridgeid"):
+                    await self._find_answer(ami, live)
+                continue
+            if live.in_session or call.started_at > asked_at - SETTLING_IN:
+                continue
+            live.missing += 1
+            if live.missing > 1:
+                await self._close_gone(ami, live)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether a call was missing for the first time, so that a second list should come soon."""
+        return any(live.missing == 1 for live in self._calls)
+
+    async def make_good(self, ami: Any, lives: Mapping[str, LiveCall]) -> None:
+        """Do what is not done yet for calls that were begun elsewhere, by their references."""
+        calls: list[Call] = await self._store.transact(lambda tx: still_open(tx, lives))
+        left = {call.reference: call for call in calls}
+        for reference, live in lives.items():
+            if reference not in left:
+                self._calls.forget(live.call.uniqueid)
+            elif live.hung_up_at is not None:
+                await self._witness.record_end(ami, live, live.hung_up_at)
+            elif live.answered_at is not None and left[reference].answered_at is None:
+                await self._witness.record_answer(ami, live, live.remaining_seconds(datetime.now(UTC)))
+
+    async def _find_answer(self, ami: Any, live: LiveCall) -> None:
+        """Find when a call was answered while the link was down; without the dialplan's stamp, that is now."""
+        stamp = channel_variables.instant(await ami.getVar(live.call.channel, channel_variables.ANSWERED))
+        live.answered_at = stamp or datetime.now(UTC)
+        remaining = live.call.granted_seconds - max(0.0, (datetime.now(UTC) - live.answered_at).total_seconds())
+        await self._witness.record_answer(ami, live, max(0.1, remaining))
+
+    async def _close_gone(self, ami: Any, live: LiveCall) -> None:
+        """Close a call that two lists do not have, by the best evidence there is."""
+        report = await self._witness.read_note(ami, live.call)
+        if report is None:
+            alive_until = live.talk_ended_at or live.alive_until(self._link_lost_at)
+            report = estimated_report(live.call, live.answered_at or live.call.answered_at, alive_until)
+        await self._witness.record_report(live.call, Witness.SWEEP, report)
