@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from celcombiller.asterisk import wire_text
 from celcombiller.core.errors import BillerError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class AgiDecoder:
 
         All of it is judged before any of it is returned: of two answers where one was due, neither is believed.
         """
-        if self._values == {} and not self._rest and len(data) <= LINE_BYTES_MAX and data.isascii():
+        if self._values == {} and not self._rest and len(data) <= LINE_BYTES_MAX and wire_text.is_plain(data):
             data = self._known(data.decode("ascii"))
         events: list[Event] = []
         *lines, rest = data.split(b"\n")
@@ -171,9 +172,7 @@ class AgiDecoder:
         return text[known.end() :].encode()
 
     def _line(self, line: bytes) -> Event | None:
-        # A name in Latin-1 must not end the call. U+FFFD is in no number and no account code, so a value with it
-        # finds no subscriber; surrogates would pass here and fail later, in the database or in JSON.
-        text = line.decode("utf-8", "replace")
+        text = wire_text.decode(line)
         if self._values is not None:
             self._environment_bytes += len(line) + 1
             _limit(self._environment_bytes, ENVIRONMENT_BYTES_MAX, "bytes of environment")
@@ -263,7 +262,7 @@ def command_line(text: str, *, limit: int = COMMAND_BYTES_MAX) -> bytes:
     if _CONTROL.search(text):
         raise AgiCommandInvalid("a control character cannot be sent in an AGI command")
     try:
-        line = text.encode()
+        line = wire_text.encode(text)
     except UnicodeEncodeError as error:
         raise AgiCommandInvalid("a lone surrogate cannot be sent in an AGI command") from error
     if len(line) > limit:

@@ -24,6 +24,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from celcombiller.asterisk import wire_text
 from celcombiller.core.errors import BillerError
 
 if TYPE_CHECKING:
@@ -184,9 +185,7 @@ class AmiDecoder:
         return done
 
     def _line(self, line: bytes) -> Greeting | AmiMessage | None:
-        # A name in Latin-1 must not end the connection. U+FFFD is in no Uniqueid and no number, so such a value is
-        # never found; surrogates would pass here and fail later, in the database or in JSON.
-        text = line.removesuffix(b"\r").decode("utf-8", "replace")
+        text = wire_text.decode(line.removesuffix(b"\r"))
         if not self._greeted:
             if not text.startswith(_GREETING):
                 raise AmiProtocolError("the peer does not greet as Asterisk does")
@@ -263,7 +262,7 @@ def _action_line(key: str, value: str) -> bytes:
     if _LINE_BREAK.search(value):
         raise AmiActionInvalid(f"a line break or NUL cannot be sent in {key}")
     try:
-        line = f"{key}: {value}".encode()
+        line = wire_text.encode(f"{key}: {value}")
     except UnicodeEncodeError as error:
         raise AmiActionInvalid(f"a lone surrogate cannot be sent in {key}") from error
     if len(line) > ACTION_LINE_BYTES_MAX:

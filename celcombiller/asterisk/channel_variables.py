@@ -35,12 +35,13 @@ NOTE_FAMILY = "celcombiller"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_MAX = 253402300799  # the last second of the year 9999
+_DIGITS_MAX = len(str(_SECONDS_MAX))  # Python refuses to read numbers of thousands of digits
 
 
 def instant(text: str | None) -> datetime | None:
     """Read seconds since 1970 with up to six decimals; ``None`` when it is not that."""
     whole, _, fraction = (text or "").partition(".")
-    if not (whole.isascii() and whole.isdigit()) or int(whole) > _SECONDS_MAX:
+    if not (whole.isascii() and whole.isdigit() and len(whole) <= _DIGITS_MAX) or int(whole) > _SECONDS_MAX:
         return None
     if fraction and not (fraction.isascii() and fraction.isdigit()):
         return None
