@@ -81,6 +81,8 @@ class AMIProtocol(AmiActions, Protocol):
     factory: AMIFactory
 
     amiVersion: str | None = None
+    fullyBooted = False
+    """Whether Asterisk said so: it does at each login of a user who hears events of the class ``system``."""
     suspects = 0
     """How many messages were not believed. When it grows, ask Status rather than wait for events."""
 
@@ -133,6 +135,7 @@ class AMIProtocol(AmiActions, Protocol):
         if pending is not None:
             self._answer(message.action_id or "", pending, message, fields)
         if message.event is not None:
+            self.fullyBooted = self.fullyBooted or message.event == "FullyBooted"
             self._dispatch_event(message.event, fields)
 
     def _answer(self, action_id: str, pending: _PendingAction, message: AmiMessage, fields: Fields) -> None:

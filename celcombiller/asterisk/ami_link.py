@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,12 @@ from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from celcombiller.asterisk.alive_signal import SIGNAL_SECONDS, AliveSignal
 from celcombiller.asterisk.ami_client import lost
 from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
+from celcombiller.asterisk.ami_probe import NO_EVENTS, UNHEARD, Probed, probe
 from celcombiller.asterisk.ami_witness import LOG_NAMESPACE, AmiWitness
+from celcombiller.asterisk.event_clock import EventClock
 from celcombiller.asterisk.live_calls import LiveCalls
 from celcombiller.asterisk.reconciliation import Reconciliation
 from celcombiller.core.errors import BillerError
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 
 SWEEP_SECONDS = 5.0
 """How often the open calls are compared with what is alive."""
+
+HEARTBEAT_SECONDS = 1.0
+"""How often it is recorded that calls are alive, while there are any."""
 
 SECOND_LIST_SECONDS = 1.0
 """How soon a second list is asked for when a call is missing in one."""
@@ -58,6 +65,9 @@ class AmiLink(Service):
         login: Callable[[], Deferred[Any]],
         store: BatchWriter,
         metrics: Metrics | None = None,
+        *,
+        sends_messages: bool = False,
+        agi_port: int | None = None,
     ) -> None:
         self.setName(f"monitor-{server}")
         self._clock = clock
@@ -67,11 +77,20 @@ class AmiLink(Service):
         self._calls = LiveCalls()
         self._witness = AmiWitness(server, self._calls, store, self._metrics)
         self._reconciliation = Reconciliation(server, self._calls, self._witness, store)
+        self._sends_messages = sends_messages
         self._ami: Any = None
+        self._address = ""
+        self._probed = Probed()
+        self._events_clock = EventClock()
+        self._logged: set[str] = set()
         self._elsewhere: dict[str, LiveCall] = {}
         self._make_good_later: IDelayedCall | None = None
         self._sweeps = LoopingCall(self._begin_sweep)
         self._sweeps.clock = clock
+        self._signal = AliveSignal(agi_port)
+        self._beats = LoopingCall(self._begin_beat)
+        self._signals = LoopingCall(self._begin_signal)
+        self._beats.clock = self._signals.clock = clock
         self._running: Deferred[None] | None = None
 
     @property
@@ -85,9 +104,40 @@ class AmiLink(Service):
         return self._ami
 
     @property
+    def address(self) -> str:
+        """The address of the server, as the last connection had it; empty before the first."""
+        return self._address
+
+    @property
     def gone(self) -> int:
         """How many open calls the last list of channels did not have."""
         return self._calls.missing_count
+
+    @property
+    def system_name(self) -> str | None:
+        """The name that Asterisk calls itself (systemname in asterisk.conf); ``None`` while it is not known."""
+        return self._probed.system_name
+
+    @property
+    def faults(self) -> list[str]:
+        """What this link cannot do, and what to set; empty while it is down."""
+        if self._ami is None:
+            return []
+        faults = [*self._probed.faults, *(UNHEARD[name] for name in sorted(self._calls.unheard))]
+        if not getattr(self._ami, "fullyBooted", True):
+            faults.append(NO_EVENTS)
+        if self._events_clock.fault:
+            faults.append(self._events_clock.fault)
+        return faults
+
+    def _log_faults(self) -> None:
+        """Log each fault once a connection, and count them for the metric."""
+        faults = self.faults
+        self._metrics.links.record_faults(self._server, len(faults))
+        for fault in faults:
+            if fault not in self._logged:
+                self._logged.add(fault)
+                _LOG.error("Asterisk {server}: {fault}", server=self._server, fault=fault)
 
     def startService(self) -> None:
         """Begin to connect, and never stop."""
@@ -99,13 +149,17 @@ class AmiLink(Service):
     def stopService(self) -> Deferred[None] | None:
         """Close the link; fires when what it had to record is recorded."""
         super().stopService()
-        if self._sweeps.running:
-            self._sweeps.stop()
+        self._stop_loops()
         if self._ami is not None:
             self._ami.transport.loseConnection()
         elif self._running is not None:
             self._running.cancel()
         return self._running
+
+    def _stop_loops(self) -> None:
+        for loop in (self._sweeps, self._beats, self._signals):
+            if loop.running:
+                loop.stop()
 
     def _ended(self, failure: Any) -> None:
         if self.running or not failure.check(CancelledError):
@@ -115,7 +169,7 @@ class AmiLink(Service):
 
     def watch(self, call: Call) -> None:
         """Watch a call that is about to be dialled."""
-        self._calls.watch(call)
+        self._calls.watch(call, linked=self.connected)
 
     def transferred(self, uniqueid: str) -> None:
         """Record that the caller's channel lives on without its session: the call is charged at its end."""
@@ -129,12 +183,12 @@ class AmiLink(Service):
         if live is not None:
             live.in_session = False
 
-    def closed(self, uniqueid: str) -> None:
-        """Record that a call is settled: what AMI says of its end is a confirmation."""
+    def closed(self, uniqueid: str, *, talked: bool = False) -> None:
+        """Record that a call is settled: what AMI says of its end is a confirmation. ``talked``: it was answered."""
         live = self._calls.find(uniqueid)
         if live is None:
             return
-        live.in_session, live.closed = False, True
+        live.in_session, live.closed, live.talked = False, True, talked
         if not self.connected:  # its Hangup will not be heard
             self._calls.forget(uniqueid)
 
@@ -160,28 +214,49 @@ class AmiLink(Service):
         ami.registerEvent("Hangup", self._on_hangup)
         ami.registerEvent(("BlindTransfer", "AttendedTransfer", "LocalOptimizationEnd"), self._on_move)
         await self._reconciliation.begin()
-        self._ami = ami
+        self._ami, self._probed, self._events_clock = ami, Probed(), EventClock()
+        self._address = getattr(ami.transport.getPeer(), "host", "")
+        self._logged.clear()
+        self._calls.unheard.clear()
+        self._start(self._probe(ami))
         self._metrics.links.record_up(self._server)
         self._sweeps.start(SWEEP_SECONDS)
+        self._beats.start(HEARTBEAT_SECONDS, now=False)
+        self._signals.start(SIGNAL_SECONDS, now=False)
         try:
             await over
         finally:
             self._ami = None
+            self._calls.lose_link()
+            self._metrics.links.record_faults(self._server, 0)
             self._metrics.links.record_down(self._server)
-            if self._sweeps.running:
-                self._sweeps.stop()
+            self._stop_loops()
             self._leave_elsewhere()
             await self._reconciliation.record_seen()
         _LOG.warn("AMI of {server} is lost; connecting again", server=self._server)
 
+    async def _probe(self, ami: Any) -> None:
+        probed = await probe(ami, sends_messages=self._sends_messages)
+        if self._ami is ami:
+            self._probed = probed
+            self._log_faults()
+
     # -- events ------------------------------------------------------------------------------------------------------
 
     def _on_dial_begin(self, _ami: Any, event: dict[str, str]) -> None:
+        self._hear_call_event()
         self._calls.begin_dial(event)
+
+    def _hear_call_event(self) -> None:
+        """Keep that events of calls come; the first of a connection is recorded at once."""
+        is_first, self._witness.last_call_event = self._witness.last_call_event is None, datetime.now(UTC)
+        if is_first:
+            self._start(self._reconciliation.record_seen())
 
     def _on_dial_end(self, ami: Any, event: dict[str, str]) -> None:
         now = datetime.now(UTC)
-        live = self._calls.answer(event, now)
+        self._hear_call_event()
+        live = self._calls.answer(event, self._time_of(event, now))
         if live is not None and live.elsewhere:
             self._leave_to_its_biller(ami, live)
         elif live is not None:
@@ -191,13 +266,19 @@ class AmiLink(Service):
         self._calls.move(event)
 
     def _on_hangup(self, ami: Any, event: dict[str, str]) -> None:
-        live = self._calls.hang_up(event, datetime.now(UTC))
+        live = self._calls.hang_up(event, self._time_of(event, datetime.now(UTC)))
         if live is None or live.hung_up_at is None:
             return
         if live.elsewhere:
             self._leave_to_its_biller(ami, live)
         else:
             self._start(self._witness.record_end(ami, live, live.hung_up_at))
+
+    def _time_of(self, event: dict[str, str], now: datetime) -> datetime:
+        """Return when an event happened; report what is wrong with its Timestamp."""
+        at = self._events_clock.time_of(event, now)
+        self._log_faults()
+        return at
 
     def _leave_to_its_biller(self, ami: Any, live: LiveCall) -> None:
         """Leave a call to the biller that began it, and see in a moment whether it was there to do it."""
@@ -226,13 +307,36 @@ class AmiLink(Service):
         try:
             if ami is not None:
                 await self._reconciliation.compare(ami)
+                self._log_faults()
+                if "DialEnd" in self._calls.unheard:
+                    await self._reconciliation.record_deaf()
                 if self._reconciliation.is_in_doubt:
                     self._clock.callLater(SECOND_LIST_SECONDS, self._sweep_again, ami)
                 await self._reconciliation.record_seen()
+                await self._signal.look(ami)
         except (ConnectionClosed, AmiRefused, AmiProtocolError, BillerError) as error:
             _LOG.warn("Sweep of {server} put off: {error}", server=self._server, error=str(error))
         except Exception:  # noqa: BLE001  one error must not end the loop
             _LOG.failure("Sweep of {server} failed", server=self._server)
+
+    def _begin_beat(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._quietly(self._beat))
+
+    async def _beat(self, ami: Any) -> None:
+        """Keep that the calls in progress are alive: if the biller dies, they are charged up to here at least."""
+        if any(not live.closed for live in self._calls):
+            await ami.ping()
+            await self._reconciliation.record_seen()
+
+    def _begin_signal(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._quietly(self._signal.send))
+
+    async def _quietly(self, work: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+        """Do what is repeated soon: the sweep reports an Asterisk that does not answer."""
+        ami = self._ami
+        if ami is not None:
+            with suppress(ConnectionClosed, AmiRefused, AmiProtocolError, BillerError):
+                await work(ami)
 
     def _sweep_again(self, ami: Any) -> None:
         if self._ami is ami:

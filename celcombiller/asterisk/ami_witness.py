@@ -7,6 +7,7 @@ whether the channel is alive.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionClosed
@@ -17,6 +18,7 @@ from celcombiller.asterisk.ami_codec import AmiRefused
 from celcombiller.core.charging.requests import CallAnswered, Terminate
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import CallReport, CallState, Witness
+from celcombiller.core.voice.evidence import estimated_report
 from celcombiller.runtime.charging_log import log_settlement
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 LOG_NAMESPACE = "celcombiller.asterisk.call_monitor.CallMonitor"
 """Of all log lines about an AMI link and its calls: operators filter by it, so it outlives the names of classes."""
 
+HEARING_LASTS = timedelta(days=1)
+"""How long after an event of a call another one would have been heard as well."""
+
 _LOG = Logger(namespace=LOG_NAMESPACE)
 
 
@@ -41,6 +46,13 @@ class AmiWitness:
         self._calls = calls
         self._store = store
         self._metrics = metrics
+        self.last_call_event: datetime | None = None
+        """When an event of a call last came from this server, to this biller or before it was started."""
+
+    def hears_answers(self, call: Call) -> bool:
+        """Return whether an answer of this call would have been heard, as far as is known."""
+        heard_at = self.last_call_event
+        return heard_at is not None and heard_at > call.started_at - HEARING_LASTS
 
     async def record_answer(self, ami: Any, live: LiveCall, remaining_seconds: float) -> None:
         """Set the limit anew, counted from the answer, and record when the answer was."""
@@ -64,6 +76,8 @@ class AmiWitness:
             answered_at=answered_at,
             outcome=f"Hangup {live.cause}"[:64],
         )
+        if answered_at is None and "DialEnd" in self._calls.unheard:
+            report = estimated_report(live.call, None, at, answers_are_heard=False)
         if not live.closed:
             report = await self.read_note(ami, live.call) or report
         await self.record_report(live.call, Witness.AMI, report)

@@ -16,8 +16,14 @@ LIMIT = "TIMEOUT(absolute)"
 ANSWERED = "CELCOMBILLER_ANSWERED"
 """When the callee answered, set by the dialplan fragment's subroutine."""
 
+ENDED = "CELCOMBILLER_ENDED"
+"""When the channel ended, set by the dialplan fragment's hangup handler: a biller that stood still asks later."""
+
 SETTLED = "CELCOMBILLER_SETTLED"
 """``1`` when the charge is durable; else the dialplan notes the call's end in Asterisk's database."""
+
+SESSION = "CELCOMBILLER_SESSION"
+"""A random word, by which AMI finds the server of a channel where several servers look the same."""
 
 VOICE_BALANCE = "CELCOMBILLER_VOICE_BALANCE"
 DATA_BALANCE = "CELCOMBILLER_DATA_BALANCE"
@@ -26,6 +32,10 @@ SMS_BALANCE = "CELCOMBILLER_SMS_BALANCE"
 
 BALANCE = "CELCOMBILLER_BALANCE"
 """The balance that the script says aloud, in credits; empty when it found no subscriber or could not ask."""
+
+FIRST_BILLER = "CELCOMBILLER"
+SECOND_BILLER = "CELCOMBILLER_SECOND"
+"""Global variables of the dialplan: where the two billers are. With ``_ALIVE`` added: when each last gave a sign."""
 
 NOW = "${STRFTIME(,,%s.%6q)}"
 """Asterisk's clock, in the form of `instant`."""

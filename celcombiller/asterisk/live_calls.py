@@ -7,18 +7,13 @@ channel are both the ones that are known.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-
-from celcombiller.asterisk import channel_variables
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
+    from datetime import datetime
 
     from celcombiller.core.model.calls import Call
-
-_TIMESTAMP_SKEW = timedelta(hours=1)
-"""An event's Timestamp that differs more from the biller's clock is not used."""
 
 
 @dataclass(slots=True)
@@ -43,6 +38,12 @@ class LiveCall:
     """Begun by another biller, or by this one before it was started again."""
     hung_up_at: datetime | None = None
     cause: str = ""
+    linked: bool = False
+    """The link has been up since before it was dialled, so all its events should have come."""
+    dialled: bool = False
+    """A DialEnd of it was heard."""
+    talked: bool = False
+    """Another witness reported talk."""
 
     def remaining_seconds(self, now: datetime) -> float:
         """Return the granted seconds that are left since the answer; all of them, if that cannot be right."""
@@ -62,6 +63,8 @@ class LiveCalls:
     def __init__(self) -> None:
         self._calls: dict[str, LiveCall] = {}
         self._callees: dict[str, LiveCall] = {}
+        self.unheard: set[str] = set()
+        """Names of events that should have come of a call and did not: rights or a filter keep them back."""
 
     def __iter__(self) -> Iterator[LiveCall]:
         return iter(self._calls.values())
@@ -75,9 +78,14 @@ class LiveCalls:
         """Return how many open calls the last list of channels did not have."""
         return sum(not live.closed and live.missing > 0 for live in self)
 
-    def watch(self, call: Call) -> None:
-        """Add a call that is about to be dialled."""
-        self._calls[call.uniqueid] = LiveCall(call, in_session=True)
+    def watch(self, call: Call, *, linked: bool) -> None:
+        """Add a call that is about to be dialled; ``linked``: the link is up."""
+        self._calls[call.uniqueid] = LiveCall(call, in_session=True, linked=linked)
+
+    def lose_link(self) -> None:
+        """Expect no events of the calls that are in progress: some may be missed from now on."""
+        for live in self:
+            live.linked = False
 
     def add_open(self, call: Call) -> LiveCall:
         """Return an open call, added if this process did not begin it, or did before it was started again."""
@@ -90,15 +98,27 @@ class LiveCalls:
     def forget(self, uniqueid: str) -> None:
         """Remove a call."""
         live = self._calls.pop(uniqueid, None)
-        if live is not None:
-            self._callees.pop(live.callee, None)
+        if live is None:
+            return
+        self._callees.pop(live.callee, None)
+        if live.linked and live.closed and live.talked and not live.dialled:
+            self.unheard.add("DialEnd")
 
     def forget_ended(self, alive: Container[str], still_open: Container[str]) -> None:
-        """Remove the calls without a channel that are closed, or that another biller has closed."""
+        """Remove the calls without a channel that are closed, or that another biller has closed.
+
+        The Hangup of a call that was closed here is waited for until the second list without it.
+        """
         for uniqueid, live in list(self._calls.items()):
             is_closed = live.closed or (live.elsewhere and live.call.reference not in still_open)
-            if is_closed and uniqueid not in alive:
-                self.forget(uniqueid)
+            if not is_closed or uniqueid in alive:
+                continue
+            if live.linked and live.hung_up_at is None:
+                live.missing += 1
+                if live.missing == 1:
+                    continue
+                self.unheard.add("Hangup")
+            self.forget(uniqueid)
 
     # -- events: the keys are in lower case, as `ami_client` and starpy give them ------------------------------------
 
@@ -114,12 +134,15 @@ class LiveCalls:
             self._callees.pop(live.callee, None)
             live.callee, live.answered_at, live.talk_ended_at = "", None, None
 
-    def answer(self, event: Mapping[str, str], now: datetime) -> LiveCall | None:
-        """Apply a DialEnd, and return the call if this is its answer."""
+    def answer(self, event: Mapping[str, str], at: datetime) -> LiveCall | None:
+        """Apply a DialEnd of this time, and return the call if this is its answer."""
         live = self.find_by_event(event)
+        if live is not None:
+            live.dialled = True
+            self.unheard.discard("DialEnd")
         if live is None or event.get("dialstatus") != "ANSWER" or live.answered_at is not None or live.closed:
             return None
-        live.answered_at = event_time(event, now)
+        live.answered_at = at
         live.callee = event.get("destuniqueid", "")
         self._callees[live.callee] = live
         return live
@@ -131,18 +154,13 @@ class LiveCalls:
             if live is not None:
                 live.transferred, live.talk_ended_at = True, None
 
-    def hang_up(self, event: Mapping[str, str], now: datetime) -> LiveCall | None:
-        """Apply a Hangup of a caller or a callee, and return the call if it is the caller's."""
+    def hang_up(self, event: Mapping[str, str], at: datetime) -> LiveCall | None:
+        """Apply a Hangup of a caller or a callee at this time, and return the call if it is the caller's."""
         callee_of = self._callees.get(event.get("uniqueid", ""))
         if callee_of is not None and not callee_of.transferred and callee_of.talk_ended_at is None:
-            callee_of.talk_ended_at = event_time(event, now)
+            callee_of.talk_ended_at = at
         live = self.find_by_event(event)
         if live is not None:
-            live.hung_up_at, live.cause = event_time(event, now), event.get("cause", "")
+            live.hung_up_at, live.cause = at, event.get("cause", "")
+            self.unheard.discard("Hangup")
         return live
-
-
-def event_time(event: Mapping[str, str], now: datetime) -> datetime:
-    """Return when an event happened: its own Timestamp (``timestampevents=yes``), else ``now``, when it came."""
-    stamp = channel_variables.instant(event.get("timestamp"))
-    return stamp if stamp is not None and abs(stamp - now) < _TIMESTAMP_SKEW else now

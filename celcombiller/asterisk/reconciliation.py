@@ -15,12 +15,20 @@ from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import Witness
-from celcombiller.core.voice.asterisk_heartbeat import server_last_seen, server_seen
+from celcombiller.core.voice.asterisk_heartbeat import (
+    forget_call_events,
+    last_call_event,
+    record_call_event,
+    server_last_seen,
+    server_seen,
+)
 from celcombiller.core.voice.call_queries import open_calls, still_open
 from celcombiller.core.voice.evidence import estimated_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sqlalchemy.engine import Connection
 
     from celcombiller.asterisk.ami_witness import AmiWitness
     from celcombiller.asterisk.live_calls import LiveCall, LiveCalls
@@ -46,17 +54,33 @@ class Reconciliation:
     async def begin(self) -> None:
         """Read when the server was last heard, before anything is recorded of the new connection."""
         try:
-            self._link_lost_at = await self._store.transact(lambda tx: server_last_seen(tx, self._server))
+            self._link_lost_at, event_at = await self._store.transact(
+                lambda tx: (server_last_seen(tx, self._server), last_call_event(tx, self._server))
+            )
         except BillerError as error:
             _LOG.warn("When {server} was last seen is not known: {error}", server=self._server, error=str(error))
+            return
+        if event_at is not None and self._witness.last_call_event is None:
+            self._witness.last_call_event = event_at
 
     async def record_seen(self) -> None:
         """Record that the server is heard now: what is found gone later was alive until then."""
-        now = datetime.now(UTC)
+        now, event_at = datetime.now(UTC), self._witness.last_call_event
+
+        def record(tx: Connection) -> None:
+            server_seen(tx, self._server, now)
+            if event_at is not None:
+                record_call_event(tx, self._server, event_at)
+
         try:
-            await self._store.transact(lambda tx: server_seen(tx, self._server, now))
+            await self._store.transact(record)
         except BillerError as error:
             _LOG.warn("That {server} was seen is not recorded: {error}", server=self._server, error=str(error))
+
+    async def record_deaf(self) -> None:
+        """Record that the answers of calls are not heard, also for a biller that is started again."""
+        self._witness.last_call_event = None
+        await self._store.transact(lambda tx: forget_call_events(tx, self._server))
 
     async def compare(self, ami: Any) -> None:
         """Compare the open calls with one complete list of what is alive."""
@@ -107,5 +131,10 @@ class Reconciliation:
         report = await self._witness.read_note(ami, live.call)
         if report is None:
             alive_until = live.talk_ended_at or live.alive_until(self._link_lost_at)
-            report = estimated_report(live.call, live.answered_at or live.call.answered_at, alive_until)
+            report = estimated_report(
+                live.call,
+                live.answered_at or live.call.answered_at,
+                alive_until,
+                answers_are_heard=self._witness.hears_answers(live.call),
+            )
         await self._witness.record_report(live.call, Witness.SWEEP, report)

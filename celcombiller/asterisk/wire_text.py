@@ -1,6 +1,6 @@
-"""Bytes of Asterisk as text, and back without a loss.
+r"""Bytes of Asterisk as text, and back without a loss.
 
-A channel's name is bytes: an endpoint may be called ``jos\\xe9`` in Latin-1, and only these bytes find its channel again.
+A channel's name is bytes: an endpoint may be called ``jos\xe9`` in Latin-1, and only these bytes find its channel.
 So a byte that is no UTF-8 becomes a character of the private use area, U+EF80 to U+EFFF, which a database and JSON can
 hold where a surrogate cannot. NUL becomes U+FFFD: PostgreSQL refuses it, and it is in no name that is looked for.
 """

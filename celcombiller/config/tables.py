@@ -64,6 +64,15 @@ _Listen = Annotated[
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}\Z", description="1 to 32 letters, digits, _ or -")]
 
 
+_ServerName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_.:@+-]{1,64}\Z",
+        description="1 to 64 letters, digits, or _ . : @ + -, as systemname in asterisk.conf",
+    ),
+]
+
+
 _Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -263,8 +272,8 @@ class Agi(_Table, frozen=True):
 class Asterisk(_Table, frozen=True, kw_only=True):
     """One Asterisk server: where its manager interface (AMI) is and how to log in."""
 
-    name: _Name
-    """Part of the key of every call of this server."""
+    name: _ServerName
+    """Part of the key of every call of this server: its systemname (asterisk.conf), where it has one."""
     host: _Word
     port: _Port = 5038
     username: _Word

@@ -172,7 +172,8 @@ def _calls(parts: _Parts) -> Iterator[IService]:
     """Yield a monitor for each Asterisk server, and the FastAGI port."""
     for server in parts.config.asterisk:
         login = partial(_login, parts.reactor, parts.config, server)
-        monitor = AmiLink(parts.reactor, server.name, login, parts.store, parts.metrics)
+        sends_messages = Route.ASTERISK in parts.config.sms.ways
+        monitor = AmiLink(parts.reactor, server.name, login, parts.store, parts.metrics, sends_messages=sends_messages)
         parts.monitors[server.name] = monitor
         yield monitor
     yield _listen(parts, "agi", with_backlog(parts.config.agi.listen), _agi_factory(parts))
@@ -316,6 +317,12 @@ def _listen(parts: _Parts, section: str, listen: str, factory: Any) -> IService:
         raise ConfigError(f"{section}.listen: {listen!r} is no endpoint: {error}") from None
     service.setName(section)
     return service
+
+
+def _port_of(listen: str) -> int | None:
+    """Return the TCP port of an endpoint; ``None``: another kind, or one that the system chooses."""
+    kind, _, rest = listen.partition(":")
+    return (int(rest.partition(":")[0]) or None) if kind in ("tcp", "tcp6") else None
 
 
 def with_backlog(listen: str) -> str:

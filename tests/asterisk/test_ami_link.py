@@ -4,20 +4,29 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 
 from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
-from celcombiller.asterisk.ami_link import OTHERS_SECONDS, SWEEP_SECONDS, AmiLink
+from celcombiller.asterisk.ami_link import HEARTBEAT_SECONDS, OTHERS_SECONDS, SWEEP_SECONDS, AmiLink
+from celcombiller.asterisk.ami_probe import UNHEARD
+from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
 from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.errors import BillerError, StoreUnavailable
+from celcombiller.core.model.calls import CallState
 from celcombiller.core.schema import tables
-from celcombiller.core.voice.asterisk_heartbeat import server_seen
+from celcombiller.core.voice.asterisk_heartbeat import server_last_seen, server_seen
 from celcombiller.jobs.expiry import close_overdue
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import ask, credit, database, ended, initiate, proved, voice
 
 CHANNEL = "PJSIP/1001-1.0"
+ACTIONS = ("Status", "AbsoluteTimeout", "Getvar", "Setvar", "DBGet", "CoreSettings", "MessageSend")
+GLOBALS = {"DB_EXISTS(celcombiller/none)": "0", "CELCOMBILLER": "agi://127.0.0.1:4573", "CELCOMBILLER_SECOND": ""}
 
 
 class StoreHere:
@@ -44,6 +53,8 @@ class Asterisk:
 
     def __init__(self):
         self.alive, self.note, self.limits, self.hearers = [CHANNEL], None, [], {}
+        self.lacking, self.variables = set(), {"TIMEOUT(absolute)": "0", "STRFTIME(,,%s)": "1", **GLOBALS}
+        self.fullyBooted = True
         self.asked = []
         self.incomplete = False
         self.closed = Deferred()
@@ -64,8 +75,25 @@ class Asterisk:
         self.limits.append((channel, seconds))
         return succeed({})
 
+    def getPeer(self):
+        return IPv4Address("TCP", "127.0.0.1", 5038)
+
+    getHost = getPeer
+
     def getVar(self, channel, variable):
-        return succeed(None)
+        return succeed(self.variables.get(variable))
+
+    def setVar(self, channel, variable, value):
+        self.variables[variable] = value
+        return succeed({})
+
+    def ping(self):
+        return succeed({"response": "Success", "timestamp": "1795875874.275577"})
+
+    def sendDeferred(self, message):
+        if message["Action"] == "CoreSettings":
+            return succeed({"response": "Success", "systemname": "pbx1"})
+        return succeed({name.lower(): "(Priv: x)" for name in ACTIONS if name not in self.lacking})
 
     def collectDeferred(self, request, stop):
         if self.note is None:
@@ -362,3 +390,171 @@ def test_a_call_that_nobody_ever_told_of_ends_when_its_hold_runs_out(scene):
     assert scene.told('celcombiller_calls_ended_total{state="expired",witness="sweep"}') == 1
     assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
     proved(scene.engine)
+
+
+# -- what the link cannot do -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def logged():
+    """The lines of the link's log."""
+    lines = []
+
+    def hear(event):
+        if event.get("log_namespace") == LOG_NAMESPACE:
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(hear)
+    yield lines
+    globalLogPublisher.removeObserver(hear)
+
+
+def reconnect(scene, **facts):
+    for name, value in facts.items():
+        setattr(scene.asterisk, name, value)
+    scene.asterisk.loseConnection()
+    scene.clock.advance(0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"lacking": {"Status", "DBGet"}}, '"write=" in manager.conf needs call,reporting'),
+        ({"fullyBooted": False}, "hears no events"),
+        ({"variables": {}}, "func_timeout is not loaded"),
+    ],
+)
+def test_what_a_login_lacks_is_reported(scene, logged, facts, says):
+    assert scene.monitor.faults == []
+    reconnect(scene, **facts)
+    scene.sweep(3)
+    assert any(says in fault for fault in scene.monitor.faults)
+    assert sum(says in line for line in logged) == 1
+    assert scene.told('celcombiller_ami_faults{server="pbx1"}') == len(scene.monitor.faults)
+
+
+def test_a_right_for_messages_is_needed_where_they_are_sent(scene):
+    reconnect(scene, lacking={"MessageSend"})
+    assert scene.monitor.faults == []
+    scene.monitor._sends_messages = True
+    reconnect(scene)
+    assert "MessageSend" in scene.monitor.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("stamped", "says"),
+    [
+        (None, "timestampevents=yes"),
+        ("9" * 5000, "cannot be read"),
+        ("1795387182.22405\ufffd", "cannot be read"),
+        ("-1", "cannot be read"),
+        ("1e400", "cannot be read"),
+        ("\u0661\u0662", "cannot be read"),
+        ("253402300799.999999", "differs"),
+        ("12.5", "differs"),
+    ],
+)
+def test_a_useless_timestamp_is_one_line_and_the_call_goes_on(scene, logged, stamped, says):
+    facts = {} if stamped is None else {"timestamp": stamped}
+    for _ in range(3):
+        scene.asterisk.event("DialEnd", dialstatus="ANSWER", destuniqueid="1.1", **facts)
+    assert len(scene.asterisk.limits) == 1
+    assert len([line for line in logged if says in line]) == 1
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", cause="16", **facts)
+    assert voice(scene.engine).held == 0
+    proved(scene.engine)
+
+
+VALUES = st.one_of(st.text(max_size=40), st.sampled_from(["9" * 5000, "\0", "1.0", "1.1", CHANNEL, "ANSWER", "-0"]))
+KEYS = ("channel", "uniqueid", "timestamp", "dialstatus", "destuniqueid", "cause", "linkedid")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["DialBegin", "DialEnd", "Hangup", "BlindTransfer"]),
+            st.dictionaries(st.sampled_from(KEYS), VALUES),
+        ),
+        max_size=6,
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_event_is_a_fault_whatever_it_says(scene, events):
+    for name, fields in events:
+        scene.asterisk.hearers[name](scene.asterisk, {"event": name, **fields})
+    proved(scene.engine)
+
+
+def test_events_that_should_have_come_are_missed(scene, logged):
+    settle(scene)
+    scene.asterisk.alive = []
+    scene.sweep(2)
+    assert scene.monitor.faults == [UNHEARD["DialEnd"], UNHEARD["Hangup"]]
+    assert len([line for line in logged if "no DialEnd" in line]) == 1
+
+
+def test_events_that_came_are_not_missed(scene):
+    answered(scene)
+    settle(scene)
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    scene.sweep(2)
+    assert scene.monitor.faults == []
+
+
+def test_events_of_a_time_without_a_link_are_not_missed(scene):
+    reconnect(scene)
+    settle(scene)
+    scene.asterisk.alive = []
+    scene.sweep(2)
+    assert scene.monitor.faults == []
+
+
+def settle(scene):
+    """The session reports the end of the call, before AMI does."""
+    (settlement,) = ask(scene.engine, ended(talk_ms=5000))
+    scene.monitor.closed("1.0", talked=settlement.call.state is CallState.SETTLED)
+
+
+@pytest.mark.parametrize(("heard", "cost"), [(True, 0), (False, 30)])
+def test_silence_is_no_evidence_where_answers_are_not_heard(tmp_path, heard, cost):
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    if heard:
+        scene.asterisk.event("DialBegin", timestamp=stamp(30))
+    scene.sweep()  # the channel is alive, 30 s after it began
+    scene.asterisk.alive = []
+    scene.sweep(2)
+    assert voice(scene.engine).held == 0
+    assert voice(scene.engine).posted in (60 - cost, 60 - cost - 1)
+    scene.monitor.stopService()
+    proved(scene.engine)
+    scene.engine.dispose()
+
+
+def test_a_biller_started_again_knows_that_events_come(tmp_path):
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    scene.asterisk.event("DialBegin", timestamp=stamp(30))
+    scene.monitor.stopService()
+    scene.asterisk = Asterisk()
+    scene.asterisk.alive = []
+    scene.monitor = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
+    scene.monitor.startService()
+    scene.sweep(2)
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
+    scene.monitor.stopService()
+    scene.engine.dispose()
+
+
+def test_calls_in_progress_are_known_to_live_each_second(scene):
+    with scene.engine.begin() as tx:
+        tx.execute(sa.delete(tables.server))
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    with scene.engine.begin() as tx:
+        assert server_last_seen(tx, "pbx1") is not None
+        tx.execute(sa.delete(tables.server))
+    settle(scene)
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    with scene.engine.begin() as tx:
+        assert server_last_seen(tx, "pbx1") is None

@@ -17,6 +17,7 @@ from celcombiller.asterisk.scripts.call import CallScript
 from celcombiller.asterisk.scripts.channel import NAMESPACE
 from celcombiller.asterisk.scripts.hangup import HangupScript
 from celcombiller.asterisk.scripts.settlement import CallSettlement
+from celcombiller.asterisk.server_identity import ServerIdentity
 from celcombiller.runtime.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ class Scripts:
         metrics = metrics or Metrics()
         self.updates = PendingUpdates(clock)
         settlement = CallSettlement(config, store, monitors, self.updates, metrics)
-        self.call = CallScript(clock, config, store, reader, monitors, settlement, metrics)
-        self.hangup = HangupScript(config, settlement)
+        servers = ServerIdentity(config.asterisk, monitors)
+        self.call = CallScript(clock, config, store, reader, monitors, servers, settlement, metrics)
+        self.hangup = HangupScript(servers, settlement)
         self.balance = BalanceScript(config, reader, self.updates)
         self._by_name: dict[str, Callable[[Any], Awaitable[None]]] = {
             "caller": self.call,

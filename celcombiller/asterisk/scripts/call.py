@@ -24,9 +24,9 @@ from celcombiller.asterisk.scripts.channel import (
     read_report,
     refuse,
     report_of,
-    server_of,
     shorten,
 )
+from celcombiller.asterisk.server_identity import ServerNotIdentified
 from celcombiller.core.charging.requests import Initiate, Terminate
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallGrant, CallReport, Witness
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.asterisk.scripts.settlement import CallSettlement
+    from celcombiller.asterisk.server_identity import ServerIdentity
     from celcombiller.config.tables import Config
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
@@ -67,9 +68,11 @@ class CallScript:
         store: BatchWriter,
         reader: Reader,
         monitors: Mapping[str, AmiLink],
+        servers: ServerIdentity,
         settlement: CallSettlement,
         metrics: Metrics,
     ) -> None:
+        self._servers = servers
         self._clock = clock
         self._config = config
         self._store = store
@@ -84,6 +87,13 @@ class CallScript:
             dial = await self._decide(agi)
         except (ConnectionClosed, AgiProtocolError):
             raise
+        except ServerNotIdentified as error:
+            _LOG.error(
+                "No decision for channel {uniqueid!r}: {e}", uniqueid=agi.variables["agi_uniqueid"], e=str(error)
+            )
+            self._metrics.calls.count_authorization(error.code)
+            await refuse(agi, self._config.prompts, error.code)
+            return
         except Exception:  # noqa: BLE001  the dialplan waits for a result
             _LOG.failure("No decision for channel {uniqueid!r}", uniqueid=agi.variables.get("agi_uniqueid", ""))
             self._metrics.calls.count_authorization(BillerError.code)
@@ -107,7 +117,7 @@ class CallScript:
         if number in self._config.calls.always_allowed:
             return await self._allowed(agi, number)
         question = Initiate(
-            server=server_of(agi, self._config.asterisk),
+            server=await self._servers.identify(agi),
             uniqueid=agi.variables["agi_uniqueid"],
             authorization=secrets.token_hex(8),
             channel=agi.variables.get("agi_channel", ""),

@@ -15,9 +15,7 @@ from celcombiller.asterisk.agi_commands import ask, set_variable
 from celcombiller.core.model.calls import CallReport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from celcombiller.config.tables import Asterisk, Prompts
+    from celcombiller.config.tables import Prompts
     from celcombiller.core.model.subscribers import Subscriber
 
 NAMESPACE = "celcombiller.asterisk.scripts.Scripts"
@@ -37,14 +35,19 @@ async def refuse(agi: Any, prompts: Prompts, code: str) -> None:
             _LOG.warn("The prompt {prompt!r} was not played: {error}", prompt=prompt, error=str(error))
 
 
-async def read_report(agi: Any) -> CallReport:
-    """Read what the channel says of its last Dial, by Asterisk's clock."""
-    status, answered_ms, cause, answered, now = await ask(
+async def read_report(agi: Any, *, ended: bool = False) -> CallReport:
+    """Read what the channel says of its last Dial, by Asterisk's clock.
+
+    ``ended``: the channel itself is at its end, and may say when that was: it is earlier, if the biller stood still.
+    """
+    status, answered_ms, cause, answered, over, now = await ask(
         agi,
         *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{channel_variables.ANSWERED}}}"),
-        channel_variables.NOW,
+        *(f"${{{channel_variables.ENDED}}}", channel_variables.NOW),
     )
-    return report_of(status, answered_ms, answered, channel_variables.instant(now) or datetime.now(UTC), cause=cause)
+    at = channel_variables.instant(now) or datetime.now(UTC)
+    ended_at = channel_variables.instant(over) if ended else None
+    return report_of(status, answered_ms, answered, at if ended_at is None else min(at, ended_at), cause=cause)
 
 
 def report_of(status: str, answered_ms: str, answered: str | None, now: datetime, *, cause: str = "") -> CallReport:
@@ -56,18 +59,6 @@ def report_of(status: str, answered_ms: str, answered: str | None, now: datetime
         answered_at=channel_variables.instant(answered),
         outcome=f"{status} {cause}".strip()[:64],
     )
-
-
-def server_of(agi: Any, servers: Sequence[Asterisk]) -> str:
-    """Name the Asterisk of a session: by its systemname in the uniqueid, else by its address, else the only one."""
-    prefix = agi.variables["agi_uniqueid"].rpartition("-")[0]
-    if prefix in {each.name for each in servers}:
-        return str(prefix)
-    if len(servers) == 1:
-        return servers[0].name
-    host = getattr(agi.transport.getPeer(), "host", "")
-    by_host = [each.name for each in servers if each.host == host]
-    return by_host[0] if len(by_host) == 1 else re.sub(r"[^A-Za-z0-9_.-]", "_", prefix or host or "asterisk")
 
 
 def dial_string(template: str, callee: Subscriber) -> str:

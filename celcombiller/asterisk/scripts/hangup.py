@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.agi_commands import set_variable
-from celcombiller.asterisk.scripts.channel import read_report, server_of
+from celcombiller.asterisk.scripts.channel import NAMESPACE, read_report
+from celcombiller.asterisk.server_identity import ServerNotIdentified
 from celcombiller.core.charging.requests import Terminate
 from celcombiller.core.model.calls import CallState, Witness
 
 if TYPE_CHECKING:
     from celcombiller.asterisk.scripts.settlement import CallSettlement
-    from celcombiller.config.tables import Config
+    from celcombiller.asterisk.server_identity import ServerIdentity
+
+
+_LOG = Logger(namespace=NAMESPACE)
 
 
 class HangupScript:
     """Confirms what ``caller`` settled, or settles it now."""
 
-    def __init__(self, config: Config, settlement: CallSettlement) -> None:
-        self._config = config
+    def __init__(self, servers: ServerIdentity, settlement: CallSettlement) -> None:
+        self._servers = servers
         self._settlement = settlement
 
     async def __call__(self, agi: Any) -> None:
@@ -27,8 +33,14 @@ class HangupScript:
 
         Where ``caller`` settled it here, the charge is durable already, and the dialplan does not wait.
         """
-        report = await read_report(agi)
-        server = server_of(agi, self._config.asterisk)
+        report = await read_report(agi, ended=True)
+        try:
+            server = await self._servers.identify(agi)
+        except ServerNotIdentified as error:
+            _LOG.error(
+                "The end of channel {uniqueid!r}: {error}", uniqueid=agi.variables["agi_uniqueid"], error=str(error)
+            )
+            return
         end = Terminate(server, agi.variables["agi_uniqueid"], Witness.REDUCER, report)
         if self._settlement.is_repeat(end):
             self._settlement.submit(end, deferrable=True)

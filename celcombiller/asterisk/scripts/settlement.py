@@ -94,7 +94,7 @@ class CallSettlement:
         monitor = self._monitors.get(call.server)
         if call.state is not CallState.OPEN:
             if monitor is not None:
-                monitor.closed(call.uniqueid)
+                monitor.closed(call.uniqueid, talked=call.state is CallState.SETTLED)
             if end.witness is Witness.AGI:
                 self._ended[call.server, call.uniqueid] = end.ending
                 if len(self._ended) > ENDED_MAX:

@@ -1,4 +1,7 @@
-"""When each Asterisk server was last heard."""
+"""When each Asterisk server was last heard, and when an event of a call last came from it.
+
+Both are rows of the same table. The second has a key with a space, which no name of a server in the settings has.
+"""
 
 from __future__ import annotations
 
@@ -36,3 +39,22 @@ def server_seen(tx: Connection, name: str, at: datetime) -> None:
 def server_last_seen(tx: Connection, name: str) -> datetime | None:
     """Return when a biller last heard an Asterisk server; ``None``: never."""
     return tx.execute(sa.select(tables.server.c.seen_at).where(tables.server.c.name == name)).scalar_one_or_none()
+
+
+def record_call_event(tx: Connection, name: str, at: datetime) -> None:
+    """Record that an event of a call came from an Asterisk server: its link is not deaf to answers."""
+    server_seen(tx, _events_key(name), at)
+
+
+def last_call_event(tx: Connection, name: str) -> datetime | None:
+    """Return when an event of a call last came from an Asterisk server; ``None``: none ever came, or none can."""
+    return server_last_seen(tx, _events_key(name))
+
+
+def forget_call_events(tx: Connection, name: str) -> None:
+    """Record that the answers of an Asterisk server's calls are not heard."""
+    tx.execute(sa.delete(tables.server).where(tables.server.c.name == _events_key(name)))
+
+
+def _events_key(name: str) -> str:
+    return f"{name} call-events"

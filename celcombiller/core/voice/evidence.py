@@ -30,9 +30,17 @@ def talk_ms(call: Call, ending: CallReport) -> int:
     return stamped if ending.talk_ms is None else min(stamped, ending.talk_ms)
 
 
-def estimated_report(call: Call, answered_at: datetime | None, alive_until: datetime) -> CallReport:
-    """Return a report of a call without witness: it talked while it was known to be alive, at most its grant."""
+def estimated_report(
+    call: Call, answered_at: datetime | None, alive_until: datetime, *, answers_are_heard: bool = True
+) -> CallReport:
+    """Return a report of a call without witness: it talked while it was known to be alive, at most its grant.
+
+    Where the answers of calls are not heard, silence is no evidence: the call counts as answered when it began.
+    """
     note = f"nobody told of its end; it was alive until {alive_until:%Y-%m-%d %H:%M:%S} UTC"
+    if answered_at is None and not answers_are_heard:
+        note += "; its server's AMI link does not hear answers, so all of that time counts as talk"
+        answered_at = call.started_at
     if answered_at is None:
         return CallReport(answered=False, at=alive_until, outcome="gone", note=note)
     cut_at = answered_at + timedelta(seconds=call.granted_seconds)

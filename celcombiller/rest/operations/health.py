@@ -23,10 +23,14 @@ class Alive(msgspec.Struct):
 
 
 class Ready(msgspec.Struct):
-    """Whether the ledger answers, and whether the AMI link to each Asterisk server is up."""
+    """Whether the ledger answers, and whether the AMI link to each Asterisk server is up.
+
+    ``ami_faults`` names what a link cannot do, and what to set: rights, event filters, modules, clocks.
+    """
 
     ledger: bool
     ami: dict[str, bool]
+    ami_faults: dict[str, list[str]]
 
 
 async def healthz(_api: Api, _http_request: HttpRequest, _request: Request) -> Response:
@@ -37,8 +41,9 @@ async def healthz(_api: Api, _http_request: HttpRequest, _request: Request) -> R
 async def readyz(api: Api, _http_request: HttpRequest, _request: Request) -> Response:
     """Answer 200 if a transaction can be made, else 503. A lost AMI link is reported, but calls go on."""
     links = {name: monitor.connected for name, monitor in api.monitors.items()}
+    faults = {name: monitor.faults for name, monitor in api.monitors.items()}
     try:
         await api.store.transact(lambda tx: tx.execute(sa.select(1)).scalar_one())
     except Exception:  # noqa: BLE001  whatever the error, the biller cannot charge
-        return Response(Ready(ledger=False, ami=links), http.SERVICE_UNAVAILABLE)
-    return Response(Ready(ledger=True, ami=links))
+        return Response(Ready(ledger=False, ami=links, ami_faults=faults), http.SERVICE_UNAVAILABLE)
+    return Response(Ready(ledger=True, ami=links, ami_faults=faults))

@@ -26,6 +26,11 @@ class LinkMetrics:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._links: dict[str, _Link] = {}
+        self._faults: dict[str, int] = {}
+
+    def record_faults(self, server: str, count: int) -> None:
+        """Record how many things this server's link cannot do, such as hear events; ``/readyz`` names them."""
+        self._faults[server] = count
 
     def record_down(self, server: str) -> None:
         """Begin a gap: the link of this server is down, or not up yet."""
@@ -55,7 +60,14 @@ class LinkMetrics:
         )
         for server, count in gone.items():
             missing.add_metric((server,), count)
-        yield from (up, gap_seconds, missing)
+        faults = GaugeMetricFamily(
+            "celcombiller_ami_faults",
+            "What the AMI link to this server cannot do, for lack of a right, an event or a module; /readyz names it.",
+            labels=("server",),
+        )
+        for server in self._links:
+            faults.add_metric((server,), self._faults.get(server, 0))
+        yield from (up, gap_seconds, missing, faults)
 
     def _gap_seconds(self, server: str) -> float:
         link = self._links.get(server)
