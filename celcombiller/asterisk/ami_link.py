@@ -74,14 +74,13 @@ class AmiLink(Service):
         self._server = server
         self._login = login
         self._metrics = metrics or Metrics()
-        self._calls = LiveCalls()
+        self._calls, self._events_clock = LiveCalls(), EventClock()
         self._witness = AmiWitness(server, self._calls, store, self._metrics)
-        self._reconciliation = Reconciliation(server, self._calls, self._witness, store)
+        self._reconciliation = Reconciliation(server, self._calls, self._witness, self._events_clock, store)
         self._sends_messages = sends_messages
         self._ami: Any = None
         self._address = ""
         self._probed = Probed()
-        self._events_clock = EventClock()
         self._logged: set[str] = set()
         self._elsewhere: dict[str, LiveCall] = {}
         self._make_good_later: IDelayedCall | None = None
@@ -126,9 +125,7 @@ class AmiLink(Service):
         faults = [*self._probed.faults, *(UNHEARD[name] for name in sorted(self._calls.unheard))]
         if not getattr(self._ami, "fullyBooted", True):
             faults.append(NO_EVENTS)
-        if self._events_clock.fault:
-            faults.append(self._events_clock.fault)
-        return faults
+        return faults + self._events_clock.faults
 
     def _log_faults(self) -> None:
         """Log each fault once a connection, and count them for the metric."""
@@ -214,7 +211,8 @@ class AmiLink(Service):
         ami.registerEvent("Hangup", self._on_hangup)
         ami.registerEvent(("BlindTransfer", "AttendedTransfer", "LocalOptimizationEnd"), self._on_move)
         await self._reconciliation.begin()
-        self._ami, self._probed, self._events_clock = ami, Probed(), EventClock()
+        self._ami, self._probed = ami, Probed()
+        self._events_clock.reset()
         self._address = getattr(ami.transport.getPeer(), "host", "")
         self._logged.clear()
         self._calls.unheard.clear()
@@ -260,7 +258,7 @@ class AmiLink(Service):
         if live is not None and live.elsewhere:
             self._leave_to_its_biller(ami, live)
         elif live is not None:
-            self._start(self._witness.record_answer(ami, live, live.remaining_seconds(now)))
+            self._start(self._witness.record_answer(ami, live, live.remaining_seconds(now + self._events_clock.offset)))
 
     def _on_move(self, _ami: Any, event: dict[str, str]) -> None:
         self._calls.move(event)
@@ -306,6 +304,7 @@ class AmiLink(Service):
         ami = self._ami
         try:
             if ami is not None:
+                self._events_clock.measure((await ami.ping()).get("timestamp"), datetime.now(UTC))
                 await self._reconciliation.compare(ami)
                 self._log_faults()
                 if "DialEnd" in self._calls.unheard:

@@ -15,27 +15,47 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-SKEW_MAX = timedelta(hours=1)
-"""A Timestamp that differs more from the biller's clock is not used: one of the two clocks is wrong."""
+LATE_MAX = timedelta(hours=1)
+"""An event that seems later or earlier than this by its Timestamp has a wrong one."""
+
+SKEW_MAX = timedelta(seconds=5)
+"""A difference of the two clocks from which on it is reported: times of both are compared where evidence is scarce."""
 
 MISSING = "its events carry no Timestamp: set timestampevents=yes in [general] of manager.conf"
 UNREADABLE = "a Timestamp of its events cannot be read, so the time of arrival counts"
-SKEWED = "its clock differs from the biller's by more than an hour: set both by NTP"
+WRONG = "a Timestamp of its events is not from now, so the time of arrival counts"
+SKEWED = "its clock differs from the biller's by more than 5 s: set both by NTP"
 
 
 class EventClock:
     """Reads the time of the events of one connection, and keeps what is wrong with it."""
 
     def __init__(self) -> None:
-        self.fault = ""
-        """Why the last event's own time was not used; empty while there is nothing to report."""
+        self.offset = timedelta()
+        """By how much Asterisk's clock is ahead of the biller's, as last measured."""
+        self._stamp_fault = ""
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the last event's own time was not used, and whether the two clocks differ."""
+        return [*filter(None, [self._stamp_fault]), *([SKEWED] if abs(self.offset) > SKEW_MAX else [])]
+
+    def reset(self) -> None:
+        """Begin again, for a new connection."""
+        self.offset, self._stamp_fault = timedelta(), ""
+
+    def measure(self, text: str | None, now: datetime) -> None:
+        """Compare the clocks by the Timestamp of an answer that came just now."""
+        stamp = channel_variables.instant(text)
+        if stamp is not None:
+            self.offset = stamp - now
 
     def time_of(self, event: Mapping[str, str], now: datetime) -> datetime:
-        """Return when an event happened: its own Timestamp, else ``now``, when it came."""
-        text = event.get("timestamp")
+        """Return when an event happened by Asterisk's clock: its own Timestamp, else ``now``, when it came."""
+        text, arrived_at = event.get("timestamp"), now + self.offset
         stamp = channel_variables.instant(text)
-        if stamp is not None and abs(stamp - now) < SKEW_MAX:
-            self.fault = ""
+        if stamp is not None and abs(stamp - arrived_at) < LATE_MAX:
+            self._stamp_fault = ""
             return stamp
-        self.fault = MISSING if text is None else UNREADABLE if stamp is None else SKEWED
-        return now
+        self._stamp_fault = MISSING if text is None else UNREADABLE if stamp is None else WRONG
+        return arrived_at

@@ -128,9 +128,12 @@ class LiveCalls:
         return live if live is not None and live.call.channel == event.get("channel") else None
 
     def begin_dial(self, event: Mapping[str, str]) -> None:
-        """Apply a DialBegin: the dialplan's next Dial on a channel makes what was known of the last one void."""
+        """Apply a DialBegin: the dialplan's next Dial on a channel makes what was known of the last one void.
+
+        Not so where the caller was transferred into that Dial: it is the same call, and its limit counts on.
+        """
         live = self.find_by_event(event)
-        if live is not None and live.callee:
+        if live is not None and live.talk_ended_at is not None and not live.transferred:
             self._callees.pop(live.callee, None)
             live.callee, live.answered_at, live.talk_ended_at = "", None, None
 

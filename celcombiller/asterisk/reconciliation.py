@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.asterisk.ami_witness import AmiWitness
+    from celcombiller.asterisk.event_clock import EventClock
     from celcombiller.asterisk.live_calls import LiveCall, LiveCalls
     from celcombiller.core.model.calls import Call
     from celcombiller.database.batch_writer import BatchWriter
@@ -44,10 +45,13 @@ _LOG = Logger(namespace=LOG_NAMESPACE)
 class Reconciliation:
     """Compares the calls of one server, and has its witness report those that ended unheard."""
 
-    def __init__(self, server: str, calls: LiveCalls, witness: AmiWitness, store: BatchWriter) -> None:
+    def __init__(
+        self, server: str, calls: LiveCalls, witness: AmiWitness, events_clock: EventClock, store: BatchWriter
+    ) -> None:
         self._server = server
         self._calls = calls
         self._witness = witness
+        self._events_clock = events_clock
         self._store = store
         self._link_lost_at: datetime | None = None
 
@@ -117,14 +121,18 @@ class Reconciliation:
             elif live.hung_up_at is not None:
                 await self._witness.record_end(ami, live, live.hung_up_at)
             elif live.answered_at is not None and left[reference].answered_at is None:
-                await self._witness.record_answer(ami, live, live.remaining_seconds(datetime.now(UTC)))
+                await self._witness.record_answer(ami, live, live.remaining_seconds(self._now()))
 
     async def _find_answer(self, ami: Any, live: LiveCall) -> None:
         """Find when a call was answered while the link was down; without the dialplan's stamp, that is now."""
         stamp = channel_variables.instant(await ami.getVar(live.call.channel, channel_variables.ANSWERED))
-        live.answered_at = stamp or datetime.now(UTC)
-        remaining = live.call.granted_seconds - max(0.0, (datetime.now(UTC) - live.answered_at).total_seconds())
+        live.answered_at = stamp or self._now()
+        remaining = live.call.granted_seconds - max(0.0, (self._now() - live.answered_at).total_seconds())
         await self._witness.record_answer(ami, live, max(0.1, remaining))
+
+    def _now(self) -> datetime:
+        """Return the time by Asterisk's clock."""
+        return datetime.now(UTC) + self._events_clock.offset
 
     async def _close_gone(self, ami: Any, live: LiveCall) -> None:
         """Close a call that two lists do not have, by the best evidence there is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,14 @@ from celcombiller.core.voice.evidence import estimated_report
 from celcombiller.runtime.charging_log import log_message_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
+
+    from sqlalchemy.engine import Connection
 
     from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.config.tables import Config
+    from celcombiller.core.model.calls import Call
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.metrics import Metrics
@@ -32,9 +36,18 @@ _LOG = Logger()
 OVERDUE_MAX = 1000
 
 
-async def close_overdue(store: BatchWriter, monitors: Mapping[str, AmiLink], now: datetime, metrics: Metrics) -> None:
-    """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it."""
-    for call in await store.transact(lambda tx: overdue_calls(tx, now, limit=OVERDUE_MAX)):
+async def close_overdue(
+    store: BatchWriter,
+    monitors: Mapping[str, AmiLink],
+    now: datetime,
+    metrics: Metrics,
+    excess_age: Callable[[datetime], timedelta] = lambda _at: timedelta(),
+) -> None:
+    """End calls whose hold's validity ran out; where an AMI link is up, its sweep knows better and does it.
+
+    A call that began before a step of the clock has as much longer: ``excess_age`` (`ClockSteps.excess_age`).
+    """
+    for call in await store.transact(lambda tx: _overdue(tx, now, excess_age)):
         monitor = monitors.get(call.server)
         if monitor is not None and monitor.connected:
             continue
@@ -42,6 +55,13 @@ async def close_overdue(store: BatchWriter, monitors: Mapping[str, AmiLink], now
         ending = estimated_report(call, call.answered_at, max(seen_at or call.started_at, call.started_at))
         end = Terminate(call.server, call.uniqueid, Witness.SWEEP, ending, leg=call.leg, expired=True)
         metrics.calls.count_end(Witness.SWEEP, await store.charge(end))
+
+
+def _overdue(tx: Connection, now: datetime, excess_age: Callable[[datetime], timedelta]) -> list[Call]:
+    calls = overdue_calls(tx, now, limit=OVERDUE_MAX)
+    ages = {excess_age(call.started_at) for call in calls}
+    overdue = {age: {call.reference for call in overdue_calls(tx, now - age, limit=OVERDUE_MAX)} for age in ages if age}
+    return [call for call in calls if call.reference in overdue.get(excess_age(call.started_at), {call.reference})]
 
 
 async def expire_messages(store: BatchWriter, now: datetime, metrics: Metrics) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -47,11 +48,22 @@ class Options(usage.Options):
     optParameters: ClassVar[list[list[Any]]] = [["config", "c", None, "the TOML file with the settings"]]
 
 
+def use_monotonic_time(reactor: Any) -> None:
+    """Have timers not follow the wall clock, as Twisted's do (`time.time`).
+
+    A box without a battery boots in 1970 and is set right by NTP later: all deadlines would be over at once. A clock
+    that is set back would stop all timers for as long. A reactor that runs already has timers by its own clock.
+    """
+    if not reactor.running:
+        reactor.seconds = time.monotonic
+
+
 def makeService(options: Options) -> IService:
     """Build the service from the settings, or exit with one line about what is wrong."""
     from twisted.internet import reactor  # noqa: PLC0415  importing it installs it
 
     ignore_deprecations()
+    use_monotonic_time(reactor)
     try:
         path = options["config"]
         file = Path(path) if path else loader.find_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -46,6 +47,7 @@ from celcombiller.radius.service import RadiusService
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime import prefork
 from celcombiller.runtime.charging_log import log_message_outcome
+from celcombiller.runtime.clock_steps import ClockSteps
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.open_files import OpenFiles, find_limit, share_files
 from celcombiller.runtime.password_hasher import Passwords
@@ -197,9 +199,12 @@ def _api(parts: _Parts) -> Iterator[IService]:
 
 def _expiry(parts: _Parts) -> Iterator[IService]:
     """Yield what closes overdue calls, expired messages and data sessions without a report."""
+    steps = ClockSteps()
 
     async def close() -> None:
-        await close_overdue(parts.store, parts.monitors, datetime.now(UTC), parts.metrics)
+        now = datetime.now(UTC)
+        steps.look(now, time.monotonic())
+        await close_overdue(parts.store, parts.monitors, now, parts.metrics, steps.excess_age)
         await expire_messages(parts.store, datetime.now(UTC), parts.metrics)
         await close_silent(parts.store, parts.reader, parts.config, datetime.now(UTC))
 

@@ -21,8 +21,10 @@ from celcombiller.core.model.calls import CallState
 from celcombiller.core.schema import tables
 from celcombiller.core.voice.asterisk_heartbeat import server_last_seen, server_seen
 from celcombiller.jobs.expiry import close_overdue
+from celcombiller.runtime.clock_steps import ClockSteps
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import ask, credit, database, ended, initiate, proved, voice
+from tests.support.deferreds import result_of
 
 CHANNEL = "PJSIP/1001-1.0"
 ACTIONS = ("Status", "AbsoluteTimeout", "Getvar", "Setvar", "DBGet", "CoreSettings", "MessageSend")
@@ -54,7 +56,7 @@ class Asterisk:
     def __init__(self):
         self.alive, self.note, self.limits, self.hearers = [CHANNEL], None, [], {}
         self.lacking, self.variables = set(), {"TIMEOUT(absolute)": "0", "STRFTIME(,,%s)": "1", **GLOBALS}
-        self.fullyBooted = True
+        self.fullyBooted, self.ahead_seconds = True, 0
         self.asked = []
         self.incomplete = False
         self.closed = Deferred()
@@ -88,7 +90,7 @@ class Asterisk:
         return succeed({})
 
     def ping(self):
-        return succeed({"response": "Success", "timestamp": "1795875874.275577"})
+        return succeed({"response": "Success", "timestamp": stamp(-self.ahead_seconds)})
 
     def sendDeferred(self, message):
         if message["Action"] == "CoreSettings":
@@ -203,6 +205,33 @@ def test_a_transferred_caller_pays_to_his_own_end(scene):
     answered(scene, seconds_ago=10)
     scene.asterisk.event("BlindTransfer", transfereeuniqueid="1.0")
     scene.asterisk.event("Hangup", channel="PJSIP/1002-1.1", uniqueid="1.1", timestamp=stamp(8))
+    scene.monitor.transferred("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).posted in (49, 50)
+
+
+@pytest.mark.parametrize("ahead_seconds", [-86_400, -20, 0, 20, 86_400])
+def test_the_limit_does_not_depend_on_whose_clock_is_right(scene, logged, ahead_seconds):
+    scene.asterisk.ahead_seconds = ahead_seconds
+    scene.sweep()
+    answered(scene, seconds_ago=10 - ahead_seconds)
+    ((_, seconds),) = scene.asterisk.limits
+    assert 49 < seconds < 51
+    assert any("set both by NTP" in line for line in logged) == (ahead_seconds != 0)
+
+
+@pytest.mark.parametrize("is_known", ["by the event", "by the session"])
+def test_a_transferred_call_gets_no_new_limit(scene, is_known):
+    answered(scene, seconds_ago=10)
+    if is_known == "by the event":
+        scene.asterisk.event("BlindTransfer", transfereeuniqueid="1.0")
+    else:
+        scene.monitor.transferred("1.0")
+    scene.asterisk.event("Hangup", channel="PJSIP/1002-1.1", uniqueid="1.1", timestamp=stamp(8))
+    scene.asterisk.event("DialBegin", destuniqueid="1.2", timestamp=stamp(8))
+    answered(scene, seconds_ago=6, destuniqueid="1.2")
+    assert len(scene.asterisk.limits) == 1
     scene.monitor.transferred("1.0")
     scene.asterisk.alive = []
     scene.asterisk.event("Hangup", timestamp=stamp(0))
@@ -450,8 +479,8 @@ def test_a_right_for_messages_is_needed_where_they_are_sent(scene):
         ("-1", "cannot be read"),
         ("1e400", "cannot be read"),
         ("\u0661\u0662", "cannot be read"),
-        ("253402300799.999999", "differs"),
-        ("12.5", "differs"),
+        ("253402300799.999999", "is not from now"),
+        ("12.5", "is not from now"),
     ],
 )
 def test_a_useless_timestamp_is_one_line_and_the_call_goes_on(scene, logged, stamped, says):
@@ -558,3 +587,21 @@ def test_calls_in_progress_are_known_to_live_each_second(scene):
     scene.clock.advance(HEARTBEAT_SECONDS)
     with scene.engine.begin() as tx:
         assert server_last_seen(tx, "pbx1") is None
+
+
+@pytest.mark.parametrize(("step_hours", "held"), [(0, 0), (5, 60), (24 * 365 * 56, 60)])
+def test_a_step_of_the_clock_expires_no_call(scene, step_hours, held):
+    scene.monitor.stopService()
+    steps, step = ClockSteps(), timedelta(hours=step_hours)
+    steps.look(scene.began + timedelta(seconds=30), 1000.0)
+    now = scene.began + timedelta(seconds=90) + step
+    steps.look(now, 1060.0)
+    late = scene.grant.expires_at + timedelta(seconds=1) if not step_hours else now
+    expire = close_overdue(StoreHere(scene.engine), {}, late, Metrics(), steps.excess_age)
+    assert result_of(Deferred.fromCoroutine(expire)) is None
+    assert voice(scene.engine).held == held
+    over = close_overdue(
+        StoreHere(scene.engine), {}, scene.grant.expires_at + timedelta(seconds=1) + step, Metrics(), steps.excess_age
+    )
+    assert result_of(Deferred.fromCoroutine(over)) is None
+    assert voice(scene.engine).held == 0

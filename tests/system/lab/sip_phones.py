@@ -84,7 +84,16 @@ def caller(
     return Phone(folder, f"caller_{does}", [*arguments, f"127.0.0.1:{sip_port}"], talk=talk, **words)
 
 
-def callee(folder: Path, does: str, *, port: int, talk: float = 1.5, ring: float = 0.2, forward_to: str = "") -> Phone:
+def callee(
+    folder: Path,
+    does: str,
+    *,
+    port: int,
+    talk: float = 1.5,
+    ring: float = 0.2,
+    forward_to: str = "",
+    refer_to: str = "7000",
+) -> Phone:
     phone = Phone(
         folder,
         f"callee_{does}",
@@ -92,6 +101,7 @@ def callee(folder: Path, does: str, *, port: int, talk: float = 1.5, ring: float
         talk=talk,
         ring_ms=round(ring * 1000),
         forward_to=forward_to,
+        refer_to=refer_to,
     )
     until(lambda: _bound(port), f"{phone} is reachable")
     return phone

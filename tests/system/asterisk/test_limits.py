@@ -1,0 +1,45 @@
+"""The limit of a call holds after each way in which it can move; each test takes about ten seconds."""
+
+from tests.system.lab.sip_phones import callee, caller
+from tests.system.lab.waiting import until
+
+GRANT = 5
+
+
+def _begin(biller, *numbers):
+    return biller.prepare({number: GRANT if number < 2000 else 0 for number in numbers}).start()
+
+
+def _caller(pbx, tmp_path, does="waits", *, dials="2003", talk=20.0):
+    return caller(tmp_path / "caller", does, number="1000", dials=dials, sip_port=pbx.sip_port, talk=talk)
+
+
+def _check(biller, *, most_ms=GRANT * 1000 + 400):
+    call = biller.closed_call(1000)
+    assert GRANT * 1000 - 100 <= call["talk_ms"] <= most_ms, call
+    biller.check_books(1000, credit=GRANT, cost=GRANT)
+
+
+def test_a_caller_transferred_to_an_unbilled_phone_is_cut(biller, pbx, tmp_path):
+    _begin(biller, 1000, 2003, 2004)
+    target = callee(tmp_path / "target", "waits", port=pbx.port_of("2004"), talk=20)
+    other = callee(tmp_path / "callee", "refers", port=pbx.port_of("2003"), talk=1.8, refer_to="7001")
+    phone = _caller(pbx, tmp_path)
+    phone.until_answered()
+    until(lambda: pbx.channels() == 0, "the call is cut")
+    _check(biller)
+    for each in (phone, target, other):
+        each.stop()
+
+
+def test_a_call_that_rings_two_phones_is_cut(biller, pbx, tmp_path):
+    biller.calls["internal_dial"] = "PJSIP/{clid}&PJSIP/2004"
+    _begin(biller, 1000, 2003, 2004)
+    loser = callee(tmp_path / "loser", "never_answers", port=pbx.port_of("2004"))
+    other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2003"), talk=20, ring=1.5)
+    phone = _caller(pbx, tmp_path)
+    phone.until_answered()
+    until(lambda: pbx.channels() == 0, "the call is cut")
+    _check(biller)
+    for each in (phone, loser, other):
+        each.stop()
