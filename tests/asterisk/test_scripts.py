@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 from celcombiller.asterisk.agi_server import FastAGIFactory
 from celcombiller.asterisk.agi_simulator import Channel, play
-from celcombiller.asterisk.scripts import Scripts, call, settlement
+from celcombiller.asterisk.scripts import Scripts, settlement
 from celcombiller.config.tables import Calls, Config, Prompts
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import Initiate, Terminate
@@ -192,10 +192,10 @@ async def test_a_fault_in_the_decision_is_answered_by_policy(houses, expected_fa
 
 @pytest_twisted.ensureDeferred
 async def test_a_fault_before_the_decision_still_sets_a_result(house, expected_failures, monkeypatch):
-    monkeypatch.setattr(call, "server_of", lambda agi, servers: {}["a fault"])
+    monkeypatch.setattr(house.scripts.call, "_servers", {})
     channel = await house.play(Channel("1001", "1002"), "caller")
     assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
-    assert [each.type for each in expected_failures] == [KeyError]
+    assert [each.type for each in expected_failures] == [AttributeError]
     expected_failures.clear()
 
 
