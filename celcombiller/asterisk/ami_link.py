@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -45,6 +45,9 @@ SECOND_LIST_SECONDS = 1.0
 
 OTHERS_SECONDS = 1.0
 """How long the biller that began a call has to do at its answer and its end what any biller that hears it could do."""
+
+STOOD_STILL = timedelta(seconds=2)
+"""An event that is heard later than this came while the biller stood still."""
 
 REFUSED_SECONDS = 15.0
 """Wait at least this long after a refused login: it will not be right a second later."""
@@ -189,6 +192,11 @@ class AmiLink(Service):
         if not self.connected:  # its Hangup will not be heard
             self._calls.forget(uniqueid)
 
+    def earliest_end(self, uniqueid: str, at: datetime) -> datetime:
+        """Return when a call ended whose channel says ``at``: earlier, if hung up while the biller stood still."""
+        live = self._calls.find(uniqueid)
+        return at if live is None else live.earliest_end(at)
+
     # -- the connection ----------------------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
@@ -209,6 +217,7 @@ class AmiLink(Service):
         ami.registerEvent("DialBegin", self._on_dial_begin)
         ami.registerEvent("DialEnd", self._on_dial_end)
         ami.registerEvent("Hangup", self._on_hangup)
+        ami.registerEvent("HangupRequest", self._on_hangup_request)
         ami.registerEvent(("BlindTransfer", "AttendedTransfer", "LocalOptimizationEnd"), self._on_move)
         await self._reconciliation.begin()
         self._ami, self._probed = ami, Probed()
@@ -262,6 +271,16 @@ class AmiLink(Service):
 
     def _on_move(self, _ami: Any, event: dict[str, str]) -> None:
         self._calls.move(event)
+
+    def _on_hangup_request(self, _ami: Any, event: dict[str, str]) -> None:
+        """Keep when a caller hung up while the biller stood still, and with it their channel in AGI.
+
+        Otherwise the channel ends at once and its own times count: a text of a phone must not end a call earlier.
+        """
+        now = datetime.now(UTC)
+        at = self._time_of(event, now)
+        if now + self._events_clock.offset - at > STOOD_STILL:
+            self._calls.give_up(event, at)
 
     def _on_hangup(self, ami: Any, event: dict[str, str]) -> None:
         live = self._calls.hang_up(event, self._time_of(event, datetime.now(UTC)))

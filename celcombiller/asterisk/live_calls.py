@@ -38,12 +38,18 @@ class LiveCall:
     """Begun by another biller, or by this one before it was started again."""
     hung_up_at: datetime | None = None
     cause: str = ""
+    gave_up_at: datetime | None = None
+    """When its caller hung up, if the biller stood still then: the channel ends only when the biller goes on."""
     linked: bool = False
     """The link has been up since before it was dialled, so all its events should have come."""
     dialled: bool = False
     """A DialEnd of it was heard."""
     talked: bool = False
     """Another witness reported talk."""
+
+    def earliest_end(self, at: datetime) -> datetime:
+        """Return when it ended, if its channel ended at ``at``."""
+        return at if self.gave_up_at is None else min(at, self.gave_up_at)
 
     def remaining_seconds(self, now: datetime) -> float:
         """Return the granted seconds that are left since the answer; all of them, if that cannot be right."""
@@ -157,6 +163,12 @@ class LiveCalls:
             if live is not None:
                 live.transferred, live.talk_ended_at = True, None
 
+    def give_up(self, event: Mapping[str, str], at: datetime) -> None:
+        """Apply a HangupRequest that was heard late."""
+        live = self.find_by_event(event)
+        if live is not None and live.gave_up_at is None:
+            live.gave_up_at = at
+
     def hang_up(self, event: Mapping[str, str], at: datetime) -> LiveCall | None:
         """Apply a Hangup of a caller or a callee at this time, and return the call if it is the caller's."""
         callee_of = self._callees.get(event.get("uniqueid", ""))
@@ -164,6 +176,6 @@ class LiveCalls:
             callee_of.talk_ended_at = at
         live = self.find_by_event(event)
         if live is not None:
-            live.hung_up_at, live.cause = at, event.get("cause", "")
+            live.hung_up_at, live.cause = live.earliest_end(at), event.get("cause", "")
             self.unheard.discard("Hangup")
         return live

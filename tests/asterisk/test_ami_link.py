@@ -605,3 +605,18 @@ def test_a_step_of_the_clock_expires_no_call(scene, step_hours, held):
     )
     assert result_of(Deferred.fromCoroutine(over)) is None
     assert voice(scene.engine).held == 0
+
+
+@pytest.mark.parametrize(("seconds_ago", "posted"), [(20, 53), (0.5, 33)])
+def test_a_caller_who_gave_up_in_a_standstill_pays_to_then(scene, seconds_ago, posted):
+    """The biller stood still for 20 s from 7 s after the answer; the channel, in AGI, ended only after that."""
+    answered(scene, seconds_ago=27)
+    scene.monitor.transferred("1.0")
+    scene.asterisk.event("HangupRequest", timestamp=stamp(seconds_ago))
+    now = datetime.now(UTC)
+    at = scene.monitor.earliest_end("1.0", now)
+    assert (now - at).total_seconds() == pytest.approx(seconds_ago if seconds_ago > 2 else 0, abs=0.5)
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).posted in (posted - 1, posted)
+    assert scene.monitor.earliest_end("unknown", now) == now

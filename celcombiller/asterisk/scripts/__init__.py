@@ -50,7 +50,7 @@ class Scripts:
         settlement = CallSettlement(config, store, monitors, self.updates, metrics)
         servers = ServerIdentity(config.asterisk, monitors)
         self.call = CallScript(clock, config, store, reader, monitors, servers, settlement, metrics)
-        self.hangup = HangupScript(servers, settlement)
+        self.hangup = HangupScript(servers, monitors, settlement)
         self.balance = BalanceScript(config, reader, self.updates)
         self._by_name: dict[str, Callable[[Any], Awaitable[None]]] = {
             "caller": self.call,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -14,6 +15,9 @@ from celcombiller.core.charging.requests import Terminate
 from celcombiller.core.model.calls import CallState, Witness
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.asterisk.scripts.settlement import CallSettlement
     from celcombiller.asterisk.server_identity import ServerIdentity
 
@@ -24,8 +28,9 @@ _LOG = Logger(namespace=NAMESPACE)
 class HangupScript:
     """Confirms what ``caller`` settled, or settles it now."""
 
-    def __init__(self, servers: ServerIdentity, settlement: CallSettlement) -> None:
+    def __init__(self, servers: ServerIdentity, monitors: Mapping[str, AmiLink], settlement: CallSettlement) -> None:
         self._servers = servers
+        self._monitors = monitors
         self._settlement = settlement
 
     async def __call__(self, agi: Any) -> None:
@@ -41,7 +46,10 @@ class HangupScript:
                 "The end of channel {uniqueid!r}: {error}", uniqueid=agi.variables["agi_uniqueid"], error=str(error)
             )
             return
-        end = Terminate(server, agi.variables["agi_uniqueid"], Witness.REDUCER, report)
+        uniqueid = agi.variables["agi_uniqueid"]
+        if server in self._monitors:
+            report = replace(report, at=self._monitors[server].earliest_end(uniqueid, report.at))
+        end = Terminate(server, uniqueid, Witness.REDUCER, report)
         if self._settlement.is_repeat(end):
             self._settlement.submit(end, deferrable=True)
         else:

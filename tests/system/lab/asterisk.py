@@ -16,6 +16,16 @@ SECRET = "lab-secret"
 # First number of each kind of caller's phone -> the context in tests/system/asterisk/config/extensions.conf.
 CALLERS = {1000: "phones", 1100: "announced", 1200: "two-lines", 1300: "one-line"}
 CALLERS_OF_A_KIND = 10
+LATIN_ADDRESS = "127.0.0.67"
+LATIN_PHONE = f"""[jos\u00e9](phone)
+context=phones
+callerid=<1000>
+[latin]
+type=identify
+endpoint=jos\u00e9
+match={LATIN_ADDRESS}
+""".encode("latin-1")
+"""A phone whose name is no UTF-8, known by where it calls from."""
 EMPTY = '""'
 CALLEES = range(2001, 2011)
 _number = itertools.count(1)
@@ -143,6 +153,8 @@ class Asterisk:
             (self.folder / "etc" / template.name).write_text(text)
         with (self.folder / "etc" / "pjsip.conf").open("a") as pjsip:
             pjsip.writelines(self._phones())
+        with (self.folder / "etc" / "pjsip.conf").open("ab") as pjsip:
+            pjsip.write(LATIN_PHONE)
         shutil.copy(PROJECT / "etc/asterisk/extensions.conf", self.folder / "etc/celcombiller.conf")
 
     def _billers(self) -> dict[str, str]:

@@ -36,7 +36,7 @@ class Biller:
         self.url = url or "sqlite:///celcombiller.sqlite"
         self.pbx = pbx
         self.ami_port = pbx.ami_port if pbx else None
-        self.secret = SECRET
+        self.ami_user, self.secret = "celcombiller", SECRET
         self.calls = {"internal_dial": "PJSIP/{clid}", "external_dial": "PJSIP/{number}@trunk", "ring_seconds": 5}
         self.agi: dict[str, object] = {}
         self.sms: dict[str, object] = {}
@@ -63,7 +63,7 @@ class Biller:
                 lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
         if self.ami_port:
             lines += ["[[asterisk]]", 'name = "pbx1"', 'host = "127.0.0.1"', f"port = {self.ami_port}"]
-            lines += ['username = "celcombiller"', f'secret = "{self.secret}"']
+            lines += [f"username = {json.dumps(self.ami_user)}", f'secret = "{self.secret}"']
         lines += self.more
         (self.folder / "celcombiller.toml").write_text("\n".join(lines) + "\n")
 

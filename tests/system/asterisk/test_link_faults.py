@@ -1,0 +1,71 @@
+"""AMI links that do not hear all, and channels with odd names, on a real Asterisk."""
+
+import pytest
+import sqlalchemy as sa
+
+from celcombiller.asterisk.ami_probe import NO_EVENTS, UNHEARD
+from tests.system.lab.asterisk import LATIN_ADDRESS
+from tests.system.lab.sip_phones import callee, caller
+from tests.system.lab.waiting import until
+
+CREDIT = 60
+
+
+def _call(pbx, tmp_path, number, *, name="1", talk=1.5, **how):
+    other = callee(tmp_path / f"callee{name}", "waits", port=pbx.port_of("2001"))
+    phone = caller(
+        tmp_path / f"caller{name}",
+        "hangs_up",
+        number=str(number),
+        dials="2001",
+        sip_port=pbx.sip_port,
+        talk=talk,
+        **how,
+    )
+    phone.until_answered()
+    return phone, other
+
+
+@pytest.mark.parametrize("user", ["deaf", "filtered"])
+def test_a_call_on_a_deaf_link_is_charged_after_a_kill(biller, pbx, tmp_path, user):
+    biller.ami_user = user
+    biller.prepare({1200: CREDIT, 2001: 0}).start()
+    phones = _call(pbx, tmp_path, 1200)
+    biller.kill9()
+    for phone in phones:
+        phone.finish()
+    until(lambda: pbx.channels() == 0, "the channels are gone")
+    biller.start()
+    call = biller.closed_call(1200)
+    assert (call["witness"], call["cost"] > 0) == ("sweep", True), call
+    biller.check_books(1200, credit=CREDIT, cost=call["cost"])
+    assert (NO_EVENTS in biller.log) == (user == "deaf")
+
+
+def test_a_filter_is_noticed_at_the_first_call(biller, pbx, tmp_path):
+    biller.ami_user = "filtered"
+    biller.prepare({1200: CREDIT, 2001: 0}).start()
+    for phone in _call(pbx, tmp_path, 1200):
+        phone.finish()
+    biller.closed_call(1200)
+    for fault in UNHEARD.values():
+        until(lambda fault=fault: fault in biller.log, "what does not come is reported")
+        assert biller.log.count(fault) == 1
+
+
+def test_a_channel_named_in_latin1_is_found_again(biller, pbx, tmp_path):
+    biller.prepare({1000: CREDIT, 2001: 0}).start()
+    for phone in _call(pbx, tmp_path, 1000, address=LATIN_ADDRESS):
+        phone.finish()
+    call = biller.closed_call(1000)
+    assert call["cost"] == 2
+    engine = sa.create_engine(f"sqlite:///{biller.folder}/celcombiller.sqlite")
+
+    def witnesses() -> list[str]:
+        with engine.connect() as connection:
+            return sorted(connection.execute(sa.text("select witness from testimony")).scalars())
+
+    until(lambda: witnesses() == ["agi", "ami", "reducer"], "AMI confirms")
+    engine.dispose()
+    assert "No new limit" not in biller.log
+    biller.check_books(1000, credit=CREDIT, cost=2)
