@@ -174,8 +174,15 @@ def _calls(parts: _Parts) -> Iterator[IService]:
     """Yield a monitor for each Asterisk server, and the FastAGI port."""
     for server in parts.config.asterisk:
         login = partial(_login, parts.reactor, parts.config, server)
-        sends_messages = Route.ASTERISK in parts.config.sms.ways
-        monitor = AmiLink(parts.reactor, server.name, login, parts.store, parts.metrics, sends_messages=sends_messages)
+        monitor = AmiLink(
+            parts.reactor,
+            server.name,
+            login,
+            parts.store,
+            parts.metrics,
+            sends_messages=Route.ASTERISK in parts.config.sms.ways,
+            agi_port=_port_of(parts.config.agi.listen),
+        )
         parts.monitors[server.name] = monitor
         yield monitor
     yield _listen(parts, "agi", with_backlog(parts.config.agi.listen), _agi_factory(parts))

@@ -1,5 +1,7 @@
 """The AGI scripts over a real socket, with Asterisk's side played by `celcombiller.asterisk.agi_simulator`."""
 
+import time
+
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
@@ -373,7 +375,9 @@ async def test_a_transfer_without_ami_is_charged_at_once_and_not_free(house):
             return answer
 
     channel = Transferred("1001", "1002", talk_ms=3000)
+    channel.variables["CELCOMBILLER_ANSWERED"] = f"{time.time() - 3:.6f}"
     await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
+    assert int(channel.variables["TIMEOUT(absolute)"]) in (56, 57)  # what is left of 60 s, and no time to ring
     assert voice(house.engine).posted < 60
     assert voice(house.engine).held == 0
     proved(house.engine)

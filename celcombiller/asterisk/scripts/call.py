@@ -271,11 +271,13 @@ class CallScript:
             if monitor is not None:
                 monitor.session_lost(question.uniqueid)
             raise
-        if report.answered and report.talk_ms is None and monitor is not None and monitor.connected:
+        is_transferred = report.answered and report.talk_ms is None
+        if is_transferred and monitor is not None and monitor.connected:
             # The caller was transferred: their channel lives on, and they pay to its end, which AMI reports.
             monitor.transferred(question.uniqueid)
             _LOG.info("Channel {uniqueid!r} was transferred; it is charged at its end", uniqueid=question.uniqueid)
             return
+        await _limit_rest(agi, seconds, report)
         end = Terminate(
             question.server,
             question.uniqueid,
@@ -284,7 +286,7 @@ class CallScript:
             unauthorized_request=None if grant is not None else question,
         )
         settled = await self._settlement.settle(end)
-        if settled is not None and not getattr(agi, "hungup", False):
+        if settled is not None and not is_transferred and not getattr(agi, "hungup", False):
             # The dialplan may go on, with a prompt or another Dial: the limit was this call's.
             with suppress(AgiCommandRefused):
                 await agi.setAutoHangup(0)
@@ -299,3 +301,11 @@ class CallScript:
             reference=grant.call.reference,
         )
         self._metrics.calls.count_authorization(GRANTED)
+
+
+async def _limit_rest(agi: Any, seconds: int, report: CallReport) -> None:
+    """Limit a caller who was transferred without AMI to what is left: their limit still has the time to ring in it."""
+    if report.answered and report.talk_ms is None and report.answered_at is not None:
+        talked_seconds = max(0.0, (report.at - report.answered_at).total_seconds())
+        with suppress(AgiCommandRefused):
+            await agi.setAutoHangup(max(1, round(seconds - talked_seconds)))

@@ -1,5 +1,10 @@
 """The limit of a call holds after each way in which it can move; each test takes about ten seconds."""
 
+import re
+import socket
+import time
+
+from tests.system.lab.asterisk import SECRET
 from tests.system.lab.sip_phones import callee, caller
 from tests.system.lab.waiting import until
 
@@ -42,4 +47,28 @@ def test_a_call_that_rings_two_phones_is_cut(biller, pbx, tmp_path):
     until(lambda: pbx.channels() == 0, "the call is cut")
     _check(biller)
     for each in (phone, loser, other):
+        each.stop()
+
+
+def test_a_transfer_by_dtmf_dials_the_whole_number(biller, pbx, tmp_path):
+    biller.calls["dial_options"] = "giT"
+    _begin(biller, 1000, 2001, 2002)
+    other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2001"), talk=20)
+    phone = _caller(pbx, tmp_path, dials="2001")
+    phone.until_answered()
+    (channel,) = re.findall(r"^PJSIP/1000-[0-9a-f]+", pbx.cli("core show channels concise"), re.MULTILINE)
+    with socket.create_connection(("127.0.0.1", pbx.ami_port)) as manager:
+        for action in (
+            {"Action": "Login", "Username": "celcombiller", "Secret": SECRET, "Events": "off"},
+            *(
+                {"Action": "PlayDTMF", "Channel": channel, "Digit": digit, "Receive": "true", "Duration": 100}
+                for digit in "#2002"
+            ),
+        ):
+            manager.sendall("".join(f"{key}: {value}\r\n" for key, value in action.items()).encode() + b"\r\n")
+            time.sleep(0.5)  # a digit as fingers dial it
+        dialled = re.compile(r"Executing \[(\d+)@celcombiller-call:1\]")
+        until(lambda: len(dialled.findall(pbx.log)) == 2, "the transfer is dialled")
+    assert dialled.findall(pbx.log) == ["2001", "2002"]
+    for each in (phone, other):
         each.stop()
