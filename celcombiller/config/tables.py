@@ -668,6 +668,7 @@ class Config(_Table, frozen=True):
     def __post_init__(self) -> None:
         """Refuse tables that contradict each other: a name or a prefix twice, a route without its server."""
         check_unique("asterisk", "name", [each.name for each in self.asterisk])
+        check_unique("asterisk", "host and port", [f"{each.host}:{each.port}" for each in self.asterisk])
         check_unique("provisioning", "name", [each.name for each in self.provisioning])
         check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
         if self.service.workers > 1:

@@ -266,7 +266,12 @@ def uncommented(text):
         ('[service]\nlog = "xml"', 'service.log: must be "json" or "text", not "xml"'),
         (
             '[[asterisk]]\nname = "a b"\nhost = "h"\nusername = "u"\nsecret = "s"',
-            '[[asterisk]] table 1: name: must be 1 to 32 letters, digits, _ or -, not "a b"',
+            "[[asterisk]] table 1: name: must be 1 to 64 letters, digits, or _ . : @ + -, as systemname in asterisk.conf, "
+            'not "a b"',
+        ),
+        (
+            f'{SERVER}secret = "a"\n{SERVER}secret = "b"'.replace("pbx1", "pbx.sao-paulo.example", 1),
+            'asterisk: 2 tables have host and port = "127.0.0.1:5038"; each needs its own',
         ),
         ('[[asterisk]]\nname = "a"', "[[asterisk]] table 1: host: is missing; must be 1 to 255 characters"),
         (SERVER, "[[asterisk]] table 1: secret: write exactly one of secret and secret_file"),
