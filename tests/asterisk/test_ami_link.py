@@ -17,9 +17,9 @@ from celcombiller.asterisk.ami_probe import UNHEARD
 from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
 from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.errors import BillerError, StoreUnavailable
-from celcombiller.core.model.calls import CallState
+from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.schema import tables
-from celcombiller.core.voice.asterisk_heartbeat import server_last_seen, server_seen
+from celcombiller.core.voice.asterisk_heartbeat import last_call_event, server_last_seen, server_seen
 from celcombiller.jobs.expiry import close_overdue
 from celcombiller.runtime.clock_steps import ClockSteps
 from celcombiller.runtime.metrics import Metrics
@@ -620,3 +620,15 @@ def test_a_caller_who_gave_up_in_a_standstill_pays_to_then(scene, seconds_ago, p
     scene.asterisk.event("Hangup", timestamp=stamp(0))
     assert voice(scene.engine).posted in (posted - 1, posted)
     assert scene.monitor.earliest_end("unknown", now) == now
+
+
+def test_calls_that_ami_reported_before_show_that_it_hears(tmp_path):
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    with scene.engine.begin() as tx:
+        assert last_call_event(tx, "pbx1") is None
+    ask(scene.engine, ended(talk_ms=1000), ended(talk_ms=1000, witness=Witness.AMI), now=scene.began)
+    with scene.engine.begin() as tx:
+        assert last_call_event(tx, "pbx1") == scene.began
+        assert last_call_event(tx, "pbx2") is None
+    scene.monitor.stopService()
+    scene.engine.dispose()

@@ -52,6 +52,8 @@ def the_path_of_a_call(engine, monkeypatch):
             call_queries.overdue_calls(tx, NOW, limit=10)
             asterisk_heartbeat.server_seen(tx, "pbx1", NOW)
             asterisk_heartbeat.server_last_seen(tx, "pbx1")
+            asterisk_heartbeat.last_call_event(tx, "pbx1")
+            asterisk_heartbeat.record_call_event(tx, "pbx1", NOW)
     finally:
         sa.event.remove(engine, "before_cursor_execute", note)
     return {

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from celcombiller.core.model.calls import Witness
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
+
+CALLS_LOOKED_AT = 100
+"""The last calls of a server that show whether AMI reports them."""
 
 
 def _insert_once(table: sa.Table) -> sa.TextClause:
@@ -47,8 +51,27 @@ def record_call_event(tx: Connection, name: str, at: datetime) -> None:
 
 
 def last_call_event(tx: Connection, name: str) -> datetime | None:
-    """Return when an event of a call last came from an Asterisk server; ``None``: none ever came, or none can."""
-    return server_last_seen(tx, _events_key(name))
+    """Return when an event of a call last came from an Asterisk server; ``None``: none ever came, or none can.
+
+    Of a server that billers of an earlier version knew, its last calls tell: whether AMI reported one as answered.
+    """
+    known = server_last_seen(tx, _events_key(name))
+    if known is not None:
+        return known
+    call, report = tables.call, tables.testimony
+    last = (
+        sa.select(call.c.reference)
+        .where(call.c.server == name)
+        .order_by(call.c.started_at.desc(), call.c.id.desc())
+        .limit(CALLS_LOOKED_AT)
+        .subquery()
+    )
+    statement = (
+        sa.select(report.c.at)
+        .join(last, last.c.reference == report.c.reference)
+        .where(report.c.witness == Witness.AMI.value, report.c.answered)
+    )
+    return max(tx.execute(statement).scalars(), default=None)
 
 
 def forget_call_events(tx: Connection, name: str) -> None:
