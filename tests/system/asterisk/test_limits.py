@@ -52,7 +52,7 @@ def test_a_call_that_rings_two_phones_is_cut(biller, pbx, tmp_path):
 
 def test_a_transfer_by_dtmf_dials_the_whole_number(biller, pbx, tmp_path):
     biller.calls["dial_options"] = "giT"
-    _begin(biller, 1000, 2001, 2002)
+    biller.prepare({1000: 60, 2001: 0, 2002: 0}).start()
     other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2001"), talk=20)
     phone = _caller(pbx, tmp_path, dials="2001")
     phone.until_answered()
