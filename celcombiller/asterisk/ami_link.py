@@ -332,6 +332,7 @@ class AmiLink(Service):
                     self._clock.callLater(SECOND_LIST_SECONDS, self._sweep_again, ami)
                 await self._reconciliation.record_seen()
                 await self._signal.look(ami)
+                await self._signal.send(ami)
         except (ConnectionClosed, AmiRefused, AmiProtocolError, BillerError) as error:
             _LOG.warn("Sweep of {server} put off: {error}", server=self._server, error=str(error))
         except Exception:  # noqa: BLE001  one error must not end the loop

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
+from celcombiller.asterisk.alive_signal import SIGNAL_SECONDS, AliveSignal
 from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.ami_link import HEARTBEAT_SECONDS, OTHERS_SECONDS, SWEEP_SECONDS, AmiLink
 from celcombiller.asterisk.ami_probe import UNHEARD
@@ -632,3 +633,14 @@ def test_calls_that_ami_reported_before_show_that_it_hears(tmp_path):
         assert last_call_event(tx, "pbx2") is None
     scene.monitor.stopService()
     scene.engine.dispose()
+
+
+def test_a_biller_gives_a_sign_as_soon_as_it_is_connected(scene):
+    scene.monitor._signal = AliveSignal(4573)
+    scene.asterisk.variables["CELCOMBILLER_SECOND"] = "agi://192.0.2.2"
+    reconnect(scene)
+    first = scene.asterisk.variables["CELCOMBILLER_ALIVE"]
+    assert abs(int(first) - datetime.now(UTC).timestamp()) < 2
+    scene.asterisk.variables["CELCOMBILLER_ALIVE"] = "1"
+    scene.clock.advance(SIGNAL_SECONDS)
+    assert scene.asterisk.variables["CELCOMBILLER_ALIVE"] != "1"

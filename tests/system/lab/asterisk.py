@@ -160,7 +160,8 @@ class Asterisk:
     def _billers(self) -> dict[str, str]:
         """Return the dialplan's global variables that say where billers are."""
         second = f"agi://127.0.0.1:{self.second_port}" if self.second_port else ""
-        return {"CELCOMBILLER": f"agi://127.0.0.1:{self.agi_port}", "CELCOMBILLER_SECOND": second}
+        where = {"CELCOMBILLER": f"agi://127.0.0.1:{self.agi_port}", "CELCOMBILLER_SECOND": second}
+        return where | {f"{name}_ALIVE": "" for name in where}
 
     def _write_dialplan(self) -> None:
         """Write the dialplan as the next start will read it."""
