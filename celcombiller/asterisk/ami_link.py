@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from celcombiller.asterisk.event_clock import EventClock
 from celcombiller.asterisk.live_calls import LiveCalls
 from celcombiller.asterisk.reconciliation import Reconciliation
 from celcombiller.core.errors import BillerError
+from celcombiller.core.voice.evidence import without_step
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.reconnecting import stay_connected
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.asterisk.live_calls import LiveCall
-    from celcombiller.core.model.calls import Call
+    from celcombiller.core.model.calls import Call, CallReport
     from celcombiller.database.batch_writer import BatchWriter
 
 SWEEP_SECONDS = 5.0
@@ -78,7 +80,7 @@ class AmiLink(Service):
         self._login = login
         self._metrics = metrics or Metrics()
         self._calls, self._events_clock = LiveCalls(), EventClock()
-        self._witness = AmiWitness(server, self._calls, store, self._metrics)
+        self._witness = AmiWitness(server, self._calls, self._events_clock, store, self._metrics)
         self._reconciliation = Reconciliation(server, self._calls, self._witness, self._events_clock, store)
         self._sends_messages = sends_messages
         self._ami: Any = None
@@ -192,10 +194,19 @@ class AmiLink(Service):
         if not self.connected:  # its Hangup will not be heard
             self._calls.forget(uniqueid)
 
-    def earliest_end(self, uniqueid: str, at: datetime) -> datetime:
-        """Return when a call ended whose channel says ``at``: earlier, if hung up while the biller stood still."""
+    def correct(self, uniqueid: str, report: CallReport) -> CallReport:
+        """Return what a channel reports of its call without what only a clock or a standstill added.
+
+        Asterisk measures talk by the wall clock, so a step of it is in there. And a channel in AGI ends late when the
+        biller stands still.
+        """
         live = self._calls.find(uniqueid)
-        return at if live is None else live.earliest_end(at)
+        if live is None:
+            return report
+        step = self._events_clock.steps.total - live.clock_step
+        if step and live.answered_at is not None:
+            report = without_step(report, step)
+        return replace(report, at=live.earliest_end(report.at))
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
@@ -264,6 +275,8 @@ class AmiLink(Service):
         now = datetime.now(UTC)
         self._hear_call_event()
         live = self._calls.answer(event, self._time_of(event, now))
+        if live is not None:
+            live.clock_step = self._events_clock.steps.total
         if live is not None and live.elsewhere:
             self._leave_to_its_biller(ami, live)
         elif live is not None:
@@ -323,7 +336,7 @@ class AmiLink(Service):
         ami = self._ami
         try:
             if ami is not None:
-                self._events_clock.measure((await ami.ping()).get("timestamp"), datetime.now(UTC))
+                await self._measure_clock(ami)
                 await self._reconciliation.compare(ami)
                 self._log_faults()
                 if "DialEnd" in self._calls.unheard:
@@ -344,8 +357,12 @@ class AmiLink(Service):
     async def _beat(self, ami: Any) -> None:
         """Keep that the calls in progress are alive: if the biller dies, they are charged up to here at least."""
         if any(not live.closed for live in self._calls):
-            await ami.ping()
+            await self._measure_clock(ami)
             await self._reconciliation.record_seen()
+
+    async def _measure_clock(self, ami: Any) -> None:
+        stamp = (await ami.ping()).get("timestamp")
+        self._events_clock.measure(stamp, datetime.now(UTC), self._clock.seconds())
 
     def _begin_signal(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._quietly(self._signal.send))

@@ -24,6 +24,7 @@ from celcombiller.runtime.charging_log import log_settlement
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from celcombiller.asterisk.event_clock import EventClock
     from celcombiller.asterisk.live_calls import LiveCall, LiveCalls
     from celcombiller.core.model.calls import Call
     from celcombiller.database.batch_writer import BatchWriter
@@ -41,7 +42,10 @@ _LOG = Logger(namespace=LOG_NAMESPACE)
 class AmiWitness:
     """Reports the calls of one server as its AMI connection shows them."""
 
-    def __init__(self, server: str, calls: LiveCalls, store: BatchWriter, metrics: Metrics) -> None:
+    def __init__(
+        self, server: str, calls: LiveCalls, events_clock: EventClock, store: BatchWriter, metrics: Metrics
+    ) -> None:
+        self._events_clock = events_clock
         self._server = server
         self._calls = calls
         self._store = store
@@ -70,6 +74,8 @@ class AmiWitness:
             live.hung_up_at = None
             return
         answered_at = live.answered_at or live.call.answered_at
+        if answered_at is not None:
+            answered_at += self._events_clock.steps.total - live.clock_step
         report = CallReport(
             answered=answered_at is not None,
             at=(live.talk_ended_at or at) if answered_at is not None else at,

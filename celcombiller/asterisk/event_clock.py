@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from celcombiller.asterisk import channel_variables
+from celcombiller.runtime.clock_steps import ClockSteps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,8 @@ class EventClock:
     """Reads the time of the events of one connection, and keeps what is wrong with it."""
 
     def __init__(self) -> None:
+        self.steps = ClockSteps()
+        """Steps of Asterisk's clock."""
         self.offset = timedelta()
         """By how much Asterisk's clock is ahead of the biller's, as last measured."""
         self._stamp_fault = ""
@@ -44,11 +47,12 @@ class EventClock:
         """Begin again, for a new connection."""
         self.offset, self._stamp_fault = timedelta(), ""
 
-    def measure(self, text: str | None, now: datetime) -> None:
+    def measure(self, text: str | None, now: datetime, monotonic_seconds: float) -> None:
         """Compare the clocks by the Timestamp of an answer that came just now."""
         stamp = channel_variables.instant(text)
         if stamp is not None:
             self.offset = stamp - now
+            self.steps.look(stamp, monotonic_seconds)
 
     def time_of(self, event: Mapping[str, str], now: datetime) -> datetime:
         """Return when an event happened by Asterisk's clock: its own Timestamp, else ``now``, when it came."""

@@ -7,6 +7,7 @@ channel are both the ones that are known.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class LiveCall:
     in_session: bool
     """Its AGI session is in this process, and will report its end."""
     answered_at: datetime | None = None
+    clock_step: timedelta = timedelta()
+    """The steps of Asterisk's clock up to the answer."""
     callee: str = ""
     """The uniqueid of the channel that answered."""
     talk_ended_at: datetime | None = None
@@ -93,11 +96,11 @@ class LiveCalls:
         for live in self:
             live.linked = False
 
-    def add_open(self, call: Call) -> LiveCall:
+    def add_open(self, call: Call, clock_step: timedelta) -> LiveCall:
         """Return an open call, added if this process did not begin it, or did before it was started again."""
         live = self._calls.get(call.uniqueid)
         if live is None or live.call.leg < call.leg:
-            live = LiveCall(call, in_session=False, answered_at=call.answered_at, elsewhere=True)
+            live = LiveCall(call, in_session=False, answered_at=call.answered_at, clock_step=clock_step, elsewhere=True)
             self._calls[call.uniqueid] = live
         return live
 

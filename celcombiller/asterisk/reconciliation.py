@@ -94,7 +94,7 @@ class Reconciliation:
         calls: list[Call] = await self._store.transact(lambda tx: open_calls(tx, self._server))
         self._calls.forget_ended(alive, {call.reference for call in calls})
         for call in calls:
-            live = self._calls.add_open(call)
+            live = self._calls.add_open(call, self._events_clock.steps.total)
             if call.uniqueid in alive:
                 live.missing, live.seen_at = 0, asked_at
                 if live.answered_at is None and alive[call.uniqueid].get("bridgeid"):

@@ -13,11 +13,13 @@ STEP_LEAST = timedelta(minutes=1)
 
 
 class ClockSteps:
-    """The forward steps since the process began."""
+    """The steps since the process began."""
 
     def __init__(self) -> None:
         self._last: tuple[datetime, float] | None = None
         self._steps: list[tuple[datetime, timedelta]] = []
+        self.total = timedelta()
+        """The sum of all steps, forward and back."""
 
     def look(self, wall: datetime, monotonic_seconds: float) -> None:
         """Compare the two clocks, and keep the step since the last look, if there is one."""
@@ -25,6 +27,8 @@ class ClockSteps:
             wall_before, seconds_before = self._last
             elapsed = timedelta(seconds=monotonic_seconds - seconds_before)
             step = wall - wall_before - elapsed
+            if abs(step) >= STEP_LEAST:
+                self.total += step
             if step >= STEP_LEAST:
                 self._steps.append((wall - elapsed, step))
         self._last = wall, monotonic_seconds

@@ -18,7 +18,7 @@ from celcombiller.asterisk.ami_probe import UNHEARD
 from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
 from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.errors import BillerError, StoreUnavailable
-from celcombiller.core.model.calls import CallState, Witness
+from celcombiller.core.model.calls import CallReport, CallState, Witness
 from celcombiller.core.schema import tables
 from celcombiller.core.voice.asterisk_heartbeat import last_call_event, server_last_seen, server_seen
 from celcombiller.jobs.expiry import close_overdue
@@ -615,12 +615,13 @@ def test_a_caller_who_gave_up_in_a_standstill_pays_to_then(scene, seconds_ago, p
     scene.monitor.transferred("1.0")
     scene.asterisk.event("HangupRequest", timestamp=stamp(seconds_ago))
     now = datetime.now(UTC)
-    at = scene.monitor.earliest_end("1.0", now)
+    report = CallReport(answered=True, at=now)
+    at = scene.monitor.correct("1.0", report).at
     assert (now - at).total_seconds() == pytest.approx(seconds_ago if seconds_ago > 2 else 0, abs=0.5)
     scene.asterisk.alive = []
     scene.asterisk.event("Hangup", timestamp=stamp(0))
     assert voice(scene.engine).posted in (posted - 1, posted)
-    assert scene.monitor.earliest_end("unknown", now) == now
+    assert scene.monitor.correct("unknown", report) == report
 
 
 def test_calls_that_ami_reported_before_show_that_it_hears(tmp_path):
@@ -644,3 +645,22 @@ def test_a_biller_gives_a_sign_as_soon_as_it_is_connected(scene):
     scene.asterisk.variables["CELCOMBILLER_ALIVE"] = "1"
     scene.clock.advance(SIGNAL_SECONDS)
     assert scene.asterisk.variables["CELCOMBILLER_ALIVE"] != "1"
+
+
+@pytest.mark.parametrize("step_seconds", [3600, -3600, 56 * 365 * 86_400])
+def test_a_step_of_asterisks_clock_is_no_talk(scene, step_seconds):
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10)
+    scene.asterisk.ahead_seconds = step_seconds
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    now = datetime.now(UTC) + timedelta(seconds=step_seconds)
+    answered_at = now - timedelta(seconds=10 + step_seconds)
+    said = CallReport(answered=True, at=now, talk_ms=10_000 + 1000 * step_seconds, answered_at=answered_at)
+    corrected = scene.monitor.correct("1.0", said)
+    assert corrected.talk_ms == pytest.approx(10_000, abs=1500)
+    assert (now - corrected.answered_at).total_seconds() == pytest.approx(10, abs=1.5)
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(-step_seconds))
+    assert voice(scene.engine).posted in (48, 49, 50, 51)
+    proved(scene.engine)

@@ -266,7 +266,7 @@ class CallScript:
             if not has_limit:
                 await agi.setAutoHangup(calls.ring_seconds + seconds)
             await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
-            report = await read_report(agi)
+            report = await self._read_report(agi, question)
         except Exception:
             if monitor is not None:
                 monitor.session_lost(question.uniqueid)
@@ -290,6 +290,10 @@ class CallScript:
             # The dialplan may go on, with a prompt or another Dial: the limit was this call's.
             with suppress(AgiCommandRefused):
                 await agi.setAutoHangup(0)
+
+    async def _read_report(self, agi: Any, question: Initiate) -> CallReport:
+        report, monitor = await read_report(agi), self._monitors.get(question.server)
+        return report if monitor is None else monitor.correct(question.uniqueid, report)
 
     def _log_grant(self, question: Initiate, grant: CallGrant) -> None:
         """Write the one line of the decision."""

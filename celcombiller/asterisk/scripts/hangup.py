@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -48,7 +47,7 @@ class HangupScript:
             return
         uniqueid = agi.variables["agi_uniqueid"]
         if server in self._monitors:
-            report = replace(report, at=self._monitors[server].earliest_end(uniqueid, report.at))
+            report = self._monitors[server].correct(uniqueid, report)
         end = Terminate(server, uniqueid, Witness.REDUCER, report)
         if self._settlement.is_repeat(end):
             self._settlement.submit(end, deferrable=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from celcombiller.core.model.calls import Call, CallReport, Witness
@@ -46,6 +46,13 @@ def estimated_report(
     cut_at = answered_at + timedelta(seconds=call.granted_seconds)
     at = min(max(alive_until, answered_at), cut_at)
     return CallReport(answered=True, at=at, answered_at=answered_at, outcome="gone", note=note)
+
+
+def without_step(report: CallReport, step: timedelta) -> CallReport:
+    """Return a report without a step that the clock made during the talk, forward or back."""
+    talk = None if report.talk_ms is None else max(0, report.talk_ms - step // timedelta(milliseconds=1))
+    answered_at = None if report.answered_at is None else report.answered_at + step
+    return replace(report, talk_ms=talk, answered_at=answered_at)
 
 
 def milliseconds(start: datetime, end: datetime) -> int:
