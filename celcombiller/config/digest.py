@@ -26,6 +26,8 @@ def settings_digests(config: Config) -> dict[str, str]:
         "[sms]": _digest(config.sms),
         "[radius] silent_minutes": _digest(radius.silent_minutes),
     }
+    if config.smpp.host:
+        parts["[smpp] default_alphabet"] = _digest(config.smpp.default_alphabet)
     if config.notices.thresholds:
         parts["[notices]"] = _digest((config.notices, config.balance))
     if radius.clients:

@@ -6,6 +6,7 @@ The text below a field gives its meaning; the reference of the settings is gener
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from datetime import time, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,6 +35,7 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.addresses import parse_address
 from celcombiller.core.model.messages import Route
 from celcombiller.core.sms.charging import MessagePolicy
+from celcombiller.core.sms.encoding import DefaultAlphabet
 from celcombiller.runtime.database_url import show_url
 
 if TYPE_CHECKING:
@@ -425,8 +427,10 @@ class Smpp(_Table, frozen=True):
     """The type of the recipient's number."""
     destination_npi: _Octet = 1
     """The numbering plan of the recipient's number."""
+    default_alphabet: Literal["gsm", "latin1", "ascii"] = "gsm"
+    """What the SMSC takes data_coding 0 for. A text with other characters is sent as UCS-2."""
     per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10
-    """Parts that may be submitted in a second."""
+    """Parts that may be submitted in a second. When the SMSC says that it is too many, fewer are for a time."""
     at_once: Annotated[int, Meta(ge=1, le=100)] = 10
     """Parts that may wait for an answer at the same time."""
     answer_seconds: Annotated[int, Meta(ge=1, le=60)] = 10
@@ -679,6 +683,12 @@ class Config(_Table, frozen=True):
             raise SettingError("smpp.host", 'is missing; "smpp" as a way of messages ([sms]) needs it')
         if self.sms.on_net_route == "none":
             _check_notifiable(self)
+
+    @property
+    def message_policy(self) -> MessagePolicy:
+        """The part that the charging of messages needs, of all tables."""
+        alphabet = DefaultAlphabet(self.smpp.default_alphabet)
+        return dataclasses.replace(self.sms.terms, smsc_alphabet=alphabet)
 
     @property
     def wording(self) -> Wording:

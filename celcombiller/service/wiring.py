@@ -66,11 +66,11 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from celcombiller.config.tables import Asterisk, Config
-    from celcombiller.core.model.messages import MessageState
     from celcombiller.core.provisioning.network import Network
     from celcombiller.core.sms import inbound_message
     from celcombiller.core.sms.carrier import Carrier
     from celcombiller.core.sms.charging import MessageResult
+    from celcombiller.core.sms.receipt import DeliveryReceipt
 
 _LOG = Logger()
 
@@ -247,10 +247,10 @@ def _messages(parts: _Parts) -> Iterator[IService]:
 
 
 def _smsc_client(parts: _Parts) -> SmscClient:
-    store, terms = parts.store, parts.config.sms.terms
+    store, terms = parts.store, parts.config.message_policy
 
-    async def receive(network_id: str, outcome: MessageState, note: str, now: datetime) -> MessageResult | None:
-        result = await store.transact(lambda tx: messages.apply_receipt(tx, network_id, outcome, note, now))
+    async def apply(receipt: DeliveryReceipt, now: datetime) -> MessageResult | None:
+        result = await store.transact(lambda tx: messages.apply_receipt(tx, receipt, now))
         if result is not None:
             log_message_outcome(_LOG, parts.metrics, result)
         return result
@@ -259,7 +259,7 @@ def _smsc_client(parts: _Parts) -> SmscClient:
         return await store.transact(lambda tx: messages.accept_inbound(tx, terms, arrival, now))
 
     to_phones = accept if terms.on_net_route is Route.ASTERISK else None
-    return SmscClient(parts.reactor, parts.config.smpp, Inbox(receive, to_phones))
+    return SmscClient(parts.reactor, parts.config.smpp, Inbox(apply, to_phones, terms.smsc_alphabet))
 
 
 def _provisioning(parts: _Parts) -> Iterator[IService]:
@@ -302,7 +302,7 @@ def _notices(parts: _Parts) -> Iterator[IService]:
         yield LowBalanceService(
             parts.reactor,
             parts.config.notice_rules,
-            parts.config.sms.terms,
+            parts.config.message_policy,
             transact=parts.store.transact,
             read=parts.reader.read,
             now=partial(datetime.now, UTC),
@@ -351,7 +351,7 @@ def charging_policy(config: Config) -> ChargingPolicy:
         ring_seconds=config.calls.ring_seconds,
         max_call_seconds=config.calls.max_call_seconds,
         external=config.calls.external_dial != "",
-        messages=config.sms.terms,
+        messages=config.message_policy,
     )
 
 

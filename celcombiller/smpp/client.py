@@ -15,16 +15,19 @@ from smpplib.smpp import make_pdu
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred, MessageRejected
-from celcombiller.core.sms.encoding import Encoding, split
+from celcombiller.core.sms.encoding import DefaultAlphabet, Encoding, split
+from celcombiller.core.sms.network_ids import text_of_id
 from celcombiller.runtime import tls_trust
 from celcombiller.runtime.reconnecting import stay_connected
-from celcombiller.smpp.connection import STATUS_OK, ConnectionDropped, SmppConnection
+from celcombiller.smpp.connection import SmppConnection
+from celcombiller.smpp.pdu import STATUS_OK
+from celcombiller.smpp.submit_rate import SubmitRate
+from celcombiller.smpp.user_data import HAS_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,21 +35,21 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 
     from celcombiller.config.tables import Smpp
+    from celcombiller.core.model.messages import Message
     from celcombiller.core.sms.outbox_queue import OutboxMessage
     from celcombiller.smpp.inbound import Inbox
+    from celcombiller.smpp.pdu import Pdu
 
 PART_TIME = timedelta(minutes=2)
 """The time that a part needs of its message's claim: to wait its turn, for its answer, and for its record."""
 
-_TRANSIENT = frozenset(
-    {
-        *(consts.SMPP_ESME_RTHROTTLED, consts.SMPP_ESME_RMSGQFUL, consts.SMPP_ESME_RSYSERR),
-        *(consts.SMPP_ESME_RINVBNDSTS, consts.SMPP_ESME_RX_T_APPN),
-    }
-)
+ADDRESS_CHARACTERS_MAX = 20
+"""SMPP 3.4, 4.4.1."""
+
+_THROTTLED = frozenset({consts.SMPP_ESME_RTHROTTLED, consts.SMPP_ESME_RMSGQFUL})
 
 
-_HAS_HEADER: int = consts.SMPP_GSMFEAT_UDHI
+_TRANSIENT = _THROTTLED | {consts.SMPP_ESME_RSYSERR, consts.SMPP_ESME_RINVBNDSTS, consts.SMPP_ESME_RX_T_APPN}
 
 
 _CODINGS = {Encoding.GSM7: consts.SMPP_ENCODING_DEFAULT, Encoding.UCS2: consts.SMPP_ENCODING_ISO10646}
@@ -74,10 +77,11 @@ class SmscClient(Service):
         self.at_once = settings.at_once
         self._clock = clock
         self._settings = settings
+        self._alphabet = DefaultAlphabet(settings.default_alphabet)
         self._inbox = inbox
         self._link: SmppConnection | None = None
         self._running: Deferred[None] | None = None
-        self._next_at = 0.0
+        self._rate = SubmitRate(settings.per_second)
         self._unrecorded = 0
         """Submissions whose ids are not recorded yet: a receipt may be faster."""
 
@@ -147,19 +151,19 @@ class SmscClient(Service):
             else plain
         )
 
-    async def _delivered(self, pdu: Any) -> int:
+    async def _delivered(self, pdu: Pdu) -> int:
         return await self._inbox.take(pdu, is_submitting=self._unrecorded > 0)
 
     # -- carrying ----------------------------------------------------------------------------------------------------
 
     @property
     def is_there(self) -> bool:
-        """Whether the link is up."""
-        return self._link is not None
+        """Whether the link is up, and takes as much as it should."""
+        return self._link is not None and self._rate.has_room(self._clock.seconds())
 
     async def carry(self, due: OutboxMessage, took: Callable[[int, str], Awaitable[object]]) -> None:
         """Submit each part that the centre does not have yet."""
-        made = split(due.message.text or "")
+        made = split(due.message.text or "", alphabet=self._alphabet)
         for number, data in enumerate(made.parts, 1):
             if number in due.taken:
                 continue
@@ -175,39 +179,57 @@ class SmscClient(Service):
                 self._unrecorded -= 1
 
     async def _submit(self, due: OutboxMessage, data: bytes, encoding: Encoding, *, is_part: bool) -> str:
-        await self._pace()
+        """Submit a part, and return the SMSC's id of it: empty where it gives none."""
+        submitted_at = await self._wait_for_turn()
         link = self._link
         if link is None:
             raise CarrierUnavailable("the message centre is not connected")
-        message, settings = due.message, self._settings
-        named = not message.from_number.isdigit() and message.from_number != ""
-        facts = {
-            "source_addr_ton": consts.SMPP_TON_ALNUM if named else settings.source_ton,
-            "source_addr_npi": 0 if named else settings.source_npi,
-            "source_addr": message.from_number,
-            "dest_addr_ton": settings.destination_ton,
-            "dest_addr_npi": settings.destination_npi,
-            "destination_addr": message.to_number.removeprefix("+"),
-            "esm_class": _HAS_HEADER if is_part else 0,
-            "registered_delivery": 1,
-            "data_coding": _CODINGS[encoding],
-            "short_message": data,
-        }
+        pdu = self._submit_sm(link, due.message, data, encoding, is_part=is_part)
         try:
-            answer = await link.ask(make_pdu("submit_sm", client=link, **facts))
-        except (ConnectionClosed, ConnectionDropped) as error:
+            answer = await link.ask(pdu)
+        except Exception as error:  # noqa: BLE001  how a connection ends has many types, TLS's among them
             raise MessageDeferred(f"the message centre did not say whether it took it: {error}") from None
-        if answer.status == STATUS_OK and getattr(answer, "message_id", None):
-            return str(answer.message_id.decode("ascii", "replace"))
-        why = f"message centre: {answer.get_status_desc()} (0x{answer.status:x})"
+        if answer.status == STATUS_OK and answer.command == "submit_sm_resp":
+            self._rate.recover()
+            return text_of_id(answer.message_id)
+        if answer.status in _THROTTLED:
+            self._rate.reduce(submitted_at, self._clock.seconds())
+        why = f"message centre: {answer.reason}"
         if answer.status in _TRANSIENT or answer.status == STATUS_OK:
             raise MessageDeferred(why)
         raise MessageRejected(why)
 
-    async def _pace(self) -> None:
-        """Wait until the next may go, at most so many a second."""
+    def _submit_sm(
+        self, link: SmppConnection, message: Message, data: bytes, encoding: Encoding, *, is_part: bool
+    ) -> Any:
+        """Return the PDU. Raises `MessageRejected` for a number that does not fit: smpplib would cut it."""
+        settings = self._settings
+        sender, recipient = (each.removeprefix("+") for each in (message.from_number, message.to_number))
+        for each in (sender, recipient):
+            if len(each) > ADDRESS_CHARACTERS_MAX or not each.isascii():
+                raise MessageRejected(f"SMPP has no room for the number …{each[-4:]}")
+        is_name = sender != "" and not sender.isdigit()
+        return make_pdu(
+            "submit_sm",
+            client=link,
+            source_addr_ton=consts.SMPP_TON_ALNUM if is_name else settings.source_ton,
+            source_addr_npi=0 if is_name else settings.source_npi,
+            source_addr=sender,
+            dest_addr_ton=settings.destination_ton,
+            dest_addr_npi=settings.destination_npi,
+            destination_addr=recipient,
+            esm_class=HAS_HEADER if is_part else 0,
+            registered_delivery=1,
+            data_coding=_CODINGS[encoding],
+            short_message=data,
+        )
+
+    async def _wait_for_turn(self) -> float:
+        """Wait until the next part may go, and return when that is."""
         now = self._clock.seconds()
-        at = max(now, self._next_at)
-        self._next_at = at + 1 / self._settings.per_second
+        if not self._rate.has_room(now):
+            raise CarrierUnavailable("the message centre takes less than there is")
+        at = self._rate.reserve(now)
         if at > now:
             await deferLater(self._clock, at - now)
+        return at

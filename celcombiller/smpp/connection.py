@@ -1,18 +1,19 @@
-"""One bound SMPP link."""
+"""One bound SMPP connection."""
 
 from __future__ import annotations
 
-import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smpplib import consts
-from smpplib.smpp import make_pdu, parse_pdu
+from smpplib.smpp import make_pdu
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
 from celcombiller.core.errors import BillerError
+from celcombiller.smpp.pdu import STATUS_OK, BrokenStream, take_pdus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,15 +22,11 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.config.tables import Smpp
+    from celcombiller.smpp.pdu import Pdu
 
-HEADER = struct.Struct(">LLLL")
-
-
-PDU_BYTES_MAX = 65_536
-"""A deliver_sm has at most 254 bytes of text, and the parameters after it are few."""
-
-
-STATUS_OK: int = consts.SMPP_ESME_ROK
+_DELIVERIES = frozenset({"deliver_sm", "data_sm"})
+_UNANSWERED = frozenset({"alert_notification", "outbind"})
+"""Commands that have no response (SMPP 3.4, 4.1.7 and 4.12.1)."""
 
 
 class ConnectionDropped(BillerError):
@@ -38,19 +35,32 @@ class ConnectionDropped(BillerError):
     code = "SMPP"
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request that waits for its response."""
+
+    command: str
+    response: Deferred[Pdu]
+    alarm: IDelayedCall
+
+    def is_answered_by(self, pdu: Pdu) -> bool:
+        """Return whether a PDU is the response: the command's own, or generic_nack."""
+        return pdu.command in (f"{self.command}_resp", "generic_nack")
+
+
 class SmppConnection(Protocol):
-    """One connection to one message centre; ``delivered`` answers its deliver_sm with a status."""
+    """One connection to one SMSC; ``delivered`` answers what it delivers with a status."""
 
     _log = Logger()
 
-    def __init__(self, clock: Any, settings: Smpp, delivered: Callable[[Any], Awaitable[int]]) -> None:
+    def __init__(self, clock: Any, settings: Smpp, delivered: Callable[[Pdu], Awaitable[int]]) -> None:
         self.sequence = 0
         self.over: Deferred[None] = Deferred()
         self._clock = clock
         self._settings = settings
         self._delivered = delivered
-        self._rest = b""
-        self._waiting: dict[int, tuple[Deferred[Any], IDelayedCall]] = {}
+        self._received = bytearray()
+        self._waiting: dict[int, _Request] = {}
         self._enquiry: IDelayedCall | None = None
         self._is_closed = False
         self._closing: IDelayedCall | None = None
@@ -64,22 +74,14 @@ class SmppConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Act on each PDU that is whole."""
-        self._rest += data
-        while len(self._rest) >= HEADER.size and not self._is_closed:
-            length, _, _, sequence = HEADER.unpack_from(self._rest)
-            if not HEADER.size <= length <= PDU_BYTES_MAX:
-                self.drop(f"a PDU of {length} bytes")
-                return
-            if len(self._rest) < length:
-                return
-            raw, self._rest = self._rest[:length], self._rest[length:]
-            try:
-                pdu = parse_pdu(raw, client=self, allow_unknown_opt_params=True)
-            except Exception as error:  # noqa: BLE001  smpplib raises many kinds on bytes that are no PDU
-                self._log.warn("SMPP: a PDU that cannot be read: {error!r}", error=error)
-                self._write(make_pdu("generic_nack", client=self, status=consts.SMPP_ESME_RINVCMDID), sequence)
-                continue
-            self._take(pdu)
+        self._received += data
+        try:
+            for pdu in take_pdus(self._received):
+                if self._is_closed:
+                    return
+                self._take(pdu)
+        except BrokenStream as error:
+            self.drop(str(error))
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
         """Fail everything that still waits."""
@@ -98,12 +100,12 @@ class SmppConnection(Protocol):
             make_pdu("bind_transceiver", client=self, system_type=self._settings.system_type, **facts)
         )
         if answer.status != STATUS_OK:
-            raise ConnectionDropped(f"the message centre does not let us in: {answer.get_status_desc()}")
+            raise ConnectionDropped(f"the message centre does not let us in: {answer.reason}")
         self._enquire_later()
 
-    def ask(self, pdu: Any) -> Deferred[Any]:
+    def ask(self, pdu: Any) -> Deferred[Pdu]:
         """Send a request; fires with its answer, whatever that says. No answer in time is the end of the connection."""
-        answer: Deferred[Any] = Deferred()
+        answer: Deferred[Pdu] = Deferred()
         if self._is_closed:
             answer.errback(ConnectionDone("the connection to the message centre is over"))
             return answer
@@ -111,7 +113,7 @@ class SmppConnection(Protocol):
         alarm = self._clock.callLater(
             self._settings.answer_seconds, self.drop, f"no answer to {pdu.command} in {self._settings.answer_seconds} s"
         )
-        self._waiting[number] = (answer, alarm)
+        self._waiting[number] = _Request(pdu.command, answer, alarm)
         self._write(pdu, number)
         return answer
 
@@ -130,28 +132,38 @@ class SmppConnection(Protocol):
 
     # ---- answering ----
 
-    def _take(self, pdu: Any) -> None:
-        if pdu.is_response():
-            answer, alarm = self._waiting.pop(pdu.sequence, (None, None))
-            if answer is not None and alarm is not None:
-                alarm.cancel()
-                answer.callback(pdu)
-        elif pdu.command == "deliver_sm":
-            Deferred.fromCoroutine(self._answer_delivery(pdu)).addErrback(self._heed)
+    def _take(self, pdu: Pdu) -> None:
+        if pdu.is_response:
+            self._take_response(pdu)
+        elif pdu.command in _DELIVERIES:
+            Deferred.fromCoroutine(self._answer_delivery(pdu)).addErrback(self._log_fault)
         elif pdu.command in ("enquire_link", "unbind"):
-            self._write(make_pdu(f"{pdu.command}_resp", client=self), pdu.sequence)
+            self._respond(pdu, STATUS_OK)
             if pdu.command == "unbind":
                 self.close()
-        else:
+        elif pdu.command not in _UNANSWERED:
+            self._log.info("SMPP: {command} is refused: it is not known here", command=pdu.command)
             self._write(make_pdu("generic_nack", client=self, status=consts.SMPP_ESME_RINVCMDID), pdu.sequence)
 
-    async def _answer_delivery(self, pdu: Any) -> None:
+    def _take_response(self, pdu: Pdu) -> None:
+        request = self._waiting.get(pdu.sequence)
+        if request is None or not request.is_answered_by(pdu):
+            self._log.info("SMPP: {command} answers nothing that was asked", command=pdu.command)
+            return
+        del self._waiting[pdu.sequence]
+        request.alarm.cancel()
+        request.response.callback(pdu)
+
+    def _respond(self, pdu: Pdu, status: int) -> None:
+        self._write(make_pdu(f"{pdu.command}_resp", client=self, status=status), pdu.sequence)
+
+    async def _answer_delivery(self, pdu: Pdu) -> None:
         status = await self._delivered(pdu)
         if not self._is_closed:
-            self._write(make_pdu("deliver_sm_resp", client=self, status=status), pdu.sequence)
+            self._respond(pdu, status)
 
-    def _heed(self, failure: Failure) -> None:
-        self._log.failure("SMPP: a deliver_sm could not be taken", failure)
+    def _log_fault(self, failure: Failure) -> None:
+        self._log.failure("SMPP: a delivery could not be answered", failure)
 
     # ---- the end ----
 
@@ -179,7 +191,7 @@ class SmppConnection(Protocol):
         if self._enquiry is not None and self._enquiry.active():
             self._enquiry.cancel()
         waiting, self._waiting = self._waiting, {}
-        for answer, alarm in waiting.values():
-            if alarm.active():
-                alarm.cancel()
-            answer.errback(reason or ConnectionDone())
+        for request in waiting.values():
+            if request.alarm.active():
+                request.alarm.cancel()
+            request.response.errback(reason or ConnectionDone())

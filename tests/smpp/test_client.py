@@ -1,4 +1,4 @@
-"""Messages by SMPP, against a message centre of the tests' own: what it takes, refuses, forgets to answer, and tells later."""
+"""Messages by SMPP, against an SMSC of the tests' own: what it takes, refuses, does not answer, and reports later."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,12 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from celcombiller.config.tables import Smpp, Sms
+from celcombiller.core.charging import messages
 from celcombiller.core.schema import tables
 from celcombiller.jobs import sms_outbox
 from celcombiller.jobs.expiry import expire_messages
-from celcombiller.smpp import client
+from celcombiller.smpp import client, inbound
 from tests.support.api_service import Biller
-from tests.support.fake_smsc import MessageCentre
+from tests.support.fake_smsc import MessageCentre, named, parameter, raw_pdu
 
 CREDIT = 100
 WAYS = Sms(
@@ -207,6 +208,128 @@ async def test_receipts_and_messages_that_mean_nothing_here_are_answered_and_cha
     await house.send(key="second")
     await house.becomes("accepted")
     house.check(cost=10)
+
+
+SUBMIT_SM_RESP, UNKNOWN, UNKNOWN_RESP, ALERT_NOTIFICATION = 0x80000004, 0x00010200, 0x80010200, 0x102
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"id1\0" + parameter(0x001D, b"ok\0"),
+        b"id1\0" + parameter(0x1400, b"") + parameter(0x0427, b"\0\0\0\2") + b"\0",
+        b"id1\0" + parameter(0x0424, bytes(65_535)),
+        b"id1",
+        b"\0",
+        b"",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_answer_of_any_form_takes_once(house, body):
+    house.centre.statuses = [body]
+    await house.send()
+    await house.becomes("accepted")
+    await house.send(key="second")
+    await house.becomes("accepted")
+    assert (len(house.centre.submitted), len(house.centre.bound)) == (2, 1)
+    (part, _) = house.biller.rows(tables.message_part)
+    assert part["network_id"] == ("id1" if body.strip(b"\0") else "")
+    house.check(cost=10)
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_an_unknown_request_gets_generic_nack(house):
+    for command in (UNKNOWN_RESP, SUBMIT_SM_RESP, 0x80000000, ALERT_NOTIFICATION):
+        house.centre.send(raw_pdu(command, 900, b"\0\1", status=0x45))
+    house.centre.send(raw_pdu(UNKNOWN, 901, b"any"))
+    house.centre.send(raw_pdu(0x3, 902))
+    await until(lambda: len(house.centre.nacks) == 2, "both are answered")
+    assert house.centre.nacks == [(901, consts.SMPP_ESME_RINVCMDID), (902, consts.SMPP_ESME_RINVCMDID)]
+    await house.send()
+    await house.becomes("accepted")
+    assert len(house.centre.bound) == 1
+    house.check(cost=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_generic_nack_without_error_takes_nothing(house):
+    connection = house.centre.connections[-1]
+    right = connection.submit
+
+    def refuse(pdu):
+        connection.submit = right
+        house.centre.send(raw_pdu(0x80000000, pdu.sequence))
+
+    connection.submit = refuse
+    await house.send()
+    await house.becomes("accepted")
+    assert house.message()["attempts"] == 1
+    house.check(cost=5)
+
+
+@pytest.mark.parametrize("command", ["deliver_sm", "data_sm"])
+@pytest_twisted.ensureDeferred
+async def test_a_receipt_with_the_id_in_decimal_gives_back(house, command):
+    house.centre.ids = ["1A2B3C4D"]
+    await house.send()
+    await house.becomes("accepted")
+    text = b"id:439041101 sub:001 dlvrd:000 submit date:2611241200 done date:2611241201 stat:UNDELIV err:001 text:x"
+    parameters = {"deliver_sm": b"", "data_sm": named("message_payload", text)}[command]
+    more = {"short_message": text} if command == "deliver_sm" else {}
+    for _ in range(2):
+        facts = {"source_addr": "5599", "destination_addr": "2001", "esm_class": 4}
+        assert await house.centre.deliver(command, parameters, **facts | more) == 0
+    assert (await house.becomes("failed"))["note"] == "receipt: UNDELIV (id 439041101, err 001, done 2611241201)"
+    house.check(cost=0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_receipt_without_an_id_gives_nothing_back(house):
+    house.centre.statuses = [b""]
+    await house.send()
+    await house.becomes("accepted")
+    assert await house.centre.receipt("", "UNDELIV") == 0
+    house.check(cost=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unexpected_fault_asks_again_a_few_times(house, monkeypatch, nothing_goes_wrong_unseen):
+    await house.send()
+    await house.becomes("accepted")
+    right = messages.apply_receipt
+    monkeypatch.setattr(messages, "apply_receipt", lambda *_: 1 / 0)
+    for _ in range(inbound.FAULTS_MAX - 1):
+        assert await house.centre.receipt("m1", "UNDELIV") == consts.SMPP_ESME_RX_T_APPN
+    (failure,) = nothing_goes_wrong_unseen
+    assert failure.check(ZeroDivisionError)
+    nothing_goes_wrong_unseen.clear()
+    assert await house.centre.receipt("m1", "UNDELIV") == consts.SMPP_ESME_RX_P_APPN
+    monkeypatch.setattr(messages, "apply_receipt", right)
+    assert await house.centre.receipt("m1", "UNDELIV") == 0
+    house.check(cost=0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_number_without_room_is_refused(house):
+    await house.send(to="1" * 21)
+    assert "has no room" in (await house.becomes("refused"))["note"]
+    assert house.centre.submitted == []
+    house.check(cost=0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_text_goes_in_the_alphabet_of_the_smsc(tmp_path):
+    house = await House(tmp_path, default_alphabet="latin1").begin()
+    try:
+        await house.send("é@[")
+        await house.becomes("accepted")
+        await house.send("é €", key="second")
+        await house.becomes("accepted")
+        sent = [(each.data_coding, each.short_message) for each in house.centre.submitted]
+        assert sent == [(0, b"\xe9@["), (8, "é €".encode("utf-16-be"))]
+        house.check(cost=10)
+    finally:
+        await house.end()
 
 
 @pytest_twisted.ensureDeferred

@@ -8,7 +8,7 @@ import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
 from smpplib import consts
-from smpplib.smpp import make_pdu, parse_pdu
+from smpplib.smpp import make_pdu
 from twisted.internet.defer import Deferred
 
 from celcombiller.config.tables import Asterisk, Sms
@@ -19,8 +19,10 @@ from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding, outbox_queue
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy
+from celcombiller.core.sms.encoding import DefaultAlphabet
 from celcombiller.core.sms.inbound_message import InboundMessage
 from celcombiller.smpp.deliver_sm import inbound_from_pdu
+from celcombiller.smpp.pdu import Pdu, read_pdu
 from tests.core.ledger.test_book import NOW, database, proved
 from tests.core.sms.test_message_properties import ROUTES
 from tests.smpp.test_client import House, until
@@ -34,10 +36,10 @@ PHONES = {
 
 
 def delivered(**facts):
-    """Give a deliver_sm as it is after its way."""
+    """Return a deliver_sm as it is read."""
     whole = {"source_addr": "5599", "destination_addr": "1002", "short_message": b"hello"} | facts
     made = make_pdu("deliver_sm", client=NUMBERS, **whole)
-    return parse_pdu(made.generate(), client=NUMBERS, allow_unknown_opt_params=True)
+    return read_pdu(made.generate())
 
 
 # -- what it says ----------------------------------------------------------------------------------------------------
@@ -57,6 +59,10 @@ def delivered(**facts):
         ({"short_message": b"", "message_payload": b"x" * 400}, "x" * 400),
         ({"short_message": b"\x05\x00\x03\x07\x02\x01part", "esm_class": 0x40}, "part"),
         ({"short_message": b"\x06\x08\x04\x00\x07\x02\x01part", "esm_class": 0x40}, "part"),
+        ({"short_message": b"\x03\x25\x01\x0epart", "esm_class": 0x40}, "part"),
+        ({"short_message": b"\x08\x24\x01\x01\x00\x03\x07\x02\x01part", "esm_class": 0x40}, "part"),
+        ({"short_message": b"\x02\x7f\x00part", "esm_class": 0x40}, "part"),
+        ({"short_message": b"\x00part", "esm_class": 0x40}, "part"),
     ],
 )
 def test_a_text_is_read_in_its_alphabet_and_without_its_header(facts, text):
@@ -67,15 +73,52 @@ def test_a_text_is_read_in_its_alphabet_and_without_its_header(facts, text):
     "facts",
     [
         {"data_coding": 4},
+        {"data_coding": 0x14},
+        {"data_coding": 0x21},
         {"data_coding": 0xF5},
         {"short_message": b"\x06\x05\x04\x0b\x84\x23\xf0wap", "esm_class": 0x40},
         {"short_message": b"\x05\x00\x03\x07", "esm_class": 0x40},
         {"short_message": b"\x01\x00x", "esm_class": 0x40},
+        {"short_message": b"", "esm_class": 0x40},
     ],
 )
 def test_what_is_no_text_is_none(facts):
     with pytest.raises(InvalidValue, match="no text"):
         inbound_from_pdu(delivered(**facts))
+
+
+GSM, UCS2, NO_TEXT = b"\x00\x11", "é@".encode("utf-16-be"), None
+GROUPS = {
+    **dict.fromkeys((0x00, 0x0C, 0x0F, 0x10, 0x11, 0x13, 0x1C, 0x40, 0x51, 0x80, 0x9F, 0xBF, 0xC0, 0xC8), GSM),
+    **dict.fromkeys((0xCB, 0xD0, 0xDB, 0xF0, 0xF1, 0xF3, 0xF8), GSM),
+    **dict.fromkeys((0x08, 0x18, 0x19, 0x1B, 0x48, 0x59, 0xE0, 0xE8), UCS2),
+    **dict.fromkeys((0x02, 0x04, 0x09, 0x14, 0x17, 0x20, 0x2A, 0x31, 0x38, 0x44, 0x55, 0x61, 0x7F), NO_TEXT),
+    **dict.fromkeys((0xF4, 0xF5, 0xF7, 0xFC), NO_TEXT),
+}
+"""TS 23.038, section 4, and SMPP 3.4, 5.2.19, below 0x10."""
+
+
+@pytest.mark.parametrize(("coding", "data"), GROUPS.items())
+def test_data_coding_is_read_by_its_group(coding, data):
+    pdu = delivered(data_coding=coding, short_message=data or b"x")
+    if data is NO_TEXT:
+        with pytest.raises(InvalidValue, match="no text"):
+            inbound_from_pdu(pdu)
+    else:
+        assert inbound_from_pdu(pdu).text == ("@_" if data is GSM else "é@")
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "data", "text"),
+    [
+        (DefaultAlphabet.GSM, b"\x00\x11", "@_"),
+        (DefaultAlphabet.LATIN1, b"caf\xe9@_", "café@_"),
+        (DefaultAlphabet.ASCII, b"a@_\xe9", "a@_�"),
+    ],
+)
+def test_coding_0_is_what_the_smsc_takes_it_for(alphabet, data, text):
+    assert inbound_from_pdu(delivered(short_message=data), alphabet).text == text
+    assert inbound_from_pdu(delivered(short_message=b"\x00\x11", data_coding=0xF0), alphabet).text == "@_"
 
 
 @pytest.mark.parametrize(
@@ -93,14 +136,11 @@ def test_of_addresses_only_what_can_be_one_is_left(source, destination, read):
     assert (found.from_number, found.to_number) == read
 
 
-@given(st.binary(max_size=200), st.integers(0, 255), st.sampled_from([0, 0x40]))
-def test_any_bytes_are_a_text_that_can_be_sent_or_none(data, coding, header):
-    pdu = SimpleNamespace(
-        source_addr=b"5599", destination_addr=b"1002", short_message=data, data_coding=coding, esm_class=header
-    )
-    pdu.message_payload = None
+@given(st.binary(max_size=200), st.integers(0, 255), st.sampled_from([0, 0x40]), st.sampled_from(DefaultAlphabet))
+def test_any_bytes_are_a_text_that_can_be_sent_or_none(data, coding, header, alphabet):
+    pdu = Pdu(5, source_addr=b"5599", destination_addr=b"1002", short_message=data, data_coding=coding, esm_class=header)
     try:
-        text = inbound_from_pdu(pdu).text
+        text = inbound_from_pdu(pdu, alphabet).text
     except InvalidValue:
         return
     assert not text or encoding.split(text)

@@ -1,4 +1,6 @@
-"""A message centre of the tests' own: SMPP's server side, over smpplib's PDUs. It does as it is told, faults too."""
+"""An SMSC of the tests' own: SMPP's server side, over smpplib's PDUs. It does as it is told, faults too."""
+
+import struct
 
 from smpplib import consts
 from smpplib.smpp import make_pdu, parse_pdu
@@ -7,10 +9,26 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
 
+def raw_pdu(command_id, sequence=1, body=b"", status=0):
+    """Return the bytes of a PDU with any body."""
+    return struct.pack(">LLLL", 16 + len(body), command_id, status, sequence) + body
+
+
+def parameter(tag, value):
+    """Return the bytes of an optional parameter."""
+    return struct.pack(">HH", tag, len(value)) + value
+
+
+def named(name, value):
+    """Return the bytes of an optional parameter that has a name."""
+    return parameter(consts.OPTIONAL_PARAMS[name], value)
+
+
 class MessageCentre(Factory):
     """``statuses`` are the answers to the next submissions: a status, or what to do in place of an answer.
 
-    ``context`` is Twisted's of a certificate; without one there is no TLS.
+    Bytes there are the body of an answer of success.
+    ``ids`` are the ids of the next messages. ``context`` is Twisted's of a certificate; without one there is no TLS.
     """
 
     noisy = False
@@ -18,12 +36,14 @@ class MessageCentre(Factory):
 
     def __init__(self, context=None):
         self.statuses = []
+        self.nacks = []
         self.submitted = []
         self.bound = []
         self.connections = []
         self.tried = 0
         self.heard = b""
         self.lets_in = True
+        self.ids = []
         self._next_id = 0
         self._answers = {}
         self._port = self._listen(0, context)
@@ -47,6 +67,8 @@ class MessageCentre(Factory):
         return [(bytes(each.destination_addr).decode(), each.short_message) for each in self.submitted]
 
     def next_id(self):
+        if self.ids:
+            return self.ids.pop(0)
         self._next_id += 1
         return f"m{self._next_id:x}"
 
@@ -59,13 +81,20 @@ class MessageCentre(Factory):
         facts |= {"short_message": said.encode()} if text else {}
         return await self.deliver(**facts | more)
 
-    async def deliver(self, **facts):
-        """Send a deliver_sm; gives the status of the answer."""
+    async def deliver(self, command="deliver_sm", parameters=b"", **facts):
+        """Send a deliver_sm or a data_sm, with raw optional parameters; gives the status of the answer."""
         connection = self.connections[-1]
-        pdu = make_pdu("deliver_sm", client=connection, **facts)
-        answer = connection.waiting[pdu.sequence] = Deferred()
-        connection.transport.write(pdu.generate())
-        return (await answer).status
+        made = make_pdu(command, client=connection, **facts)
+        pdu = made.generate() + parameters
+        answer = connection.waiting[made.sequence] = Deferred()
+        connection.transport.write(struct.pack(">L", len(pdu)) + pdu[4:])
+        answered = await answer
+        assert answered.command == f"{command}_resp"
+        return answered.status
+
+    def send(self, raw):
+        """Send bytes."""
+        self.connections[-1].transport.write(raw)
 
     async def stop(self):
         for each in list(self.connections):
@@ -99,7 +128,9 @@ class _Connection(Protocol):
             self.take(pdu)
 
     def take(self, pdu):
-        if pdu.command == "deliver_sm_resp":
+        if pdu.command == "generic_nack":
+            self.centre.nacks.append((pdu.sequence, pdu.status))
+        elif pdu.command in ("deliver_sm_resp", "data_sm_resp"):
             self.waiting.pop(pdu.sequence).callback(pdu)
         elif pdu.command == "bind_transceiver":
             self.centre.bound.append((bytes(pdu.system_id), bytes(pdu.password)))
@@ -112,6 +143,10 @@ class _Connection(Protocol):
 
     def submit(self, pdu):
         status = self.centre.statuses.pop(0) if self.centre.statuses else consts.SMPP_ESME_ROK
+        if isinstance(status, bytes):
+            self.centre.submitted.append(pdu)
+            self.transport.write(raw_pdu(0x80000004, pdu.sequence, status))
+            return
         if status == MessageCentre.CUT:
             self.transport.abortConnection()
             return

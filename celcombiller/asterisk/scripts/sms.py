@@ -125,7 +125,7 @@ class SmsScript:
         (headers,) = await ask(agi, "${BASE64_ENCODE(${MESSAGE_DATA(Call-ID)}|${MESSAGE_DATA(CSeq)})}")
         work = partial(
             balance_enquiry.answer,
-            terms=self._config.sms.terms,
+            terms=self._config.message_policy,
             wording=self._config.wording,
             asked=request.reference if headers in ("", _NO_HEADERS) else headers,
             account_code=request.account_code,

@@ -16,6 +16,7 @@ from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms.charging import ORIGIN, MessageOutcome, MessageResult, MessageSubmission
 from celcombiller.core.sms.message_records import message_from_row
+from celcombiller.core.sms.receipt_match import find_part
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from celcombiller.core.sms.charging import MessagePolicy
     from celcombiller.core.sms.inbound_message import InboundMessage
+    from celcombiller.core.sms.receipt import DeliveryReceipt
 
 REPEATED = timedelta(hours=1)
 """How long an SMSC's message counts as a repeat: an SMSC repeats what was not answered in time."""
@@ -116,20 +118,18 @@ def record_outcome(tx: Connection, outcome: MessageOutcome, now: datetime) -> Me
     return result
 
 
-def apply_receipt(
-    tx: Connection, network_id: str, outcome: MessageState, note: str, now: datetime
-) -> MessageResult | None:
-    """Apply a delivery receipt of the part with this id: ``DELIVERED`` or ``FAILED``. ``None``: no part has the id.
+def apply_receipt(tx: Connection, receipt: DeliveryReceipt, now: datetime) -> MessageResult | None:
+    """Apply a delivery receipt to the part that it is of. ``None``: it is of no part, or of one of several.
 
     A message is delivered when all of its parts are, and has failed when one has.
     """
-    row = tx.execute(
-        sa.select(_part).where(_part.c.network_id == network_id).order_by(_part.c.accepted_at.desc())
-    ).first()
+    if receipt.outcome is None:
+        return None
+    row = find_part(tx, receipt, now)
     if row is None:
         return None
     result = None
-    if outcome is MessageState.DELIVERED:
+    if receipt.outcome is MessageState.DELIVERED:
         same = sa.and_(_part.c.reference == row.reference, _part.c.part == row.part, _part.c.delivered_at.is_(None))
         tx.execute(sa.update(_part).where(same).values(delivered_at=now))
         count = sa.select(sa.func.count()).where(_part.c.reference == row.reference, _part.c.delivered_at.is_not(None))
@@ -137,4 +137,4 @@ def apply_receipt(
         if tx.execute(count).scalar_one() < parts:
             found = tx.execute(sa.select(_message).where(_message.c.reference == row.reference)).one()
             result = MessageResult(message_from_row(found), first=False)
-    return result or record_outcome(tx, MessageOutcome(row.reference, outcome, note), now)
+    return result or record_outcome(tx, MessageOutcome(row.reference, receipt.outcome, receipt.note), now)

@@ -20,6 +20,7 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import Message, MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding
+from celcombiller.core.sms.encoding import DefaultAlphabet
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ PHONE_VALIDITY = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class MessagePolicy:
-    """The operator's conditions for messages: which account pays; route and price of a part, on-net and off-net."""
+    """The operator's conditions for messages: which account pays; route and price of a part, on-net and off-net.
+
+    ``smsc_alphabet`` decides whether a text to the SMSC is UCS-2.
+    """
 
     account: Kind = Kind.VOICE
     on_net_route: Route = Route.NONE
@@ -52,6 +56,7 @@ class MessagePolicy:
     parts_max: int = 10
     sender: str = ""
     validity: timedelta = timedelta(hours=24)
+    smsc_alphabet: DefaultAlphabet = DefaultAlphabet.GSM
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ class MessageCharging:
         if route is Route.NONE:
             target = "others ([sms] off_net_route)" if callee is None else "subscribers ([sms] on_net_route)"
             raise BadNumber(f"there is no way for messages to {target}")
-        made = encoding.split(request.text, parts_max=policy.parts_max)
+        alphabet = policy.smsc_alphabet if route is Route.SMPP else DefaultAlphabet.GSM
+        made = encoding.split(request.text, parts_max=policy.parts_max, alphabet=alphabet)
         is_queued = not (request.direct and route is Route.ASTERISK)
         expires_at = now + (policy.validity if is_queued else PHONE_VALIDITY)
         message = Message(

@@ -31,31 +31,50 @@ class Encoding(StrEnum):
     UCS2 = "ucs2"
 
 
+class DefaultAlphabet(StrEnum):
+    """What an SMSC takes data_coding 0 for: SMPP 3.4 (5.2.19) leaves it to the SMSC."""
+
+    GSM = "gsm"
+    LATIN1 = "latin1"
+    ASCII = "ascii"
+
+    @property
+    def codec(self) -> str:
+        """The name of Python's codec; for GSM there is none."""
+        return self.value
+
+
 _ROOM = {Encoding.GSM7: (160, 153), Encoding.UCS2: (140, 134)}
 """What one message and one part of a longer message hold: septets, or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A text as it is sent: one septet a byte, or UTF-16 in network byte order."""
+    """A text as it is sent: one character of the default alphabet a byte, or UTF-16 in network byte order."""
 
     encoding: Encoding
     parts: tuple[bytes, ...]
 
 
-def split(text: str, *, parts_max: int = PARTS_MAX) -> Split:
-    """Split a text into parts. Raises `InvalidValue` of the field ``text``."""
+def split(text: str, *, parts_max: int = PARTS_MAX, alphabet: DefaultAlphabet = DefaultAlphabet.GSM) -> Split:
+    """Split a text into parts. Raises `InvalidValue` of the field ``text``.
+
+    The radio network carries septets, whatever ``alphabet`` the SMSC takes them from; a character that this alphabet
+    does not have makes the text UCS-2.
+    """
     if not text:
         raise _invalid("must not be empty")
     if _REFUSED.search(text):
         raise _invalid("must have no control characters but line ends and tabs")
     if len(text) > parts_max * _ROOM[Encoding.GSM7][0]:  # before encoding a text of any length
         raise _too_long(parts_max)
-    encoding, data = _encoded(text)
+    encoding, data = _encoded(text, alphabet)
     alone, room = _ROOM[encoding]
     parts = (data,) if len(data) <= alone else tuple(_cut(data, room, encoding))
     if len(parts) > parts_max:
         raise _too_long(parts_max)
+    if encoding is Encoding.GSM7 and alphabet is not DefaultAlphabet.GSM:
+        parts = tuple(_GSM.decode(each)[0].encode(alphabet.codec) for each in parts)
     return Split(encoding, parts)
 
 
@@ -64,8 +83,10 @@ def printable(text: str) -> str:
     return _REFUSED.sub(" ", text)
 
 
-def _encoded(text: str) -> tuple[Encoding, bytes]:
+def _encoded(text: str, alphabet: DefaultAlphabet) -> tuple[Encoding, bytes]:
     try:
+        if alphabet is not DefaultAlphabet.GSM:
+            text.encode(alphabet.codec)
         return Encoding.GSM7, _GSM.encode(text)[0]
     except UnicodeEncodeError:
         pass

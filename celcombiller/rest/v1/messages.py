@@ -109,7 +109,7 @@ def send(tx: Connection, request: Request, *, to_number: str, text: str, payer: 
         request.actor.check_manages(sender.level)
     posting = messages.submit(
         tx,
-        request.config.sms.terms,
+        request.config.message_policy,
         reference=request.reference,
         to_number=to_number,
         text=text,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celcombiller.core.errors import InvalidValue
-from celcombiller.core.sms.encoding import Encoding, split
+from celcombiller.core.sms.encoding import DefaultAlphabet, Encoding, split
 
 GSM = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCXYZÄÖÑÜ§¿abcxyzäöñüà"
 EXTENDED = "^{}\\[~]|€"
@@ -88,3 +88,19 @@ def test_what_is_no_message_is_refused_and_the_field_named(text, why):
 def test_quotes_and_line_ends_are_text_like_any_other():
     assert split('it\'s "so" ; rm -rf | `$HOME`\r\n', parts_max=1).encoding is Encoding.UCS2  # the backtick is no GSM
     assert split('it\'s "so"; rm -rf | ${HOME}\r\n', parts_max=1).encoding is Encoding.GSM7
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "text", "encoding", "parts"),
+    [
+        (DefaultAlphabet.LATIN1, "à@_[é]", Encoding.GSM7, [b"\xe0@_[\xe9]"]),
+        (DefaultAlphabet.LATIN1, "5 €", Encoding.UCS2, ["5 €".encode("utf-16-be")]),
+        (DefaultAlphabet.ASCII, "a@_[b]", Encoding.GSM7, [b"a@_[b]"]),
+        (DefaultAlphabet.ASCII, "é", Encoding.UCS2, [b"\x00\xe9"]),
+        (DefaultAlphabet.LATIN1, "[" * 80, Encoding.GSM7, [b"[" * 80]),
+        (DefaultAlphabet.LATIN1, "[" * 81, Encoding.GSM7, [b"[" * 76, b"[" * 5]),
+    ],
+)
+def test_another_default_alphabet_needs_as_many_septets(alphabet, text, encoding, parts):
+    made = split(text, alphabet=alphabet)
+    assert (made.encoding, list(made.parts)) == (encoding, parts)

@@ -30,6 +30,7 @@ from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import message_queries, outbox_queue
 from celcombiller.core.sms.charging import PHONE_VALIDITY, MessageOutcome, MessagePolicy, MessageSubmission
+from celcombiller.core.sms.receipt import DeliveryReceipt
 from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import NOW, TERMS, ask, credit, database, initiate, proved, voice
 from tests.support.properties import share
@@ -52,6 +53,10 @@ def send(reference="m", *, caller="1001", to="1002", text="hello", **facts):
 
 def told(outcome, reference="m", note=""):
     return MessageOutcome(messages.reference_of(reference), outcome, note)
+
+
+def receipt(network_id, outcome=FAILED, note="", *numbers):
+    return DeliveryReceipt((network_id,), outcome, note, frozenset(numbers))
 
 
 def do(engine, *requests, now=NOW, terms=PRICED):
@@ -314,8 +319,8 @@ def test_a_part_that_was_taken_is_known_to_who_sends_it_next(engine):
     (due,) = claim(engine, route=Route.SMPP)
     assert due.taken == {1}
     with engine.begin() as tx:
-        assert messages.apply_receipt(tx, "id2", FAILED, "", NOW) is None
-        assert messages.apply_receipt(tx, "id1", FAILED, "", NOW).message.state is REFUSED
+        assert messages.apply_receipt(tx, receipt("id2"), NOW) is None
+        assert messages.apply_receipt(tx, receipt("id1"), NOW).message.state is REFUSED
 
 
 @pytest.mark.parametrize(
@@ -367,7 +372,7 @@ def test_the_audit_names_every_message_that_is_not_as_it_should_be(tmp_path, dam
         (lambda tx: outbox_queue.claim(tx, Route.SMPP, "a", NOW, limit=5, lease=LEASE), "ix_message_queued (route=?)"),
         (message_queries.count_backlog, "ix_message_queued"),
         (lambda tx: outbox_queue.overdue(tx, NOW, limit=5), "ix_message_open"),
-        (lambda tx: messages.apply_receipt(tx, "x", FAILED, "", NOW), "ix_message_part_network_id"),
+        (lambda tx: messages.apply_receipt(tx, receipt("x"), NOW), "ix_message_part_network_id"),
         (lambda tx: message_queries.list_messages(tx, limit=5, after=(NOW, 5)), "ix_message_queued_at_id"),
         (
             lambda tx: message_queries.list_messages(tx, limit=5, subscriber_id=1, after=(NOW, 5)),
@@ -465,7 +470,8 @@ class MessageMachine(RuleBasedStateMachine):
     @rule(number=NUMBERS, part=st.integers(1, 2), outcome=st.sampled_from([DELIVERED, DELIVERED, FAILED]))
     def a_receipt_comes(self, number, part, outcome):
         with self.engine.begin() as tx:
-            messages.apply_receipt(tx, f"sms:5599{number}.{part}", outcome, "receipt", self.now)
+            network_id = f"sms:5599{number}.{part}"
+            messages.apply_receipt(tx, receipt(network_id, outcome, f"receipt: {network_id}"), self.now)
 
     @rule(minutes=st.sampled_from([1, 6, 6, 6, 90, 2000]))
     def time_passes(self, minutes):
