@@ -1,8 +1,9 @@
-"""Sends what waits to be sent by one way: claims messages, has them carried, and tells the ledger what became of them.
+"""Send the queued messages of one route: claim them, have them carried, and record their outcomes.
 
 Several, on several nodes, do not get in each other's way. A crash between the sending and its record leaves the claim
-to lapse; then the message is sent again: by each way at least once, and charged once. Of a message in parts those that
-are recorded as taken are not sent again.
+to lapse; then the message is sent again: by each route at least once, and charged once. Of a message in parts those
+that are recorded as accepted are not sent again. A message that causes an unexpected error is tried again like one that
+the network defers: after longer and longer times, until it expires.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from celcombiller.core.errors import StoreUnavailable
+from celcombiller.core.errors import BillerError, InvalidValue, StoreUnavailable
 from celcombiller.core.model.messages import MessageState
 from celcombiller.core.sms import outbox_queue
 from celcombiller.core.sms.carrier import Carrier, CarrierUnavailable, MessageDeferred, MessageRejected
 from celcombiller.core.sms.charging import MessageOutcome
+from celcombiller.core.sms.encoding import printable
 from celcombiller.runtime.charging_log import log_message_outcome
+from celcombiller.runtime.fault_log import FaultLog
 from celcombiller.runtime.periodic import PeriodicService
 
 if TYPE_CHECKING:
@@ -90,6 +93,7 @@ class Outbox:
         self._now = now
         self._retry_seconds_max = retry_seconds_max
         self._metrics = metrics
+        self._faults = FaultLog(self._log)
         self._ending = False
 
     async def work(self) -> None:
@@ -108,7 +112,7 @@ class Outbox:
         self._ending = True
 
     async def batch(self) -> bool:
-        """Work one batch, and tell whether there was one; a message that is refused spoils no other."""
+        """Work one batch, and return whether there was one; a message that fails spoils no other."""
         owner = uuid.uuid4().hex
         now = self._now()
         claim = partial(outbox_queue.claim, route=self.route, owner=owner, now=now, limit=BATCH_MAX, lease=LEASE)
@@ -120,10 +124,10 @@ class Outbox:
         sent: list[Any] = await DeferredList(
             [places.run(self._in_its_place, due, owner, until) for due in claimed], consumeErrors=True
         )
+        unavailable = [result for _, result in sent if isinstance(result, Failure)]
         await self._transact(partial(outbox_queue.release_claims, owner=owner))
-        for _, result in sent:
-            if isinstance(result, Failure):
-                result.raiseException()
+        if unavailable:
+            unavailable[0].raiseException()
         return True
 
     def _in_its_place(self, due: OutboxMessage, owner: str, until: datetime) -> Deferred[None]:
@@ -145,37 +149,52 @@ class Outbox:
             return self._recorded(partial(self._transact, record))
 
         try:
-            await self._carrier.carry(due, took)
+            await self._carry(due, took)
         except CarrierUnavailable:
             return
+        except StoreUnavailable:
+            raise
         except MessageDeferred as error:
             self._log.info("Message {reference} is tried again: {why}", reference=reference, why=str(error))
-            again = partial(
-                outbox_queue.reschedule,
-                owner=owner,
-                references=[reference],
-                why=str(error),
-                now=self._now(),
-                retry_seconds_max=self._retry_seconds_max,
-            )
-            await self._transact(again)
-            return
-        except MessageRejected as error:
-            told = MessageOutcome(reference, MessageState.REFUSED, str(error)[: outbox_queue.NOTE_CHARACTERS_MAX])
+            await self._reschedule(owner, reference, str(error))
+        except Exception as error:  # noqa: BLE001  a fault in one message must not stop the queue
+            self._faults.report(f"Message {reference}", error)
+            await self._reschedule(owner, reference, f"unexpected error: {error!r}")
+
+    async def _carry(self, due: OutboxMessage, took: Callable[[int, str], Awaitable[object]]) -> None:
+        """Have a message carried and record its outcome. Raises what `Carrier.carry` does, except a rejection."""
+        reference = due.message.reference
+        try:
+            await self._carrier.carry(due, took)
+        except (MessageRejected, InvalidValue) as error:
+            why = printable(str(error))[: outbox_queue.NOTE_CHARACTERS_MAX]
+            told = MessageOutcome(reference, MessageState.REFUSED, why)
         else:
             told = MessageOutcome(reference, MessageState.ACCEPTED)
         log_message_outcome(self._log, self._metrics, await self._recorded(partial(self._charge, told)))
 
+    async def _reschedule(self, owner: str, reference: str, why: str) -> None:
+        again = partial(
+            outbox_queue.reschedule,
+            owner=owner,
+            references=[reference],
+            why=why,
+            now=self._now(),
+            retry_seconds_max=self._retry_seconds_max,
+        )
+        await self._recorded(partial(self._transact, again))
+
     async def _recorded(self, record: Callable[[], Awaitable[T]]) -> T:
-        """Record what the network took, though the database be away for a moment: else it would be sent again."""
+        """Record what happened, though recording fails for a moment: else the message would be sent again."""
         until = self._now() + RECORD
         while True:
             try:
                 return await record()
-            except StoreUnavailable as error:
-                if self._ending or self._now() > until:
+            except Exception as error:
+                is_refusal = isinstance(error, BillerError) and not isinstance(error, StoreUnavailable)
+                if is_refusal or self._ending or self._now() > until:
                     raise
-                self._log.warn("What became of a message waits: {error}", error=str(error))
+                self._log.warn("The outcome of a message waits to be recorded: {error}", error=str(error))
                 await deferLater(self._clock, RECORD_SECONDS)
 
 

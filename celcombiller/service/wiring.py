@@ -208,14 +208,17 @@ def _expiry(parts: _Parts) -> Iterator[IService]:
     """Yield what closes overdue calls, expired messages and data sessions without a report."""
     steps = ClockSteps()
 
-    async def close() -> None:
+    async def end_calls() -> None:
         now = datetime.now(UTC)
         steps.look(now, time.monotonic())
         await close_overdue(parts.store, parts.monitors, now, parts.metrics, steps.excess_age)
-        await expire_messages(parts.store, datetime.now(UTC), parts.metrics)
-        await close_silent(parts.store, parts.reader, parts.config, datetime.now(UTC))
 
-    yield PeriodicService(parts.reactor, EXPIRY_SECONDS, close)
+    for close in (  # each by itself: a fault in one kind must not stop the others
+        end_calls,
+        lambda: expire_messages(parts.store, datetime.now(UTC), parts.metrics),
+        lambda: close_silent(parts.store, parts.reader, parts.config, datetime.now(UTC)),
+    ):
+        yield PeriodicService(parts.reactor, EXPIRY_SECONDS, close)
 
 
 def _messages(parts: _Parts) -> Iterator[IService]:

@@ -12,6 +12,7 @@ from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.messages import MessageOrigin, Route
 from celcombiller.core.sms import message_queries, outbox_queue
 from celcombiller.core.sms.carrier import MessageDeferred, MessageRejected
+from celcombiller.jobs import sms_outbox
 from celcombiller.jobs.sms_outbox import Outbox
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import NOW, credit, database, proved, voice
@@ -29,6 +30,7 @@ class Network:
         do(self.engine, credit(100))
         self.clock = Clock()
         self.away = 0
+        self.unrecordable = set()
         self.sent = []
         self.outbox = Outbox(
             self.clock,
@@ -47,6 +49,8 @@ class Network:
             return succeed(work(tx))
 
     def charge(self, told):
+        if told.reference in self.unrecordable:
+            return fail(ZeroDivisionError())
         if self.away:
             self.away -= 1
             return fail(StoreUnavailable("away"))
@@ -58,8 +62,10 @@ class Network:
         self.sent.append(text)
         if text in ("refused", "later"):
             raise {"refused": MessageRejected, "later": MessageDeferred}[text](f"it says {text}")
-        if text == "broken":
+        if text.startswith("broken"):
             raise ZeroDivisionError
+        if text == "odd":
+            raise MessageDeferred("it says \0\ud800later")
 
     def queue(self, *texts):
         with self.engine.begin() as tx:
@@ -101,11 +107,49 @@ async def test_each_message_has_its_own_end(network):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fault_in_one_message_keeps_no_other_and_is_told(network):
-    network.queue("broken", "a", "b")
-    with pytest.raises(ZeroDivisionError):
+async def test_a_fault_in_one_message_stops_none(network, nothing_goes_wrong_unseen):
+    faulty = [f"broken {n}" for n in range(sms_outbox.BATCH_MAX + 1)]
+    network.queue(*faulty, "a", "b")
+    for seconds in (0, 1, 2, 4, 8):
+        network.clock.advance(seconds)
         await network.outbox.work()
-    assert network.states() == {"broken": "queued", "a": "accepted", "b": "accepted"}
+    states = network.states()
+    assert {states[each] for each in faulty} == {"queued"}
+    assert (states["a"], states["b"]) == ("accepted", "accepted")
+    assert network.sent.count(faulty[0]) == 5
+    assert len(nothing_goes_wrong_unseen) == len(faulty)
+    nothing_goes_wrong_unseen.clear()
+    with network.engine.begin() as tx:
+        first = message_queries.list_messages(tx, limit=99)[-1]
+    assert (first.attempts, first.message.note) == (5, "unexpected error: ZeroDivisionError()")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_outcome_that_cannot_be_recorded_is_retried(network, nothing_goes_wrong_unseen):
+    network.queue("a", "b")
+    network.unrecordable = {"sms:a"}
+    working = Deferred.fromCoroutine(network.outbox.work())
+    for _ in range(int(sms_outbox.RECORD.total_seconds()) + 2):
+        network.clock.advance(1)
+    await working
+    assert network.states() == {"a": "queued", "b": "accepted"}
+    (failure,) = nothing_goes_wrong_unseen
+    assert failure.check(ZeroDivisionError)
+    nothing_goes_wrong_unseen.clear()
+    assert network.sent.count("a") == 1
+    network.unrecordable = set()
+    network.clock.advance(1)
+    await network.outbox.work()
+    assert network.states() == {"a": "accepted", "b": "accepted"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_note_of_odd_characters_is_stored(network):
+    network.queue("odd")
+    await network.outbox.work()
+    with network.engine.begin() as tx:
+        (row,) = message_queries.list_messages(tx, limit=9)
+    assert (row.message.state, row.message.note) == ("queued", "it says   later")
 
 
 @pytest_twisted.ensureDeferred

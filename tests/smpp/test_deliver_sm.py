@@ -138,7 +138,9 @@ def test_of_addresses_only_what_can_be_one_is_left(source, destination, read):
 
 @given(st.binary(max_size=200), st.integers(0, 255), st.sampled_from([0, 0x40]), st.sampled_from(DefaultAlphabet))
 def test_any_bytes_are_a_text_that_can_be_sent_or_none(data, coding, header, alphabet):
-    pdu = Pdu(5, source_addr=b"5599", destination_addr=b"1002", short_message=data, data_coding=coding, esm_class=header)
+    pdu = Pdu(
+        5, source_addr=b"5599", destination_addr=b"1002", short_message=data, data_coding=coding, esm_class=header
+    )
     try:
         text = inbound_from_pdu(pdu, alphabet).text
     except InvalidValue:

@@ -95,7 +95,9 @@ def test_states_are_known_by_their_first_letters(state, outcome):
     assert parse_receipt(delivered(says(state=state).encode())).outcome is outcome
 
 
-@pytest.mark.parametrize(("state", "outcome"), [(0, None), (1, None), (2, DELIVERED), (5, FAILED), (7, None), (99, None)])
+@pytest.mark.parametrize(
+    ("state", "outcome"), [(0, None), (1, None), (2, DELIVERED), (5, FAILED), (7, None), (99, None)]
+)
 def test_message_state_decides_where_it_is_final(state, outcome):
     parameters = named("receipted_message_id", b"m1\0") + named("message_state", bytes((state,)))
     assert parse_receipt(delivered(parameters=parameters)).outcome is outcome

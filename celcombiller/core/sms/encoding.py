@@ -21,6 +21,7 @@ PARTS_MAX = 255
 _ESCAPE = b"\x1b"
 _HIGH_SURROGATE = range(0xD8, 0xDC)
 _REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _GSM = Codec()
 
 
@@ -79,8 +80,8 @@ def split(text: str, *, parts_max: int = PARTS_MAX, alphabet: DefaultAlphabet = 
 
 
 def printable(text: str) -> str:
-    """Return a foreign text without the control characters that `split` refuses."""
-    return _REFUSED.sub(" ", text)
+    """Return a foreign text without what `split` refuses: control characters, and halves of characters."""
+    return _UNPRINTABLE.sub(" ", text)
 
 
 def _encoded(text: str, alphabet: DefaultAlphabet) -> tuple[Encoding, bytes]:

@@ -12,6 +12,7 @@ from celcombiller.core.retry import retry_after
 from celcombiller.core.schema import leases, tables
 from celcombiller.core.schema.expressions import inline_literal
 from celcombiller.core.sms.charging import MessageOutcome
+from celcombiller.core.sms.encoding import printable
 from celcombiller.core.sms.message_records import message_from_row
 from celcombiller.core.subscribers.subscriber_records import subscriber_from_row
 
@@ -94,7 +95,7 @@ def reschedule(
     for row in rows:
         attempts = row.attempts + 1
         again = now + retry_after(attempts, retry_seconds_max)
-        values = {"attempts": attempts, "next_try_at": again, "note": why[:NOTE_CHARACTERS_MAX]}
+        values = {"attempts": attempts, "next_try_at": again, "note": printable(why)[:NOTE_CHARACTERS_MAX]}
         tx.execute(sa.update(_message).where(_message.c.id == row.id).values(**values, **leases.RELEASED))
 
 

@@ -56,6 +56,8 @@ def test_no_id_is_like_an_empty_one():
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_stored_ids_are_printable_and_stay_different(one, other):
     first, second = text_of_id(one), text_of_id(other)
-    assert first.isascii() and "\0" not in first and len(first) <= ID_CHARACTERS_MAX
+    assert first.isascii()
+    assert "\0" not in first
+    assert len(first) <= ID_CHARACTERS_MAX
     if one.isalnum() and other.isalnum() and max(len(one), len(other)) <= ID_CHARACTERS_MAX and one != other:
         assert first != second
