@@ -15,12 +15,13 @@ from celcombiller.core.data.accounting_reports import key_of
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.sms.encoding import DefaultAlphabet, printable
 from celcombiller.core.sms.inbound_message import InboundMessage
+from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 from celcombiller.smpp.user_data import read_text
 
 if TYPE_CHECKING:
     from celcombiller.smpp.pdu import Pdu
 
-_NUMBER, _SENDER = re.compile(r"\+?[0-9]{1,20}"), re.compile(r"[^A-Za-z0-9+*#]")
+_SENDER = re.compile(r"[^A-Za-z0-9+*#]")
 _SENDER_CHARACTERS_MAX = 20
 _UNKNOWN = "unknown"
 
@@ -35,9 +36,10 @@ def inbound_from_pdu(pdu: Pdu, default_alphabet: DefaultAlphabet = DefaultAlphab
     source, destination = (each.decode("ascii", "replace") for each in (pdu.source_addr, pdu.destination_addr))
     text = read_text(pdu, default_alphabet)
     ids = [pdu.parameters.get(OPTIONAL_PARAMS[name], b"").hex() for name in _OWN_IDS]
+    recipient = plain_number(destination)
     return InboundMessage(
         key=key_of(source, destination, str(pdu.data_coding), str(pdu.esm_class), pdu.text.hex(), *ids),
-        from_number=_SENDER.sub("", source)[:_SENDER_CHARACTERS_MAX] or _UNKNOWN,
-        to_number=destination if _NUMBER.fullmatch(destination) else "",
+        from_number=_SENDER.sub("", plain_number(source))[:_SENDER_CHARACTERS_MAX] or _UNKNOWN,
+        to_number=recipient if NUMBER.fullmatch(recipient) else "",
         text=printable(text),
     )

@@ -107,8 +107,9 @@ async def test_each_message_has_its_own_end(network):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fault_in_one_message_stops_none(network, nothing_goes_wrong_unseen):
-    faulty = [f"broken {n}" for n in range(sms_outbox.BATCH_MAX + 1)]
+async def test_a_fault_in_one_message_stops_none(network, monkeypatch, nothing_goes_wrong_unseen):
+    monkeypatch.setattr(sms_outbox, "BATCH_MAX", 3)
+    faulty = [f"broken {n}" for n in range(4)]
     network.queue(*faulty, "a", "b")
     for seconds in (0, 1, 2, 4, 8):
         network.clock.advance(seconds)

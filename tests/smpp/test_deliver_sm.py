@@ -125,10 +125,13 @@ def test_coding_0_is_what_the_smsc_takes_it_for(alphabet, data, text):
     ("source", "destination", "read"),
     [
         ("5599", "+1002", ("5599", "+1002")),
-        ("My Bank", "IMSI724000000000001", ("MyBank", "")),
+        ("My Bank", "IMSI724000000000001", ("MyBank", "IMSI724000000000001")),
+        ("+55 99", "1002;phone-context=+5599", ("+5599", "1002")),
+        ("tel:+5599", "sip:1002@smsc.example", ("+5599", "1002")),
+        ("5599", "My Bank", ("5599", "")),
         ("", "", ("unknown", "")),
         ("5599\r\nTo: x", "1002", ("5599Tox", "1002")),
-        ('"<>"', "*100#", ("unknown", "")),
+        ('"<>"', "*100#", ("unknown", "*100#")),
     ],
 )
 def test_of_addresses_only_what_can_be_one_is_left(source, destination, read):
@@ -270,12 +273,21 @@ async def test_the_centre_is_told_that_it_was_taken_once_it_is_in_the_ledger(hou
     assert len(house.biller.rows(tables.message)) == 2
 
 
+@pytest.mark.parametrize("form", ["1002", "+1002", "001002", "1002;phone-context=+55", "10-02", "IMSI724000000001002"])
+@pytest_twisted.ensureDeferred
+async def test_a_phone_is_known_in_each_form(house, form):
+    (row,) = [each for each in house.biller.rows(tables.subscriber) if each["clid"] == "1002"]
+    assert await bring(house, destination_addr=form.replace("724000000001002", row["imsi"])) == consts.SMPP_ESME_ROK
+    (message,) = house.biller.rows(tables.message)
+    assert (message["to_number"], message["callee_id"]) == ("1002", row["id"])
+
+
 @pytest.mark.parametrize(
     ("facts", "status"),
     [
         ({"destination_addr": "7777"}, consts.SMPP_ESME_RINVDSTADR),
         ({"destination_addr": ""}, consts.SMPP_ESME_RINVDSTADR),
-        ({"destination_addr": "IMSI724000000001002"}, consts.SMPP_ESME_RINVDSTADR),
+        ({"destination_addr": "IMSI724000000007777"}, consts.SMPP_ESME_RINVDSTADR),
         ({"data_coding": 4}, consts.SMPP_ESME_RX_P_APPN),
         ({"short_message": b""}, consts.SMPP_ESME_RX_P_APPN),
         ({"message_payload": b"x" * 5000, "short_message": b""}, consts.SMPP_ESME_RX_P_APPN),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from celcombiller.core.schema import tables
 from celcombiller.core.sms.network_ids import Likeness, compare, forms_of
+from celcombiller.core.subscribers.number_forms import forms_of as forms_of_number
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -69,5 +70,10 @@ def _is_between(row: Any, receipt: DeliveryReceipt) -> bool:
 
 
 def _is_same_number(one: str, other: str) -> bool:
-    first, second = sorted((re.sub("[^0-9*#]", "", each) for each in (one, other)), key=len)
-    return first != "" and (first == second or (len(first) >= _SAME_DIGITS_LEAST and second.endswith(first)))
+    """Return whether two numbers share a form, or the end that is the same with and without a country's code."""
+    pairs = product(forms_of_number(one).numbers, forms_of_number(other).numbers)
+    return any(first == second or _is_end(first, second) or _is_end(second, first) for first, second in pairs if first)
+
+
+def _is_end(short: str, long: str) -> bool:
+    return len(short) >= _SAME_DIGITS_LEAST and long.endswith(short)
