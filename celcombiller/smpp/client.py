@@ -26,11 +26,12 @@ from celcombiller.runtime import tls_trust
 from celcombiller.runtime.reconnecting import stay_connected
 from celcombiller.smpp.connection import SmppConnection
 from celcombiller.smpp.pdu import STATUS_OK
+from celcombiller.smpp.session import PAIR, TRANSCEIVER, SmscSession
 from celcombiller.smpp.submit_rate import SubmitRate
 from celcombiller.smpp.user_data import HAS_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 
@@ -79,7 +80,9 @@ class SmscClient(Service):
         self._settings = settings
         self._alphabet = DefaultAlphabet(settings.default_alphabet)
         self._inbox = inbox
-        self._link: SmppConnection | None = None
+        self._session: SmscSession | None = None
+        self._ways: list[Sequence[str]] = [TRANSCEIVER, PAIR]
+        """How to bind; what was accepted last is tried first."""
         self._running: Deferred[None] | None = None
         self._rate = SubmitRate(settings.per_second)
         self._unrecorded = 0
@@ -96,8 +99,8 @@ class SmscClient(Service):
     def stopService(self) -> Deferred[None] | None:
         """Close the link."""
         super().stopService()
-        if self._link is not None:
-            self._link.close()
+        if self._session is not None:
+            self._session.close()
         elif self._running is not None:
             self._running.cancel()
         return self._running
@@ -110,37 +113,42 @@ class SmscClient(Service):
         await stay_connected(
             self._clock,
             lambda: bool(self.running),
-            self._connect,
+            self._open,
             self._serve,
             log=self._log,
             peer="SMPP",
             explain=lambda error: tls_trust.explain(error, self._settings.host),
         )
 
-    async def _connect(self) -> SmppConnection:
-        """Return a bound link; one that is only half bound is closed."""
-        link = SmppConnection(self._clock, self._settings, self._delivered)
+    async def _open(self) -> SmscSession:
+        """Return a bound session; one that is only half bound is closed."""
+        session = SmscSession(self._connect)
         try:
-            await self._endpoint().connect(_SingleConnection(link))
-            await link.bind()
+            way = await session.open(self._ways)
         except CancelledError:
-            link.drop("the biller stops")
+            session.drop("the biller stops")
             raise
         except Exception:
-            link.close()
+            session.close()
             raise
-        return link
+        self._ways.sort(key=lambda each: each != way)
+        return session
 
-    async def _serve(self, link: SmppConnection) -> None:
+    async def _serve(self, session: SmscSession) -> None:
         how = "by TLS" if self._settings.tls else "without TLS"
         self._log.info("SMPP: the message centre at {host} is connected {how}", host=self._settings.host, how=how)
-        self._link = link
+        self._session = session
         try:
-            await link.over
+            await session.over
         finally:
-            self._link = None
+            self._session = None
         if self.running:
             self._log.warn("SMPP: the message centre is lost; connecting again")
+
+    async def _connect(self) -> SmppConnection:
+        connection = SmppConnection(self._clock, self._settings, self._delivered)
+        await self._endpoint().connect(_SingleConnection(connection))
+        return connection
 
     def _endpoint(self) -> IStreamClientEndpoint:
         host, port = self._settings.host, self._settings.port
@@ -159,7 +167,7 @@ class SmscClient(Service):
     @property
     def is_there(self) -> bool:
         """Whether the link is up, and takes as much as it should."""
-        return self._link is not None and self._rate.has_room(self._clock.seconds())
+        return self._session is not None and self._rate.has_room(self._clock.seconds())
 
     async def carry(self, due: OutboxMessage, took: Callable[[int, str], Awaitable[object]]) -> None:
         """Submit each part that the centre does not have yet."""
@@ -181,12 +189,13 @@ class SmscClient(Service):
     async def _submit(self, due: OutboxMessage, data: bytes, encoding: Encoding, *, is_part: bool) -> str:
         """Submit a part, and return the SMSC's id of it: empty where it gives none."""
         submitted_at = await self._wait_for_turn()
-        link = self._link
-        if link is None:
+        session = self._session
+        if session is None:
             raise CarrierUnavailable("the message centre is not connected")
-        pdu = self._submit_sm(link, due.message, data, encoding, is_part=is_part)
+        connection = session.submitter
+        pdu = self._submit_sm(connection, due.message, data, encoding, is_part=is_part)
         try:
-            answer = await link.ask(pdu)
+            answer = await connection.ask(pdu)
         except Exception as error:  # noqa: BLE001  how a connection ends has many types, TLS's among them
             raise MessageDeferred(f"the message centre did not say whether it took it: {error}") from None
         if answer.status == STATUS_OK and answer.command == "submit_sm_resp":
@@ -200,7 +209,7 @@ class SmscClient(Service):
         raise MessageRejected(why)
 
     def _submit_sm(
-        self, link: SmppConnection, message: Message, data: bytes, encoding: Encoding, *, is_part: bool
+        self, connection: SmppConnection, message: Message, data: bytes, encoding: Encoding, *, is_part: bool
     ) -> Any:
         """Return the PDU. Raises `MessageRejected` for a number that does not fit: smpplib would cut it."""
         settings = self._settings
@@ -211,7 +220,7 @@ class SmscClient(Service):
         is_name = sender != "" and not sender.isdigit()
         return make_pdu(
             "submit_sm",
-            client=link,
+            client=connection,
             source_addr_ton=consts.SMPP_TON_ALNUM if is_name else settings.source_ton,
             source_addr_npi=0 if is_name else settings.source_npi,
             source_addr=sender,

@@ -35,6 +35,14 @@ class ConnectionDropped(BillerError):
     code = "SMPP"
 
 
+class BindRefused(ConnectionDropped):
+    """The SMSC does not let us in; ``status`` is its reason."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     """A request that waits for its response."""
@@ -93,14 +101,19 @@ class SmppConnection(Protocol):
 
     # ---- asking ----
 
-    async def bind(self) -> None:
-        """Log in. Raises `ConnectionDropped` when the centre does not let us."""
-        facts = {"system_id": self._settings.system_id, "password": self._settings.password}
+    async def bind(self, command: str) -> None:
+        """Log in. Raises `BindRefused`, or why the connection is over."""
         answer = await self.ask(
-            make_pdu("bind_transceiver", client=self, system_type=self._settings.system_type, **facts)
+            make_pdu(
+                command,
+                client=self,
+                system_id=self._settings.system_id,
+                password=self._settings.password,
+                system_type=self._settings.system_type,
+            )
         )
-        if answer.status != STATUS_OK:
-            raise ConnectionDropped(f"the message centre does not let us in: {answer.reason}")
+        if answer.status != STATUS_OK or answer.command == "generic_nack":
+            raise BindRefused(f"the message centre does not let us in: {answer.reason}", answer.status)
         self._enquire_later()
 
     def ask(self, pdu: Any) -> Deferred[Pdu]:

@@ -1,6 +1,7 @@
 """Messages by SMPP, against an SMSC of the tests' own: what it takes, refuses, does not answer, and reports later."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import pytest_twisted
@@ -351,6 +352,44 @@ async def test_a_centre_that_says_nothing_is_left_and_the_message_sent_again(tmp
         assert len(house.centre.submitted) == 2
         assert len(house.centre.bound) == 2
         house.check(cost=5)
+    finally:
+        await house.end()
+
+
+@pytest.mark.parametrize("refusal", [consts.SMPP_ESME_RINVCMDID, consts.SMPP_ESME_RBINDFAIL, MessageCentre.CUT])
+@pytest_twisted.ensureDeferred
+async def test_a_pair_binds_where_no_transceiver_may(tmp_path, refusal):
+    house = House(tmp_path)
+    house.centre.refused = {"bind_transceiver": refusal}
+
+    def is_a_new_pair(connections):
+        commands = sorted(each.command for each in house.centre.connections)
+        return house.centre.tried == connections + 2 and commands == ["bind_receiver", "bind_transmitter"]
+
+    await house.begin()
+    await until(lambda: is_a_new_pair(1), "both are bound")
+    try:
+        for key, connections in (("a", 3), ("b", 5)):
+            await house.send(key=key)
+            await house.becomes("accepted")
+            assert await house.centre.receipt(f"m{connections // 2}", "UNDELIV") == 0
+            assert house.message()["state"] == "failed"
+            for each in list(house.centre.connections)[:1]:
+                each.transport.abortConnection()
+            await until(partial(is_a_new_pair, connections), "both are bound again")
+        house.check(cost=0)
+    finally:
+        await house.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wrong_password_is_tried_once_a_time(tmp_path):
+    house = House(tmp_path)
+    house.centre.refused = {"bind_transceiver": consts.SMPP_ESME_RINVPASWD}
+    await house.begin()
+    try:
+        await until(lambda: house.centre.tried >= 2, "it is tried again")
+        assert {each.command for each in house.centre.connections} <= {"bind_transceiver"}
     finally:
         await house.end()
 

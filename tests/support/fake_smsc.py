@@ -27,7 +27,7 @@ def named(name, value):
 class MessageCentre(Factory):
     """``statuses`` are the answers to the next submissions: a status, or what to do in place of an answer.
 
-    Bytes there are the body of an answer of success.
+    Bytes there are the body of an answer of success. ``refused`` are bind commands and the status of their refusal.
     ``ids`` are the ids of the next messages. ``context`` is Twisted's of a certificate; without one there is no TLS.
     """
 
@@ -44,6 +44,7 @@ class MessageCentre(Factory):
         self.heard = b""
         self.lets_in = True
         self.ids = []
+        self.refused = {}
         self._next_id = 0
         self._answers = {}
         self._port = self._listen(0, context)
@@ -83,7 +84,7 @@ class MessageCentre(Factory):
 
     async def deliver(self, command="deliver_sm", parameters=b"", **facts):
         """Send a deliver_sm or a data_sm, with raw optional parameters; gives the status of the answer."""
-        connection = self.connections[-1]
+        connection = next(each for each in self.connections if each.command in ("bind_transceiver", "bind_receiver"))
         made = make_pdu(command, client=connection, **facts)
         pdu = made.generate() + parameters
         answer = connection.waiting[made.sequence] = Deferred()
@@ -104,7 +105,7 @@ class MessageCentre(Factory):
 
 class _Connection(Protocol):
     def __init__(self, centre):
-        self.centre, self.sequence, self.rest, self.waiting = centre, 0, b"", {}
+        self.centre, self.sequence, self.rest, self.waiting, self.command = centre, 0, b"", {}, ""
 
     def next_sequence(self):
         self.sequence += 1
@@ -132,16 +133,27 @@ class _Connection(Protocol):
             self.centre.nacks.append((pdu.sequence, pdu.status))
         elif pdu.command in ("deliver_sm_resp", "data_sm_resp"):
             self.waiting.pop(pdu.sequence).callback(pdu)
-        elif pdu.command == "bind_transceiver":
-            self.centre.bound.append((bytes(pdu.system_id), bytes(pdu.password)))
-            status = consts.SMPP_ESME_ROK if self.centre.lets_in else consts.SMPP_ESME_RBINDFAIL
-            self.answer(pdu, "bind_transceiver_resp", status, system_id="centre")
+        elif pdu.command.startswith("bind_"):
+            self.bind(pdu)
         elif pdu.command == "submit_sm":
             self.submit(pdu)
         elif pdu.command == "enquire_link":
             self.answer(pdu, "enquire_link_resp", consts.SMPP_ESME_ROK)
 
+    def bind(self, pdu):
+        self.command = pdu.command
+        refused = consts.SMPP_ESME_ROK if self.centre.lets_in else consts.SMPP_ESME_RBINDFAIL
+        status = self.centre.refused.get(pdu.command, refused)
+        if status == MessageCentre.CUT:
+            self.transport.loseConnection()
+        elif status == consts.SMPP_ESME_RINVCMDID:
+            self.transport.write(raw_pdu(0x80000000, pdu.sequence, status=status))
+        else:
+            self.centre.bound.append((bytes(pdu.system_id), bytes(pdu.password)))
+            self.answer(pdu, f"{pdu.command}_resp", status, system_id="centre")
+
     def submit(self, pdu):
+        assert self.command != "bind_receiver"
         status = self.centre.statuses.pop(0) if self.centre.statuses else consts.SMPP_ESME_ROK
         if isinstance(status, bytes):
             self.centre.submitted.append(pdu)
