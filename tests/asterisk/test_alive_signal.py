@@ -53,7 +53,7 @@ class Ami:
         ({"CELCOMBILLER": "agi://[::1]:4573", "CELCOMBILLER_SECOND": "nonsense"}, ["CELCOMBILLER"]),
     ],
 )
-def test_a_biller_signs_for_itself_where_there_is_a_second(facts, signed):
+def test_a_biller_signs_where_there_is_a_second(facts, signed):
     ami, signal = Ami(**facts), AliveSignal(4573)
     result_of(Deferred.fromCoroutine(signal.look(ami)))
     result_of(Deferred.fromCoroutine(signal.send(ami)))
@@ -61,7 +61,7 @@ def test_a_biller_signs_for_itself_where_there_is_a_second(facts, signed):
     assert all(ami.variables[f"{name}_ALIVE"] == "1795875874" for name in signed)
 
 
-def test_without_a_port_of_its_own_a_biller_signs_nothing():
+def test_without_a_port_a_biller_signs_nothing():
     ami, signal = Ami(CELCOMBILLER="agi://127.0.0.1:0", CELCOMBILLER_SECOND="agi://127.0.0.1:0"), AliveSignal(None)
     result_of(Deferred.fromCoroutine(signal.look(ami)))
     assert signal.names == []

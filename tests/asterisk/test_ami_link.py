@@ -213,7 +213,7 @@ def test_a_transferred_caller_pays_to_his_own_end(scene):
 
 
 @pytest.mark.parametrize("ahead_seconds", [-86_400, -20, 0, 20, 86_400])
-def test_the_limit_does_not_depend_on_whose_clock_is_right(scene, logged, ahead_seconds):
+def test_the_limit_does_not_depend_on_clocks(scene, logged, ahead_seconds):
     scene.asterisk.ahead_seconds = ahead_seconds
     scene.sweep()
     answered(scene, seconds_ago=10 - ahead_seconds)
@@ -463,7 +463,7 @@ def test_what_a_login_lacks_is_reported(scene, logged, facts, says):
     assert scene.told('celcombiller_ami_faults{server="pbx1"}') == len(scene.monitor.faults)
 
 
-def test_a_right_for_messages_is_needed_where_they_are_sent(scene):
+def test_a_right_for_messages_is_needed_to_send(scene):
     reconnect(scene, lacking={"MessageSend"})
     assert scene.monitor.faults == []
     scene.monitor._sends_messages = True
@@ -484,7 +484,7 @@ def test_a_right_for_messages_is_needed_where_they_are_sent(scene):
         ("12.5", "is not from now"),
     ],
 )
-def test_a_useless_timestamp_is_one_line_and_the_call_goes_on(scene, logged, stamped, says):
+def test_a_useless_timestamp_is_one_line(scene, logged, stamped, says):
     facts = {} if stamped is None else {"timestamp": stamped}
     for _ in range(3):
         scene.asterisk.event("DialEnd", dialstatus="ANSWER", destuniqueid="1.1", **facts)
@@ -534,7 +534,7 @@ def test_events_that_came_are_not_missed(scene):
     assert scene.monitor.faults == []
 
 
-def test_events_of_a_time_without_a_link_are_not_missed(scene):
+def test_events_while_unlinked_are_not_missed(scene):
     reconnect(scene)
     settle(scene)
     scene.asterisk.alive = []
@@ -549,7 +549,7 @@ def settle(scene):
 
 
 @pytest.mark.parametrize(("heard", "cost"), [(True, 0), (False, 30)])
-def test_silence_is_no_evidence_where_answers_are_not_heard(tmp_path, heard, cost):
+def test_silence_on_a_deaf_link_proves_nothing(tmp_path, heard, cost):
     scene = Scene(tmp_path / "db.sqlite", watched=False)
     if heard:
         scene.asterisk.event("DialBegin", timestamp=stamp(30))
@@ -577,7 +577,7 @@ def test_a_biller_started_again_knows_that_events_come(tmp_path):
     scene.engine.dispose()
 
 
-def test_calls_in_progress_are_known_to_live_each_second(scene):
+def test_calls_in_progress_are_recorded_each_second(scene):
     with scene.engine.begin() as tx:
         tx.execute(sa.delete(tables.server))
     scene.clock.advance(HEARTBEAT_SECONDS)
@@ -609,7 +609,7 @@ def test_a_step_of_the_clock_expires_no_call(scene, step_hours, held):
 
 
 @pytest.mark.parametrize(("seconds_ago", "posted"), [(20, 53), (0.5, 33)])
-def test_a_caller_who_gave_up_in_a_standstill_pays_to_then(scene, seconds_ago, posted):
+def test_hanging_up_in_a_standstill_ends_the_call(scene, seconds_ago, posted):
     """The biller stood still for 20 s from 7 s after the answer; the channel, in AGI, ended only after that."""
     answered(scene, seconds_ago=27)
     scene.monitor.transferred("1.0")
@@ -624,7 +624,7 @@ def test_a_caller_who_gave_up_in_a_standstill_pays_to_then(scene, seconds_ago, p
     assert scene.monitor.correct("unknown", report) == report
 
 
-def test_calls_that_ami_reported_before_show_that_it_hears(tmp_path):
+def test_earlier_reports_show_that_ami_hears(tmp_path):
     scene = Scene(tmp_path / "db.sqlite", watched=False)
     with scene.engine.begin() as tx:
         assert last_call_event(tx, "pbx1") is None
@@ -636,7 +636,7 @@ def test_calls_that_ami_reported_before_show_that_it_hears(tmp_path):
     scene.engine.dispose()
 
 
-def test_a_biller_gives_a_sign_as_soon_as_it_is_connected(scene):
+def test_a_connected_biller_signs_at_once(scene):
     scene.monitor._signal = AliveSignal(4573)
     scene.asterisk.variables["CELCOMBILLER_SECOND"] = "agi://192.0.2.2"
     reconnect(scene)

@@ -81,7 +81,7 @@ def test_two_servers_with_one_uniqueid_are_apart(first, second):
         assert result_of(identify(server.session(), first, second)) == server.name
 
 
-def test_servers_that_look_the_same_are_refused_while_neither_answers():
+def test_lookalikes_are_refused_while_neither_answers():
     servers = Server("a", up=False), Server("b", up=False)
     refusal = failure_of(identify(servers[0].session(), *servers))
     assert isinstance(refusal, ServerNotIdentified)
@@ -90,7 +90,7 @@ def test_servers_that_look_the_same_are_refused_while_neither_answers():
     assert isinstance(failure_of(identify(mute[0].session(), *mute)), ServerNotIdentified)
 
 
-def test_a_link_that_breaks_while_asked_is_no_answer():
+def test_a_broken_link_is_no_answer():
     servers = Server("a"), Server("b")
     servers[1].getVar = lambda *_: fail(ConnectionDone())
     assert result_of(identify(servers[1].session(), *servers)) == "b"
@@ -111,7 +111,7 @@ def test_the_only_server_behind_another_address_is_found():
     assert result_of(identify(session, server)) == "pbx1"
 
 
-def test_a_server_without_a_table_is_none_of_the_others():
+def test_a_server_without_a_table_is_separate():
     ours, stranger = Server("pbx1", "192.0.2.1", "pbx1"), Server("x", "192.0.2.9", "away")
     assert result_of(identify(stranger.session(), ours)) == "away"
     nameless = Server("x", "192.0.2.9")
@@ -124,7 +124,7 @@ def test_a_server_without_a_table_is_none_of_the_others():
         st.tuples(st.sampled_from(["192.0.2.1", "192.0.2.2"]), st.sampled_from(["", "p", "q"])), min_size=1, max_size=4
     )
 )
-def test_with_all_links_up_every_session_finds_its_server(facts):
+def test_with_links_up_every_session_is_identified(facts):
     servers = [Server(f"s{number}", host, name) for number, (host, name) in enumerate(facts)]
     for server in servers:
         assert result_of(identify(server.session(), *servers)) == server.name

@@ -27,7 +27,7 @@ def test_right_utf8_is_read_as_what_it_says(text):
 
 
 @pytest.mark.parametrize("name", [b"jos\xe9", "jos\u00e9".encode(), b"\xff\x80", "\uefe9".encode()])
-def test_a_channel_is_asked_for_by_its_own_bytes(name):
+def test_a_channel_is_named_by_its_bytes(name):
     channel = b"PJSIP/" + name + b"-00000001"
     decoder = ami_codec.AmiDecoder()
     (*_, message) = decoder.receive(GREETING + written(hangup(channel="X")).replace(b"X", channel))

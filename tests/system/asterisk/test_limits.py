@@ -25,7 +25,7 @@ def _check(biller, *, most_ms=GRANT * 1000 + 400):
     biller.check_books(1000, credit=GRANT, cost=GRANT)
 
 
-def test_a_caller_transferred_to_an_unbilled_phone_is_cut(biller, pbx, tmp_path):
+def test_a_transferred_caller_keeps_the_limit(biller, pbx, tmp_path):
     _begin(biller, 1000, 2003, 2004)
     target = callee(tmp_path / "target", "waits", port=pbx.port_of("2004"), talk=20)
     other = callee(tmp_path / "callee", "refers", port=pbx.port_of("2003"), talk=1.8, refer_to="7001")

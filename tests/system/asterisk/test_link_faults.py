@@ -27,7 +27,7 @@ def _call(pbx, tmp_path, number, *, name="1", talk=1.5, **how):
 
 
 @pytest.mark.parametrize("user", ["deaf", "filtered"])
-def test_a_call_on_a_deaf_link_is_charged_after_a_kill(biller, pbx, tmp_path, user):
+def test_a_kill_on_a_deaf_link_charges(biller, pbx, tmp_path, user):
     biller.ami_user = user
     biller.prepare({1200: CREDIT, 2001: 0}).start()
     phones = _call(pbx, tmp_path, 1200)

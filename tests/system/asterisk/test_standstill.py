@@ -16,7 +16,7 @@ def _signal(biller, number):
     os.kill(biller._process.pid, number)
 
 
-def test_the_time_that_a_biller_stood_still_is_not_charged(biller, pbx, tmp_path):
+def test_a_standstill_is_not_charged(biller, pbx, tmp_path):
     biller.prepare({1000: CREDIT, 2003: 0}).start()
     other = callee(tmp_path / "callee", "refers", port=pbx.port_of("2003"), talk=1)
     phone = caller(tmp_path / "caller", "hangs_up", number="1000", dials="2003", sip_port=pbx.sip_port, talk=2)
@@ -33,7 +33,7 @@ def test_the_time_that_a_biller_stood_still_is_not_charged(biller, pbx, tmp_path
     biller.check_books(1000, credit=CREDIT, cost=call["cost"])
 
 
-def test_a_second_biller_takes_the_calls_of_one_that_stands(biller, pbx, tmp_path):
+def test_a_second_biller_takes_over_from_a_standstill(biller, pbx, tmp_path):
     second = Biller(tmp_path / "second", agi_port=free_ports(1), pbx=pbx)
     pbx.ask(biller.agi_port, second.agi_port)
     biller.prepare({1000: CREDIT, 2001: 0}).start()

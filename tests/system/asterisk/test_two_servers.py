@@ -28,7 +28,7 @@ def _call(pbx, tmp_path, number, called, *, talk):
     return phone, other
 
 
-def test_calls_of_servers_of_one_name_are_charged_apart(biller, pbx, other_pbx, tmp_path):
+def test_servers_of_one_name_are_charged_apart(biller, pbx, other_pbx, tmp_path):
     facts = {"name": "pbx2", "host": "127.0.0.1", "port": other_pbx.ami_port}
     facts |= {"username": "celcombiller", "secret": SECRET}
     biller.more += ["[[asterisk]]", *(f"{key} = {json.dumps(value)}" for key, value in facts.items())]
