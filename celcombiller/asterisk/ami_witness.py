@@ -7,7 +7,7 @@ whether the channel is alive.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionClosed
@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.ami_codec import AmiRefused
+from celcombiller.asterisk.event_clock import LATE_MAX
 from celcombiller.core.charging.requests import CallAnswered, Terminate
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import CallReport, CallState, Witness
@@ -22,8 +23,6 @@ from celcombiller.core.voice.evidence import estimated_report
 from celcombiller.runtime.charging_log import log_settlement
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from celcombiller.asterisk.event_clock import EventClock
     from celcombiller.asterisk.live_calls import LiveCall, LiveCalls
     from celcombiller.core.model.calls import Call
@@ -111,6 +110,11 @@ class AmiWitness:
         if settlement.call.state is not CallState.OPEN:
             self._calls.forget(call.uniqueid)
 
+    def is_possible(self, call: Call, at: datetime) -> bool:
+        """Return whether this can have happened to a call by now, by Asterisk's clock."""
+        offset = self._events_clock.offset
+        return call.started_at + offset - LATE_MAX <= at <= datetime.now(UTC) + offset + LATE_MAX
+
     async def read_note(self, ami: Any, call: Call) -> CallReport | None:
         """Return what the dialplan noted of an end that no biller took; read for open calls only, so it may stay."""
         request = {"Action": "DBGet", "Family": channel_variables.NOTE_FAMILY, "Key": call.uniqueid}
@@ -121,12 +125,13 @@ class AmiWitness:
         text = next((item.get("val", "") for item in items if item.get("event") == "DBGetResponse"), "")
         status, *facts = text.split("|")
         at = channel_variables.instant(facts[2]) if len(facts) == 3 else None  # noqa: PLR2004
-        if at is None:
+        if at is None or not self.is_possible(call, at):
             return None
+        answered_at = channel_variables.instant(facts[1])
         return CallReport(
             answered=status == "ANSWER",
             at=at,
             talk_ms=channel_variables.milliseconds(facts[0]),
-            answered_at=channel_variables.instant(facts[1]),
+            answered_at=answered_at if answered_at is not None and self.is_possible(call, answered_at) else None,
             outcome=status[:64],
         )

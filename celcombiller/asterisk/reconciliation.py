@@ -126,7 +126,9 @@ class Reconciliation:
     async def _find_answer(self, ami: Any, live: LiveCall) -> None:
         """Find when a call was answered while the link was down; without the dialplan's stamp, that is now."""
         stamp = channel_variables.instant(await ami.getVar(live.call.channel, channel_variables.ANSWERED))
-        live.answered_at = stamp or self._now()
+        if stamp is None or not self._witness.is_possible(live.call, stamp):
+            stamp = self._now()
+        live.answered_at = stamp
         remaining = live.call.granted_seconds - max(0.0, (self._now() - live.answered_at).total_seconds())
         await self._witness.record_answer(ami, live, max(0.1, remaining))
 

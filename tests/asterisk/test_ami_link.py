@@ -63,6 +63,8 @@ class Asterisk:
         self.closed = Deferred()
         self.transport = self
 
+    bridge = ""
+
     def loseConnection(self):
         closed, self.closed = self.closed, Deferred()
         closed.callback(None)
@@ -111,7 +113,7 @@ class Asterisk:
             return fail(AmiRefused("No such channel"))
         return succeed(
             [
-                {"event": "Status", "channel": name, "uniqueid": name.partition("-")[2], "bridgeid": ""}
+                {"event": "Status", "channel": name, "uniqueid": name.partition("-")[2], "bridgeid": self.bridge}
                 for name in self.alive
             ]
         )
@@ -664,3 +666,39 @@ def test_a_step_of_asterisks_clock_is_no_talk(scene, step_seconds):
     scene.asterisk.event("Hangup", timestamp=stamp(-step_seconds))
     assert voice(scene.engine).posted in (48, 49, 50, 51)
     proved(scene.engine)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "",
+        "|||",
+        "ANSWER||||",
+        "ANSWER|1000||" + "9" * 5000,
+        "ANSWER|||253402300799",
+        "ANSWER|" + "9" * 5000 + "|12|253402300799.999999",
+        "ANSWER||1|2",
+        "\ufffd|-1|1e9|\u0661",
+        "BUSY|||253402300799",
+    ],
+)
+def test_an_impossible_note_is_not_read(scene, note):
+    answered(scene, seconds_ago=10)
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive, scene.asterisk.note = [], note
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).held == 0
+    assert voice(scene.engine).posted in (49, 50)
+    proved(scene.engine)
+
+
+@pytest.mark.parametrize("said", ["253402300799", "1", "9" * 5000, "nonsense"])
+def test_an_impossible_stamp_of_the_answer_is_not_used(tmp_path, said):
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    scene.asterisk.variables["CELCOMBILLER_ANSWERED"] = said
+    scene.asterisk.bridge = "b"
+    scene.sweep()
+    ((_, seconds),) = scene.asterisk.limits
+    assert 59 < seconds <= 60
+    scene.monitor.stopService()
+    scene.engine.dispose()
