@@ -250,8 +250,14 @@ class AmiLink(Service):
             self._metrics.links.record_down(self._server)
             self._stop_loops()
             self._leave_elsewhere()
-            await self._reconciliation.record_seen()
+            await self._record_loss()
         _LOG.warn("AMI of {server} is lost; connecting again", server=self._server)
+
+    async def _record_loss(self) -> None:
+        try:
+            await self._reconciliation.record_seen()
+        except BillerError as error:
+            _LOG.warn("That {server} was seen is not recorded: {error}", server=self._server, error=str(error))
 
     async def _probe(self, ami: Any) -> None:
         probed = await probe(ami, sends_messages=self._sends_messages)

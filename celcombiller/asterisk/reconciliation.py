@@ -68,7 +68,10 @@ class Reconciliation:
             self._witness.last_call_event = event_at
 
     async def record_seen(self) -> None:
-        """Record that the server is heard now: what is found gone later was alive until then."""
+        """Record that the server is heard now: what is found gone later was alive until then.
+
+        Raises a `BillerError` when the ledger takes no record.
+        """
         now, event_at = datetime.now(UTC), self._witness.last_call_event
 
         def record(tx: Connection) -> None:
@@ -76,10 +79,7 @@ class Reconciliation:
             if event_at is not None:
                 record_call_event(tx, self._server, event_at)
 
-        try:
-            await self._store.transact(record)
-        except BillerError as error:
-            _LOG.warn("That {server} was seen is not recorded: {error}", server=self._server, error=str(error))
+        await self._store.transact(record)
 
     async def record_deaf(self) -> None:
         """Record that the answers of calls are not heard, also for a biller that is started again."""

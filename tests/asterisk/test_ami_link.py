@@ -702,3 +702,10 @@ def test_an_impossible_stamp_of_the_answer_is_not_used(tmp_path, said):
     assert 59 < seconds <= 60
     scene.monitor.stopService()
     scene.engine.dispose()
+
+
+def test_a_ledger_that_is_away_fills_no_log(scene, logged):
+    scene.store.away = True
+    for _ in range(20):
+        scene.clock.advance(HEARTBEAT_SECONDS)
+    assert len([line for line in logged if "away" in line]) == 20 / SWEEP_SECONDS
