@@ -19,7 +19,7 @@ from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.ami_probe import NO_EVENTS, UNHEARD, Probed, probe
 from celcombiller.asterisk.ami_witness import LOG_NAMESPACE, AmiWitness
 from celcombiller.asterisk.event_clock import EventClock
-from celcombiller.asterisk.live_calls import LiveCalls
+from celcombiller.asterisk.live_calls import Hearing, LiveCalls
 from celcombiller.asterisk.reconciliation import Reconciliation
 from celcombiller.core.errors import BillerError
 from celcombiller.core.voice.evidence import without_step
@@ -127,7 +127,7 @@ class AmiLink(Service):
         """What this link cannot do, and what to set; empty while it is down."""
         if self._ami is None:
             return []
-        faults = [*self._probed.faults, *(UNHEARD[name] for name in sorted(self._calls.unheard))]
+        faults = [*self._probed.faults, *(UNHEARD[name] for name in self._calls.hearing.unheard)]
         if not getattr(self._ami, "fullyBooted", True):
             faults.append(NO_EVENTS)
         return faults + self._events_clock.faults
@@ -235,7 +235,7 @@ class AmiLink(Service):
         self._events_clock.reset()
         self._address = getattr(ami.transport.getPeer(), "host", "")
         self._logged.clear()
-        self._calls.unheard.clear()
+        self._calls.hearing = Hearing()
         self._start(self._probe(ami))
         self._metrics.links.record_up(self._server)
         self._sweeps.start(SWEEP_SECONDS)
@@ -345,7 +345,7 @@ class AmiLink(Service):
                 await self._measure_clock(ami)
                 await self._reconciliation.compare(ami)
                 self._log_faults()
-                if "DialEnd" in self._calls.unheard:
+                if "DialEnd" in self._calls.hearing.unheard:
                     await self._reconciliation.record_deaf()
                 if self._reconciliation.is_in_doubt:
                     self._clock.callLater(SECOND_LIST_SECONDS, self._sweep_again, ami)

@@ -81,7 +81,7 @@ class AmiWitness:
             answered_at=answered_at,
             outcome=f"Hangup {live.cause}"[:64],
         )
-        if answered_at is None and "DialEnd" in self._calls.unheard:
+        if answered_at is None and "DialEnd" in self._calls.hearing.unheard:
             report = estimated_report(live.call, None, at, answers_are_heard=False)
         if not live.closed:
             report = await self.read_note(ami, live.call) or report

@@ -6,6 +6,7 @@ channel are both the ones that are known.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from celcombiller.core.model.calls import Call
+
+
+MISSED = 3
+"""So many calls in a row without an event that came before: one may end in a way that has none."""
 
 
 @dataclass(slots=True)
@@ -66,14 +71,35 @@ class LiveCall:
         return max(each for each in known if each is not None)
 
 
+class Hearing:
+    """Which events of calls come through on a connection, by those that should have come."""
+
+    def __init__(self) -> None:
+        self._heard: set[str] = set()
+        self._missed: Counter[str] = Counter()
+
+    def hear(self, event: str) -> None:
+        """Note an event that came."""
+        self._heard.add(event)
+        del self._missed[event]
+
+    def miss(self, event: str) -> None:
+        """Note that an event of a call did not come."""
+        self._missed[event] += 1
+
+    @property
+    def unheard(self) -> list[str]:
+        """The events that rights or a filter keep back. Of those that came before, some in a row must be missing."""
+        return sorted(name for name, count in self._missed.items() if count >= (MISSED if name in self._heard else 1))
+
+
 class LiveCalls:
     """The calls in progress, by the uniqueid of the caller's channel."""
 
     def __init__(self) -> None:
         self._calls: dict[str, LiveCall] = {}
         self._callees: dict[str, LiveCall] = {}
-        self.unheard: set[str] = set()
-        """Names of events that should have come of a call and did not: rights or a filter keep them back."""
+        self.hearing = Hearing()
 
     def __iter__(self) -> Iterator[LiveCall]:
         return iter(self._calls.values())
@@ -111,7 +137,7 @@ class LiveCalls:
             return
         self._callees.pop(live.callee, None)
         if live.linked and live.closed and live.talked and not live.dialled:
-            self.unheard.add("DialEnd")
+            self.hearing.miss("DialEnd")
 
     def forget_ended(self, alive: Container[str], still_open: Container[str]) -> None:
         """Remove the calls without a channel that are closed, or that another biller has closed.
@@ -126,7 +152,7 @@ class LiveCalls:
                 live.missing += 1
                 if live.missing == 1:
                     continue
-                self.unheard.add("Hangup")
+                self.hearing.miss("Hangup")
             self.forget(uniqueid)
 
     # -- events: the keys are in lower case, as `ami_client` and starpy give them ------------------------------------
@@ -151,7 +177,7 @@ class LiveCalls:
         live = self.find_by_event(event)
         if live is not None:
             live.dialled = True
-            self.unheard.discard("DialEnd")
+            self.hearing.hear("DialEnd")
         if live is None or event.get("dialstatus") != "ANSWER" or live.answered_at is not None or live.closed:
             return None
         live.answered_at = at
@@ -180,5 +206,5 @@ class LiveCalls:
         live = self.find_by_event(event)
         if live is not None:
             live.hung_up_at, live.cause = live.earliest_end(at), event.get("cause", "")
-            self.unheard.discard("Hangup")
+            self.hearing.hear("Hangup")
         return live

@@ -16,6 +16,7 @@ from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.ami_link import HEARTBEAT_SECONDS, OTHERS_SECONDS, SWEEP_SECONDS, AmiLink
 from celcombiller.asterisk.ami_probe import UNHEARD
 from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
+from celcombiller.asterisk.live_calls import MISSED, Hearing
 from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallReport, CallState, Witness
@@ -709,3 +710,16 @@ def test_a_ledger_that_is_away_fills_no_log(scene, logged):
     for _ in range(20):
         scene.clock.advance(HEARTBEAT_SECONDS)
     assert len([line for line in logged if "away" in line]) == 20 / SWEEP_SECONDS
+
+
+def test_one_call_without_an_event_is_no_fault():
+    hearing = Hearing()
+    hearing.hear("DialEnd")
+    for _ in range(MISSED - 1):
+        hearing.miss("DialEnd")
+    assert hearing.unheard == []
+    hearing.miss("DialEnd")
+    hearing.miss("Hangup")
+    assert hearing.unheard == ["DialEnd", "Hangup"]
+    hearing.hear("Hangup")
+    assert hearing.unheard == ["DialEnd"]
