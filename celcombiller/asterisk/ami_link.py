@@ -86,6 +86,7 @@ class AmiLink(Service):
         self._ami: Any = None
         self._address = ""
         self._probed = Probed()
+        self._lists = 0
         self._logged: set[str] = set()
         self._elsewhere: dict[str, LiveCall] = {}
         self._make_good_later: IDelayedCall | None = None
@@ -128,7 +129,7 @@ class AmiLink(Service):
         if self._ami is None:
             return []
         faults = [*self._probed.faults, *(UNHEARD[name] for name in self._calls.hearing.unheard)]
-        if not getattr(self._ami, "fullyBooted", True):
+        if self._lists > 1 and not getattr(self._ami, "fullyBooted", True):  # it may still boot at the first
             faults.append(NO_EVENTS)
         return faults + self._events_clock.faults
 
@@ -231,7 +232,7 @@ class AmiLink(Service):
         ami.registerEvent("HangupRequest", self._on_hangup_request)
         ami.registerEvent(("BlindTransfer", "AttendedTransfer", "LocalOptimizationEnd"), self._on_move)
         await self._reconciliation.begin()
-        self._ami, self._probed = ami, Probed()
+        self._ami, self._probed, self._lists = ami, Probed(self._probed.system_name), 0
         self._events_clock.reset()
         self._address = getattr(ami.transport.getPeer(), "host", "")
         self._logged.clear()
@@ -342,6 +343,7 @@ class AmiLink(Service):
         ami = self._ami
         try:
             if ami is not None:
+                self._lists += 1
                 await self._measure_clock(ami)
                 await self._reconciliation.compare(ami)
                 self._log_faults()

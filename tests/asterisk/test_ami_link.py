@@ -723,3 +723,18 @@ def test_one_call_without_an_event_is_no_fault():
     assert hearing.unheard == ["DialEnd", "Hangup"]
     hearing.hear("Hangup")
     assert hearing.unheard == ["DialEnd"]
+
+
+def test_a_name_is_known_while_a_link_is_down(scene):
+    assert scene.monitor.system_name == "pbx1"
+    scene.unreachable = True
+    reconnect(scene)
+    assert (scene.monitor.connected, scene.monitor.system_name) == (False, "pbx1")
+
+
+def test_an_asterisk_that_still_boots_is_not_deaf(scene, logged):
+    reconnect(scene, fullyBooted=False)
+    assert scene.monitor.faults == []
+    scene.asterisk.fullyBooted = True
+    scene.sweep(2)
+    assert (scene.monitor.faults, [line for line in logged if "hears no events" in line]) == ([], [])

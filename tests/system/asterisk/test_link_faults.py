@@ -39,7 +39,10 @@ def test_a_kill_on_a_deaf_link_charges(biller, pbx, tmp_path, user):
     call = biller.closed_call(1200)
     assert (call["witness"], call["cost"] > 0) == ("sweep", True), call
     biller.check_books(1200, credit=CREDIT, cost=call["cost"])
-    assert (NO_EVENTS in biller.log) == (user == "deaf")
+    if user == "deaf":
+        until(lambda: NO_EVENTS in biller.log, "the missing right is reported")
+    else:
+        assert NO_EVENTS not in biller.log
 
 
 def test_a_filter_is_noticed_at_the_first_call(biller, pbx, tmp_path):
