@@ -98,7 +98,7 @@ async def close_silent(store: BatchWriter, reader: Reader, config: Config, now: 
 
     before = now - config.radius.conditions.silence
     silent = await reader.read(partial(silent_sessions, heard_before=before, limit=OVERDUE_MAX))
-    await _close_each(silent, close, lambda silence: f"The end of silent data session {silence.key}")
+    await _close_each(silent, close, lambda silence: f"The end of silent data session {silence.reference}")
 
 
 async def _close_each(items: Sequence[T], close: Callable[[T], Awaitable[None]], name: Callable[[T], str]) -> None:

@@ -53,8 +53,7 @@ class AccessRequests:
         if packet.code == pyrad.StatusServer:
             return "STATUS", codec.alive(packet, accounting=False)
         login = codec.login_of(packet, client, address)
-        identities = codec.identities_of(login.username, client.realm)
-        look = partial(_standing, identities=identities)
+        look = partial(_standing, identities=login.identities)
         checked: CreditStanding | None = await self._reader.read(look)
         reason = await self._login_refusal(login, client, checked)
         # The check took a while: it counts only for the same password of the same subscriber.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyrad import packet as pyrad
 from twisted.logger import Logger
 
-from celcombiller.core.data.accounting_reports import NasRestart, Usage
+from celcombiller.core.data.accounting_reports import AcctStatusType, NasRestart, Usage
 from celcombiller.core.errors import UnknownSubscriber
 from celcombiller.radius import codec
 
@@ -54,7 +54,11 @@ class AccountingRequests:
                 "{nas}: {cause}: {count} sessions are over", nas=report.nas, cause=report.cause, count=len(closed)
             )
         elif not isinstance(answer, list):
-            if report.octets < answer.octets and report.status_type.value != "start":
+            if report.octets > answer.octets:
+                why = f"{report.octets} octets of an earlier session that is not known here are not charged"
+                self._warnings.warn(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
+                return
+            if _is_behind(report, answer):
                 why = f"told of {report.octets} octets after {answer.octets}: charged are {answer.octets}"
                 self._warnings.warn(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
                 return
@@ -66,6 +70,15 @@ class AccountingRequests:
                 octets=answer.octets,
                 charged=answer.charged,
             )
+
+
+def _is_behind(report: Usage, session: DataSession) -> bool:
+    """Return whether a report, other than a Start, has counters that its session has passed."""
+    counters = (session.octets_in, session.octets_out)
+    if report.wraps:
+        counters = (session.octets_in % codec.GIGAWORD, session.octets_out % codec.GIGAWORD)
+    is_start = report.status_type is AcctStatusType.START
+    return not is_start and report.octets < session.octets and (report.octets_in, report.octets_out) != counters
 
 
 def _who(report: Usage | NasRestart) -> str:

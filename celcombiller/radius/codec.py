@@ -30,6 +30,7 @@ LENGTH_MAX = 4096
 
 HEADER = 20
 GIGAWORD = 2**32
+MAC_DIGITS = 12
 CONTEXT_NOT_FOUND = 503
 """The Error-Cause of a NAS that has no such session (RFC 5176, 3.5)."""
 
@@ -40,6 +41,8 @@ CLOCK_WRONG = timedelta(days=1)
 """A date that differs more from ours is ignored: after its boot a NAS may think that it is 1970."""
 
 _EAP_MESSAGE, _MESSAGE_AUTHENTICATOR = 79, 80
+_SEPARATORS = str.maketrans("", "", ":-.")
+_NAMES = "User-Name, 3GPP-IMSI or Calling-Station-Id"
 _REPORTS = {"Start": AcctStatusType.START, "Stop": AcctStatusType.STOP, "Interim-Update": AcctStatusType.INTERIM}
 _RESTARTS = ("Accounting-On", "Accounting-Off")
 _VOLUME = {
@@ -71,6 +74,7 @@ class Login:
     password: str | None
     method: str
     station: str
+    identities: tuple[str, ...]
 
 
 def read(datagram: bytes, client: RadiusClient, code: int) -> Any:
@@ -126,9 +130,9 @@ def _is_authentic(packet: Any) -> bool:
 
 def login_of(packet: Any, client: RadiusClient, address: str) -> Login:
     """Read an Access-Request. Raises `DiscardPacket`."""
-    username = _text(packet, "User-Name")
-    if not username:
-        raise DiscardPacket("MALFORMED", "an Access-Request without a User-Name")
+    identities = _identities(packet, client)
+    if not identities:
+        raise DiscardPacket("MALFORMED", f"an Access-Request without {_NAMES}")
     method = next((name for name, attribute in _OTHER_METHODS.items() if attribute in packet), "")
     password = None
     hidden = packet.get(2)
@@ -136,7 +140,14 @@ def login_of(packet: Any, client: RadiusClient, address: str) -> Login:
         if len(hidden[0]) % 16 or not 16 <= len(hidden[0]) <= 128:  # noqa: PLR2004  RFC 2865, 5.2
             raise DiscardPacket("MALFORMED", "a User-Password of a length that there is not")
         password = packet.PwDecrypt(hidden[0])
-    return Login(_nas(packet, client, address), username, password, method, _text(packet, "Calling-Station-Id"))
+    return Login(
+        nas=_nas(packet, client, address),
+        username=_text(packet, "User-Name") or identities[0],
+        password=password,
+        method=method,
+        station=_text(packet, "Calling-Station-Id"),
+        identities=identities,
+    )
 
 
 def report_of(
@@ -144,31 +155,33 @@ def report_of(
 ) -> Usage | NasRestart | None:
     """Read an Accounting-Request; None where it is about nothing that is charged. Raises `DiscardPacket`."""
     status = _name(packet, "Acct-Status-Type")
+    if not status:
+        raise DiscardPacket("MALFORMED", "a report without an Acct-Status-Type")
     nas = _nas(packet, client, address)
-    at = now - min(timedelta(seconds=_number(packet, "Acct-Delay-Time")), DELAY_MAX)
-    dated_at: datetime | None = datetime.fromtimestamp(_number(packet, "Event-Timestamp"), UTC)
+    at = now - min(timedelta(seconds=_number(packet, "Acct-Delay-Time") or 0), DELAY_MAX)
+    dated_at: datetime | None = datetime.fromtimestamp(_number(packet, "Event-Timestamp") or 0, UTC)
     if dated_at is not None and abs(dated_at - at) > CLOCK_WRONG:
         dated_at = None
     if status in _RESTARTS:
         return NasRestart(nas, at, status, dated_at)
     if status not in _REPORTS:
         return None
-    session_id, username = _text(packet, "Acct-Session-Id"), _text(packet, "User-Name")
-    if not session_id or not username:
-        raise DiscardPacket("MALFORMED", "a report without an Acct-Session-Id or without a User-Name")
+    session_id, identities = _text(packet, "Acct-Session-Id"), _identities(packet, client)
+    if not session_id:
+        raise DiscardPacket("MALFORMED", "a report without an Acct-Session-Id")
     octets_in, octets_out = (_octets(packet, direction) for direction in ("Input", "Output"))
-    if octets_in + octets_out > AMOUNT_MAX:
-        raise DiscardPacket("MALFORMED", f"nobody can have used {octets_in + octets_out} octets")
     return Usage(
         nas=nas,
         session_id=session_id,
-        username=username,
+        username=_text(packet, "User-Name") or next(iter(identities), ""),
         status_type=_REPORTS[status],
         at=at,
         octets_in=octets_in,
         octets_out=octets_out,
         dated_at=dated_at,
-        identities=identities_of(username, client.realm),
+        session_seconds=_number(packet, "Acct-Session-Time"),
+        wraps=all(_number(packet, f"Acct-{direction}-Gigawords") is None for direction in ("Input", "Output")),
+        identities=identities,
         client=client.name,
         nas_address=address,
         framed_address=_address(packet, "Framed-IP-Address"),
@@ -178,15 +191,42 @@ def report_of(
     )
 
 
+def _identities(packet: Any, client: RadiusClient) -> tuple[str, ...]:
+    """Return the names under which the user of a packet may be known here, the best first.
+
+    These are the User-Name, then the IMSI of a GGSN, then the number or MAC address that the user calls from.
+    """
+    imsi = "".join(filter(str.isdecimal, _text(packet, "3GPP-IMSI")))
+    said = identities_of(_text(packet, "User-Name"), client.realm)
+    station = _text(packet, "Calling-Station-Id")
+    words = (*said, f"IMSI{imsi}" if imsi else "", station, *_mac_forms(station))
+    return tuple(dict.fromkeys(filter(None, words)))
+
+
 def identities_of(username: str, realm: str) -> tuple[str, ...]:
     """Return the names under which a User-Name may be known here, the best first: as it is, then without its realm.
 
-    Each may be a username or a number, or an IMSI.
+    Each may be a username, a MAC address in any form, a number, or an IMSI. The user name of EAP-SIM and EAP-AKA is a
+    digit and the IMSI, in a realm of 3gppnetwork.org (3GPP TS 23.003, 14.3 and 19.3).
     """
-    names = [username]
+    names, (user, _, domain) = [username], username.rpartition("@")
     if realm == "strip":
-        names += [username.rpartition("@")[0], username.partition("\\")[2]]
-    return tuple(word for name in names if name for word in (name, f"IMSI{name}"))
+        names += [user, username.partition("\\")[2]]
+    if domain.lower().endswith("3gppnetwork.org"):
+        names.append(user[1:])
+    return tuple(word for name in names if name for word in (name, f"IMSI{name}", *_mac_forms(name)))
+
+
+def _mac_forms(word: str) -> tuple[str, ...]:
+    """Return the usual ways to write a MAC address, if a word is one; 12 digits alone may be a number."""
+    digits = word.translate(_SEPARATORS)
+    if len(digits) != MAC_DIGITS or word.isdecimal() or not set(digits.lower()) <= set("0123456789abcdef"):
+        return ()
+    return tuple(
+        sign.join(each[place : place + size] for place in range(0, MAC_DIGITS, size))
+        for each in (digits.lower(), digits.upper())
+        for sign, size in (("", MAC_DIGITS), (":", 2), ("-", 2), (".", 4))
+    )
 
 
 def _nas(packet: Any, client: RadiusClient, address: str) -> str:
@@ -202,8 +242,10 @@ def _nas(packet: Any, client: RadiusClient, address: str) -> str:
 
 def _raw(packet: Any, name: str) -> bytes | None:
     """Return the first value of an attribute as it came, or None."""
-    found = packet.get(DICTIONARY.attributes[name].code)
-    return found[0] if found else None
+    attribute = DICTIONARY.attributes[name]
+    vendor = DICTIONARY.vendors.GetForward(attribute.vendor) if attribute.vendor else None
+    found = packet.get((vendor, attribute.code) if vendor else attribute.code)
+    return bytes(found[0]) if found else None
 
 
 def _text(packet: Any, name: str) -> str:
@@ -212,25 +254,24 @@ def _text(packet: Any, name: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def _number(packet: Any, name: str) -> int:
+def _number(packet: Any, name: str) -> int | None:
+    """Return a number of 4 octets (RFC 2865, 5); None where it is missing or of another length: the rest counts."""
     raw = _raw(packet, name)
-    if raw is None:
-        return 0
-    if len(raw) != 4:  # noqa: PLR2004  RFC 2865, 5
-        raise DiscardPacket("MALFORMED", f"{name} has {len(raw)} octets in place of 4")
-    return int.from_bytes(raw, "big")
+    return None if raw is None or len(raw) != 4 else int.from_bytes(raw, "big")  # noqa: PLR2004
 
 
 def _octets(packet: Any, direction: str) -> int:
+    """Return the octets of a direction; 0 where there are more than a session can have used."""
     high, low = _number(packet, f"Acct-{direction}-Gigawords"), _number(packet, f"Acct-{direction}-Octets")
-    return high * GIGAWORD + low
+    octets = (high or 0) * GIGAWORD + (low or 0)
+    return octets if octets <= AMOUNT_MAX // 2 else 0
 
 
 def _name(packet: Any, name: str) -> str:
     """Return the name of a number, or the number where it has none."""
-    if _raw(packet, name) is None:
-        return ""
     number = _number(packet, name)
+    if number is None:
+        return ""
     values = DICTIONARY.attributes[name].values
     raw = number.to_bytes(4, "big")
     return str(values.GetBackward(raw)) if values.HasBackward(raw) else str(number)
@@ -240,9 +281,7 @@ def _address(packet: Any, name: str) -> str:
     raw = _raw(packet, name)
     if raw is None:
         return ""
-    if len(raw) not in (4, 16):
-        raise DiscardPacket("MALFORMED", f"{name} is no address")
-    return str(ipaddress.ip_address(raw))
+    return str(ipaddress.ip_address(raw)) if len(raw) in (4, 16) else ""
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------
@@ -316,7 +355,7 @@ def answer_of(asked: Any, datagram: bytes) -> str | None:
         if reply.code == pyrad.DisconnectACK:
             return "ACK"
         if reply.code == pyrad.DisconnectNAK:
-            return f"NAK {_number(reply, 'Error-Cause')}".removesuffix(" 0")
+            return f"NAK {_number(reply, 'Error-Cause') or ''}".strip()
     except Exception:  # noqa: BLE001  a library's decoder of what anybody may send
         return None
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
-from celcombiller.core.errors import StoreUnavailable, TooManyAttempts, TooSlow
+from celcombiller.core.errors import BillerError
 from celcombiller.radius import codec
 from celcombiller.radius.codec import DiscardPacket
 from celcombiller.radius.duplicate_cache import DuplicateCache
@@ -74,7 +75,8 @@ class RadiusPort(DatagramProtocol):
         except DiscardPacket as error:
             self._ignore(who, error.result, str(error))
             return
-        key = (addr, packet.code, packet.id, packet.authenticator)
+        # The whole datagram: a NAS with poor random numbers may use an id and authenticator for another user.
+        key = (addr, hashlib.sha256(datagram).digest())
         if not self._duplicates.add_request(key):
             self._metrics.radius.count_request("REPEATED")
             response = self._duplicates.response_to(key)
@@ -95,7 +97,7 @@ class RadiusPort(DatagramProtocol):
             result, answer = await self._serve(packet, client, addr[0])
         except DiscardPacket as error:
             self._ignore(who, error.result, str(error))
-        except (StoreUnavailable, TooSlow, TooManyAttempts) as error:
+        except BillerError as error:  # no answer: the NAS repeats it
             self._duplicates.forget_request(key)
             self._ignore(who, "UNAVAILABLE", str(error))
         except BaseException:

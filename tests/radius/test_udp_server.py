@@ -34,7 +34,7 @@ async def test_a_status_server_is_answered_on_both_ports(radius):
         assert answer.code in (pyrad.AccessAccept, pyrad.AccountingResponse)
 
 
-@pytest.mark.parametrize("which", ["wrong secret", "unsigned", "changed", "other port", "short", "no user"])
+@pytest.mark.parametrize("which", ["wrong secret", "unsigned", "changed", "other port", "short", "no session"])
 @pytest_twisted.ensureDeferred
 async def test_untrusted_packets_are_ignored_and_charge_nothing(radius, which):
     radius.credit(1000)
@@ -50,7 +50,7 @@ async def test_untrusted_packets_are_ignored_and_charge_nothing(radius, which):
     elif which == "short":
         packet.sent, result = b"\4\1", "MALFORMED"
     else:
-        packet, result = report("Stop", username=""), "MALFORMED"
+        packet, result = report("Stop", session_id=""), "MALFORMED"
     assert await radius.nas.ask(packet, port, seconds=0.2) is None
     assert radius.count(result) == 1
     assert radius.balance() == (1000, 0)

@@ -32,7 +32,8 @@ def report(status, session_id="A1", username="ana", *, secret=SECRET, octets=Non
     if octets is not None:
         said |= {"Acct-Input-Octets": octets % 2**32, "Acct-Input-Gigawords": octets // 2**32}
     for name, value in (said | {name.replace("_", "-"): value for name, value in attributes.items()}).items():
-        packet.AddAttribute(name, value)
+        if value != "":
+            packet.AddAttribute(name, value)
     return packet
 
 

@@ -84,8 +84,10 @@ class BatchKeys:
         if isinstance(report, NasRestart):
             self.restarted.add(report.nas)
             return
-        self.sessions.add(report.key)
-        if isinstance(report, Usage):
+        if isinstance(report, StaleSession):
+            self.sessions.add(report.key)
+        else:
+            self.sessions.update(report.keys)
             self.identities.update(report.identities)
             self.users.append(report.identities)
 

@@ -36,8 +36,9 @@ class Usage:
     """One report of a session.
 
     ``identities`` are the names under which the subscriber may be known, the best first. ``at`` is when the NAS made
-    the report, by our clock; ``dated_at`` the same by the NAS's clock, if it sent it: only that distinguishes an old
-    report from a new one with certainty.
+    the report, by our clock (its arrival less the Acct-Delay-Time); ``dated_at`` the same by the NAS's clock, if it
+    sent an Event-Timestamp. ``session_seconds`` is the age of the session (Acct-Session-Time), None where it was not
+    sent. ``wraps``: the report has no Gigawords, so its totals may be those of a 32-bit counter that wrapped.
     """
 
     nas: str
@@ -48,6 +49,8 @@ class Usage:
     octets_in: int = 0
     octets_out: int = 0
     dated_at: datetime | None = None
+    session_seconds: int | None = None
+    wraps: bool = False
     identities: tuple[str, ...] = ()
     client: str = ""
     nas_address: str = ""
@@ -58,8 +61,27 @@ class Usage:
 
     @property
     def key(self) -> str:
-        """Return the key of the session: of its NAS, id and user, however long they are."""
-        return key_of(self.nas, self.session_id, self.username)
+        """Return the key of the sessions with this id at this NAS, however long these names are."""
+        return key_of(self.nas, self.session_id)
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Return ``key``, and the key that earlier versions gave the session, which included the user name."""
+        return self.key, key_of(self.nas, self.session_id, self.username)
+
+    @property
+    def began_at(self) -> datetime | None:
+        """Return when the session began, by the NAS's clock; None: the report does not say it."""
+        if self.dated_at is None:
+            return None
+        if self.session_seconds is not None:
+            return self.dated_at - timedelta(seconds=self.session_seconds)
+        return self.dated_at if self.status_type is AcctStatusType.START else None
+
+    @property
+    def started_at(self) -> datetime:
+        """Return when the session began, by our clock, as far as the report says it."""
+        return self.at - timedelta(seconds=self.session_seconds or 0)
 
     @property
     def octets(self) -> int:
@@ -82,6 +104,7 @@ class StaleSession:
     """No report of this session has come since ``heard_before``."""
 
     key: str
+    reference: str
     heard_before: datetime
 
 

@@ -2,7 +2,8 @@
 
 A NAS reports a session again and again, each time with its total so far. Any report may come twice, late, out of order
 or not at all. So a session is charged for the highest total ever reported, and each charge is what that total costs
-less what was charged before: it does not matter how many reports came, or which.
+less what was charged before: it does not matter how many reports came, or which. `report_order` decides of which
+session a report is, where a NAS uses an id again.
 
 A session holds a part of the credit for what it uses until the next report. Octets used beyond all credit are charged
 too, below the floor, as talk is that no limit cut; the transfer's note says so.
@@ -11,16 +12,16 @@ too, below the floor, as talk is that no limit cut; the transfer's note says so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.data.accounting_reports import AcctStatusType, NasRestart, Report, StaleSession, Usage
+from celcombiller.core.data.report_order import ROUNDING, Relation, began_together, count_octets, place_report
 from celcombiller.core.data.session import (
+    BEGINNING_UNKNOWN,
     DISABLED,
     GONE,
     HOLD_MARGIN,
     ORIGIN,
-    REORDERED,
     SPENT,
     Closing,
     DataSession,
@@ -70,14 +71,19 @@ class DataCharging:
         """
         if usage.octets > AMOUNT_MAX:
             raise InvalidValue(f"{usage.octets} octets are more than a session can have used")
-        session = self.sessions.last(usage.key)
         payer = find_payer(self.directory, usage.identities)
-        if session is None or _is_new_session(session, usage):
+        sessions = self._sessions_of(usage, payer)
+        relation, session = place_report(sessions, usage) if sessions else (Relation.LATER, None)
+        if relation is Relation.LATER or session is None:
             if payer is None:
                 raise UnknownSubscriber("nobody here has the name of this data session's user")
-            session = self._begin(payer, usage, session, now)
+            if session is not None and session.state is DataState.OPEN:
+                self._supersede(session, usage, now)
+            session = self._begin(payer, usage, now)
+        elif relation is Relation.EARLIER:
+            return session
         if session.state is DataState.CLOSED:
-            return self._apply_late(session, usage, payer, now)
+            return self._apply_late(session, usage, payer, now, may_reopen=session is sessions[-1])
         session = self._update(session, usage, now)
         if usage.status_type is AcctStatusType.STOP:
             return self._close(session, Closing.STOP, usage.cause, ended_at=usage.at, now=now)
@@ -93,26 +99,47 @@ class DataCharging:
 
     def close_stale(self, request: StaleSession, now: datetime) -> DataSession | None:
         """Close a session without reports since ``heard_before``; ``None``: it is closed, or was heard since."""
-        session = self.sessions.last(request.key)
+        session = self.sessions.get(request.reference)
         if session is None or session.state is not DataState.OPEN or session.heard_at >= request.heard_before:
             return None
         note = f"nobody told of its end; it was heard last at {session.heard_at:%Y-%m-%d %H:%M:%S} UTC"
         session = self.sessions.change(session, note=_join_notes(session.note, note))
         return self._close(session, Closing.SILENCE, "", session.heard_at, now)
 
-    def _begin(self, payer: Subscriber, usage: Usage, before: DataSession | None, now: datetime) -> DataSession:
+    def _sessions_of(self, usage: Usage, payer: Subscriber | None) -> list[DataSession]:
+        """Return the known sessions that a report may belong to, the oldest first.
+
+        They are the payer's, whatever name the report gives them. A session of someone who was renamed or deleted
+        meanwhile is known by the name that the NAS goes on to give; a report without any name by its id alone, where
+        all sessions of that id are of one subscriber.
+        """
+        new, old = usage.keys
+        known = [*self.sessions.of_key(old), *self.sessions.of_key(new)]
+        own = [each for each in known if payer is not None and each.subscriber_id == payer.id]
+        if own:
+            return own
+        if usage.username:
+            return [each for each in known if each.username == usage.username]
+        return known if len({each.subscriber_id for each in known}) == 1 else []
+
+    def _supersede(self, session: DataSession, usage: Usage, now: datetime) -> None:
+        """Close a session whose id the NAS uses again: it must have restarted without a word."""
+        session = self.sessions.change(session, note=_join_notes(session.note, "its id was used again"))
+        self._close(session, Closing.RESTART, "", usage.started_at, now)
+
+    def _begin(self, payer: Subscriber, usage: Usage, now: datetime) -> DataSession:
         session = DataSession(
             key=usage.key,
-            generation=0 if before is None else before.generation + 1,
+            generation=self.sessions.next_generation(usage.key),
             nas=usage.nas,
             session_id=usage.session_id,
             username=usage.username,
             subscriber_id=payer.id,
             account_id=self.directory.account_ids[payer.id, Kind.DATA],
             octets_per_credit=usage.conditions.octets_per_credit,
-            started_at=usage.at,
+            started_at=usage.started_at,
             heard_at=now,
-            note="" if usage.status_type is AcctStatusType.START else "its beginning was not told",
+            note="" if usage.status_type is AcctStatusType.START else BEGINNING_UNKNOWN,
         )
         return self._hold(self.sessions.add(session), usage.conditions, now)
 
@@ -139,12 +166,14 @@ class DataCharging:
             disconnect_at=None,
         )
 
-    def _apply_late(self, session: DataSession, usage: Usage, payer: Subscriber | None, now: datetime) -> DataSession:
+    def _apply_late(
+        self, session: DataSession, usage: Usage, payer: Subscriber | None, now: datetime, *, may_reopen: bool
+    ) -> DataSession:
         """Charge a report of a closed session; open the session again when it goes on and no Stop has closed it.
 
         A report of no more than was charged moves no credit.
         """
-        if usage.octets <= session.octets:
+        if sum(count_octets(session, usage)) <= session.octets:
             if usage.status_type is AcctStatusType.STOP and session.closed_by is not Closing.STOP:
                 return self.sessions.change(session, closed_by=Closing.STOP, cause=usage.cause)
             return session
@@ -167,7 +196,7 @@ class DataCharging:
             return self.sessions.change(
                 session, closed_by=Closing.STOP, cause=usage.cause, ended_at=max(usage.at, session.started_at)
             )
-        if session.closed_by is Closing.STOP:
+        if session.closed_by is Closing.STOP or not may_reopen:
             return session
         session = self.sessions.change(
             session, state=DataState.OPEN, ended_at=None, closed_by=None, cause="", disconnect=""
@@ -177,14 +206,18 @@ class DataCharging:
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def _update(self, session: DataSession, usage: Usage, now: datetime) -> DataSession:
-        """Take over what is new in a report; the highest total counts."""
-        facts: dict[str, Any] = {"heard_at": max(session.heard_at, now)}
-        if usage.octets > session.octets:
-            facts |= {"octets": usage.octets, "octets_in": usage.octets_in, "octets_out": usage.octets_out}
+        """Record what is new in a report; the highest total counts. Raises `InvalidValue` for too many octets."""
+        facts: dict[str, Any] = {"heard_at": max(session.heard_at, now)} | _times(session, usage)
+        octets_in, octets_out = count_octets(session, usage)
+        octets = octets_in + octets_out
+        if octets > AMOUNT_MAX:
+            raise InvalidValue(f"{octets} octets are more than a session can have used")
+        if octets > session.octets:
+            facts |= {"octets": octets, "octets_in": octets_in, "octets_out": octets_out}
         for name in ("client", "nas_address", "framed_address", "station"):
             if getattr(usage, name):
                 facts[name] = getattr(usage, name)
-        return self._date(self.sessions.change(session, **facts), usage.dated_at)
+        return self.sessions.change(session, **facts)
 
     def _date(self, session: DataSession, dated_at: datetime | None) -> DataSession:
         if dated_at is None or (session.dated_at is not None and session.dated_at >= dated_at):
@@ -224,21 +257,23 @@ class DataCharging:
         return self.sessions.change(session, disconnect=why, disconnect_at=at, disconnect_tries=0, disconnect_said="")
 
 
-def _is_new_session(session: DataSession, usage: Usage) -> bool:
-    """Return whether a report begins another session under an id that was used before.
-
-    Only a Start can, and only one made after the end of the session before. An undated Start counts as a repeat for a
-    while after a Stop. A repeat that is mistaken for a new session holds credit until that session is found stale, and
-    charges nothing.
-    """
-    if session.state is DataState.OPEN or usage.status_type is not AcctStatusType.START:
-        return False
-    if usage.dated_at is not None and session.dated_at is not None:
-        # Dates are whole seconds. A session closed by a restart has the restart's date, but is older than it.
-        restarted = session.closed_by is Closing.RESTART and usage.dated_at == session.dated_at
-        return usage.dated_at > session.dated_at or restarted
-    ended_at = session.ended_at or session.heard_at
-    return usage.at > ended_at + (REORDERED if session.closed_by is Closing.STOP else timedelta(0))
+def _times(session: DataSession, usage: Usage) -> dict[str, Any]:
+    """Return the times that a session has after a report."""
+    seconds, known = usage.session_seconds, session.session_seconds
+    times: dict[str, Any] = {"reported_at": max(usage.at, session.reported_at or usage.at)}
+    if seconds is not None:
+        times["session_seconds"] = max(seconds, known or 0)
+    if usage.dated_at is None:
+        return times
+    times["dated_at"] = max(usage.dated_at, session.dated_at or usage.dated_at)
+    began_at = usage.began_at or session.began_at
+    if began_at is None or session.began_at is None or usage.status_type is AcctStatusType.START:
+        known_beginnings = [each for each in (began_at, session.began_at) if each is not None]
+        return times | {"began_at": min(known_beginnings, default=None)}
+    is_reset = abs(began_at - session.began_at) > ROUNDING and began_together(session, usage)
+    if is_reset and (seconds or 0) > (known or 0):  # the NAS's clock was set
+        times |= {"began_at": began_at, "dated_at": usage.dated_at}
+    return times
 
 
 def _was_before(session: DataSession, restart: NasRestart) -> bool:

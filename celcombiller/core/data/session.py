@@ -37,8 +37,8 @@ GONE = "the subscriber is gone"
 """Why a session may not go on."""
 
 
-REORDERED = timedelta(seconds=60)
-"""An undated Start that comes this soon after its session's Stop is late or a repeat."""
+BEGINNING_UNKNOWN = "its beginning was not told"
+"""The note of a session whose Start has not come before its first report."""
 
 
 class DataState(StrEnum):
@@ -60,8 +60,10 @@ class Closing(StrEnum):
 class DataSession:
     """A session as reported so far.
 
-    ``generation`` counts the sessions of one key: a NAS that restarts uses its ids again. ``holds`` counts its holds
-    and charges; the last hold is the open one. ``disconnect`` says why the NAS must end it; empty: it need not.
+    ``generation`` counts the sessions of one key: a NAS uses its ids again, and for several users. ``holds`` counts
+    its holds and charges; the last hold is the open one. ``disconnect`` says why the NAS must end it; empty: it need
+    not. Of the newest report: ``reported_at`` is when it was made by our clock, ``dated_at`` by the NAS's clock,
+    ``session_seconds`` the age of the session. ``began_at`` is the beginning by the NAS's clock. None: not reported.
     """
 
     key: str
@@ -85,6 +87,9 @@ class DataSession:
     holds: int = 0
     state: DataState = DataState.OPEN
     dated_at: datetime | None = None
+    began_at: datetime | None = None
+    reported_at: datetime | None = None
+    session_seconds: int | None = None
     ended_at: datetime | None = None
     closed_by: Closing | None = None
     cause: str = ""

@@ -28,12 +28,12 @@ _TABLE = tables.data_session
 def silent_sessions(tx: Connection, heard_before: datetime, *, limit: int) -> list[StaleSession]:
     """Return open sessions without a report since ``heard_before``."""
     rows = tx.execute(
-        sa.select(_TABLE.c.key)
+        sa.select(_TABLE.c.key, _TABLE.c.reference)
         .where(_TABLE.c.state == sa.literal("open", literal_execute=True), _TABLE.c.heard_at < heard_before)
         .order_by(_TABLE.c.heard_at)
         .limit(limit)
     )
-    return [StaleSession(row.key, heard_before) for row in rows]
+    return [StaleSession(row.key, row.reference, heard_before) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

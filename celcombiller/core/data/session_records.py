@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class DataSessionRecords:
-    """The sessions that one transaction works on: the last of each key it names, and what changes."""
+    """The sessions that one transaction works on: the latest of each key that it names, and what changes."""
 
-    _last: dict[str, DataSession] = field(default_factory=dict)
     _loaded: dict[str, DataSession] = field(default_factory=dict)
     _new: set[str] = field(default_factory=set)
     _changed: set[str] = field(default_factory=set)
@@ -38,16 +37,23 @@ class DataSessionRecords:
         sessions = cls()
         for row in rows:
             session = _session_from_columns(row)
-            sessions._loaded[session.reference] = sessions._last[session.key] = session
-            sessions._by_reference[session.reference] = session
+            sessions._loaded[session.reference] = sessions._by_reference[session.reference] = session
         return sessions
 
     def __iter__(self) -> Iterator[DataSession]:
-        return iter(self._last.values())
+        return iter(self._by_reference.values())
 
-    def last(self, key: str) -> DataSession | None:
-        """Return the last session of a key."""
-        return self._last.get(key)
+    def get(self, reference: str) -> DataSession | None:
+        """Return the session of a reference, or None."""
+        return self._by_reference.get(reference)
+
+    def of_key(self, key: str) -> list[DataSession]:
+        """Return the sessions of a key, the oldest first."""
+        return sorted((each for each in self if each.key == key), key=attrgetter("generation"))
+
+    def next_generation(self, key: str) -> int:
+        """Return the generation of a new session of a key."""
+        return max((each.generation + 1 for each in self if each.key == key), default=0)
 
     def add(self, session: DataSession) -> DataSession:
         """Add a new session."""
@@ -63,7 +69,7 @@ class DataSessionRecords:
         return changed
 
     def _keep(self, session: DataSession) -> None:
-        self._last[session.key] = self._by_reference[session.reference] = session
+        self._by_reference[session.reference] = session
         if session.reference not in self._new:
             self._changed.add(session.reference)
 
@@ -87,19 +93,24 @@ _TABLE = tables.data_session
 _COLUMNS = tuple(each.name for each in _TABLE.c if each.name not in ("id", "reference"))
 
 
+GENERATIONS = 16
+"""The latest sessions of a key that are read: an older one gets no late report."""
+
+
 _CHANGING = (
     *("heard_at", "client", "nas_address", "framed_address", "station", "octets_in", "octets_out", "octets"),
-    *("charged", "holds", "state", "dated_at", "ended_at", "closed_by", "cause", "note"),
+    *("dated_at", "began_at", "reported_at", "session_seconds"),
+    *("charged", "holds", "state", "ended_at", "closed_by", "cause", "note"),
     *("disconnect", "disconnect_at", "disconnect_tries", "disconnect_said"),
 )
 
 
-_LAST = "generation = (select max(generation) from data_session as later where later.key = data_session.key)"
+_LAST = "(select max(generation) from data_session as later where later.key = data_session.key)"
 
 
 _OF_KEYS = bulk.BulkQuery(
     bulk.names(_COLUMNS),
-    f"from data_session where key {{among}} and {_LAST}",
+    f"from data_session where key {{among}} and (state = 'open' or generation > {_LAST} - {GENERATIONS})",
     of=_TABLE.c.key,
     lock="id",
 )
@@ -139,7 +150,7 @@ def _changing_of(session: DataSession) -> driver.Row:
 
 def _session_from_columns(row: Sequence[Any]) -> DataSession:
     facts = dict(zip(_COLUMNS, row, strict=True))
-    for name in ("started_at", "heard_at", "dated_at", "ended_at", "disconnect_at"):
+    for name in ("started_at", "heard_at", "dated_at", "began_at", "reported_at", "ended_at", "disconnect_at"):
         facts[name] = driver.parse_timestamp(facts[name])
     closed_by = facts.pop("closed_by")
     return DataSession(

@@ -548,6 +548,9 @@ data_session = sa.Table(
     sa.Column("disconnect_at", Instant),
     sa.Column("disconnect_tries", sa.Integer, nullable=False),
     sa.Column("disconnect_said", sa.Text, nullable=False),
+    sa.Column("began_at", Instant),
+    sa.Column("reported_at", Instant),
+    sa.Column("session_seconds", sa.BigInteger),
     sa.UniqueConstraint("key", "generation"),
     sa.CheckConstraint("state in ('open', 'closed')", name="state"),
     sa.CheckConstraint("(state = 'open') = (ended_at is null)", name="ended"),
@@ -563,8 +566,10 @@ data_session = sa.Table(
 )
 """A data session as a NAS reported it: ``charged`` credits, for the highest total of ``octets`` that it reported.
 
-``key`` is of the NAS, its session id and the user name; ``generation`` counts the sessions of one key. The last
-of its ``holds`` is open while it is. ``disconnect`` says why the NAS must end it, ``disconnect_at`` when to ask.
+``key`` is of the NAS and its session id (in older rows, of the user name too); ``generation`` counts the sessions of
+one key. The last of its ``holds`` is open while it is. ``disconnect`` says why the NAS must end it, ``disconnect_at``
+when to ask. The newest report was made at ``reported_at`` by our clock and at ``dated_at`` by the NAS's, when the
+session was ``session_seconds`` old; ``began_at`` is its beginning by the NAS's clock.
 """
 
 imported = sa.Table(

@@ -21,7 +21,8 @@ from celcombiller.core.data.accounting_reports import (
     Usage,
     key_of,
 )
-from celcombiller.core.data.session import REORDERED, Closing, DataSession, DataState
+from celcombiller.core.data.report_order import REORDERED
+from celcombiller.core.data.session import Closing, DataSession, DataState
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.ledger.accounts import balances
 from celcombiller.core.model.accounts import Kind
@@ -198,7 +199,8 @@ def test_a_repeated_start_after_the_stop_begins_nothing(engine):
 def test_an_id_that_is_used_again_later_is_another_session(engine):
     give(engine, 1000)
     hear(engine, start(), stop(50))
-    hear(engine, start(at=NOW + REORDERED * 2), interim(30))
+    later = NOW + REORDERED * 2
+    hear(engine, start(at=later), interim(30, at=later))
     assert [each.generation for each in rows(engine)] == [0, 1]
     assert pot(engine) == (920, QUOTA)
     proved(engine)
@@ -265,12 +267,18 @@ def test_a_session_that_is_told_of_meanwhile_is_not_silent(engine):
     give(engine, 1000)
     hear(engine, start())
     hear(engine, interim(5), now=NOW + HOUR)
-    assert hear(engine, StaleSession(start().key, NOW + HOUR)) is None
+    assert hear(engine, StaleSession(start().key, data_session.reference_of(start().key, 0), NOW + HOUR)) is None
 
 
 def test_a_session_that_was_silent_goes_on_when_it_is_heard_again(engine):
     give(engine, 1000)
-    hear(engine, start(), interim(50), StaleSession(start().key, NOW + HOUR), interim(80))
+    hear(
+        engine,
+        start(),
+        interim(50),
+        StaleSession(start().key, data_session.reference_of(start().key, 0), NOW + HOUR),
+        interim(80),
+    )
     assert (rows(engine)[0].state, pot(engine)) == (DataState.OPEN, (920, QUOTA))
     hear(engine, stop(90))
     assert pot(engine) == (910, 0)
