@@ -20,6 +20,7 @@ from celcombiller.core.data.accounting_reports import Conditions, Usage
 from celcombiller.core.model.calls import CallReport, Rate, Witness
 from celcombiller.core.model.messages import MessageState
 from celcombiller.core.rating import Tariff
+from celcombiller.core.schema import migrations
 from celcombiller.core.sms.charging import MessageOutcome as MessageTold
 from celcombiller.database.engine import open_engine
 
@@ -43,6 +44,10 @@ def ledger(tmp_path, monkeypatch):
     path = tmp_path / "ledger.sqlite"
     with closing(sqlite3.connect(path)) as made:
         made.executescript(DUMP.read_text(encoding="utf-8"))
+    engine = open_engine(f"sqlite:///{path}", lock_seconds=1)
+    with engine.begin() as tx:
+        migrations.upgrade(tx)
+    engine.dispose()
     monkeypatch.setenv("CELCOMBILLER_DATABASE_URL", f"sqlite:///{path}")
     return path
 

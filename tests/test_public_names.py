@@ -26,6 +26,7 @@ from unittest import mock
 import msgspec
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 from twisted.internet.defer import Deferred
@@ -40,7 +41,9 @@ from celcombiller.config.loader import load
 from celcombiller.config.tables import Config
 from celcombiller.core.errors import BillerError, ConfigError
 from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
+from celcombiller.core.schema import migrations
 from celcombiller.core.schema.tables import metadata
+from celcombiller.database.engine import open_engine
 from celcombiller.http.problem_details import make_legacy_message, make_problem
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.metrics import Metrics
@@ -361,9 +364,12 @@ def _run(*words, **environ):
 def _restore(path, *statements):
     with closing(sqlite3.connect(path)) as made:
         made.executescript(LEDGER.read_text(encoding="utf-8"))
+    engine = open_engine(f"sqlite:///{path}", lock_seconds=1)
+    with engine.begin() as tx:
+        migrations.upgrade(tx)
         for each in statements:
-            made.execute(each)
-        made.commit()
+            tx.execute(sa.text(each))
+    engine.dispose()
 
 
 # -- REST ------------------------------------------------------------------------------------------------------------
