@@ -14,6 +14,7 @@ import random
 import re
 import resource
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -83,9 +84,10 @@ async def slow_body(port):
 
 
 async def unread(port):
-    _, writer = await connect(port)
-    writer.write(b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60_000)
-    await writer.drain()
+    with socket.create_connection(("127.0.0.1", port), source_address=(next(ADDRESSES), 0)) as client:
+        client.setblocking(False)
+        requests = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60_000
+        await asyncio.get_running_loop().sock_sendall(client, requests)
 
 
 async def ask(port, request, times=1000):
@@ -115,6 +117,7 @@ def wrong_login():
 
 
 UNKNOWN = b"GET /api/v1/me HTTP/1.1\r\nHost: x\r\n\r\n"
+LONG = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 FORGED = b"GET /api/v1/me HTTP/1.1\r\nHost: x\r\nCookie: session=x\r\n\r\n"
 NESTED = post(b"/login", b'{"username":' + b"[" * 900 + b"]" * 900 + b',"a":[' + b"1e5," * 15_000 + b"0]}")
 BROKEN = post(b"/login", b'{"a":1e9999999999999999999}')
@@ -138,6 +141,7 @@ ATTACKS = {
     "heads, a line now and then": ("rest", 400, slow_head, ()),
     "bodies, an octet now and then": ("rest", 400, slow_body, ()),
     "60,000 requests, none read": ("rest", 50, unread, ()),
+    "requests for long answers": ("rest", 50, ask, (LONG,)),
     "requests without a login": ("rest", 150, ask, (UNKNOWN,)),
     "requests with a forged cookie": ("rest", 150, ask, (FORGED,)),
     "requests that are broken": ("rest", 50, ask, (BROKEN,)),

@@ -117,7 +117,7 @@ Handler = Callable[["Connection", Request], object]
 Served = Callable[[Any, "HttpRequest", Request], Awaitable[Response | None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Route:
     """One route.
 
@@ -144,12 +144,12 @@ class Route:
     takes_password: bool = False
     immutable_reason: str = ""
     needs_idempotency_key: bool = False
-    example: Mapping[str, Any] | None = field(default=None, compare=False)
-    operation: Mapping[str, Any] | None = field(default=None, compare=False)
+    example: Mapping[str, Any] | None = field(default=None)
+    operation: Mapping[str, Any] | None = field(default=None)
     answer: Any = None
     answer_type: str = "application/json"
     status: int = 200
-    other_answers: Mapping[int, Any] = field(default_factory=dict, compare=False)
+    other_answers: Mapping[int, Any] = field(default_factory=dict)
     refusals: tuple[type[BillerError], ...] = ()
     summary: str = ""
     style: ResponseStyle = ResponseStyle.TODAY
