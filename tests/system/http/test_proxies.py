@@ -97,14 +97,11 @@ def running(parts, tmp_path):
     """Return a function that starts a biller with settings of ``[rest]``, and remembers proxies to stop."""
     started = []
 
-    def start(*rest, listen=""):
+    def start(listen="", **rest):
         biller = Biller(tmp_path / "biller")
         biller.rest_listen = listen or biller.rest_listen
+        biller.rest = {"balance_checks": "loopback", **rest}
         biller.write()
-        file = biller.folder / "celcombiller.toml"
-        file.write_text(
-            file.read_text().replace("[rest]\n", "\n".join(["[rest]", 'balance_checks = "loopback"', *rest, ""]))
-        )
         biller.folder.joinpath("password").write_text("correct horse")
         biller.run("init", "--admin", "admin", "--password-file", "password")
         started.append(biller.start())
@@ -146,7 +143,7 @@ def test_a_plain_proxy_pass_makes_no_client_local(running, tmp_path):
 
 def test_a_trusted_nginx_names_the_client(running, tmp_path):
     start, started = running
-    biller = start('trusted_proxies = ["127.0.0.1"]')
+    biller = start(trusted_proxies=["127.0.0.1"])
     plain = nginx(tmp_path / "plain", f"http://127.0.0.1:{biller.rest_port}")
     proxy = nginx(tmp_path / "nginx", f"http://127.0.0.1:{biller.rest_port}", FORWARDED)
     started += [plain, proxy]
@@ -160,7 +157,7 @@ def test_a_trusted_nginx_names_the_client(running, tmp_path):
 def test_nginx_reaches_the_biller_by_a_unix_socket(running, tmp_path):
     start, started = running
     path = tmp_path / "rest.socket"
-    biller = start('trusted_proxies = ["unix"]', listen=f"unix:{path}")
+    biller = start(trusted_proxies=["unix"], listen=f"unix:{path}")
     proxy = nginx(
         tmp_path / "nginx", f"http://unix:{path}:", FORWARDED.replace("$proxy_add_x_forwarded_for", "198.51.100.9")
     )
@@ -171,7 +168,7 @@ def test_nginx_reaches_the_biller_by_a_unix_socket(running, tmp_path):
 
 def test_haproxy_adds_the_client_in_a_line_of_its_own(running, tmp_path):
     start, started = running
-    biller = start('trusted_proxies = ["127.0.0.1"]')
+    biller = start(trusted_proxies=["127.0.0.1"])
     headers = "option forwardfor\n    http-request set-header X-Forwarded-Proto HTTPS"
     proxy = haproxy(tmp_path / "haproxy", biller.rest_port, headers=headers)
     started.append(proxy)
@@ -181,9 +178,19 @@ def test_haproxy_adds_the_client_in_a_line_of_its_own(running, tmp_path):
     assert address_of_login(biller, proxy, "-H", f"Origin: {origin}") == "127.0.0.1"
 
 
+def test_haproxy_names_the_client_by_its_own_protocol(running, tmp_path):
+    start, started = running
+    port = free_ports(1)
+    biller = start(listen=f"haproxy:tcp:{port}:interface=127.0.0.1")
+    proxy = haproxy(tmp_path / "haproxy", port, mode="tcp", options="send-proxy")
+    started.append(proxy)
+    assert from_outside(proxy, "--interface", "127.0.0.5", "-H", "Host: billing.example.org") == [401, 401]
+    assert address_of_login(biller, proxy, "--interface", "127.0.0.5") == "127.0.0.5"
+
+
 def test_a_slow_client_of_nginx_holds_up_no_other(running, tmp_path):
     start, started = running
-    biller = start('trusted_proxies = ["127.0.0.1"]', "head_seconds = 1", "body_seconds = 1")
+    biller = start(trusted_proxies=["127.0.0.1"], head_seconds=1, body_seconds=1)
     proxy = nginx(
         tmp_path / "nginx",
         f"http://127.0.0.1:{biller.rest_port}",

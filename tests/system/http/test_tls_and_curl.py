@@ -1,8 +1,11 @@
 """The API as its users reach it: twistd in a process of its own, TLS, curl."""
 
+import contextlib
 import datetime as dt
 import ipaddress
 import json
+import socket
+import ssl
 import subprocess
 
 import pytest
@@ -36,6 +39,26 @@ def test_the_api_speaks_tls_by_its_endpoint_string_and_its_cookie_is_then_secure
     assert "Strict-Transport-Security: max-age=" in said
     users = json.loads(_curl(biller, "-b", "jar", f"{url}/api/v1/subscribers"))
     assert [each["username"] for each in users["items"]] == ["admin"]
+
+
+def test_who_says_nothing_or_half_of_it_over_tls_is_ended(biller_over_tls):
+    """2 s."""
+    biller = biller_over_tls
+    biller.rest = {"head_seconds": 1, "send_seconds": 1}
+    biller.init()
+    biller.start()
+    address = ("127.0.0.1", biller.rest_port)
+    trusting = ssl.create_default_context(cafile=biller.folder / "pair.pem")
+    with (
+        socket.create_connection(address, timeout=20) as silent,
+        socket.create_connection(address, timeout=20) as tcp,
+        trusting.wrap_socket(tcp, server_hostname="127.0.0.1") as slow,
+    ):
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nX")
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+        with contextlib.suppress(ConnectionResetError):
+            assert silent.recv(1000) == b""
+    assert "Traceback" not in biller.log
 
 
 def test_tls_works_where_warnings_are_errors(biller_over_tls):

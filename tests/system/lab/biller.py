@@ -38,6 +38,7 @@ class Biller:
         self.ami_port = pbx.ami_port if pbx else None
         self.ami_user, self.secret = "celcombiller", SECRET
         self.calls = {"internal_dial": "PJSIP/{clid}", "external_dial": "PJSIP/{number}@trunk", "ring_seconds": 5}
+        self.rest: dict[str, object] = {}
         self.agi: dict[str, object] = {}
         self.sms: dict[str, object] = {}
         self.smpp: dict[str, object] = {}
@@ -55,6 +56,7 @@ class Biller:
         # On one core, as they are by themselves, the billers of all tests would be on the same.
         lines += ["[service]", f"workers = {self.workers}", f"one_core = {json.dumps(self.as_program)}"]
         lines += ["[rest]", f"listen = {json.dumps(self.rest_listen)}"]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in self.rest.items()]
         lines += ["[agi]", f'listen = "tcp:{self.agi_port}:interface=127.0.0.1"']
         lines += [f"{key} = {json.dumps(value)}" for key, value in self.agi.items()]
         lines += ["[calls]", *(f"{key} = {json.dumps(value)}" for key, value in self.calls.items())]
