@@ -156,10 +156,9 @@ class Api:
         A wrong one counts as a failed login. Raises `Forbidden` and `TooManyAttempts`.
         """
         who, address, now = request.principal, request.address, request.now
-        is_known = await self.store.transact(lambda tx: login_throttle.admit_attempt(tx, who.username, address, now))
-        source = "API, known address" if is_known else "API"
+        await self.store.transact(lambda tx: login_throttle.admit_attempt(tx, who.username, address, now))
         hashed = await self.reader.read(lambda tx: subscriber_records.find_password(tx, who.subscriber_id))
-        if hashed is not None and not await self.passwords.verify(hashed, old, source):
+        if hashed is not None and not await self.passwords.verify_own(hashed, old, who.username):
             raise Forbidden("old_password is not the password")
         await self.store.transact(lambda tx: login_throttle.forget_failures(tx, who.username, address, now))
         return hashed

@@ -122,10 +122,21 @@ class Passwords:
 
     async def hash(self, password: str, principal: str = "") -> str:
         """Return the hash to keep of a password that a principal sets. Raises `TooManyAttempts`."""
+        hashed: str = await self._change(principal, lambda: HASHER.hash(password))
+        return hashed
+
+    async def verify_own(self, hashed: str | None, password: str, principal: str) -> bool:
+        """Return whether this is the password of a principal who is logged in, and sets another one.
+
+        It waits with their other changes, so that they hold no login back. Raises `TooManyAttempts`.
+        """
+        right: bool = await self._change(principal, lambda: self._verify(hashed, password))
+        return right
+
+    async def _change(self, principal: str, work: Callable[[], Any]) -> Any:
         own = self._changes.count(principal)
         is_full = len(self._changes) >= self._waiting_max or own * SHARE >= self._waiting_max
-        hashed: str = await self._wait(self._changes, principal, lambda: HASHER.hash(password), is_full=is_full)
-        return hashed
+        return await self._wait(self._changes, principal, work, is_full=is_full)
 
     async def verify(self, hashed: str | None, password: str, source: str = "") -> bool:
         """Return whether this is the password; without a hash the answer is no, and takes as long.
