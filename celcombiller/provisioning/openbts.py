@@ -119,11 +119,7 @@ class OpenBts:
             return []
         if answer.code != OK:
             raise NetworkUnavailable(f"NodeManager answers {answer.code} to read")
-        try:
-            rows = msgspec.json.decode(answer.data, type=list[_Known])
-        except msgspec.DecodeError as error:
-            raise NetworkUnavailable(f"NodeManager's list cannot be read: {error}") from None
-        return [entry for row in rows if (entry := _entry_of(row)) is not None]
+        return decode_list(answer.data)
 
     def _create(self, entry: ProvisioningEntry) -> None:
         fields = {"name": entry.name, "imsi": f"IMSI{entry.imsi}", "msisdn": entry.msisdn, "ki": ""}
@@ -149,10 +145,7 @@ class OpenBts:
             raise NetworkUnavailable(f"NodeManager at {self._address}: {error}") from None
         finally:
             socket.close()
-        try:
-            return msgspec.json.decode(said, type=_Answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise NetworkUnavailable(f"NodeManager's answer is not what it should be: {error}") from None
+        return decode_answer(said)
 
     def _wait(self, socket: zmq.Socket[bytes]) -> None:
         ends_at = time.monotonic() + self._seconds
@@ -161,6 +154,23 @@ class OpenBts:
                 raise NetworkUnavailable("the biller stops")
             if time.monotonic() > ends_at:
                 raise NetworkUnavailable(f"NodeManager at {self._address} does not answer within {self._seconds} s")
+
+
+def decode_answer(data: bytes) -> _Answer:
+    """Return what NodeManager answers. Raises `NetworkUnavailable` for what is no answer."""
+    try:
+        return msgspec.json.decode(data, type=_Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NetworkUnavailable(f"NodeManager's answer is not what it should be: {error}") from None
+
+
+def decode_list(data: bytes | msgspec.Raw) -> list[ProvisioningEntry]:
+    """Return the entries of NodeManager's list. Raises `NetworkUnavailable` for what is no list."""
+    try:
+        rows = msgspec.json.decode(data, type=list[_Known])
+    except msgspec.DecodeError as error:
+        raise NetworkUnavailable(f"NodeManager's list cannot be read: {error}") from None
+    return [entry for row in rows if (entry := _entry_of(row)) is not None]
 
 
 def _match(imsi: str) -> dict[str, str]:

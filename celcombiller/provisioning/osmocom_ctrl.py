@@ -24,8 +24,8 @@ CTRL = b"\x00"
 
 _HEADER = struct.Struct(">HB")
 _REPLIES = ("GET_REPLY", "SET_REPLY")
-_VARIABLE = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
-_VALUE = re.compile(r"[A-Za-z0-9]*", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
+_VALUE = re.compile(r"[A-Za-z0-9]{0,200}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,25 @@ class CtrlDecoder:
     __slots__ = ("_rest",)
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
 
     def receive(self, data: bytes) -> list[CtrlReply]:
         """Take what arrived and return the replies it completes. Raises `NetworkUnavailable` for what is no CTRL."""
         self._rest += data
         done = []
-        while len(self._rest) >= _HEADER.size:
-            length, stream = _HEADER.unpack_from(self._rest)
-            end = _HEADER.size + length
-            if len(self._rest) < end:
+        begin = 0
+        while len(self._rest) - begin >= _HEADER.size:
+            length, stream = _HEADER.unpack_from(self._rest, begin)
+            payload = begin + _HEADER.size
+            if len(self._rest) < payload + length:
                 break
-            payload, self._rest = self._rest[_HEADER.size : end], self._rest[end:]
-            if stream == EXTENSION_STREAM and payload[:1] == CTRL:
-                reply = _reply(payload[1:].decode("utf-8", "replace"))
+            begin = payload + length
+            text = self._rest[payload:begin]
+            if stream == EXTENSION_STREAM and text[:1] == CTRL:
+                reply = _reply(text[1:].decode("utf-8", "replace"))
                 if reply is not None:
                     done.append(reply)
+        del self._rest[:begin]
         return done
 
 
