@@ -26,13 +26,14 @@ from twisted.web.test.requesthelper import DummyChannel
 
 from celcombiller.asterisk import (
     agi_codec,
+    agi_commands,
     agi_server,
     ami_codec,
     channel_variables,
     message_sender,
-    scripts,
-    sms_script,
 )
+from celcombiller.asterisk.scripts import call as call_script
+from celcombiller.asterisk.scripts import channel, sms
 from celcombiller.config import loader
 from celcombiller.config.tables import RadiusClient, Rest, Smpp
 from celcombiller.core.errors import (
@@ -47,7 +48,7 @@ from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import check_digits
 from celcombiller.core.schedules import schedule_records
 from celcombiller.core.sms import encoding
-from celcombiller.core.subscribers import fields
+from celcombiller.core.subscribers import number_forms
 from celcombiller.http import decoding, origin, pagination, request_context, streaming
 from celcombiller.http.http_request import HttpRequest
 from celcombiller.legacy_import import cell_values, convert_users, source_database
@@ -103,7 +104,7 @@ def agi_reply(data):
 
 def agi_values(data):
     text = as_text(data)
-    for read in (agi_server._integer, agi_server._value, lambda text: agi_server._played(text, 0)):
+    for read in (agi_commands._integer, agi_commands._value, lambda text: agi_commands._played(text, 0)):
         with contextlib.suppress(agi_codec.AgiCommandRefused):
             read(text)
 
@@ -127,12 +128,12 @@ def channel_values(data):
     text = as_text(data)
     channel_variables.instant(text)
     channel_variables.milliseconds(text)
-    scripts._tail(text)
+    channel.shorten(text)
 
 
 def script_arguments(data):
     text = as_text(data)
-    for expression in (scripts._STAMP, sms_script._PAYER, sms_script._FROM, message_sender._ADDRESS, fields.NUMBER):
+    for expression in (call_script._STAMP, sms._PAYER, sms._FROM, message_sender._ADDRESS):
         expression.fullmatch(text)
 
 
@@ -162,7 +163,7 @@ ASTERISK = (
         decode=agi_values,
         seeds=(b"1 (text)", b"0 endpos=8000", b"-1"),
         separators=(b" ", b"(", b")", b"endpos="),
-        expressions=("asterisk/agi_server:_played",),
+        expressions=("asterisk/agi_commands:_played",),
     ),
     Decoder(
         name="AGI command",
@@ -181,7 +182,7 @@ ASTERISK = (
         seeds=(b"1795387182.123456", b"12345"),
         hostile=(b"9" * 5000, "²".encode(), b"1." + b"9" * 5000),
         separators=(b".", b"0"),
-        expressions=("asterisk/scripts:_tail",),
+        expressions=("asterisk/scripts/channel:shorten",),
         fails=True,
     ),
     Decoder(
@@ -190,8 +191,17 @@ ASTERISK = (
         seeds=(b'"Ana" <sip:2001@192.0.2.1>', b"payer=ana", b"stamp=abc", b"pjsip:2001"),
         separators=(b'"', b"<", b"<sip:", b"<sip:a@", b'" <sips:1', b"@", b";", b"*"),
         expressions=(
-            *("asterisk/scripts:_STAMP", "asterisk/sms_script:_PAYER", "asterisk/sms_script:_FROM"),
-            *("asterisk/message_sender:_ADDRESS", "core/subscribers/fields:NUMBER"),
+            *("asterisk/scripts/call:_STAMP", "asterisk/scripts/sms:_PAYER", "asterisk/scripts/sms:_FROM"),
+            "asterisk/message_sender:_ADDRESS",
+        ),
+    ),
+    Decoder(
+        name="forms of a number",
+        decode=lambda data: number_forms.forms_of(as_text(data)),
+        seeds=(b"sip:+55-91 98000;phone-context=+55@192.0.2.1", b"IMSI724000000002001", b"tel:002001"),
+        separators=(b"@", b";", b"-", b"phone-context=", b"phone-context=+1", b"sip:", b"IMSI"),
+        expressions=tuple(
+            f"core/subscribers/number_forms:{each}" for each in ("NUMBER", "_URI", "_CONTEXT", "_IMSI", "_BARE_IMSI")
         ),
     ),
     Decoder(
@@ -387,17 +397,16 @@ def network_words(data):
 NETWORKS = (
     Decoder(
         name="NodeManager answer",
-        decode=lambda data: openbts.decode_list(openbts.decode_answer(data).data),
+        decode=lambda data: openbts.read_list(openbts.decode_answer(data).data),
         errors=(NetworkUnavailable,),
         seeds=(NODE_MANAGER,),
-        separators=(b"{", b"[", b'"', b",", b'{"imsi":"x"},'),
-    ),
-    Decoder(
-        name="NodeManager list",
-        decode=openbts.decode_list,
-        errors=(NetworkUnavailable,),
-        seeds=(b'[{"name":"2001","imsi":"IMSI724000000002001","msisdn":"2001"}]',),
-        separators=(b"{", b"[", b'"', b",", b'{"imsi":"x"},'),
+        hostile=(
+            b'{"code":200,"data":[{"imsi":"724000000002001","name":"Jos\xe9"},{"imsi":5},{},[],null]}',
+            b'{"code":200,"data":[{"imsi":"a\tb","name":' + b"9" * 5000 + b"}]}",
+            b'{"code":1e9999999999999999999,"data":[]}',
+        ),
+        separators=(b"{", b"[", b'"', b",", b'{"imsi":"x"},', b"\xe9"),
+        expressions=("provisioning/openbts:_SPELLED",),
     ),
     Decoder(
         name="OsmoHLR CTRL",
@@ -429,9 +438,8 @@ NETWORKS = (
         ),
         expressions=(
             *("provisioning/osmocom_ctrl:_PROMPT", "provisioning/osmocom_ctrl:_ROW"),
-            "provisioning/osmocom_ctrl:_TOTAL",
+            *("provisioning/osmocom_ctrl:_TOTAL", "provisioning/osmocom_ctrl:_BEGINNING"),
         ),
-        fails=True,
     ),
     Decoder(
         name="words for a network",
@@ -574,6 +582,7 @@ HTTP = (
         hostile=(b"[", b"http://[", b"::1]"),
         separators=(b",", b";", b"=", b"[", b":", b"/", b"@", b"; a=b", b", 1.1.1.1"),
         largest=16_384,
+        expressions=("http/request_context:_HOP",),
     ),
     Decoder(
         name="origin of a page",
@@ -731,7 +740,7 @@ OWN_TEXT = {
     "asterisk/agi_simulator:answer#2": "the same",
     "asterisk/agi_simulator:_expand": "the same",
     "asterisk/agi_simulator:_dial": "the same",
-    "asterisk/scripts:_server": "one character at a time, of a text that is in an environment",
+    "asterisk/scripts/channel:server_of": "one character at a time, of a text that is in an environment",
     "cli/import_legacy:_SOURCE": "an argument of the operator's own command",
     "cli/parser:_INVALID_CHOICE": "a sentence of argparse",
     "http/openapi:_PARAMETER": "the paths of our routes",

@@ -84,7 +84,7 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
             print(f"  IMSI {one.imsi}: {one.error} ({one.attempts} times)")
     if not found and not arguments.json:
         print("No radio network: add [[provisioning]] tables to the settings, and start the biller.")
-    return DIFFERS if any(each.failing or each.last_error for each, _ in found) else DONE
+    return DIFFERS if any(each.failing or each.last_error or each.warning for each, _ in found) else DONE
 
 
 def _line(each: Backlog, *, configured: bool) -> str:
@@ -97,6 +97,8 @@ def _line(each: Backlog, *, configured: bool) -> str:
         said += f"; unreachable: {each.last_error}"
     elif each.answered_at is not None:
         said += f"; answered {each.answered_at.astimezone().isoformat(' ', 'seconds')}"
+    if each.warning:
+        said += f"; {each.warning}"
     return said if configured else f"{said}; not in the settings (add it again, or forget it)"
 
 
@@ -224,6 +226,9 @@ def _print(name: str, found: list[DriftDifference]) -> None:
     counts = ", ".join(f"{number} {kind}" for kind, number in drift.count(found).items() if number)
     print(f"{name}: {counts or 'as the biller says'}.")
     for each in found[:SHOWN_MAX]:
+        if each.row is not None:
+            print(f"  {each.drift}: {each.row}")
+            continue
         wanted = "not there" if each.wanted is None else f"number {each.wanted.msisdn}"
         there = ", ".join(f"number {one.msisdn or 'none'}" for one in each.found) or "not there"
         more = f", number taken by {each.holder}" if each.holder else ""

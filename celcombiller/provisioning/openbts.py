@@ -7,8 +7,11 @@ everything, whatever is asked; and ``delete`` and ``update`` say 200 when there 
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,11 +20,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from celcombiller.core.errors import NetworkUnavailable
-from celcombiller.core.provisioning.entries import ProvisioningEntry
-from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi, is_imsi, is_msisdn
+from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow, show_row
+from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi, is_msisdn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """Of the list of all: about 80 bytes a subscriber."""
@@ -32,15 +35,27 @@ LOOK_MS = 50
 OK, NO_CONTENT, NOT_FOUND = 200, 204, 404
 
 
-class _Known(msgspec.Struct):
-    imsi: str | None = None
-    name: str | None = None
-    msisdn: str | None = None
+_SPELLED = re.compile(r"(?:IMSI)?([0-9]{6,15})", re.ASCII | re.IGNORECASE)
+"""An IMSI as rows have it that others wrote; nothing else of a row is sent back to the network."""
+
+_FIELDS = ("imsi", "name", "msisdn")
 
 
 class _Answer(msgspec.Struct):
     code: int
-    data: msgspec.Raw = msgspec.Raw()
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeManagerList:
+    """A list: its entries, the rows that are not as they should be, and IMSIs that are not spelled ``IMSI`` + digits.
+
+    A spelling that is not the usual one is needed to change or to remove its row.
+    """
+
+    entries: list[ProvisioningEntry]
+    unreadable: list[UnreadableRow]
+    spellings: dict[str, set[str]]
 
 
 class OpenBts:
@@ -60,6 +75,8 @@ class OpenBts:
         self._threads = ThreadPool(0, 1, f"openbts-{name}")
         self._context: zmq.Context[Any] | None = None
         self._ending = threading.Event()
+        self.unreadable: Sequence[UnreadableRow] | None = None
+        self._spellings: dict[str, set[str]] = {}
 
     async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[ProvisioningEntry]:
         """Take from the list of all what is asked for."""
@@ -69,8 +86,9 @@ class OpenBts:
 
     async def list_all(self) -> list[ProvisioningEntry]:
         """Ask for all."""
-        entries: list[ProvisioningEntry] = await self._in_thread(self._list)
-        return entries
+        found: NodeManagerList = await self._in_thread(self._list)
+        self.unreadable, self._spellings = found.unreadable, found.spellings
+        return found.entries
 
     async def create(self, entry: ProvisioningEntry) -> None:
         """Make an entry, without a key: the phone registers by its IMSI."""
@@ -84,9 +102,9 @@ class OpenBts:
             await self.delete(was.imsi)
             await self.create(entry)
             return
-        await self._in_thread(
-            self._done, "update", match=_match(entry.imsi), fields={"name": entry.name, "msisdn": entry.msisdn}
-        )
+        fields = {"name": entry.name, "msisdn": entry.msisdn}
+        for match in self._matches(entry.imsi):
+            await self._in_thread(self._done, "update", match=match, fields=fields)
 
     async def free(self, entry: ProvisioningEntry) -> None:
         """Nothing: two entries may have one number until the second gets its own."""
@@ -94,7 +112,8 @@ class OpenBts:
     async def delete(self, imsi: str) -> None:
         """Remove all of an IMSI, from both tables."""
         check_imsi(imsi)
-        await self._in_thread(self._done, "delete", match=_match(imsi))
+        for match in self._matches(imsi):
+            await self._in_thread(self._done, "delete", match=match)
 
     async def close(self) -> None:
         """End the exchange that is going on, and the thread."""
@@ -113,13 +132,17 @@ class OpenBts:
 
     # -- in the thread ----------------------------------------------------------------------------------------------
 
-    def _list(self) -> list[ProvisioningEntry]:
+    def _list(self) -> NodeManagerList:
         answer = self._exchange({"command": "subscribers", "action": "read"})
         if answer.code in (NOT_FOUND, NO_CONTENT):
-            return []
+            return NodeManagerList([], [], {})
         if answer.code != OK:
             raise NetworkUnavailable(f"NodeManager answers {answer.code} to read")
-        return decode_list(answer.data)
+        return read_list(answer.data)
+
+    def _matches(self, imsi: str) -> list[dict[str, str]]:
+        """Return what names the rows of an IMSI, in each spelling that they have."""
+        return [{"imsi": each} for each in sorted(self._spellings.get(imsi, {f"IMSI{imsi}"}))]
 
     def _create(self, entry: ProvisioningEntry) -> None:
         fields = {"name": entry.name, "imsi": f"IMSI{entry.imsi}", "msisdn": entry.msisdn, "ki": ""}
@@ -157,30 +180,59 @@ class OpenBts:
 
 
 def decode_answer(data: bytes) -> _Answer:
-    """Return what NodeManager answers. Raises `NetworkUnavailable` for what is no answer."""
+    """Return what NodeManager answers. Raises `NetworkUnavailable` for what is no answer.
+
+    NodeManager does not escape what it puts into its JSON: texts may have control characters, or be no UTF-8. Both are
+    read: else a single row would take the whole list along.
+    """
     try:
         return msgspec.json.decode(data, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return msgspec.convert(json.loads(data.decode("utf-8", "replace"), strict=False), _Answer)
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise NetworkUnavailable(f"NodeManager's answer is not what it should be: {error}") from None
 
 
-def decode_list(data: bytes | msgspec.Raw) -> list[ProvisioningEntry]:
-    """Return the entries of NodeManager's list. Raises `NetworkUnavailable` for what is no list."""
-    try:
-        rows = msgspec.json.decode(data, type=list[_Known])
-    except msgspec.DecodeError as error:
-        raise NetworkUnavailable(f"NodeManager's list cannot be read: {error}") from None
-    return [entry for row in rows if (entry := _entry_of(row)) is not None]
+def read_list(data: Any) -> NodeManagerList:
+    """Return the list that an answer has. Raises `NetworkUnavailable` for what is no list of rows."""
+    if not isinstance(data, list):
+        raise NetworkUnavailable(f"NodeManager's list cannot be read: it is {show_row(repr(data))}")
+    if data and not any(isinstance(row, dict) for row in data):
+        raise NetworkUnavailable(f"NodeManager's list cannot be read: it has no rows, but {show_row(repr(data[0]))}")
+    found = NodeManagerList([], [], {})
+    for row in data:
+        _read_row(row, found)
+    for imsi in [imsi for imsi, spellings in found.spellings.items() if spellings == {f"IMSI{imsi}"}]:
+        del found.spellings[imsi]
+    return found
 
 
-def _match(imsi: str) -> dict[str, str]:
-    return {"imsi": f"IMSI{imsi}"}
+def _read_row(row: Any, found: NodeManagerList) -> None:
+    """Add a row to what was found.
+
+    A number counts as the text of its digits, and a text of others as none. A row that has another name than an IMSI
+    is of no subscriber, and is left out.
+    """
+    fields = {name: row.get(name) for name in _FIELDS} if isinstance(row, dict) else {"imsi": None}
+    texts = {name: _text_of(value) for name, value in fields.items()}
+    spelled = _SPELLED.fullmatch(texts["imsi"])
+    imsi = "" if spelled is None else spelled[1]
+    if not texts["imsi"] or not all(map(_is_clean, fields.values())):
+        found.unreadable.append(UnreadableRow(show_row(json.dumps(row, ensure_ascii=False)), imsi))
+    if imsi:
+        number = texts["msisdn"]
+        found.entries.append(ProvisioningEntry(imsi, number if is_msisdn(number) else "", texts["name"]))
+        found.spellings.setdefault(imsi, set()).add(texts["imsi"])
 
 
-def _entry_of(row: _Known) -> ProvisioningEntry | None:
-    """Read one row; ``None`` for one that no subscriber of the biller's could ever be."""
-    imsi = (row.imsi or "").removeprefix("IMSI")
-    if not is_imsi(imsi):
-        return None
-    number = row.msisdn or ""
-    return ProvisioningEntry(imsi, number if is_msisdn(number) else "", row.name or "")
+def _text_of(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**19:
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+def _is_clean(value: object) -> bool:
+    """Return whether a field is a text of characters, or is missing."""
+    return value is None or (isinstance(value, str) and value.isprintable() and "\ufffd" not in value)

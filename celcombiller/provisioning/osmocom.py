@@ -17,9 +17,9 @@ from celcombiller.core.provisioning.network import NetworkRefused, check_digits,
 from celcombiller.provisioning import osmocom_ctrl
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
-    from celcombiller.core.provisioning.entries import ProvisioningEntry
+    from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow
 
 LIST_BYTES_MAX = 256 * 1024 * 1024
 """Of the list of all: 70 bytes a subscriber."""
@@ -40,6 +40,7 @@ class Osmocom:
         self._open: _Ctrl | None = None
         self._lists: set[_Console] = set()
         self._ending = False
+        self.unreadable: Sequence[UnreadableRow] | None = None
 
     async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[ProvisioningEntry]:
         """Ask for each IMSI and each number."""
@@ -53,7 +54,8 @@ class Osmocom:
                 reply = await self._ask("GET", f"subscriber.by-{key}-{word}.info")
                 if reply.error is None:
                     entry = osmocom_ctrl.entry_of(reply.value)
-                    found[entry.imsi] = entry
+                    if entry is not None:
+                        found[entry.imsi] = entry
                 elif reply.error not in NOBODY:
                     raise NetworkUnavailable(f"OsmoHLR does not say who is there: {reply.error}")
         return list(found.values())
@@ -69,10 +71,11 @@ class Osmocom:
         finally:
             self._lists.discard(console)
             console.abort()
-        entries: list[ProvisioningEntry] = await deferToThreadPool(
+        found: osmocom_ctrl.ConsoleList = await deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), osmocom_ctrl.listed, data
         )
-        return entries
+        self.unreadable = found.unreadable
+        return found.entries
 
     async def create(self, entry: ProvisioningEntry) -> None:
         """Create a subscriber, then set the number."""

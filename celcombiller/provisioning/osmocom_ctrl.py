@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import NetworkUnavailable
-from celcombiller.core.provisioning.entries import ProvisioningEntry
+from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow, show_row
 from celcombiller.core.provisioning.network import is_imsi, is_msisdn
 
 if TYPE_CHECKING:
@@ -85,16 +85,14 @@ def request(number: int, verb: str, variable: str, value: str = "") -> bytes:
     return _HEADER.pack(len(payload), EXTENSION_STREAM) + payload
 
 
-def entry_of(info: str) -> ProvisioningEntry:
-    """Read the ``info`` of a subscriber: a line for each field, with a tab after its name."""
+def entry_of(info: str) -> ProvisioningEntry | None:
+    """Read the ``info`` of a subscriber: a line for each field, with a tab after its name.
+
+    ``None`` if it has no IMSI. A number that none can be counts as none: then the subscriber's own is set.
+    """
     fields = dict(line.split("\t", 1) for line in info.split("\n") if "\t" in line)
-    return _entry(fields.get("imsi", ""), fields.get("msisdn", ""))
-
-
-def _entry(imsi: str, msisdn: str) -> ProvisioningEntry:
-    if not is_imsi(imsi) or not (msisdn == "" or is_msisdn(msisdn)):
-        raise NetworkUnavailable(f"OsmoHLR tells of a subscriber that none can be: {imsi[:20]!r}, {msisdn[:20]!r}")
-    return ProvisioningEntry(imsi, msisdn)
+    imsi, msisdn = fields.get("imsi", ""), fields.get("msisdn", "")
+    return ProvisioningEntry(imsi, msisdn if is_msisdn(msisdn) else "") if is_imsi(imsi) else None
 
 
 # -- the list, which only the console (VTY) has ------------------------------------------------------------------------
@@ -103,7 +101,8 @@ LIST_COMMAND = b"show subscribers all\n"  # with CR too it would be two lines
 _PROMPT = re.compile(rb"(?:^|[^A-Za-z0-9_.-])[A-Za-z0-9_.-]+[>#] \Z")  # the first one comes behind telnet's options
 _TITLES = ["ID", "MSISDN", "IMSI", "IMEI", "NAM"]
 _ROW = re.compile(r"[0-9]+ +(none|[0-9]{1,15}) +([0-9]{6,15}) +(?:-+|[0-9]{14,16}) *+(?:CS)?(?:PS)? *", re.ASCII)
-_TOTAL = re.compile(r" *Subscribers Shown: ([0-9]+)", re.ASCII)
+_BEGINNING = re.compile(r"[0-9]+ ", re.ASCII)
+_TOTAL = re.compile(r" *Subscribers Shown: ([0-9]{1,12})", re.ASCII)
 _NOBODY = "% No matching subscriber(s)"
 
 
@@ -112,34 +111,53 @@ def at_prompt(data: bytes) -> bool:
     return _PROMPT.search(data[-80:]) is not None
 
 
-def listed(data: bytes) -> list[ProvisioningEntry]:
-    """Read the console's list of all subscribers, strictly: every line, and as many as it says.
+@dataclass(frozen=True, slots=True)
+class ConsoleList:
+    """A list: its entries, and the rows that are not as they should be."""
 
-    Raises `NetworkUnavailable` for any line that is not understood: half a list would look like people missing.
+    entries: list[ProvisioningEntry]
+    unreadable: list[UnreadableRow]
+
+
+def listed(data: bytes) -> ConsoleList:
+    """Read the console's list of all subscribers: as many rows as it says.
+
+    Raises `NetworkUnavailable` for a list that is not whole: half a list would look like people missing.
     """
     lines = data.decode("ascii", "replace").replace("\r", "").split("\n")
     return _rows(line for line in lines[1:-1] if line.strip())  # the first is the command, the last the prompt
 
 
-def _rows(lines: Iterable[str]) -> list[ProvisioningEntry]:
-    found: list[ProvisioningEntry] = []
+def _rows(lines: Iterable[str]) -> ConsoleList:
+    found = ConsoleList([], [])
+    count = 0
     total: int | None = None
     titled = False
     for line in lines:
-        row, shown = _ROW.fullmatch(line), _TOTAL.fullmatch(line)
+        shown = _TOTAL.fullmatch(line)
         if total is not None:
             raise NetworkUnavailable(f"OsmoHLR's list goes on after its end: {line[:60]!r}")
         if line.split() == _TITLES:
             titled = True
-        elif line == _NOBODY and not found:
+        elif line == _NOBODY and not count:
             total = 0
         elif shown is not None:
             total = int(shown.group(1))
-        elif row is not None and titled:
-            msisdn, imsi = row.groups()
-            found.append(ProvisioningEntry(imsi, "" if msisdn == "none" else msisdn))
+        elif titled and _BEGINNING.match(line):
+            count += 1
+            _read_row(line, found)
         elif line.strip("- "):
             raise NetworkUnavailable(f"OsmoHLR's list has a line that is not understood: {line[:60]!r}")
-    if not titled or total != len(found):
-        raise NetworkUnavailable(f"OsmoHLR's list is not whole: {len(found)} lines of {total}")
+    if not titled or total != count:
+        raise NetworkUnavailable(f"OsmoHLR's list is not whole: {count} lines of {total}")
     return found
+
+
+def _read_row(line: str, found: ConsoleList) -> None:
+    """Add a row: what is odd in its last columns (IMEI, NAM) does not matter to its number and IMSI."""
+    _, msisdn, imsi, *_ = (*line.split(), "", "")
+    known = is_imsi(imsi)
+    if known:
+        found.entries.append(ProvisioningEntry(imsi, msisdn if is_msisdn(msisdn) else ""))
+    if _ROW.fullmatch(line) is None:
+        found.unreadable.append(UnreadableRow(show_row(line.strip()), imsi if known else ""))

@@ -25,10 +25,13 @@ async def compare(
     """Return what differs. What changes meanwhile, or is on its way, is told as waiting and is no drift."""
     before: Desired = await read(partial(desired_state.desired, name=name))
     there = await network.list_all()
+    unreadable = network.unreadable or ()
     desired: Desired = await read(partial(desired_state.desired, name=name))
     changed = {each.imsi for each in set(before.entries) ^ set(desired.entries)}
     waiting = desired.waiting | before.waiting | changed
-    return drift.list_differences(replace(desired, waiting=waiting), there, names=network.keeps_names)
+    return drift.list_differences(
+        replace(desired, waiting=waiting), there, names=network.keeps_names, unreadable=unreadable
+    )
 
 
 def queue(tx: Connection, name: str, found: Sequence[DriftDifference], *, remove_unknown: bool, now: datetime) -> int:

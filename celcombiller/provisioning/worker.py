@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from celcombiller.core.errors import InvalidValue, NetworkUnavailable, StoreUnavailable
 from celcombiller.core.provisioning import work_queue
+from celcombiller.core.provisioning.entries import describe_unreadable
 from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi
 from celcombiller.core.provisioning.plan import Step, Verb, apply_step, plan_steps
 from celcombiller.runtime.periodic import PeriodicService
@@ -83,6 +84,7 @@ class ProvisioningWorker:
         self._retry_seconds_max = retry_seconds_max
         self._ending = False
         self._is_away = False
+        self._warned_of = ""
 
     async def work(self) -> None:
         """Work batch after batch, until nothing is due or the network is away."""
@@ -188,7 +190,9 @@ class ProvisioningWorker:
     def _finish(self, tx: Connection, owner: str, batch: _Batch, now: datetime) -> None:
         said = batch.said
         if batch.away is None:
-            work_queue.record_answer(tx, self.name, now)
+            unreadable = self.network.unreadable
+            warning = None if unreadable is None else describe_unreadable(unreadable)
+            work_queue.record_answer(tx, self.name, now, warning)
         elif self._ending:
             said = {}
         else:  # what was done before is not confirmed
@@ -208,6 +212,10 @@ class ProvisioningWorker:
         if self._is_away:
             self._log.info("Network {name} is back", name=self.name)
         self._is_away = False
+        warning = describe_unreadable(self.network.unreadable or ())
+        if warning and warning != self._warned_of:
+            self._log.warn("Network {name}: {warning}", name=self.name, warning=warning)
+        self._warned_of = warning
         for (imsi, _), why in batch.said.items():
             if why is None:
                 self._log.info("Network {name}: IMSI …{last} is as it should be", name=self.name, last=imsi[-4:])

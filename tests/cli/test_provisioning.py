@@ -79,6 +79,19 @@ def test_who_is_unknown_stays_until_it_is_said_that_he_is_to_go(here):
     assert here.manager.numbers() == []
 
 
+def test_a_bad_row_is_shown_and_the_rest_brought_in_step(here):
+    here.manager.sip_buddies.append({"username": 5, "name": "\x1b[31m", "callerid": "9"})
+    here.add(2001)
+    here.run("provisioning", "sync")
+    assert ("IMSI724000000002001", "2001") in here.manager.numbers()
+    said = here.run("provisioning", "diff", status=1)
+    assert "1 unreadable" in said
+    assert '"imsi": 5' in said
+    assert "\x1b" not in said
+    assert "rows of its list that cannot be read: 1" in here.run("provisioning", "status", status=1)
+    assert json.loads(here.run("provisioning", "diff", "--json", status=1))["village"][0]["drift"] == "unreadable"
+
+
 def test_a_network_that_is_away_is_one_line_and_its_queue_waits(here):
     here.run("provisioning", "sync")
     here.manager.stop()

@@ -16,6 +16,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.provisioning import desired_state, status
 from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NetworkRefused
+from celcombiller.core.reports import open_items
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.provisioning.openbts import OpenBts
@@ -104,7 +105,6 @@ async def test_nothing_but_digits_is_ever_sent(field, damage):
         b'{"code": "200"}',
         b'{"code": 200}',
         b'{"code": 200, "data": "both ok"}',
-        b'{"code": 200, "data": [{"imsi": 5}]}',
         b'{"code": 200, "data": [["a"]]}',
         b'{"code": 200, "data": [{"imsi": "IMSI724000000002001", "name": "7", "msisdn": "2001"}',
         b'{"code": 503}',
@@ -128,6 +128,56 @@ async def test_rows_that_no_subscriber_can_be_are_left_out_and_half_ones_are_tol
         b' {"imsi": "smqueue", "name": "x", "msisdn": "411"}, {"name": "y"}]}'
     ]
     assert await openbts.list_all() == [ProvisioningEntry(ANA.imsi, "", "")]
+
+
+BAD_ROWS = (
+    b'{"imsi": "IMSI724000000009999", "name": "Jos\xe9", "msisdn": "9999"}',
+    b'{"imsi": "IMSI724000000009999", "name": "a\tb", "msisdn": "9999"}',
+    b'{"imsi": "IMSI724000000009999", "name": "b", "msisdn": 9999}',
+    b'{"imsi": 5, "name": "b", "msisdn": "9999"}',
+    b'{"imsi": ["IMSI724000000009999"], "name": {}, "msisdn": "9999"}',
+    b'{"name": "b", "msisdn": "9999"}',
+    b'{"imsi": "", "name": "b", "msisdn": "9999"}',
+    b'{"imsi": "IMSI724000000009999", "name": "\\ud800", "msisdn": "9999"}',
+    b'{"imsi": "IMSI724000000009999", "name": ' + b"9" * 400 + b"}",
+    b"null",
+    b"[]",
+)
+
+
+@pytest.mark.parametrize("row", BAD_ROWS)
+@pytest_twisted.ensureDeferred
+async def test_one_bad_row_is_reported_and_hides_no_other(openbts, manager, row):
+    good = b'{"imsi": "IMSI724000000002001", "name": "7", "msisdn": "2001"}'
+    manager.troubles = [b'{"code": 200, "data": [' + row + b", " + good + b"]}"]
+    assert [each for each in await openbts.list_all() if each.msisdn != "9999"][-1] == ANA
+    (bad,) = openbts.unreadable
+    assert bad.text.isprintable()
+    assert len(bad.text) < 200
+
+
+@pytest.mark.parametrize("spelled", ["724000000002001", "imsi724000000002001"])
+@pytest_twisted.ensureDeferred
+async def test_a_row_is_written_in_the_spelling_it_was_read_in(openbts, manager, spelled):
+    manager.sip_buddies = [{"username": spelled, "name": "1", "callerid": "2009"}]
+    manager.dialdata = [{"dial": spelled, "exten": "2009"}]
+    (was,) = await openbts.list_all()
+    assert was == ProvisioningEntry(ANA.imsi, "2009", "1")
+    await openbts.change(was, ANA)
+    assert manager.numbers() == [(spelled, "2001")]
+    assert await openbts.list_all() == [ANA]
+    await openbts.delete(ANA.imsi)
+    assert manager.numbers() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_spelling_of_one_imsi_is_removed(openbts, manager):
+    for spelled in ("IMSI724000000002001", "724000000002001"):
+        manager.sip_buddies.append({"username": spelled, "name": "1", "callerid": "2009"})
+        manager.dialdata.append({"dial": spelled, "exten": "2009"})
+    assert len(await openbts.list_all()) == 2
+    await openbts.delete(ANA.imsi)
+    assert manager.numbers() == []
 
 
 @pytest.mark.parametrize("code", [406, 409, 500, 503])
@@ -268,6 +318,38 @@ async def test_a_delete_that_says_200_and_deleted_nothing_is_done_again(village,
     await village.provisioner.work()
     assert village.waiting() == 1
     manager._done = asked
+    await village.settle()
+    assert manager.numbers() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_bad_row_blocks_nobody_and_is_named_in_status_and_drift(village, manager):
+    village.add(2001)
+    manager.sip_buddies.append({"username": 5, "name": "Jos\t\ufffd", "callerid": "9"})
+    await village.provisioner.work()
+    assert ("IMSI724000000002001", "2001") in manager.numbers()
+    (backlog,) = village.do(status.backlog)
+    assert (backlog.waiting, backlog.failing, backlog.last_error) == (0, 0, "")
+    assert backlog.warning.startswith("rows of its list that cannot be read: 1, such as")
+    assert village.do(lambda tx: open_items.count_open_items(tx, village.now)).networks["village"].has_warning
+    (difference,) = await compare("village", village.network, village.through)
+    assert (difference.drift, difference.imsi) == ("unreadable", "")
+    assert '"imsi": 5' in difference.row
+    manager.sip_buddies[:] = [each for each in manager.sip_buddies if each["username"] != 5]
+    village.add(2002)
+    await village.provisioner.work()
+    (backlog,) = village.do(status.backlog)
+    assert backlog.warning == ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disabled_phone_in_another_spelling_is_removed(village, manager):
+    manager.sip_buddies.append({"username": "724000000002001", "name": "1", "callerid": "2001"})
+    manager.dialdata.append({"dial": "724000000002001", "exten": "2001"})
+    village.add(2001)
+    await village.settle()
+    assert manager.numbers() == [("724000000002001", "2001")]
+    village.do(lambda tx: subscriber_records.enable(tx, "u2001", village.now, enabled=False))
     await village.settle()
     assert manager.numbers() == []
 

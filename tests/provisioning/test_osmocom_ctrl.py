@@ -76,31 +76,31 @@ def test_any_bytes_are_replies_or_an_error_of_ours(data):
         CtrlDecoder().receive(data)
 
 
-def test_the_info_of_a_subscriber_is_read_and_one_that_none_can_be_is_an_error():
+def test_the_info_of_a_subscriber_is_read():
     assert osmocom_ctrl.entry_of(INFO) == ProvisioningEntry("724000000002001", "2001")
     assert osmocom_ctrl.entry_of("\nid\t2\nimsi\t724000") == ProvisioningEntry("724000", "")
-    for wrong in ("", "\nimsi\t1", "\nimsi\t72400a", "\nimsi\t724000\nmsisdn\tx"):
-        with pytest.raises(NetworkUnavailable):
-            osmocom_ctrl.entry_of(wrong)
+    assert osmocom_ctrl.entry_of("\nimsi\t724000\nmsisdn\tx") == ProvisioningEntry("724000", "")
+    for wrong in ("", "\nimsi\t1", "\nimsi\t72400a"):
+        assert osmocom_ctrl.entry_of(wrong) is None
 
 
 # -- the list --------------------------------------------------------------------------------------------------------
 
 
 def test_the_list_of_all_is_read():
-    assert osmocom_ctrl.listed(LIST) == [
+    assert osmocom_ctrl.listed(LIST).entries == [
         ProvisioningEntry("724000000002001", "12"),
         ProvisioningEntry("724000", ""),
         ProvisioningEntry("724100000000000", "551100000000000"),
     ]
     nobody = f"show subscribers all\n{HEADER}% No matching subscriber(s)\nOsmoHLR> "
-    assert osmocom_ctrl.listed(nobody.encode()) == []
+    assert osmocom_ctrl.listed(nobody.encode()) == osmocom_ctrl.ConsoleList([], [])
 
 
 def test_the_titles_come_again_below_a_long_list():
     head, tail = HEADER.strip().split("\n")
     text = LIST.decode().replace(" Subscribers Shown", f"{tail}\r\n{head}\r\n Subscribers Shown")
-    assert len(osmocom_ctrl.listed(text.encode())) == 3
+    assert len(osmocom_ctrl.listed(text.encode()).entries) == 3
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,6 @@ def test_the_titles_come_again_below_a_long_list():
     [
         lambda text: text.replace("Shown: 3", "Shown: 4"),
         lambda text: text.replace(" Subscribers Shown: 3\r\n", ""),
-        lambda text: text.replace("2      none          724000 ", "2      none          72400x "),
-        lambda text: text.replace("2      none ", "2      nobody "),
         lambda text: text.replace("PS  \r\n", "PS  \r\n% Something went wrong\r\n", 1),
         lambda text: text.replace("IMEI  ", "NEW   "),
         lambda text: "show subscribers all\r\n% Unknown command.\r\nOsmoHLR> ",
@@ -120,6 +118,27 @@ def test_the_titles_come_again_below_a_long_list():
 def test_a_list_with_anything_that_is_not_understood_is_an_error_and_never_half_a_list(damage):
     with pytest.raises(NetworkUnavailable):
         osmocom_ctrl.listed(damage(LIST.decode()).encode())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "entry"),
+    [
+        ("724000            357613004448485", "724000            3576130044484x5", ProvisioningEntry("724000", "")),
+        ("724000            357613004448485", "724000            \xe9", ProvisioningEntry("724000", "")),
+        ("2      none          724000 ", "2      nobody        724000 ", ProvisioningEntry("724000", "")),
+        ("2      none          724000 ", "2      none          72400x ", None),
+        ("2      none          724000 ", "2                           ", None),
+    ],
+)
+def test_one_bad_row_is_reported_and_hides_no_other(right, wrong, entry):
+    whole = LIST.decode()
+    assert right in whole
+    found = osmocom_ctrl.listed(whole.replace(right, wrong).encode("latin-1"))
+    others = [each for each in osmocom_ctrl.listed(LIST).entries if each.imsi != "724000"]
+    assert [each for each in found.entries if each.imsi != "724000"] == others
+    assert [each for each in found.entries if each.imsi == "724000"] == ([entry] if entry else [])
+    (bad,) = found.unreadable
+    assert bad.text.startswith("2 ")
 
 
 def test_a_row_of_many_blanks_is_cheap():

@@ -45,7 +45,7 @@ class NodeManager:
     def numbers(self):
         """Give IMSI and number of all rows, as the join of the two tables has them."""
         with self._lock:
-            return sorted((row["imsi"], row["msisdn"]) for row in self._rows())
+            return sorted(((row["imsi"], row["msisdn"]) for row in self._rows()), key=str)
 
     def _serve(self, socket):
         with socket:

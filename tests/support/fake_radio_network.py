@@ -24,6 +24,7 @@ class FakeNetwork:
         self.entries = {}
         self.troubles = []
         self.heard = []
+        self.unreadable = None
 
     async def read(self, imsis, numbers):
         self._trouble("read")

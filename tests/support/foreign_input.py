@@ -286,7 +286,7 @@ def _named_calls(tree, name=""):
             inner = child.name
         elif isinstance(child, ast.Assign | ast.AnnAssign) and child.value is not None:
             target = child.targets[0] if isinstance(child, ast.Assign) else child.target
-            if isinstance(target, ast.Tuple) and isinstance(child.value, ast.Tuple):
+            if isinstance(target, ast.Tuple) and len(getattr(child.value, "elts", ())) == len(target.elts):
                 for each, value in zip(target.elts, child.value.elts, strict=True):
                     yield from _named_calls(ast.Expr(value), getattr(each, "id", name))
                 continue

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celcombiller.core.provisioning.desired_state import Desired
-    from celcombiller.core.provisioning.entries import ProvisioningEntry
+    from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow
 
 
 class Drift(StrEnum):
@@ -27,6 +27,8 @@ class Drift(StrEnum):
     """In both, with another number or name, or twice on the network."""
     TAKEN = "taken"
     """In the biller with a number that the network has given to an IMSI which should not have it."""
+    UNREADABLE = "unreadable"
+    """A row of the network's list that is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,21 @@ class DriftDifference:
     found: tuple[ProvisioningEntry, ...]
     waiting: bool
     holder: str | None = None
+    row: str | None = None
+    """The text of a row that cannot be read."""
 
 
-def list_differences(desired: Desired, actual: Sequence[ProvisioningEntry], *, names: bool) -> list[DriftDifference]:
-    """Return what differs between desired and actual entries, by IMSI. ``names``: whether the network keeps names."""
+def list_differences(
+    desired: Desired,
+    actual: Sequence[ProvisioningEntry],
+    *,
+    names: bool,
+    unreadable: Sequence[UnreadableRow] = (),
+) -> list[DriftDifference]:
+    """Return what differs between desired and actual entries, by IMSI, and then the rows that cannot be read.
+
+    ``names``: whether the network keeps names.
+    """
     wanted = {each.imsi: each for each in desired.entries}
     found: dict[str, list[ProvisioningEntry]] = {}
     for each in actual:
@@ -63,7 +76,8 @@ def list_differences(desired: Desired, actual: Sequence[ProvisioningEntry], *, n
         else:
             holder = None
         result.append(DriftDifference(drift, imsi, want, have, imsi in desired.waiting, holder))
-    return result
+    bad = (DriftDifference(Drift.UNREADABLE, each.imsi, None, (), waiting=False, row=each.text) for each in unreadable)
+    return [*result, *bad]
 
 
 def count(found: Sequence[DriftDifference]) -> dict[str, int]:
@@ -75,9 +89,10 @@ def count(found: Sequence[DriftDifference]) -> dict[str, int]:
 def to_sync(found: Sequence[DriftDifference], *, remove_unknown: bool) -> list[str]:
     """Return the IMSIs to queue so that the network matches the biller.
 
-    IMSIs that others put on the network stay, unless ``remove_unknown`` is set.
+    IMSIs that others put on the network stay, unless ``remove_unknown`` is set. Rows that cannot be read stay.
     """
-    return [each.imsi for each in found if each.drift is not Drift.UNKNOWN or remove_unknown]
+    stay = {Drift.UNREADABLE} if remove_unknown else {Drift.UNREADABLE, Drift.UNKNOWN}
+    return [each.imsi for each in found if each.drift not in stay]
 
 
 def _is_right(entry: ProvisioningEntry, wanted: ProvisioningEntry | None) -> bool:

@@ -10,13 +10,17 @@ import sqlalchemy as sa
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
 
 ERROR_CHARACTERS_MAX = 200
+
+
+ROW_MAX = 100
+"""Characters of a row that are shown."""
 
 
 _entry = tables.network_entry
@@ -32,6 +36,27 @@ class ProvisioningEntry:
     imsi: str
     msisdn: str
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """A row of a network's list that is not as it should be: its text, shortened; and its IMSI, empty if none."""
+
+    text: str
+    imsi: str = ""
+
+
+def show_row(text: str) -> str:
+    """Return the text of a row as it is shown: printable, on one line, and not long."""
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[:ROW_MAX])
+    return shown if len(text) <= ROW_MAX else f"{shown}…"
+
+
+def describe_unreadable(rows: Sequence[UnreadableRow]) -> str:
+    """Return one sentence on the rows that could not be read; empty if there are none."""
+    if not rows:
+        return ""
+    return f"rows of its list that cannot be read: {len(rows)}, such as {rows[0].text}"
 
 
 def requeued_values(now: datetime, **values: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from celcombiller.core.errors import BillerError, InvalidValue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
-    from celcombiller.core.provisioning.entries import ProvisioningEntry
+    from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow
 
 _IMSI = re.compile(r"[0-9]{6,15}", re.ASCII)
 _MSISDN = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -32,11 +32,15 @@ class NumberTaken(NetworkRefused):
 class Network(Protocol):
     """A radio network. Each of its methods has a time limit and raises `NetworkUnavailable` past it.
 
-    A list can contain an IMSI more than once if the network allows that, and a number can be missing.
+    A list can contain an IMSI more than once if the network allows that, and a number can be missing. One row that
+    cannot be read is left out, or has what could be read of it; it is in ``unreadable``.
     """
 
     keeps_names: bool
     """Whether it stores and returns the name of an entry."""
+
+    unreadable: Sequence[UnreadableRow] | None
+    """Rows of the last list that are not as they should be; ``None``: no list was read yet."""
 
     async def read(self, imsis: Collection[str], numbers: Collection[str]) -> list[ProvisioningEntry]:
         """Return all entries that have one of these IMSIs or one of these numbers."""

@@ -37,6 +37,9 @@ class Backlog:
     answered_at: datetime | None
     next_try_at: datetime | None
     last_error: str
+    """Why it does not answer; empty: it does."""
+    warning: str
+    """What is wrong with the list of a network that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ def backlog(tx: Connection) -> list[Backlog]:
             row.failed_total,
             row.answered_at,
             row.next_try_at,
-            row.last_error,
+            "" if row.next_try_at is None else row.last_error,
+            row.last_error if row.next_try_at is None else "",
         )
         for row in rows
     ]

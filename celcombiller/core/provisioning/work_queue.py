@@ -139,13 +139,14 @@ def finish(
         tx.execute(sa.update(_network).where(_network.c.name == name).values(totals))
 
 
-def record_answer(tx: Connection, name: str, now: datetime) -> None:
-    """Record that a network answers."""
-    tx.execute(
-        sa.update(_network)
-        .where(_network.c.name == name)
-        .values(answered_at=now, failures=0, next_try_at=None, last_error="")
-    )
+def record_answer(tx: Connection, name: str, now: datetime, warning: str | None = "") -> None:
+    """Record that a network answers, and what is wrong with its list; ``None``: that is not known."""
+    values = {"answered_at": now, "failures": 0, "next_try_at": None}
+    if warning is not None:
+        values["last_error"] = _shorten(warning)
+    else:  # of a network that did not answer before, it is the reason of that
+        values["last_error"] = sa.case((_network.c.next_try_at.is_(None), _network.c.last_error), else_="")
+    tx.execute(sa.update(_network).where(_network.c.name == name).values(values))
 
 
 def record_failure(tx: Connection, name: str, error: str, now: datetime, *, retry_seconds_max: float) -> None:

@@ -42,6 +42,7 @@ class NetworkProgress:
     failing: int
     done_total: int
     failed_total: int
+    has_warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,13 @@ def count_open_items(tx: Connection, now: datetime) -> OpenItems:
 
 def _network(backlog: Backlog, now: datetime) -> NetworkProgress:
     return NetworkProgress(
-        up=backlog.last_error == "",
+        up=backlog.next_try_at is None,
         waiting=backlog.waiting,
         oldest_seconds=_seconds_since(backlog.oldest_at, now),
         failing=backlog.failing,
         done_total=backlog.done_total,
         failed_total=backlog.failed_total,
+        has_warning=backlog.warning != "",
     )
 
 

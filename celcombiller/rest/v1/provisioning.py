@@ -54,6 +54,7 @@ class NetworkView(msgspec.Struct, kw_only=True):
     failed_total: Annotated[int, Meta(description="number of failed attempts, ever")]
     answered_at: Annotated[datetime, Meta(tz=True, description="when it answered last (RFC 3339, UTC)")] | None
     last_error: Annotated[str, Meta(description="why it is unreachable; empty: it is not")]
+    warning: Annotated[str, Meta(description="what is wrong with its list of subscribers; empty: nothing is known")]
     troubles: list[TroubleView]
 
 
@@ -77,14 +78,15 @@ class DifferenceView(msgspec.Struct, kw_only=True):
         Drift,
         Meta(
             description="missing (on the network), unknown (to the biller), left (there, but deleted here), different, "
-            "taken (another IMSI has the number there)"
+            "taken (another IMSI has the number there), unreadable (a row of its list that is not as it should be)"
         ),
     ]
-    imsi: str
+    imsi: Annotated[str, Meta(description="empty: of a row that cannot be read")]
     wanted: ProvisioningEntryView | None
     found: list[ProvisioningEntryView]
     waiting: Annotated[bool, Meta(description="whether it is already queued")]
     holder: Annotated[str, Meta(description="the IMSI that has its number there")] | None
+    row: Annotated[str, Meta(description="the text of a row that cannot be read")] | None
 
 
 class DriftView(msgspec.Struct, kw_only=True):

@@ -87,6 +87,7 @@ _NETWORK_GAUGES: tuple[tuple[str, str, Callable[[NetworkProgress], float]], ...]
     ("waiting", "Changes of subscribers that this radio network does not have yet.", lambda each: each.waiting),
     ("oldest_waiting_seconds", "The age of the oldest of them; 0: none.", lambda each: each.oldest_seconds),
     ("failing", "Those of them that were tried without success.", lambda each: each.failing),
+    ("unreadable", "Whether its list of subscribers has rows that cannot be read.", lambda each: each.has_warning),
 )
 
 

@@ -89,7 +89,7 @@ async def test_drift_is_told_and_brought_in_step_after_a_dry_run(biller, manager
     manager.sip_buddies.append({"username": "IMSI999990000000001", "name": "x", "callerid": "9"})
     admin = await biller.logged_in("admin")
     found = (await admin.get("/api/v1/provisioning/village/diff")).body
-    assert found["counts"] == {"missing": 1, "unknown": 1, "left": 0, "different": 1, "taken": 0}
+    assert found["counts"] == {"missing": 1, "unknown": 1, "left": 0, "different": 1, "taken": 0, "unreadable": 0}
     assert [(each["drift"], each["imsi"], each["waiting"]) for each in found["items"]] == [
         ("different", "724000000001001", False),
         ("missing", "724000000001002", False),
