@@ -47,7 +47,7 @@ class AliveSignal:
     async def send(self, ami: Any) -> None:
         """Write Asterisk's own time, so that no two clocks are compared."""
         if self.names:
-            seconds = (await ami.ping()).get("timestamp", "").partition(".")[0]
+            seconds = (await ami.sendDeferred({"Action": "Ping"})).get("timestamp", "").partition(".")[0]
             if seconds.isascii() and seconds.isdigit():
                 for name in self.names:
                     await ami.setVar(None, name, seconds)

@@ -369,7 +369,7 @@ class AmiLink(Service):
             await self._reconciliation.record_seen()
 
     async def _measure_clock(self, ami: Any) -> None:
-        stamp = (await ami.ping()).get("timestamp")
+        stamp = (await ami.sendDeferred({"Action": "Ping"})).get("timestamp")
         self._events_clock.measure(stamp, datetime.now(UTC), self._clock.seconds())
 
     def _begin_signal(self) -> Deferred[None]:

@@ -26,7 +26,8 @@ class Ami:
         self.variables[name] = value
         return succeed({})
 
-    def ping(self):
+    def sendDeferred(self, message):
+        assert message == {"Action": "Ping"}
         return succeed({"timestamp": "1795875874.275577"})
 
 

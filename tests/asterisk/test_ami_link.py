@@ -93,10 +93,9 @@ class Asterisk:
         self.variables[variable] = value
         return succeed({})
 
-    def ping(self):
-        return succeed({"response": "Success", "timestamp": stamp(-self.ahead_seconds)})
-
     def sendDeferred(self, message):
+        if message["Action"] == "Ping":
+            return succeed({"response": "Success", "timestamp": stamp(-self.ahead_seconds)})
         if message["Action"] == "CoreSettings":
             return succeed({"response": "Success", "systemname": "pbx1"})
         return succeed({name.lower(): "(Priv: x)" for name in ACTIONS if name not in self.lacking})
