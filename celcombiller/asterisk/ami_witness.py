@@ -57,10 +57,11 @@ class AmiWitness:
         heard_at = self.last_call_event
         return heard_at is not None and heard_at > call.started_at - HEARING_LASTS
 
-    async def record_answer(self, ami: Any, live: LiveCall, remaining_seconds: float) -> None:
-        """Set the limit anew, counted from the answer, and record when the answer was."""
+    async def record_answer(self, ami: Any, live: LiveCall, remaining_seconds: float | None) -> None:
+        """Set the limit anew, counted from the answer, and record when the answer was. ``None`` keeps the limit."""
         try:
-            await ami.absoluteTimeout(live.call.channel, round(remaining_seconds, 3))
+            if remaining_seconds is not None:
+                await ami.absoluteTimeout(live.call.channel, round(remaining_seconds, 3))
         except (AmiRefused, ConnectionClosed) as error:
             _LOG.info("No new limit on {channel!r}: {error}", channel=live.call.channel, error=str(error))
         if live.answered_at is not None:

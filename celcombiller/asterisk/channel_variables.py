@@ -16,6 +16,9 @@ LIMIT = "TIMEOUT(absolute)"
 ANSWERED = "CELCOMBILLER_ANSWERED"
 """When the callee answered, set by the dialplan fragment's subroutine."""
 
+CDR_ANSWER = "CDR(answer,u)"
+"""When the caller's channel was answered: where the dialplan does not answer it, that is when the callee did."""
+
 ENDED = "CELCOMBILLER_ENDED"
 """When the channel ended, set by the dialplan fragment's hangup handler: a biller that stood still asks later."""
 

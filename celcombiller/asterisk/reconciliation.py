@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
+from celcombiller.asterisk.ami_codec import AmiRefused
 from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import Witness
@@ -124,13 +125,24 @@ class Reconciliation:
                 await self._witness.record_answer(ami, live, live.remaining_seconds(self._now()))
 
     async def _find_answer(self, ami: Any, live: LiveCall) -> None:
-        """Find when a call was answered while the link was down; without the dialplan's stamp, that is now."""
-        stamp = channel_variables.instant(await ami.getVar(live.call.channel, channel_variables.ANSWERED))
-        if stamp is None or not self._witness.is_possible(live.call, stamp):
-            stamp = self._now()
-        live.answered_at = stamp
-        remaining = live.call.granted_seconds - max(0.0, (self._now() - live.answered_at).total_seconds())
-        await self._witness.record_answer(ami, live, max(0.1, remaining))
+        """Find when a call was answered that was not heard.
+
+        The dialplan's stamp says it; else the channel's CDR, if func_cdr is loaded and only the callee's answer can be
+        in it. Otherwise it counts from now, and the limit stays as it is: it must not be granted once more.
+        """
+        sources = [channel_variables.ANSWERED, *([] if live.call.answered_early else [channel_variables.CDR_ANSWER])]
+        for source in sources:
+            try:
+                said_at = channel_variables.instant(await ami.getVar(live.call.channel, source))
+            except AmiRefused:  # the channel is gone by now, or the user lacks the right: other calls go on
+                continue
+            if said_at is not None and self._witness.is_possible(live.call, said_at):
+                live.answered_at = said_at
+                elapsed_seconds = max(0.0, (self._now() - said_at).total_seconds())
+                await self._witness.record_answer(ami, live, max(0.1, live.call.granted_seconds - elapsed_seconds))
+                return
+        live.answered_at = self._now()
+        await self._witness.record_answer(ami, live, None)
 
     def _now(self) -> datetime:
         """Return the time by Asterisk's clock."""

@@ -87,6 +87,8 @@ class Asterisk:
     getHost = getPeer
 
     def getVar(self, channel, variable):
+        if "Getvar" in self.lacking:
+            return fail(AmiRefused("Permission denied"))
         return succeed(self.variables.get(variable))
 
     def setVar(self, channel, variable, value):
@@ -695,11 +697,11 @@ def test_an_impossible_note_is_not_read(scene, note):
 @pytest.mark.parametrize("said", ["253402300799", "1", "9" * 5000, "nonsense"])
 def test_an_impossible_stamp_of_the_answer_is_not_used(tmp_path, said):
     scene = Scene(tmp_path / "db.sqlite", watched=False)
-    scene.asterisk.variables["CELCOMBILLER_ANSWERED"] = said
+    scene.asterisk.variables |= {"CELCOMBILLER_ANSWERED": said, "CDR(answer,u)": said}
     scene.asterisk.bridge = "b"
     scene.sweep()
-    ((_, seconds),) = scene.asterisk.limits
-    assert 59 < seconds <= 60
+    assert scene.asterisk.limits == []
+    assert abs(answer_of(scene) - datetime.now(UTC)) < timedelta(seconds=5)
     scene.monitor.stopService()
     scene.engine.dispose()
 
@@ -737,3 +739,34 @@ def test_an_asterisk_that_still_boots_is_not_deaf(scene, logged):
     scene.asterisk.fullyBooted = True
     scene.sweep(2)
     assert (scene.monitor.faults, [line for line in logged if "hears no events" in line]) == ([], [])
+
+
+def answer_of(scene):
+    with scene.engine.begin() as tx:
+        return tx.execute(sa.select(tables.call.c.answered_at)).scalar_one()
+
+
+@pytest.mark.parametrize("source", ["CELCOMBILLER_ANSWERED", "CDR(answer,u)"])
+def test_an_answer_that_was_missed_is_read(tmp_path, source):
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    scene.asterisk.variables[source] = stamp(20)
+    scene.asterisk.bridge = "b"
+    scene.sweep()
+    ((_, seconds),) = scene.asterisk.limits
+    assert 39 < seconds <= 40
+    assert abs(answer_of(scene) - datetime.now(UTC) + timedelta(seconds=20)) < timedelta(seconds=1)
+    scene.monitor.stopService()
+    scene.engine.dispose()
+
+
+def test_a_missing_right_puts_no_sweep_off(tmp_path):
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    ask(scene.engine, credit(60, reference="s", username="u1003"))
+    ask(scene.engine, initiate("3.0", caller="1003"), now=scene.began + timedelta(seconds=1))
+    scene.asterisk.lacking, scene.asterisk.bridge = {"Getvar", "DBGet"}, "b"
+    scene.sweep(2)  # the first call is alive and answered, the second is gone
+    with scene.engine.begin() as tx:
+        open_references = tx.execute(sa.select(tables.call.c.uniqueid).where(tables.call.c.state == "open")).scalars()
+        assert open_references.all() == ["1.0"]
+    scene.monitor.stopService()
+    scene.engine.dispose()

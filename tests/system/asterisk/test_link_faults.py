@@ -1,5 +1,7 @@
 """AMI links that do not hear all, and channels with odd names, on a real Asterisk."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import sqlalchemy as sa
 
@@ -72,3 +74,21 @@ def test_a_channel_named_in_latin1_is_found_again(biller, pbx, tmp_path):
     engine.dispose()
     assert "No new limit" not in biller.log
     biller.check_books(1000, credit=CREDIT, cost=2)
+
+
+def test_an_answer_that_was_missed_is_in_the_cdr(biller, pbx, tmp_path):
+    biller.prepare({1200: CREDIT, 2001: 0}).start()
+    other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2001"), ring=2)
+    phone = caller(tmp_path / "caller", "hangs_up", number="1200", dials="2001", sip_port=pbx.sip_port, talk=4)
+    phone.until_rings()
+    biller.kill9()
+    phone.until_answered()
+    answered_at = datetime.now(UTC)
+    biller.start()
+    said = until(lambda: biller.calls_of(1200)[0]["answered_at"], "the answer is found")
+    assert abs(datetime.fromisoformat(said) - answered_at) < timedelta(seconds=0.5)
+    for each in (phone, other):
+        each.finish()
+    call = biller.closed_call(1200)
+    biller.check_books(1200, credit=CREDIT, cost=call["cost"])
+    assert call["cost"] in (4, 5)
