@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from celcombiller.asterisk import channel_variables
+from celcombiller.asterisk.ami_codec import AmiRefused
 
 SIGNAL_SECONDS = 2.0
 """How often the time is written; the fragment takes one that is more than 5 s old for a biller that stands still."""
@@ -29,10 +30,15 @@ class AliveSignal:
     async def look(self, ami: Any) -> None:
         """Read which billers the dialplan knows, and which of them this one is."""
         self.names = []
-        second = await ami.getVar(None, channel_variables.SECOND_BILLER) if self._agi_port is not None else ""
+        if self._agi_port is None:
+            return
+        try:
+            second = await ami.getVar(None, channel_variables.SECOND_BILLER)
+            first = await ami.getVar(None, channel_variables.FIRST_BILLER) if second else ""
+        except AmiRefused:  # the lacking right is reported at the login
+            return
         if not second:
             return
-        first = await ami.getVar(None, channel_variables.FIRST_BILLER)
         for name, url in ((channel_variables.FIRST_BILLER, first), (channel_variables.SECOND_BILLER, second)):
             if self._is_this(url or "", ami.transport):
                 self.names.append(f"{name}_ALIVE")

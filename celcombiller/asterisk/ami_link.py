@@ -86,7 +86,7 @@ class AmiLink(Service):
         self._ami: Any = None
         self._address = ""
         self._probed = Probed()
-        self._lists = 0
+        self._lists, self._put_off = 0, ""
         self._logged: set[str] = set()
         self._elsewhere: dict[str, LiveCall] = {}
         self._make_good_later: IDelayedCall | None = None
@@ -354,8 +354,11 @@ class AmiLink(Service):
                 await self._reconciliation.record_seen()
                 await self._signal.look(ami)
                 await self._signal.send(ami)
+                self._put_off = ""
         except (ConnectionClosed, AmiRefused, AmiProtocolError, BillerError) as error:
-            _LOG.warn("Sweep of {server} put off: {error}", server=self._server, error=str(error))
+            if str(error) != self._put_off:
+                _LOG.warn("Sweep of {server} put off: {error}", server=self._server, error=str(error))
+            self._put_off = str(error)
         except Exception:  # noqa: BLE001  one error must not end the loop
             _LOG.failure("Sweep of {server} failed", server=self._server)
 
