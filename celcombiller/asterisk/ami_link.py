@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -27,7 +28,7 @@ from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.reconnecting import stay_connected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
@@ -60,7 +61,7 @@ _LOG = Logger(namespace=LOG_NAMESPACE)
 class AmiLink(Service):
     """The AMI link of one server and the calls that it watches.
 
-    ``login`` returns a Deferred of a logged-in AMI protocol, ours or starpy's.
+    ``login`` returns a Deferred of a logged-in AMI protocol, ours or starpy's. ``links`` are those of all servers.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class AmiLink(Service):
         *,
         sends_messages: bool = False,
         agi_port: int | None = None,
+        links: Mapping[str, AmiLink] = MappingProxyType({}),
     ) -> None:
         self.setName(f"monitor-{server}")
         self._clock = clock
@@ -83,6 +85,7 @@ class AmiLink(Service):
         self._witness = AmiWitness(server, self._calls, self._events_clock, store, self._metrics)
         self._reconciliation = Reconciliation(server, self._calls, self._witness, self._events_clock, store)
         self._sends_messages = sends_messages
+        self._links = links
         self._ami: Any = None
         self._address = ""
         self._probed = Probed()
@@ -131,7 +134,15 @@ class AmiLink(Service):
         faults = [*self._probed.faults, *(UNHEARD[name] for name in self._calls.hearing.unheard)]
         if self._lists > 1 and not getattr(self._ami, "fullyBooted", True):  # it may still boot at the first
             faults.append(NO_EVENTS)
-        return faults + self._events_clock.faults
+        return [*faults, *self._events_clock.faults, *self._lookalikes()]
+
+    def _lookalikes(self) -> Iterator[str]:
+        """Yield a fault for each other server whose calls can only be told from this one's by asking both."""
+        for name, link in self._links.items():
+            is_other = link is not self and self.system_name is not None
+            if is_other and (link.address, link.system_name) == (self.address, self.system_name):
+                said = f"systemname {self.system_name!r}" if self.system_name else "no systemname"
+                yield f"it has {said} and the address of {name}, too: set another systemname in asterisk.conf"
 
     def _log_faults(self) -> None:
         """Log each fault once a connection, and count them for the metric."""

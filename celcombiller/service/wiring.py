@@ -182,6 +182,7 @@ def _calls(parts: _Parts) -> Iterator[IService]:
             parts.metrics,
             sends_messages=Route.ASTERISK in parts.config.sms.ways,
             agi_port=_port_of(parts.config.agi.listen),
+            links=parts.monitors,
         )
         parts.monitors[server.name] = monitor
         yield monitor

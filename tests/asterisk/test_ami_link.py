@@ -1,6 +1,7 @@
 """The AMI witness, with Asterisk's answers played: what it believes, what it settles, what it leaves alone."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -775,3 +776,15 @@ def test_a_missing_right_puts_no_sweep_off(tmp_path):
         assert open_references.all() == ["1.0"]
     scene.monitor.stopService()
     scene.engine.dispose()
+
+
+def test_a_server_that_looks_like_another_is_reported(scene, logged):
+    other = SimpleNamespace(address="127.0.0.1", system_name="pbx2")
+    scene.monitor._links = {"pbx1": scene.monitor, "second": other}
+    scene.sweep()
+    assert scene.monitor.faults == []
+    other.system_name = "pbx1"
+    scene.sweep(2)
+    (fault,) = scene.monitor.faults
+    assert "systemname 'pbx1' and the address of second" in fault
+    assert sum(fault in line for line in logged) == 1
