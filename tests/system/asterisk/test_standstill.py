@@ -50,3 +50,15 @@ def test_a_second_biller_takes_over_from_a_standstill(biller, pbx, tmp_path):
     finally:
         _signal(biller, signal.SIGCONT)
         second.stop()
+
+
+def test_a_first_biller_without_ami_is_still_asked(biller, pbx, tmp_path):
+    biller.secret = "wrong"
+    pbx.ask(biller.agi_port, free_ports(1))
+    biller.prepare({1000: CREDIT, 2001: 0}).start()
+    pbx.cli("dialplan set global CELCOMBILLER_ALIVE 1")
+    other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2001"))
+    phone = caller(tmp_path / "caller", "hangs_up", number="1000", dials="2001", sip_port=pbx.sip_port, talk=1.3)
+    phone.finish()
+    other.finish()
+    assert biller.closed_call(1000)["cost"] == 2
