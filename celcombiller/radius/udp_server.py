@@ -14,11 +14,10 @@ from celcombiller.core.errors import BillerError
 from celcombiller.radius import codec
 from celcombiller.radius.codec import DiscardPacket
 from celcombiller.radius.duplicate_cache import DuplicateCache
+from celcombiller.runtime.fault_log import FaultLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-
-    from twisted.python.failure import Failure
 
     from celcombiller.config.tables import RadiusClient
     from celcombiller.radius.throttled_log import ThrottledLog
@@ -57,6 +56,7 @@ class RadiusPort(DatagramProtocol):
         self._metrics = metrics
         self._warnings = warnings
         self._duplicates = DuplicateCache(clock.seconds)
+        self._faults = FaultLog(self._log)
         self._pending: set[Deferred[None]] = set()
         self._is_draining = False
 
@@ -89,7 +89,7 @@ class RadiusPort(DatagramProtocol):
             return
         pending = Deferred.fromCoroutine(self._answer(packet, client, addr, key))
         self._pending.add(pending)
-        pending.addBoth(self._finish, pending)
+        pending.addBoth(lambda _: self._pending.discard(pending))
 
     async def _answer(self, packet: Any, client: RadiusClient, addr: tuple[str, int], key: Any) -> None:
         who = f"{client.name} ({addr[0]})"
@@ -100,19 +100,14 @@ class RadiusPort(DatagramProtocol):
         except BillerError as error:  # no answer: the NAS repeats it
             self._duplicates.forget_request(key)
             self._ignore(who, "UNAVAILABLE", str(error))
-        except BaseException:
+        except Exception as error:  # noqa: BLE001  no answer either: nothing that a NAS reports is lost
             self._duplicates.forget_request(key)
-            raise
+            self._metrics.radius.count_request("FAILED")
+            self._faults.report(f"The answer to a RADIUS request of {who}", error)
         else:
             self._duplicates.record_response(key, answer)
             self._metrics.radius.count_request(result)
             self._send(answer, addr)
-
-    def _finish(self, outcome: Failure | None, pending: Deferred[None]) -> None:
-        self._pending.discard(pending)
-        if outcome is not None:
-            self._metrics.radius.count_request("FAILED")
-            self._log.failure("A RADIUS request could not be answered", outcome)
 
     def _send(self, answer: bytes, addr: tuple[str, int]) -> None:
         if self.transport is None:  # the port was closed meanwhile

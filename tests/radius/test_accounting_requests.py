@@ -1,8 +1,10 @@
 """Accounting-Requests over real UDP: what is charged, acknowledged, and listed at the API."""
 
+from datetime import UTC, datetime
+
 import pytest_twisted
 from pyrad import packet as pyrad
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from celcombiller.core.errors import StoreUnavailable
 from tests.support.fake_nas import report
@@ -141,3 +143,35 @@ async def test_sessions_are_listed_to_staff_and_their_subscriber(radius):
     assert [each["reference"] for each in holds] == [f"{page['items'][0]['reference']}:2"]
     scrape = await admin.get("/metrics")
     assert b"celcombiller_open_data_sessions 1.0" in scrape.bytes
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unexpected_error_loses_no_report(radius, monkeypatch, expected_failures):
+    radius.credit(1000)
+    packet = report("Stop", octets=40)
+    with monkeypatch.context() as patched:
+        patched.setattr(radius.biller.service.store, "charge", lambda request: fail(RuntimeError("broken")))
+        for _ in range(3):
+            assert await radius.nas.ask(packet, radius.accounting, seconds=0.2) is None
+    assert radius.count("FAILED") == 3
+    assert len(expected_failures) == 1
+    expected_failures.clear()
+    assert (await radius.nas.ask(packet, radius.accounting)).code == pyrad.AccountingResponse
+    assert radius.balance() == (960, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_without_a_name_is_acknowledged(radius):
+    assert (await radius.report("Stop", username="", octets=5)).code == pyrad.AccountingResponse
+    assert radius.count("UNKNOWN_USER") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_earlier_unknown_session_is_one_line(radius, lines):
+    radius.credit(1000)
+    now = int(datetime.now(UTC).timestamp())
+    await radius.report("Start", Event_Timestamp=now - 100)
+    await radius.report("Stop", octets=70, Event_Timestamp=now - 200, Acct_Session_Time=60)
+    why = "70 octets of an earlier session that is not known here are not charged"
+    assert lines.count(f"RADIUS of hotspot/nas1, session 'A1': {why}") == 1
+    assert radius.balance()[0] == 1000

@@ -1,5 +1,7 @@
 """RADIUS datagrams to values."""
 
+import statistics
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from pyrad import packet as pyrad
 
 from celcombiller.core.data.accounting_reports import Conditions
 from celcombiller.radius.codec import DICTIONARY, DiscardPacket, identities_of, read, report_of
-from tests.support.fake_nas import VALID, damage, report
+from tests.support.fake_nas import VALID, damage, report, signed_datagram
 from tests.support.properties import share
 from tests.support.radius_biller import CLIENT, HERE
 
@@ -59,3 +61,19 @@ def test_attribute_numbers_are_those_of_freeradius():
     for name, attribute in DICTIONARY.attributes.items():
         if name in known:
             assert str(attribute.code) == known[name], name
+
+
+@pytest.mark.parametrize("attribute", [b"\x01\x02", b"\x1f\x05:::", b"\x2c\x03\xff", b"\x1a\x09\0\0\x28\xaf\x01\x03x"])
+def test_decoding_takes_time_linear_in_length(attribute):
+    """Four times the octets: about four times the time, and by no means sixteen times."""
+    times = {}
+    for octets in (1000, 4000):
+        body = attribute * (octets // len(attribute))
+        datagram = signed_datagram(4, [(40, b"\0\0\0\3"), (44, b"A"), (1, b"ana")], body)
+        spent = []
+        for _ in range(9):
+            began = time.process_time()
+            report_of(read(datagram, CLIENT, pyrad.AccountingRequest), CLIENT, HERE, CONDITIONS, NOW)
+            spent.append(time.process_time() - began)
+        times[octets] = statistics.median(spent)
+    assert times[4000] < 10 * times[1000]

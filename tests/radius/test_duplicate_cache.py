@@ -1,10 +1,12 @@
 """Requests that come again get the first answer."""
 
 import pytest_twisted
+from pyrad import packet as pyrad
 from twisted.internet.task import Clock
 
 from celcombiller.core.schema import tables
 from celcombiller.radius.duplicate_cache import KEPT_MAX, KEPT_SECONDS, DuplicateCache
+from tests.support.api_service import PASSWORD
 from tests.support.fake_nas import access_request
 
 
@@ -18,6 +20,17 @@ async def test_a_repeated_request_gets_the_same_answer(radius):
     assert (radius.count("REJECTED"), radius.count("REPEATED")) == (1, 8)
     (attempts,) = radius.biller.rows(tables.login_attempt)[:1]
     assert attempts["failures"] == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_user_with_one_id_and_authenticator_is_asked(radius):
+    """A NAS with poor random numbers uses both again: the second user must not get the first one's answer."""
+    radius.credit(100)
+    known, unknown = access_request("ana", PASSWORD), access_request("eve", PASSWORD)
+    unknown.id, unknown.authenticator = known.id, known.authenticator
+    unknown["User-Password"] = unknown.PwCrypt(PASSWORD)
+    assert (await radius.ask(known)).code == pyrad.AccessAccept
+    assert (await radius.ask(unknown)).code == pyrad.AccessReject
 
 
 def test_answers_are_kept_for_a_while():

@@ -129,9 +129,9 @@ VALID = {
 }
 
 
-def signed_datagram(code, pairs):
+def signed_datagram(code, pairs, more=b""):
     """Make a datagram of any attributes that is signed rightly, as a NAS with a fault would."""
-    body = b"".join(bytes((number, len(value) + 2)) + value for number, value in pairs)
+    body = b"".join(bytes((number, len(value) + 2)) + value for number, value in pairs) + more
     head = bytes((code, 7)) + (20 + len(body)).to_bytes(2, "big")
     proof = hashlib.md5(head + bytes(16) + body + SECRET.encode()).digest()
     return head + proof + body

@@ -56,7 +56,10 @@ class RadiusBiller:
     def sessions(self):
         """Return all data sessions as recorded."""
         with self.biller.engine.connect() as tx:
-            return [session_records.session_from_row(row) for row in tx.execute(sa.select(tables.data_session))]
+            return [
+                session_records.session_from_row(row)
+                for row in tx.execute(sa.select(tables.data_session).order_by(tables.data_session.c.id))
+            ]
 
     def count(self, result):
         """Return how many requests had this result."""

@@ -78,7 +78,10 @@ def pot(engine, username="u1001"):
 
 def rows(engine):
     with engine.begin() as tx:
-        return [session_records.session_from_row(row) for row in tx.execute(sa.select(tables.data_session))]
+        return [
+            session_records.session_from_row(row)
+            for row in tx.execute(sa.select(tables.data_session).order_by(tables.data_session.c.id))
+        ]
 
 
 def notes(engine):
