@@ -55,11 +55,13 @@ class Radio:
     def ask(self, *lines, secret=SECRET, seconds=60, times=1):
         return self._radclient(self.access, "auth", (*lines, "Message-Authenticator = 0x00"), secret, seconds, times)
 
-    def tell(self, status, octets=None, *lines, secret=SECRET, seconds=60, times=1, session_id="A1"):
+    def tell(self, status, octets=None, *lines, secret=SECRET, seconds=60, times=1, session_id="A1", username="ana"):
         said = [
-            *(f"Acct-Status-Type = {status}", f'Acct-Session-Id = "{session_id}"', 'User-Name = "ana"'),
+            *(f"Acct-Status-Type = {status}", f'Acct-Session-Id = "{session_id}"'),
             *('NAS-Identifier = "nas1"', *lines),
         ]
+        if username:
+            said.append(f'User-Name = "{username}"')
         if octets is not None:
             said += [f"Acct-Output-Octets = {octets % 2**32}", f"Acct-Output-Gigawords = {octets // 2**32}"]
         return self._radclient(self.accounting, "acct", said, secret, seconds, times)
@@ -141,6 +143,29 @@ def test_radclients_session_is_charged_once_to_the_octet(radio):
     radio.tell("Start", session_id="B2")
     radio.tell("Accounting-On")
     assert radio.pot() == (1, 0)
+    assert radio.biller.json("audit")["ok"]
+    assert "Traceback" not in radio.biller.log
+
+
+def test_radclient_uses_an_id_again(radio):
+    """A NAS that lost its power, one that names its user otherwise, and a GGSN that names none."""
+    now = int(time.time())
+    radio.give(10**9)
+    for status, octets, *more in (
+        ("Start", None, f"Event-Timestamp = {now - 600}"),
+        ("Interim-Update", 500_000_000),
+        ("Start", None, f"Event-Timestamp = {now - 100}"),
+        ("Interim-Update", 200_000_000),
+        ("Stop", 400_000_000),
+    ):
+        assert "Received Accounting-Response" in radio.tell(status, octets, *more)
+    assert radio.pot() == (100_000_000, 0)
+    radio.tell("Interim-Update", 1000, session_id="B2", username="ana@isp.example")
+    radio.tell("Stop", 3000, session_id="B2")
+    radio.tell("Stop", 70, 'Calling-Station-Id = "+1002"', session_id="C3", username="")
+    radio.tell("Stop", 7, '3GPP-IMSI = "724000000001002"', "Acct-Delay-Time = 5", session_id="D4", username="")
+    assert radio.pot() == (100_000_000 - 3077, 0)
+    assert len(radio.sessions()) == 5
     assert radio.biller.json("audit")["ok"]
     assert "Traceback" not in radio.biller.log
 
