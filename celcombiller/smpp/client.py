@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 PART_TIME = timedelta(minutes=2)
 """The time that a part needs of its message's claim: to wait its turn, for its answer, and for its record."""
 
+SESSION_SECONDS = 1.0
+"""The least time between two sessions: some SMSCs accept a bind and end the session at once."""
+
 ADDRESS_CHARACTERS_MAX = 20
 """SMPP 3.4, 4.4.1."""
 
@@ -138,12 +141,15 @@ class SmscClient(Service):
         how = "by TLS" if self._settings.tls else "without TLS"
         self._log.info("SMPP: the message centre at {host} is connected {how}", host=self._settings.host, how=how)
         self._session = session
+        began = self._clock.seconds()
         try:
             await session.over
         finally:
             self._session = None
         if self.running:
             self._log.warn("SMPP: the message centre is lost; connecting again")
+            lasted = self._clock.seconds() - began
+            await deferLater(self._clock, max(0.0, SESSION_SECONDS - lasted))
 
     async def _connect(self) -> SmppConnection:
         connection = SmppConnection(self._clock, self._settings, self._delivered)

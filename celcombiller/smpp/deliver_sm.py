@@ -33,13 +33,12 @@ def inbound_from_pdu(pdu: Pdu, default_alphabet: DefaultAlphabet = DefaultAlphab
     """Return the message. Raises `InvalidValue` when it is no text, or not all of it."""
     if pdu.is_cut:
         raise InvalidValue("it is shorter than it says")
-    source, destination = (each.decode("ascii", "replace") for each in (pdu.source_addr, pdu.destination_addr))
     text = read_text(pdu, default_alphabet)
     ids = [pdu.parameters.get(OPTIONAL_PARAMS[name], b"").hex() for name in _OWN_IDS]
-    recipient = plain_number(destination)
+    recipient = plain_number(pdu.recipient)
     return InboundMessage(
-        key=key_of(source, destination, str(pdu.data_coding), str(pdu.esm_class), pdu.text.hex(), *ids),
-        from_number=_SENDER.sub("", plain_number(source))[:_SENDER_CHARACTERS_MAX] or _UNKNOWN,
+        key=key_of(pdu.sender, pdu.recipient, str(pdu.data_coding), str(pdu.esm_class), pdu.text.hex(), *ids),
+        from_number=_SENDER.sub("", plain_number(pdu.sender))[:_SENDER_CHARACTERS_MAX] or _UNKNOWN,
         to_number=recipient if NUMBER.fullmatch(recipient) else "",
         text=printable(text),
     )

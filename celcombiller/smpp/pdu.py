@@ -26,6 +26,9 @@ _TLV = struct.Struct(">HH")
 PDU_BYTES_MAX = 1 << 20
 """One optional parameter has up to 65,535 bytes (3.2.4.1), and a PDU several."""
 
+ADDRESS_BYTES_MAX = 64
+"""Of an address that is read: what SMPP 3.4 gives it in a data_sm (4.7.1); a deliver_sm has 20."""
+
 RESPONSE = 0x80000000
 """The bit of the command id that makes a PDU a response (5.1.2.1)."""
 
@@ -84,6 +87,16 @@ class Pdu:
     def reason(self) -> str:
         """What the status says, in words and as a number."""
         return f"{consts.DESCRIPTIONS.get(self.status, 'a status of its own')} (0x{self.status:x})"
+
+    @property
+    def sender(self) -> str:
+        """The address that it is from."""
+        return self.source_addr[:ADDRESS_BYTES_MAX].decode("ascii", "replace")
+
+    @property
+    def recipient(self) -> str:
+        """The address that it is for."""
+        return self.destination_addr[:ADDRESS_BYTES_MAX].decode("ascii", "replace")
 
     @property
     def text(self) -> bytes:

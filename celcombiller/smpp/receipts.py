@@ -59,7 +59,7 @@ def parse_receipt(pdu: Pdu, default_alphabet: DefaultAlphabet = DefaultAlphabet.
         network_ids=tuple(dict.fromkeys(filter(None, ids))),
         outcome=outcome,
         note=_note_of(stated if stated or number is None else f"message state {number}", ids, words),
-        numbers=frozenset(each.decode("ascii", "replace") for each in (pdu.source_addr, pdu.destination_addr) if each),
+        numbers=frozenset(filter(None, (pdu.sender, pdu.recipient))),
     )
 
 

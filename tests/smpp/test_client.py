@@ -383,6 +383,19 @@ async def test_a_pair_binds_where_no_transceiver_may(tmp_path, refusal):
 
 
 @pytest_twisted.ensureDeferred
+async def test_sessions_that_end_at_once_are_not_many(house):
+    """Takes 1.5 s."""
+    house.centre.unbinds = True
+    house.centre.connections[-1].transport.abortConnection()
+    await deferLater(reactor, 1.5)
+    assert house.centre.tried < 10
+    house.centre.unbinds = False
+    await house.send()
+    await house.becomes("accepted")
+    house.check(cost=5)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_wrong_password_is_tried_once_a_time(tmp_path):
     house = House(tmp_path)
     house.centre.refused = {"bind_transceiver": consts.SMPP_ESME_RINVPASWD}

@@ -27,7 +27,8 @@ def named(name, value):
 class MessageCentre(Factory):
     """``statuses`` are the answers to the next submissions: a status, or what to do in place of an answer.
 
-    Bytes there are the body of an answer of success. ``refused`` are bind commands and the status of their refusal.
+    Bytes there are the body of an answer of success. ``refused`` are bind commands and the status of their refusal. With
+    ``unbinds`` it ends each session at once.
     ``ids`` are the ids of the next messages. ``context`` is Twisted's of a certificate; without one there is no TLS.
     """
 
@@ -43,6 +44,7 @@ class MessageCentre(Factory):
         self.tried = 0
         self.heard = b""
         self.lets_in = True
+        self.unbinds = False
         self.ids = []
         self.refused = {}
         self._next_id = 0
@@ -151,6 +153,8 @@ class _Connection(Protocol):
         else:
             self.centre.bound.append((bytes(pdu.system_id), bytes(pdu.password)))
             self.answer(pdu, f"{pdu.command}_resp", status, system_id="centre")
+            if self.centre.unbinds:
+                self.transport.write(raw_pdu(6))
 
     def submit(self, pdu):
         assert self.command != "bind_receiver"
