@@ -73,7 +73,7 @@ class _SingleConnection(Factory):
 
 
 class SmscClient(Service):
-    """Keeps one connection, submits messages by it, and gives what the SMSC sends to ``inbox``."""
+    """Keeps one session, submits messages in it, and gives what the SMSC sends to ``inbox``."""
 
     _log = Logger()
 
@@ -185,21 +185,25 @@ class SmscClient(Service):
                 raise MessageDeferred("it took too long; the other parts follow")
             several = len(made.parts) > 1
             header = bytes((5, 0, 3, due.id % 256, len(made.parts), number)) if several else b""
+            submitted_at = await self._wait_for_turn()
             self._unrecorded += 1
             try:
-                network_id = await self._submit(due, header + data, made.encoding, is_part=several)
+                network_id = await self._submit(
+                    due.message, header + data, made.encoding, is_part=several, submitted_at=submitted_at
+                )
                 await took(number, network_id)
             finally:
                 self._unrecorded -= 1
 
-    async def _submit(self, due: OutboxMessage, data: bytes, encoding: Encoding, *, is_part: bool) -> str:
+    async def _submit(
+        self, message: Message, data: bytes, encoding: Encoding, *, is_part: bool, submitted_at: float
+    ) -> str:
         """Submit a part, and return the SMSC's id of it: empty where it gives none."""
-        submitted_at = await self._wait_for_turn()
         session = self._session
         if session is None:
             raise CarrierUnavailable("the message centre is not connected")
         connection = session.submitter
-        pdu = self._submit_sm(connection, due.message, data, encoding, is_part=is_part)
+        pdu = self._submit_sm(connection, message, data, encoding, is_part=is_part)
         try:
             answer = await connection.ask(pdu)
         except Exception as error:  # noqa: BLE001  how a connection ends has many types, TLS's among them

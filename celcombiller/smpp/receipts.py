@@ -52,6 +52,8 @@ def parse_receipt(pdu: Pdu, default_alphabet: DefaultAlphabet = DefaultAlphabet.
         found = _fields(text)
         ids.append(found.get("id", ""))
         words = words or found
+        if "stat" in found and found.get("id", "").isalnum():
+            break  # the same letters and digits are in each alphabet
     number = pdu.number("message_state")
     stated = words.get("stat", "")
     outcome = _BY_NUMBER.get(number or 0) or _outcome_of(stated)
