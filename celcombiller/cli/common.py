@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from celcombiller.cli.terminal import print_table
+from celcombiller.cli.terminal import echo, print_table
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.access.password_rules import check_password
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
+from celcombiller.core.model.text import escape_json, escape_unprintable
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
@@ -63,7 +64,7 @@ def find_payer(tx: sa.Connection, who: str) -> Subscriber:
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    print(escape_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
 
 
 def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
@@ -71,13 +72,13 @@ def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json:
     if as_json:
         print_json(rows)
         return
-    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    cells = [[escape_unprintable(_cell(row[column])) for column in columns] for row in rows]
     if sys.stdout.isatty():
         print_table(columns, cells)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _cell(value: object) -> str:

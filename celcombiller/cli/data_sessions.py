@@ -37,7 +37,7 @@ def _sessions(arguments: argparse.Namespace, config: Config) -> int:
         for each in transact(open_database(config).execution_options(reading=True), work)
     ]
     columns = ("started_at", "username", "nas", "session_id", "framed_address", "state", "octets", "charged")
-    print_rows(rows, (*columns, "heard_at", "ended_at", "closed_by", "note"), as_json=arguments.json)
+    print_rows(rows, (*columns, "name", "heard_at", "ended_at", "closed_by", "note"), as_json=arguments.json)
     return 0
 
 

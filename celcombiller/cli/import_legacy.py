@@ -18,7 +18,7 @@ from argon2 import PasswordHasher
 
 from celcombiller.cli.common import current_operator, open_database, parse_date, print_json, print_rows
 from celcombiller.cli.exit_status import DIFFERS, DONE
-from celcombiller.cli.terminal import track
+from celcombiller.cli.terminal import echo, track
 from celcombiller.core.audit.report import audit
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.database.transaction import transact
@@ -139,24 +139,22 @@ class _Outcome:
     def print_text(self) -> None:
         """Print it for people."""
         zone = self.converted.terms.zone.key
-        print(f"{self.converted.original.generation.name}. Its dates are by the clocks of {zone}.")
+        echo(f"{self.converted.original.generation.name}. Its dates are by the clocks of {zone}.")
         print_rows(self._tables(), ("table", "in_the_file", "imported", "here_already", "left_out"), as_json=False)
         for kind, sums in self._credits().items():
-            print(f"{kind} credits: {sums['file']} in the file, {sums['imported']} imported.")
+            echo(f"{kind} credits: {sums['file']} in the file, {sums['imported']} imported.")
         if self.converted.plans:
-            print(f"Plans go on from {self.converted.terms.begin}; what was due before was the original's to give.")
+            echo(f"Plans go on from {self.converted.terms.begin}; what was due before was the original's to give.")
         found = self.report.findings.found
         for oddity in sorted(found, key=lambda oddity: (oddity not in SERIOUS, list(Oddity).index(oddity))):
-            print(f"{'! ' if oddity in SERIOUS else ''}{len(found[oddity])} {oddity}")
+            echo(f"{'! ' if oddity in SERIOUS else ''}{len(found[oddity])} {oddity}")
             for each in found[oddity][:EXAMPLES]:
-                print(f"    {each}")
+                echo(f"    {each}")
             if len(found[oddity]) > EXAMPLES:
-                print(f"    ... and {len(found[oddity]) - EXAMPLES} more; --json names them all")
-        print("Proved: every balance is the sum of its transfers.")
+                echo(f"    ... and {len(found[oddity]) - EXAMPLES} more; --json names them all")
+        echo("Proved: every balance is the sum of its transfers.")
         if self.dry:
-            print(
-                "Nothing was written. To import, run it again with --yes, while no biller runs on an SQLite database."
-            )
+            echo("Nothing was written. To import, run it again with --yes, while no biller runs on an SQLite database.")
 
     def print_json(self) -> None:
         """Print it as JSON."""

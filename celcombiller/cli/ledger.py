@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import LIST_MAX, current_operator, open_database, print_json, print_rows, whole_number
 from celcombiller.cli.exit_status import DIFFERS, DONE
+from celcombiller.cli.terminal import echo
 from celcombiller.core.audit import report as audit_report
 from celcombiller.core.charging.operator_credit import credit
+from celcombiller.core.charging.request_keys import find_reference
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement
@@ -64,29 +66,30 @@ def _add_list_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _credit(arguments: argparse.Namespace, config: Config) -> int:
     """Post one credit, and record it in the audit trail."""
-    request = Credit(
-        username=arguments.username,
-        kind=Kind(arguments.kind),
-        value=arguments.value,
-        origin=arguments.origin,
-        reference=f"id:{arguments.id or uuid.uuid4()}",
-    )
+    operator, key = current_operator(), arguments.id or str(uuid.uuid4())
 
     def work(tx: sa.Connection) -> Transfer:
-        made, _ = credit(tx, request, current_operator(), datetime.now(UTC))
+        request = Credit(
+            username=arguments.username,
+            kind=Kind(arguments.kind),
+            value=arguments.value,
+            origin=arguments.origin,
+            reference=find_reference(tx, operator, key),
+        )
+        made, _ = credit(tx, request, operator, datetime.now(UTC))
         return made
 
     result = transact(open_database(config), work)
-    posted = result.credit_posted if request.value > 0 else result.debit_posted
-    print(f"{request.value:+} {request.kind} for {request.username}: {posted} now (id {request.reference[3:]}).")
+    posted = result.credit_posted if arguments.value > 0 else result.debit_posted
+    echo(f"{arguments.value:+} {arguments.kind} for {arguments.username}: {posted} now (id {key}).")
     return 0
 
 
 def _calls(arguments: argparse.Namespace, config: Config) -> int:
     """List the last calls."""
     rows = transact(open_database(config), lambda tx: call_queries.recent(tx, limit=arguments.limit))
-    columns = ("started_at", "user", "from", "to", "state", "talk_ms", "cost", "witness", "server", "uniqueid")
-    print_rows([_call(user, call) for user, call in rows], columns, as_json=arguments.json)
+    columns = ("started_at", "user", "name", "from", "to", "state", "talk_ms", "cost", "witness", "server", "uniqueid")
+    print_rows([_call(*each) for each in rows], columns, as_json=arguments.json)
     return 0
 
 
@@ -114,17 +117,18 @@ def _audit(arguments: argparse.Namespace, config: Config) -> int:
             f"{report.accounts} accounts, {report.transfers} transfers, {report.holds} holds, {report.calls} calls,"
             f" {report.schedule_credits} scheduled credits"
         )
-        print(f"{counted} recomputed: {'all as recorded' if report.ok else f'{len(report.differences)} differences'}.")
+        echo(f"{counted} recomputed: {'all as recorded' if report.ok else f'{len(report.differences)} differences'}.")
         for each in report.differences[:1]:
-            print(f"First difference: {each.subject}: {each.law}; expected {each.expected}, found {each.found}.")
+            echo(f"First difference: {each.subject}: {each.law}; expected {each.expected}, found {each.found}.")
     return DONE if report.ok else DIFFERS
 
 
-def _call(user: str, call: Call) -> dict[str, Any]:
+def _call(user: str, name: str, call: Call) -> dict[str, Any]:
     return {
         "server": call.server,
         "uniqueid": call.uniqueid,
         "user": user,
+        "name": name,
         "from": call.from_number,
         "to": call.to_number,
         "state": call.state,

@@ -21,6 +21,7 @@ from celcombiller.cli.common import (
     whole_number,
 )
 from celcombiller.cli.exit_status import DIFFERS, DONE
+from celcombiller.cli.terminal import echo
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.messages import MessageState
 from celcombiller.core.reports.views import message_view
@@ -55,8 +56,9 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
         )
 
     rows = transact(open_database(config).execution_options(reading=True), work)
-    columns = ("id", "queued_at", "username", "from_number", "to_number", "route", "parts", "cost", "state", "note")
-    print_rows([msgspec.structs.asdict(message_view(each)) for each in rows], columns, as_json=arguments.json)
+    columns = ("id", "queued_at", "username", "name", "from_number", "to_number", "route", "parts", "cost", "state")
+    shown = [msgspec.structs.asdict(message_view(each)) for each in rows]
+    print_rows(shown, (*columns, "note"), as_json=arguments.json)
     return 0
 
 
@@ -71,7 +73,7 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
         print_json(facts)
     else:
         for name, value in facts.items():
-            print(f"{name:14} {'' if value is None else value}".rstrip())
+            echo(f"{name:14} {'' if value is None else value}".rstrip())
     return 0
 
 
@@ -81,11 +83,11 @@ def _queue(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         print_json(found)
     for each in [] if arguments.json else found:
-        print(_line(each, is_used=each.route in config.sms.ways))
+        echo(_line(each, is_used=each.route in config.sms.ways))
         for note, number in each.troubles:
-            print(f"  {note} ({number} messages)")
+            echo(f"  {note} ({number} messages)")
     if not found and not arguments.json:
-        print("No message waits.")
+        echo("No message waits.")
     return DIFFERS if any(each.failing for each in found) else DONE
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import add_command, open_database, print_json
 from celcombiller.cli.exit_status import DIFFERS, DONE
+from celcombiller.cli.terminal import echo
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.core.provisioning import desired_state, drift
 from celcombiller.core.provisioning import status as provisioning_status
@@ -79,11 +80,11 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
         ]
         print_json(shown)
     for each, troubles in [] if arguments.json else found:
-        print(_line(each, configured=each.network in configured))
+        echo(_line(each, configured=each.network in configured))
         for one in troubles:
-            print(f"  IMSI {one.imsi}: {one.error} ({one.attempts} times)")
+            echo(f"  IMSI {one.imsi}: {one.error} ({one.attempts} times)")
     if not found and not arguments.json:
-        print("No radio network: add [[provisioning]] tables to the settings, and start the biller.")
+        echo("No radio network: add [[provisioning]] tables to the settings, and start the biller.")
     return DIFFERS if any(each.failing or each.last_error or each.warning for each, _ in found) else DONE
 
 
@@ -142,7 +143,7 @@ def _sync(arguments: argparse.Namespace, config: Config) -> int:
         print_json(said)
     for name, each in {} if arguments.json else said.items():
         verb = "would be queued" if arguments.dry_run else "queued"
-        print(
+        echo(
             f"{name}: {each['queued']} {verb} of {sum(each['counts'].values())} that differ, {each['waiting']} waiting."
         )
     return DIFFERS if any(each["waiting"] for each in said.values()) else DONE
@@ -177,7 +178,7 @@ def _forget(arguments: argparse.Namespace, config: Config) -> int:
         raise InvalidValue(f"{name} is in the settings: take its [[provisioning]] table out first")
     if not transact(open_database(config), partial(desired_state.forget, name=name)):
         raise InvalidValue(f"there is no network {name}")
-    print(f"{name} is forgotten. The network itself keeps its subscribers.")
+    echo(f"{name} is forgotten. The network itself keeps its subscribers.")
     return 0
 
 
@@ -224,16 +225,16 @@ def _react(run: Callable[[Any], Any]) -> None:
 
 def _print(name: str, found: list[DriftDifference]) -> None:
     counts = ", ".join(f"{number} {kind}" for kind, number in drift.count(found).items() if number)
-    print(f"{name}: {counts or 'as the biller says'}.")
+    echo(f"{name}: {counts or 'as the biller says'}.")
     for each in found[:SHOWN_MAX]:
         if each.row is not None:
-            print(f"  {each.drift}: {each.row}")
+            echo(f"  {each.drift}: {each.row}")
             continue
         wanted = "not there" if each.wanted is None else f"number {each.wanted.msisdn}"
         there = ", ".join(f"number {one.msisdn or 'none'}" for one in each.found) or "not there"
         more = f", number taken by {each.holder}" if each.holder else ""
         queued = " (queued)" if each.waiting else ""
-        print(f"  IMSI {each.imsi}: {each.drift}: here {wanted}, there {there}{more}{queued}")
+        echo(f"  IMSI {each.imsi}: {each.drift}: here {wanted}, there {there}{more}{queued}")
 
 
 def _shown(found: list[DriftDifference]) -> list[dict[str, Any]]:

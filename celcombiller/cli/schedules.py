@@ -19,7 +19,7 @@ from celcombiller.cli.common import (
     whole_number,
 )
 from celcombiller.cli.exit_status import DIFFERS, DONE
-from celcombiller.cli.terminal import print_error, progress_bar
+from celcombiller.cli.terminal import echo, print_error, progress_bar
 from celcombiller.core.access import schedule_changes
 from celcombiller.core.errors import InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.core.model.accounts import Kind
@@ -72,9 +72,7 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
         )
 
     made = transact(open_database(config), work)
-    print(
-        f"Added schedule {made.id} ({made.name}): {_rhythm(made)}, first due on {_next(made)}, zone {made.time_zone}."
-    )
+    echo(f"Added schedule {made.id} ({made.name}): {_rhythm(made)}, first due on {_next(made)}, zone {made.time_zone}.")
     return 0
 
 
@@ -99,7 +97,7 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
         return schedule_changes.change(tx, current_operator(), was.id, facts, datetime.now(UTC))
 
     changed = transact(open_database(config), work)
-    print(f"Schedule {changed.id} ({changed.name}): {_rhythm(changed)}, next due on {_next(changed)}.")
+    echo(f"Schedule {changed.id} ({changed.name}): {_rhythm(changed)}, next due on {_next(changed)}.")
     return 0
 
 
@@ -110,7 +108,7 @@ def _delete(arguments: argparse.Namespace, config: Config) -> int:
         return schedule_changes.delete(tx, current_operator(), _resolve(tx, arguments.schedule).id, now)
 
     deleted = transact(open_database(config), work)
-    print(f"Deleted schedule {deleted.id} ({deleted.name}); its memberships have ended.")
+    echo(f"Deleted schedule {deleted.id} ({deleted.name}); its memberships have ended.")
     return 0
 
 
@@ -128,15 +126,15 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> tuple[Schedule, list[dict[str, Any]]]:
         schedule = _resolve(tx, arguments.schedule)
         found = memberships.members(tx, schedule.id, limit=arguments.limit)
-        return schedule, [asdict(each) | {"username": username} for username, each in found]
+        return schedule, [asdict(each) | {"username": username, "name": name} for username, name, each in found]
 
     schedule, members = transact(open_database(config), work)
     if arguments.json:
         print_json(_shown(schedule) | {"memberships": members})
         return 0
     for name, value in _shown(schedule).items():
-        print(f"{name:14} {'' if value is None else value}")
-    print_rows(members, ("username", "count", "joined_on"), as_json=False)
+        echo(f"{name:14} {'' if value is None else value}")
+    print_rows(members, ("username", "name", "count", "joined_on"), as_json=False)
     return 0
 
 
@@ -152,7 +150,7 @@ def _join(arguments: argparse.Namespace, config: Config) -> int:
         return schedule, made
 
     schedule, made = transact(open_database(config), work)
-    print(f"{arguments.username} is in {schedule.name} for {made.count} runs from {made.joined_on} on.")
+    echo(f"{arguments.username} is in {schedule.name} for {made.count} runs from {made.joined_on} on.")
     return 0
 
 
@@ -163,7 +161,7 @@ def _leave(arguments: argparse.Namespace, config: Config) -> int:
         schedule_changes.leave(tx, current_operator(), _membership(tx, arguments), now)
 
     transact(open_database(config), work)
-    print(f"{arguments.username} has left {arguments.schedule}.")
+    echo(f"{arguments.username} has left {arguments.schedule}.")
     return 0
 
 
@@ -175,7 +173,7 @@ def _renew(arguments: argparse.Namespace, config: Config) -> int:
         schedule_changes.renew(tx, current_operator(), was, count=arguments.count, months=arguments.months, now=now)
 
     transact(open_database(config), work)
-    print(f"{arguments.username} has {arguments.count} runs left in {arguments.schedule}.")
+    echo(f"{arguments.username} has {arguments.count} runs left in {arguments.schedule}.")
     return 0
 
 
@@ -206,16 +204,16 @@ def _due(arguments: argparse.Namespace, config: Config) -> int:
         print_json({"due": rows, "members": members, **sums, "waiting": waiting})
         return 0
     for line in waiting:
-        print(line)
+        echo(line)
     if not rows:
-        print("Nothing is due.")
+        echo("Nothing is due.")
         return 0
     columns = ("schedule", "name", "due_on", "state", "members", "value", *Kind, "passed", "failed", "note")
     print_rows(rows, columns, as_json=False)
     if members:
-        print()
+        echo()
         print_rows(members, ("schedule", "due_on", "username", "value", "outcome", "note"), as_json=False)
-    print(f"Total: {', '.join(f'{total} {kind} credits' for kind, total in totals.items())}. Nothing was written.")
+    echo(f"Total: {', '.join(f'{total} {kind} credits' for kind, total in totals.items())}. Nothing was written.")
     return 0
 
 
@@ -253,7 +251,7 @@ def _history(arguments: argparse.Namespace, config: Config) -> int:
         odd = [
             {"schedule": row["schedule"], "due_on": row["due_on"]} | each for row in rows for each in row["uncredited"]
         ]
-        print()
+        echo()
         print_rows(odd, ("schedule", "due_on", "username", "outcome", "note"), as_json=False)
     return 0
 
@@ -295,7 +293,7 @@ class _PassOutcome:
             columns = ("schedule", "due_on", "state", "value", "credited", "passed", "failed", "note")
             print_rows(rows, columns, as_json=False)
         else:
-            print("Nothing is due.")
+            echo("Nothing is due.")
         for line in self._wrong:
             print_error(f"celcombiller: {line}")
         if not self.is_complete:

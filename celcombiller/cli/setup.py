@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celcombiller.cli.common import read_password
+from celcombiller.cli.terminal import echo
 from celcombiller.config import loader
 from celcombiller.core.errors import BillerError, InvalidValue, StoreUnavailable
 from celcombiller.core.model.subscribers import Level
@@ -82,16 +83,16 @@ def _initialize(arguments: argparse.Namespace, config: Config) -> int:
             _remove_unused(path, engine)
         raise
     for each in restrict_files(path) if path is not None else ():
-        print(f"{each} could be read by everyone; now only by its owner.")
+        echo(f"{each} could be read by everyone; now only by its owner.")
     if before not in (None, NEWEST):
-        print(f"Upgraded the tables from version {before} to {NEWEST}.")
-    print(f"Database {show_url(config.database.url)} is ready, version {NEWEST}.")
+        echo(f"Upgraded the tables from version {before} to {NEWEST}.")
+    echo(f"Database {show_url(config.database.url)} is ready, version {NEWEST}.")
     if known is not None:
-        print(f"Administrator: {known}, as before.")
+        echo(f"Administrator: {known}, as before.")
     elif password.file is not None:
-        print(f"Administrator: {arguments.admin}. The password is in {password.file}: read it, then delete the file.")
+        echo(f"Administrator: {arguments.admin}. The password is in {password.file}: read it, then delete the file.")
     else:
-        print(f"Administrator: {arguments.admin}.")
+        echo(f"Administrator: {arguments.admin}.")
     return 0
 
 
@@ -136,7 +137,7 @@ def _keep_copy(path: Path | None, version: str | None) -> None:
     if path is not None and version not in (None, NEWEST):
         copy = path.with_name(f"{path.name}.{version}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
         copy_ledger_file(path, copy)
-        print(f"The database as it was, version {version}, is kept in {copy}.")
+        echo(f"The database as it was, version {version}, is kept in {copy}.")
 
 
 def _upgrade(engine: sa.Engine, before: str | None, admin: str, password: _FirstPassword) -> str | None:
@@ -215,6 +216,6 @@ def _check_config(arguments: argparse.Namespace, config: Config) -> int:
     file = arguments.config or loader.find_file()
     where = file.resolve() if file is not None else "built-in defaults"
     database = show_url(config.database.url)
-    print(f"{where}: right. Database {database}, REST {config.rest.listen}, FastAGI {config.agi.listen},")
-    print(f"AMI of {', '.join(each.name for each in config.asterisk) or 'no server'}.")
+    echo(f"{where}: right. Database {database}, REST {config.rest.listen}, FastAGI {config.agi.listen},")
+    echo(f"AMI of {', '.join(each.name for each in config.asterisk) or 'no server'}.")
     return 0

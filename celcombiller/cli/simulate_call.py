@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import LIST_MAX, open_database
 from celcombiller.cli.exit_status import REFUSED
+from celcombiller.cli.terminal import echo
 from celcombiller.cli.users import with_balances
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.core.subscribers import subscriber_records
@@ -83,25 +84,25 @@ def _simulate_call(arguments: argparse.Namespace, config: Config) -> int:
         raise BillerError(failed[0])
     if arguments.verbose:
         for side, line in channel.transcript:
-            print(f"{side:>8} {line}")
+            echo(f"{side:>8} {line}")
     return _print_played(channel, engine)
 
 
 def _print_played(channel: Any, engine: sa.Engine) -> int:
     result = channel.variables.get("CELCOMBILLER_RESULT", "")
     if result != "GRANTED":
-        print(f"Refused: {result or 'the biller closed the session without an answer'}.")
+        echo(f"Refused: {result or 'the biller closed the session without an answer'}.")
         return REFUSED
-    print(f"Granted {channel.variables.get('CELCOMBILLER_SECONDS', 'unlimited')} s; dialled {channel.dialled}")
+    echo(f"Granted {channel.variables.get('CELCOMBILLER_SECONDS', 'unlimited')} s; dialled {channel.dialled}")
     rows = transact(engine, lambda tx: call_queries.recent(tx, limit=LIST_MAX))
-    mine = next(((user, call) for user, call in rows if call.uniqueid == channel.uniqueid), None)
+    mine = next(((user, call) for user, _, call in rows if call.uniqueid == channel.uniqueid), None)
     if mine is None:
-        print(f"{channel.variables['DIALSTATUS']}; not billed: an always allowed number.")
+        echo(f"{channel.variables['DIALSTATUS']}; not billed: an always allowed number.")
         return 0
     user, call = mine
-    print(f"{channel.variables['DIALSTATUS']}: {call.state}, {call.talk_ms} ms of talk, {call.cost} credits.")
+    echo(f"{channel.variables['DIALSTATUS']}: {call.state}, {call.talk_ms} ms of talk, {call.cost} credits.")
     balances = transact(engine, lambda tx: with_balances(tx, subscriber_records.find(tx, user)))
-    print(f"{user} has {balances['voice_balance']} voice credits now, {balances['voice_held']} held.")
+    echo(f"{user} has {balances['voice_balance']} voice credits now, {balances['voice_held']} held.")
     return 0
 
 

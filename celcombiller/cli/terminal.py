@@ -9,6 +9,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from celcombiller.core.model.text import escape_lines, escape_unprintable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -18,6 +20,11 @@ T = TypeVar("T")
 
 _STYLES = {"failed": "red", "refused": "red", "expired": "yellow", "open": "green", "False": "yellow"}
 """The colours of states that an operator looks for."""
+
+
+def echo(text: str = "") -> None:
+    """Print one line, with unprintable characters escaped: a name in it cannot forge another line."""
+    print(escape_unprintable(text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -30,12 +37,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(escape_unprintable(cell), _STYLES.get(cell, "")) for cell in row))
     Console(highlight=False).print(table)
 
 
 def print_error(text: str) -> None:
-    """Print one line on standard error, red on a terminal."""
+    """Print an error on standard error, red on a terminal, with unprintable characters escaped."""
+    text = escape_lines(text)
     if not sys.stderr.isatty():
         print(text, file=sys.stderr)
         return

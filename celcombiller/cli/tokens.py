@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from celcombiller.cli.common import add_command, current_operator, open_database, print_rows, whole_number
+from celcombiller.cli.terminal import echo
 from celcombiller.core.access import tokens
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.access.tokens import NewToken
@@ -46,8 +47,8 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
         )
 
     made = transact(open_database(config), work)
-    print(f"Token {made.id} of {made.username}, for {', '.join(made.scopes)} (shown this once; only its hash is kept):")
-    print(secret)
+    echo(f"Token {made.id} of {made.username}, for {', '.join(made.scopes)} (shown this once; only its hash is kept):")
+    echo(secret)
     return 0
 
 
@@ -65,7 +66,7 @@ def _revoke(arguments: argparse.Namespace, config: Config) -> int:
         return tokens.revoke_token(tx, current_operator(), arguments.id, now)
 
     revoked = transact(open_database(config), work)
-    print(f"Token {revoked.id} ({revoked.name}) is revoked.")
+    echo(f"Token {revoked.id} ({revoked.name}) is revoked.")
     return 0
 
 

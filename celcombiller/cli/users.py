@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import add_command, current_operator, open_database, print_json, print_rows, read_password
+from celcombiller.cli.terminal import echo
 from celcombiller.core.access import subscriber_changes
 from celcombiller.core.access.subscriber_changes import NewPassword
 from celcombiller.core.ledger import accounts as ledger_accounts
@@ -71,7 +72,7 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
         )
 
     made = transact(open_database(config), work)
-    print(f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
+    echo(f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
     return 0
 
 
@@ -84,7 +85,7 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
         print_json(user)
     else:
         for name, value in user.items():
-            print(f"{name:14} {value}")
+            echo(f"{name:14} {value}")
     return 0
 
 
@@ -106,7 +107,7 @@ def _enable(arguments: argparse.Namespace, config: Config) -> int:
         subscriber_changes.change(tx, current_operator(), username, {"enabled": arguments.action == "enable"}, now)
 
     transact(open_database(config), work)
-    print(f"{arguments.username} is {arguments.action}d.")
+    echo(f"{arguments.username} is {arguments.action}d.")
     return 0
 
 

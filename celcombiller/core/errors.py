@@ -63,7 +63,7 @@ class WrongFields(BillerError):
 
 
 class AlreadyTaken(WrongFields):
-    """Another subscriber has this username, number, IMSI or CPF."""
+    """Another subscriber has this username, number, IMSI or CPF, or another schedule this name."""
 
     code = "TAKEN"
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from celcombiller.core.charging import request_keys
 from celcombiller.core.errors import BillerError, NotAuthenticated, NotFound
 
 if TYPE_CHECKING:
@@ -74,10 +75,9 @@ class Request:
     rule: AccessRule | None = None
     local: bool = False
 
-    @property
-    def reference(self) -> str:
-        """The reference of the transfer that this request makes: the client's key, else an id that retries keep."""
-        return f"id:{self.key or self.fresh}"
+    def find_reference(self, tx: Connection) -> str:
+        """Return the reference of what this request makes: by the client's key, else by an id that retries keep."""
+        return f"id:{self.fresh}" if self.key is None else request_keys.find_reference(tx, self.actor, self.key)
 
     @property
     def actor(self) -> Actor:

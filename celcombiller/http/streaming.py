@@ -18,6 +18,8 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from celcombiller.core.model.text import escape_unprintable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -108,7 +110,12 @@ def format_csv(rows: Iterable[Iterable[object]]) -> bytes:
 
 
 def _cell(value: object) -> object:
-    """Return a text that a spreadsheet would compute with an apostrophe before it. Phone numbers stay as they are."""
+    """Return a text printable, and with an apostrophe before it where a spreadsheet would compute it.
+
+    Phone numbers stay as they are.
+    """
+    if isinstance(value, str):
+        value = escape_unprintable(value)
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value

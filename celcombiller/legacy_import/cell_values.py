@@ -7,13 +7,15 @@ from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
+from celcombiller.core.model.text import UNPRINTABLE
+
 if TYPE_CHECKING:
     from celcombiller.legacy_import.source_rows import Raw
 
 _DIGITS_MOST = 30
 """No amount has more digits. Texts such as ``1e999999`` are no numbers."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_CONTROL = re.compile(f"[{UNPRINTABLE}]+")
 
 
 def read_text(cell: Raw) -> str:

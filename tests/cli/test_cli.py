@@ -28,6 +28,9 @@ def test_a_password_from_a_file_is_not_shown(command, here):
         "user", "add", "b", "--clid", 1, "--imsi", 123456, "--name", "B", "--password-file", "secret"
     )
     assert (status, "at least 8" in err) == (3, True)
+    (here / "secret").write_text("senha123")
+    status, _, err = command("init", "--password-file", "secret")
+    assert (status, "must not be among the most common ones" in err) == (3, True)
 
 
 def test_credit_is_given_and_taken_but_never_below_what_is_available(ready):

@@ -1,6 +1,8 @@
 """The operator's commands for schedules: what they do, what they refuse, and that a run can be interrupted."""
 
+import contextlib
 import json
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -144,8 +146,28 @@ def test_what_is_refused_is_one_line_and_status_3(group, words, says):
     assert err.count("\n") == 1
 
 
-def test_a_name_that_two_have_does_not_say_which(group):
-    group("schedules", "add", "gold", "--value", 1)
+def test_a_name_is_given_to_one_schedule(group):
+    status, _, err = group("schedules", "add", "gold", "--value", 1)
+    assert (status, err.count("\n")) == (3, 1)
+    assert "name gold is taken: schedule 1 has it: 60 credits, days" in err
+    assert group("schedules", "add", "silver", "--value", 1)[0] == 0
+    assert "schedule 1 has it" in group("schedules", "change", "silver", "--name", "gold")[2]
+    assert group("schedules", "change", "silver", "--name", "silver", "--value", 2)[0] == 0
+    assert [each["name"] for each in found(group, "list")] == ["gold", "silver"]
+    assert group("schedules", "delete", "gold")[0] == 0
+    assert group("schedules", "change", "silver", "--name", "gold")[0] == 0
+
+
+def test_a_name_is_no_number_which_would_be_an_id(ready):
+    status, _, err = ready("schedules", "add", "12", "--value", 1)
+    assert (status, "it would be taken for an id" in err) == (3, True)
+
+
+def test_a_name_that_two_have_does_not_say_which(group, here):
+    assert group("schedules", "add", "silver", "--value", 1)[0] == 0
+    with contextlib.closing(sqlite3.connect(here / "celcombiller.sqlite")) as ledger, ledger:
+        ledger.execute("update schedule set name = 'gold'")  # as one made before names were unique
+    assert group("schedules", "change", 2, "--value", 5)[0] == 0
     status, _, err = group("schedules", "delete", "gold")
     assert (status, "2 schedules have the name gold; say which by its id: 1, 2" in err) == (3, True)
     assert group("schedules", "delete", 2)[0] == 0

@@ -10,8 +10,10 @@ from pyrad import packet as pyrad
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
+from celcombiller.runtime.password_hasher import Passwords
 from tests.support.api_service import PASSWORD
 from tests.support.fake_nas import access_request
+from tests.support.gate import Gate
 from tests.support.radius_biller import radius_fixture
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -51,6 +53,28 @@ async def test_no_credit_and_disabled_are_refused_with_reason(radius):
     transact(radius.biller.engine, lambda tx: subscriber_records.enable(tx, "ana", NOW, enabled=False))
     answer = await radius.ask(access_request())
     assert (answer.code, answer["Reply-Message"]) == (pyrad.AccessReject, ["This account is disabled"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"password_hash": "another"}, "Wrong user name or password"),
+        ({"deleted_at": NOW}, "Wrong user name or password"),
+        ({"enabled": False}, "This account is disabled"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_changes_during_the_check_counts(radius, monkeypatch, columns, says):
+    radius.credit(1)
+    gate = Gate()
+    gate.hold(monkeypatch, Passwords, "verify")
+    asked = radius.ask(access_request())
+    await gate.reached
+    with radius.biller.engine.begin() as tx:
+        tx.execute(sa.update(tables.subscriber).where(tables.subscriber.c.username == "ana").values(columns))
+    gate.opened.callback(None)
+    answer = await asked
+    assert (answer.code, answer["Reply-Message"]) == (pyrad.AccessReject, [says])
 
 
 @pytest_twisted.ensureDeferred

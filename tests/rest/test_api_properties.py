@@ -98,10 +98,16 @@ class ApiMachine(RuleBasedStateMachine):
         content = {"username": username, "kind": kind.value, "value": value, "note": note}
         answer = self.ask(who, "POST /api/v1/transfers", content, key=key, crash=crash)
         if isinstance(answer, BillerError) or answer is None:
-            assert not isinstance(answer, TransferConflict) or key in self.given
+            assert not isinstance(answer, TransferConflict) or (who, key) in self.given
             return
-        first = self.given.setdefault(key, (content, answer))
+        first = self.given.setdefault((who, key), (content, answer))
         assert first == (content, answer)
+
+    @invariant()
+    def each_sender_has_transfers_of_their_own(self):
+        if hasattr(self, "given"):
+            references = [answer.reference for _, answer in self.given.values()]
+            assert len(references) == len(set(references))
 
     @rule(who=anybody, transfer_id=ids, reason=reasons)
     def reverse(self, who, transfer_id, reason):

@@ -16,36 +16,12 @@ from celcombiller.database.reader import Reader
 from celcombiller.runtime.password_hash import hash_password
 from celcombiller.runtime.password_hasher import Passwords
 from tests.support.api_service import PASSWORD, biller_fixture
+from tests.support.gate import Gate
 
 biller = biller_fixture()
 
 NEW = "another horse"
 PATHS = ["/api/v1/subscribers/{}", "/api/users/{}"]
-
-
-class Gate:
-    """A wait that a test holds open."""
-
-    def __init__(self):
-        self.reached, self.opened = Deferred(), Deferred()
-
-    async def wait(self):
-        self.reached.callback(None)
-        await self.opened
-
-    def hold(self, monkeypatch, owner, name, *, call=1):
-        """Hold the answer of the ``call``-th call of a method."""
-        real, calls = getattr(owner, name), []
-
-        async def held(*given, **more):
-            calls.append(name)
-            this = len(calls)
-            answer = await real(*given, **more)
-            if this == call:
-                await self.wait()
-            return answer
-
-        monkeypatch.setattr(owner, name, held)
 
 
 def stored_hash(biller, username):

@@ -1,4 +1,4 @@
-"""The log's text is Twisted's own, to the letter, whatever the event."""
+"""The log's text is Twisted's own where that is printable, and one line; all else in it is escaped."""
 
 import io
 
@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from celcombiller.core.model.calls import Witness
 from celcombiller.runtime.fast_text_log import PlainText
 from celcombiller.runtime.log_observers import observer
+from tests.core.test_text import is_shown_safely
 
 EVENT = {"log_level": LogLevel.info, "log_namespace": "celcombiller.x", "log_time": 1785000000.25}
 FORMATS = ["Granted {a} s to {b}", "{a!r} is {b:>5}", "{{}} {a", "{call()} {a}", "{0}", "{missing}", "", None, b"{a}"]
@@ -25,7 +26,27 @@ FORMATS = ["Granted {a} s to {b}", "{a!r} is {b:>5}", "{{}} {a", "{call()} {a}",
 )
 def test_a_line_is_the_one_that_twisted_would_write(text, facts):
     event = EVENT | {"log_format": text, "call": lambda: "called"} | facts
-    assert PlainText()(event) == formatEventAsClassicLogText(event)
+    written, twisteds = PlainText()(event), formatEventAsClassicLogText(event)
+    if twisteds is None or twisteds.removesuffix("\n").isprintable():
+        assert written == twisteds
+    else:
+        lines = written.removesuffix("\n").split("\n\t")
+        assert is_shown_safely("".join(lines))
+
+
+def test_a_value_forges_no_line_and_moves_no_cursor():
+    forged = "ana\n2026-11-05T12:00:00+0000 [celcombiller#info] Granted\r\x1b[2J\x9b2J\u202e\u2028"
+    line = PlainText()(EVENT | {"log_format": "Refused {name}", "name": forged})
+    assert line.count("\n") == 1
+    assert r"Refused ana\n2026-11-05" in line
+    assert r"Granted\r\x1b[2J\x9b2J\u202e\u2028" in line
+
+
+def test_a_failure_with_controls_is_escaped():
+    failure = Failure(ValueError("x\x1b[2J\nforged"))
+    lines = PlainText()(EVENT | {"log_format": "It failed", "log_failure": failure}).splitlines()
+    assert all(is_shown_safely(line.removeprefix("\t")) for line in lines)
+    assert all(line.startswith("\t") for line in lines[1:])
 
 
 def test_a_failure_comes_with_its_traceback():

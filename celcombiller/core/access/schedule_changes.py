@@ -24,17 +24,34 @@ if TYPE_CHECKING:
     from celcombiller.core.model.subscribers import Subscriber
 
 
-def add(tx: Connection, actor: Actor, *, now: datetime, **fields: Any) -> Schedule:
-    """Create a schedule without members. Raises as `schedule_records.add` does."""
+def add(
+    tx: Connection, actor: Actor, *, name: str, names_repeat: bool = False, now: datetime, **fields: Any
+) -> Schedule:
+    """Create a schedule without members, with a name of its own unless ``names_repeat``, as in the original's API.
+
+    Raises as `schedule_records.add` does, `AlreadyTaken` and `Forbidden`.
+    """
     actor.check_manages(Level.SUBSCRIBER)
-    made = schedule_records.add(tx, now=now, **fields)
+    if not names_repeat:
+        schedule_records.refuse_taken(tx, name)
+    made = schedule_records.add(tx, name=name, now=now, **fields)
     audit_trail.record(tx, actor, "add", _subject(made.id), after=made, now=now)
     return made
 
 
-def change(tx: Connection, actor: Actor, schedule_id: int, changes: Mapping[str, Any], now: datetime) -> Schedule:
-    """Change fields of a schedule. Raises as `schedule_records.change` does, and `Forbidden`."""
+def change(
+    tx: Connection,
+    actor: Actor,
+    schedule_id: int,
+    changes: Mapping[str, Any],
+    now: datetime,
+    *,
+    names_repeat: bool = False,
+) -> Schedule:
+    """Change fields of a schedule. Raises as `schedule_records.change` does, `AlreadyTaken` and `Forbidden`."""
     was = _find_managed(tx, actor, schedule_id)
+    if changes.get("name", was.name) != was.name and not names_repeat:
+        schedule_records.refuse_taken(tx, changes["name"])
     is_ = schedule_records.change(tx, was.id, **changes)
     audit_trail.record(tx, actor, "change", _subject(was.id), before=was, after=is_, now=now)
     return is_

@@ -63,6 +63,7 @@ class Session:
     id: str
     subscriber_id: int
     username: str
+    name: str
     address: str
     created_at: datetime
     expires_at: datetime
@@ -118,6 +119,6 @@ _BY_SESSION = driver.PreparedQuery(
 )
 
 
-_SESSIONS = sa.select(tables.session.c.secret_hash.label("id"), tables.session, tables.subscriber.c.username).join(
-    tables.subscriber, tables.subscriber.c.id == tables.session.c.subscriber_id
-)
+_SESSIONS = sa.select(
+    tables.session.c.secret_hash.label("id"), tables.session, tables.subscriber.c.username, tables.subscriber.c.name
+).join(tables.subscriber, tables.subscriber.c.id == tables.session.c.subscriber_id)

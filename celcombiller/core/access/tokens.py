@@ -14,6 +14,7 @@ from celcombiller.core.access import audit_trail
 from celcombiller.core.access.principal import MAY_LOG_IN, PRINCIPAL_COLUMNS, Principal, Scope, hash_secret
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.subscribers import Level
+from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.schema import driver, tables
 from celcombiller.core.subscribers.fields import Username
 
@@ -29,7 +30,7 @@ class NewToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A token to make."""
 
     name: Annotated[
-        str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters: what it is for")
+        str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{1,64}}$(?!\n)", description="1 to 64 characters: what it is for")
     ]
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4, description="what it may be used for")]
     username: Annotated[Username, Meta(description="whose it is; default: the asker's")] | None = None

@@ -10,6 +10,7 @@ from celcombiller.core.access import audit_trail
 from celcombiller.core.charging.batch import ChargingBatch
 from celcombiller.core.ledger import accounts, reversals
 from celcombiller.core.ledger.book import REVERSAL
+from celcombiller.core.ledger.rows import check_line
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from celcombiller.core.charging.requests import Credit
     from celcombiller.core.model.accounts import Account, Kind, Transfer
 
+ORIGIN_CHARACTERS_MAX = 64
+NOTE_CHARACTERS_MAX = 500
+
 
 def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tuple[Transfer, bool]:
     """Credit a subscriber for an operator, with an audit-trail row; return the transfer and whether it is new.
@@ -30,6 +34,8 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
     Raises `UnknownSubscriber`, `Forbidden`, `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
     """
     actor.check_manages(subscriber_records.find(tx, request.username).level)
+    check_line("origin", request.origin, ORIGIN_CHARACTERS_MAX)
+    check_line("note", request.note, NOTE_CHARACTERS_MAX)
     batch = ChargingBatch.load(tx, [request])
     is_new = request.reference not in batch.book.transfers
     made = batch.credit(request, now)
@@ -50,6 +56,7 @@ def reverse(tx: Connection, transfer_id: int, actor: Actor, *, note: str, now: d
         .where(transfer.c.id == transfer_id)
     ).all()
     actor.check_manages(*(Level(row.level) for row in rows))
+    check_line("note", note, NOTE_CHARACTERS_MAX)
     reference = rows[0].reference
     back = f"{REVERSAL}:{reference}"
     is_new = tx.execute(sa.select(transfer.c.id).where(transfer.c.reference == back)).first() is None

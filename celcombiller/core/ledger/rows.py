@@ -1,9 +1,12 @@
-"""The bounds of amounts, and accounts from the columns that every call reads."""
+"""The bounds of amounts and of texts, and accounts from the columns that every call reads."""
 
 from __future__ import annotations
 
+import re
+
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import Account, Kind
+from celcombiller.core.model.text import UNPRINTABLE
 
 AMOUNT_MAX = 2**53 - 1
 """The largest amount and balance: the largest integer that every JSON reader keeps exact (RFC 8259, 6)."""
@@ -23,3 +26,11 @@ def account_from_columns(
 ) -> Account:
     """Return the account of a row's columns, in the order of `ACCOUNT_COLUMNS`."""
     return Account(number, Kind(kind), subscriber_id, posted, held, floor)
+
+
+def check_line(field: str, value: str, most: int) -> str:
+    """Return ``value`` if it is one printable line of at most ``most`` characters. Raise `InvalidValue` otherwise."""
+    if len(value) > most or re.search(f"[{UNPRINTABLE}]", value):
+        what = f"must be one printable line of at most {most} characters"
+        raise InvalidValue(f"{field} {what}", {field: what})
+    return value

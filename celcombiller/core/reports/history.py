@@ -47,19 +47,21 @@ class CallCriteria:
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A call with the number of its row and the username of the payer."""
+    """A call with the number of its row, and the username and the name of the payer."""
 
     id: int
     username: str
+    name: str
     call: Call
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """A data session with the number of its row and the username of the payer."""
+    """A data session with the number of its row, and the username and the name of the payer."""
 
     id: int
     username: str
+    name: str
     session: DataSession
 
 
@@ -69,6 +71,7 @@ class RecordedTransfer:
 
     subscriber_id: int
     username: str
+    name: str
     level: Level
     line: StatementLine
 
@@ -78,6 +81,7 @@ class OpenHold:
     """A hold of a call in progress: whose credit it is, and the number of the call."""
 
     username: str
+    name: str
     kind: Kind
     call_id: int | None
     hold: Hold
@@ -211,7 +215,7 @@ def list_open_holds(
     if after is not None:
         conditions.append(_comes_after(table.c.opened_at, table.c.reference, after))
     rows = tx.execute(
-        sa.select(table, subscriber.c.username, account.c.kind, tables.call.c.id.label("call_id"))
+        sa.select(table, subscriber.c.username, subscriber.c.name, account.c.kind, tables.call.c.id.label("call_id"))
         .join(account, account.c.id == table.c.account_id)
         .join(subscriber, subscriber.c.id == account.c.subscriber_id)
         .outerjoin(tables.call, tables.call.c.reference == table.c.reference)
@@ -219,7 +223,7 @@ def list_open_holds(
         .order_by(table.c.opened_at.desc(), table.c.reference.desc())
         .limit(limit)
     )
-    return [OpenHold(row.username, Kind(row.kind), row.call_id, value_from_row(row, Hold)) for row in rows]
+    return [OpenHold(row.username, row.name, Kind(row.kind), row.call_id, value_from_row(row, Hold)) for row in rows]
 
 
 # -- conditions and rows ---------------------------------------------------------------------------------------------
@@ -244,22 +248,22 @@ def _comes_after(at: sa.Column[Any], key: sa.Column[Any], place: tuple[datetime,
     return sa.tuple_(at, key) < sa.tuple_(sa.literal(place[0], at.type), sa.literal(place[1], key.type))
 
 
-_CALLS = sa.select(tables.call, tables.subscriber.c.username).join(
+_CALLS = sa.select(tables.call, tables.subscriber.c.username, tables.subscriber.c.name).join(
     tables.subscriber, tables.subscriber.c.id == tables.call.c.subscriber_id
 )
 
 
-_SESSIONS = sa.select(tables.data_session, tables.subscriber.c.username.label("payer")).join(
+_SESSIONS = sa.select(tables.data_session, tables.subscriber.c.username.label("payer"), tables.subscriber.c.name).join(
     tables.subscriber, tables.subscriber.c.id == tables.data_session.c.subscriber_id
 )
 
 
 def _recorded_session_from_row(row: Row[Any]) -> RecordedSession:
-    return RecordedSession(row.id, row.payer, session_from_row(row))
+    return RecordedSession(row.id, row.payer, row.name, session_from_row(row))
 
 
 def _recorded_call_from_row(row: Row[Any]) -> RecordedCall:
-    return RecordedCall(row.id, row.username, call_from_row(row))
+    return RecordedCall(row.id, row.username, row.name, call_from_row(row))
 
 
 def _from_subscribers_side(page: sa.Subquery) -> sa.Select[Any]:
@@ -275,6 +279,7 @@ def _from_subscribers_side(page: sa.Subquery) -> sa.Select[Any]:
             account.c.kind,
             account.c.subscriber_id,
             subscriber.c.username,
+            subscriber.c.name,
             subscriber.c.level,
         )
         .join(account, account.c.id == mine)
@@ -285,4 +290,4 @@ def _from_subscribers_side(page: sa.Subquery) -> sa.Select[Any]:
 def _recorded_transfer_from_row(row: Row[Any]) -> RecordedTransfer:
     kind = Kind(row.kind)
     line = StatementLine(row.id, kind, row.at, row.value, row.posted, row.origin, row.reference, row.note)
-    return RecordedTransfer(row.subscriber_id, row.username, Level(row.level), line)
+    return RecordedTransfer(row.subscriber_id, row.username, row.name, Level(row.level), line)

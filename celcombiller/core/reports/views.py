@@ -36,6 +36,7 @@ class DataSessionView(msgspec.Struct, kw_only=True):
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
     reference: Annotated[str, Meta(description="what the ids of its holds and charges in the ledger begin with")]
     username: Annotated[str, Meta(description="the subscriber who pays")]
+    name: Annotated[str, Meta(description="the subscriber's name")]
     said_username: Annotated[str, Meta(description="the User-Name that the NAS sent")]
     nas: Annotated[str, Meta(description="the client of the settings, and which NAS of it")]
     session_id: Annotated[str, Meta(description="the id of the session on the NAS (Acct-Session-Id)")]
@@ -65,7 +66,9 @@ class DataSessionView(msgspec.Struct, kw_only=True):
 def data_session_view(each: RecordedSession) -> DataSessionView:
     """Return the view of a data session."""
     session = each.session
-    return make_view(DataSessionView, session, id=each.id, username=each.username, said_username=session.username)
+    return make_view(
+        DataSessionView, session, id=each.id, username=each.username, name=each.name, said_username=session.username
+    )
 
 
 class MessageView(msgspec.Struct, kw_only=True):
@@ -77,6 +80,7 @@ class MessageView(msgspec.Struct, kw_only=True):
         MessageOrigin, Meta(description="where it comes from: a phone (free: from elsewhere), the API, or a notice")
     ]
     username: Annotated[str, Meta(description="the subscriber who pays")] | None
+    name: Annotated[str, Meta(description="the subscriber's name")] | None
     from_number: Annotated[str, Meta(description="the number or name it comes from")]
     to_number: Annotated[str, Meta(description="the number it goes to")]
     route: Annotated[Route, Meta(description="the route it takes")]
@@ -102,5 +106,5 @@ class MessageView(msgspec.Struct, kw_only=True):
 
 def message_view(each: RecordedMessage) -> MessageView:
     """Return the view of a message, without its text."""
-    username = each.username or None
-    return make_view(MessageView, each.message, id=each.id, username=username, kind=each.kind, attempts=each.attempts)
+    payer = {"username": each.username or None, "name": each.name or None}
+    return make_view(MessageView, each.message, id=each.id, kind=each.kind, attempts=each.attempts, **payer)

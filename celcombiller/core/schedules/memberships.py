@@ -98,20 +98,20 @@ def memberships(
     return [value_from_row(row, Membership) for row in rows]
 
 
-def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) -> list[tuple[str, Membership]]:
-    """Return the first ``limit`` members of a schedule in joining order, each with their username.
+def members(tx: Connection, schedule_id: int, *, limit: int, after_id: int = 0) -> list[tuple[str, str, Membership]]:
+    """Return the first ``limit`` members of a schedule in joining order, each with their username and name.
 
     With ``after_id``, only those whose membership has a greater id.
     """
     subscriber = tables.subscriber
     rows = tx.execute(
-        sa.select(_membership, subscriber.c.username)
+        sa.select(_membership, subscriber.c.username, subscriber.c.name)
         .join(subscriber, subscriber.c.id == _membership.c.subscriber_id)
         .where(_membership.c.schedule_id == schedule_id, _membership.c.id > after_id, _IS_ACTIVE)
         .order_by(_membership.c.id)
         .limit(limit)
     )
-    return [(row.username, value_from_row(row, Membership)) for row in rows]
+    return [(row.username, row.name, value_from_row(row, Membership)) for row in rows]
 
 
 def has_staff(tx: Connection, schedule_id: int) -> bool:

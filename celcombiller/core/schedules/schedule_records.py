@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from celcombiller.core.errors import InvalidValue, UnknownSchedule
+from celcombiller.core.errors import AlreadyTaken, InvalidValue, UnknownSchedule
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.schedules import CatchUp, Recurrence, Schedule, ScheduleKind
+from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.schedules.due_dates import local_date, zone_of
 from celcombiller.core.schema import tables
 from celcombiller.core.schema.rows import value_from_row
@@ -40,7 +41,11 @@ END_MAX = 2000
 """Most memberships ended in one transaction: ending a million at once would delay calls by seconds."""
 
 
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+_NAMES_LOCK = 4_573_001
+"""The advisory lock of PostgreSQL that who gives a name holds."""
+
+
+_NAME = re.compile(rf"[^{UNPRINTABLE}]{{1,200}}")
 
 
 _FIRST, _LAST = date(1970, 1, 1), date(9000, 12, 31)
@@ -80,7 +85,8 @@ def add(
     catch_up: str = CatchUp.ALL,
     now: datetime,
 ) -> Schedule:
-    """Create a schedule, due today at the earliest. Names may repeat. Raise `InvalidValue` for wrong fields."""
+    """Create a schedule, due today at the earliest. Names may repeat here. Raise `InvalidValue` for wrong fields."""
+    _check_name(name)
     today = local_date(now, time_zone)
     schedule = _checked(
         Schedule(
@@ -126,6 +132,22 @@ def find_by_name(tx: Connection, name: str) -> list[Schedule]:
     return [value_from_row(row, Schedule) for row in rows]
 
 
+def refuse_taken(tx: Connection, name: str) -> None:
+    """Raise `AlreadyTaken` when a schedule has this name, `InvalidValue` for one that a command takes for an id.
+
+    Commands name schedules. The table allows a name twice, as the original's API does; so two that ask for one name at
+    the same time wait for each other here.
+    """
+    if name.isdecimal():
+        raise _wrong("name", "must not be a number only: it would be taken for an id")
+    if tx.dialect.name == "postgresql":
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_NAMES_LOCK)))
+    for other in find_by_name(tx, name):
+        rhythm = other.recurrence if other.day is None else f"{other.recurrence} on day {other.day}"
+        what = f"schedule {other.id} has it: {other.value} credits, {rhythm}"
+        raise AlreadyTaken(f"name {name} is taken: {what}. Change that one, or choose another name", {"name": what})
+
+
 def list_all(tx: Connection, *, after_id: int = 0, limit: int | None = None) -> list[Schedule]:
     """Return all schedules, oldest first; at most ``limit``, and only ids greater than ``after_id``."""
     statement = sa.select(_schedule).where(NOT_DELETED, _schedule.c.id > after_id)
@@ -145,6 +167,8 @@ def change(tx: Connection, schedule_id: int, **changes: Any) -> Schedule:
             changes[name] = _one_of(kind, name, changes[name])
     if "recurrence" in changes:
         changes = {"day": None, "interval_days": None} | changes
+    if "name" in changes:
+        _check_name(changes["name"])
     changed = _checked(replace(find(tx, schedule_id, lock=True), **changes))
     if changes:
         tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(changes))
@@ -170,9 +194,12 @@ def end_orphans(tx: Connection, now: datetime) -> int:
     return tx.execute(sa.update(_membership).where(_membership.c.id.in_(some)).values(ended_at=now)).rowcount
 
 
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise _wrong("name", "must be 1 to 200 printable characters on one line")
+
+
 def _checked(schedule: Schedule) -> Schedule:
-    if not _NAME.fullmatch(schedule.name):
-        raise _wrong("name", "must be 1 to 200 characters on one line")
     check_whole("value", schedule.value, 0, AMOUNT_MAX)
     check_whole("count", schedule.count, 0, COUNT_MAX)
     if not _FIRST <= schedule.first_on <= _LAST:

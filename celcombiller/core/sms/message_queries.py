@@ -31,10 +31,11 @@ _account = tables.account
 
 @dataclass(frozen=True, slots=True)
 class RecordedMessage:
-    """A message with its row's id, the payer's username and the kind of the account that pays; empty: it is free."""
+    """A message with its row's id, the payer's username and name, and the kind of the account that pays, if any."""
 
     id: int
     username: str
+    name: str
     kind: Kind | None
     message: Message
     attempts: int
@@ -127,7 +128,7 @@ def list_messages(
 
 def _recorded() -> sa.Select[Any]:
     return (
-        sa.select(_message, _subscriber.c.username, _account.c.kind)
+        sa.select(_message, _subscriber.c.username, _subscriber.c.name, _account.c.kind)
         .outerjoin(_subscriber, _subscriber.c.id == _message.c.subscriber_id)
         .outerjoin(_account, _account.c.id == _message.c.account_id)
     )
@@ -135,4 +136,4 @@ def _recorded() -> sa.Select[Any]:
 
 def _recorded_of(row: Any) -> RecordedMessage:
     kind = None if row.kind is None else Kind(row.kind)
-    return RecordedMessage(row.id, row.username or "", kind, message_from_row(row), row.attempts)
+    return RecordedMessage(row.id, row.username or "", row.name or "", kind, message_from_row(row), row.attempts)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from celcombiller.core.errors import InvalidValue
+from celcombiller.core.model.text import UNPRINTABLE
 
 # `$(?!\n)` and not `$`, which lets a newline follow; unlike `\Z` it is valid in JSON Schema.
 Username = Annotated[
@@ -30,10 +31,12 @@ Imsi = Annotated[str, Meta(pattern=r"^[0-9]{6,15}$(?!\n)", description="6 to 15 
 Cpf = Annotated[str, Meta(pattern=r"^[0-9]{1,14}$(?!\n)", description="1 to 14 digits")]
 
 
-Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")]
+Name = Annotated[
+    str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{1,200}}$(?!\n)", description="1 to 200 characters on one line")
+]
 
 
-Address = Annotated[str, Meta(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]{0,500}$", description="up to 500 characters")]
+Address = Annotated[str, Meta(pattern=rf"^(?:[\t\n]|[^{UNPRINTABLE}]){{0,500}}$", description="up to 500 characters")]
 
 
 FIELD_TYPES = {"username": Username, "clid": Clid, "imsi": Imsi, "cpf": Cpf, "name": Name, "address": Address}

@@ -49,16 +49,16 @@ def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
     return list(map(call_from_row, rows))
 
 
-def recent(tx: Connection, *, limit: int) -> list[tuple[str, Call]]:
-    """Return the last ``limit`` calls, newest first, each with the payer's username."""
+def recent(tx: Connection, *, limit: int) -> list[tuple[str, str, Call]]:
+    """Return the last ``limit`` calls, newest first, each with the payer's username and name."""
     table, subscriber = tables.call, tables.subscriber
     rows = tx.execute(
-        sa.select(table, subscriber.c.username)
+        sa.select(table, subscriber.c.username, subscriber.c.name)
         .join(subscriber, subscriber.c.id == table.c.subscriber_id)
         .order_by(table.c.id.desc())
         .limit(limit)
     )
-    return [(row.username, call_from_row(row)) for row in rows]
+    return [(row.username, row.name, call_from_row(row)) for row in rows]
 
 
 def discrepancies(tx: Connection) -> int:

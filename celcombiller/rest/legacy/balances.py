@@ -13,6 +13,7 @@ from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import InvalidValue, TransferConflict
 from celcombiller.core.ledger import rows
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.schema import tables
 from celcombiller.http.route import Response
 from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
@@ -40,8 +41,8 @@ FIXED = "nothing recorded is edited or deleted; to take a movement back POST ano
 Value = Annotated[
     int, Meta(ge=-rows.AMOUNT_MAX, le=rows.AMOUNT_MAX, description="a whole number of credits, negative to take")
 ]
-Origin = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters")]
-Address = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,64}$(?!\n)", description="up to 64 characters")]
+Origin = Annotated[str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{1,64}}$(?!\n)", description="1 to 64 characters")]
+Address = Annotated[str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{0,64}}$(?!\n)", description="up to 64 characters")]
 
 
 _transfer, _detail, _call = tables.transfer, tables.transfer_detail, tables.call
@@ -212,7 +213,7 @@ def _add(
 ) -> Response:
     if body.value == 0:
         raise InvalidValue("value: must not be 0: nothing would move", {"value": "must not be 0"})
-    reference = request.reference
+    reference = request.find_reference(tx)
     order = Credit(who.username, kind, body.value, body.origin, reference)
     _, is_new = credit(tx, order, request.actor, request.now)
     if is_new:

@@ -17,6 +17,7 @@ from celcombiller.core.access import schedule_changes
 from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownSchedule
 from celcombiller.core.ledger import rows
 from celcombiller.core.model.schedules import Recurrence, Schedule, ScheduleKind
+from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.schema import tables
@@ -45,7 +46,7 @@ DAY_CLAMPED = 28
 """The last day that every month has. `/api/schedule` has always used it for later days."""
 
 GroupName = Annotated[
-    str, Meta(pattern=r"^[^\x00-\x1f\x7f/]{1,200}$(?!\n)", description="1 to 200 characters, without slashes")
+    str, Meta(pattern=rf"^[^{UNPRINTABLE}/]{{1,200}}$(?!\n)", description="1 to 200 characters, without slashes")
 ]
 Day = Annotated[int, Meta(ge=1, le=31, description="a day of the month, 1 to 31")]
 Month = Annotated[int, Meta(ge=1, le=12, description="a month, 1 to 12")]
@@ -230,6 +231,7 @@ def _make_schedule(
         tx,
         request.actor,
         name=body.name,
+        names_repeat=True,
         kind=ScheduleKind(body.kind),
         value=body.value,
         recurrence=Recurrence.MONTHLY,
@@ -283,7 +285,7 @@ def _change(tx: Connection, request: Request, was: Schedule, body: ScheduleChang
         given["kind"] = ScheduleKind(given["kind"])
     if "day" in given and was.recurrence is not Recurrence.MONTHLY:
         raise InvalidValue("day: this schedule is not monthly", {"day": "this schedule is not monthly"})
-    return schedule_changes.change(tx, request.actor, was.id, given, request.now)
+    return schedule_changes.change(tx, request.actor, was.id, given, request.now, names_repeat=True)
 
 
 def _delete(tx: Connection, request: Request, found: Schedule) -> Response:

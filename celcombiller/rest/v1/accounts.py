@@ -71,6 +71,7 @@ class HoldView(msgspec.Struct, kw_only=True):
     reference: Annotated[str, Meta(description="the id of its call in the ledger")]
     call_id: Annotated[int, Meta(description="the number of its call")] | None
     username: Annotated[str, Meta(description="the subscriber whose credit it is")]
+    name: Annotated[str, Meta(description="the subscriber's name")]
     kind: Annotated[Kind, Meta(description="voice, data or sms")]
     amount: Annotated[int, Meta(description="credits")]
     opened_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
@@ -119,7 +120,7 @@ def statement(tx: Connection, request: Request) -> Page[TransferView]:
         lines[: query.limit + 1],
         query.limit,
         lambda line: line.id,
-        lambda line: to_view(RecordedTransfer(who.id, who.username, who.level, line)),
+        lambda line: to_view(RecordedTransfer(who.id, who.username, who.name, who.level, line)),
     )
 
 
@@ -137,7 +138,7 @@ def holds(tx: Connection, request: Request) -> Page[HoldView]:
 
 
 def _to_hold_view(each: OpenHold) -> HoldView:
-    return make_view(HoldView, each.hold, call_id=each.call_id, username=each.username, kind=each.kind)
+    return make_view(HoldView, each.hold, call_id=each.call_id, username=each.username, name=each.name, kind=each.kind)
 
 
 def _to_account_view(account: Account) -> AccountView:

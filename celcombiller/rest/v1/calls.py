@@ -49,6 +49,7 @@ class CallView(msgspec.Struct, kw_only=True):
     uniqueid: Annotated[str, Meta(description="Asterisk's id of the caller's channel")]
     leg: Annotated[int, Meta(description="which dial of that channel, counted from 0")]
     username: Annotated[str, Meta(description="the caller, who pays")]
+    name: Annotated[str, Meta(description="the subscriber's name")]
     from_number: Annotated[str, Meta(description="the number of the caller: digits")]
     to_number: Annotated[str, Meta(description="the number that was called")]
     rate: RateView
@@ -153,6 +154,7 @@ def show(tx: Connection, request: Request) -> CallWhole:
         call,
         id=found.id,
         username=found.username,
+        name=found.name,
         hold=history.find_hold(tx, call.reference),
         transfer_id=None if charge is None else charge.line.id,
         testimonies=history.list_witness_reports(tx, call.reference),
@@ -177,9 +179,11 @@ async def download(api: Api, http_request: HttpRequest, request: Request) -> Res
 
 
 _OF_RATE = {"prefix": "rate_prefix", "name": "rate_name"}
+_FIELDS = (*(name for name in CallView.__struct_fields__ if name != "name"), "name")
+"""The fields of a call in a file; the name came last, so that those before kept their columns."""
 COLUMNS = tuple(
     column
-    for name in CallView.__struct_fields__
+    for name in _FIELDS
     for column in ([_OF_RATE.get(each, each) for each in RateView.__struct_fields__] if name == "rate" else [name])
 )
 """The first line of the file: the fields of a call, with those of its rate."""
@@ -209,17 +213,17 @@ def _place(each: RecordedCall) -> tuple[datetime, int]:
 
 
 def _to_view(each: RecordedCall) -> CallView:
-    return make_view(CallView, each.call, id=each.id, username=each.username)
+    return make_view(CallView, each.call, id=each.id, username=each.username, name=each.name)
 
 
 def _cells(each: RecordedCall) -> list[object]:
     """Return a call as the cells of a line, in the order of `COLUMNS`."""
     call = each.call
     cells: list[object] = []
-    for name in CallView.__struct_fields__:
+    for name in _FIELDS:
         if name == "rate":
             cells += (getattr(call.rate, field) for field in RateView.__struct_fields__)
-        elif name in ("id", "username"):
+        elif name in ("id", "username", "name"):
             cells.append(getattr(each, name))
         else:
             value = getattr(call, name)

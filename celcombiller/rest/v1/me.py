@@ -40,6 +40,7 @@ class SessionView(msgspec.Struct, kw_only=True):
 
     id: Annotated[str, Meta(description="64 hexadecimal digits; it is not the secret")]
     username: str
+    name: Annotated[str, Meta(description="the subscriber's name")]
     address: Annotated[str, Meta(description="the IP address that logged in")]
     created_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
     expires_at: Annotated[datetime, Meta(tz=True, description="until when (RFC 3339, UTC)")]

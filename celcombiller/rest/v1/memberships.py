@@ -34,6 +34,7 @@ class MembershipView(msgspec.Struct, kw_only=True):
 
     schedule_id: Annotated[int, Meta(description="the number of the schedule")]
     username: str
+    name: Annotated[str, Meta(description="the member's name")]
     count: Annotated[int, Meta(description="number of runs left")]
     joined_on: Annotated[date, Meta(description="the first date that counts for the member")]
 
@@ -78,7 +79,7 @@ def list_in(tx: Connection, request: Request) -> Page[MembershipView]:
     schedule = schedule_records.find(tx, request.path["id"])
     after_id = decode_cursor(query.cursor, RowId) or 0
     rows = memberships.members(tx, schedule.id, limit=query.limit + 1, after_id=after_id)
-    return _make_page([(each, username) for username, each in rows], query.limit)
+    return _make_page([(each, username, name) for username, name, each in rows], query.limit)
 
 
 def list_of(tx: Connection, request: Request) -> Page[MembershipView]:
@@ -87,7 +88,7 @@ def list_of(tx: Connection, request: Request) -> Page[MembershipView]:
     who = subscriber_records.find(tx, request.path["username"])
     after_id = decode_cursor(query.cursor, RowId) or 0
     rows = memberships.memberships(tx, subscriber_id=who.id, after_id=after_id, limit=query.limit + 1)
-    return _make_page([(each, who.username) for each in rows], query.limit)
+    return _make_page([(each, who.username, who.name) for each in rows], query.limit)
 
 
 def show(tx: Connection, request: Request) -> MembershipWhole:
@@ -105,14 +106,15 @@ def join(tx: Connection, request: Request) -> Response:
         tx, request.actor, schedule, who, count=body.count, joined_on=body.joined_on, now=request.now
     )
     where = f"{request.base_url}/api/v1/schedules/{schedule.id}/members/{who.username}"
-    return Response(_to_view(made, who.username), headers={"Location": where})
+    return Response(_to_view(made, who.username, who.name), headers={"Location": where})
 
 
 def change(tx: Connection, request: Request) -> MembershipView:
     """Change the number of runs that a member has left."""
     body: MemberChange = request.body
     who, was = _find_membership(tx, request)
-    return _to_view(schedule_changes.set_count(tx, request.actor, was, body.count, request.now), who.username)
+    is_ = schedule_changes.set_count(tx, request.actor, was, body.count, request.now)
+    return _to_view(is_, who.username, who.name)
 
 
 def renew(tx: Connection, request: Request) -> Response:
@@ -139,14 +141,14 @@ def _find_membership(tx: Connection, request: Request) -> tuple[Subscriber, Memb
     return who, membership
 
 
-def _make_page(rows: list[tuple[Membership, str]], limit: int) -> Page[MembershipView]:
+def _make_page(rows: list[tuple[Membership, str, str]], limit: int) -> Page[MembershipView]:
     return make_page(rows, limit, lambda each: each[0].id, lambda each: _to_view(*each))
 
 
-def _to_view(membership: Membership, username: str) -> MembershipView:
-    return make_view(MembershipView, membership, username=username)
+def _to_view(membership: Membership, username: str, name: str) -> MembershipView:
+    return make_view(MembershipView, membership, username=username, name=name)
 
 
 def _to_whole(tx: Connection, who: Subscriber, membership: Membership) -> MembershipWhole:
     contracts = memberships.contracts(tx, [membership.id])
-    return make_view(MembershipWhole, membership, username=who.username, contracts=contracts)
+    return make_view(MembershipWhole, membership, username=who.username, name=who.name, contracts=contracts)

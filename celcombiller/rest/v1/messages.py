@@ -110,7 +110,7 @@ def send(tx: Connection, request: Request, *, to_number: str, text: str, payer: 
     posting = messages.submit(
         tx,
         request.config.message_policy,
-        reference=request.reference,
+        reference=request.find_reference(tx),
         to_number=to_number,
         text=text,
         now=request.now,

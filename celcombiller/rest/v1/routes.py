@@ -232,6 +232,7 @@ V1_ROUTES = (
         example={"name": "monthly hour", "kind": "voice", "value": 3600, "recurrence": "monthly", "day": 1},
         answer=schedules.ScheduleView,
         status=201,
+        refusals=(AlreadyTaken,),
     ),
     Route(
         method="GET",
@@ -249,7 +250,7 @@ V1_ROUTES = (
         body=schedules.ScheduleChange,
         example={"value": 7200},
         answer=schedules.ScheduleView,
-        refusals=(UnknownSchedule,),
+        refusals=(UnknownSchedule, AlreadyTaken),
     ),
     Route(
         method="DELETE",

@@ -12,6 +12,7 @@ from celcombiller.core.access import schedule_changes
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Recurrence, RunState, ScheduleKind
+from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.schedules import forecast, runs, schedule_records
 from celcombiller.core.schedules.due_dates import last_come, next_due_date
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Request
 
 ScheduleName = Annotated[
-    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}$(?!\n)", description="1 to 200 characters on one line")
+    str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{1,200}}$(?!\n)", description="1 to 200 characters on one line")
 ]
 Kinds = Annotated[
     Literal["voice", "data", "both", "sms"], Meta(description="voice, data, both (the value of each) or sms")

@@ -13,6 +13,7 @@ from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import InvalidValue, TransferConflict
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports import history
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.subscribers.fields import Username
@@ -35,11 +36,13 @@ Value = Annotated[
     ),
 ]
 Origin = Annotated[
-    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64}$(?!\n)", description="1 to 64 characters: where it came from")
+    str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{1,64}}$(?!\n)", description="1 to 64 characters: where it came from")
 ]
-Note = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,500}$(?!\n)", description="up to 500 characters on one line")]
+Note = Annotated[
+    str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{0,500}}$(?!\n)", description="up to 500 characters on one line")
+]
 Reason = Annotated[
-    str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,500}$(?!\n)", description="1 to 500 characters on one line: why")
+    str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{1,500}}$(?!\n)", description="1 to 500 characters on one line: why")
 ]
 
 
@@ -49,6 +52,7 @@ class TransferView(msgspec.Struct, kw_only=True):
     id: Annotated[int, Meta(description="the number of its row; a later one is larger")]
     reference: Annotated[str, Meta(description="the id that its sender made: `id:` and the Idempotency-Key, `call:…`")]
     username: Annotated[str, Meta(description="the subscriber whose account it moved")]
+    name: Annotated[str, Meta(description="the subscriber's name")]
     kind: Annotated[Kind, Meta(description="which account: voice, data or sms")]
     value: Annotated[int, Meta(description="credits added, or (negative) taken")]
     posted: Annotated[int, Meta(description="credits: the account's settled total after it")]
@@ -114,7 +118,7 @@ def add(tx: Connection, request: Request) -> Response:
     body: NewTransfer = request.body
     if body.value == 0:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
-    reference = request.reference
+    reference = request.find_reference(tx)
     order = Credit(body.username, body.kind, body.value, body.origin, reference, body.note)
     made, _ = operator_credit.credit(tx, order, request.actor, request.now)
     if made.note != body.note:
@@ -132,7 +136,7 @@ def reverse(tx: Connection, request: Request) -> Response:
 
 def to_view(each: RecordedTransfer) -> TransferView:
     """Return the view of a transfer, from the subscriber's side."""
-    return make_view(TransferView, each.line, username=each.username)
+    return make_view(TransferView, each.line, username=each.username, name=each.name)
 
 
 def _answer_made(tx: Connection, request: Request, reference: str) -> Response:

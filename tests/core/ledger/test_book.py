@@ -204,7 +204,7 @@ def test_recent_calls_name_their_payers(engine):
     ask(engine, initiate(), initiate("2.0", caller="1002", called="1001"))
     with engine.begin() as tx:
         listed = call_queries.recent(tx, limit=9)
-    assert [(username, call.from_number) for username, call in listed] == [("u1002", "1002"), ("u1001", "1001")]
+    assert [(username, call.from_number) for username, _, call in listed] == [("u1002", "1002"), ("u1001", "1001")]
 
 
 def test_the_same_question_again_gets_the_same_grant(engine):

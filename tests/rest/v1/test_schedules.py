@@ -96,7 +96,7 @@ async def test_a_member_joins_is_changed_renewed_and_leaves(biller, today):
     admin = await biller.logged_in("admin")
     await made(admin)
     answer = await admin.post(f"{LIST}/1/members", {"username": "ana", "count": 2, "joined_on": str(today)})
-    shown = {"schedule_id": 1, "username": "ana", "count": 2, "joined_on": str(today)}
+    shown = {"schedule_id": 1, "username": "ana", "name": "Ana", "count": 2, "joined_on": str(today)}
     assert (answer.code, answer.body) == (201, shown)
     assert header(answer, "location") == f"{biller.base}{LIST}/1/members/ana"
     refused(await admin.post(f"{LIST}/1/members", {"username": "ana"}), 409, "TAKEN")
@@ -204,3 +204,40 @@ async def test_schedules_members_and_runs_come_page_by_page(biller, today):
         rest = (await admin.get(f"{path}?limit=2&cursor={first['next']}")).body
         assert (first["items"] + rest["items"], rest["next"]) == (whole["items"], None), path
         refused(await admin.get(f"{path}?cursor=zzz"), 422, "INVALID")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_schedule_has_a_name_of_its_own(biller):
+    clara = await biller.logged_in("clara")
+    await made(clara)
+    said = refused(await clara.post(LIST, MADE), 409, "TAKEN")
+    assert said["fields"] == {"name": "schedule 1 has it: 50 credits, days"}
+    refused(await clara.post(LIST, MADE | {"name": "7"}), 422, "INVALID")
+    other = await made(clara, name="other")
+    refused(await clara.patch(f"{LIST}/{other['id']}", {"name": "card"}), 409, "TAKEN")
+    assert (await clara.patch(f"{LIST}/{other['id']}", {"name": "other", "value": 1})).code == 200
+    assert (await clara.delete(f"{LIST}/1")).code == 204
+    assert (await clara.patch(f"{LIST}/{other['id']}", {"name": "card"})).code == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_originals_two_of_a_name_stay_apart(biller):
+    clara = await biller.logged_in("clara")
+    plan = {"name": "card", "day": 5, "value": 60, "kind": 1}
+    assert [(await clara.post("/api/schedule", plan)).body["_id"] for _ in range(2)] == [1, 2]
+    refused(await clara.post(LIST, MADE), 409, "TAKEN")
+    assert (await clara.patch(f"{LIST}/2", {"value": 70})).body["value"] == 70
+
+
+@pytest_twisted.ensureDeferred
+async def test_lists_show_the_persons_name(biller):
+    admin = await biller.logged_in("admin")
+    await made(admin)
+    assert (await admin.post(f"{LIST}/1/members", {"username": "ana"})).body["name"] == "Ana"
+    credit = {"username": "ana", "kind": "voice", "value": 60}
+    assert (await admin.post("/api/v1/transfers", credit, headers={"Idempotency-Key": "1"})).code == 201
+    for path in (f"{LIST}/1/members", "/api/v1/subscribers/ana/memberships", "/api/v1/transfers"):
+        (item,) = (await admin.get(path)).body["items"]
+        assert (item["username"], item["name"]) == ("ana", "Ana"), path
+    (item,) = (await admin.get("/api/v1/sessions")).body["items"]
+    assert (item["username"], item["name"]) == ("admin", "Admin")

@@ -52,6 +52,7 @@ async def test_credit_is_given_and_its_answer_says_where_the_transfer_is(biller)
         "id": 1,
         "reference": "id:k",
         "username": "ana",
+        "name": "Ana",
         "kind": "voice",
         "value": 100,
         "posted": 100,
@@ -180,6 +181,65 @@ async def test_nothing_recorded_can_be_edited_or_deleted(biller):
         answer = await admin.ask(method, "/api/v1/transfers/1", {})
         refused(answer, 405, "WRONG_METHOD")
         assert "GET" in header(answer, "allow")
+
+
+# -- whose key it is -------------------------------------------------------------------------------------------------
+
+
+async def top_up(client, key="1"):
+    answer = await give(client, 60, key=key)
+    assert answer.code == 201, answer.bytes
+    return answer.body["reference"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_operators_use_one_key_each_once(biller):
+    admin, clara = await biller.logged_in("admin"), await biller.logged_in("clara")
+    references = [await top_up(each) for each in (admin, clara, admin, clara)]
+    assert references == ["id:1", "id@4:1", "id:1", "id@4:1"]
+    assert (await voice(admin))["posted"] == 120
+    refused(await give(clara, 5, key="1"), 409, "CONFLICT")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_shares_the_keys_of_its_owner(biller):
+    clara, admin = await biller.logged_in("clara"), await biller.logged_in("admin")
+    made = await admin.post("/api/v1/tokens", {"name": "t", "scopes": ["write"], "username": "clara"})
+    program = biller.client()
+    program.bearer = made.body["secret"]
+    assert [await top_up(each) for each in (program, clara, program, admin)] == ["id:1", "id:1", "id:1", "id@1:1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_keeps_its_sender_under_another_name(biller):
+    admin, clara = await biller.logged_in("admin"), await biller.logged_in("clara")
+    assert await top_up(clara) == "id:1"
+    assert (await admin.patch("/api/v1/subscribers/clara", {"username": "carla"})).code == 200
+    dora = {"username": "clara", "name": "Dora", "clid": "55", "imsi": "1234567", "level": 2}
+    assert (await admin.post("/api/v1/subscribers", dora)).code == 201
+    other = await biller.logged_in("clara")
+    assert [await top_up(each) for each in (clara, other)] == ["id:1", "id@5:1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_may_look_like_anothers_reference(biller):
+    admin, clara = await biller.logged_in("admin"), await biller.logged_in("clara")
+    asked = [(admin, "1"), (admin, "@4:1"), (clara, "1"), (clara, "@4:1"), (clara, "1")]
+    references = [await top_up(each, key=key) for each, key in asked]
+    assert references == ["id:1", "id:@4:1", "id@4:1", "id@4:@4:1", "id@4:1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_originals_routes_keep_keys_apart_too(biller):
+    admin, clara = await biller.logged_in("admin"), await biller.logged_in("clara")
+    body = {"from_user_id": 2, "value": 60, "origin": "web"}
+    made = [
+        (await each.post("/api/voice_balance", body, headers={"Idempotency-Key": "1"})).body["_id"]
+        for each in (admin, clara, admin, clara)
+    ]
+    assert made[:2] == made[2:]
+    assert len(set(made)) == 2
+    assert (await voice(admin))["posted"] == 120
 
 
 # -- reversals -------------------------------------------------------------------------------------------------------
