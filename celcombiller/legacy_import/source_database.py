@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import Kind
-from celcombiller.legacy_import.cell_values import read_text
+from celcombiller.legacy_import.cell_values import read_line, read_text
 from celcombiller.legacy_import.source_rows import OldCall, OldContract, OldMember, OldMovement, OldPlan, OldUser
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from celcombiller.legacy_import.source_rows import Raw
 
+
+LINE_MAX = 500
+"""Characters of a refusal: names in the file may be of any length, with line ends in them."""
 
 _Columns = dict[str, tuple[str, ...]]
 
@@ -161,7 +164,7 @@ class Original:
         for table in self.tables_read:
             for row in self._connection.execute(f'pragma table_info("{self._names[table]}")'):
                 if str(row[1]) not in self._columns[table].values():
-                    yield f"{self._names[table]}.{row[1]}"
+                    yield read_line(f"{self._names[table]}.{row[1]}", LINE_MAX)
 
     def _recognise_generation(self) -> Generation:
         if "users" not in self._names:
@@ -192,8 +195,16 @@ class Original:
             return iter(())
         mine = self._columns[table]
         wanted = ", ".join(f'"{mine[each]}"' if each in mine else "null" for each in columns)
-        order = f'"{mine["id"]}"' if "id" in mine else "rowid"
+        order = f'"{mine["id"]}"' if "id" in mine else self._order_of(self._names[table], len(columns))
         return self._connection.execute(f'select {wanted} from "{self._names[table]}" order by {order}')  # noqa: S608
+
+    def _order_of(self, name: str, columns: int) -> str:
+        """Return by what the rows of a table without a key are put in order: a table may have been made anew."""
+        try:
+            self._connection.execute(f'select rowid from "{name}" limit 0')  # noqa: S608  its own name
+        except sqlite3.OperationalError:  # WITHOUT ROWID
+            return ", ".join(map(str, range(1, columns + 1)))
+        return "rowid"
 
     def read_users(self) -> Iterator[OldUser]:
         """Yield the users. Their balance is ``None`` if it is the sum of the movements."""
@@ -204,7 +215,9 @@ class Original:
             balances = () if self.summed else ("voice_balance", "data_balance")
         nothing = [0 if self.generation is FIRST else None] * (2 - len(balances))
         for row_id, *facts in self._rows("users", *known, *balances):
-            yield OldUser(int(row_id or 0), *facts, *nothing)
+            if not isinstance(row_id, int):  # the key of a table WITHOUT ROWID may be anything
+                raise InvalidValue(f"the table users has a row whose key is no whole number: {read_line(row_id, 40)!r}")
+            yield OldUser(row_id, *facts, *nothing)
 
     @property
     def summed(self) -> bool:
@@ -312,7 +325,7 @@ def open_original(path: Path) -> Iterator[Original]:
         connection.execute("begin")
         yield _recognise(path, connection)
     except sqlite3.Error as error:
-        raise InvalidValue(f"{path} cannot be read: {error}") from None
+        raise InvalidValue(read_line(f"{path} cannot be read: {error}", LINE_MAX)) from None
     finally:
         if connection is not None:
             connection.close()
@@ -322,4 +335,4 @@ def _recognise(path: Path, connection: sqlite3.Connection) -> Original:
     try:
         return Original(connection)
     except InvalidValue as error:
-        raise InvalidValue(f"{path} is refused: {error}") from None
+        raise InvalidValue(read_line(f"{path} is refused: {error}", LINE_MAX)) from None

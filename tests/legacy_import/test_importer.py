@@ -16,6 +16,7 @@ from argon2 import PasswordHasher
 from hypothesis import HealthCheck, given
 
 from celcombiller.cli import main
+from celcombiller.cli.exit_status import REFUSED
 from celcombiller.core.access.actor import Actor
 from celcombiller.core.audit.report import audit
 from celcombiller.core.charging.batch import process_batch
@@ -1063,7 +1064,7 @@ def script(path, sql):
 def test_what_makes_no_sense_is_refused_in_one_line(command, tmp_path, arguments, says):
     village(tmp_path / "alph.db")
     status, _, err = import_legacy(command, *arguments)
-    assert (status, err.count("\n"), says in err) == (1, 1, True), err
+    assert (status, err.count("\n"), says in err) == (REFUSED, 1, True), err
 
 
 def test_what_is_not_read_of_the_file_is_told(engine, file):
