@@ -33,6 +33,11 @@ USAGE_LINES_MAX = 256
 COMMAND_BYTES_MAX = 2046
 """Without the line feed. Asterisk 16 runs what is over it as a second command; 22 does so from 8191 on."""
 
+DEAD = 511
+"""Asterisk's answer to a command that a channel which has hung up cannot do."""
+UNIQUEID_CHARACTERS_MAX = 150
+"""AST_MAX_PUBLIC_UNIQUEID of Asterisk's channel.h, with room for a systemname."""
+
 _KEYS = (
     "agi_network",
     "agi_network_script",
@@ -58,6 +63,7 @@ _KEYS = (
     "agi_threadid",
 )
 _OPTIONAL = "agi_network_script"  # not sent for agi://host and agi://host/
+_UNIQUEID = _KEYS.index("agi_uniqueid") + 1
 _A_KEY = re.compile(r"agi_[a-z0-9_]{1,28}")
 
 _KNOWN = re.compile("".join(f"(?:{key}: ?+(.*+)\n){'?' if key == _OPTIONAL else ''}" for key in _KEYS))
@@ -164,7 +170,7 @@ class AgiDecoder:
     def _known(self, text: str) -> bytes:
         """Take the variables if they are all there, in their order; give what is left, or all of it."""
         known = _KNOWN.match(text)
-        if known is None:
+        if known is None or len(known[_UNIQUEID]) > UNIQUEID_CHARACTERS_MAX:
             return text.encode()
         self._values = {key: value for key, value in zip(_KEYS, known.groups(), strict=True) if value is not None}
         self._position = len(_KEYS)
@@ -200,6 +206,8 @@ class AgiDecoder:
             self._position += 1
         expected = _KEYS[self._position]
         _expect(key, expected)
+        if expected == "agi_uniqueid":
+            _limit(len(value), UNIQUEID_CHARACTERS_MAX, "characters of uniqueid")
         values[expected] = value  # the one string of the key for all sessions: 15,000 of them are held at once
         self._position += 1
         return None

@@ -10,6 +10,9 @@ from twisted.internet.defer import Deferred
 
 from celcombiller.asterisk.agi_codec import AgiCommandRefused, AgiProtocolError, command_text
 
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_PLAYED = re.compile(r"([0-9]{1,18}) endpos=([0-9]{1,18})")
+
 
 class AgiAsker(Protocol):
     """A session that can ask a command."""
@@ -45,6 +48,12 @@ async def ask(agi: AgiSession, *expressions: str) -> list[str]:
 def arguments_of(agi: AgiSession) -> list[str]:
     """Return the arguments of the dialplan's AGI() line."""
     return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")]
+
+
+def argument_of(agi: AgiSession, pattern: re.Pattern[str]) -> str | None:
+    """Return the group of the first argument that is all of this pattern, such as ``stamp=(...)``."""
+    found = next(filter(None, map(pattern.fullmatch, arguments_of(agi))), None)
+    return None if found is None else found[1]
 
 
 async def set_variable(agi: AgiSession, name: str, value: str) -> None:
@@ -121,10 +130,10 @@ def _checked(text: str, failure: str) -> str:
 
 
 def _integer(text: str) -> int:
-    try:
-        return int(text.partition(" ")[0])
-    except ValueError:
-        raise AgiCommandRefused(200, text) from None
+    number = text.partition(" ")[0]
+    if not _NUMBER.fullmatch(number):
+        raise AgiCommandRefused(200, text)
+    return int(number)
 
 
 def _value(text: str) -> str:
@@ -135,7 +144,7 @@ def _value(text: str) -> str:
 
 
 def _played(text: str, offset: int) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+) endpos=(\d+)", text)
+    match = _PLAYED.fullmatch(text)
     if match is None or int(match[2]) == offset:  # nothing was played: the file is not there
         raise AgiCommandRefused(200, text)
     return int(match[1]), int(match[2])

@@ -34,6 +34,7 @@ from celcombiller.asterisk.agi_codec import (
     command_line,
 )
 from celcombiller.asterisk.agi_commands import AgiCommands, AgiSession
+from celcombiller.asterisk.starpy_session import StarpySession, is_starpy
 from celcombiller.runtime.deadlines import Deadlines
 from celcombiller.runtime.peer_lines import PeerLines
 
@@ -62,7 +63,8 @@ def run(main: Callable[[Any], Awaitable[object] | None], agi: AgiSession) -> Non
 
     A script that returns None has begun something and closes the session itself, as on starpy.
     """
-    Deferred.fromCoroutine(_session(main, agi)).addErrback(_report, agi)
+    session = StarpySession(agi) if is_starpy(agi) else agi
+    Deferred.fromCoroutine(_session(main, session)).addErrback(_report, session)
 
 
 async def _session(main: Callable[[Any], Awaitable[object] | None], agi: AgiSession) -> None:
@@ -104,6 +106,7 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
         self._closing: list[Deferred[None]] | None = None
         self._socket: socket.socket | None = None
         self._is_closed = False
+        self._hangup: Deferred[None] | None = None
 
     # ---- what Twisted calls ----
 
@@ -136,8 +139,23 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
                 case Environment():
                     self._begin(event)
                 case Hangup():
-                    self.hungup = True
                     self._acknowledge()
+                    self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.hungup = True
+        waiting, self._hangup = self._hangup, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def whenHungUp(self) -> Deferred[None]:
+        """Wait for the caller's hangup; starpy lacks this. Only the last one who asks is told."""
+        hangup: Deferred[None] = Deferred()
+        if self.hungup:
+            hangup.callback(None)
+        else:
+            self._hangup = hangup
+        return hangup
 
     def _acknowledge(self) -> None:
         """Acknowledge now what was received, because more is to follow it.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionClosed
 
-from celcombiller.asterisk.agi_codec import AgiCommandRefused, command_text
+from celcombiller.asterisk.agi_codec import DEAD, AgiCommandRefused, command_text
 from celcombiller.core.ledger.balance_format import BalanceStyle, decimal_parts, minutes_and_seconds
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 NUMBER_MAX = 999_999_999
 """SAY NUMBER has no word for more in English (say.c); the command itself reads 32 bits."""
-
-DEAD = 511
-"""Asterisk's answer to a command on a channel that has hung up."""
 
 MINUS = "digits/minus"
 POINT = "letters/dot"

@@ -13,6 +13,12 @@ SECONDS = "CELCOMBILLER_SECONDS"
 LIMIT = "TIMEOUT(absolute)"
 """In so many seconds Asterisk hangs this channel up; ``0`` is never, and empty where func_timeout is not loaded."""
 
+LET_GO = "CELCOMBILLER_LET_GO"
+"""Of a call that the ledger did not authorize in time: the id of the request and the number that was dialled."""
+
+NUMBER = "CELCOMBILLER_NUMBER"
+"""The number to call, where the dialplan sets it; else the argument ``number=``, else the extension."""
+
 ANSWERED = "CELCOMBILLER_ANSWERED"
 """When the callee answered, set by the dialplan fragment's subroutine."""
 

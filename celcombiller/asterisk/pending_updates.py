@@ -1,20 +1,22 @@
 """Updates of the ledger that are tried until they are recorded: how calls ended, and what became of messages.
 
-Only a refusal ends the trying: a fault of the program may be one of the moment. A channel waits no longer than a call
-may wait; what takes longer goes on without the channel.
+Only a refusal ends the trying, and data that the database can never take: a fault of the program may be one of the
+moment. A channel waits no longer than a call may wait; what takes longer goes on without the channel.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults  # noqa: A004  Twisted's own name
+from sqlalchemy import exc
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults, maybeDeferred  # noqa: A004  Twisted's name
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.runtime.deadlines import Deadlines
+from celcombiller.runtime.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,35 +26,49 @@ T = TypeVar("T")
 RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30)
 DRAIN_SECONDS = 10
 
+REFUSED_DATA = (exc.DataError, UnicodeError, OverflowError)
+"""Faults of what an update says, and not of the moment: a value out of range, or a text that cannot be stored."""
+
 
 class PendingUpdates:
     """The updates under way, and the deadlines of the channels that wait for them."""
 
     _log = Logger()
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Any, metrics: Metrics | None = None) -> None:
         self._clock = clock
+        self._metrics = metrics or Metrics()
         self._deadlines = Deadlines(clock)
         self._under_way: set[Deferred[Any]] = set()
+        self._metrics.calls.updates_pending.set_function(lambda: len(self._under_way))
 
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def submit(self, update: Callable[[], Deferred[T]], what: str) -> Deferred[T | None]:
-        """Start an update; fires with what ``update`` gives, or ``None`` when the ledger refuses it."""
+    def submit(
+        self, update: Callable[[], Deferred[T]], what: str, *, delayed: Deferred[None] | None = None
+    ) -> Deferred[T | None]:
+        """Start an update; fires with what ``update`` gives, or ``None`` when the ledger refuses it.
+
+        ``delayed`` fires when the first attempt failed and another will follow.
+        """
 
         def retry(failure: Failure) -> Deferred[T] | Failure:
-            if _is_refusal(failure):
+            if _is_final(failure):
                 return failure
+            if delayed is not None and not delayed.called:
+                delayed.callback(None)
             return Deferred.fromCoroutine(self._retry(failure, update, what))
 
-        recorded: Deferred[Any] = update().addErrback(retry)
+        recorded: Deferred[Any] = maybeDeferred(update).addErrback(retry)
         self._under_way.add(recorded)
 
         def finish(result: Any) -> Any:
             self._under_way.discard(recorded)
             if isinstance(result, Failure):
                 self._log.failure("{what} was not recorded", result, what=what)
+                if result.check(*REFUSED_DATA):
+                    self._metrics.calls.updates_lost.inc()
                 return None
             return result
 
@@ -68,7 +84,7 @@ class PendingUpdates:
                 return await update()
             except Exception:
                 failure = Failure()
-                if _is_refusal(failure):
+                if _is_final(failure):
                     raise
                 attempt += 1
 
@@ -82,8 +98,11 @@ class PendingUpdates:
         self._log.warn("{what} waits {seconds} s: {error}", what=what, seconds=wait_seconds, error=reason)
         return shown
 
-    async def with_timeout(self, work: Deferred[T], seconds: float) -> T:
-        """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on."""
+    async def with_timeout(self, work: Deferred[T], seconds: float, *, until: Deferred[None] | None = None) -> T:
+        """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on.
+
+        ``until`` ends the wait before its time, in the same way.
+        """
         answer: Deferred[T] = Deferred()
 
         def pass_on(result: Any) -> Any:
@@ -93,8 +112,15 @@ class PendingUpdates:
             answer.callback(result)  # a Failure takes the errback side
             return None
 
-        self._deadlines.set(answer, seconds, lambda: answer.errback(TimeoutError(seconds, "Deferred")))
+        def give_up(_result: object = None) -> None:
+            if not answer.called:
+                self._deadlines.met(answer)
+                answer.errback(TimeoutError(seconds, "Deferred"))
+
+        self._deadlines.set(answer, seconds, give_up)
         work.addBoth(pass_on)
+        if until is not None:
+            until.addCallback(give_up)
         return await answer
 
     async def drain(self) -> None:
@@ -106,6 +132,8 @@ class PendingUpdates:
         self._deadlines.stop()
 
 
-def _is_refusal(failure: Failure) -> bool:
-    """Return whether the ledger has decided: to ask again would change nothing."""
-    return isinstance(failure.value, BillerError) and not isinstance(failure.value, StoreUnavailable)
+def _is_final(failure: Failure) -> bool:
+    """Return whether to ask again would change nothing: the ledger has decided, or can never take what is said."""
+    if isinstance(failure.value, BillerError):
+        return not isinstance(failure.value, StoreUnavailable)
+    return isinstance(failure.value, REFUSED_DATA)

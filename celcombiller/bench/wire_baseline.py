@@ -16,17 +16,21 @@ from celcombiller.asterisk.agi_server import FastAGIFactory
 
 STATE = (
     f"0|${{CHANNEL(state)}}|${{CHANNEL(accountcode)}}|${{{channel_variables.LIMIT}}}"
-    "|${DIALSTATUS}|${ANSWEREDTIME_MS}"
+    f"|${{{channel_variables.NUMBER}}}|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}"
 )
 ENDING = (
     f"0|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}|${{HANGUPCAUSE}}|${{{channel_variables.ANSWERED}}}|{channel_variables.NOW}"
+)
+AT_HANGUP = (
+    f"{ENDING}|${{{channel_variables.ENDED}}}|${{{channel_variables.RESULT}}}|${{{channel_variables.LET_GO}}}"
+    "|${CHANNEL(accountcode)}"
 )
 
 
 async def script(agi: Any) -> None:
     """Send the commands of the two scripts for a call that is granted and answered."""
     if agi.variables["agi_network_script"] == "reducer":
-        await full_variable(agi, ENDING)
+        await full_variable(agi, AT_HANGUP)
         await set_variable(agi, channel_variables.SETTLED, "1")
         return
     await full_variable(agi, STATE)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
 
+from celcombiller.asterisk.agi_codec import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.pending_updates import PendingUpdates
 from celcombiller.asterisk.scripts.balance import BalanceScript
 from celcombiller.asterisk.scripts.call import CallScript
-from celcombiller.asterisk.scripts.channel import NAMESPACE
+from celcombiller.asterisk.scripts.channel import NAMESPACE, set_result, uniqueid_of
 from celcombiller.asterisk.scripts.hangup import HangupScript
 from celcombiller.asterisk.scripts.settlement import CallSettlement
 from celcombiller.asterisk.server_identity import ServerIdentity
+from celcombiller.core.errors import BillerError
 from celcombiller.runtime.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -46,11 +49,12 @@ class Scripts:
         metrics: Metrics | None = None,
     ) -> None:
         metrics = metrics or Metrics()
-        self.updates = PendingUpdates(clock)
-        settlement = CallSettlement(config, store, monitors, self.updates, metrics)
+        self._metrics = metrics
+        self.updates = PendingUpdates(clock, metrics)
+        settlement = CallSettlement(store, monitors, self.updates, metrics)
         servers = ServerIdentity(config.asterisk, monitors)
         self.call = CallScript(clock, config, store, reader, monitors, servers, settlement, metrics)
-        self.hangup = HangupScript(servers, monitors, settlement)
+        self.hangup = HangupScript(servers, monitors, settlement, metrics)
         self.balance = BalanceScript(config, reader, self.updates)
         self._by_name: dict[str, Callable[[Any], Awaitable[None]]] = {
             "caller": self.call,
@@ -67,7 +71,18 @@ class Scripts:
             known = ", ".join(self._by_name)
             _LOG.warn("No AGI script is called {name!r}; there are {known}", name=name[:80], known=known)
             return
-        await script(agi)
+        try:
+            await script(agi)
+        except (ConnectionClosed, AgiProtocolError):
+            raise
+        except AgiCommandRefused as refusal:
+            _LOG.warn("Channel {uniqueid!r}, {name}: {error}", uniqueid=uniqueid_of(agi), name=name, error=str(refusal))
+            await set_result(agi, BillerError.code)
+        except Exception:  # noqa: BLE001  the dialplan waits for a result, whatever went wrong
+            _LOG.failure("Script {name} of channel {uniqueid!r} failed", name=name, uniqueid=uniqueid_of(agi))
+            self._metrics.calls.script_faults.labels(name).inc()
+            if script is not self.hangup:
+                await set_result(agi, BillerError.code)
 
     def add_sms(self, script: SmsScript) -> None:
         """Add the script ``sms``, which serves the messages that phones send."""

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred  # noqa: A004  Twisted's own name
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.agi_codec import AgiCommandRefused, AgiProtocolError
-from celcombiller.asterisk.agi_commands import arguments_of, ask, set_variable
+from celcombiller.asterisk.agi_codec import DEAD, AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.agi_commands import argument_of, ask, set_variable
 from celcombiller.asterisk.scripts.channel import (
     NAMESPACE,
+    Guard,
     dial_string,
     read_report,
     refuse,
     report_of,
+    set_result,
     shorten,
+    uniqueid_of,
 )
 from celcombiller.asterisk.server_identity import ServerNotIdentified
 from celcombiller.core.charging.requests import Initiate, Terminate
@@ -53,9 +57,36 @@ _LOG = Logger(namespace=NAMESPACE)
 
 _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
 
+_NUMBER = re.compile(r"number=(.{1,80})")
+
+_OF_LAST_DIAL = ("DIALSTATUS", "ANSWEREDTIME_MS", channel_variables.ANSWERED, channel_variables.LET_GO)
+
+_CLOCK_SET_SECONDS = 2.0
+"""The clock was set where it and the monotonic clock differ by more than this over one Dial."""
+
 _UP = {"Up", "6"}
 
 _ASK_AGAIN_SECONDS = 0.25
+
+
+@dataclass(slots=True)
+class _Way:
+    """A call on its way: its session, the request, and what the channel has and did before.
+
+    ``let_go``: it goes without the ledger's answer.
+    """
+
+    agi: Any
+    guard: Guard
+    question: Initiate
+    has_limit: bool
+    has_dialled: bool
+    let_go: bool = False
+
+    @property
+    def is_hung_up(self) -> bool:
+        """Whether the caller has hung up."""
+        return bool(getattr(self.agi, "hungup", False))
 
 
 class CallScript:
@@ -83,37 +114,37 @@ class CallScript:
 
     async def __call__(self, agi: Any) -> None:
         """Decide, dial with the limit, settle. Whatever goes wrong in deciding, the channel has a result."""
+        guard = Guard(agi, "caller", self._metrics)
         try:
-            dial = await self._decide(agi)
+            dial = await self._decide(agi, guard)
         except (ConnectionClosed, AgiProtocolError):
             raise
         except ServerNotIdentified as error:
-            _LOG.error(
-                "No decision for channel {uniqueid!r}: {e}", uniqueid=agi.variables["agi_uniqueid"], e=str(error)
-            )
+            _LOG.error("No decision for channel {uniqueid!r}: {e}", uniqueid=uniqueid_of(agi), e=str(error))
             self._metrics.calls.count_authorization(error.code)
             await refuse(agi, self._config.prompts, error.code)
             return
         except Exception:  # noqa: BLE001  the dialplan waits for a result
-            _LOG.failure("No decision for channel {uniqueid!r}", uniqueid=agi.variables.get("agi_uniqueid", ""))
+            guard.count_fault("the decision")
             self._metrics.calls.count_authorization(BillerError.code)
             await refuse(agi, self._config.prompts, BillerError.code)
             return
         if dial is not None:
             await dial()
 
-    async def _decide(self, agi: Any) -> Callable[[], Awaitable[None]] | None:
+    async def _decide(self, agi: Any, guard: Guard) -> Callable[[], Awaitable[None]] | None:
         """Decide, and return what dials; ``None`` when the call was refused."""
-        state, code, limit, *previous = await ask(
-            agi,
+        expressions = (
             *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{channel_variables.LIMIT}}}"),
-            *("${DIALSTATUS}", "${ANSWEREDTIME_MS}"),
+            *(f"${{{channel_variables.NUMBER}}}", "${DIALSTATUS}", "${ANSWEREDTIME_MS}"),
         )
-        has_limit = limit != ""
+        asked = await guard.attempt(partial(ask, agi, *expressions), "asking of its state", tries=2)
+        state, code, limit, named, *previous = asked or [""] * len(expressions)
         if not state:  # func_channel is not loaded
-            state = str(await agi.channelStatus())
+            state = str(await guard.attempt(agi.channelStatus, "asking of its state") or "")
             code = agi.variables.get("agi_accountcode", "")
-        number = plain_number(agi.variables["agi_extension"])
+        called_number = argument_of(agi, _NUMBER) or named or agi.variables["agi_extension"]
+        number = plain_number(called_number)
         if number in self._config.calls.always_allowed:
             return await self._allowed(agi, number)
         question = Initiate(
@@ -123,16 +154,17 @@ class CallScript:
             channel=agi.variables.get("agi_channel", ""),
             account_code=code or "",
             caller_number=agi.variables.get("agi_callerid", ""),
-            called_number=agi.variables["agi_extension"],
+            called_number=called_number,
             answered_early=state in _UP,
             previous=report_of(previous[0], previous[1], None, datetime.now(UTC)),
         )
+        way = _Way(agi, guard, question, has_limit=limit != "", has_dialled=previous[0] != "")
         self._settlement.forget(question.server, question.uniqueid)
         try:
-            grant = await self._authorize(question)
-        except (StoreUnavailable, TimeoutError) as error:
-            return await self._without_decision(agi, question, error, has_limit=has_limit)
+            grant = await self._authorize(way)
         except BillerError as refusal:
+            if isinstance(refusal, StoreUnavailable):
+                return await self._without_decision(way, refusal)
             _LOG.info(
                 "Refused {called} to {caller}: {code}, {reason}",
                 called=shorten(number),
@@ -144,22 +176,26 @@ class CallScript:
             await refuse(agi, self._config.prompts, refusal.code)
             return None
         except Exception as fault:  # noqa: BLE001  the failure policy is for faults too
-            return await self._without_decision(agi, question, fault, has_limit=has_limit)
+            return await self._without_decision(way, fault)
         if grant.callee is None:
             dial = self._config.calls.external_dial.format(number=grant.call.to_number)
         else:
             dial = dial_string(self._config.calls.internal_dial, grant.callee)
-        return partial(self._dial, agi, question, dial, grant.seconds, grant, has_limit=has_limit)
+        return partial(self._dial, way, dial, grant.seconds, grant)
 
-    async def _authorize(self, question: Initiate) -> CallGrant:
-        """Ask the ledger, but not for ever. A grant that comes too late is given back."""
+    async def _authorize(self, way: _Way) -> CallGrant:
+        """Ask the ledger, but not for ever, and only while the caller waits.
+
+        A grant that comes too late is given back, unless the call goes without it: then its end will need it.
+        """
         seconds = self._config.calls.decision_seconds
-        asked = self._ask_ledger(question, self._clock.seconds() + seconds)
+        asked = self._ask_ledger(way.question, self._clock.seconds() + seconds)
+        hangup: Deferred[None] = getattr(way.agi, "whenHungUp", Deferred)()
         try:
             with self._metrics.calls.authorization_seconds.time():
-                return await self._settlement.updates.with_timeout(asked, seconds)
+                return await self._settlement.updates.with_timeout(asked, seconds, until=hangup)
         except TimeoutError:
-            asked.addCallbacks(self._give_back, lambda _refusal: None)
+            asked.addCallbacks(self._give_back, lambda _refusal: None, callbackArgs=(way,))
             raise
 
     def _ask_ledger(self, question: Initiate, ends_at: float) -> Deferred[CallGrant]:
@@ -175,32 +211,38 @@ class CallScript:
         asked = self._store.charge(question)
         return asked.addErrback(later)
 
-    def _give_back(self, grant: CallGrant) -> None:
+    def _give_back(self, grant: CallGrant, way: _Way) -> None:
         """Release what was granted too late; the leg is named, as the dialplan may have asked again since."""
-        call = grant.call
-        late = CallReport(answered=False, at=datetime.now(UTC), note="decided too late to be dialled")
-        self._settlement.submit(Terminate(call.server, call.uniqueid, Witness.AGI, late, leg=call.leg))
+        if not way.let_go:
+            self._release(grant, "decided too late to be dialled")
 
-    async def _without_decision(
-        self, agi: Any, question: Initiate, error: Exception, *, has_limit: bool
-    ) -> Callable[[], Awaitable[None]] | None:
+    def _release(self, grant: CallGrant, note: str) -> None:
+        """Release the grant of a call that was not dialled."""
+        call = grant.call
+        report = CallReport(answered=False, at=datetime.now(UTC), note=note)
+        self._settlement.submit(Terminate(call.server, call.uniqueid, Witness.AGI, report, leg=call.leg))
+
+    async def _without_decision(self, way: _Way, error: Exception) -> Callable[[], Awaitable[None]] | None:
         """Do as the failure policy says: deny, or let go and charge when the ledger is back."""
         calls = self._config.calls
-        number = plain_number(question.called_number)
+        number = plain_number(way.question.called_number)
         dial = self._way_without_ledger(number)
-        allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(number)
+        allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(number) and not way.is_hung_up
         expected = isinstance(error, StoreUnavailable | TimeoutError)
+        if not expected:
+            self._metrics.calls.script_faults.labels("caller").inc()
         say = _LOG.error if expected else _LOG.failure
         say(
             "No decision for channel {uniqueid!r}: {error}; {what} as calls.on_failure says",
-            uniqueid=question.uniqueid,
+            uniqueid=way.question.uniqueid,
             error=(expected and str(error)) or type(error).__name__,
             what="allowed" if allow else "denied",
         )
         self._metrics.calls.count_authorization(ALLOWED_ON_FAILURE if allow else BillerError.code)
         if allow:
-            return partial(self._dial, agi, question, dial, calls.max_call_seconds, None, has_limit=has_limit)
-        await refuse(agi, self._config.prompts, BillerError.code)
+            way.let_go = True
+            return partial(self._dial, way, dial, calls.max_call_seconds, None)
+        await refuse(way.agi, self._config.prompts, BillerError.code)
         return None
 
     def _way_without_ledger(self, number: str) -> str:
@@ -220,9 +262,12 @@ class CallScript:
             dial = template.format(number=number)
         else:
             named = sa.select(tables.subscriber).where(Directory.is_named_by([number]))
+            rows: Deferred[Any] = maybeDeferred(self._reader.fetch, named)
             try:
-                callee = Directory(map(subscriber_from_row, await self._reader.fetch(named))).find_callee(number)
-            except StoreUnavailable:
+                read = await self._settlement.updates.with_timeout(rows, calls.decision_seconds)
+                callee = Directory(map(subscriber_from_row, read)).find_callee(number)
+            except (StoreUnavailable, TimeoutError):
+                rows.addErrback(lambda _late: None)
                 dial = self._way_without_ledger(number)
             else:
                 dial = "" if callee is None else dial_string(calls.internal_dial, callee)
@@ -239,61 +284,139 @@ class CallScript:
         await set_variable(agi, channel_variables.RESULT, "GRANTED")
         await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{calls.dial_options}")
 
-    async def _dial(
-        self, agi: Any, question: Initiate, dial: str, seconds: int, grant: CallGrant | None, *, has_limit: bool
-    ) -> None:
+    async def _dial(self, way: _Way, dial: str, seconds: int, grant: CallGrant | None) -> None:
         """Dial with both limits; then settle by what the channel says of the Dial.
 
         The absolute time-out counts from now, so it includes the ringing until AMI sets it again at the answer; it
         survives transfers. ``L`` counts from the answer and works without AMI.
         """
-        calls = self._config.calls
+        calls, question, agi = self._config.calls, way.question, way.agi
         monitor = self._monitors.get(question.server)
         options = f"{calls.dial_options}L({seconds * 1000})"
-        stamp = next(filter(None, map(_STAMP.fullmatch, arguments_of(agi))), None)
+        stamp = argument_of(agi, _STAMP)
         if stamp is not None:
-            options += f"U({stamp[1]})"
-        if monitor is not None and grant is not None:
-            monitor.watch(grant.call)
+            options += f"U({stamp})"
         try:
-            words = [f"{channel_variables.SECONDS}={seconds}", f"{channel_variables.RESULT}=GRANTED"]
-            if has_limit:
-                words.append(f"{channel_variables.LIMIT}={calls.ring_seconds + seconds}")
-            is_set = agi.execute("MSET", *words)
-            if grant is not None:
-                self._log_grant(question, grant)  # while Asterisk answers
-            await is_set
-            if not has_limit:
-                await agi.setAutoHangup(calls.ring_seconds + seconds)
-            await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{options}")
-            report = await self._read_report(agi, question)
-        except Exception:
-            if monitor is not None:
-                monitor.session_lost(question.uniqueid)
+            may_dial = await self._prepare(way, seconds, grant, monitor)
+        except (ConnectionClosed, AgiProtocolError):
+            self._abandon(grant, monitor, "the channel was gone before it was dialled")
             raise
-        is_transferred = report.answered and report.talk_ms is None
-        if is_transferred and monitor is not None and monitor.connected:
+        if not may_dial:
+            self._abandon(grant, monitor, "the channel was gone before it was dialled")
+            return
+        began = (monotonic(), datetime.now(UTC))
+        report = None
+        try:
+            report = await self._dial_and_read(way, f"{dial},{calls.ring_seconds},{options}")
+        finally:
+            if report is None and monitor is not None:
+                monitor.session_lost(question.uniqueid)
+        if report is None:  # its hangup and AMI are left to say how it ended
+            return
+        if monitor is not None:
+            report = monitor.correct(question.uniqueid, report)
+        report, was_clock_set = self._limit(report, question, began)
+        is_transferred = report.answered and report.talk_ms is None and not was_clock_set
+        if is_transferred and monitor is not None and monitor.connected and grant is not None:
             # The caller was transferred: their channel lives on, and they pay to its end, which AMI reports.
             monitor.transferred(question.uniqueid)
             _LOG.info("Channel {uniqueid!r} was transferred; it is charged at its end", uniqueid=question.uniqueid)
             return
-        await _limit_rest(agi, seconds, report)
-        end = Terminate(
-            question.server,
-            question.uniqueid,
-            Witness.AGI,
-            report,
-            unauthorized_request=None if grant is not None else question,
-        )
+        await _limit_rest(way, seconds, report)
+        end = Terminate(question.server, question.uniqueid, Witness.AGI, report)
+        end = replace(end, unauthorized_request=question) if grant is None else replace(end, leg=grant.call.leg)
         settled = await self._settlement.settle(end)
-        if settled is not None and not is_transferred and not getattr(agi, "hungup", False):
+        if settled is not None and not is_transferred and not way.is_hung_up:
             # The dialplan may go on, with a prompt or another Dial: the limit was this call's.
-            with suppress(AgiCommandRefused):
-                await agi.setAutoHangup(0)
+            await way.guard.attempt(partial(agi.setAutoHangup, 0), "taking its limit back")
 
-    async def _read_report(self, agi: Any, question: Initiate) -> CallReport:
-        report, monitor = await read_report(agi), self._monitors.get(question.server)
-        return report if monitor is None else monitor.correct(question.uniqueid, report)
+    async def _dial_and_read(self, way: _Way, words: str) -> CallReport | None:
+        """Dial, and return what the channel says of it; ``None`` when it says nothing.
+
+        A Dial that failed before it began, which no DIALSTATUS shows, is answered as calls.on_failure says.
+        """
+        for _ in range(2 if self._config.calls.on_failure == "allow" else 1):
+            dialled = await way.guard.attempt(partial(way.agi.execute, "DIAL", words), "Dial")
+            report = await way.guard.attempt(partial(read_report, way.agi), "reading of its end", tries=2)
+            if dialled is not None or report is None or report.outcome.strip("0123456789"):
+                return report
+        await set_result(way.agi, BillerError.code)
+        return report
+
+    async def _prepare(self, way: _Way, seconds: int, grant: CallGrant | None, monitor: AmiLink | None) -> bool:
+        """Set the result and the limit on the channel; return whether it may be dialled now."""
+        question, limit_seconds = way.question, self._config.calls.ring_seconds + seconds
+        words = {channel_variables.SECONDS: str(seconds), channel_variables.RESULT: GRANTED}
+        if way.has_limit:
+            words[channel_variables.LIMIT] = str(limit_seconds)
+        if way.has_dialled:  # what the channel says of its last Dial must not be taken for this one's
+            words |= dict.fromkeys(_OF_LAST_DIAL, "")
+        if grant is None:
+            words[channel_variables.LET_GO] = f"{question.authorization}:{plain_number(question.called_number)}"
+        return await self._set_words(way, words, grant, monitor) and (
+            way.has_limit or await self._set_limit(way, limit_seconds)
+        )
+
+    async def _set_words(
+        self, way: _Way, words: dict[str, str], grant: CallGrant | None, monitor: AmiLink | None
+    ) -> bool:
+        """Set variables of the channel; return whether it may be dialled, also where some could not be set."""
+        question = way.question
+        try:
+            if monitor is not None and grant is not None:
+                monitor.watch(grant.call)
+            is_set = way.agi.execute("MSET", *(f"{name}={value}" for name, value in words.items()))
+            if grant is not None:
+                self._log_grant(question, grant)  # while Asterisk answers
+            await is_set
+        except (ConnectionClosed, AgiProtocolError):
+            raise
+        except Exception as fault:  # noqa: BLE001  one by one, what can be set is set
+            if not isinstance(fault, AgiCommandRefused):
+                way.guard.count_fault("setting its limit")
+                if self._config.calls.on_failure != "allow":
+                    await refuse(way.agi, self._config.prompts, BillerError.code)
+                    return False
+            for name, value in words.items():
+                await way.guard.attempt(partial(set_variable, way.agi, name, value), f"setting {name}")
+        return True
+
+    @staticmethod
+    async def _set_limit(way: _Way, seconds: int) -> bool:
+        """Limit a channel whose Asterisk lacks func_timeout; return whether it is still there to be dialled."""
+        try:
+            await way.agi.setAutoHangup(seconds)
+        except (ConnectionClosed, AgiProtocolError):
+            raise
+        except AgiCommandRefused as refusal:
+            if refusal.status == DEAD:
+                return False
+            reason = str(refusal)
+            _LOG.warn("Channel {channel!r} has Dial's limit only: {error}", channel=way.question.channel, error=reason)
+        except Exception:  # noqa: BLE001  Dial has a limit of its own
+            way.guard.count_fault("setting its limit")
+        return True
+
+    def _abandon(self, grant: CallGrant | None, monitor: AmiLink | None, note: str) -> None:
+        """End a call that was not dialled."""
+        if grant is None:
+            return
+        if monitor is not None:
+            monitor.session_lost(grant.call.uniqueid)
+        self._release(grant, note)
+
+    @staticmethod
+    def _limit(report: CallReport, question: Initiate, began: tuple[float, datetime]) -> tuple[CallReport, bool]:
+        """Limit a doubtful talk by how long the Dial lasted; return as well whether the clock was set during it.
+
+        ANSWEREDTIME_MS counts from the answer of the caller's channel, so it is too much where that was up before, as
+        in the second call of one channel; and Asterisk reckons it by a clock that may be set.
+        """
+        lasted = monotonic() - began[0]  # the clock of the reactor may be set
+        was_clock_set = abs((datetime.now(UTC) - began[1]).total_seconds() - lasted) > _CLOCK_SET_SECONDS
+        if not report.answered or not (was_clock_set or question.answered_early or report.talk_ms is None):
+            return report, was_clock_set
+        return replace(report, lasted_ms=int(lasted * 1000) + 1), was_clock_set
 
     def _log_grant(self, question: Initiate, grant: CallGrant) -> None:
         """Write the one line of the decision."""
@@ -307,9 +430,9 @@ class CallScript:
         self._metrics.calls.count_authorization(GRANTED)
 
 
-async def _limit_rest(agi: Any, seconds: int, report: CallReport) -> None:
+async def _limit_rest(way: _Way, seconds: int, report: CallReport) -> None:
     """Limit a caller who was transferred without AMI to what is left: their limit still has the time to ring in it."""
     if report.answered and report.talk_ms is None and report.answered_at is not None:
         talked_seconds = max(0.0, (report.at - report.answered_at).total_seconds())
-        with suppress(AgiCommandRefused):
-            await agi.setAutoHangup(max(1, round(seconds - talked_seconds)))
+        left = max(1, round(seconds - talked_seconds))
+        await way.guard.attempt(partial(way.agi.setAutoHangup, left), "limiting what is left")

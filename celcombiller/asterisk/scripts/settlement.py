@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from celcombiller.asterisk.ami_link import AmiLink
     from celcombiller.asterisk.pending_updates import PendingUpdates
-    from celcombiller.config.tables import Config
     from celcombiller.core.charging.requests import Terminate
     from celcombiller.core.model.calls import CallReport, Settlement
     from celcombiller.database.batch_writer import BatchWriter
@@ -33,18 +32,23 @@ ENDED_MAX = 1000
 """Calls settled here whose reducer is remembered to be due; it comes in a moment, or not at all."""
 
 
+SETTLE_SECONDS = 0.5
+"""How long a channel whose call is over waits for the ledger: it is held up in Asterisk meanwhile.
+
+It is ten times what a busy ledger takes. What takes longer is tried on, and the dialplan's note is a witness beside it.
+"""
+
+
 class CallSettlement:
     """Reports the ends of calls to the ledger."""
 
     def __init__(
         self,
-        config: Config,
         store: BatchWriter,
         monitors: Mapping[str, AmiLink],
         updates: PendingUpdates,
         metrics: Metrics,
     ) -> None:
-        self._config = config
         self._store = store
         self._monitors = monitors
         self.updates = updates
@@ -52,17 +56,20 @@ class CallSettlement:
         self._ended: dict[tuple[str, str], CallReport] = {}
 
     async def settle(self, end: Terminate) -> Settlement | None:
-        """Settle, and wait for it as long as a call may wait; what takes longer goes on without the channel."""
+        """Settle, and wait for it a moment; where the first attempt fails, or takes long, the channel goes on alone."""
+        delayed: Deferred[None] = Deferred()
+        recorded = self.submit(end, delayed=delayed)
         try:
-            return await self.updates.with_timeout(self.submit(end), self._config.calls.decision_seconds)
+            return await self.updates.with_timeout(recorded, SETTLE_SECONDS, until=delayed)
         except TimeoutError:
             return None
 
-    def submit(self, end: Terminate, *, deferrable: bool = False) -> Deferred[Settlement | None]:
-        """Begin to charge the end of a call, and try until it is recorded."""
-        return self.updates.submit(
-            partial(self._charge, end, deferrable=deferrable), f"The end of channel {end.uniqueid!r}"
-        )
+    def submit(
+        self, end: Terminate, *, deferrable: bool = False, delayed: Deferred[None] | None = None
+    ) -> Deferred[Settlement | None]:
+        """Begin to charge the end of a call, and try until it is recorded; see `PendingUpdates.submit`."""
+        what = f"The end of channel {end.uniqueid!r}"
+        return self.updates.submit(partial(self._charge, end, deferrable=deferrable), what, delayed=delayed)
 
     def forget(self, server: str, uniqueid: str) -> None:
         """Forget how the last call of a channel was settled here: another one begins."""

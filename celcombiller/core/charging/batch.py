@@ -231,7 +231,7 @@ def _payers(keys: BatchKeys, directory: Directory) -> set[int]:
 
 def _owners(calls: CallRecords, messages: MessageRecords, sessions: DataSessionRecords) -> set[int]:
     """Return the accounts that pay for what is known already."""
-    accounts = {each.account_id for each in calls if each.state is CallState.OPEN}
+    accounts = {each.account_id for each in calls if each.state is not CallState.SETTLED}
     accounts |= {each.account_id for each in messages if each.account_id is not None}
     return accounts | {each.account_id for each in sessions}
 

@@ -60,8 +60,9 @@ class CallAnswered:
 class Terminate:
     """Settle the call of this channel, as a witness reports its end.
 
-    ``unauthorized_request`` is the authorization that got no answer, where the policy let the call go without it.
-    ``leg``: the report is of this leg only; ``expired``: no witness reported while the hold was valid.
+    ``unauthorized_request`` is the authorization that got no answer in time, where the policy let the call go without
+    it: its talk is charged whatever became of that request since. ``leg``: the report is of this leg only;
+    ``expired``: no witness reported while the hold was valid.
     """
 
     server: str

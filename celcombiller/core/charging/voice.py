@@ -47,14 +47,17 @@ class VoiceCharging:
     def initiate(self, policy: ChargingPolicy, request: Initiate, now: datetime) -> CallGrant:
         """Authorize a call and hold what its grant costs; the same request again gets the same grant.
 
-        Raises `UnknownSubscriber`, `SubscriberDisabled`, `BadNumber`, `NoRate` and `InsufficientBalance`.
+        Raises `UnknownSubscriber`, `SubscriberDisabled`, `BadNumber`, `NoRate` and `InsufficientBalance`, and
+        `UnknownCall` when the call of this authorization was let go without an answer, and is over.
         """
         last = self.calls.last(request.server, request.uniqueid)
         if last is not None and last.state is CallState.OPEN:
             if last.authorization == request.authorization:
                 return self._grant(policy, last, request)
             # A channel runs one application at a time: a new request proves that its last Dial is over.
-            self._close(last, Witness.AGI, request.previous, now)
+            self._close(last, Witness.AGI, request.previous, now, limit_seconds=last.granted_seconds)
+        if self.calls.authorized(request.server, request.uniqueid, request.authorization) is not None:
+            raise UnknownCall("the call of this authorization is over")
         call, account = self._admit(policy, request, now, leg=0 if last is None else last.leg + 1)
         seconds = affordable_seconds(call.rate, account.available, call.granted_seconds)
         if seconds == 0:
@@ -82,28 +85,34 @@ class VoiceCharging:
 
         Raises `UnknownCall`, and for a call that was let go without an authorization what `initiate` raises.
         """
-        call = self.calls.last(request.server, request.uniqueid)
-        if call is None and request.unauthorized_request is not None:
-            call = self._admit_late(policy, request.unauthorized_request, now)
-        if call is None or (request.leg is not None and request.leg != call.leg):
-            raise _unknown(request)
+        call = self._reported_leg(policy, request, now)
         reported_ms = talk_ms(call, request.ending)
         if call.state is CallState.OPEN:
             if _is_stale_dialstatus(call, request):
                 self._record_report(call, request.witness, request.ending, reported_ms, None, now)
                 return Settlement(call, first=False)
-            closed = self._close(call, request.witness, request.ending, now, expired=request.expired)
+            limit_seconds = call.granted_seconds
+            if request.unauthorized_request is not None:  # it was dialled with the limit of the policy
+                limit_seconds = max(limit_seconds, policy.max_call_seconds)
+            closed = self._close(
+                call, request.witness, request.ending, now, limit_seconds=limit_seconds, expired=request.expired
+            )
             return Settlement(closed, first=True)
         difference_ms = reported_ms - (call.talk_ms or 0)
         self._record_report(call, request.witness, request.ending, reported_ms, difference_ms, now)
         return Settlement(call, first=False, difference_ms=difference_ms)
 
-    def _admit(self, policy: ChargingPolicy, request: Initiate, now: datetime, *, leg: int) -> tuple[Call, Account]:
-        """Decide who pays, which number is called and at what rate, for the longest call that the policy allows."""
+    def _admit(
+        self, policy: ChargingPolicy, request: Initiate, now: datetime, *, leg: int, late: bool = False
+    ) -> tuple[Call, Account]:
+        """Decide who pays, which number is called and at what rate, for the longest call that the policy allows.
+
+        ``late``: the call has happened, so a subscriber who is disabled pays for it all the same.
+        """
         payer = self.directory.find_payer(request.account_code, request.caller_number)
         if payer is None:
             raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
-        if not payer.enabled:
+        if not (payer.enabled or late):
             raise SubscriberDisabled(payer.username)
         number = plain_number(request.called_number)
         if not NUMBER.fullmatch(number):
@@ -130,11 +139,29 @@ class VoiceCharging:
         )
         return call, self.book.accounts[call.account_id]
 
-    def _admit_late(self, policy: ChargingPolicy, request: Initiate, now: datetime) -> Call:
-        """Add a call that was let go without an authorization: nothing is held, and its talk is charged."""
-        call, account = self._admit(policy, request, now, leg=0)
-        note = "let go without an authorization: the ledger did not answer"
-        self.book.hold(call.reference, account.id, 0, now=now, expires_at=now + HOLD_MARGIN)
+    def _reported_leg(self, policy: ChargingPolicy, request: Terminate, now: datetime) -> Call:
+        """Return the leg that a report is of; where its talk would be free, a new open leg that takes the charge."""
+        channel, asked = (request.server, request.uniqueid), request.unauthorized_request
+        last = self.calls.last(*channel)
+        if asked is not None:
+            call = self.calls.authorized(*channel, asked.authorization)
+        else:
+            call = last if request.leg is None else self.calls.leg(*channel, request.leg)
+        if call is None or last is None:
+            if asked is None:
+                raise _unknown(request)
+            admitted, _ = self._admit(policy, asked, now, leg=0 if last is None else last.leg + 1, late=True)
+            return self._add_late(admitted, "let go without an authorization: the ledger did not answer", now)
+        call = self.calls.authorized(*channel, call.authorization) or call
+        if not _was_closed_wrongly(call, request):
+            return call
+        unreported = replace(call, answered_at=None, ended_at=None, talk_ms=None, cost=None, witness=None, outcome="")
+        late = replace(unreported, leg=last.leg + 1, state=CallState.OPEN)
+        return self._add_late(late, f"answered, though it was {call.state} before; the charge is late", now)
+
+    def _add_late(self, call: Call, note: str, now: datetime) -> Call:
+        """Add a leg that has no credit held for it: its talk has happened, and is charged."""
+        self.book.hold(call.reference, call.account_id, 0, now=now, expires_at=now + HOLD_MARGIN)
         return self.calls.add(replace(call, note=note))
 
     def _grant(self, policy: ChargingPolicy, call: Call, request: Initiate) -> CallGrant:
@@ -149,12 +176,24 @@ class VoiceCharging:
             expires_at=call.started_at + timedelta(seconds=policy.ring_seconds + call.granted_seconds) + HOLD_MARGIN,
         )
 
-    def _close(self, call: Call, witness: Witness, ending: CallReport, now: datetime, *, expired: bool = False) -> Call:
-        """Close an open call as its first witness reports: charge it if it was answered, else release its hold."""
+    def _close(
+        self,
+        call: Call,
+        witness: Witness,
+        ending: CallReport,
+        now: datetime,
+        *,
+        limit_seconds: int,
+        expired: bool = False,
+    ) -> Call:
+        """Close an open call as its first witness reports: charge it if it was answered, else release its hold.
+
+        No more than ``limit_seconds`` are charged: the limit with which the call was dialled.
+        """
         reported_ms = talk_ms(call, ending)
         note = "; ".join(filter(None, (call.note, ending.note)))
         if ending.answered:
-            cost = price(call.rate, charged_ms(reported_ms, call.granted_seconds))
+            cost = price(call.rate, charged_ms(reported_ms, limit_seconds))
             hold = self.book.holds[call.reference]
             if cost > hold.amount:
                 note = "; ".join(filter(None, (note, f"{cost} for the talk, {hold.amount} were held")))
@@ -215,3 +254,21 @@ def _is_stale_dialstatus(call: Call, request: Terminate) -> bool:
     It reports no answer where AMI saw one; AMI's Hangup, which follows, then settles the call.
     """
     return request.witness is Witness.REDUCER and not request.ending.answered and call.answered_at is not None
+
+
+_OF_THE_CHANNEL = (Witness.AGI, Witness.REDUCER)
+"""The witnesses that report what the channel itself says."""
+
+
+def _was_closed_wrongly(call: Call, request: Terminate) -> bool:
+    """Return whether a call was closed without a charge on weak evidence, and its channel says that it talked.
+
+    So a hold that expired because a clock jumped, or a call that the sweep missed, is no free call. A call that was let
+    go without an authorization is charged too where its late grant was released.
+    """
+    if not request.ending.answered or request.witness not in _OF_THE_CHANNEL:
+        return False
+    if call.state is CallState.EXPIRED:
+        return True
+    by_channel = call.witness in _OF_THE_CHANNEL and request.unauthorized_request is None
+    return call.state is CallState.RELEASED and not by_channel

@@ -88,7 +88,8 @@ class CallReport:
 
     ``talk_ms`` is Asterisk's ANSWEREDTIME_MS (``None``: not reported), ``answered_at`` the stamp that our subroutine
     set at the callee's answer, ``at`` the end of the talk, all by Asterisk's clock. ``outcome`` is DIALSTATUS or the
-    word that stands for it. ``note`` says what is not proved.
+    word that stands for it. ``note`` says what is not proved. ``lasted_ms`` is how long the Dial lasted, ringing
+    included, by a clock that cannot be set: the upper limit where the other times are doubtful.
     """
 
     answered: bool
@@ -97,6 +98,7 @@ class CallReport:
     answered_at: datetime | None = None
     outcome: str = ""
     note: str = ""
+    lasted_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ def plain_number(word: str) -> str:
 
     An IMSI keeps its prefix, in capitals.
     """
+    if word != word.strip():
+        return word
     uri = _URI.fullmatch(word)
     user = (word if uri is None else uri[1]).partition(";")[0].translate(_SEPARATORS)
     imsi = _IMSI.fullmatch(user)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CallRecords:
-    """The last leg of each channel that the transaction names, and what changes."""
+    """The legs of each channel that the transaction names, and what changes."""
 
-    _last: dict[tuple[str, str], Call] = field(default_factory=dict)
+    _legs: dict[tuple[str, str], list[Call]] = field(default_factory=dict)
     _new: dict[str, Call] = field(default_factory=dict)
     _changed: dict[str, Call] = field(default_factory=dict)
     _reports: list[WitnessReport] = field(default_factory=list)
@@ -38,27 +39,39 @@ class CallRecords:
         calls = cls()
         for row in rows:
             call = _call_from_columns(*row)
-            known = calls.last(call.server, call.uniqueid)
-            if known is None or known.leg < call.leg:
-                calls._last[call.server, call.uniqueid] = call
+            calls._legs.setdefault((call.server, call.uniqueid), []).append(call)
+        for legs in calls._legs.values():
+            legs.sort(key=attrgetter("leg"))
         return calls
 
     def __iter__(self) -> Iterator[Call]:
-        return iter(self._last.values())
+        return chain.from_iterable(self._legs.values())
 
     def last(self, server: str, uniqueid: str) -> Call | None:
         """Return the last leg of a channel."""
-        return self._last.get((server, uniqueid))
+        legs = self._legs.get((server, uniqueid))
+        return legs[-1] if legs else None
+
+    def leg(self, server: str, uniqueid: str, number: int) -> Call | None:
+        """Return a leg of a channel by its number."""
+        return next((each for each in self._legs.get((server, uniqueid), ()) if each.leg == number), None)
+
+    def authorized(self, server: str, uniqueid: str, authorization: str) -> Call | None:
+        """Return the last leg that came of this authorization: one that was charged late is a leg of its own."""
+        legs = self._legs.get((server, uniqueid), ())
+        return next((each for each in reversed(legs) if each.authorization == authorization), None)
 
     def add(self, call: Call) -> Call:
-        """Add a new leg."""
-        self._last[call.server, call.uniqueid] = self._new[call.reference] = call
+        """Add a new leg, the last one of its channel."""
+        self._legs.setdefault((call.server, call.uniqueid), []).append(call)
+        self._new[call.reference] = call
         return call
 
     def change(self, call: Call, **facts: Any) -> Call:
         """Record new facts of an open leg, and return it with them."""
         changed = replace(call, **facts)
-        self._last[call.server, call.uniqueid] = changed
+        legs = self._legs[call.server, call.uniqueid]
+        legs[next(i for i, each in enumerate(legs) if each.leg == call.leg)] = changed
         (self._new if call.reference in self._new else self._changed)[call.reference] = changed
         return changed
 

@@ -16,18 +16,16 @@ def talk_ms(call: Call, ending: CallReport) -> int:
 
     ANSWEREDTIME_MS is exact when the caller's channel was not up before the Dial. Else it includes the ringing (it
     counts from the answer of the caller's channel), and after a transfer it is empty. Then our own stamp of the
-    callee's answer counts, else the one from AMI, and ANSWEREDTIME_MS is the upper limit.
+    callee's answer counts, else the one from AMI. The upper limits are ANSWEREDTIME_MS and how long the Dial lasted.
     """
     if not ending.answered:
         return 0
-    if ending.talk_ms is not None and not call.answered_early:
-        return ending.talk_ms
-    answered_at = ending.answered_at or call.answered_at
-    if answered_at is None:
-        since_start = milliseconds(call.started_at, ending.at)
-        return since_start if ending.talk_ms is None else ending.talk_ms
-    stamped = milliseconds(answered_at, ending.at)
-    return stamped if ending.talk_ms is None else min(stamped, ending.talk_ms)
+    limits = [each for each in (ending.talk_ms, ending.lasted_ms) if each is not None]
+    if ending.talk_ms is None or call.answered_early:
+        answered_at = ending.answered_at or call.answered_at
+        if answered_at is not None and (answered_at <= ending.at or not limits):
+            limits.append(milliseconds(answered_at, ending.at))
+    return min(limits or [milliseconds(call.started_at, ending.at)])
 
 
 def estimated_report(

@@ -36,6 +36,10 @@ AGI_LIMITS = ("allow", "connections_max", "connections_per_address_max")
 """The settings in ``[agi]`` that refuse a connection."""
 
 
+SCRIPTS = ("caller", "reducer", "balance", "sms")
+"""The AGI scripts."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallMetrics:
     """The instruments of calls."""
@@ -46,6 +50,9 @@ class CallMetrics:
     charged_credits: Counter
     agi_sessions: Gauge
     agi_sessions_max: Gauge
+    script_faults: Counter
+    updates_pending: Gauge
+    updates_lost: Counter
     _agi_limited: dict[str, Counter]
     _by_result: dict[str, Counter]
     _ended: dict[tuple[CallState, Witness], Counter]
@@ -91,6 +98,14 @@ class CallMetrics:
             ("setting",),
             registry=registry,
         )
+        script_faults = Counter(
+            "celcombiller_script_faults",
+            "Faults in AGI scripts; the log has a traceback of each.",
+            ("script",),
+            registry=registry,
+        )
+        for each in SCRIPTS:
+            script_faults.labels(each)
         return cls(
             authorizations=authorizations,
             authorization_seconds=authorization_seconds,
@@ -103,6 +118,17 @@ class CallMetrics:
             agi_sessions=Gauge("celcombiller_agi_sessions", "Open FastAGI sessions.", registry=registry),
             agi_sessions_max=Gauge(
                 "celcombiller_agi_sessions_max", "How many may be open (agi.connections_max).", registry=registry
+            ),
+            script_faults=script_faults,
+            updates_pending=Gauge(
+                "celcombiller_updates_pending",
+                "Ends of calls and messages that are not recorded yet and are tried again.",
+                registry=registry,
+            ),
+            updates_lost=Counter(
+                "celcombiller_updates_lost",
+                "Ends of calls and messages given up because the database can never take what they say.",
+                registry=registry,
             ),
             _agi_limited={each: agi_limited.labels(each) for each in AGI_LIMITS},
             _by_result={each: authorizations.labels(each) for each in RESULTS},

@@ -65,7 +65,17 @@ def test_a_number_comes_before_what_it_may_mean():
     "word",
     [
         *("", "unknown", "anonymous", "000000000000000", "IMSI", "IMSI12", "+", "00", "tel:", "sip:@x"),
-        *("2002&2001", "2002,1", "\x00", "\udc80", "\uff12\uff10\uff10\uff12", "2002@elsewhere", "7240000000020010"),
+        *(
+            "2002&2001",
+            "2002,1",
+            "2002 ",
+            " 2002",
+            "\x00",
+            "\udc80",
+            "\uff12\uff10\uff10\uff12",
+            "2002@elsewhere",
+            "7240000000020010",
+        ),
     ],
 )
 def test_what_is_no_form_finds_no_subscriber(word):

@@ -1,0 +1,147 @@
+"""Talk that is charged although its authorization came late, or its hold had ended before."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celcombiller.core.charging.requests import ChargingPolicy
+from celcombiller.core.errors import UnknownCall
+from celcombiller.core.model.calls import CallGrant, CallState, Rate, Witness
+from celcombiller.core.rating import Tariff
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.voice.evidence import talk_ms
+from tests.core.ledger.test_book import NOW, ask, credit, ended, initiate, proved, voice
+
+
+@pytest.fixture
+def funded(engine):
+    ask(engine, credit(60))
+    yield engine
+    proved(engine)
+
+
+def let_go(request, talk=9900, **facts):
+    return ended(talk_ms=talk, unauthorized_request=request, **facts)
+
+
+@pytest.mark.parametrize("late", ["never", "granted", "granted for less", "refused", "released", "expired", "after"])
+def test_a_call_let_go_is_charged_whatever_its_grant(funded, late):
+    request = initiate()
+    if late == "refused":
+        ask(funded, credit(-60, "gone"))
+    elif late == "granted for less":
+        ask(funded, credit(-57, "gone"))
+    if late not in ("never", "after"):
+        ask(funded, request)
+    if late == "released":
+        ask(funded, ended(answered=False, leg=0))
+    elif late == "expired":
+        ask(funded, ended(answered=False, witness=Witness.SWEEP, leg=0, expired=True))
+    before = voice(funded).posted
+    (settled,) = ask(funded, let_go(request))
+    assert (settled.first, settled.call.state, settled.call.cost) == (True, CallState.SETTLED, 10)
+    assert (voice(funded).posted, voice(funded).held) == (before - 10, 0)
+    again, reducer = ask(funded, let_go(request), ended(talk_ms=9900, witness=Witness.REDUCER))
+    assert (again.first, reducer.first, again.difference_ms, reducer.difference_ms) == (False, False, 0, 0)
+    if late == "after":
+        assert isinstance(ask(funded, request)[0], UnknownCall)
+    assert (voice(funded).posted, voice(funded).held) == (before - 10, 0)
+
+
+def test_a_call_let_go_pays_though_disabled_since(funded):
+    with funded.begin() as tx:
+        subscriber_records.enable(tx, "u1001", NOW, enabled=False)
+    (settled,) = ask(funded, let_go(initiate()))
+    assert settled.call.cost == 10
+
+
+def test_a_call_let_go_after_another_is_charged(funded):
+    """One channel: a call that the ledger authorized, and then one that it did not."""
+    first, second = initiate(), initiate(authorization="second")
+    ask(funded, first)
+    ask(funded, ended(talk_ms=2000, leg=0))
+    (settled,) = ask(funded, let_go(second))
+    assert (settled.first, settled.call.leg, settled.call.cost) == (True, 1, 10)
+    assert voice(funded).posted == 48
+
+
+def test_an_end_is_of_its_own_leg(funded):
+    ask(funded, initiate())
+    ask(funded, initiate(authorization="second"))  # closes the first one as unanswered
+    (first,) = ask(funded, ended(talk_ms=2000, leg=0))
+    assert (first.first, first.call.leg) == (False, 0)
+    (second,) = ask(funded, ended(talk_ms=3000, leg=1))
+    assert (second.first, second.call.cost) == (True, 3)
+
+
+@pytest.mark.parametrize("witness", [Witness.AGI, Witness.REDUCER])
+@pytest.mark.parametrize("named", [True, False])
+def test_an_end_of_an_expired_hold_charges(funded, witness, named):
+    leg = 0 if named else None
+    ask(funded, initiate())
+    ask(funded, ended(answered=False, witness=Witness.SWEEP, leg=0, expired=True), now=NOW + timedelta(hours=3))
+    end = ended(talk_ms=8000, witness=witness, leg=leg)
+    for first in (True, False, False):
+        (settled,) = ask(funded, end, now=NOW + timedelta(hours=3))
+        assert (settled.first, settled.call.cost) == (first, 8)
+    assert (voice(funded).posted, voice(funded).held) == (52, 0)
+
+
+@pytest.mark.parametrize(
+    ("closed_by", "witness", "cost"),
+    [
+        (Witness.SWEEP, Witness.REDUCER, 8),
+        (Witness.AMI, Witness.AGI, 8),
+        (Witness.AGI, Witness.REDUCER, 0),
+        (Witness.SWEEP, Witness.AMI, 0),
+    ],
+)
+def test_the_channels_word_outweighs_a_release(funded, closed_by, witness, cost):
+    ask(funded, initiate())
+    ask(funded, ended(answered=False, witness=closed_by))
+    ask(funded, ended(talk_ms=8000, witness=witness))
+    assert voice(funded).posted == 60 - cost
+
+
+@given(
+    st.lists(st.sampled_from(["ask", "late end", "unanswered", "reducer", "expire", "release"]), max_size=8),
+    st.integers(1, 30_000),
+)
+def test_a_talk_is_charged_once_in_any_order(tmp_path_factory, steps, talk):
+    from tests.core.ledger.test_book import database  # noqa: PLC0415
+
+    engine = database(tmp_path_factory.mktemp("law") / "ledger.sqlite")
+    ask(engine, credit(60))
+    request = initiate()
+    policy = ChargingPolicy(Tariff([Rate()]))
+    messages = {
+        "ask": request,
+        "late end": let_go(request, talk),
+        "unanswered": ended(answered=False, witness=Witness.AMI, leg=0),
+        "reducer": ended(talk_ms=talk, witness=Witness.REDUCER),
+        "expire": ended(answered=False, witness=Witness.SWEEP, leg=0, expired=True),
+        "release": ended(answered=False, leg=0),
+    }
+    for step in [*steps, "late end"]:
+        ask(engine, messages[step], terms=policy)
+    assert (voice(engine).posted, voice(engine).held) == (60 - -(-talk // 1000), 0)
+    proved(engine)
+    engine.dispose()
+
+
+def test_doubtful_talk_is_no_more_than_its_dial(funded):
+    (grant,) = ask(funded, initiate())
+    assert isinstance(grant, CallGrant)
+    early = replace(grant.call, answered_early=True)
+    report = replace(ended(talk_ms=6550).ending, lasted_ms=3300)
+    assert talk_ms(early, report) == 3300
+    stamped = replace(report, answered_at=report.at - timedelta(seconds=3))
+    assert talk_ms(early, stamped) == 3000
+    stepped_back = replace(report, talk_ms=None, answered_at=report.at + timedelta(hours=1))
+    assert talk_ms(grant.call, stepped_back) == 3300
+    stepped_on = replace(report, talk_ms=3_603_000)
+    assert talk_ms(grant.call, stepped_on) == 3300
+    assert talk_ms(grant.call, replace(report, lasted_ms=None)) == 6550
