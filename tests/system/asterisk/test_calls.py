@@ -1,6 +1,8 @@
 """One prepaid call after another on a real Asterisk with real SIP phones; after each, the books are proved."""
 
+import contextlib
 import re
+import sqlite3
 import time
 
 import pytest
@@ -208,3 +210,54 @@ def test_a_reducer_that_is_never_called_changes_nothing(biller, pbx, tmp_path):
         phone.finish()
     biller.closed_call(1300)
     biller.check_books(1300, credit=CREDIT, cost=2)
+
+
+def test_two_calls_of_one_channel_pay_their_own_talk(biller, pbx, tmp_path):
+    """The dialplan names both numbers; without AMI and without a stamp. It takes 6 s."""
+    biller.secret = "wrong"
+    _begin(biller, 1200, 2001, 2002)
+    first = callee(tmp_path / "first", "hangs_up", port=pbx.port_of("2001"), talk=2)
+    second = callee(tmp_path / "second", "hangs_up", port=pbx.port_of("2002"), talk=3)
+    phone = caller(tmp_path / "caller", "waits", number="1200", dials="92001", sip_port=pbx.sip_port)
+    for each in (first, second, phone):
+        each.finish()
+    until(lambda: [each["state"] for each in biller.calls_of(1200)] == ["settled"] * 2, "both are settled")
+    costs = {each["to"]: each["cost"] for each in biller.calls_of(1200)}
+    assert costs["2001"] in (2, 3)
+    assert costs["2002"] in (3, 4)
+    assert biller.user(1200)["voice_balance"] == CREDIT - sum(costs.values())
+
+
+@contextlib.contextmanager
+def _locked(biller):
+    """Lock the biller's file, as another program may."""
+    with contextlib.closing(sqlite3.connect(biller.folder / "celcombiller.sqlite", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        yield
+
+
+def test_a_call_let_go_without_the_ledger_is_charged(biller, pbx, tmp_path):
+    """The ledger comes back in mid-call, and with it the late grant. It takes 6 s."""
+    biller.calls |= {"on_failure": "allow", "decision_seconds": 1, "external_dial": ""}
+    _begin(biller, 1000, 2001)
+    with _locked(biller):
+        phone, other = _call(pbx, tmp_path, "hangs_up", talk=4)
+        phone.until_answered()
+    phone.finish()
+    other.finish()
+    call = biller.closed_call(1000)
+    assert (call["state"], call["cost"]) == ("settled", 5), call
+    biller.check_books(1000, credit=CREDIT, cost=5)
+
+
+def test_a_refusal_comes_within_the_time_of_a_decision(biller, pbx, tmp_path):
+    """The refused channel's end does not wait for the database once more. It takes 4 s."""
+    biller.calls |= {"decision_seconds": 3}
+    _begin(biller, 1000, 2001)
+    with _locked(biller):
+        began = time.monotonic()
+        phone = caller(tmp_path / "caller", "refused", number="1000", dials="2001", sip_port=pbx.sip_port)
+        phone.finish()
+        assert time.monotonic() - began < 2 * 3
+    assert 503 in phone.answers
+    biller.check_books(1000, credit=CREDIT, cost=0)
