@@ -49,6 +49,7 @@ class ApiMachine(RuleBasedStateMachine):
         self.engine = databases.sqlite(fill=people)
         self.now = NOW
         self.given = {}
+        self.schedules = 0
 
     def teardown(self):
         self.engine.dispose()
@@ -157,8 +158,9 @@ class ApiMachine(RuleBasedStateMachine):
 
     @rule(who=staff, username=usernames, value=st.integers(0, 50))
     def schedule(self, who, username, value):
+        self.schedules += 1
         body = {
-            "name": "s",
+            "name": f"s{self.schedules}",
             "value": value,
             "kind": "both",
             "recurrence": "days",

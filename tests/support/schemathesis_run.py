@@ -47,7 +47,11 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 422]
 # Nor that a token's end must be to come, or which recurrence wants a day and which an interval.
 [[operations]]
 include-name = ["POST /api/v1/tokens", "POST /api/v1/schedules", "PATCH /api/v1/schedules/{id}"]
-checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 422]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 409, 422]
+# Nor which passwords are guessed first, nor that one's own needs the old one.
+[[operations]]
+include-name = ["POST /api/v1/subscribers", "PATCH /api/v1/subscribers/{username}"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
 # Nor whom a message reaches, and that who was disabled a moment ago sends none.
 [[operations]]
 include-name = ["POST /api/v1/messages"]
