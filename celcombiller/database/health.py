@@ -11,7 +11,7 @@ from celcombiller.core.errors import BillerError, SchemaMismatch, StoreUnavailab
 from celcombiller.core.schema import migrations
 from celcombiller.database.instance_lock import BillerRuns
 from celcombiller.database.ledger_file import check_ledger_file, path_of
-from celcombiller.database.transaction import first_line, transact
+from celcombiller.database.transaction import first_line, means_not_now, transact, unavailable
 from celcombiller.runtime.database_url import show_url
 
 if TYPE_CHECKING:
@@ -27,8 +27,36 @@ SERVICE_NAME = "celcombiller service"
 
 
 def check_database(engine: sa.Engine) -> None:
-    """Raise `StoreUnavailable` or `SchemaMismatch` unless the database answers and has this program's version."""
+    """Raise `StoreUnavailable` or `SchemaMismatch` unless the database answers and has this program's version.
+
+    It also has to keep one session for each connection.
+    """
     inspect_database(engine, migrations.check)
+    check_sessions(engine)
+
+
+def check_sessions(engine: sa.Engine) -> None:
+    """Raise `StoreUnavailable` if a pooler such as PgBouncer gives each transaction another session of the server.
+
+    Limits of time, read-only sessions and prepared statements are of a session. Two connections of ours that have one
+    session of the server show it: the first is idle, but not closed.
+    """
+    if engine.dialect.name != "postgresql":
+        return
+    session = sa.text("select pg_backend_pid()")
+    try:
+        with engine.connect() as first:
+            number = first.execute(session).scalar_one()
+            first.rollback()
+            with engine.connect() as second:
+                is_shared = second.execute(session).scalar_one() == number
+    except exc.DBAPIError as error:
+        raise (unavailable(error) if means_not_now(error) else not_a_ledger(engine, error)) from error
+    if is_shared:
+        raise StoreUnavailable(
+            f"{show_url(engine.url)}: a connection pooler shares sessions between transactions: set pool_mode = session"
+            " for this database in PgBouncer, or connect to PostgreSQL itself"
+        )
 
 
 def inspect_database(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
+    import psycopg
     from sqlalchemy.engine import Engine
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 CONNECT_SECONDS_MIN = 2
 """The shortest connection timeout that libpq knows. It is for each host of a URL, so several hosts get no more."""
@@ -29,11 +31,11 @@ def open_postgresql(url: sa.URL, *, lock_seconds: float, read_seconds: float | N
     `_TCP_KEEPALIVE_OPTIONS` detect a server that is gone silently (power, cable). Where the URL names several hosts,
     the next connection goes to the one that has become the primary.
     """
-    options = f"-c lock_timeout={lock_seconds}s"
+    limits = [f"set lock_timeout = '{lock_seconds}s'"]
     # Names are Unicode, whatever PGCLIENTENCODING says.
     arguments: dict[str, Any] = {"application_name": application_name, "client_encoding": "utf8"}
     if read_seconds is not None:
-        options += f" -c statement_timeout={int(read_seconds * 1000)} -c default_transaction_read_only=on"
+        limits += [f"set statement_timeout = {int(read_seconds * 1000)}", "set default_transaction_read_only = on"]
         if url.query.get("target_session_attrs") == "read-write":  # these sessions are read-only everywhere
             url = url.update_query_dict({"target_session_attrs": "primary"})
         # A generic plan takes the operator's account, one side of every transfer, for one account of a million. So each
@@ -41,9 +43,18 @@ def open_postgresql(url: sa.URL, *, lock_seconds: float, read_seconds: float | N
         arguments["prepare_threshold"] = sys.maxsize
     has_several_hosts = "," in str(url.query.get("host", "")) or isinstance(url.query.get("host"), tuple)
     connect_seconds = CONNECT_SECONDS_MIN if has_several_hosts else max(CONNECT_SECONDS_MIN, int(lock_seconds))
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_pre_ping=False,
         pool_recycle=1800,
-        connect_args={"connect_timeout": connect_seconds, "options": options, **_TCP_KEEPALIVE_OPTIONS, **arguments},
+        connect_args={"connect_timeout": connect_seconds, **_TCP_KEEPALIVE_OPTIONS, **arguments},
     )
+
+    @sa.event.listens_for(engine, "connect")
+    def _connected(connection: psycopg.Connection, _record: ConnectionPoolEntry) -> None:
+        """Set the limits of the session. As parameters of the start, PgBouncer would refuse or ignore them."""
+        connection.autocommit = True
+        connection.execute("; ".join(limits), prepare=False)
+        connection.autocommit = False
+
+    return engine

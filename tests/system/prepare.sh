@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes this machine ready for the tests on real parts: an Asterisk 22 in a chroot, SIPp, curl, OsmoHLR, radclient,
-# nginx, HAProxy and PostgreSQL's programs.
+# PgBouncer, nginx, HAProxy and PostgreSQL's programs.
 #
 # As root on Debian it installs what is missing, and is done in a moment when nothing is. Elsewhere it says what is
 # missing and how to get it. It fails only when CI=true and a part is missing: the tests skip what is not there.
@@ -21,6 +21,7 @@ have_sipp() { command -v sipp >/dev/null; }
 have_curl() { command -v curl >/dev/null; }
 have_hlr() { command -v osmo-hlr >/dev/null; }
 have_radclient() { command -v radclient >/dev/null; }
+have_pgbouncer() { command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; }
 have_nginx() { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; }
 have_haproxy() { command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; }
 have_postgresql() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
@@ -33,6 +34,7 @@ missing() {
     have_curl || parts+=("curl")
     have_hlr || parts+=("OsmoHLR")
     have_radclient || parts+=("radclient")
+    have_pgbouncer || parts+=("PgBouncer")
     have_nginx || parts+=("nginx")
     have_haproxy || parts+=("HAProxy")
     local IFS=,
@@ -70,6 +72,7 @@ install_packages() {
     have_curl || packages+=(curl)
     have_hlr || packages+=(osmo-hlr)
     have_radclient || packages+=(freeradius-utils)
+    have_pgbouncer || packages+=(pgbouncer)
     have_nginx || packages+=(nginx-light)
     have_haproxy || packages+=(haproxy)
     [ ${#packages[@]} -gt 0 ] || return 0
@@ -127,7 +130,7 @@ fi
 
 lacking=$(missing)
 if [ -z "$lacking" ]; then
-    say "ready: $(chroot "$tree" /usr/sbin/asterisk -V), SIPp, PostgreSQL, curl, OsmoHLR, radclient, nginx, HAProxy"
+    say "ready: $(chroot "$tree" /usr/sbin/asterisk -V), SIPp, PostgreSQL, curl, OsmoHLR, radclient, PgBouncer, nginx, HAProxy"
 elif [ "${CI:-}" = true ]; then
     say "missing: $lacking; with CI=true that is a failure"
     exit 1

@@ -32,7 +32,7 @@ def missing() -> str:
         name
         for name, program in (
             *(("SIPp", "sipp"), ("curl", "curl"), ("OsmoHLR", "osmo-hlr"), ("radclient", "radclient")),
-            *(("nginx", "nginx"), ("HAProxy", "haproxy")),
+            *(("nginx", "nginx"), ("HAProxy", "haproxy"), ("PgBouncer", "pgbouncer")),
         )
         if shutil.which(program, path=PROGRAMS) is None
     ]
