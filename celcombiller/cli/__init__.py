@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COMMANDS = (
     ("init", "setup:configure_init", "Make or upgrade the database, with a first administrator."),
     ("check-config", "setup:configure_check_config", "Check the settings."),
+    ("serve", "serve:configure", "Run the biller in the foreground, as `twistd --nodaemon celcombiller` does."),
+    ("backup", "backup:configure", "Copy the ledger while the biller works, and recompute the copy."),
     ("user", "users:configure", "Subscribers."),
     ("credit", "ledger:configure_credit", "Give credit to a subscriber; a negative VALUE takes it away."),
     ("calls", "ledger:configure_calls", "List the last calls."),

@@ -85,13 +85,29 @@ def _simulate_call(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.verbose:
         for side, line in channel.transcript:
             echo(f"{side:>8} {line}")
-    return _print_played(channel, engine)
+    return _print_played(channel, engine, config)
 
 
-def _print_played(channel: Any, engine: sa.Engine) -> int:
+_REASONS = {
+    "BAD_NUMBER": (
+        'No subscriber has the number {callee}, and calls.external_dial ("{config.calls.external_dial}") gives no way'
+        " to it. A number is made of digits, * and #."
+    ),
+    "UNKNOWN": "No subscriber has the number {caller}: add one by `celcombiller user add`.",
+    "DISABLED": "The subscriber of {caller} is disabled: `celcombiller user enable`.",
+    "NO_CREDIT": "The voice credit of {caller} does not pay for the shortest call: `celcombiller credit`.",
+    "NO_RATE": "No [[rates]] table has a prefix of {callee}.",
+    "FAILED": "The biller could not decide; its log says why. What then happens: calls.on_failure.",
+}
+"""Why the biller refuses a call, and what to do: for each ``CELCOMBILLER_RESULT``."""
+
+
+def _print_played(channel: Any, engine: sa.Engine, config: Config) -> int:
     result = channel.variables.get("CELCOMBILLER_RESULT", "")
     if result != "GRANTED":
         echo(f"Refused: {result or 'the biller closed the session without an answer'}.")
+        if result in _REASONS:
+            echo(_REASONS[result].format(caller=channel.caller_number, callee=channel.called_number, config=config))
         return REFUSED
     echo(f"Granted {channel.variables.get('CELCOMBILLER_SECONDS', 'unlimited')} s; dialled {channel.dialled}")
     rows = transact(engine, lambda tx: call_queries.recent(tx, limit=LIST_MAX))

@@ -63,7 +63,6 @@ def create_ledger_file(path: Path) -> bool:
         raise StoreUnavailable(f"database.url: the folder {path.parent} does not exist") from None
     except (OSError, ValueError) as error:
         raise StoreUnavailable(f"{path}: cannot be made: {_reason(error)}") from None
-    path.chmod(OWNER_ONLY)
     return True
 
 
@@ -105,7 +104,7 @@ def copy_ledger_file(path: Path, target: Path) -> None:
             source.backup(copy, pages=_COPY_PAGES)
             copy.execute("pragma journal_mode=delete")  # one file, with nothing beside it
         _sync(unfinished)
-        os.link(unfinished, target)  # unlike a rename, this never replaces a file
+        unfinished.rename(target)
         _sync(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"{target}: the copy failed: {_reason(error)}") from None

@@ -105,8 +105,9 @@ class ApiSite(Site):
         return channel
 
     def log(self, request: Any) -> None:
-        """Write the line of a request, unless its client causes too many."""
-        if self._is_logged(request):
+        """Write the line of a request, unless its client causes too many, or it is a scrape of the metrics."""
+        is_scrape = request.path == b"/metrics" and request.code == http.OK
+        if not is_scrape and self._is_logged(request):
             super().log(request)
 
     def stopFactory(self) -> None:

@@ -130,7 +130,7 @@ def test_init_beside_a_biller_changes_nothing(command, here):
 
 
 def test_a_copy_that_fails_stops_the_upgrade(command, older, monkeypatch):
-    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     status, _, err = command("init")
     assert (status, "No space left on device" in err, version(older)) == (3, True, OLDER)
 

@@ -1,5 +1,9 @@
 """`init` on PostgreSQL: what cannot hold names is refused, and no tables change under a running biller."""
 
+import os
+import stat
+import subprocess
+
 import pytest
 import sqlalchemy as sa
 from alembic import command as alembic
@@ -9,6 +13,7 @@ from celcombiller.database.engine import open_engine
 from celcombiller.database.health import SERVICE_NAME
 from tests.support.databases import _administer
 from tests.system.lab import command
+from tests.system.lab.requirements import postgresql_programs
 
 pytestmark = pytest.mark.real
 OLDER = migrations.REVISIONS[-2]
@@ -64,3 +69,18 @@ def test_tables_of_another_program_are_refused(cluster, run):
     engine.dispose()
     status, said = run(url, "init")
     assert (status, said.count("\n"), "another program" in said) == (3, 1, True), said
+
+
+def test_a_dump_is_proved_and_can_be_restored(cluster, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{postgresql_programs()}:{os.environ['PATH']}")
+    url = cluster.database()
+    assert run(url, "init")[0] == 0
+    assert run(url, "credit", "admin", "60")[0] == 0
+    status, said = run(url, "backup", "ledger.dump")
+    assert (status, "1 transfers" in said, stat.S_IMODE((tmp_path / "ledger.dump").stat().st_mode)) == (0, True, 0o600)
+    other = cluster.database()
+    restored = sa.make_url(other).set(drivername="postgresql").render_as_string()
+    subprocess.run(["pg_restore", "--no-owner", f"--dbname={restored}", tmp_path / "ledger.dump"], check=True)
+    status, said = run(other, "audit")
+    assert (status, "1 transfers" in said) == (0, True)
+    assert run(url, "backup", "ledger.dump")[0] == 3

@@ -1,8 +1,12 @@
 """What keeps `twistd celcombiller` from starting is told in one line, and then it does not start."""
 
 import sqlite3
+import subprocess
+import urllib.request
 
-from tests.system.lab.biller import Biller
+from tests.system.lab import command
+from tests.system.lab.biller import PROGRAMS, Biller
+from tests.system.lab.waiting import end, listens, until
 
 
 def test_a_typo_in_the_settings(tmp_path):
@@ -43,3 +47,39 @@ def _refusal(biller: Biller) -> str:
     assert "Traceback" not in said
     assert said.count("\n") == 1, said
     return said
+
+
+def test_serve_runs_the_biller(tmp_path):
+    """It answers, and a scrape of the metrics leaves no line in the log."""
+    biller = Biller(tmp_path / "biller")
+    biller.write()
+    assert "celcombiller init" in biller.run_program("serve", status=3)
+    biller.init()
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [PROGRAMS / "celcombiller", "--config", biller.folder / "celcombiller.toml", "serve"],
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+            env=command.environment(),
+        )
+    try:
+        until(lambda: listens(biller.rest_port) or process.poll() is not None, "the biller listens")
+        for path in ("metrics", "healthz"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{biller.rest_port}/{path}") as answer:
+                assert answer.status == 200
+        until(lambda: "/healthz" in (tmp_path / "log").read_text(), "the access log is written")
+    finally:
+        end(process)
+    assert "/metrics" not in (tmp_path / "log").read_text()
+
+
+def test_a_refused_call_says_the_setting(tmp_path):
+    biller = Biller(tmp_path / "biller")
+    biller.calls["external_dial"] = ""
+    biller.prepare({1001: 60}).start()
+    try:
+        assert "calls.external_dial" in biller.run("call", "user1001", "9999", status=3)
+        assert "user add" in biller.run("call", "7777", "1001", status=3)
+    finally:
+        biller.stop()
