@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     ("init", "setup:configure_init", "Make or upgrade the database, with a first administrator."),
     ("check-config", "setup:configure_check_config", "Check the settings."),
+    ("doctor", "doctor:configure", "Try the database, ports and peers of the settings; exit 1 at a fault."),
     ("serve", "serve:configure", "Run the biller in the foreground, as `twistd --nodaemon celcombiller` does."),
     ("backup", "backup:configure", "Copy the ledger while the biller works, and recompute the copy."),
     ("user", "users:configure", "Subscribers."),

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celcombiller.cli.common import read_password
-from celcombiller.cli.terminal import echo
+from celcombiller.cli.terminal import echo, print_error
 from celcombiller.config import loader
+from celcombiller.config.exposed_secrets import list_exposed_secrets
 from celcombiller.core.errors import BillerError, InvalidValue, StoreUnavailable
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import migrations
@@ -63,6 +64,8 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
 def configure_check_config(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``check-config``."""
     parser.set_defaults(run=_check_config)
+    parser.add_argument("--try", dest="tries", action="store_true", help="also try what they name: see `doctor`")
+    parser.add_argument("--json", action="store_true", help="with --try: one JSON document")
 
 
 def _initialize(arguments: argparse.Namespace, config: Config) -> int:
@@ -213,9 +216,15 @@ class _FirstPassword:
 
 def _check_config(arguments: argparse.Namespace, config: Config) -> int:
     """Report that the settings are right; loading them has checked them."""
+    if arguments.tries:
+        from celcombiller.cli.doctor import examine  # noqa: PLC0415  loads AMI, and the reactor with it
+
+        return examine(arguments, config)
     file = arguments.config or loader.find_file()
     where = file.resolve() if file is not None else "built-in defaults"
     database = show_url(config.database.url)
     echo(f"{where}: right. Database {database}, REST {config.rest.listen}, FastAGI {config.agi.listen},")
     echo(f"AMI of {', '.join(each.name for each in config.asterisk) or 'no server'}.")
+    for each in list_exposed_secrets(file, os.environ):
+        print_error(f"celcombiller: warning: {each.resolve()} holds a secret and can be read by every user")
     return 0

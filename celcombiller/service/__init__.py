@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from celcombiller.config import loader
+from celcombiller.config.exposed_secrets import list_exposed_secrets
 from celcombiller.core.errors import BillerError
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
@@ -68,6 +69,8 @@ def makeService(options: Options) -> IService:
         path = options["config"]
         file = Path(path) if path else loader.find_file()
         config = loader.load(file, os.environ)
+        for each in list_exposed_secrets(file, os.environ):
+            _LOG.warn("{file} holds a secret and can be read by every user: chmod o= it", file=str(each.resolve()))
         number = prefork.number(os.environ)
         service: Root | prefork.Workers
         if number is not None:

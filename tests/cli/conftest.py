@@ -39,6 +39,7 @@ def ready(command, here):
     database = here / "celcombiller.sqlite"
     if _ready:
         database.write_bytes(_ready[0])
+        database.chmod(0o600)
         return command
     assert command("init")[0] == 0
     words = ("user", "add", "ana", "--clid", "2001", "--imsi", "724000000002001", "--name", "Ana")

@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from twisted.web import http
 
+from celcombiller.asterisk.emergency_numbers import list_numbers_without_way
 from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ class Alive(msgspec.Struct):
 class Ready(msgspec.Struct):
     """Whether the ledger answers, and whether the AMI link to each Asterisk server is up.
 
+    ``always_allowed_without_way``: the numbers of ``calls.always_allowed`` that nothing can dial.
     ``ami_faults`` names what a link cannot do, and what to set: rights, event filters, modules, clocks.
     """
 
     ledger: bool
     ami: dict[str, bool]
     ami_faults: dict[str, list[str]]
+    always_allowed_without_way: list[str]
 
 
 async def healthz(_api: Api, _http_request: HttpRequest, _request: Request) -> Response:
@@ -42,8 +45,14 @@ async def readyz(api: Api, _http_request: HttpRequest, _request: Request) -> Res
     """Answer 200 if a transaction can be made, else 503. A lost AMI link is reported, but calls go on."""
     links = {name: monitor.connected for name, monitor in api.monitors.items()}
     faults = {name: monitor.faults for name, monitor in api.monitors.items()}
+
+    def work(tx: sa.Connection) -> list[str]:
+        tx.execute(sa.select(1)).scalar_one()
+        return list_numbers_without_way(tx, api.config.calls)
+
     try:
-        await api.store.transact(lambda tx: tx.execute(sa.select(1)).scalar_one())
+        without_way = await api.store.transact(work)
     except Exception:  # noqa: BLE001  whatever the error, the biller cannot charge
-        return Response(Ready(ledger=False, ami=links, ami_faults=faults), http.SERVICE_UNAVAILABLE)
-    return Response(Ready(ledger=True, ami=links, ami_faults=faults))
+        unready = Ready(ledger=False, ami=links, ami_faults=faults, always_allowed_without_way=[])
+        return Response(unready, http.SERVICE_UNAVAILABLE)
+    return Response(Ready(ledger=True, ami=links, ami_faults=faults, always_allowed_without_way=without_way))

@@ -1,0 +1,93 @@
+"""The part of ``celcombiller doctor`` that talks with Asterisk and the radio networks, by the reactor."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
+from twisted.internet.error import ConnectError
+from twisted.internet.task import react
+
+from celcombiller.asterisk.ami_client import AMIFactory
+from celcombiller.asterisk.ami_codec import AmiRefused
+from celcombiller.asterisk.ami_probe import probe
+from celcombiller.cli.doctor import ANSWER_SECONDS, CLOCK_SKEW, Finding
+from celcombiller.cli.exit_status import DONE
+from celcombiller.core.errors import BillerError
+from celcombiller.core.model.messages import Route
+from celcombiller.provisioning.factory import network_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from celcombiller.config.tables import Asterisk, Config, RadioNetwork
+
+
+def examine_peers(config: Config) -> list[Finding]:
+    """Log in to each Asterisk server and ask each radio network; return what was found."""
+    found: list[Finding] = []
+
+    async def run(reactor: Any) -> None:
+        for server in config.asterisk:
+            found.extend(await _examine_asterisk(reactor, config, server))
+        used = [each for each in config.provisioning if each.kind != "none"]
+        found.extend([await _examine_network(reactor, network) for network in used])
+
+    try:
+        react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+    except SystemExit as over:
+        if over.code not in (None, DONE):
+            raise
+    return found
+
+
+async def _examine_asterisk(reactor: Any, config: Config, server: Asterisk) -> list[Finding]:
+    subject, place = f"asterisk {server.name}", f"{server.host}:{server.port}"
+    try:
+        login = AMIFactory(server.username, server.secret, clock=reactor).login(server.host, server.port)
+        ami = await _in_time(login, reactor)
+    except AmiRefused as error:
+        remedy = "the name and the secret are those of a section of manager.conf, whose permit= lets this machine in"
+        return [Finding(subject, f"AMI at {place} refuses the login of {server.username}: {error}", remedy)]
+    except (ConnectError, OSError, TimeoutError, BillerError) as error:
+        remedy = "is it started, does manager.conf have enabled=yes, and does the firewall let the port through?"
+        return [Finding(subject, f"AMI at {place} does not answer: {error}", remedy)]
+    try:
+        probed = await _in_time(
+            Deferred.fromCoroutine(probe(ami, sends_messages=Route.ASTERISK in config.sms.ways)), reactor
+        )
+        clock = await _examine_clock(reactor, subject, ami)
+    except (TimeoutError, BillerError) as error:
+        return [Finding(subject, f"AMI at {place}: {error or type(error).__name__}", "look at the log of Asterisk")]
+    finally:
+        ami.transport.loseConnection()
+    faults = [Finding(subject, "what its AMI link cannot do", fault) for fault in probed.faults]
+    return [Finding(subject, f"AMI at {place} accepts {server.username}"), *faults, *clock]
+
+
+async def _examine_clock(reactor: Any, subject: str, ami: Any) -> list[Finding]:
+    """Compare the clocks; `Ping` is answered with Asterisk's time."""
+    answer = await _in_time(ami.sendDeferred({"Action": "Ping"}), reactor)
+    try:
+        skew = abs(datetime.fromtimestamp(float(answer["timestamp"]), UTC) - datetime.now(UTC))
+    except (KeyError, ValueError, OverflowError, OSError):
+        return []
+    remedy = "" if skew < CLOCK_SKEW else "synchronize both clocks by NTP"
+    return [Finding(subject, f"its clock is {skew / timedelta(seconds=1):.1f} s from this one", remedy)]
+
+
+async def _examine_network(reactor: Any, settings: RadioNetwork) -> Finding:
+    subject, place = f"network {settings.name}", f"{settings.host}:{settings.used_port}"
+    network = network_of(reactor, settings)
+    try:
+        entries = await network.list_all()
+    except BillerError as error:
+        return Finding(subject, f"{place}: {error}", "is it started, and are its host and port right?")
+    finally:
+        await network.close()
+    return Finding(subject, f"{place} answers with {len(entries)} subscribers")
+
+
+def _in_time(waited: Deferred[Any], reactor: Any) -> Awaitable[Any]:
+    return waited.addTimeout(ANSWER_SECONDS, reactor)
