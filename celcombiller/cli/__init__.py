@@ -34,6 +34,7 @@ COMMANDS = (
     ("data-sessions", "data_sessions:configure", "List the data sessions that are open, newest first."),
     ("schedules", "schedules:configure", "Scheduled credits of groups."),
     ("token", "tokens:configure", "Keys for programs that use the API."),
+    ("import", "import_users:configure", "Add the subscribers of a CSV file."),
     ("import-legacy", "import_legacy:configure", "Import the database of an original CELCOMBiller."),
     ("bench", "bench:configure", "Measure how fast the biller is on this machine."),
     ("provisioning", "provisioning:configure", "The radio networks: their state, their differences, and their update."),

@@ -133,3 +133,15 @@ def read_password(file: Path | None) -> str | None:
     except InvalidValue as error:
         raise InvalidValue(f"--password-file {file}: {error}") from None
     return password
+
+
+def ask_password(prompt: str) -> str:
+    """Ask for a new password at the terminal, twice. Raises `InvalidValue`."""
+    if not sys.stdin.isatty():
+        raise InvalidValue("no terminal to ask at: use --password-file")
+    password = getpass.getpass(prompt)
+    if password != getpass.getpass("Again: "):
+        raise InvalidValue("the two passwords differ")
+    if len(password) < LENGTH_MIN:
+        raise InvalidValue(f"a password has at least {LENGTH_MIN} characters")
+    return password

@@ -7,13 +7,22 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import LIST_MAX, current_operator, open_database, print_json, print_rows, whole_number
+from celcombiller.cli.common import (
+    LIST_MAX,
+    current_operator,
+    find_payer,
+    open_database,
+    print_json,
+    print_rows,
+    whole_number,
+)
 from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import echo
 from celcombiller.core.audit import report as audit_report
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.request_keys import find_reference
 from celcombiller.core.charging.requests import Credit
+from celcombiller.core.errors import TransferConflict
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement
 from celcombiller.core.model.accounts import Kind, Transfer
@@ -33,11 +42,13 @@ if TYPE_CHECKING:
 def configure_credit(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``credit``."""
     parser.set_defaults(run=_credit)
-    parser.add_argument("username")
+    parser.add_argument("username", metavar="WHO", help="a username, or a number")
     parser.add_argument("value", type=int, metavar="VALUE", help="whole credits")
     parser.add_argument("--kind", choices=[kind.value for kind in Kind], default=Kind.VOICE.value)
     parser.add_argument("--origin", default="web", metavar="TEXT")
     parser.add_argument("--id", help="your own id of this credit: repeating it changes nothing")
+    parser.add_argument("--note", default="", metavar="TEXT", help="a remark, kept with it")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def configure_calls(parser: argparse.ArgumentParser) -> None:
@@ -68,20 +79,30 @@ def _credit(arguments: argparse.Namespace, config: Config) -> int:
     """Post one credit, and record it in the audit trail."""
     operator, key = current_operator(), arguments.id or str(uuid.uuid4())
 
-    def work(tx: sa.Connection) -> Transfer:
+    def work(tx: sa.Connection) -> tuple[str, Transfer]:
+        who = find_payer(tx, arguments.username)
         request = Credit(
-            username=arguments.username,
+            username=who.username,
             kind=Kind(arguments.kind),
             value=arguments.value,
             origin=arguments.origin,
             reference=find_reference(tx, operator, key),
+            note=arguments.note,
         )
         made, _ = credit(tx, request, operator, datetime.now(UTC))
-        return made
+        if made.note != arguments.note:
+            raise TransferConflict(f"a credit with the id {key} exists and has another note")
+        return who.username, made
 
-    result = transact(open_database(config), work)
-    posted = result.credit_posted if arguments.value > 0 else result.debit_posted
-    echo(f"{arguments.value:+} {arguments.kind} for {arguments.username}: {posted} now (id {key}).")
+    username, made = transact(open_database(config), work)
+    posted = made.credit_posted if arguments.value > 0 else made.debit_posted
+    if arguments.json:
+        print_json(
+            {"id": key, "reference": made.reference, "username": username, "kind": arguments.kind}
+            | {"value": arguments.value, "posted": posted, "note": made.note, "origin": made.origin}
+        )
+    else:
+        echo(f"{arguments.value:+} {arguments.kind} for {username}: {posted} now (id {key}).")
     return 0
 
 

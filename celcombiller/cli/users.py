@@ -1,4 +1,4 @@
-"""``celcombiller user``: add, show, list, enable and disable subscribers."""
+"""``celcombiller user``: add, show, find, list, change, enable, disable and delete subscribers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import add_command, current_operator, open_database, print_json, print_rows, read_password
+from celcombiller.cli.common import (
+    LIST_MAX,
+    add_command,
+    ask_password,
+    current_operator,
+    open_database,
+    print_json,
+    print_rows,
+    read_password,
+    whole_number,
+)
 from celcombiller.cli.terminal import echo
 from celcombiller.core.access import subscriber_changes
 from celcombiller.core.access.subscriber_changes import NewPassword
+from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
@@ -43,11 +54,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = add_command(actions, "show", _show, "Show a subscriber and their balances.")
     show.add_argument("username")
     listed = add_command(actions, "list", _list, "List the subscribers.")
-    for each in (show, listed):
+    sought = add_command(actions, "find", _find, "Find subscribers by a part of their name, or of a number.")
+    sought.add_argument("text", metavar="TEXT", help="a part of the name, username, number, IMSI or CPF")
+    sought.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
+    change = add_command(actions, "change", _change, "Change fields of a subscriber.")
+    change.add_argument("username")
+    change.add_argument("--username", dest="new_username", metavar="NEW", help="another username")
+    for name in ("clid", "imsi", "name", "cpf", "address"):
+        change.add_argument(f"--{name}")
+    change.add_argument("--level", type=int, choices=(0, 1, 2), help="0 administrator, 1 user, 2 collaborator")
+    password = add_command(actions, "password", _set_password, "Set a subscriber's password, and end their sessions.")
+    password.add_argument("username")
+    password.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="the new password; without it, it is asked for"
+    )
+    password.add_argument("--revoke-tokens", action="store_true", help="also revoke their API tokens")
+    delete = add_command(actions, "delete", _delete, "Delete a subscriber; their records and their credit stay.")
+    delete.add_argument("username")
+    for each in (add, show, sought, listed, change, password, delete):
         each.add_argument("--json", action="store_true", help="one JSON document")
     for action in ("enable", "disable"):
         changed = add_command(actions, action, _enable, f"{action.capitalize()} a subscriber, from the next call on.")
         changed.add_argument("username")
+        changed.add_argument("--json", action="store_true", help="one JSON document")
         changed.set_defaults(action=action)
 
 
@@ -72,7 +101,7 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
         )
 
     made = transact(open_database(config), work)
-    echo(f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
+    _print_changed(arguments, made, f"Added {made.username}, number {made.clid}, IMSI {made.imsi}.")
     return 0
 
 
@@ -103,12 +132,79 @@ def _enable(arguments: argparse.Namespace, config: Config) -> int:
     """Enable or disable a subscriber."""
     username, now = arguments.username, datetime.now(UTC)
 
-    def work(tx: sa.Connection) -> None:
-        subscriber_changes.change(tx, current_operator(), username, {"enabled": arguments.action == "enable"}, now)
+    def work(tx: sa.Connection) -> Subscriber:
+        enabled = arguments.action == "enable"
+        return subscriber_changes.change(tx, current_operator(), username, {"enabled": enabled}, now)
 
-    transact(open_database(config), work)
-    echo(f"{arguments.username} is {arguments.action}d.")
+    changed = transact(open_database(config), work)
+    _print_changed(arguments, changed, f"{arguments.username} is {arguments.action}d.")
     return 0
+
+
+def _find(arguments: argparse.Namespace, config: Config) -> int:
+    """List the subscribers whose name or number has this part."""
+
+    def work(tx: sa.Connection) -> list[dict[str, Any]]:
+        found = list(subscriber_records.search(tx, arguments.text, limit=arguments.limit))
+        return [with_balances(tx, each) for each in found]
+
+    users = transact(open_database(config).execution_options(reading=True), work)
+    columns = ("username", "name", "clid", "imsi", "level", "enabled", "voice_balance")
+    print_rows(users, columns, as_json=arguments.json)
+    return 0
+
+
+def _change(arguments: argparse.Namespace, config: Config) -> int:
+    """Change fields of a subscriber."""
+    facts = {name: getattr(arguments, name) for name in ("clid", "imsi", "name", "cpf", "address")}
+    level = None if arguments.level is None else Level(arguments.level)
+    facts |= {"username": arguments.new_username, "level": level}
+    changes = {name: value for name, value in facts.items() if value is not None}
+    if changes.get("cpf") == "":
+        changes["cpf"] = None
+    if not changes:
+        raise InvalidValue("nothing to change: name a field, such as --clid")
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> Subscriber:
+        return subscriber_changes.change(tx, current_operator(), arguments.username, changes, now)
+
+    changed = transact(open_database(config), work)
+    _print_changed(arguments, changed, f"Changed {changed.username}: {', '.join(sorted(changes))}.")
+    return 0
+
+
+def _set_password(arguments: argparse.Namespace, config: Config) -> int:
+    """Set a subscriber's password."""
+    text = read_password(arguments.password_file) or ask_password(f"New password of {arguments.username}: ")
+    password = NewPassword(text, hash_password(text), revoke_tokens=arguments.revoke_tokens)
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> Subscriber:
+        return subscriber_changes.change(tx, current_operator(), arguments.username, {}, now, password=password)
+
+    changed = transact(open_database(config), work)
+    _print_changed(arguments, changed, f"{changed.username} has a new password; their sessions have ended.")
+    return 0
+
+
+def _delete(arguments: argparse.Namespace, config: Config) -> int:
+    """Delete a subscriber."""
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> Subscriber:
+        return subscriber_changes.delete(tx, current_operator(), arguments.username, now)
+
+    deleted = transact(open_database(config), work)
+    _print_changed(arguments, deleted, f"Deleted {deleted.username}: the username and the numbers are free again.")
+    return 0
+
+
+def _print_changed(arguments: argparse.Namespace, subscriber: Subscriber, text: str) -> None:
+    if arguments.json:
+        print_json(asdict(subscriber))
+    else:
+        echo(text)
 
 
 def with_balances(tx: sa.Connection, subscriber: Subscriber) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.system.lab.waiting import free_ports
 
+
 def quiet():
     """Return settings of which all is right."""
     port = free_ports(2)

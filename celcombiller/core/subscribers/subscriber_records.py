@@ -16,7 +16,7 @@ from celcombiller.core.schema import driver, tables
 from celcombiller.core.subscribers.fields import FIELD_TYPES, IDENTITIES, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -226,6 +226,29 @@ def list_all(tx: Connection) -> Iterable[Subscriber]:
     """Return all subscribers, by username."""
     rows = tx.execute(sa.select(tables.subscriber).where(NOT_DELETED).order_by(tables.subscriber.c.username))
     return map(subscriber_from_row, rows)
+
+
+def search(tx: Connection, text: str, *, limit: int) -> Iterable[Subscriber]:
+    """Return subscribers with this part in a name or a number, without regard to ASCII case, by username."""
+    columns = tables.subscriber.c
+    sought = (columns.username, columns.name, columns.clid, columns.imsi, columns.cpf)
+    matches = sa.or_(*(each.icontains(text, autoescape=True) for each in sought))
+    query = sa.select(tables.subscriber).where(matches, NOT_DELETED).order_by(columns.username).limit(limit)
+    return map(subscriber_from_row, tx.execute(query))
+
+
+_TAKEN_AT_ONCE = 500
+"""Values in one question: SQLite before 3.32 takes 999 parameters."""
+
+
+def list_taken(tx: Connection, field: str, values: Sequence[str]) -> set[str]:
+    """Return those of the values of an identity that a subscriber has."""
+    column = tables.subscriber.c[field]
+    taken: set[str] = set()
+    for start in range(0, len(values), _TAKEN_AT_ONCE):
+        asked = sa.select(column).where(column.in_(values[start : start + _TAKEN_AT_ONCE]), NOT_DELETED)
+        taken.update(tx.execute(asked).scalars())
+    return taken
 
 
 def enable(tx: Connection, username: str, now: datetime, *, enabled: bool) -> Subscriber:
