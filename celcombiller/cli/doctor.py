@@ -11,8 +11,8 @@ import re
 import socket
 import urllib.request
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from celcombiller.asterisk.emergency_numbers import list_numbers_without_way
 from celcombiller.cli.common import print_json
 from celcombiller.cli.exit_status import DIFFERS, DONE
+from celcombiller.cli.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
 from celcombiller.config import loader
 from celcombiller.config.exposed_secrets import list_exposed_secrets
 from celcombiller.core.errors import BillerError
@@ -36,25 +37,11 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Config
 
-CLOCK_SKEW = timedelta(seconds=5)
-"""A difference between two clocks from which times of calls are wrong."""
-
 SECRET_CHARACTERS_MIN = 16
 """The shortest secret of a RADIUS client that is worth the name (RFC 2865, section 3)."""
 
-ANSWER_SECONDS = 5.0
-
 _TCP = re.compile(r"(?P<kind>tcp6?|ssl):(?P<port>[0-9]+)(?P<more>.*)")
 _INTERFACE = re.compile(r"interface=((?:[^:\\]|\\.)+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was tried, what was found, and what to do about it; an empty ``remedy``: it is right."""
-
-    subject: str
-    found: str
-    remedy: str = ""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

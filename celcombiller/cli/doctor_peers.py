@@ -12,8 +12,8 @@ from twisted.internet.task import react
 from celcombiller.asterisk.ami_client import AMIFactory
 from celcombiller.asterisk.ami_codec import AmiRefused
 from celcombiller.asterisk.ami_probe import probe
-from celcombiller.cli.doctor import ANSWER_SECONDS, CLOCK_SKEW, Finding
 from celcombiller.cli.exit_status import DONE
+from celcombiller.cli.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.messages import Route
 from celcombiller.provisioning.factory import network_of

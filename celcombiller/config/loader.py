@@ -18,12 +18,19 @@ from celcombiller.config.error_messages import (
     raise_config_error,
     show_unknown,
 )
-from celcombiller.config.tables import LISTS, SECTIONS, Asterisk, Config, RadiusClient, Smpp
+from celcombiller.config.tables import LISTS, SECTIONS, Agi, Asterisk, Config, RadiusClient, Rest, Smpp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SYSTEM_FILE = Path("/etc/celcombiller") / FILE_NAME
+
+
+_Listening = TypeVar("_Listening", Rest, Agi)
+
+
+_ENDPOINT_PATH = re.compile(r"(^(?:haproxy:)?unix:|:(?:privateKey|certKey|extraCertChain|dhParameters)=)([^/:][^:]*)")
+"""A relative path in an endpoint of Twisted: that of a UNIX socket, or of a key."""
 
 
 _Secretive = TypeVar("_Secretive", Asterisk, RadiusClient)
@@ -51,8 +58,16 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     clients = _with_secrets("radius.clients", config.radius.clients, file)
     radius = msgspec.structs.replace(config.radius, clients=clients)
     smpp = _with_password(_with_authorities(config.smpp, file, from_environment), file, from_environment)
-    database = config.database.relative_to(file.parent if file is not None else folder)
-    return msgspec.structs.replace(config, asterisk=servers, radius=radius, smpp=smpp, database=database)
+    place = file.parent if file is not None else folder
+    return msgspec.structs.replace(
+        config,
+        asterisk=servers,
+        radius=radius,
+        smpp=smpp,
+        database=config.database.relative_to(place),
+        rest=_with_absolute_paths(config.rest, place),
+        agi=_with_absolute_paths(config.agi, place),
+    )
 
 
 def find_file(folder: Path = Path()) -> Path | None:
@@ -107,6 +122,12 @@ def _from_text(text: str, wanted: inspect.Type) -> object:
     if isinstance(wanted, inspect.IntType) and re.fullmatch(r"-?[0-9]{1,18}", text.strip(), re.ASCII):
         return int(text)
     return text
+
+
+def _with_absolute_paths(table: _Listening, folder: Path) -> _Listening:
+    """Return a table whose endpoint names its socket and its keys by absolute paths."""
+    listen = _ENDPOINT_PATH.sub(lambda found: f"{found[1]}{folder.resolve()}/{found[2]}", table.listen)
+    return msgspec.structs.replace(table, listen=listen)
 
 
 def _with_secrets(section: str, tables: tuple[_Secretive, ...], file: Path | None) -> tuple[_Secretive, ...]:

@@ -152,6 +152,39 @@ def test_a_wrong_variable_is_named(refusal, name, value, line):
     assert refusal("", **{name: value}) == line
 
 
+@pytest.mark.parametrize(
+    ("listen", "absolute"),
+    [
+        ("unix:rest.sock", "unix:{folder}/rest.sock"),
+        ("unix:run/rest.sock:mode=660", "unix:{folder}/run/rest.sock:mode=660"),
+        ("unix:/run/rest.sock", "unix:/run/rest.sock"),
+        ("haproxy:unix:rest.sock", "haproxy:unix:{folder}/rest.sock"),
+        (
+            "ssl:5000:privateKey=key.pem:certKey=/etc/chain.pem",
+            "ssl:5000:privateKey={folder}/key.pem:certKey=/etc/chain.pem",
+        ),
+        ("tcp:5000:interface=127.0.0.1", "tcp:5000:interface=127.0.0.1"),
+    ],
+)
+def test_paths_of_endpoints_are_beside_the_file(written, tmp_path, listen, absolute):
+    assert written(f'[rest]\nlisten = "{listen}"').rest.listen == absolute.format(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///",
+        "sqlite://",
+        "sqlite:///a?b=1",
+        "sqlite:///file:a?uri=true",
+        "sqlite:///file:a",
+        "sqlite:///a\\u0000b",
+    ],
+)
+def test_a_url_of_no_plain_file_is_refused(refusal, url):
+    assert "database.url" in refusal(f'[database]\nurl = "{url}"')
+
+
 # -- the example file
 
 
