@@ -2,6 +2,9 @@
 
 import json
 import socket
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -93,3 +96,58 @@ def test_settings_with_a_secret_that_all_can_read_warn(ready, here):
     assert (status, f"{here}/celcombiller.toml holds a secret" in err) == (0, True)
     (here / "celcombiller.toml").chmod(0o640)
     assert ready("check-config")[2] == ""
+
+
+def test_peers_that_are_away_are_found(ready, here):
+    """In a process of its own, for the reactor runs once: 1 s."""
+    port = free_ports(3)
+    peers = f"""
+[[asterisk]]
+name = "pbx1"
+host = "127.0.0.1"
+port = {port}
+username = "celcombiller"
+secret = "hush"
+[[provisioning]]
+name = "village"
+kind = "osmocom"
+port = {port + 1}
+vty_port = {port + 2}
+"""
+    (here / "celcombiller.toml").write_text(quiet() + peers)
+    (here / "celcombiller.toml").chmod(0o600)
+    program = "import sys; from celcombiller.cli import main; sys.exit(main(['doctor', '--json']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    found = {each["subject"]: each for each in json.loads(done.stdout) if each["remedy"]}
+    assert (done.returncode, set(found), done.stderr) == (1, {"asterisk pbx1", "network village"}, "")
+    assert "manager.conf" in found["asterisk pbx1"]["remedy"]
+
+
+def test_a_login_that_is_refused_is_found(ready, here):
+    """In a process of its own, for the reactor runs once: 1 s."""
+    with socket.create_server(("127.0.0.1", 0)) as manager:
+        server = (
+            f'[[asterisk]]\nname = "pbx1"\nhost = "127.0.0.1"\nport = {manager.getsockname()[1]}\n'
+            'username = "celcombiller"\nsecret = "wrong"\n'
+        )
+        (here / "celcombiller.toml").write_text(quiet() + server)
+        (here / "celcombiller.toml").chmod(0o600)
+        answering = threading.Thread(target=refuse_login, args=(manager,))
+        answering.start()
+        program = "import sys; from celcombiller.cli import main; sys.exit(main(['doctor']))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+        answering.join()
+    assert (done.returncode, "refuses the login of celcombiller" in done.stdout, done.stderr) == (1, True, "")
+    assert "permit=" in done.stdout
+    assert "wrong" not in done.stdout
+
+
+def refuse_login(manager):
+    """Play an Asterisk that does not know the secret."""
+    connection, _ = manager.accept()
+    with connection, connection.makefile("rwb") as stream:
+        stream.write(b"Asterisk Call Manager/9.0.0\r\n")
+        stream.flush()
+        fields = dict(line.split(": ", 1) for line in iter(lambda: stream.readline().decode().strip(), ""))
+        answer = f"Response: Error\r\nActionID: {fields['ActionID']}\r\nMessage: Authentication failed\r\n\r\n"
+        stream.write(answer.encode())
