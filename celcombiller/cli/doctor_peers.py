@@ -11,7 +11,7 @@ from twisted.internet.task import react
 
 from celcombiller.asterisk.ami_client import AMIFactory
 from celcombiller.asterisk.ami_codec import AmiRefused
-from celcombiller.asterisk.ami_probe import probe
+from celcombiller.asterisk.ami_probe import NO_EVENTS, probe
 from celcombiller.cli.exit_status import DONE
 from celcombiller.cli.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
 from celcombiller.core.errors import BillerError
@@ -19,7 +19,7 @@ from celcombiller.core.model.messages import Route
 from celcombiller.provisioning.factory import network_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterator
 
     from celcombiller.config.tables import Asterisk, Config, RadioNetwork
 
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 def examine_peers(config: Config) -> list[Finding]:
     """Log in to each Asterisk server and ask each radio network; return what was found."""
     found: list[Finding] = []
+    names: dict[str, tuple[str, str | None]] = {}
 
     async def run(reactor: Any) -> None:
         for server in config.asterisk:
-            found.extend(await _examine_asterisk(reactor, config, server))
+            found.extend(await _examine_asterisk(reactor, config, server, names))
         used = [each for each in config.provisioning if each.kind != "none"]
         found.extend([await _examine_network(reactor, network) for network in used])
 
@@ -39,10 +40,25 @@ def examine_peers(config: Config) -> list[Finding]:
     except SystemExit as over:
         if over.code not in (None, DONE):
             raise
-    return found
+    return [*found, *_lookalikes(names)]
 
 
-async def _examine_asterisk(reactor: Any, config: Config, server: Asterisk) -> list[Finding]:
+def _lookalikes(names: dict[str, tuple[str, str | None]]) -> Iterator[Finding]:
+    """Yield a finding for each server whose calls cannot be told from those of one before it."""
+    first: dict[tuple[str, str | None], str] = {}
+    for name, told_by in names.items():
+        other = first.setdefault(told_by, name)
+        if other != name and told_by[1] is not None:
+            yield Finding(
+                f"asterisk {name}",
+                f"it has the address and the systemname {told_by[1]!r} of {other}",
+                "set another systemname in asterisk.conf",
+            )
+
+
+async def _examine_asterisk(
+    reactor: Any, config: Config, server: Asterisk, names: dict[str, tuple[str, str | None]]
+) -> list[Finding]:
     subject, place = f"asterisk {server.name}", f"{server.host}:{server.port}"
     try:
         login = AMIFactory(server.username, server.secret, clock=reactor).login(server.host, server.port)
@@ -62,7 +78,9 @@ async def _examine_asterisk(reactor: Any, config: Config, server: Asterisk) -> l
         return [Finding(subject, f"AMI at {place}: {error or type(error).__name__}", "look at the log of Asterisk")]
     finally:
         ami.transport.loseConnection()
-    faults = [Finding(subject, "what its AMI link cannot do", fault) for fault in probed.faults]
+    said = [*probed.faults, *([] if getattr(ami, "fullyBooted", True) else [NO_EVENTS])]
+    faults = [Finding(subject, "what its AMI link cannot do", fault) for fault in said]
+    names[server.name] = (server.host, probed.system_name)
     return [Finding(subject, f"AMI at {place} accepts {server.username}"), *faults, *clock]
 
 
