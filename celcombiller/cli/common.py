@@ -19,6 +19,7 @@ from celcombiller.core.model.text import escape_json, escape_unprintable
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
+from celcombiller.database.instance_lock import check_hard_links
 from celcombiller.runtime.password_hash import LENGTH_MIN
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add_command(under: Any, name: str, run: Callable[..., int], text: str) -> ar
 
 def open_database(config: Config) -> sa.Engine:
     """Return the database, after checking that its tables are of this version."""
+    check_hard_links(config.database.url)
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds)
     check_database(engine)
     return engine

@@ -69,3 +69,18 @@ def lock_database_file(url: str) -> InstanceLock | None:
         return None
     check_ledger_file(path)
     return InstanceLock(path)
+
+
+def check_hard_links(url: str) -> None:
+    """Raise `StoreUnavailable` for a SQLite file with several names under a running biller.
+
+    SQLite keeps its journal beside the name that a program opens. Two programs that use two names corrupt the file
+    ("How To Corrupt An SQLite Database File", 2.5).
+    """
+    path = path_of(url)
+    if path is None or not path.exists() or path.stat().st_nlink == 1:
+        return
+    try:
+        InstanceLock(path).close()
+    except BillerRuns:
+        raise BillerRuns(f"{path}: has another name (a hard link), and a biller runs on it: remove the link") from None

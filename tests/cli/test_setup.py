@@ -263,3 +263,12 @@ def test_a_ledger_with_damaged_pages_is_one_line(command, here, words):
 
 def test_an_argument_that_is_no_text_is_wrong_usage(command):
     assert command("user", "show", "an\udcff")[0] == 2
+
+
+def test_a_hard_link_under_a_biller_is_refused(ready, here, monkeypatch):
+    os.link(here / "celcombiller.sqlite", here / "other.sqlite")
+    monkeypatch.setenv("CELCOMBILLER_DATABASE_URL", "sqlite:///other.sqlite")
+    lock = InstanceLock(here / "celcombiller.sqlite")
+    status, _, err = ready("credit", "ana", 5)
+    lock.close()
+    assert (status, "hard link" in err, err.count("\n")) == (3, True, 1)
