@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from celcombiller.cli.common import open_database, print_json, whole_number
 from celcombiller.cli.exit_status import DIFFERS, DONE
+from celcombiller.cli.terminal import echo
 from celcombiller.core.audit import report as audit_report
 from celcombiller.core.errors import InvalidValue, StoreUnavailable
 from celcombiller.database.ledger_file import copy_ledger_file, create_ledger_file, path_of
@@ -69,10 +70,10 @@ def _back_up(arguments: argparse.Namespace, config: Config) -> int:
             | asdict(report)
         )
     else:
-        print(f"{target.absolute()}: {target.stat().st_size} bytes, {report.transfers} transfers.")
-        print("Recomputed: all as recorded." if report.ok else f"! {len(report.differences)} differences: see `audit`.")
+        echo(f"{target.absolute()}: {target.stat().st_size} bytes, {report.transfers} transfers.")
+        echo("Recomputed: all as recorded." if report.ok else f"! {len(report.differences)} differences: see `audit`.")
         for each in removed:
-            print(f"Removed {each}.")
+            echo(f"Removed {each}.")
     return DONE if report.ok else DIFFERS
 
 

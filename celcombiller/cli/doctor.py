@@ -22,6 +22,7 @@ from celcombiller.asterisk.emergency_numbers import list_numbers_without_way
 from celcombiller.cli.common import print_json
 from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
+from celcombiller.cli.terminal import echo
 from celcombiller.config import loader
 from celcombiller.config.exposed_secrets import list_exposed_secrets
 from celcombiller.core.errors import BillerError
@@ -62,9 +63,9 @@ def examine(arguments: argparse.Namespace, config: Config) -> int:
         print_json([asdict(each) for each in found])
     else:
         for each in found:
-            print(f"{'!' if each.remedy else ' '} {each.subject}: {each.found}")
+            echo(f"{'!' if each.remedy else ' '} {each.subject}: {each.found}")
             if each.remedy:
-                print(f"    {each.remedy}")
+                echo(f"    {each.remedy}")
     return DIFFERS if any(each.remedy for each in found) else DONE
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import add_command, current_operator, open_database, print_json, print_rows
 from celcombiller.cli.exit_status import DONE, REFUSED
+from celcombiller.cli.terminal import echo
 from celcombiller.core.access import subscriber_changes
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.subscribers import Level
@@ -167,8 +168,8 @@ def _print(arguments: argparse.Namespace, rows: list[_Row], wrong: list[_Row]) -
     ]
     print_rows(table, columns, as_json=False)
     if wrong:
-        print(f"{len(wrong)} of {len(rows)} rows cannot be imported; nothing was written.")
+        echo(f"{len(wrong)} of {len(rows)} rows cannot be imported; nothing was written.")
     elif written:
-        print(f"Added {len(rows)} subscribers.")
+        echo(f"Added {len(rows)} subscribers.")
     else:
-        print(f"{len(rows)} rows can be imported. Nothing was written: to import them, run it again with --yes.")
+        echo(f"{len(rows)} rows can be imported. Nothing was written: to import them, run it again with --yes.")
