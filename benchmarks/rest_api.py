@@ -420,6 +420,7 @@ def run(kind: str, rows: int, seconds: float, keep: Path | None) -> None:
     cluster = Cluster() if kind == "postgresql" else None
     url = f"sqlite:///{folder / 'bench.sqlite'}" if cluster is None else cluster.database()
     try:
+        (folder / "bench.sqlite").touch()
         engine = open_engine(url, lock_seconds=60, foreign_keys=False)
         if cluster is not None or not (folder / "bench.sqlite").exists():
             began = time.perf_counter()

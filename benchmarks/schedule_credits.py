@@ -238,6 +238,7 @@ async def on(reactor, name: str, engine: sa.Engine, copy, arguments: argparse.Na
 async def sqlite(reactor, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         original, copied = Path(folder) / "bench.sqlite", Path(folder) / "copy.sqlite"
+        original.touch()
 
         def copy() -> sa.Engine:
             with closing(sqlite3.connect(original)) as connection:

@@ -95,6 +95,7 @@ async def test_a_silent_one_is_given_up_in_time_and_then_asked_again(osmocom, hl
 def engine(request, tmp_path):
     on_postgresql = request.param == "postgresql"
     url = request.getfixturevalue("cluster").upgraded() if on_postgresql else f"sqlite:///{tmp_path / 'queue.sqlite'}"
+    (tmp_path / "queue.sqlite").touch()
     made = open_engine(url, lock_seconds=5)
     transact(made, migrations.upgrade)
     yield made
