@@ -94,6 +94,12 @@ def _has_known_beginning(session: DataSession) -> bool:
     return BEGINNING_UNKNOWN not in session.note
 
 
+def _has_plausible_age(session: DataSession) -> bool:
+    """Return whether the age that was reported is that by our clock; otherwise a report of another may be in it."""
+    age = timedelta(seconds=session.session_seconds or 0)
+    return session.reported_at is None or abs(session.reported_at - session.started_at - age) <= REORDERED
+
+
 def _last_report_at(session: DataSession) -> datetime:
     known = [each for each in (session.ended_at, session.reported_at) if each is not None]
     return max(known, default=session.heard_at)
@@ -151,9 +157,7 @@ def _place_dated_start(session: DataSession, known_until: datetime, dated_at: da
         is_over = restarted or (stopped and began_at is not None and dated_at > began_at)
     if is_over:
         return Relation.LATER
-    if _has_known_beginning(session) and began_at is not None and dated_at < began_at - ROUNDING:
-        return Relation.EARLIER
-    return Relation.SAME
+    return Relation.EARLIER if began_at is not None and dated_at < began_at - ROUNDING else Relation.SAME
 
 
 # -- an Interim-Update or a Stop -------------------------------------------------------------------------------------
@@ -162,16 +166,12 @@ def _place_dated_start(session: DataSession, known_until: datetime, dated_at: da
 def _place_update(session: DataSession, usage: Usage) -> Relation:
     if usage.dated_at is not None and session.dated_at is not None:
         return _place_dated_update(session, session.dated_at, usage.dated_at, usage)
-    if usage.started_at < session.started_at - REORDERED and _has_known_beginning(session):
+    are_aged = usage.session_seconds is not None and session.session_seconds is not None
+    if usage.started_at < session.started_at - REORDERED and (are_aged or _has_known_beginning(session)):
         return Relation.EARLIER
-    if (
-        usage.session_seconds is not None
-        and session.session_seconds is not None
-        and usage.started_at >= _last_report_at(session) - ROUNDING
-        and _contradicts(session, usage, is_dated=False)
-    ):
-        return Relation.LATER
-    return Relation.SAME
+    is_after = _has_plausible_age(session) and usage.started_at >= _last_report_at(session) - ROUNDING
+    is_later = are_aged and is_after and _contradicts(session, usage, is_dated=False)
+    return Relation.LATER if is_later else Relation.SAME
 
 
 def _place_dated_update(session: DataSession, known_until: datetime, dated_at: datetime, usage: Usage) -> Relation:

@@ -88,6 +88,22 @@ def test_an_undated_report_that_comes_late_changes_nothing(engine, late):
     assert (charged(engine), len(rows(engine))) == (500, 1)
 
 
+def test_a_session_known_by_its_age_takes_no_report_of_another(engine):
+    """Undated: the Stop of the second session comes first of it, and the Stop of the first one after that."""
+    give(engine, CREDIT)
+    then = [NOW + timedelta(seconds=each) for each in (120, 330, 180)]
+    hear(engine, start(), interim(1, session_seconds=120, at=then[0]), stop(0, session_seconds=120, at=then[1]))
+    hear(engine, stop(1, session_seconds=180, at=then[2]))
+    assert charged(engine) == 1
+
+
+def test_a_start_of_an_earlier_session_moves_no_beginning(engine):
+    give(engine, CREDIT)
+    hear(engine, interim(1, **aged(420, 60)), interim(0, **aged(540, 60)), start(**at(120)), start(**at(360)))
+    hear(engine, stop(1, **aged(480, 120)), stop(0, **aged(600, 120)))
+    assert charged(engine) == 1
+
+
 def test_delay_times_tell_sessions_apart(engine):
     """Neither dates nor ages: when each report was made by our clock, as its Acct-Delay-Time says."""
     give(engine, CREDIT)
