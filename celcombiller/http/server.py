@@ -55,10 +55,9 @@ class Front(Resource):
         if is_secure(http_request, settings):
             http_request.setHeader(b"Strict-Transport-Security", b"max-age=31536000")
         allowed = allow_origin(http_request, settings)
-        if not _is_readable(http_request):
-            return self._api.refuse(
-                http_request, BrokenRequest("the address is not UTF-8, or the header Host names no host")
-            )
+        unreadable = _find_unreadable(http_request)
+        if unreadable:
+            return self._api.refuse(http_request, BrokenRequest(unreadable))
         if self._is_overloaded(http_request):
             self._api.metrics.rest.count_limit("requests_max")
             return self._api.refuse(http_request, Overloaded("too many requests at once: send it again in a second"))
@@ -162,12 +161,16 @@ def _log_line(_timestamp: str, http_request: HttpRequest) -> str:
     return f"{http_request.peer} {http_request.method.decode('ascii', 'replace')} {path} {http_request.code}"
 
 
-def _is_readable(http_request: HttpRequest) -> bool:
+def _find_unreadable(http_request: HttpRequest) -> str:
+    """Return what of the request cannot be read as text, in words; empty if all can."""
     try:
         unquote_to_bytes(http_request.uri.partition(b"?")[0]).decode()
         http_request.method.decode()
+    except UnicodeError:
+        return "the address is not UTF-8"
+    try:
         (http_request.getHeader(b"host") or b"").decode()
         http_request.getRequestHostname().decode().encode("idna")  # as Werkzeug does, with parts of 63 letters at most
     except UnicodeError:
-        return False
-    return True
+        return "the header Host names no host"
+    return ""
