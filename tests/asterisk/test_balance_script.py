@@ -201,7 +201,19 @@ async def test_who_hangs_up_before_the_answer_is_told_nothing(house):
 
 @pytest.mark.parametrize(
     "caller",
-    ["", "unknown", "1009", "' or 1=1 --", "1001 x", "x" * 2000, "\ufffd", "IMSI", "+", "%", "\uff11\uff10\uff10\uff11"],
+    [
+        "",
+        "unknown",
+        "1009",
+        "' or 1=1 --",
+        "1001 x",
+        "x" * 2000,
+        "\ufffd",
+        "IMSI",
+        "+",
+        "%",
+        "\uff11\uff10\uff10\uff11",
+    ],
 )
 @pytest_twisted.ensureDeferred
 async def test_a_stranger_is_refused_and_told_nobodys_balance(house, caller):

@@ -15,7 +15,6 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.provisioning import desired_state, status
 from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import NetworkRefused
-from celcombiller.core.schema import migrations
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
@@ -23,6 +22,7 @@ from celcombiller.provisioning.osmocom import Osmocom
 from celcombiller.provisioning.reconciliation import compare
 from celcombiller.provisioning.worker import ProvisioningWorker
 from tests.provisioning.test_openbts import some_change
+from tests.support import databases
 from tests.system.lab.osmo_hlr import CTRL_PORT, VTY_PORT, Hlr
 
 ANA = ProvisioningEntry("724000000002001", "2001")
@@ -93,11 +93,10 @@ async def test_a_silent_one_is_given_up_in_time_and_then_asked_again(osmocom, hl
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request, tmp_path):
-    on_postgresql = request.param == "postgresql"
-    url = request.getfixturevalue("cluster").upgraded() if on_postgresql else f"sqlite:///{tmp_path / 'queue.sqlite'}"
-    (tmp_path / "queue.sqlite").touch()
-    made = open_engine(url, lock_seconds=5)
-    transact(made, migrations.upgrade)
+    if request.param == "postgresql":
+        made = open_engine(request.getfixturevalue("cluster").upgraded(), lock_seconds=5)
+    else:
+        made = databases.sqlite(tmp_path / "queue.sqlite", lock_seconds=5)
     yield made
     made.dispose()
 
