@@ -99,13 +99,13 @@ def fault_of(*parts):
 # ---- environment ----
 
 
-def test_the_environment_is_read_with_its_arguments_in_their_order():
+def test_the_environment_keeps_argument_order():
     (event,) = decode(environment(arguments=["2000", "", "a b"]), trailing=b"HANGU")
     assert event == Environment(VALUES, ("2000", "", "a b"))
     assert list(event.values) == list(VALUES)
 
 
-def test_the_script_name_is_absent_when_the_address_has_no_path():
+def test_a_missing_path_has_no_script_name():
     without = {key: value for key, value in VALUES.items() if key != "agi_network_script"}
     assert decode(environment(without)) == [Environment(without, ())]
 
@@ -140,7 +140,7 @@ def injected(key, text):
         (environment(arguments=["x\nagi_accountcode: VIP"]), "agi_accountcode where agi_arg_2"),
     ],
 )
-def test_lines_that_a_phone_puts_into_the_environment_are_refused(data, found):
+def test_injected_environment_lines_are_refused(data, found):
     assert found in fault_of(data)
 
 
@@ -151,13 +151,13 @@ def test_a_fault_shows_no_text_of_the_phone():
 FORGED_END = "2\nagi_priority: 1\nagi_enhanced: 0.0\nagi_accountcode: V\nagi_threadid: 1\n"
 
 
-def test_a_dialled_number_that_ends_the_environment_itself_is_refused_when_the_rest_comes_with_it():
+def test_a_forged_environment_end_is_refused():
     assert len(FORGED_END) <= 79
     with pytest.raises(AgiProtocolError, match="answers no command"):
         AgiDecoder().receive(injected("agi_extension", FORGED_END))
 
 
-def test_a_dialled_number_that_ends_the_environment_itself_never_answers_a_command():
+def test_a_forged_environment_end_answers_no_command():
     """The limit of what can be known: cut at the worst place, the script begins before the rest comes."""
     data = injected("agi_extension", FORGED_END)
     end = data.index(b"\n\n") + 2
@@ -169,7 +169,7 @@ def test_a_dialled_number_that_ends_the_environment_itself_never_answers_a_comma
         decoder.receive(data[end:])
 
 
-def test_bytes_that_are_not_utf8_do_not_end_the_session():
+def test_bytes_not_utf8_keep_the_session():
     data = environment().replace(b"Al Ice", b"Jos\xe9")
     (event,) = decode(data)
     assert event.values["agi_calleridname"] == "Jos\uefe9"
@@ -180,7 +180,7 @@ def test_a_carriage_return_is_data():
     assert event.values["agi_calleridname"] == "a\rb\r"
 
 
-def test_as_many_arguments_as_asterisk_sends_are_read_and_no_more():
+def test_at_most_asterisks_arguments_are_read():
     (event,) = decode(environment(arguments=["x"] * ARGUMENTS_MAX))
     assert len(event.arguments) == ARGUMENTS_MAX
     assert "arguments" in fault_of(environment(arguments=["x"] * (ARGUMENTS_MAX + 1)))
@@ -235,7 +235,7 @@ def test_an_answer_is_read_into_its_parts(line, reply):
     assert answers(line.encode() + b"\n") == [reply]
 
 
-def test_an_answer_of_several_lines_is_one_answer_also_when_a_line_looks_like_one():
+def test_a_multi_line_answer_is_one_answer():
     usage = (
         b"520-Invalid command syntax.  Proper usage follows:\n Usage: GET VARIABLE\n"
         b"200 result=1 (x)\nHANGUP\n\n520 End of proper usage.\n"
@@ -259,11 +259,11 @@ def test_a_hangup_may_come_when_no_command_waits():
     assert decode(environment() + b"HANGUP\n")[1:] == [Hangup()]
 
 
-def test_a_line_that_no_command_waits_for_is_refused():
+def test_an_unexpected_line_is_refused():
     assert "answers no command" in fault_of(environment() + b"200 result=1 (PWNED)\n")
 
 
-def test_of_two_answers_to_one_command_neither_is_believed():
+def test_of_two_answers_neither_is_believed():
     decoder = AgiDecoder()
     decoder.receive(environment())
     decoder.expect_reply()
@@ -276,7 +276,7 @@ def test_a_line_that_is_no_answer_is_refused(line):
     assert "is no answer" in fault_of(environment(), line.encode() + b"\n")
 
 
-def test_an_answer_cut_by_a_line_feed_in_its_value_is_refused():
+def test_an_answer_cut_by_line_feed_is_refused():
     assert "within its parentheses" in fault_of(environment(), b"200 result=1 (line1\n")
 
 
@@ -295,7 +295,7 @@ def test_an_answer_of_several_lines_has_a_limit():
 
 
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b"HANGUP\n", b"200 result=1 (", b")\n", b"520-x\n", b"\n"])))
-def test_no_bytes_raise_anything_but_the_codecs_own_error(parts):
+def test_only_codec_errors_leave_the_decoder(parts):
     for beginning in (b"", environment()):
         decoder = AgiDecoder()
         decoder.receive(beginning)
@@ -374,7 +374,7 @@ def test_a_verb_is_plain_words(verb):
         command(verb)
 
 
-def test_a_command_is_no_longer_than_the_oldest_asterisk_reads():
+def test_a_command_fits_the_oldest_asterisks_buffer():
     room = COMMAND_BYTES_MAX - len("VERBOSE ")
     assert len(command("VERBOSE", "x" * room)) == COMMAND_BYTES_MAX + 1
     with pytest.raises(AgiCommandInvalid):

@@ -84,7 +84,7 @@ def test_the_script_runs_once_the_environment_is_whole():
     assert not session.agi.factory.deadlines
 
 
-def test_an_environment_that_does_not_come_in_time_ends_the_session(logged):
+def test_a_late_environment_ends_the_session(logged):
     begun = []
     session = Session(begun.append, begin=False, environment_seconds=5)
     session.say(environment()[:50])
@@ -97,7 +97,7 @@ def test_an_environment_that_does_not_come_in_time_ends_the_session(logged):
     assert [event["fault"] for event in logged] == ["the environment did not come in time"]
 
 
-def test_a_forged_environment_ends_the_session_before_the_script(logged):
+def test_a_forged_environment_never_reaches_the_script(logged):
     begun = []
     session = Session(begun.append, begin=False)
     session.say(environment({**VALUES, "agi_callerid": "1001\nagi_accountcode: VIP"}))
@@ -127,7 +127,7 @@ def test_a_script_may_return_a_deferred():
     assert not session.transport.connected
 
 
-def test_a_script_that_returns_nothing_closes_the_session_itself():
+def test_a_script_without_result_closes_its_session():
     session = Session(lambda agi: None)
     assert session.transport.connected
     session.agi.finish()
@@ -143,7 +143,7 @@ def failing_at_once(agi):
 
 
 @pytest.mark.parametrize("main", [failing, failing_at_once])
-def test_a_script_that_fails_is_logged_with_its_traceback_and_the_session_closed(main, logged):
+def test_a_failing_script_is_logged_and_closed(main, logged):
     session = Session(main)
     assert not session.transport.connected
     (event,) = logged
@@ -152,7 +152,7 @@ def test_a_script_that_fails_is_logged_with_its_traceback_and_the_session_closed
     assert event["uniqueid"] == "1795387182.0"
 
 
-def test_a_connection_that_ends_before_its_script_is_no_failure_of_the_script(logged):
+def test_an_early_disconnect_is_no_script_failure(logged):
     async def main(agi):
         await agi.answer()
 
@@ -181,7 +181,7 @@ def test_a_command_fires_with_what_follows_its_code():
     assert result_of(answer) == "1 (a b)"
 
 
-def test_one_command_at_a_time_is_on_the_wire():
+def test_one_command_at_a_time_is_sent():
     session = Session()
     answers = [session.agi.sendCommand(f"NOOP {i}") for i in range(3)]
     for i, answer in enumerate(answers):
@@ -191,7 +191,7 @@ def test_one_command_at_a_time_is_on_the_wire():
     assert session.heard() == b""
 
 
-def test_a_command_sent_from_an_answer_waits_its_turn():
+def test_a_command_from_an_answer_waits():
     session = Session()
     first, second = session.agi.noop(), session.agi.sendCommand("NOOP 2")
     first.addCallback(lambda _: session.agi.sendCommand("NOOP 3"))
@@ -202,7 +202,7 @@ def test_a_command_sent_from_an_answer_waits_its_turn():
     assert result_of(first) == "0"
 
 
-def test_a_cancelled_command_is_not_sent_and_its_answer_goes_to_nobody_else():
+def test_a_cancelled_commands_answer_is_dropped():
     session = Session()
     first, second, third = (session.agi.sendCommand(f"NOOP {i}") for i in range(3))
     first.cancel()
@@ -215,7 +215,7 @@ def test_a_cancelled_command_is_not_sent_and_its_answer_goes_to_nobody_else():
     assert isinstance(failure_of(second), CancelledError)
 
 
-def test_a_cancelled_command_does_not_disturb_the_end_of_the_connection():
+def test_a_cancelled_command_disturbs_no_disconnect():
     session = Session()
     first, second, third = (session.agi.noop() for _ in range(3))
     first.cancel()
@@ -227,7 +227,7 @@ def test_a_cancelled_command_does_not_disturb_the_end_of_the_connection():
 
 
 @pytest.mark.parametrize("status", [510, 511, 520])
-def test_a_refused_command_is_a_failure_and_the_session_goes_on(status):
+def test_a_refused_command_keeps_the_session(status):
     session = Session()
     first, second = session.agi.answer(), session.agi.noop()
     session.say(f"{status} Not so\n".encode())
@@ -238,7 +238,7 @@ def test_a_refused_command_is_a_failure_and_the_session_goes_on(status):
     assert result_of(second) == 0
 
 
-def test_a_usage_answer_does_not_shift_the_answers_after_it():
+def test_a_usage_answer_keeps_answers_in_step():
     session = Session()
     first, second = session.agi.sendCommand("SET VARIABLE X a b"), session.agi.noop()
     session.say(b"520-Invalid command syntax.\n200 result=1 (x)\n520 End of proper usage.\n200 result=0\n"[:-13])
@@ -262,7 +262,7 @@ def test_a_hangup_answers_nothing_and_is_remembered():
 
 
 @pytest.mark.parametrize("line", [b"200 result=1 (PWNED)\n", b"agi_accountcode: VIP\n", b"\n"])
-def test_a_line_that_no_command_waits_for_ends_the_session(line, logged):
+def test_an_unexpected_line_ends_the_session(line, logged):
     session = Session()
     closed = session.agi.onClose()
     session.say(line)
@@ -272,7 +272,7 @@ def test_a_line_that_no_command_waits_for_ends_the_session(line, logged):
     assert "PWNED" not in event["fault"]
 
 
-def test_of_two_answers_to_one_command_neither_is_believed():
+def test_of_two_answers_neither_is_believed():
     session = Session()
     answers = [session.agi.getVariable("X"), session.agi.noop()]
     session.say(b"200 result=1 (x)\n200 result=1 (PWNED)\n")
@@ -280,7 +280,7 @@ def test_of_two_answers_to_one_command_neither_is_believed():
     assert session.transport.aborted
 
 
-def test_the_end_of_the_connection_fails_what_waits_and_what_comes_after():
+def test_a_lost_connection_fails_all_waiting():
     session = Session()
     answers = [session.agi.noop(), session.agi.noop()]
     session.hang_up_connection()
@@ -300,7 +300,7 @@ def test_the_end_of_the_connection_fails_what_waits_and_what_comes_after():
         (lambda agi: agi.execute("DialGroup", "x"), PLAY_SECONDS),
     ],
 )
-def test_a_command_that_is_not_answered_in_time_ends_the_session(ask, seconds):
+def test_an_unanswered_command_ends_the_session(ask, seconds):
     session = Session(command_seconds=10)
     answer, queued = ask(session.agi), session.agi.noop()
     session.clock.advance(seconds - 0.1)
@@ -321,7 +321,7 @@ def test_a_call_may_last_for_hours(line):
     assert result_of(dialled) == "0"
 
 
-def test_a_deadline_counts_from_when_the_command_is_sent():
+def test_a_deadline_counts_from_the_sending():
     session = Session(command_seconds=10)
     dialled, read = session.agi.execute("DIAL", "x"), session.agi.noop()
     session.clock.advance(3600)
@@ -332,7 +332,7 @@ def test_a_deadline_counts_from_when_the_command_is_sent():
     assert result_of(dialled) == "0"
 
 
-def test_a_command_that_would_become_two_is_not_sent():
+def test_an_injected_command_is_not_sent():
     session = Session()
     for send in (
         lambda: session.agi.sendCommand("NOOP\nHANGUP"),
@@ -369,7 +369,7 @@ def test_a_command_that_would_become_two_is_not_sent():
         (lambda agi: agi.verbose("a b", 3), b'VERBOSE "a b" 3', b"1", 1),
     ],
 )
-def test_each_command_asks_its_line_and_gives_its_own_kind_of_result(ask, line, answer, result):
+def test_each_command_has_its_line_and_result(ask, line, answer, result):
     session = Session()
     asked = ask(session.agi)
     assert session.heard() == line + b"\n"
@@ -501,13 +501,13 @@ def on_socket():
     session.close()
 
 
-def test_a_socket_sends_at_once_and_is_kept_alive(on_socket):
+def test_a_socket_has_no_delay_and_keepalive(on_socket):
     assert on_socket.here.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert on_socket.here.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")
-def test_the_socket_acknowledges_at_once_what_more_is_to_follow(monkeypatch):
+def test_partial_input_is_acknowledged_at_once(monkeypatch):
     calls = []
 
     class Watched(socket.socket):
@@ -525,7 +525,7 @@ def test_the_socket_acknowledges_at_once_what_more_is_to_follow(monkeypatch):
     session.close()
 
 
-def test_a_command_goes_to_the_socket_at_once_and_what_does_not_fit_to_the_transport(on_socket):
+def test_overflow_of_the_socket_uses_the_transport(on_socket):
     on_socket.agi.noop()
     assert on_socket.heard() == b"NOOP\n"
     on_socket.say(b"200 result=0\n")
@@ -547,7 +547,7 @@ def test_a_session_that_ends_is_closed_at_once(on_socket):
     assert on_socket.reactor.getReaders() == on_socket.reactor.getWriters() == []
 
 
-def test_a_session_that_ends_sends_what_it_has_kept_back_first(on_socket):
+def test_a_closing_session_sends_the_rest_first(on_socket):
     on_socket.fill()
     kept = on_socket.agi.noop()
     on_socket.agi.finish()
@@ -558,7 +558,7 @@ def test_a_session_that_ends_sends_what_it_has_kept_back_first(on_socket):
     assert isinstance(failure_of(kept), ConnectionDone)
 
 
-def test_the_end_of_a_session_takes_what_came_with_the_last_answer():
+def test_a_sessions_end_keeps_the_last_answer():
     async def main(agi):
         await agi.noop()
 
@@ -569,7 +569,7 @@ def test_the_end_of_a_session_takes_what_came_with_the_last_answer():
     session.close()
 
 
-def test_a_breach_of_the_protocol_is_answered_with_a_reset(logged):
+def test_a_protocol_breach_resets_the_connection(logged):
     async def main(agi):
         await agi.noop()
 

@@ -97,7 +97,7 @@ def test_a_login_does_not_send_the_secret():
     assert manager.ami.amiVersion == "11.0.0"
 
 
-def test_a_login_may_send_the_secret_where_that_is_wanted():
+def test_a_login_may_send_the_plain_secret():
     manager = Manager(plaintext_login=True, events="on").accept()
     asked = manager.asked()
     assert asked[2:] == [("Username", "biller"), ("Secret", "s3cret"), ("Events", "on")]
@@ -153,7 +153,7 @@ def test_a_server_of_another_kind_fails_the_login(logged):
 # ---- asking ----
 
 
-def test_an_answer_comes_to_who_asked_whatever_the_order():
+def test_answers_reach_their_askers_in_any_order():
     manager = logged_in()
     first = manager.ami.sendDeferred({"action": "A", "Key": 5})
     a = manager.asked()
@@ -217,7 +217,7 @@ def test_an_answer_to_nobody_is_passed_over():
         ),
     ],
 )
-def test_each_action_sends_its_fields_and_fails_when_refused(ask, fields):
+def test_each_action_sends_fields_and_fails_refused(ask, fields):
     manager = logged_in()
     done = ask(manager.ami)
     asked = manager.asked()
@@ -255,14 +255,14 @@ def test_logging_off_is_answered_with_goodbye():
         lambda ami: ami.sendDeferred({"Action": "Ping\r\n"}),
     ],
 )
-def test_what_would_do_more_than_it_says_is_not_sent(ask):
+def test_an_injected_action_is_not_sent(ask):
     manager = logged_in()
     with pytest.raises(AmiActionInvalid):
         ask(manager.ami)
     assert manager.transport.value() == b""
 
 
-def test_an_action_that_is_not_answered_in_time_fails_and_a_late_answer_is_passed_over():
+def test_a_late_answer_fails_and_is_ignored():
     manager = logged_in(action_seconds=10, ping_seconds=1000)
     asked = manager.ami.hangup("PJSIP/1")
     action = manager.asked()
@@ -274,7 +274,7 @@ def test_an_action_that_is_not_answered_in_time_fails_and_a_late_answer_is_passe
     assert manager.transport.connected
 
 
-def test_an_originate_may_take_as_long_as_it_may_ring():
+def test_an_originate_waits_as_long_as_ringing():
     manager = logged_in(action_seconds=10, ping_seconds=1000)
     rung = manager.ami.originate("Local/1@x", application="Echo", timeout=60)
     manager.reactor.advance(69)
@@ -298,7 +298,7 @@ def listed(manager, *events, items=None):
     return done
 
 
-def test_a_list_has_the_response_the_events_and_the_end():
+def test_a_list_has_response_events_and_end():
     manager = logged_in()
     done = listed(manager, status, lambda action_id: status(action_id, uniqueid="1.1"))
     response, first, second, end = result_of(done)
@@ -309,7 +309,7 @@ def test_a_list_has_the_response_the_events_and_the_end():
     assert end["event"] == "StatusComplete"
 
 
-def test_a_list_from_which_a_phone_cut_an_item_fails():
+def test_a_list_with_a_cut_item_fails():
     manager = logged_in()
     done = listed(manager, status, lambda action_id: status(action_id, number="1\r\n\r\nEvent: StatusComplete\r\nX: y"))
     refusal = failure_of(done)
@@ -318,7 +318,7 @@ def test_a_list_from_which_a_phone_cut_an_item_fails():
     assert manager.ami.suspects == 2
 
 
-def test_a_list_is_not_ended_by_an_event_that_has_our_action_id_only_at_its_end():
+def test_a_trailing_action_id_ends_no_list():
     manager = logged_in()
     done = manager.ami.status()
     asked = manager.asked()
@@ -336,7 +336,7 @@ def test_a_refused_list_fails():
     assert isinstance(failure_of(done), AmiRefused)
 
 
-def test_a_list_may_take_long_while_it_goes_on():
+def test_a_list_may_take_long_while_moving():
     manager = logged_in(action_seconds=10, ping_seconds=1000)
     done = manager.ami.status()
     asked = manager.asked()
@@ -352,7 +352,7 @@ def test_a_list_may_take_long_while_it_goes_on():
 # ---- events ----
 
 
-def test_an_event_is_told_to_those_who_registered_for_it():
+def test_an_event_reaches_its_registered_listeners():
     manager = logged_in()
     heard = []
     manager.ami.registerEvent("Hangup", lambda ami, event: heard.append(("one", ami, event["uniqueid"])))
@@ -366,7 +366,7 @@ def test_an_event_is_told_to_those_who_registered_for_it():
     ]
 
 
-def test_an_event_is_no_longer_told_to_those_who_deregistered():
+def test_an_event_skips_deregistered_listeners():
     manager = logged_in()
     heard = []
 
@@ -388,7 +388,7 @@ def test_an_event_is_no_longer_told_to_those_who_deregistered():
     assert heard == [2]
 
 
-def test_a_hearer_that_fails_is_logged_and_keeps_the_event_from_nobody(logged):
+def test_a_failing_listener_blocks_no_other(logged):
     manager = logged_in()
     heard = []
     manager.ami.registerEvent("Hangup", lambda ami, event: heard[5])
@@ -399,7 +399,7 @@ def test_a_hearer_that_fails_is_logged_and_keeps_the_event_from_nobody(logged):
     assert event["log_failure"].check(IndexError)
 
 
-def test_messages_that_a_phone_may_have_forged_reach_nobody_and_are_logged_once(logged):
+def test_suspect_messages_reach_no_listener_one_line(logged):
     manager = logged_in(ping_seconds=1000)
     heard = []
     manager.ami.registerEvent(None, lambda ami, event: heard.append(event["uniqueid"]))
@@ -416,7 +416,7 @@ def test_messages_that_a_phone_may_have_forged_reach_nobody_and_are_logged_once(
 # ---- the end of the connection ----
 
 
-def test_the_end_of_the_connection_fails_what_waits_and_what_comes_after():
+def test_a_lost_connection_fails_all_waiting():
     manager = logged_in()
     asked = [manager.ami.ping(), manager.ami.status(), manager.ami.sendDeferred({"Action": "X"})]
     manager.transport.loseConnection()
@@ -433,7 +433,7 @@ def test_who_waits_for_the_end_learns_of_it():
     assert [result_of(closed) for closed in [*waiting, lost(manager.ami)]] == [None] * 3
 
 
-def test_the_end_of_a_starpy_connection_is_told_although_its_own_clean_up_fails():
+def test_a_starpy_disconnect_is_reported_despite_faults():
     class Starpy:
         def connectionLost(self, reason):
             raise RuntimeError(reason)
@@ -470,7 +470,7 @@ def test_a_peer_that_answers_pings_is_kept():
     assert manager.transport.connected
 
 
-def test_a_stream_that_is_not_ami_any_more_ends_the_connection(logged):
+def test_a_stream_not_ami_ends_the_connection(logged):
     manager = logged_in()
     asked = manager.ami.ping()
     manager.ami.dataReceived(b"x" * 70_000)

@@ -111,7 +111,7 @@ def believed(data, ours=()):
 # ---- form ----
 
 
-def test_messages_keep_their_fields_in_order_as_they_are():
+def test_messages_keep_fields_and_order():
     fields = [("Event", "Cdr"), ("Privilege", "cdr,all"), ("Variable", "a: b"), ("variable", "c"), ("Empty", "")]
     (message,) = decode(written(fields), trailing=b"Event: ")
     assert message == AmiMessage(tuple(fields))
@@ -125,7 +125,7 @@ def test_lines_may_end_with_a_line_feed_alone():
     assert decode(data.replace(b"\r\n", b"\n")) == decode(data)
 
 
-def test_a_response_shows_its_action_id_only_where_asterisk_writes_it():
+def test_a_response_has_one_believed_action_id():
     first, last = decode(
         written(
             [("Response", "Success"), ("ActionID", "a")], [("Event", "StatusComplete"), ("X", "y"), ("ActionID", "a")]
@@ -141,7 +141,7 @@ def test_a_peer_that_does_not_greet_is_refused():
             AmiDecoder().receive(data)
 
 
-def test_bytes_that_are_not_utf8_do_not_end_the_connection():
+def test_bytes_not_utf8_keep_the_connection():
     (message,) = decode(written(newchannel()).replace(b"Al", b"Jos\xe9"))
     assert message.get("CallerIDName") == "Jos\uefe9"
     assert not message.suspect
@@ -171,7 +171,7 @@ def test_a_message_has_a_limit_of_bytes():
 
 
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b"\r\n", b"Event: Hangup\r\n", b"ActionID: 1\r\n", b": "])))
-def test_no_bytes_raise_anything_but_the_codecs_own_error(parts):
+def test_only_codec_errors_leave_the_decoder(parts):
     for beginning in (b"", GREETING, GREETING + b"Event: Hangup\r\nChannel: x\r\nChannelState: 6\r\n"):
         decoder = AmiDecoder()
         decoder.receive(beginning)
@@ -208,7 +208,7 @@ def test_what_versions_and_settings_change_is_believed(fields):
     assert not message.suspect
 
 
-def test_a_forged_event_in_a_caller_number_is_suspect_with_all_it_cuts():
+def test_a_forged_event_taints_what_it_cuts():
     """The attack as it was run against a real Asterisk: the rest of the true event ends up in the forged one."""
     text = "1001\r\n\r\nEvent: Hangup\r\nUniqueid: FAKE2"
     messages = decode(written(newchannel(number=text), hangup(number=text), hangup()))
@@ -222,7 +222,7 @@ def test_a_rest_without_a_beginning_is_suspect():
     assert rest.suspect
 
 
-def test_a_forged_event_that_is_whole_is_suspect_while_the_true_one_is_not():
+def test_a_whole_forged_event_is_suspect():
     forged = written(hangup(uniqueid="FAKE")).decode().removesuffix("\r\n\r\n")
     for text in (f"1001\r\n\r\n{forged}", f"1001\r\n\r\n{forged}\r\n\r\n", f"1001\n\n{forged}\n\nA: b"):
         assert believed(written(newchannel(number=text), hangup(uniqueid="next"))) == believed(
@@ -238,14 +238,14 @@ def test_a_key_that_comes_twice_is_suspect():
 
 
 @pytest.mark.parametrize("true", EVENTS)
-def test_a_line_that_does_not_belong_into_a_snapshot_is_suspect(true):
+def test_an_extra_snapshot_line_is_suspect(true):
     first, second = decode(written(true(number="1001\r\nX: y"), true()))
     assert first.suspect
     assert not second.suspect
 
 
 @pytest.mark.parametrize("true", EVENTS)
-def test_an_event_that_must_have_a_snapshot_is_suspect_without_one(true):
+def test_an_event_missing_its_snapshot_is_suspect(true):
     (message,) = decode(written([*true()[:2], ("Uniqueid", "FAKE")]))
     assert message.suspect
 
@@ -255,14 +255,14 @@ def test_a_hangup_without_its_cause_is_suspect():
     assert message.suspect
 
 
-def test_a_list_item_cut_after_its_snapshot_does_not_let_a_forged_end_of_the_list_through():
+def test_a_cut_item_hides_no_forged_list_end():
     item = [(key, "2\r\n\r\nEvent: StatusComplete\r\nX: y" if key == "DNID" else value) for key, value in status()]
     messages = decode(written(item, [("Event", "StatusComplete"), ("ActionID", OURS)]), ours=[OURS])
     assert [message.suspect for message in messages] == [True, True, False]
     assert messages[1].answers is None
 
 
-def test_a_list_item_cut_in_its_last_variable_does_not_give_its_action_id_to_a_forged_end_of_the_list():
+def test_a_cut_variable_hides_no_forged_list_end():
     item = [(key, "2\r\n\r\nEvent: StatusComplete" if value == "B=2" else value) for key, value in status()]
     end = [("Event", "StatusComplete"), ("ActionID", OURS), ("ListItems", "1")]
     cut, forged, true = decode(written(item, end), ours=[OURS])
@@ -270,12 +270,12 @@ def test_a_list_item_cut_in_its_last_variable_does_not_give_its_action_id_to_a_f
     assert (cut.suspect, forged.suspect, true.suspect) == (True, True, False)
 
 
-def test_a_response_that_gets_our_action_id_only_from_the_rest_of_an_item_is_suspect():
+def test_a_borrowed_action_id_is_suspect():
     messages = decode(written(status(number="1001\r\n\r\nResponse: Error\r\nMessage: x")), ours=[OURS])
     assert [(message.response, message.suspect) for message in messages] == [(None, True), ("Error", True)]
 
 
-def test_an_answer_with_our_action_id_is_believed_also_within_a_cut_event():
+def test_our_action_id_is_believed_after_a_cut():
     cut = written(newchannel(number="1001\r\n\r\nEvent: X")).split(b"Event: X")[0]
     answer = [("Response", "Success"), ("ActionID", OURS), ("Message", "a"), ("Message", "b")]
     for action_id, count in ((OURS, 1), ("guessed", 0)):
@@ -283,7 +283,7 @@ def test_an_answer_with_our_action_id_is_believed_also_within_a_cut_event():
         assert len(believed(cut + written(fields), ours=[OURS])) == count
 
 
-def test_after_too_many_messages_that_cannot_be_believed_the_connection_is_given_up():
+def test_too_many_suspect_messages_end_the_connection():
     decoder = AmiDecoder()
     decoder.receive(GREETING + written(event("Hangup", ("Uniqueid", "FAKE"))))
     ping = written(event("FullyBooted", ("Uptime", "1")))
@@ -327,7 +327,7 @@ TEXTS = st.lists(WORDS | st.text(max_size=5), max_size=12).map(lambda words: "".
 
 
 @given(st.sampled_from(EVENTS), TEXTS)
-def test_no_text_in_a_caller_number_makes_a_believed_event_of_another_channel(true, text):
+def test_no_caller_number_forges_another_channels_event(true, text):
     """For what PJSIP can bring; longer text can spell out the whole event, which no reader could tell."""
     uniqueids = {
         message.get("Uniqueid") for message in believed(written(true(number=text), newchannel(uniqueid="next")))
@@ -337,7 +337,7 @@ def test_no_text_in_a_caller_number_makes_a_believed_event_of_another_channel(tr
 
 
 @given(st.sampled_from([hangup, dial_end, status]), TEXTS, TEXTS)
-def test_no_text_in_a_dialled_number_makes_a_believed_hangup_of_another_channel(true, text, number):
+def test_no_dialled_number_forges_another_channels_hangup(true, text, number):
     ends = [m for m in believed(written(true(number=number, exten=text))) if m.event in ("Hangup", "DialEnd", "Status")]
     assert {message.get("Uniqueid") for message in ends} <= {REAL}
 
@@ -353,7 +353,7 @@ def test_a_dialled_number_can_end_a_newchannel_itself():
 # ---- actions ----
 
 
-def test_an_action_has_its_fields_in_order_and_keys_may_repeat():
+def test_an_action_keeps_order_and_repeated_keys():
     assert action("Originate", [("Channel", "Local/1@x"), ("Variable", "a=1"), ("Variable", "b=\u00e9")], "7f") == (
         "Action: Originate\r\nActionID: 7f\r\nChannel: Local/1@x\r\nVariable: a=1\r\nVariable: b=\u00e9\r\n\r\n".encode()
     )
@@ -374,7 +374,7 @@ def test_a_key_is_one_word(key):
         action("Hangup", [(key, "a")], "1")
 
 
-def test_a_line_of_an_action_is_no_longer_than_asterisk_reads():
+def test_an_action_line_fits_asterisks_buffer():
     room = ACTION_LINE_BYTES_MAX - len("Value: ")
     assert action("Setvar", [("Value", "x" * room)], "1")
     with pytest.raises(AmiActionInvalid):

@@ -170,14 +170,14 @@ def answered(scene, seconds_ago=10.0, **facts):
     scene.asterisk.event("DialEnd", **fields)
 
 
-def test_an_answer_sets_the_limit_anew_from_the_answer(scene):
+def test_an_answer_restarts_the_limit(scene):
     answered(scene, seconds_ago=0.0)
     ((channel, seconds),) = scene.asterisk.limits
     assert channel == CHANNEL
     assert 59 < seconds <= 60
 
 
-def test_a_hangup_nobody_else_told_of_settles_from_the_answer_to_the_callees_end(scene):
+def test_an_unreported_hangup_settles_by_callee_time(scene):
     answered(scene, seconds_ago=10)
     scene.monitor.session_lost("1.0")
     scene.asterisk.event("Hangup", channel="PJSIP/1002-1.1", uniqueid="1.1", timestamp=stamp(4))
@@ -188,13 +188,13 @@ def test_a_hangup_nobody_else_told_of_settles_from_the_answer_to_the_callees_end
     proved(scene.engine)
 
 
-def test_a_forged_hangup_of_a_live_channel_is_not_believed(scene):
+def test_a_forged_hangup_of_live_channels_is_ignored(scene):
     answered(scene)
     scene.asterisk.event("Hangup", timestamp=stamp(0))
     assert voice(scene.engine).held == 60
 
 
-def test_a_hangup_that_names_another_channel_is_not_about_this_call(scene):
+def test_a_hangup_of_another_channel_is_ignored(scene):
     answered(scene)
     scene.asterisk.alive = []
     scene.asterisk.event("Hangup", channel="PJSIP/evil-1", timestamp=stamp(0))
@@ -244,7 +244,7 @@ def test_a_transferred_call_gets_no_new_limit(scene, is_known):
     assert voice(scene.engine).posted in (49, 50)
 
 
-def test_one_list_without_a_call_is_not_enough_and_two_are(scene):
+def test_two_lists_without_a_call_end_it(scene):
     answered(scene, seconds_ago=10)
     scene.monitor.session_lost("1.0")
     assert scene.told('celcombiller_gone_calls{server="pbx1"}') == 0
@@ -274,7 +274,7 @@ def test_an_end_that_met_faults_is_swept_again(scene, expected_failures):
     expected_failures.clear()
 
 
-def test_a_fault_of_one_call_holds_up_no_other(scene, expected_failures):
+def test_a_faulty_call_blocks_no_other(scene, expected_failures):
     ask(scene.engine, credit(60, reference="s", username="u1003"))
     ask(scene.engine, initiate("3.0", caller="1003"), now=scene.began)
     scene.monitor.session_lost("1.0")
@@ -287,7 +287,7 @@ def test_a_fault_of_one_call_holds_up_no_other(scene, expected_failures):
     expected_failures.clear()
 
 
-def test_a_call_whose_session_is_here_is_left_to_it(scene):
+def test_a_call_with_a_session_is_left_alone(scene):
     scene.asterisk.alive = []
     scene.sweep(5)
     assert voice(scene.engine).held == 60
@@ -319,7 +319,7 @@ def others(tmp_path):
     made.engine.dispose()
 
 
-def test_the_end_of_anothers_call_is_left_to_it_and_costs_this_biller_nothing(others):
+def test_another_billers_end_costs_nothing_here(others):
     answered(others, seconds_ago=10)
     ask(others.engine, CallAnswered("pbx1", "1.0", datetime.now(UTC) - timedelta(seconds=10)))
     others.asterisk.alive, others.asterisk.asked = [], []
@@ -332,7 +332,7 @@ def test_the_end_of_anothers_call_is_left_to_it_and_costs_this_biller_nothing(ot
     assert voice(others.engine).posted == 50
 
 
-def test_the_end_of_anothers_call_is_made_good_when_it_was_not_there_to_do_it(others):
+def test_another_billers_missed_end_is_settled(others):
     answered(others, seconds_ago=10)
     others.asterisk.alive = []
     others.asterisk.event("Hangup", timestamp=stamp(3))
@@ -343,14 +343,14 @@ def test_the_end_of_anothers_call_is_made_good_when_it_was_not_there_to_do_it(ot
     proved(others.engine)
 
 
-def test_the_answer_of_anothers_call_sets_the_limit_only_if_that_was_not_done(others):
+def test_another_billers_missed_limit_is_set(others):
     answered(others, seconds_ago=0)
     ask(others.engine, CallAnswered("pbx1", "1.0", datetime.now(UTC)))
     others.clock.advance(OTHERS_SECONDS)
     assert others.asterisk.limits == []
 
 
-def test_the_answer_of_a_call_whose_biller_died_sets_the_limit(others):
+def test_a_dead_billers_answered_call_gets_its_limit(others):
     answered(others, seconds_ago=0)
     others.clock.advance(OTHERS_SECONDS)
     assert len(others.asterisk.limits) == 1
@@ -358,7 +358,7 @@ def test_the_answer_of_a_call_whose_biller_died_sets_the_limit(others):
         assert tx.execute(sa.select(tables.call.c.answered_at)).scalar_one() is not None
 
 
-def test_a_hangup_that_was_heard_while_the_ledger_was_away_is_when_the_call_ended(others):
+def test_a_hangup_during_an_outage_keeps_its_time(others):
     answered(others, seconds_ago=10)
     others.clock.advance(OTHERS_SECONDS)
     others.asterisk.alive, others.store.away = [], True
@@ -371,7 +371,7 @@ def test_a_hangup_that_was_heard_while_the_ledger_was_away_is_when_the_call_ende
     proved(others.engine)
 
 
-def test_the_second_leg_of_anothers_channel_is_known_as_such(others):
+def test_the_second_leg_of_anothers_channel_is_known(others):
     ask(others.engine, ended(answered=False))
     ask(others.engine, credit(5, reference="more"), initiate(authorization="second"), now=others.began)
     others.sweep()
@@ -400,9 +400,7 @@ def test_the_time_without_a_link_is_measured(scene):
 
 
 @pytest.mark.parametrize(("link_lost_after", "cost"), [(10, 10), (600, 60)])
-def test_a_call_cut_off_with_its_server_costs_what_it_was_known_to_talk_and_never_more_than_its_grant(
-    scene, link_lost_after, cost
-):
+def test_a_call_lost_with_asterisk_costs_known_talk(scene, link_lost_after, cost):
     began = scene.grant.call.started_at
     ask(scene.engine, CallAnswered("pbx1", "1.0", began))
     scene.monitor.stopService()
@@ -415,7 +413,7 @@ def test_a_call_cut_off_with_its_server_costs_what_it_was_known_to_talk_and_neve
     proved(scene.engine)
 
 
-def test_a_call_that_nobody_ever_told_of_ends_when_its_hold_runs_out(scene):
+def test_a_call_without_witness_ends_with_its_hold(scene):
     scene.monitor.stopService()
     store = StoreHere(scene.engine)
     soon, late = (scene.grant.expires_at + timedelta(seconds=seconds) for seconds in (-1, 1))

@@ -96,14 +96,14 @@ async def test_a_message_to_the_code_is_answered(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_dialplan_that_asks_a_second_biller_about_it_has_one_answer(house):
+async def test_two_billers_answer_an_enquiry_once(house):
     for _ in range(2):
         assert await house.hear() == "GRANTED"
     assert len(house.answers()) == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_nothing_tells_two_messages_apart_both_are_answered(house):
+async def test_indistinguishable_enquiries_are_each_answered(house):
     for _ in range(2):
         assert await house.hear(call_id="") == "GRANTED"
     assert len(house.answers()) == 2
@@ -123,7 +123,7 @@ async def test_a_ledger_that_is_away_is_said(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ledger_that_says_nothing_keeps_no_other_message_waiting(house):
+async def test_a_hung_ledger_delays_no_other_message(house):
     house.away = late = Deferred()
     assert await house.hear() == "FAILED"
     late.errback(StoreUnavailable("at last"))

@@ -90,7 +90,7 @@ def have(house, posted, held=0, kind="voice"):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_balance_is_answered_and_said_in_minutes_and_seconds(house, posted, heard):
+async def test_a_balance_is_said_in_minutes_and_seconds(house, posted, heard):
     have(house, posted)
     channel = await told(house)
     commands = [line for side, line in channel.transcript if side == "biller"]
@@ -107,7 +107,7 @@ async def test_what_a_call_holds_is_not_available(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_operator_who_prices_in_money_has_it_said_as_a_number(house):
+async def test_a_balance_in_money_is_said_as_number(house):
     settings = Config(balance=Balance(say="number", scale=2, intro="", unit="digits/dollars"))
     house.scripts.balance._config = settings
     have(house, 1250)
@@ -124,7 +124,7 @@ async def test_an_operator_who_prices_in_money_has_it_said_as_a_number(house):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_the_credit_for_messages_is_said_where_they_have_an_account_of_their_own(house, posted, held, heard):
+async def test_sms_credit_of_its_own_is_said(house, posted, held, heard):
     have(house, posted, held, kind="sms")
     channel = await told(house)
     assert channel.heard == ["vm-youhave", "1", "minute"]
@@ -138,7 +138,7 @@ async def test_the_credit_for_messages_is_said_where_they_have_an_account_of_the
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_quiet_balance_is_set_and_neither_answered_nor_said(house):
+async def test_a_quiet_balance_is_set_but_not_said(house):
     channel = await told(house, quiet=True)
     assert (channel.variables["CELCOMBILLER_BALANCE"], channel.heard) == ("60", [])
     assert not any(line == "ANSWER" for _, line in channel.transcript)
@@ -154,7 +154,7 @@ async def test_asking_costs_nothing_and_leaves_no_call(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sound_that_is_missing_leaves_the_rest_and_one_line(house):
+async def test_a_missing_sound_is_skipped_with_one_line(house):
     have(house, 125)
     channel = await told(house, lacks=("vm-youhave", "minutes"))
     assert channel.heard == ["2", "5", "seconds"]
@@ -164,7 +164,7 @@ async def test_a_sound_that_is_missing_leaves_the_rest_and_one_line(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_number_that_a_language_cannot_say_is_said_digit_by_digit(house):
+async def test_an_unsayable_number_is_said_by_digits(house):
     have(house, 125)
     channel = await told(house, lacks=("SAY NUMBER",))
     assert channel.heard == ["vm-youhave", "2", "minutes", "5", "seconds"]
@@ -173,7 +173,7 @@ async def test_a_number_that_a_language_cannot_say_is_said_digit_by_digit(house)
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_any_sound_it_still_comes_to_its_end(house):
+async def test_without_sounds_the_script_still_ends(house):
     channel = await told(house, lacks=("STREAM FILE", "SAY NUMBER", "SAY DIGITS"))
     assert channel.heard == []
     assert len(house.said) == 1
@@ -181,7 +181,7 @@ async def test_without_any_sound_it_still_comes_to_its_end(house):
 
 @pytest.mark.parametrize("at", ["vm-youhave", "2", "minutes"])
 @pytest_twisted.ensureDeferred
-async def test_who_hangs_up_meanwhile_is_told_no_more_and_it_is_no_fault(house, at):
+async def test_a_hangup_while_speaking_is_no_fault(house, at):
     have(house, 125)
     channel = await told(house, hangs_up_at=at)
     assert channel.heard[-1] == at
@@ -189,7 +189,7 @@ async def test_who_hangs_up_meanwhile_is_told_no_more_and_it_is_no_fault(house, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_hangs_up_before_the_answer_is_told_nothing(house):
+async def test_a_hangup_before_the_answer_says_nothing(house):
     class Gone(Listening):
         def answer(self, line):
             return "200 result=-1" if line == "ANSWER" else super().answer(line)
@@ -224,14 +224,14 @@ async def test_a_stranger_is_refused_and_told_nobodys_balance(house, caller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_account_code_of_the_phone_counts_before_its_number(house):
+async def test_the_account_code_counts_before_the_number(house):
     ask(house.engine, credit(7, "other", username="u1002"))
     assert (await told(house, account_code="u1002")).heard == ["vm-youhave", "7", "seconds"]
     assert (await told(house, caller="IMSI724000000001002")).heard == ["vm-youhave", "7", "seconds"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_database_that_is_away_is_a_failure_with_its_prompt(house):
+async def test_a_database_outage_plays_its_prompt(house):
     async def away(_statement):
         raise StoreUnavailable("the database does not answer")
 
@@ -244,7 +244,7 @@ async def test_a_database_that_is_away_is_a_failure_with_its_prompt(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_database_that_says_nothing_does_not_keep_the_caller_waiting(house):
+async def test_a_hung_database_does_not_hold_the_caller(house):
     late = Deferred()
 
     async def silent(_statement):

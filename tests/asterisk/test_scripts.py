@@ -97,7 +97,7 @@ def houses(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_call_is_dialled_with_the_limit_and_charged(house):
+async def test_a_call_is_dialled_with_limit_and_charged(house):
     channel = await house.call(talk_ms=2300)
     assert channel.dialled == "PJSIP/1002,40,giL(60000)"
     assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
@@ -131,7 +131,7 @@ class Bare(Watched):
 
 @pytest.mark.parametrize("channel", [Watched("1001", "1002"), Bare("1001", "1002")])
 @pytest_twisted.ensureDeferred
-async def test_the_channel_itself_has_a_limit_for_the_ringing_and_the_talk_while_it_is_dialled(house, channel):
+async def test_the_channel_has_a_limit_while_dialled(house, channel):
     await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
     assert (channel.limit, channel.variables["TIMEOUT(absolute)"]) == ("100", "0")
 
@@ -144,7 +144,7 @@ async def test_what_was_not_answered_costs_nothing(house, outcome):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_is_told_with_its_prompt_and_dials_nobody(house):
+async def test_a_refusal_plays_its_prompt_without_dialling(house):
     channel = await house.call(caller="1002", called="1001")
     assert channel.variables["CELCOMBILLER_RESULT"] == "NO_CREDIT"
     assert channel.dialled == ""
@@ -161,7 +161,7 @@ async def test_without_a_ledger_calls_are_denied_by_default(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ledger_that_is_back_in_time_costs_no_call(house):
+async def test_a_ledger_back_in_time_costs_no_call(house):
     house.store.trouble[Initiate] = [StoreUnavailable("restarting")] * 2
     channel = await house.call(talk_ms=5000)
     assert channel.variables["CELCOMBILLER_RESULT"] == "GRANTED"
@@ -169,7 +169,7 @@ async def test_a_ledger_that_is_back_in_time_costs_no_call(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_the_policy_allows_a_call_without_a_ledger_is_charged_when_it_is_back(houses):
+async def test_a_call_allowed_without_ledger_is_charged_later(houses):
     house = houses(on_failure="allow")
     house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
     house.store.trouble[Terminate] = [StoreUnavailable("still away")]
@@ -182,7 +182,7 @@ async def test_where_the_policy_allows_a_call_without_a_ledger_is_charged_when_i
 
 @pytest.mark.parametrize(("policy", "result", "dialled"), [("deny", "FAILED", False), ("allow", "GRANTED", True)])
 @pytest_twisted.ensureDeferred
-async def test_a_fault_in_the_decision_is_answered_by_policy(houses, expected_failures, policy, result, dialled):
+async def test_a_fault_in_the_decision_follows_the_policy(houses, expected_failures, policy, result, dialled):
     house = houses(on_failure=policy)
     house.store.trouble[Initiate] = [KeyError("a fault")]
     channel = await house.call(talk_ms=5000)
@@ -193,7 +193,7 @@ async def test_a_fault_in_the_decision_is_answered_by_policy(houses, expected_fa
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fault_before_the_decision_still_sets_a_result(house, expected_failures, monkeypatch):
+async def test_a_fault_before_the_decision_sets_a_result(house, expected_failures, monkeypatch):
     monkeypatch.setattr(house.scripts.call, "_servers", {})
     channel = await house.play(Channel("1001", "1002"), "caller")
     assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
@@ -250,7 +250,7 @@ async def test_an_end_that_sqlite_refuses_is_charged_later(house, expected_failu
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_decision_that_comes_too_late_is_given_back(house):
+async def test_a_late_decision_is_given_back(house):
     late = house.store.trouble[Initiate] = Deferred()
     channel = await house.call()
     assert (channel.variables["CELCOMBILLER_RESULT"], channel.dialled) == ("FAILED", "")
@@ -261,7 +261,7 @@ async def test_a_decision_that_comes_too_late_is_given_back(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_decision_that_comes_too_late_does_not_end_the_next_call_of_that_channel(house):
+async def test_a_late_decision_spares_the_channels_next_call(house):
     class Patient(Channel):
         def _dial(self, argument):
             late.callback(None)
@@ -278,7 +278,7 @@ async def test_a_decision_that_comes_too_late_does_not_end_the_next_call_of_that
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reducer_that_says_what_was_settled_waits_for_no_record_of_it(house):
+async def test_a_reducer_confirming_the_settled_does_not_wait(house):
     channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
     recorded = house.store.trouble[Terminate] = Deferred()
     await house.play(channel, "reducer")
@@ -290,7 +290,7 @@ async def test_a_reducer_that_says_what_was_settled_waits_for_no_record_of_it(ho
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reducer_that_says_otherwise_waits_for_the_ledger(house):
+async def test_a_contradicting_reducer_waits_for_the_ledger(house):
     channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
     channel.variables["ANSWEREDTIME_MS"] = "7000"
     recorded = house.store.trouble[Terminate] = Deferred()
@@ -300,7 +300,7 @@ async def test_a_reducer_that_says_otherwise_waits_for_the_ledger(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_settled_says_nothing_of_the_next_call_of_that_channel(house):
+async def test_a_settled_call_spares_the_channels_next(house):
     channel = await house.play(Channel("1001", "1002", talk_ms=5000), "caller")
     first = house.store.trouble[Terminate] = Deferred()
     await house.play(channel, "caller")
@@ -322,7 +322,7 @@ async def test_calls_whose_reducer_never_comes_are_forgotten(house, monkeypatch)
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_allowed_number_needs_no_ledger_and_no_credit(houses):
+async def test_an_allowed_number_needs_no_ledger(houses):
     house = houses(always_allowed_dial="PJSIP/{number}@emergency")
     house.store.trouble[Initiate] = [StoreUnavailable("away")] * 10
     channel = await house.call(caller="nobody", called="112")
@@ -344,7 +344,7 @@ async def test_an_allowed_number_that_nobody_can_look_up(houses, monkeypatch, di
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_dialplans_stamp_subroutine_is_called_at_the_answer(house):
+async def test_the_stamp_subroutine_runs_at_the_answer(house):
     class Stamped(Channel):
         def environment(self, script, host, *, extension=None):
             return super().environment(script, host, extension=extension)[:-1] + b"agi_arg_1: stamp=answered\n\n"
@@ -355,7 +355,7 @@ async def test_the_dialplans_stamp_subroutine_is_called_at_the_answer(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_without_our_number_in_it_ends_the_session(house):
+async def test_an_answer_without_our_nonce_ends_the_session(house):
     class Liar(Channel):
         def answer(self, line):
             return "200 result=1 (Ring|||||)" if "FULL" in line else super().answer(line)
@@ -367,7 +367,7 @@ async def test_an_answer_without_our_number_in_it_ends_the_session(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_transfer_without_ami_is_charged_at_once_and_not_free(house):
+async def test_a_transfer_without_ami_is_charged_at_once(house):
     class Transferred(Channel):
         def _dial(self, argument):
             answer = super()._dial(argument)
@@ -392,7 +392,7 @@ async def test_balance_puts_what_is_available_into_channel_variables(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_silent_biller_does_not_hold_the_played_call_for_ever(monkeypatch):
+async def test_a_silent_biller_holds_no_call_for_ever(monkeypatch):
     monkeypatch.setattr("celcombiller.asterisk.agi_simulator.SESSION_SECONDS", 0.1)
     silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
     with pytest.raises(TimeoutError, match="no answer"):

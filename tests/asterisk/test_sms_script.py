@@ -122,7 +122,7 @@ async def test_a_message_goes_and_is_charged(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_whose_way_is_another_is_queued_and_not_sent_here(house):
+async def test_a_message_for_another_route_is_queued(house):
     session = Session(to="5599")
     await house.texts(session)
     assert (session.sent, session.result) == ([], ["GRANTED"])
@@ -159,7 +159,7 @@ async def test_one_that_asterisk_cannot_send_is_not(house):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_who_pays_is_who_the_dialplan_says_else_who_it_is_from_in_one_clear_word(house, facts, result):
+async def test_the_payer_is_stated_or_the_sender(house, facts, result):
     session = Session(**facts)
     await house.texts(session)
     assert session.result[-1] == result
@@ -168,7 +168,7 @@ async def test_who_pays_is_who_the_dialplan_says_else_who_it_is_from_in_one_clea
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_decision_that_comes_too_late_is_given_back(house):
+async def test_a_late_decision_is_given_back(house):
     late = Deferred()
     house.trouble[MessageSubmission] = [late]
     session = Session()
@@ -180,7 +180,7 @@ async def test_a_decision_that_comes_too_late_is_given_back(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ledger_that_is_away_refuses_and_one_that_goes_away_later_is_told_again(house):
+async def test_a_ledger_outage_refuses_or_is_retried(house):
     house.trouble[MessageSubmission] = [StoreUnavailable("away")]
     session = Session()
     await house.texts(session)
@@ -228,7 +228,7 @@ async def carry(carrier, due):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_is_one_action_whatever_its_text_holds(house):
+async def test_any_text_is_one_action(house):
     link = Link({"response": "Success"})
     text = 'two\r\nlines "and" Action: Originate\r\n'
     assert await carry(AmiCarrier(CONFIG, {"pbx1": link}), due_of(house.engine, text)) == []
@@ -238,7 +238,7 @@ async def test_a_message_is_one_action_whatever_its_text_holds(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_piece_that_is_recorded_is_not_sent_again(house):
+async def test_a_recorded_part_is_not_sent_again(house):
     due = due_of(house.engine)
     long = replace(due, message=replace(due.message, text="x" * 1600), taken=frozenset({1}))
     link = Link({"response": "Success"}, {"response": "Success"})
@@ -256,14 +256,14 @@ async def test_what_asterisk_does_not_take_is_tried_again(house, answers, error)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=2500))
-def test_a_text_in_pieces_is_whole_again_and_each_piece_is_text(text):
+def test_a_text_in_parts_is_whole_again(text):
     cut = pieces(text)
     assert "".join(each.decode() for each in cut) == text
     assert all(len(each) <= PIECE_BYTES_MAX for each in cut)
     assert len(cut) == 1 or all(len(each) > PIECE_BYTES_MAX - 4 for each in cut[:-1])
 
 
-def test_an_address_that_could_be_read_as_two_is_none(house):
+def test_an_ambiguous_address_is_refused(house):
     due = due_of(house.engine)
     by_name = Config(sms=Sms(on_net_to="pjsip:{username}"))
     for name in ("a,b", 'a"b', "a b", "a\nb", "a|b", "a${X}"):

@@ -167,7 +167,7 @@ async def test_a_script_dials(library):
 
 @pytest.mark.parametrize("answer", [b"200 result=-2", b"510 Invalid or unknown command"])
 @pytest_twisted.ensureDeferred
-async def test_an_application_that_is_not_there_is_a_failure(library, answer):
+async def test_a_missing_application_fails(library, answer):
     async def main(agi):
         await agi.execute("NoSuchApp")
 
@@ -194,7 +194,7 @@ async def test_a_script_asks_the_channel(library):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_command_refused_on_a_dead_channel_is_a_failure_and_the_session_goes_on(library):
+async def test_a_dead_channels_refusal_keeps_the_session(library):
     async def main(agi):
         with pytest.raises(Exception, match="511"):
             await agi.answer()
@@ -205,7 +205,7 @@ async def test_a_command_refused_on_a_dead_channel_is_a_failure_and_the_session_
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_end_of_the_session_fails_the_command_that_waits(library):
+async def test_a_closed_session_fails_the_pending_command(library):
     async def main(agi):
         await agi.execute("DIAL", "PJSIP/1002")
 
@@ -214,7 +214,7 @@ async def test_the_end_of_the_session_fails_the_command_that_waits(library):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_learns_of_the_end_of_the_session(library):
+async def test_a_script_learns_of_the_sessions_end(library):
     async def main(agi):
         closed = agi.onClose().addErrback(lambda failure: failure.value)
         agi.noop().addErrback(lambda _: None)
@@ -329,14 +329,14 @@ async def test_wrong_credentials_fail_the_login(library, asterisk):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_is_not_there_fails_the_login(library, asterisk):
+async def test_an_absent_server_fails_the_login(library, asterisk):
     await asterisk.port.stopListening()
     with pytest.raises(Exception, match="refused"):
         await asterisk.login(library)
 
 
 @pytest_twisted.ensureDeferred
-async def test_events_are_heard_by_name_with_lower_case_keys(library, asterisk):
+async def test_events_have_names_and_lower_case_keys(library, asterisk):
     ami = await asterisk.login(library)
     heard = []
     ami.registerEvent("Hangup", lambda ami, event: heard.append((ami, event["uniqueid"], event["cause-txt"])))
@@ -349,7 +349,7 @@ async def test_events_are_heard_by_name_with_lower_case_keys(library, asterisk):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_action_is_answered_with_its_response_also_when_it_says_error(library, asterisk):
+async def test_an_action_gets_its_response_even_error(library, asterisk):
     ami = await asterisk.login(library)
     response = await ami.sendDeferred({"Action": "AbsoluteTimeout", "Channel": "PJSIP/1", "Timeout": 0})
     assert (response["response"], response["message"]) == ("Error", "No timeout specified")

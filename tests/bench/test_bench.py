@@ -25,7 +25,7 @@ async def said_to(port, called):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_yardstick_says_what_the_scripts_say_in_their_order(tmp_path):
+async def test_the_yardstick_speaks_like_the_scripts(tmp_path):
     product = House(tmp_path / "db.sqlite", internal_dial=Calls().internal_dial)
     yardstick = reactor.listenTCP(0, FastAGIFactory(wire_baseline.script, clock=reactor), interface="127.0.0.1")
     try:
@@ -47,7 +47,7 @@ def url(tmp_path):
     return made
 
 
-def test_calls_of_a_closed_and_an_open_loop_are_all_settled(url, tmp_path):
+def test_calls_of_both_loops_are_all_settled(url, tmp_path):
     with environment.biller(url, tmp_path) as server:
         closed = measurements.run("x", "sqlite", server, 0.5, in_flight=4, subscribers=SUBSCRIBERS)
         offered = measurements.run("x", "sqlite", server, 0.5, rate=20, subscribers=SUBSCRIBERS)
@@ -88,12 +88,12 @@ def test_syncs_are_slower_under_the_shim(url, tmp_path):
     assert made.dial_p50_ms >= 100
 
 
-def test_a_figure_of_the_result_is_the_median_of_the_rounds():
+def test_a_figure_is_the_median_of_rounds():
     rounds = [Run(name="x", database="y", in_flight=8, calls_per_second=each) for each in (1.0, 9.0, 2.0)]
     assert report.median_of(rounds) == rounds[2]
 
 
-def test_percentiles_are_milliseconds_that_so_many_do_not_exceed():
+def test_percentiles_are_in_milliseconds():
     assert percentile(list(range(1000, 101_000, 1000)), 0.5) == 51
     assert percentile([7000], 0.99) == 7
     assert percentile([], 0.99) == 0

@@ -33,7 +33,7 @@ def test_a_password_from_a_file_is_not_shown(command, here):
     assert (status, "must not be among the most common ones" in err) == (3, True)
 
 
-def test_credit_is_given_and_taken_but_never_below_what_is_available(ready):
+def test_credit_never_goes_below_what_is_available(ready):
     assert ready("credit", "ana", 60)[0] == 0
     assert ready("credit", "ana", -20, "--id", "x")[0] == 0
     assert ready("credit", "ana", -20, "--id", "x")[0] == 0
@@ -105,7 +105,7 @@ def test_audit_exits_1_and_names_the_first_difference(ready, here):
     assert (status, "ana's voice account" in out) == (1, True)
 
 
-def test_a_typo_in_the_settings_is_one_line_with_file_and_key(command, here):
+def test_a_typo_in_settings_names_file_and_key(command, here):
     (here / "celcombiller.toml").write_text("[calls]\nring_second = 3\n")
     status, _, err = command("check-config")
     assert status == 3
@@ -127,7 +127,7 @@ def test_a_database_locked_by_another_is_one_line(ready, here, monkeypatch):
     assert (status, "locked" in err) == (3, True)
 
 
-def test_a_folder_that_is_not_there_is_one_line(command, monkeypatch):
+def test_a_missing_folder_is_one_line(command, monkeypatch):
     monkeypatch.setenv("CELCOMBILLER_DATABASE_URL", "sqlite:///no/where/x.sqlite")
     status, _, err = command("init")
     assert (status, "no/where" in err) == (3, True)
@@ -139,7 +139,7 @@ def test_a_postgresql_that_is_away_is_one_line(command, monkeypatch):
     assert (status, "does not answer" in err) == (3, True)
 
 
-def test_a_call_to_a_biller_that_does_not_run_is_one_line(ready, here, monkeypatch):
+def test_a_call_without_biller_is_one_line(ready, here, monkeypatch):
     monkeypatch.setenv("CELCOMBILLER_AGI_LISTEN", "tcp:1:interface=127.0.0.1")
     program = Path(sys.executable).parent / "celcombiller"
     done = subprocess.run([program, "call", "ana", "2001"], capture_output=True, text=True, check=False, timeout=30)
@@ -155,7 +155,7 @@ def test_a_call_to_a_biller_that_does_not_run_is_one_line(ready, here, monkeypat
         ("CELCOMBILLER_DATABASE_URL", "sqlite:///empty.sqlite", "celcombiller init"),
     ],
 )
-def test_a_service_that_cannot_start_says_why_in_one_line(here, monkeypatch, name, value, says):
+def test_a_failed_service_start_is_one_line(here, monkeypatch, name, value, says):
     monkeypatch.setenv(name, value)
     program = Path(sys.executable).parent / "twistd"
     command = [program, "--nodaemon", "--pidfile=", "celcombiller"]

@@ -56,7 +56,7 @@ def listed(ready, *words):
     return [each["id"] for each in json.loads(out)]
 
 
-def test_messages_are_listed_newest_first_of_whom_and_when_and_how_they_stand(database, ready):
+def test_messages_are_listed_newest_first_with_filters(database, ready):
     for number in range(3):
         send(database, f"m{number}", at=NOW - timedelta(hours=3 - number))
     send(database, "free", payer=None)
@@ -84,7 +84,7 @@ def test_a_message_is_shown_without_what_it_says(database, ready):
         assert "secret" not in ready("messages", *words)[1]
 
 
-def test_the_queue_tells_what_waits_and_what_was_tried_in_vain(database, ready, here):
+def test_the_queue_shows_waiting_and_failed_messages(database, ready, here):
     assert ready("messages", "queue")[:2] == (0, "No message waits.\n")
     send(database, "m1", at=NOW - timedelta(minutes=5))
     send(database, "m2", to="9999")
@@ -106,7 +106,7 @@ def test_the_queue_tells_what_waits_and_what_was_tried_in_vain(database, ready, 
     assert (second["route"], second["failing"], second["sending"]) == ("smpp", 0, 0)
 
 
-def test_a_message_that_somebody_sends_just_now_is_counted_as_such(database):
+def test_a_message_being_sent_is_counted(database):
     send(database, "m")
     take = {"limit": 1, "lease": timedelta(minutes=1)}
     transact(database, lambda tx: outbox_queue.claim(tx, Route.ASTERISK, "me", NOW, **take))
@@ -146,7 +146,7 @@ def sessions(ready, *words):
     return [each["session_id"] for each in json.loads(ready("data-sessions", *words, "--json")[1])]
 
 
-def test_sessions_of_data_that_are_open_are_listed_and_with_all_those_that_are_over(database, ready):
+def test_open_data_sessions_are_listed_ended_on_request(database, ready):
     for session_id, username in (("A", "ana"), ("B", "bia"), ("C", "ana")):
         tell(database, AcctStatusType.START, session_id, username, 0)
     tell(database, AcctStatusType.STOP, "A", "ana", 30)

@@ -52,7 +52,7 @@ def here(tmp_path):
     manager.stop()
 
 
-def test_sync_tells_what_it_would_do_does_it_and_keeps_what_is_added_afterwards_in_the_queue(here):
+def test_sync_shows_does_and_keeps_later_changes(here):
     here.add(2001)
     assert "No radio network" in here.run("provisioning", "status"), "the biller was not started yet"
     here.run("provisioning", "sync")
@@ -70,7 +70,7 @@ def test_sync_tells_what_it_would_do_does_it_and_keeps_what_is_added_afterwards_
     here.run("audit")
 
 
-def test_who_is_unknown_stays_until_it_is_said_that_he_is_to_go(here):
+def test_unknown_entries_stay_until_removal_is_asked(here):
     here.manager.sip_buddies.append({"username": "IMSI999990000000001", "name": "x", "callerid": "9"})
     assert "1 unknown" in here.run("provisioning", "diff", status=1)
     here.run("provisioning", "sync")
@@ -92,7 +92,7 @@ def test_a_bad_row_is_shown_and_the_rest_brought_in_step(here):
     assert json.loads(here.run("provisioning", "diff", "--json", status=1))["village"][0]["drift"] == "unreadable"
 
 
-def test_a_network_that_is_away_is_one_line_and_its_queue_waits(here):
+def test_an_absent_network_is_one_line_queue_waits(here):
     here.run("provisioning", "sync")
     here.manager.stop()
     here.add(2001)
@@ -105,7 +105,7 @@ def test_a_network_that_is_away_is_one_line_and_its_queue_waits(here):
     assert here.manager.numbers() == [("IMSI724000000002001", "2001")]
 
 
-def test_a_network_out_of_the_settings_is_forgotten_only_then(here):
+def test_a_network_without_settings_is_forgotten_on_request(here):
     here.run("provisioning", "sync")
     assert "take its [[provisioning]] table out first" in here.run("provisioning", "forget", "village", status=3)
     here.settings("")

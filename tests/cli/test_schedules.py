@@ -35,7 +35,7 @@ def found(command, *words):
     return json.loads(out)
 
 
-def test_due_says_who_gets_what_and_run_gives_it_once(group, today):
+def test_due_lists_credits_and_run_gives_them(group, today):
     before = found(group, "due")
     assert (before["voice_total"], before["data_total"], before["waiting"]) == (60, 60, [])
     assert [(each["username"], each["outcome"], each["value"]) for each in before["members"]] == [
@@ -163,7 +163,7 @@ def test_a_name_is_no_number_which_would_be_an_id(ready):
     assert (status, "it would be taken for an id" in err) == (3, True)
 
 
-def test_a_name_that_two_have_does_not_say_which(group, here):
+def test_an_ambiguous_name_is_refused(group, here):
     assert group("schedules", "add", "silver", "--value", 1)[0] == 0
     with contextlib.closing(sqlite3.connect(here / "celcombiller.sqlite")) as ledger, ledger:
         ledger.execute("update schedule set name = 'gold'")  # as one made before names were unique
@@ -189,7 +189,7 @@ def test_wrong_usage_is_status_2(command, words):
     assert command("schedules", *words)[0] == 2
 
 
-def test_after_too_long_an_absence_the_command_says_what_it_waits_for(group, today, monkeypatch):
+def test_after_long_absence_the_command_explains_waiting(group, today, monkeypatch):
     monkeypatch.setenv("CELCOMBILLER_SCHEDULES_CATCH_UP_MAX_DAYS", "4")
     before = today - 5 * DAY
     engine = sa.create_engine("sqlite:///celcombiller.sqlite")
@@ -203,7 +203,7 @@ def test_after_too_long_an_absence_the_command_says_what_it_waits_for(group, tod
     assert json.loads(group("user", "show", "ana", "--json")[1])["voice_balance"] == 120
 
 
-def test_a_run_that_is_interrupted_says_so_and_the_next_one_goes_on(group, monkeypatch):
+def test_an_interrupted_run_is_resumed(group, monkeypatch):
     advance = runs.advance
 
     def interrupted(*words, **facts):
@@ -216,7 +216,7 @@ def test_a_run_that_is_interrupted_says_so_and_the_next_one_goes_on(group, monke
     assert found(group, "run")[0]["credited"] == 1
 
 
-def test_a_schedule_that_breaks_is_one_line_and_the_others_are_credited(group):
+def test_a_broken_schedule_is_one_line_others_run(group):
     """A zone may go away with an upgrade of the machine."""
     assert group("schedules", "add", "broken", "--value", 1, "--every", 1)[0] == 0
     engine = sa.create_engine("sqlite:///celcombiller.sqlite")

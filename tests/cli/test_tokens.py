@@ -17,7 +17,7 @@ def rows(here):
     return of
 
 
-def test_a_token_is_shown_once_and_kept_as_a_hash_only(ready, rows, here):
+def test_a_token_is_shown_once_and_hashed(ready, rows, here):
     status, out, _ = ready("token", "add", "billing script", "--user", "ana", "--scope", "read", "--scope", "write")
     said, secret = out.splitlines()
     assert (status, said.startswith("Token 1 of ana, for read, write")) == (0, True)
@@ -56,13 +56,13 @@ def test_tokens_are_listed_and_revoked(ready):
         (("revoke", "x"), 2, "x"),
     ],
 )
-def test_what_is_no_token_is_refused_and_not_made(ready, rows, words, status, says):
+def test_an_invalid_token_is_not_made(ready, rows, words, status, says):
     done = ready("token", *words)
     assert (done[0], says in done[2]) == (status, True), done
     assert rows("select * from token") == []
 
 
-def test_what_the_command_changes_is_on_the_trail_with_the_systems_user(ready, rows, monkeypatch):
+def test_the_audit_trail_names_the_systems_user(ready, rows, monkeypatch):
     monkeypatch.setenv("LOGNAME", "maria")
     ready("user", "disable", "ana")
     ready("credit", "ana", 60, "--id", "x")

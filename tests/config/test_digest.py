@@ -29,7 +29,7 @@ def said(engine):
     return lambda name, parts, at=NOW: transact(engine, lambda tx: announce_node(tx, name, parts, at))
 
 
-def test_a_node_that_charges_by_something_else_is_named_until_it_agrees(said):
+def test_a_differing_node_is_named_until_it_agrees(said):
     assert said("a", CHEAP) == {}
     assert said("b", DEAR) == {"a": ["[[rates]]"]}
     assert said("c", CHEAP) == {"b": ["[[rates]]"]}
@@ -44,7 +44,7 @@ def test_a_node_that_is_gone_disagrees_with_nobody(said):
     assert said("b", DEAR, NOW + GONE_AFTER) == {}
 
 
-def test_only_what_both_have_is_compared_and_all_that_differs_is_named(said):
+def test_only_shared_settings_are_compared(said):
     said("a", {"[sms]": "1", "[calls]": "1", "[radius]": "1"})
     assert said("b", {"[sms]": "1", "[calls]": "1"}) == {}
     assert said("c", {"[sms]": "2", "[calls]": "2", "[notices]": "1"}) == {
@@ -53,7 +53,7 @@ def test_only_what_both_have_is_compared_and_all_that_differs_is_named(said):
     }
 
 
-def test_a_node_of_before_says_all_in_one_digest_and_is_of_another_version(said, engine):
+def test_an_older_nodes_single_digest_is_understood(said, engine):
     said("a", CHEAP)
     with engine.begin() as tx:
         tx.execute(tables.node.update().values(terms="0" * 64))
@@ -75,7 +75,7 @@ def test_a_node_of_before_says_all_in_one_digest_and_is_of_another_version(said,
         ({"clients": (), "silent_minutes": 5}, ["[radius] silent_minutes"]),
     ],
 )
-def test_of_radius_all_must_agree_but_where_it_listens_and_a_secret_is_no_text(said, engine, other, named):
+def test_radius_settings_agree_but_for_addresses(said, engine, other, named):
     assert said("a", settings_digests(Config(radius=RADIUS))) == {}
     assert said("b", settings_digests(Config(radius=replace(RADIUS, **other)))) == ({"a": named} if named else {})
     with engine.begin() as tx:
@@ -98,6 +98,6 @@ USED = Config(**WAYS, notices=Notices(thresholds=(5,)))
         ({"notices": Notices(thresholds=(6,))}, ["[notices]"]),
     ],
 )
-def test_what_is_charged_by_is_compared_and_what_is_each_nodes_own_is_not(said, section, named):
+def test_charging_settings_are_compared_local_ones_not(said, section, named):
     said("a", settings_digests(USED))
     assert said("b", settings_digests(replace(USED, **section))) == ({"a": named} if named else {})

@@ -70,7 +70,7 @@ def every_key(struct=Config):
 # -- where settings come from
 
 
-def test_without_a_file_the_defaults_of_the_issue_hold(tmp_path):
+def test_without_a_file_the_defaults_hold(tmp_path):
     settings = load(None, {}, tmp_path)
     assert settings == defaults(tmp_path)
     assert settings.database.url == f"sqlite:///{tmp_path}/celcombiller.sqlite"
@@ -85,7 +85,7 @@ def test_without_a_file_the_defaults_of_the_issue_hold(tmp_path):
     assert settings.rates == (RateRow(prefix="", price=1, increment_seconds=1, connect_fee=0),)
 
 
-def test_the_file_of_the_current_folder_wins_over_that_of_the_machine(tmp_path, monkeypatch):
+def test_the_current_folders_file_wins(tmp_path, monkeypatch):
     machine = tmp_path / "machine.toml"
     machine.write_text("[calls]\nring_seconds = 11", encoding="utf-8")
     monkeypatch.setattr(loader, "SYSTEM_FILE", machine)
@@ -94,7 +94,7 @@ def test_the_file_of_the_current_folder_wins_over_that_of_the_machine(tmp_path, 
     assert load(None, {}, tmp_path).calls.ring_seconds == 12
 
 
-def test_a_named_file_that_is_missing_is_an_error_and_not_the_defaults(tmp_path):
+def test_a_missing_named_file_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read: No such file"):
         load(tmp_path / "nowhere.toml", {})
 
@@ -113,7 +113,7 @@ def test_the_environment_wins_over_the_file(written):
     assert settings.database.url == "postgresql+psycopg://biller@db/biller"
 
 
-def test_an_empty_list_in_the_environment_is_an_empty_list(written):
+def test_an_empty_list_from_the_environment_is_empty(written):
     assert written("", CELCOMBILLER_CALLS_ALWAYS_ALLOWED="").calls.always_allowed == ()
 
 
@@ -212,12 +212,12 @@ def test_the_examples_commented_out_server_is_valid(written):
     assert (server.name, server.port, server.username) == ("pbx1", 5038, "celcombiller")
 
 
-def test_the_examples_commented_out_nas_is_valid_and_says_the_defaults(written):
+def test_the_example_nas_is_valid_and_default(written):
     (client,) = written(uncommented(EXAMPLE.read_text(encoding="utf-8"))).radius.clients
     assert client == RadiusClient(name="hotspot", address="192.0.2.1", secret="change me")
 
 
-def test_the_settings_of_the_guide_to_radius_are_valid(written, tmp_path):
+def test_the_radius_guides_settings_are_valid(written, tmp_path):
     guide = (EXAMPLE.parents[1] / "docs" / "how-to" / "data-by-radius.md").read_text(encoding="utf-8")
     (tmp_path / "hotspot.secret").write_text("s")
     (client,) = written(guide.partition("```toml\n")[2].partition("```")[0]).radius.clients
@@ -257,7 +257,7 @@ def test_a_wrong_nas_is_one_line(refusal, text, line):
         assert said == f"celcombiller.toml: {line}"
 
 
-def test_the_secret_of_a_nas_is_read_from_its_file_and_not_shown(written, tmp_path):
+def test_a_nas_secret_file_is_read_and_hidden(written, tmp_path):
     (tmp_path / "nas.secret").write_text("xyzzy\n")
     settings = written(NAS + 'secret_file = "nas.secret"')
     assert settings.radius.clients[0].secret == "xyzzy"
@@ -349,7 +349,7 @@ def uncommented(text):
         ("a = " + "[" * 5000, "is not TOML that makes sense"),
     ],
 )
-def test_a_wrong_setting_is_one_line_with_file_key_and_what_is_allowed(refusal, text, line):
+def test_a_wrong_setting_names_file_key_and_choices(refusal, text, line):
     assert refusal(text).startswith("celcombiller.toml: ")
     assert line in refusal(text)
 
@@ -375,13 +375,13 @@ def test_a_wrong_setting_is_one_line_with_file_key_and_what_is_allowed(refusal, 
         ("always_allowed_dial", "PJSIP/{clid}", "allowed are {number}"),
     ],
 )
-def test_a_dial_string_that_cannot_be_filled_in_is_refused(refusal, key, template, why):
+def test_an_unusable_dial_string_is_refused(refusal, key, template, why):
     line = refusal(f'[calls]\n{key} = "{template}"')
     assert line.startswith(f"celcombiller.toml: calls.{key}: ")
     assert why in line
 
 
-def test_dial_strings_that_can_be_filled_in_are_taken_as_they_are(written):
+def test_usable_dial_strings_are_kept(written):
     calls = written(
         '[calls]\ninternal_dial = "PJSIP/{clid}&IAX2/{username}"\nexternal_dial = "PJSIP/{number}@trunk"\n'
         'always_allowed_dial = "PJSIP/emergency@trunk"'
@@ -392,7 +392,7 @@ def test_dial_strings_that_can_be_filled_in_are_taken_as_they_are(written):
 
 
 @pytest.mark.parametrize("options", ["L(1000)", "gS(3)", "U(stamp)", "G(x)", "g,30", "g(", "g\\n", "m(${X},)", "1"])
-def test_dial_options_that_break_the_limit_or_the_dial_are_refused(refusal, options):
+def test_dial_options_that_break_limits_are_refused(refusal, options):
     assert refusal(f'[calls]\ndial_options = "{options}"').startswith("celcombiller.toml: calls.dial_options: ")
 
 
@@ -413,7 +413,7 @@ def test_other_dial_options_are_taken(written, options):
         "postgresql+psycopg2://h/d",
     ],
 )
-def test_a_database_that_the_store_cannot_open_is_refused(refusal, url):
+def test_an_unsupported_database_is_refused(refusal, url):
     assert refusal(f'[database]\nurl = "{url}"').startswith("celcombiller.toml: database.url: ")
 
 
@@ -422,7 +422,7 @@ def test_several_hosts_of_one_postgresql_are_a_database(written):
     assert written(f'[database]\nurl = "{url}"').database.url == url
 
 
-def test_several_workers_need_postgresql_and_sockets_that_can_be_inherited(written, refusal):
+def test_several_workers_need_postgresql_and_inheritable_sockets(written, refusal):
     postgresql = '[database]\nurl = "postgresql+psycopg://h/d"\n'
     assert refusal("[service]\nworkers = 2").startswith("celcombiller.toml: service.workers: several processes need")
     text = postgresql + '[service]\nworkers = 2\n[rest]\nlisten = "unix:/run/rest"'
@@ -431,7 +431,7 @@ def test_several_workers_need_postgresql_and_sockets_that_can_be_inherited(writt
     assert written(postgresql, CELCOMBILLER_SERVICE_WORKERS="3").service.workers == 3
 
 
-def test_a_plain_postgresql_url_is_refused_with_what_to_write_and_without_its_password(refusal):
+def test_a_plain_postgresql_url_is_refused_without_password(refusal):
     line = refusal('[database]\nurl = "postgresql://biller:hush@db/biller"')
     assert "write postgresql+psycopg:// in place of postgresql://" in line
     assert "hush" not in line
@@ -440,7 +440,7 @@ def test_a_plain_postgresql_url_is_refused_with_what_to_write_and_without_its_pa
 # -- secrets
 
 
-def test_the_secret_is_read_from_a_file_beside_the_configuration(written, tmp_path):
+def test_the_secret_file_is_found_beside_the_settings(written, tmp_path):
     (tmp_path / "pbx1.secret").write_text("hush hush\n", encoding="utf-8")
     (server,) = written(SERVER + 'secret_file = "pbx1.secret"').asterisk
     assert server.secret == "hush hush"
@@ -466,7 +466,7 @@ def test_a_switch_that_is_neither_is_refused(refusal):
         ("", LookupError("two places say two zones"), "UTC"),
     ],
 )
-def test_a_new_schedule_is_in_the_zone_of_the_settings_or_of_the_machine(written, monkeypatch, setting, machine, zone):
+def test_a_new_schedule_takes_the_settings_zone(written, monkeypatch, setting, machine, zone):
     def name():
         if isinstance(machine, Exception):
             raise machine
@@ -524,7 +524,7 @@ def settled(tables, environ=None):
 
 
 @given(keys, toml_values, st.booleans())
-def test_any_value_at_any_key_gives_a_config_or_one_line(key, value, listed):
+def test_any_value_gives_a_config_or_one_line(key, value, listed):
     section, name = key
     found = settled({section: [{name: value}] if listed else {name: value}})
     assert isinstance(found, Config) or found.startswith("celcombiller.toml: ")
@@ -536,13 +536,13 @@ def test_any_tables_give_a_config_or_one_line(tables):
 
 
 @given(keys, st.text())
-def test_any_text_in_the_environment_gives_a_config_or_one_line(key, value):
+def test_any_environment_gives_a_config_or_one_line(key, value):
     name = f"CELCOMBILLER_{key[0]}_{key[1]}".upper()
     found = settled({}, {name: value})
     assert isinstance(found, Config) or name in found
 
 
-def test_a_message_centres_password_is_read_from_its_file_and_never_shown(written, refusal, tmp_path):
+def test_an_smscs_password_file_is_read_and_hidden(written, refusal, tmp_path):
     (tmp_path / "password").write_text("hush-hsh\n")
     read = written('[smpp]\nhost = "centre"\npassword_file = "password"')
     assert (read.smpp.password, read.smpp.password_file) == ("hush-hsh", "")
@@ -553,7 +553,7 @@ def test_a_message_centres_password_is_read_from_its_file_and_never_shown(writte
     assert "one of password and password_file" in refusal('[smpp]\npassword = "a"\npassword_file = "password"')
 
 
-def test_the_authorities_of_a_message_centre_are_certificates_in_a_file_that_can_be_read(written, refusal, tmp_path):
+def test_an_smscs_authorities_are_a_readable_file(written, refusal, tmp_path):
     authority = trustme.CA().cert_pem.bytes()
     settings = '[smpp]\ntls = true\nca_file = "authorities.pem"'
     assert "authorities.pem cannot be read: No such file" in refusal(settings)
@@ -565,7 +565,7 @@ def test_the_authorities_of_a_message_centre_are_certificates_in_a_file_that_can
         assert "smpp.ca_file: " in refusal(settings)
 
 
-def test_voice_credit_pays_for_messages_unless_the_operator_says_sms(tmp_path):
+def test_voice_pays_for_messages_by_default(tmp_path):
     assert Config().sms.terms.account is Kind.VOICE
     (tmp_path / "celcombiller.toml").write_text('[sms]\naccount = "sms"\n[notices]\nkind = "sms"\n')
     read = load(None, {}, tmp_path)
@@ -583,11 +583,11 @@ def test_voice_credit_pays_for_messages_unless_the_operator_says_sms(tmp_path):
         ("parts_max = 256", "a whole number from 1 to 255"),
     ],
 )
-def test_a_way_of_messages_that_leads_nowhere_is_refused(refusal, text, why):
+def test_an_unreachable_message_route_is_refused(refusal, text, why):
     assert why in refusal(f"[sms]\n{text}\n")
 
 
-def test_a_prefix_with_and_without_a_plus_is_the_same_prefix(tmp_path):
+def test_a_prefix_is_the_same_without_plus(tmp_path):
     file = tmp_path / "celcombiller.toml"
     file.write_text('[[rates]]\nprefix = "55"\n[[rates]]\nprefix = "+55"\n')
     with pytest.raises(ConfigError, match="2 tables have prefix"):

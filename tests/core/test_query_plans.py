@@ -79,7 +79,7 @@ def scans(engine, explain, statements):
     return found
 
 
-def test_no_query_of_a_call_scans_a_table_on_sqlite(engine, monkeypatch):
+def test_no_call_query_scans_a_table_on_sqlite(engine, monkeypatch):
     statements = the_path_of_a_call(engine, monkeypatch)
     assert len(statements) >= 15
     assert scans(engine, "explain query plan", statements) == []

@@ -43,7 +43,7 @@ def seen(engine):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_arrives_while_a_transaction_runs_is_done_together_in_the_next(engine):
+async def test_waiting_requests_share_the_next_transaction(engine):
     batches, gate = [], threading.Event()
 
     def perform(tx, requests, now):
@@ -63,7 +63,7 @@ async def test_what_arrives_while_a_transaction_runs_is_done_together_in_the_nex
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_nobody_waits_for_is_gathered_and_holds_up_no_other(engine):
+async def test_background_requests_are_batched_and_never_block(engine):
     batches = []
 
     def perform(tx, requests, now):
@@ -91,7 +91,7 @@ async def test_an_answer_is_given_only_after_its_commit(engine):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_that_is_refused_or_breaks_the_batch_spoils_no_other(engine):
+async def test_a_failed_request_spoils_no_other(engine):
     transact(engine, lambda tx: tx.execute(sa.text("insert into seen values ('twice')")))
     store = BatchWriter(reactor, engine, insert)
     results = [store.charge(word) for word in ("a", "twice", "refused", "b")]
@@ -106,7 +106,7 @@ async def test_a_request_that_is_refused_or_breaks_the_batch_spoils_no_other(eng
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_database_locked_by_another_is_unavailable_and_then_works_again(engine, tmp_path):
+async def test_a_locked_database_is_unavailable_then_works(engine, tmp_path):
     other = open_engine(f"sqlite:///{tmp_path / 'store.sqlite'}", lock_seconds=1)
     store = BatchWriter(reactor, engine, insert)
     store.start()
@@ -199,7 +199,7 @@ def reader(tmp_path, engine):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_read_of_several_statements_runs_whole_in_a_thread_that_is_not_the_reactors(engine, reader):
+async def test_a_read_runs_whole_in_one_thread(engine, reader):
     transact(engine, lambda tx: tx.execute(sa.text("insert into seen values ('x')")))
 
     def work(tx):
@@ -214,7 +214,7 @@ async def test_a_read_of_several_statements_runs_whole_in_a_thread_that_is_not_t
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_read_that_would_take_too_long_is_ended_and_the_next_one_works(reader):
+async def test_a_slow_read_is_ended_the_next_works(reader):
     endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
     with pytest.raises(TooSlow, match="ask for less"):
         await reader.read(lambda tx: tx.execute(sa.text(endless)).scalar_one())

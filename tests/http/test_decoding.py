@@ -146,7 +146,7 @@ async def raw(biller, client, first_line, *headers, body=()):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_cannot_be_read_is_refused_whole(biller):
+async def test_an_unreadable_body_is_refused_whole(biller):
     admin = await biller.logged_in("admin")
     before = biller.everything()
     for body in BROKEN_BODIES:
@@ -156,7 +156,7 @@ async def test_a_body_that_cannot_be_read_is_refused_whole(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_wrong_field_is_named_and_nothing_is_made_of_the_rest(biller):
+async def test_a_wrong_field_is_named(biller):
     admin = await biller.logged_in("admin")
     before = biller.everything()
     for wrong, field in WRONG_FIELDS:
@@ -177,7 +177,7 @@ async def test_all_that_is_wrong_is_said_at_once(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_is_no_json_is_another_medium(biller):
+async def test_a_body_not_json_is_unsupported_media(biller):
     admin = await biller.logged_in("admin")
     before = biller.everything()
     types = [
@@ -196,7 +196,7 @@ async def test_a_body_that_is_no_json_is_another_medium(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_of_ten_megabytes_is_too_large_however_it_is_announced(biller):
+async def test_a_ten_megabyte_body_is_413(biller):
     admin = await biller.logged_in("admin")
     before = biller.everything()
     line, kind, size = b"POST /api/v1/subscribers HTTP/1.1", b"Content-Type: application/json", 10 * 1024 * 1024
@@ -224,7 +224,7 @@ async def test_addresses_of_nothing_are_not_found(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_query_that_cannot_be_read_or_is_not_known_is_refused(biller):
+async def test_an_unknown_query_is_refused(biller):
     admin = await biller.logged_in("admin")
     for query in BROKEN_QUERIES:
         answer = await admin.get(f"/api/v1/subscribers?{query}")
@@ -233,7 +233,7 @@ async def test_a_query_that_cannot_be_read_or_is_not_known_is_refused(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_bytes_that_are_no_text_in_the_address_or_a_header_are_refused_or_mean_nothing(biller):
+async def test_undecodable_addresses_and_headers_are_refused(biller):
     admin = await biller.logged_in("admin")
     before = biller.everything()
     status, _, text = await raw(biller, admin, b"GET /api/v1/subscribers/%ff HTTP/1.1")
@@ -258,7 +258,7 @@ async def test_bytes_that_are_no_text_in_the_address_or_a_header_are_refused_or_
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_http_is_answered_or_hung_up_on(biller):
+async def test_bytes_not_http_are_refused(biller):
     admin = await biller.logged_in("admin")
     before = biller.everything()
     for sent in (
@@ -290,7 +290,7 @@ def half_closed(biller, sent):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_method_that_is_not_known_is_refused_with_those_that_are(biller):
+async def test_an_unknown_method_lists_the_known(biller):
     admin = await biller.logged_in("admin")
     for method in ("PUT", "TRACE", "PROPFIND"):
         status, head, text = await raw(biller, admin, f"{method} /api/v1/tokens HTTP/1.1".encode())
@@ -299,7 +299,7 @@ async def test_a_method_that_is_not_known_is_refused_with_those_that_are(biller)
 
 
 @pytest_twisted.ensureDeferred
-async def test_cookies_and_tokens_that_are_forged_over_or_revoked_open_nothing(biller):
+async def test_forged_or_revoked_credentials_open_nothing(biller):
     admin = await biller.logged_in("admin")
     made = (await admin.post("/api/v1/tokens", {"name": "t", "scopes": ["admin"]})).body
     late = (await admin.post("/api/v1/tokens", {"name": "t", "scopes": ["admin"], "expires_at": soon()})).body

@@ -27,7 +27,7 @@ def watching(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_asks_for_no_notices_has_nobody_look_for_them(tmp_path):
+async def test_without_settings_no_notices_are_looked_for(tmp_path):
     biller = Biller(tmp_path, {}, "")
     assert watching(biller) == []
     await biller.stop()
@@ -51,7 +51,7 @@ async def biller(tmp_path, monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_balance_that_an_operator_lowers_is_told_by_a_queued_message(biller):
+async def test_a_lowered_balance_queues_a_notice(biller):
     (service,) = watching(biller)
     await until(lambda: biller.rows(tables.bookmark))
     admin = await biller.logged_in("admin")

@@ -92,7 +92,7 @@ def here(engine):
         made.service.stopService()
 
 
-def test_it_credits_at_the_start_and_then_what_has_come_within_a_minute(here):
+def test_it_credits_at_start_and_each_minute(here):
     here.service.startService()
     assert len(credit_rows(here.engine)) == 3
     here.later()
@@ -101,7 +101,7 @@ def test_it_credits_at_the_start_and_then_what_has_come_within_a_minute(here):
     assert [row[2] for row in credit_rows(here.engine)] == [TODAY] * 3 + [TODAY + DAY] * 3
 
 
-def test_it_says_what_it_gives_to_how_many_once(here, lines):
+def test_it_logs_each_run_once(here, lines):
     here.service.startService()
     here.later()
     assert [text for level, text in lines if level == "info"] == [
@@ -123,7 +123,7 @@ def test_a_long_run_says_how_far_it_is(one_by_one, here, lines):
     assert said == ["3 credited, 0 passed over, 0 failed so far", "3 credited, 0 passed over, 0 failed in all"]
 
 
-def test_it_names_each_member_who_could_not_be_credited_up_to_a_limit(one_by_one, here, lines, monkeypatch):
+def test_it_names_failed_members_up_to_a_limit(one_by_one, here, lines, monkeypatch):
     monkeypatch.setattr(schedule_credits, "FAILURES_TOLD", 2)
     with here.engine.begin() as tx:
         tx.execute(sa.delete(tables.account).where(tables.account.c.subscriber_id.is_not(None)))
@@ -134,7 +134,7 @@ def test_it_names_each_member_who_could_not_be_credited_up_to_a_limit(one_by_one
     assert lines[-1][1].endswith("0 credited, 0 passed over, 3 failed in all")
 
 
-def test_after_too_long_an_absence_it_says_so_once_a_day_and_waits(here, lines):
+def test_a_long_absence_is_logged_daily_and_waits(here, lines):
     here.now += 100 * DAY
     here.service.startService()
     here.later()
@@ -144,7 +144,7 @@ def test_after_too_long_an_absence_it_says_so_once_a_day_and_waits(here, lines):
     assert credit_rows(here.engine) == []
 
 
-def test_how_late_the_credits_are_is_measured_while_they_wait_and_is_nothing_when_they_are_given(here):
+def test_lag_is_measured_until_credits_are_given(here):
     lag = partial(here.service._metrics.registry.get_sample_value, "celcombiller_schedule_lag_seconds")
     first = TODAY
     here.now += 100 * DAY  # longer than is caught up by itself
@@ -156,7 +156,7 @@ def test_how_late_the_credits_are_is_measured_while_they_wait_and_is_nothing_whe
     assert lag() == 0
 
 
-def test_a_database_that_is_away_is_one_line_and_then_all_goes_on(here, lines):
+def test_a_database_outage_is_one_line(here, lines):
     here.away = True
     here.service.startService()
     here.later()
@@ -166,7 +166,7 @@ def test_a_database_that_is_away_is_one_line_and_then_all_goes_on(here, lines):
     assert len(credit_rows(here.engine)) == 3
 
 
-def test_a_schedule_that_breaks_is_logged_with_its_error_and_tried_again(here, expected_failures):
+def test_a_failing_schedule_is_logged_and_retried(here, expected_failures):
     with here.engine.begin() as tx:
         tx.execute(sa.text("update schedule set time_zone = 'Gone/Away'"))
     here.service.startService()
@@ -178,7 +178,7 @@ def test_a_schedule_that_breaks_is_logged_with_its_error_and_tried_again(here, e
     assert len(credit_rows(here.engine)) == 3
 
 
-def test_it_stops_after_the_chunk_that_is_going_on(one_by_one, here):
+def test_a_stop_waits_for_the_current_chunk(one_by_one, here):
     here.held = []
     here.service.startService()
     for _ in range(5):  # how late it is, the schedules, the decision, the open runs, the first chunk
@@ -198,7 +198,7 @@ def test_it_stops_after_the_chunk_that_is_going_on(one_by_one, here):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_run_goes_through_the_store_and_what_calls_ask_gets_in_between(one_by_one, engine):
+async def test_calls_run_between_a_runs_chunks(one_by_one, engine):
     seen = []
 
     def perform(tx, requests, now):

@@ -154,7 +154,7 @@ async def test_a_note_of_odd_characters_is_stored(network):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ledger_that_is_away_for_a_moment_costs_no_second_sending(network):
+async def test_a_short_ledger_outage_resends_nothing(network):
     network.queue("a")
     network.away = 3
     working = Deferred.fromCoroutine(network.outbox.work())
@@ -166,7 +166,7 @@ async def test_a_ledger_that_is_away_for_a_moment_costs_no_second_sending(networ
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_network_that_is_away_is_left_alone_and_what_it_did_not_get_is_free_for_others(network):
+async def test_an_absent_networks_messages_are_released(network):
     network.queue("a")
     network.is_there = False
     await network.outbox.work()

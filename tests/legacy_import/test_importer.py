@@ -134,7 +134,7 @@ def test_the_first_users_of_every_installation_come_over(engine, file):
     assert not report.findings.serious
 
 
-def test_a_statement_of_the_last_generation_reads_as_it_was_with_what_was_before_as_its_opening(engine, file):
+def test_a_statement_reads_as_it_was_with_opening(engine, file):
     movements = [
         (1, 3, None, 600, "2016-08-01 22:30:00.123456", "web"),
         (2, 3, 2, -61, "2016-08-02 10:00:00", "call"),
@@ -164,14 +164,14 @@ def test_a_statement_of_the_last_generation_reads_as_it_was_with_what_was_before
     assert details["legacy:data_balance:1"].connection_ip == "10.0.0.1"
 
 
-def test_a_balance_without_movements_is_one_opening_transfer_of_today(engine, file):
+def test_a_balance_without_movements_is_one_opening(engine, file):
     imported(engine, original(file, users=[ana(voice=9)]))
     (line,) = statement(engine, "ana")
     assert (line.value, line.at, line.reference) == (9, NOW, "legacy:users:3:voice")
     assert statement(engine, "ana", Kind.DATA) == []
 
 
-def test_may_2016_has_a_mark_on_administrators_and_plans_without_a_value(engine, file):
+def test_a_may_2016_database_is_understood(engine, file):
     rows = [
         (1, 1, "Administrator", "nowhere", 0, "admin", "adm123", "999999999", 999999999999999, 5, 0),
         (2, 0, "Guest", None, 1, "guest", "123123", "999999998", 1010000000002, 0, 0),
@@ -195,7 +195,7 @@ def test_may_2016_has_a_mark_on_administrators_and_plans_without_a_value(engine,
     assert (plan.name, plan.value, plan.enabled, member.count) == ("Students", 0, False, 4)
 
 
-def test_of_the_days_with_both_balances_the_users_row_counts_and_the_rest_is_the_opening(engine, file):
+def test_of_both_balances_the_users_row_counts(engine, file):
     imported(
         engine,
         original(
@@ -212,7 +212,7 @@ def test_of_the_days_with_both_balances_the_users_row_counts_and_the_rest_is_the
     assert values(statement(engine, "admin", Kind.DATA)) == [(10, 10, "opening"), (-2, 8, "legacy")]
 
 
-def test_where_the_balance_was_the_sum_of_movements_there_is_no_opening_and_calls_say_whom_they_were_to(engine, file):
+def test_summed_balances_need_no_opening(engine, file):
     report = imported(
         engine,
         original(
@@ -247,7 +247,7 @@ def test_where_the_balance_was_the_sum_of_movements_there_is_no_opening_and_call
     assert [user(engine, name).imsi for name in ("guest", "999999997")] == ["000000999999998", "000000999999997"]
 
 
-def test_groups_become_disabled_monthly_schedules_with_a_run_for_each_date_that_is_left(engine, file):
+def test_groups_become_disabled_monthly_schedules(engine, file):
     imported(
         engine,
         original(
@@ -342,7 +342,7 @@ def test_what_does_not_fit_is_changed_and_told(engine, file, facts, oddity, kept
         ({"username": " guest"}, Oddity.DUPLICATE),
     ],
 )
-def test_who_cannot_come_is_left_out_with_all_his_rows_and_the_others_come(engine, file, facts, oddity):
+def test_an_invalid_user_is_skipped_with_its_rows(engine, file, facts, oddity):
     path = original(
         file,
         users=[GUEST, ana(**facts)],
@@ -363,7 +363,7 @@ def subscribers_of(engine):
         return list(subscriber_records.list_all(tx))
 
 
-def test_a_cpf_that_two_have_stays_with_the_first(engine, file):
+def test_a_shared_cpf_stays_with_the_first(engine, file):
     rows = [(*GUEST[:4], 1, *GUEST[5:]), ana(cpf="01")]
     with sqlite3.connect(file) as old:
         old.executescript(TABLES["last"].replace("unique (cpf), ", "").replace("cpf integer", "cpf varchar"))
@@ -375,7 +375,7 @@ def test_a_cpf_that_two_have_stays_with_the_first(engine, file):
     assert found(report, Oddity.CPF_DROPPED) == ["ana (users:3): 01 is another user's"]
 
 
-def test_rows_that_moved_nothing_or_belong_to_nobody_are_left_out_and_the_balance_stands(engine, file):
+def test_empty_and_orphaned_movements_are_left_out(engine, file):
     movements = [
         (1, 3, None, None, "2016-08-01 10:00:00", "web"),
         (2, 3, None, 0, "2016-08-01 10:00:00", "web"),
@@ -392,7 +392,7 @@ def test_rows_that_moved_nothing_or_belong_to_nobody_are_left_out_and_the_balanc
     assert not report.findings.serious
 
 
-def test_dates_are_of_the_zone_and_one_that_cannot_be_read_is_that_of_its_neighbour(engine, file):
+def test_unreadable_dates_take_their_neighbours(engine, file):
     zone = ZoneInfo("America/Sao_Paulo")
     dates = ["soon", "2016-10-16 00:30:00", "2016-02-20 23:30:00", None, 20161016, "2016-07-02", "9999-12-31 23:59:59"]
     movements = [(n, 3, None, 1, said, "web") for n, said in enumerate(dates, 1) if said]
@@ -415,14 +415,14 @@ def test_dates_are_of_the_zone_and_one_that_cannot_be_read_is_that_of_its_neighb
     ]
 
 
-def test_a_movement_below_zero_is_taken_with_a_reason(engine, file):
+def test_a_movement_below_zero_has_a_reason(engine, file):
     movements = [(1, 3, None, 5, "2016-08-01 10:00:00", "web"), (2, 3, None, -9, "2016-08-01 11:00:00", "call")]
     report = imported(engine, original(file, users=[ana(voice=-4)], voice_balance=movements))
     assert [line.note for line in statement(engine, "ana")] == ["", "below zero, as in the original"]
     assert found(report, Oddity.BELOW_ZERO) == ["ana (voice_balance:2)"]
 
 
-def test_a_history_too_big_on_the_way_is_left_out_and_the_balance_stands(engine, file):
+def test_an_overflowing_history_is_left_out(engine, file):
     most = [(n, 3, None, AMOUNT_MAX, "2016-08-01 10:00:00", "web") for n in (1, 2)]
     back = [(n, 3, None, -AMOUNT_MAX, "2016-08-01 11:00:00", "web") for n in (3, 4)]
     report = imported(engine, original(file, users=[ana(voice=3)], voice_balance=most + back))
@@ -448,7 +448,7 @@ def test_weak_passwords_are_known(password, username, weak):
 # -- plans -----------------------------------------------------------------------------------------------------------
 
 
-def test_plans_go_on_from_the_day_after_with_the_runs_that_are_left(engine, file):
+def test_plans_continue_the_day_after(engine, file):
     imported(
         engine,
         original(
@@ -473,7 +473,7 @@ def test_plans_go_on_from_the_day_after_with_the_runs_that_are_left(engine, file
     ]
 
 
-def test_a_plan_can_go_on_from_a_day_that_is_past(engine, file):
+def test_a_plan_can_continue_from_the_past(engine, file):
     path = original(file, users=[ana()], schedule=[(1, "Gold", 5, 50, 1)])
     imported(engine, path, terms=ImportTerms(BELEM, date(2026, 9, 1)))
     with engine.connect() as tx:
@@ -484,13 +484,13 @@ def test_a_plan_can_go_on_from_a_day_that_is_past(engine, file):
 @pytest.mark.parametrize(
     "plan", [(0, 50, 1), (32, 50, 1), ("x", 50, 1), (1, -1, 1), (1, 1.5, 1), (1, 50, 4), (1, 50, 0)]
 )
-def test_a_plan_that_none_can_be_is_left_out_with_its_members(engine, file, plan):
+def test_an_invalid_plan_is_skipped_with_its_members(engine, file, plan):
     report = imported(engine, original(file, users=[ana()], schedule=[(1, "Odd", *plan)], schedule_user=[(1, 3, 1, 2)]))
     assert len(found(report, Oddity.BAD_PLAN)) == len(found(report, Oddity.ORPHAN)) == 1
     assert report.findings.serious
 
 
-def test_members_twice_over_without_runs_or_without_a_number_of_them(engine, file):
+def test_odd_memberships_are_reported(engine, file):
     report = imported(
         engine,
         original(
@@ -535,7 +535,7 @@ def credit(engine, value, username="ana", reference="id:1"):
         process_batch(tx, CallTerms(Tariff([Rate()])), [request], NOW)
 
 
-def test_who_has_all_the_same_identities_is_the_same_and_gets_the_old_balance_on_top(engine, file):
+def test_a_known_user_gets_the_old_balance_added(engine, file):
     add(engine)
     credit(engine, 7)
     path = original(file, users=[ana(voice=100)], voice_balance=[(1, 3, None, 60, "2016-08-01 10:00:00", "web")])
@@ -557,7 +557,7 @@ def test_who_has_all_the_same_identities_is_the_same_and_gets_the_old_balance_on
         {"clid": "0", "imsi": "000000000000000"},
     ],
 )
-def test_who_has_a_part_of_somebodys_identities_is_left_out(engine, file, facts):
+def test_a_partly_known_user_is_left_out(engine, file, facts):
     add(engine, **facts)
     report = imported(engine, original(file, users=[GUEST, ana(voice=100)]))
     (told,) = found(report, Oddity.CONFLICT)
@@ -567,7 +567,7 @@ def test_who_has_a_part_of_somebodys_identities_is_left_out(engine, file, facts)
     assert user(engine, "guest").clid == "999999998"
 
 
-def test_the_administrator_whom_init_made_takes_over_the_old_number_and_keeps_his_new_password(engine, file):
+def test_the_administrator_keeps_the_new_password(engine, file):
     facts = {"username": "admin", "clid": "0", "imsi": "000000000000000", "level": Level.ADMINISTRATOR}
     add(engine, **facts)
     report = imported(engine, original(file, users=[(*ADMIN[:9], 12, 0)]))
@@ -580,7 +580,7 @@ def test_the_administrator_whom_init_made_takes_over_the_old_number_and_keeps_hi
         assert tx.execute(sa.select(schema_tables.subscriber.c.password_hash)).scalars().all() == ["kept"]
 
 
-def test_a_cpf_that_somebody_here_has_is_not_taken_over(engine, file):
+def test_a_cpf_taken_here_is_not_taken_over(engine, file):
     add(engine, username="other", clid="5", imsi="724000000000099", cpf="12345678909")
     report = imported(engine, original(file, users=[ana()]))
     assert user(engine, "ana").cpf is None
@@ -606,7 +606,7 @@ def village(path, generation="last", **more):
     return original(path, generation, **(rows | more))
 
 
-def test_a_second_import_changes_nothing_whatever_happened_here_in_between(engine, file):
+def test_a_second_import_changes_nothing(engine, file):
     village(file)
     imported(engine, file)
     with engine.begin() as tx:
@@ -635,7 +635,7 @@ def test_a_second_import_changes_nothing_whatever_happened_here_in_between(engin
     assert everything(engine) == before
 
 
-def test_a_file_that_has_grown_brings_what_is_new(engine, file, tmp_path):
+def test_a_grown_file_brings_what_is_new(engine, file, tmp_path):
     village(file)
     imported(engine, file)
     old = sqlite3.connect(file)
@@ -655,7 +655,7 @@ def test_a_file_that_has_grown_brings_what_is_new(engine, file, tmp_path):
     assert [balances(engine, name)[0] for name in ("ana", "guest", "bia")] == [75, 5, 3]
 
 
-def test_who_joined_a_plan_here_is_not_joined_again_by_the_file(engine, file):
+def test_a_file_does_not_rejoin_members(engine, file):
     village(file)
     imported(engine, file)
     with engine.begin() as tx:
@@ -679,7 +679,7 @@ def test_who_joined_a_plan_here_is_not_joined_again_by_the_file(engine, file):
         "delete from voice_balance where _id = 2",
     ],
 )
-def test_an_account_that_was_edited_in_the_original_since_is_left_alone_and_told(engine, file, edit):
+def test_an_account_edited_since_is_reported(engine, file, edit):
     village(file)
     imported(engine, file)
     before = everything(engine)
@@ -692,7 +692,7 @@ def test_an_account_that_was_edited_in_the_original_since_is_left_alone_and_told
     assert everything(engine) == before
 
 
-def test_another_file_is_refused_unless_it_has_a_source_of_its_own(engine, file, tmp_path):
+def test_another_file_needs_its_own_source(engine, file, tmp_path):
     imported(engine, village(file))
     other = original(
         tmp_path / "other.db",
@@ -719,7 +719,7 @@ class Killed(Exception):
     """The process dies here."""
 
 
-def test_killed_at_any_statement_nothing_has_come_and_the_next_run_brings_all(engine, file):
+def test_an_import_killed_anywhere_starts_over_whole(engine, file):
     village(file)
     before, statements = everything(engine), 0
 
@@ -859,7 +859,7 @@ def _floored(cell):
 
 @share(1.5, suppress_health_check=[HealthCheck.too_slow])
 @given(originals())
-def test_any_original_comes_over_with_its_balances_proved_and_once(tmp_path_factory, drawn):
+def test_any_original_imports_once_with_proved_balances(tmp_path_factory, drawn):
     generation, rows = drawn
     path = original(tmp_path_factory.mktemp("any") / "alph.db", generation, **rows)
     bytes_before = path.read_bytes()
@@ -913,7 +913,7 @@ def rows_here(tmp_path):
         engine.dispose()
 
 
-def test_a_dry_run_reports_and_writes_nothing_and_yes_imports_what_it_said(command, tmp_path):
+def test_a_dry_run_reports_and_writes_nothing(command, tmp_path):
     village(tmp_path / "alph.db")
     before = rows_here(tmp_path)
     status, dry, _ = import_legacy(command)
@@ -947,7 +947,7 @@ def test_passwords_can_be_left_behind(command, tmp_path):
     assert {each["code"] for each in json.loads(out)["findings"]} >= {"NO_PASSWORD"}
 
 
-def test_the_json_report_counts_every_row_and_names_every_oddity(command, tmp_path):
+def test_the_json_report_counts_every_row(command, tmp_path):
     many = [(n, 99, None, 1, "2016-08-01 10:00:00", "web") for n in range(1, 9)]
     village(tmp_path / "alph.db", voice_balance=many)
     status, out, _ = import_legacy(command, "--json")
@@ -968,7 +968,7 @@ def test_the_json_report_counts_every_row_and_names_every_oddity(command, tmp_pa
     assert "... and 3 more" in text
 
 
-def test_a_plan_that_came_over_is_due_on_its_next_day_for_the_members_it_had(command, tmp_path):
+def test_an_imported_plan_is_due_next_day(command, tmp_path):
     village(tmp_path / "alph.db")
     import_legacy(command, "--yes")
     status, out, _ = command("schedules", "due", "--on", datetime.now(UTC).date() + timedelta(days=40), "--json")
@@ -1003,7 +1003,7 @@ def test_the_trail_says_when_it_came_in(command, tmp_path):
     )
 
 
-def test_a_ledger_that_does_not_prove_takes_nothing_in(command, tmp_path):
+def test_an_unproved_ledger_imports_nothing(command, tmp_path):
     village(tmp_path / "alph.db")
     database_file = sqlite3.connect(tmp_path / "celcombiller.sqlite")
     with database_file:
@@ -1037,7 +1037,7 @@ LAST = TABLES["last"]
         (lambda path: script(path, TABLES["movements"] + "drop table groups;"), "groups is missing"),
     ],
 )
-def test_what_is_no_whole_original_is_refused_in_one_line(command, tmp_path, make, says):
+def test_an_incomplete_original_is_refused_in_one_line(command, tmp_path, make, says):
     make(tmp_path / "alph.db")
     before = rows_here(tmp_path)
     status, out, err = import_legacy(command, "--yes")
@@ -1061,13 +1061,13 @@ def script(path, sql):
         (("--plans-from", "1800-01-01"), "first_on"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(command, tmp_path, arguments, says):
+def test_nonsense_is_refused_in_one_line(command, tmp_path, arguments, says):
     village(tmp_path / "alph.db")
     status, _, err = import_legacy(command, *arguments)
     assert (status, err.count("\n"), says in err) == (REFUSED, 1, True), err
 
 
-def test_what_is_not_read_of_the_file_is_told(engine, file):
+def test_what_is_ignored_is_reported(engine, file):
     village(file)
     old = sqlite3.connect(file)
     with old:
@@ -1081,7 +1081,7 @@ def test_what_is_not_read_of_the_file_is_told(engine, file):
     assert found(report, Oddity.OTHER_TABLE) == ["groups (1 rows)"]
 
 
-def test_the_file_is_only_read_and_a_newer_key_name_is_known(engine, file):
+def test_the_file_is_only_read(engine, file):
     script(file, re.sub(r"\b_id\b", "id", LAST))
     old = sqlite3.connect(file)
     with old:
@@ -1094,7 +1094,7 @@ def test_the_file_is_only_read_and_a_newer_key_name_is_known(engine, file):
     assert sorted(each.name for each in Path(file).parent.iterdir()) == ["alph.db"]
 
 
-def test_only_those_who_will_be_made_need_a_password_hash(engine, file):
+def test_only_created_users_need_a_hash(engine, file):
     add(engine)
     village(file)
     with open_original(file) as old, engine.begin() as tx:

@@ -50,7 +50,7 @@ async def openbts(manager):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_entry_is_made_read_changed_and_removed_in_the_originals_words(openbts, manager):
+async def test_an_entry_is_handled_in_the_originals_words(openbts, manager):
     assert await openbts.list_all() == []
     await openbts.create(ANA)
     assert await openbts.read({ANA.imsi}, set()) == [ANA]
@@ -114,7 +114,7 @@ async def test_nothing_but_digits_is_ever_sent(field, damage):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_list_that_is_none_is_an_error_and_never_an_empty_network(openbts, manager, answer):
+async def test_a_broken_list_is_never_an_empty_network(openbts, manager, answer):
     manager.troubles = [answer]
     with pytest.raises(NetworkUnavailable):
         await openbts.list_all()
@@ -122,7 +122,7 @@ async def test_a_list_that_is_none_is_an_error_and_never_an_empty_network(openbt
 
 
 @pytest_twisted.ensureDeferred
-async def test_rows_that_no_subscriber_can_be_are_left_out_and_half_ones_are_told(openbts, manager):
+async def test_impossible_rows_are_skipped_half_ones_reported(openbts, manager):
     manager.troubles = [
         b'{"code": 200, "data": [{"imsi": "IMSI724000000002001", "name": null, "msisdn": null},'
         b' {"imsi": "smqueue", "name": "x", "msisdn": "411"}, {"name": "y"}]}'
@@ -189,7 +189,7 @@ async def test_a_no_is_a_refusal_of_that_one(openbts, manager, code):
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_an_answer_it_gives_up_in_time_and_the_next_question_is_answered():
+async def test_a_timeout_leaves_the_next_question_working():
     manager = NodeManager().start()
     network = network_to(manager.port, seconds=0.3)
     manager.troubles = ["no answer"]
@@ -208,7 +208,7 @@ async def test_without_an_answer_it_gives_up_in_time_and_the_next_question_is_an
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_ends_at_once_though_an_answer_is_outstanding():
+async def test_a_stop_does_not_wait_for_answers():
     network = network_to(1, seconds=60)
     waiting = network.list_all()
     failed = []
@@ -300,7 +300,7 @@ async def village(tmp_path, manager):
     ids=str,
 )
 @pytest_twisted.ensureDeferred
-async def test_whatever_goes_wrong_there_is_one_entry_in_the_end(village, manager, troubles):
+async def test_any_fault_leaves_one_entry(village, manager, troubles):
     village.add(2001)
     manager.troubles = list(troubles)
     await village.settle()
@@ -309,7 +309,7 @@ async def test_whatever_goes_wrong_there_is_one_entry_in_the_end(village, manage
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delete_that_says_200_and_deleted_nothing_is_done_again(village, manager):
+async def test_a_delete_without_effect_is_repeated(village, manager):
     village.add(2001)
     await village.provisioner.work()
     village.do(lambda tx: subscriber_records.delete(tx, "u2001", village.now))
@@ -355,7 +355,7 @@ async def test_a_disabled_phone_in_another_spelling_is_removed(village, manager)
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_imsi_that_stands_there_twice_is_told_and_made_one(village, manager):
+async def test_a_duplicate_imsi_is_reported_and_merged(village, manager):
     village.add(2001)
     await village.provisioner.work()
     await village.network.create(ANA)
@@ -368,7 +368,7 @@ async def test_an_imsi_that_stands_there_twice_is_told_and_made_one(village, man
 
 
 @pytest_twisted.ensureDeferred
-async def test_hundreds_of_changes_while_it_is_killed_and_comes_back_leave_it_equal_and_nothing_twice(village, manager):
+async def test_hundreds_of_changes_survive_kills_without_duplicates(village, manager):
     dice = random.Random(6)
     alive = []
     for number in range(2000, 2400):

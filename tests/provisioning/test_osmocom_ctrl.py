@@ -39,7 +39,7 @@ def framed(payload, stream=0xEE):
     return len(payload).to_bytes(2, "big") + bytes([stream]) + payload
 
 
-def test_a_request_is_framed_as_the_ipa_protocol_has_it():
+def test_a_request_has_an_ipa_frame():
     assert osmocom_ctrl.request(7, "SET", "subscriber.create", "724000000002001") == (
         b"\x00\x28\xee\x00SET 7 subscriber.create 724000000002001"
     )
@@ -50,7 +50,7 @@ def test_a_request_is_framed_as_the_ipa_protocol_has_it():
 
 
 @pytest.mark.parametrize("value", ["a b", "1\n", "1\x00", "7,comp128v1", "é", "-1"])
-def test_a_request_of_anything_but_letters_and_digits_is_not_made(value):
+def test_a_request_takes_letters_and_digits_only(value):
     with pytest.raises(ValueError, match="letters and digits"):
         osmocom_ctrl.request(1, "SET", "subscriber.create", value)
     with pytest.raises(ValueError, match="letters and digits"):
@@ -58,7 +58,7 @@ def test_a_request_of_anything_but_letters_and_digits_is_not_made(value):
 
 
 @given(st.data())
-def test_replies_come_out_the_same_however_the_bytes_are_cut(data):
+def test_replies_are_independent_of_tcp_segments(data):
     stream = b"".join(framed(payload) for payload, _ in SEEN)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=12)) | {0, len(stream)})
     decoder = CtrlDecoder()
@@ -66,12 +66,12 @@ def test_replies_come_out_the_same_however_the_bytes_are_cut(data):
     assert got == [reply for _, reply in SEEN]
 
 
-def test_a_trap_and_what_is_of_another_stream_is_no_answer():
+def test_traps_and_other_streams_are_no_answer():
     assert CtrlDecoder().receive(framed(b"\x00", 0xFE) + framed(b"\x03x") + framed(b"\x00TRAP 0 a b")) == []
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_are_replies_or_an_error_of_ours(data):
+def test_only_codec_errors_leave_the_decoder(data):
     with contextlib.suppress(NetworkUnavailable):
         CtrlDecoder().receive(data)
 
@@ -115,7 +115,7 @@ def test_the_titles_come_again_below_a_long_list():
         lambda text: text.replace("OsmoHLR> ", "4      1  724001    -------------    CSPS\r\nOsmoHLR> "),
     ],
 )
-def test_a_list_with_anything_that_is_not_understood_is_an_error_and_never_half_a_list(damage):
+def test_a_list_is_understood_whole_or_refused(damage):
     with pytest.raises(NetworkUnavailable):
         osmocom_ctrl.listed(damage(LIST.decode()).encode())
 
@@ -147,7 +147,7 @@ def test_a_row_of_many_blanks_is_cheap():
     assert is_cheap(lambda: osmocom_ctrl.listed(wrong), lambda: osmocom_ctrl.listed(right), times=100)
 
 
-def test_a_prompt_is_told_from_what_comes_before_it():
+def test_a_prompt_differs_from_output_before_it():
     assert osmocom_ctrl.at_prompt(LIST)
     assert osmocom_ctrl.at_prompt(b'There is NO WARRANTY\r\n\xff\xfb\x01\xff\xfb\x03\xff\xfe"\xff\xfd\x1fOsmoHLR> ')
     assert not osmocom_ctrl.at_prompt(LIST[:-3])

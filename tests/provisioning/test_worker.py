@@ -83,7 +83,7 @@ def status(village):
 # -- a subscriber's life ---------------------------------------------------------------------------------------------
 
 
-def test_a_subscriber_comes_changes_is_disabled_enabled_and_deleted_and_so_does_his_entry(village):
+def test_an_entry_follows_its_subscribers_life(village):
     made = add(village, 2001)
     village.work()
     assert village.network.entries == {imsi(2001): ProvisioningEntry(imsi(2001), "2001", str(made.id))}
@@ -102,7 +102,7 @@ def test_a_subscriber_comes_changes_is_disabled_enabled_and_deleted_and_so_does_
     assert village.do(audit).ok
 
 
-def test_of_a_new_imsi_the_old_entry_goes_and_then_the_new_one_comes(village):
+def test_a_new_imsi_replaces_the_old_entry_first(village):
     add(village, 2001)
     village.work()
     village.network.heard.clear()
@@ -112,7 +112,7 @@ def test_of_a_new_imsi_the_old_entry_goes_and_then_the_new_one_comes(village):
     assert numbers(village) == {imsi(2002): "2001"}
 
 
-def test_the_new_imsi_waits_as_long_as_the_old_one_cannot_go(village):
+def test_a_new_imsi_waits_for_the_old_removal(village):
     add(village, 2001)
     village.work()
     change(village, "u2001", imsi=imsi(2002))
@@ -125,7 +125,7 @@ def test_the_new_imsi_waits_as_long_as_the_old_one_cannot_go(village):
     assert numbers(village) == {imsi(2002): "2001"}
 
 
-def test_two_who_swap_their_numbers_while_the_network_is_away_get_them(village):
+def test_swapped_numbers_reach_an_absent_network_later(village):
     add(village, 2001)
     add(village, 2002)
     village.work()
@@ -135,7 +135,7 @@ def test_two_who_swap_their_numbers_while_the_network_is_away_get_them(village):
     assert numbers(village) == {imsi(2001): "2002", imsi(2002): "2001"}
 
 
-def test_two_who_swap_their_numbers_get_them_also_when_each_waits_for_a_time_of_its_own(village):
+def test_swapped_numbers_survive_different_back_offs(village):
     add(village, 2001)
     add(village, 2002)
     village.work()
@@ -148,14 +148,14 @@ def test_two_who_swap_their_numbers_get_them_also_when_each_waits_for_a_time_of_
     assert status(village).waiting == 0
 
 
-def test_a_change_that_changes_nothing_of_it_says_nothing_to_the_network(village):
+def test_an_irrelevant_change_sends_nothing(village):
     add(village, 2001)
     village.work()
     change(village, "u2001", name="Other", address="elsewhere", password_hash="x")
     assert status(village).waiting == 0
 
 
-def test_the_first_administrators_imsi_of_zeros_is_no_phones(village):
+def test_the_first_administrators_imsi_is_not_provisioned(village):
     add(village, 0, who="admin", its_imsi="000000000000000")
     assert status(village).entries == 0
     assert village.do(audit).ok
@@ -179,7 +179,7 @@ def test_without_a_network_no_row_is_written(engine):
         assert tx.execute(sa.select(tables.network_entry)).all() == []
 
 
-def test_a_new_network_is_told_of_all_who_are_there_already(village):
+def test_a_new_network_learns_all_subscribers(village):
     for number in (2001, 2002):
         add(village, number)
     change(village, "u2002", enabled=False)
@@ -188,7 +188,7 @@ def test_a_new_network_is_told_of_all_who_are_there_already(village):
     assert village.do(audit).ok
 
 
-def test_who_is_added_straight_into_the_table_is_queued_when_it_is_said(village):
+def test_subscribers_added_by_sql_are_queued_on_request(village):
     add(village, 2001)
     village.do(lambda tx: tx.execute(sa.text("update subscriber set clid = '2009'")))
     village.do(
@@ -205,7 +205,7 @@ def test_who_is_added_straight_into_the_table_is_queued_when_it_is_said(village)
     assert village.do(audit).ok
 
 
-def test_a_network_that_is_out_of_the_settings_keeps_collecting_until_it_is_forgotten(village):
+def test_a_removed_network_collects_until_forgotten(village):
     village.do(lambda tx: desired_state.configure(tx, {"hill": "osmocom"}, village.now))
     add(village, 2001)
     assert [each.waiting for each in village.do(provisioning_status.backlog)] == [1, 1]
@@ -214,7 +214,7 @@ def test_a_network_that_is_out_of_the_settings_keeps_collecting_until_it_is_forg
     assert [each.network for each in village.do(provisioning_status.backlog)] == ["hill"]
 
 
-def test_a_change_that_is_rolled_back_leaves_no_row(village):
+def test_a_rolled_back_change_leaves_no_row(village):
     with village.engine.connect() as tx:
         subscriber_records.add(
             tx,
@@ -241,7 +241,7 @@ def test_a_change_that_is_rolled_back_leaves_no_row(village):
         "update subscriber set enabled = false",
     ],
 )
-def test_audit_names_a_row_that_is_not_as_its_subscriber_is(village, damage):
+def test_audit_names_a_row_unlike_its_subscriber(village, damage):
     add(village, 2001)
     village.do(lambda tx: tx.execute(sa.text(damage)))
     (difference,) = village.do(audit).differences
@@ -253,7 +253,7 @@ def test_audit_names_a_row_that_is_not_as_its_subscriber_is(village, damage):
 # -- trouble ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_network_that_is_away_is_left_alone_longer_each_time_and_loses_nothing(village):
+def test_an_absent_network_backs_off_and_loses_nothing(village):
     add(village, 2001)
     tries = []
     for _ in range(12):
@@ -272,7 +272,7 @@ def test_a_network_that_is_away_is_left_alone_longer_each_time_and_loses_nothing
 
 
 @pytest.mark.parametrize("verb", ["create", "change", "delete"])
-def test_an_answer_that_is_lost_after_it_was_carried_out_does_no_harm(village, verb):
+def test_a_lost_answer_does_no_harm(village, verb):
     if verb != "create":
         add(village, 2001)
         village.work()
@@ -291,7 +291,7 @@ def test_an_answer_that_is_lost_after_it_was_carried_out_does_no_harm(village, v
     assert village.network.entries == village.wanted()
 
 
-def test_a_network_that_says_done_and_did_not_is_found_out(village):
+def test_a_false_confirmation_is_detected(village):
     add(village, 2001)
     village.network.troubles = [None, "said, not done"]
     village.work()
@@ -311,7 +311,7 @@ def test_one_that_is_refused_holds_up_no_other(village):
     assert village.network.entries == village.wanted()
 
 
-def test_a_row_that_makes_the_network_silent_does_not_stay_in_front(village):
+def test_a_row_causing_silence_does_not_block(village):
     for number in (2001, 2002):
         add(village, number)
     village.network.troubles = [None, "away"]
@@ -323,7 +323,7 @@ def test_a_row_that_makes_the_network_silent_does_not_stay_in_front(village):
     assert numbers(village) == {imsi(2002): "2002"}
 
 
-def test_a_number_that_a_stranger_has_is_told_and_not_taken_from_him(village):
+def test_a_strangers_number_is_reported_not_taken(village):
     stranger = ProvisioningEntry("999990000000001", "2001", "stranger")
     village.network.entries[stranger.imsi] = stranger
     add(village, 2001)
@@ -341,7 +341,7 @@ def test_a_number_that_a_stranger_has_is_told_and_not_taken_from_him(village):
     assert numbers(village) == {imsi(2001): "2001"}
 
 
-def test_what_is_not_digits_never_reaches_a_network_and_holds_up_no_other(village):
+def test_a_non_numeric_identity_never_reaches_a_network(village):
     add(village, 2001)
     add(village, 2002)
     village.do(lambda tx: tx.execute(sa.text("update network_entry set msisdn = '1\" or 1=1' where msisdn = '2001'")))
@@ -351,7 +351,7 @@ def test_what_is_not_digits_never_reaches_a_network_and_holds_up_no_other(villag
     assert "must be 1 to 15 digits" in trouble.error
 
 
-def test_a_biller_that_dies_leaves_its_rows_to_another_once_its_lease_is_over(village):
+def test_dead_workers_rows_are_free_after_the_lease(village):
     add(village, 2001)
     village.crash(after=2)
     assert numbers(village) == {imsi(2001): "2001"}, "carried out, and not written down"
@@ -363,7 +363,7 @@ def test_a_biller_that_dies_leaves_its_rows_to_another_once_its_lease_is_over(vi
     assert village.network.heard == [("create", imsi(2001))]
 
 
-def test_who_took_longer_than_his_lease_makes_the_row_be_looked_at_again(village):
+def test_an_overrun_lease_has_the_row_checked(village):
     add(village, 2001)
     slow = village.do(lambda tx: work_queue.claim(tx, "village", "slow", village.now, limit=9, lease=LEASE))
     village.later(seconds=LEASE.total_seconds() + 1)
@@ -374,7 +374,7 @@ def test_who_took_longer_than_his_lease_makes_the_row_be_looked_at_again(village
     assert status(village).waiting == 1
 
 
-def test_a_row_that_changes_while_it_is_worked_is_worked_again(village):
+def test_a_row_changed_during_work_is_worked_again(village):
     add(village, 2001)
     due = village.do(lambda tx: work_queue.claim(tx, "village", "me", village.now, limit=9, lease=LEASE))
     change(village, "u2001", clid="2002")
@@ -384,7 +384,7 @@ def test_a_row_that_changes_while_it_is_worked_is_worked_again(village):
     assert numbers(village) == {imsi(2001): "2002"}
 
 
-def test_hundreds_of_changes_while_the_network_comes_and_goes_end_right():
+def test_hundreds_of_changes_survive_an_unsteady_network():
     village = Clockwork(databases.sqlite(), FakeNetwork())
     for number in range(2000, 2000 + 3 * BATCH_MAX):
         add(village, number)
@@ -419,7 +419,7 @@ def queue(village, found, **how):
     return village.do(lambda tx: reconciliation.queue(tx, "village", found, now=village.now, **how))
 
 
-def test_drift_is_told_by_kind_and_sync_makes_it_good_but_spares_strangers(village):
+def test_sync_mends_each_drift_but_spares_strangers(village):
     for number in range(2001, 2006):
         add(village, number)
     village.work()
@@ -448,13 +448,13 @@ def test_drift_is_told_by_kind_and_sync_makes_it_good_but_spares_strangers(villa
     assert village.do(audit).ok
 
 
-def test_what_is_on_its_way_is_told_apart_from_drift(village):
+def test_pending_changes_are_no_drift(village):
     add(village, 2001)
     (difference,) = compared(village)
     assert (difference.drift, difference.waiting) == (Drift.MISSING, True)
 
 
-def test_a_network_that_is_away_has_no_drift_but_an_error(village):
+def test_an_absent_network_has_an_error_no_drift(village):
     village.network.troubles = ["away"]
 
     async def asked():
@@ -481,7 +481,7 @@ dues = st.builds(
 
 
 @given(dues, st.lists(entries, max_size=5), st.sets(st.sampled_from([imsi(2001), imsi(2002), imsi(2003)])))
-def test_steps_lead_to_what_is_wanted_and_after_them_there_are_none(due, there, movable):
+def test_steps_lead_to_the_desired_state(due, there, movable):
     try:
         planned = plan_steps(due, there, movable)
     except NumberTaken:
@@ -498,7 +498,7 @@ def test_steps_lead_to_what_is_wanted_and_after_them_there_are_none(due, there, 
 
 
 @given(st.lists(entries, max_size=4), st.lists(entries, max_size=5))
-def test_who_is_the_same_on_both_sides_is_no_drift_and_everybody_else_is(wanted, there):
+def test_equal_entries_are_no_drift(wanted, there):
     wanted = list({each.imsi: each for each in wanted if each.msisdn}.values())
     found = drift.list_differences(desired_state.Desired(wanted, frozenset(), frozenset()), there, names=True)
     told = {each.imsi for each in found}

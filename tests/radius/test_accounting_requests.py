@@ -11,7 +11,7 @@ from tests.support.fake_nas import report
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_session_of_gigawords_is_charged_to_the_octet(radius):
+async def test_gigawords_are_charged_to_the_octet(radius):
     used = 3 * 2**32 + 77
     radius.credit(used + 10)
     assert (await radius.report("Start")).code == pyrad.AccountingResponse

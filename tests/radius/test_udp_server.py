@@ -56,7 +56,7 @@ async def test_untrusted_packets_are_ignored_and_charge_nothing(radius, which):
     assert radius.balance() == (1000, 0)
 
 
-def test_an_answer_that_cannot_be_sent_is_one_line(lines):
+def test_an_unsendable_answer_is_one_line(lines):
     class Unreachable:
         def write(self, datagram, addr):
             raise OSError("Network is unreachable")

@@ -43,27 +43,27 @@ async def try_route(client, route):
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_few_routes_are_for_anybody_and_the_keys_are_for_administrators():
+def test_few_routes_are_public_keys_are_for_administrators():
     assert {route.name for route in ROUTES if route.who is None} <= FOR_ANYBODY
     for route in ROUTES:
         if route.path.startswith(FOR_ADMINISTRATORS):
             assert (route.who.levels, route.who.scope) == ({Level.ADMINISTRATOR}, Scope.ADMIN), route.name
 
 
-def test_what_a_subscriber_may_use_is_for_his_own_things_only():
+def test_a_subscriber_uses_only_own_things():
     for route in ROUTES:
         if route.who is not None and Level.SUBSCRIBER in route.who.levels:
             assert route.who.own, route.name
 
 
-def test_no_route_that_writes_is_done_with_a_token_that_reads():
+def test_no_writing_route_accepts_a_read_token():
     for route in ROUTES:
         if route.who is not None and not route.reads:
             assert route.who.scope is not Scope.READ, route.name
 
 
 @pytest_twisted.ensureDeferred
-async def test_nothing_works_without_authentication_but_what_is_for_anybody(biller):
+async def test_only_public_routes_work_without_authentication(biller):
     before = biller.everything()
     for client in (biller.client(), forged(biller, cookie="x" * 43), forged(biller, bearer="ccb_" + "x" * 43)):
         for route in ROUTES:
@@ -76,7 +76,7 @@ async def test_nothing_works_without_authentication_but_what_is_for_anybody(bill
 
 @pytest.mark.parametrize(("username", "level"), [each for each in PEOPLE.items() if each[0] != "bia"])
 @pytest_twisted.ensureDeferred
-async def test_every_level_gets_to_what_the_table_gives_it_and_no_further(biller, username, level):
+async def test_each_level_reaches_exactly_its_routes(biller, username, level):
     client = await biller.logged_in(username)
     for route in ROUTES:
         if route.who is None:
@@ -94,7 +94,7 @@ async def test_every_level_gets_to_what_the_table_gives_it_and_no_further(biller
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_does_what_its_scopes_say_and_at_most_what_its_owner_may(biller):
+async def test_a_token_never_exceeds_its_scopes_or_owner(biller):
     admin = await biller.logged_in("admin")
     for owner in ("admin", "clara", "ana"):
         for scope in Scope:
@@ -115,7 +115,7 @@ async def test_a_token_does_what_its_scopes_say_and_at_most_what_its_owner_may(b
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_collaborator_manages_subscribers_but_nobody_of_the_staff(biller):
+async def test_a_collaborator_manages_subscribers_but_not_staff(biller):
     clara = await biller.logged_in("clara")
     someone = {"username": "dora", "name": "Dora", "clid": "55", "imsi": "1234567"}
     assert (await clara.post("/api/v1/subscribers", someone | {"level": 0})).code == 403
@@ -131,7 +131,7 @@ async def test_a_collaborator_manages_subscribers_but_nobody_of_the_staff(biller
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_subscriber_changes_of_himself_name_address_and_password_only(biller):
+async def test_a_subscriber_changes_own_name_address_and_password(biller):
     ana = await biller.logged_in("ana")
     assert (await ana.get("/api/v1/subscribers/ana")).body["username"] == "ana"
     assert (await ana.get("/api/v1/subscribers/bia")).code == 403
@@ -157,7 +157,7 @@ async def test_the_last_administrator_stays_one(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_login_gives_a_cookie_that_scripts_of_pages_cannot_read(biller):
+async def test_the_session_cookie_is_hidden_from_scripts(biller):
     client = biller.client()
     answer = await client.log_in("admin")
     assert answer.body == {"roles": ["admin"], "displayName": "Admin", "username": "admin", "id": 1}
@@ -179,7 +179,7 @@ async def test_a_login_gives_a_cookie_that_scripts_of_pages_cannot_read(biller):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_login_is_a_form_or_json_whatever_it_calls_itself(biller, raw, content_type):
+async def test_a_login_is_a_form_or_json(biller, raw, content_type):
     answer = await biller.client().post("/login", raw=raw.encode(), headers={"Content-Type": content_type})
     assert answer.code == 200
 
@@ -188,14 +188,14 @@ async def test_a_login_is_a_form_or_json_whatever_it_calls_itself(biller, raw, c
     "raw", [b"", b"{", b"username=admin", b"[]", b'{"username":1,"password":"x"}', b"a=%ff", b"\xff"]
 )
 @pytest_twisted.ensureDeferred
-async def test_a_login_that_names_nobody_is_400_and_says_what_to_send(biller, raw):
+async def test_a_login_without_a_name_is_400(biller, raw):
     answer = await biller.client().post("/login", raw=raw)
     assert answer.code == 400
     assert answer.body["message"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_wrong_password_unknown_name_disabled_and_deleted_are_told_alike(biller):
+async def test_all_failed_logins_get_the_same_answer(biller):
     admin = await biller.logged_in("admin")
     assert (await admin.patch("/api/v1/subscribers/ana", {"enabled": False})).code == 200
     assert (await admin.delete("/api/v1/subscribers/bia")).code == 204
@@ -207,7 +207,7 @@ async def test_wrong_password_unknown_name_disabled_and_deleted_are_told_alike(b
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_logout_is_the_end_of_the_session_on_the_server_too(biller):
+async def test_a_logout_ends_the_session_on_the_server(biller):
     client = await biller.logged_in("admin")
     stolen = forged(biller, cookie=client.cookie)
     answer = await client.get("/logout")
@@ -225,7 +225,7 @@ async def test_an_expired_session_is_none(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_password_ends_the_other_sessions_and_keeps_this_one(biller):
+async def test_a_new_password_ends_the_other_sessions(biller):
     here, elsewhere = await biller.logged_in("ana"), await biller.logged_in("ana")
     words = {"password": "another horse", "old_password": PASSWORD}
     assert (await here.patch("/api/v1/subscribers/ana", words)).code == 200
@@ -236,7 +236,7 @@ async def test_a_new_password_ends_the_other_sessions_and_keeps_this_one(biller)
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_is_disabled_is_out_at_once_by_session_and_by_token(biller):
+async def test_a_disabled_subscriber_loses_sessions_and_tokens(biller):
     admin, ana = await biller.logged_in("admin"), await biller.logged_in("ana")
     made = await admin.post("/api/v1/tokens", {"name": "t", "scopes": ["read"], "username": "ana"})
     program = forged(biller, bearer=made.body["secret"])
@@ -246,7 +246,7 @@ async def test_who_is_disabled_is_out_at_once_by_session_and_by_token(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_is_shown_once_kept_as_a_hash_expires_and_can_be_revoked(biller):
+async def test_a_token_is_shown_once_expires_and_revokes(biller):
     admin = await biller.logged_in("admin")
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     made = await admin.post("/api/v1/tokens", {"name": "t", "scopes": ["read"], "expires_at": soon})
@@ -285,7 +285,7 @@ async def test_what_operators_change_leaves_its_trail_without_passwords(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_guesser_must_wait_even_when_he_guesses_all_at_once(biller):
+async def test_parallel_guesses_must_wait_too(biller):
     guesses = [biller.client().log_in("admin", f"guess number {n}") for n in range(FAILURES_FREE["pair"] + 6)]
     answers = [answer for _, answer in await DeferredList([deferred(each) for each in guesses])]
     codes = [answer.code for answer in answers]
@@ -339,7 +339,7 @@ async def test_passwords_are_checked_off_the_reactors_thread(monkeypatch):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_page_of_another_site_can_neither_write_nor_log_in(biller, headers):
+async def test_another_sites_page_cannot_write_or_log_in(biller, headers):
     admin = await biller.logged_in("admin")
     before = biller.everything()
     body = {"username": "evil", "name": "E", "clid": "66", "imsi": "6666666"}
@@ -351,7 +351,7 @@ async def test_a_page_of_another_site_can_neither_write_nor_log_in(biller, heade
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_page_of_ones_own_and_a_program_can_write(biller):
+async def test_a_page_of_ours_and_programs_can_write(biller):
     admin = await biller.logged_in("admin")
     for headers in ({}, {"Origin": biller.base}, {"Sec-Fetch-Site": "same-origin"}, {"Referer": biller.base + "/x"}):
         assert (await admin.patch("/api/v1/subscribers/ana", {"name": "A"}, headers=headers)).code == 200
@@ -362,7 +362,7 @@ async def test_a_page_of_ones_own_and_a_program_can_write(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_origin_is_let_in_but_those_that_are_configured(biller, open_biller):
+async def test_only_configured_origins_are_allowed(biller, open_biller):
     for each, origin, seen in (
         (biller, "https://console.example.org", ""),
         (open_biller, "https://console.example.org", "https://console.example.org"),
@@ -376,7 +376,7 @@ async def test_no_origin_is_let_in_but_those_that_are_configured(biller, open_bi
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_trusted_proxy_says_who_asks_and_that_it_was_over_tls(biller, open_biller):
+async def test_a_trusted_proxy_gives_address_and_scheme(biller, open_biller):
     said = {"X-Forwarded-For": "6.6.6.6, 203.0.113.9", "X-Forwarded-Proto": "https"}
     for each, address, secure in ((biller, "127.0.0.1", False), (open_biller, "203.0.113.9", True)):
         body = {"username": "admin", "password": PASSWORD}
@@ -387,7 +387,7 @@ async def test_a_trusted_proxy_says_who_asks_and_that_it_was_over_tls(biller, op
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_answer_has_the_security_headers_and_does_not_name_the_server(biller):
+async def test_every_answer_has_security_headers_without_server_name(biller):
     for path in ("/healthz", "/api/v1/subscribers", "/no/where", "/login"):
         answer = await biller.client().get(path)
         assert header(answer, "x-content-type-options") == "nosniff"
@@ -397,7 +397,7 @@ async def test_every_answer_has_the_security_headers_and_does_not_name_the_serve
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_over_the_limit_is_413_with_its_length_said_or_not(open_biller):
+async def test_a_body_over_the_limit_is_413(open_biller):
     admin = await open_biller.logged_in("admin")
     body = {"username": "dora", "name": "D" * 2000, "clid": "55", "imsi": "1234567"}
     answer = await admin.post("/api/v1/subscribers", body)
@@ -408,7 +408,7 @@ async def test_a_body_over_the_limit_is_413_with_its_length_said_or_not(open_bil
 
 
 @pytest_twisted.ensureDeferred
-async def test_head_is_get_without_a_body_and_an_unknown_method_says_which_are_known(biller):
+async def test_head_has_no_body_unknown_methods_get_405(biller):
     admin = await biller.logged_in("admin")
     answer = await admin.ask("HEAD", "/api/v1/subscribers")
     assert (answer.code, answer.bytes) == (200, b"")
@@ -418,7 +418,7 @@ async def test_head_is_get_without_a_body_and_an_unknown_method_says_which_are_k
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_goes_away_while_it_waits_is_no_fault_and_its_write_is_whole(biller):
+async def test_a_vanished_clients_write_is_still_whole(biller):
     admin = await biller.logged_in("admin")
     body = json.dumps({"username": "dora", "name": "D", "clid": "55", "imsi": "1234567"})
     lines = ("POST /api/v1/subscribers HTTP/1.1", "Host: x", "Content-Type: application/json")

@@ -21,7 +21,7 @@ biller = biller_fixture()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
 @pytest_twisted.ensureDeferred
-async def test_a_hash_is_made_when_no_other_thread_wants_the_core():
+async def test_hashing_waits_for_a_free_core():
     passwords, seen, own = Passwords(reactor), [], os.getpriority(os.PRIO_PROCESS, 0)
     passwords.start()
     try:
@@ -42,7 +42,7 @@ async def test_a_hash_is_made_when_no_other_thread_wants_the_core():
 
 
 @pytest_twisted.ensureDeferred
-async def test_lists_are_read_in_another_thread_and_never_in_the_reactors(biller, monkeypatch):
+async def test_lists_are_read_outside_the_reactor_thread(biller, monkeypatch):
     admin = await biller.logged_in("admin")
     real, threads = history.list_calls, []
 
@@ -57,7 +57,7 @@ async def test_lists_are_read_in_another_thread_and_never_in_the_reactors(biller
     assert threading.get_ident() not in threads
 
 
-def test_what_a_service_is_made_of_is_never_looked_at_again_for_garbage(tmp_path, monkeypatch):
+def test_startup_objects_are_exempt_from_garbage_collection(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subprocess.run([Path(sys.executable).parent / "celcombiller", "init"], check=True, capture_output=True)
     Path("celcombiller.toml").write_text("[service]\none_core = false\n", encoding="utf-8")

@@ -151,7 +151,7 @@ def test_a_media_type_stands_there_without_parameters():
     assert types == {"application/json", "application/problem+json", "text/csv", "text/plain"}
 
 
-def test_each_operation_has_a_name_of_its_own_a_summary_and_a_tag_that_is_explained():
+def test_each_operation_has_name_summary_and_tag():
     names = [operation["operationId"] for _, operation in operations()]
     assert len(set(names)) == len(names)
     explained = {tag["name"] for tag in DESCRIBED["tags"]}
@@ -166,7 +166,7 @@ def test_every_number_says_its_unit():
             assert any(unit in said_of(schema) for unit in UNITS) or name.endswith(" id"), name
 
 
-def test_every_time_says_that_it_is_rfc_3339_and_answers_are_utc():
+def test_every_time_is_rfc_3339_in_utc():
     for name, schema in fields():
         if any(each.get("format") == "date-time" for each in kinds_of(schema)):
             assert "RFC 3339" in said_of(schema) or "zone" in said_of(schema), name
@@ -179,7 +179,7 @@ def test_every_schema_is_one():
         jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema), name
 
 
-def test_every_answer_but_the_good_one_is_a_problem_document_with_its_codes():
+def test_every_error_is_a_described_problem_document():
     codes = {each.code for each in STATUS}
     for name, operation in operations():
         for status, answer in operation["responses"].items():
@@ -188,7 +188,7 @@ def test_every_answer_but_the_good_one_is_a_problem_document_with_its_codes():
                 assert set(answer["description"].partition(": ")[2].split(", ")) <= codes, (name, status)
 
 
-def test_what_needs_no_login_says_so_and_all_else_takes_a_token_or_a_cookie():
+def test_each_operation_states_its_authentication():
     free = {name for name, operation in operations() if operation["security"] == []}
     assert free == {"GET /healthz", "GET /readyz", "GET /api/v1/openapi.json", "POST /login", "GET /logout"}
     for name, operation in operations():
@@ -220,7 +220,7 @@ def test_every_error_has_a_status_of_its_own():
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_is_served_to_anybody_and_every_part_it_names_is_there(biller):
+async def test_the_document_is_public_and_complete(biller):
     answer = await biller.client().get("/api/v1/openapi.json")
     assert (answer.code, header(answer, "content-type")) == (200, "application/json")
     assert answer.body == json.loads(json.dumps(DESCRIBED))
@@ -234,7 +234,7 @@ async def test_it_is_served_to_anybody_and_every_part_it_names_is_there(biller):
 )
 @pytest.mark.hypothesis  # so that it is tried longer by night
 @pytest_twisted.ensureDeferred
-async def test_no_answer_is_a_fault_or_other_than_described(biller, tmp_path, username, phases, part):
+async def test_no_answer_differs_from_its_description(biller, tmp_path, username, phases, part):
     await fill(biller)
     secret = await token_of(biller, username)
     is_administrator = username == "admin"

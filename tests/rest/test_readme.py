@@ -24,7 +24,7 @@ def biller(tmp_path):
     made.stop()
 
 
-def test_the_commands_of_the_guide_do_what_it_says(biller):
+def test_the_guides_commands_do_what_it_says(biller):
     make_token, define_api, *asking = COMMANDS
     lines = [make_token, define_api, *(f"{line} -w '%{{stderr}}%{{http_code}}\\n'; echo" for line in asking)]
     script = "\n".join(["set -e", *lines]).replace("localhost:5000", f"127.0.0.1:{biller.rest_port}")

@@ -56,19 +56,19 @@ def expressions():
 
 
 @pytest.mark.parametrize(("where", "expression"), list(expressions()))
-def test_every_metric_that_an_alert_or_a_panel_names_exists(where, expression):
+def test_every_metric_in_alerts_and_panels_exists(where, expression):
     names = names_in(expression)
     assert names
     assert names <= known_names()
 
 
-def test_every_metric_of_ours_is_on_the_dashboard_or_in_an_alert():
+def test_every_metric_is_on_dashboard_or_alert():
     families = {re.sub(r"_(bucket|sum|count)$", "", each) for each in known_names() if each.startswith("celcombiller_")}
     shown = {re.sub(r"_(bucket|sum|count)$", "", name) for _, each in expressions() for name in names_in(each)}
     assert families - {"celcombiller_build_info"} <= shown
 
 
-def test_every_alert_says_what_is_wrong_how_bad_and_what_to_do():
+def test_every_alert_has_summary_severity_and_remedy():
     rules = yaml.safe_load((ETC / "prometheus-rules.yml").read_text())
     for group in rules["groups"]:
         for rule in group["rules"]:
@@ -76,7 +76,7 @@ def test_every_alert_says_what_is_wrong_how_bad_and_what_to_do():
             assert rule["annotations"].keys() == {"summary", "description"}, rule
 
 
-def test_the_dashboard_asks_the_datasource_that_its_reader_chooses():
+def test_the_dashboard_uses_the_chosen_datasource():
     dashboard = json.loads((ETC / "grafana-dashboard.json").read_text())
     assert dashboard["templating"]["list"][0]["type"] == "datasource"
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]

@@ -29,14 +29,14 @@ def where(made):
     return seen[0]
 
 
-def test_what_is_started_later_shares_the_core_and_only_who_is_made_to_runs_anywhere():
+def test_only_exempted_threads_leave_the_shared_core():
     every = os.sched_getaffinity(0)
     assert {cpu_affinity.pin_to_one_core(None)} == os.sched_getaffinity(0) == {max(every)}
     assert where(threading.Thread) == {max(every)}
     assert where(cpu_affinity.UnpinnedThread) == every
 
 
-def test_workers_have_a_core_each_until_there_are_more_workers_than_cores():
+def test_workers_get_own_cores_while_enough():
     every = sorted(os.sched_getaffinity(0))
     numbers = range(1, 2 * len(every) + 1)
     assert [cpu_affinity.pin_to_one_core(number) for number in numbers] == [*every[::-1], *every[::-1]]

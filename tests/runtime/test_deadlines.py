@@ -14,7 +14,7 @@ from celcombiller.runtime.deadlines import Deadlines
         max_size=40,
     )
 )
-def test_whoever_waits_too_long_is_given_up_at_that_moment_and_nobody_else(steps):
+def test_a_deadline_ends_only_its_own_session(steps):
     clock, given_up, expected = Clock(), [], {}
     deadlines = Deadlines(clock)
     for what, who, seconds in steps:
@@ -34,7 +34,7 @@ def test_whoever_waits_too_long_is_given_up_at_that_moment_and_nobody_else(steps
     assert len(deadlines) == len(expected)
 
 
-def test_many_who_wait_share_one_timer_and_stopping_leaves_none():
+def test_many_deadlines_share_one_timer():
     clock = Clock()
     deadlines = Deadlines(clock)
     for who in range(1000):

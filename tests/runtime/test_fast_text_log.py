@@ -24,7 +24,7 @@ FORMATS = ["Granted {a} s to {b}", "{a!r} is {b:>5}", "{{}} {a", "{call()} {a}",
         optional={"log_system": st.just("-"), "log_level": st.none(), "log_namespace": st.text(max_size=5)},
     ),
 )
-def test_a_line_is_the_one_that_twisted_would_write(text, facts):
+def test_a_line_equals_what_twisted_writes(text, facts):
     event = EVENT | {"log_format": text, "call": lambda: "called"} | facts
     written, twisteds = PlainText()(event), formatEventAsClassicLogText(event)
     if twisteds is None or twisteds.removesuffix("\n").isprintable():

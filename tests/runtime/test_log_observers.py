@@ -32,7 +32,7 @@ def logged(tell):
     return [json.loads(line) for line in written.getvalue().splitlines()]
 
 
-def test_an_event_is_a_line_with_its_sentence_and_its_fields():
+def test_an_event_is_one_line_with_fields():
     (line,) = logged(
         lambda log: log.info(
             "{state} call {reference}: {talk_ms} ms", state=CallState.SETTLED, reference="call:pbx1:1.0:0", talk_ms=2300
@@ -63,7 +63,7 @@ def test_a_failure_has_its_traceback_in_a_field():
     assert __file__ in line["traceback"]
 
 
-def test_what_a_phone_sends_begins_no_line_of_its_own():
+def test_phone_input_cannot_start_a_line():
     forged = '1.0\n{"level": "info", "message": "Granted"}\u2028'
     (line,) = logged(lambda log: log.warn("Channel {uniqueid}", uniqueid=forged))
     assert line["uniqueid"] == forged
@@ -75,7 +75,7 @@ class Mute:
 
 
 @pytest.mark.parametrize("value", [Mute(), float("nan"), float("inf"), "\ud800", b"\xff", 10**400, {1: {2}}, object()])
-def test_a_field_that_json_has_no_word_for_is_told_as_text(value):
+def test_fields_unknown_to_json_become_text(value):
     (line,) = logged(lambda log: log.info("A sentence", value=value))
     assert line["message"] == "A sentence"
     assert isinstance(line["value"], str | int)
@@ -85,7 +85,7 @@ anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() |
 
 
 @given(st.text(), st.dictionaries(st.text(), anything), st.sampled_from(list(LogLevel.iterconstants())))
-def test_any_event_is_one_line_of_strict_json_with_the_four_words(sentence, fields, level):
+def test_any_event_is_one_strict_json_line(sentence, fields, level):
     event = {**fields, "log_format": sentence, "log_level": level, "log_time": 1.5, "log_namespace": "n"}
     text = json_line(event)
     assert text.endswith("\n")
@@ -96,14 +96,14 @@ def test_any_event_is_one_line_of_strict_json_with_the_four_words(sentence, fiel
     assert (line["level"], line["namespace"]) == (level.name, "n")
 
 
-def test_an_event_of_twisteds_older_log_and_one_without_a_level_are_lines_too():
+def test_legacy_events_become_lines_too():
     for event in ({"log_text": "x", "log_format": "{log_text}", "message": (), "time": 1.0, "isError": 0}, {}):
         line = json.loads(json_line(event))
         assert line.keys() == RESERVED
         assert line["level"] == "info"
 
 
-def test_a_failure_that_cannot_be_told_is_a_line_all_the_same():
+def test_an_unprintable_failure_still_becomes_a_line():
     class Untold(Failure):
         def getTraceback(self, *_, **__):
             raise RuntimeError("lost")

@@ -65,7 +65,7 @@ async def played(biller, caller="1002", called="1003", **facts):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_scrape_after_calls_counts_them_and_what_they_were_charged(biller):
+async def test_a_scrape_counts_calls_and_charges(biller):
     await biller.service.store.charge(Credit("ana", Kind.VOICE, 60, "web", "r"))
     before = await scraped(biller)
     assert before['celcombiller_authorizations_total{result="GRANTED"}'] == 0
@@ -98,7 +98,7 @@ async def test_a_scrape_after_calls_counts_them_and_what_they_were_charged(bille
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_call_in_progress_is_an_open_session_hold_and_call(biller):
+async def test_an_open_call_shows_session_and_hold(biller):
     await biller.service.store.charge(Credit("ana", Kind.VOICE, 60, "web", "r"))
     seen = []
 
@@ -126,7 +126,7 @@ def in_progress_of(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_rest_requests_are_counted_by_the_routes_address_and_not_by_whose_it_is(biller):
+async def test_rest_requests_count_by_route(biller):
     client = biller.client()
     await client.log_in("admin")
     for username in ("ana", "bia", "nobody"):
@@ -148,7 +148,7 @@ async def test_rest_requests_are_counted_by_the_routes_address_and_not_by_whose_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_scrape_while_the_database_is_away_answers_with_what_needs_none_and_says_so(tmp_path):
+async def test_a_scrape_without_database_says_so(tmp_path):
     biller = Biller(tmp_path, {}, "", MetricsSettings())
     assert (await scraped(biller))["celcombiller_open_holds"] == 0
     biller.engine.dispose()
@@ -170,7 +170,7 @@ async def test_a_scrape_while_the_database_is_away_answers_with_what_needs_none_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_scrape_does_not_wait_long_for_a_database_that_says_nothing(biller, monkeypatch):
+async def test_a_scrape_gives_up_on_a_hung_database(biller, monkeypatch):
     hanging = Event()
     monkeypatch.setattr("celcombiller.rest.operations.metrics.READ_SECONDS", 0.05)
     monkeypatch.setattr("celcombiller.rest.operations.metrics.count_open_items", lambda tx, now: hanging.wait(30))
@@ -183,7 +183,7 @@ async def test_a_scrape_does_not_wait_long_for_a_database_that_says_nothing(bill
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_metrics_allow_only_staff_and_their_tokens_read(strict_biller):
+async def test_without_metrics_allow_only_staff_read(strict_biller):
     assert (await strict_biller.client().get("/metrics")).code == 401
     for username in PEOPLE:
         answer = await (await strict_biller.logged_in(username)).get("/metrics")
@@ -201,7 +201,7 @@ async def test_without_metrics_allow_only_staff_and_their_tokens_read(strict_bil
     [{"Origin": "http://evil.example"}, {"Host": "rebound.example"}, {"X-Forwarded-For": "127.0.0.1"}],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_page_in_a_browser_or_a_proxys_client_is_no_program_of_this_machine(biller, headers):
+async def test_browsers_and_proxies_are_not_local_programs(biller, headers):
     assert (await biller.client().get("/metrics", headers=headers)).code == 401
 
 
@@ -226,7 +226,7 @@ def progress_at(engine, now):
         return count_open_items(tx, now)
 
 
-def test_a_call_is_overdue_from_its_limit_on_until_it_is_settled(engine):
+def test_an_unsettled_call_is_overdue_after_its_limit(engine):
     ask(engine, credit(100))
     ask(engine, credit(50, "other", "u1002"))
     ask(engine, initiate("1.0"))
@@ -243,7 +243,7 @@ def test_a_call_is_overdue_from_its_limit_on_until_it_is_settled(engine):
     assert (found.overdue, found.overdue_seconds) == (0, 0)
 
 
-def test_what_is_in_progress_is_found_by_the_indexes_of_what_is_open(engine):
+def test_open_items_are_found_by_partial_indexes(engine):
     with engine.begin() as tx:
         for statement, index in ((holds_statement(NOW), "ix_hold_open"), (calls_statement(), "ix_call_open")):
             words = statement.compile(engine, compile_kwargs={"render_postcompile": True})
@@ -255,7 +255,7 @@ def test_what_is_in_progress_is_found_by_the_indexes_of_what_is_open(engine):
 # -- one by one ------------------------------------------------------------------------------------------------------
 
 
-def test_witnesses_that_differ_are_counted_as_discrepancies_of_who_came_later(engine):
+def test_differing_witnesses_count_as_discrepancies(engine):
     metrics = Metrics()
     ask(engine, credit(100))
     ask(engine, initiate())
@@ -269,7 +269,7 @@ def test_witnesses_that_differ_are_counted_as_discrepancies_of_who_came_later(en
     assert found['celcombiller_discrepancies_total{witness="reducer"}'] == 0
 
 
-def test_every_result_state_and_witness_is_there_from_the_start():
+def test_every_label_exists_from_the_start():
     found = told(Metrics())
     assert {f'celcombiller_authorizations_total{{result="{each}"}}' for each in RESULTS} <= found.keys()
     for state in CallState:
@@ -283,7 +283,7 @@ def test_every_refusal_of_a_call_is_a_result():
     assert prompts < set(RESULTS)
 
 
-def test_the_gap_of_an_ami_link_grows_while_it_is_down_and_only_then():
+def test_the_ami_gap_grows_only_while_down():
     now = [0.0]
     metrics = Metrics(lambda: now[0])
     assert 'celcombiller_ami_up{server="pbx1"}' not in told(metrics)
@@ -304,14 +304,14 @@ def test_the_gap_of_an_ami_link_grows_while_it_is_down_and_only_then():
     assert gaps == [(0, 10), (1, 10), (0, 20), (0, 30), (1, 30)]
 
 
-def test_two_billers_in_one_process_do_not_count_each_others_calls():
+def test_two_billers_in_one_process_count_apart():
     one, other = Metrics(), Metrics()
     one.calls.count_authorization("GRANTED")
     assert told(one)['celcombiller_authorizations_total{result="GRANTED"}'] == 1
     assert told(other)['celcombiller_authorizations_total{result="GRANTED"}'] == 0
 
 
-def test_the_lag_of_schedules_is_what_their_service_says():
+def test_schedule_lag_comes_from_its_service():
     metrics = Metrics()
     metrics.schedules.record_lag(86400.0, NOW)
     found = told(metrics)
@@ -358,7 +358,7 @@ class Here:
         return len(waiting)
 
 
-def test_the_ledger_is_audited_a_while_after_the_start_and_then_every_so_many_hours(engine, monkeypatch):
+def test_the_ledger_is_audited_at_intervals(engine, monkeypatch):
     house, metrics = Here(), Metrics()
     ask(engine, credit(100))
     service = LedgerAuditService(house, engine, 2, metrics)
@@ -378,7 +378,7 @@ def test_the_ledger_is_audited_a_while_after_the_start_and_then_every_so_many_ho
     assert not house.clock.getDelayedCalls()
 
 
-def test_an_audit_that_finds_the_database_away_keeps_the_last_result_and_comes_again(engine, tmp_path, monkeypatch):
+def test_an_impossible_audit_keeps_the_last_result(engine, tmp_path, monkeypatch):
     house, metrics = Here(), Metrics()
     metrics.audit.record(AuditReport(0, 0, 0, 0, 0, [Difference("law", "subject", 1, 2)]), seconds=1.5, at=NOW)
     nowhere = open_engine(f"sqlite:///{tmp_path}/no/where.sqlite", lock_seconds=1)
@@ -391,7 +391,7 @@ def test_an_audit_that_finds_the_database_away_keeps_the_last_result_and_comes_a
     service.stopService()
 
 
-def test_workers_on_one_port_keep_their_series_apart_by_their_number():
+def test_workers_keep_series_apart_by_number():
     one, other = told(Metrics(worker=1)), told(Metrics(worker=2))
     assert len(one) == len(other) > 50
     assert all('worker="1"' in name for name in one)

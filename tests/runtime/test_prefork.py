@@ -56,7 +56,7 @@ def workers(reactor):
     return made
 
 
-def test_a_worker_that_ends_is_started_again_and_the_others_are_left_alone(reactor, workers):
+def test_an_ended_worker_restarts_others_go_on(reactor, workers):
     first, second = reactor.started
     reactor.advance(STEADY_SECONDS + 1)
     first.end()
@@ -66,7 +66,7 @@ def test_a_worker_that_ends_is_started_again_and_the_others_are_left_alone(react
     workers.stopService()
 
 
-def test_a_worker_that_keeps_ending_is_started_more_and_more_slowly(reactor, workers):
+def test_a_failing_worker_restarts_more_slowly(reactor, workers):
     for _ in range(8):
         reactor.started[-1].end()
         reactor.advance(120)
@@ -79,7 +79,7 @@ def test_a_worker_that_keeps_ending_is_started_more_and_more_slowly(reactor, wor
     workers.stopService()
 
 
-def test_one_that_lived_long_is_started_at_once_again_even_if_it_had_troubles_before(reactor, workers):
+def test_a_long_lived_worker_restarts_at_once(reactor, workers):
     for _ in range(8):
         reactor.started[-1].end()
         reactor.advance(60)
@@ -91,7 +91,7 @@ def test_one_that_lived_long_is_started_at_once_again_even_if_it_had_troubles_be
     workers.stopService()
 
 
-def test_the_stop_waits_for_the_last_worker_and_starts_none(reactor, workers):
+def test_the_stop_waits_for_all_workers(reactor, workers):
     over = []
     workers.stopService().addCallback(over.append)
     first, second = reactor.started

@@ -86,7 +86,7 @@ def house(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_is_submitted_as_it_is_and_charged_when_it_is_accepted(house):
+async def test_an_accepted_message_is_charged_and_sent_unchanged(house):
     await house.send()
     await house.becomes("accepted")
     (pdu,) = house.centre.submitted
@@ -98,7 +98,7 @@ async def test_a_message_is_submitted_as_it_is_and_charged_when_it_is_accepted(h
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_operators_own_message_is_free_and_has_its_name(house):
+async def test_the_operators_message_is_free_and_named(house):
     await house.send(to="1003", username=None)
     await house.becomes("accepted")
     (pdu,) = house.centre.submitted
@@ -110,7 +110,7 @@ async def test_the_operators_own_message_is_free_and_has_its_name(house):
     ("text", "coding", "sizes"), [("x" * 152 + "€" + "y" * 10, 0, [152, 12]), ("x" * 66 + "😀" + "ç" * 9, 8, [132, 22])]
 )
 @pytest_twisted.ensureDeferred
-async def test_a_long_text_goes_in_parts_that_a_phone_can_join(house, text, coding, sizes):
+async def test_a_long_text_goes_in_joinable_parts(house, text, coding, sizes):
     await house.send(text)
     await house.becomes("accepted")
     parts = [each.short_message for each in house.centre.submitted]
@@ -125,7 +125,7 @@ async def test_a_long_text_goes_in_parts_that_a_phone_can_join(house, text, codi
 
 @pytest.mark.parametrize("status", [consts.SMPP_ESME_RTHROTTLED, consts.SMPP_ESME_RMSGQFUL, consts.SMPP_ESME_RSYSERR])
 @pytest_twisted.ensureDeferred
-async def test_a_centre_that_has_no_time_is_asked_again(house, status):
+async def test_a_throttling_smsc_is_asked_again(house, status):
     house.centre.statuses = [status, status]
     await house.send()
     await house.becomes("accepted")
@@ -135,7 +135,7 @@ async def test_a_centre_that_has_no_time_is_asked_again(house, status):
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_part_is_begun_when_the_claim_is_nearly_over(house, monkeypatch):
+async def test_no_part_starts_near_the_leases_end(house, monkeypatch):
     monkeypatch.setattr(client, "PART_TIME", sms_outbox.LEASE)
     await house.send()
     await until(lambda: house.message()["attempts"], "it was tried")
@@ -146,7 +146,7 @@ async def test_no_part_is_begun_when_the_claim_is_nearly_over(house, monkeypatch
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_that_is_refused_costs_nothing_though_a_part_was_taken(house):
+async def test_a_refused_message_is_free_despite_accepted_parts(house):
     house.centre.statuses = [consts.SMPP_ESME_ROK, consts.SMPP_ESME_RINVDSTADR]
     await house.send("x" * 200)
     row = await house.becomes("refused")
@@ -156,7 +156,7 @@ async def test_a_message_that_is_refused_costs_nothing_though_a_part_was_taken(h
 
 @pytest.mark.parametrize("fault", [MessageCentre.CUT, MessageCentre.CUT_AFTER])
 @pytest_twisted.ensureDeferred
-async def test_a_message_whose_answer_is_lost_is_sent_again_and_charged_once_and_its_first_part_is_not(house, fault):
+async def test_a_lost_answer_repeats_one_part_charged_once(house, fault):
     house.centre.statuses = [consts.SMPP_ESME_ROK, fault]
     await house.send("x" * 200)
     await house.becomes("accepted")
@@ -167,7 +167,7 @@ async def test_a_message_whose_answer_is_lost_is_sent_again_and_charged_once_and
 
 @pytest.mark.parametrize("text", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_a_receipt_of_failure_gives_the_charge_back_once(house, text):
+async def test_a_failure_receipt_refunds_once(house, text):
     await house.send()
     await house.becomes("accepted")
     house.check(cost=5)
@@ -183,7 +183,7 @@ async def test_a_receipt_of_failure_gives_the_charge_back_once(house, text):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_is_delivered_when_all_of_its_parts_are(house):
+async def test_a_message_is_delivered_with_its_last_part(house):
     await house.send("x" * 200)
     await house.becomes("accepted")
     for _ in range(2):
@@ -198,7 +198,7 @@ async def test_a_message_is_delivered_when_all_of_its_parts_are(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_receipts_and_messages_that_mean_nothing_here_are_answered_and_change_nothing(house):
+async def test_meaningless_receipts_are_answered_and_change_nothing(house):
     await house.send()
     await house.becomes("accepted")
     assert await house.centre.receipt("nobody", "UNDELIV") == 0
@@ -334,7 +334,7 @@ async def test_a_text_goes_in_the_alphabet_of_the_smsc(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_bytes_that_are_no_pdu_end_the_connection_and_it_is_made_anew(house):
+async def test_bytes_that_are_no_pdu_reconnect(house):
     house.centre.connections[-1].transport.write(b"\xff" * 40)
     await until(lambda: len(house.centre.bound) == 2, "it is bound again")
     await house.send()
@@ -343,7 +343,7 @@ async def test_bytes_that_are_no_pdu_end_the_connection_and_it_is_made_anew(hous
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_centre_that_says_nothing_is_left_and_the_message_sent_again(tmp_path):
+async def test_a_silent_smsc_is_left_and_messages_resent(tmp_path):
     house = await House(tmp_path, answer_seconds=1).begin()
     try:
         house.centre.statuses = [MessageCentre.SILENT]
@@ -408,7 +408,7 @@ async def test_a_wrong_password_is_tried_once_a_time(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_waits_while_the_centre_lets_nobody_in(tmp_path):
+async def test_a_message_waits_while_binding_is_refused(tmp_path):
     house = House(tmp_path)
     house.centre.lets_in = False
     await house.begin()
@@ -424,7 +424,7 @@ async def test_a_message_waits_while_the_centre_lets_nobody_in(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_that_nobody_took_in_its_time_expires_by_the_sweep(house):
+async def test_an_unsent_message_expires_by_the_sweep(house):
     house.centre.statuses = [consts.SMPP_ESME_RTHROTTLED] * 99
     await house.send()
     await until(lambda: house.message()["attempts"], "it was tried")

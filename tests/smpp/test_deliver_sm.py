@@ -65,7 +65,7 @@ def delivered(**facts):
         ({"short_message": b"\x00part", "esm_class": 0x40}, "part"),
     ],
 )
-def test_a_text_is_read_in_its_alphabet_and_without_its_header(facts, text):
+def test_a_text_is_decoded_without_its_header(facts, text):
     assert inbound_from_pdu(delivered(**facts)).text == text
 
 
@@ -134,13 +134,13 @@ def test_coding_0_is_what_the_smsc_takes_it_for(alphabet, data, text):
         ('"<>"', "*100#", ("unknown", "*100#")),
     ],
 )
-def test_of_addresses_only_what_can_be_one_is_left(source, destination, read):
+def test_only_valid_parts_of_addresses_are_kept(source, destination, read):
     found = inbound_from_pdu(delivered(source_addr=source, destination_addr=destination))
     assert (found.from_number, found.to_number) == read
 
 
 @given(st.binary(max_size=200), st.integers(0, 255), st.sampled_from([0, 0x40]), st.sampled_from(DefaultAlphabet))
-def test_any_bytes_are_a_text_that_can_be_sent_or_none(data, coding, header, alphabet):
+def test_any_bytes_give_a_sendable_text_or_none(data, coding, header, alphabet):
     pdu = Pdu(
         5, source_addr=b"5599", destination_addr=b"1002", short_message=data, data_coding=coding, esm_class=header
     )
@@ -151,7 +151,7 @@ def test_any_bytes_are_a_text_that_can_be_sent_or_none(data, coding, header, alp
     assert not text or encoding.split(text)
 
 
-def test_a_message_is_known_again_by_all_that_the_centre_says_of_it():
+def test_all_fields_of_a_message_identify_it():
     facts = [
         {},
         {"source_addr": "5598"},
@@ -185,7 +185,7 @@ def arrive(engine, arrival=ARRIVAL, now=NOW, terms=ROUTES):
         return messages.accept_inbound(tx, terms, arrival, now)
 
 
-def test_a_message_for_a_subscriber_is_queued_for_his_phone_and_free(engine):
+def test_a_message_for_a_subscriber_is_queued_free(engine):
     message = arrive(engine).message
     assert (message.origin, message.subscriber_id, message.cost) == (MessageOrigin.PHONE, None, 0)
     assert (message.from_number, message.to_number, message.text) == ("5599", "1002", "hello")
@@ -196,7 +196,7 @@ def test_a_message_for_a_subscriber_is_queued_for_his_phone_and_free(engine):
 
 
 @pytest.mark.parametrize("begun", [timedelta(0), timedelta(minutes=30), timedelta(minutes=59, seconds=59)])
-def test_the_same_within_an_hour_is_a_repeat_and_after_it_another(engine, begun):
+def test_the_same_message_within_an_hour_is_repeated(engine, begun):
     at = NOW.replace(minute=0) + begun
     first = arrive(engine, now=at)
     for later in (timedelta(0), timedelta(minutes=29), REPEATED - timedelta(seconds=1)):
@@ -207,7 +207,7 @@ def test_the_same_within_an_hour_is_a_repeat_and_after_it_another(engine, begun)
     assert other.message.reference != first.message.reference
 
 
-def test_a_repeat_of_what_went_already_is_not_sent_again(engine):
+def test_a_sent_message_that_repeats_is_not_resent(engine):
     reference = arrive(engine).message.reference
     with engine.begin() as tx:
         messages.record_outcome(tx, MessageOutcome(reference, MessageState.ACCEPTED), NOW)
@@ -226,7 +226,7 @@ def test_a_repeat_of_what_went_already_is_not_sent_again(engine):
         (ARRIVAL, MessagePolicy(off_net_route=Route.SMPP), BadNumber),
     ],
 )
-def test_what_cannot_go_to_a_phone_is_refused_and_leaves_nothing(engine, arrival, terms, refusal):
+def test_an_undeliverable_message_is_refused_and_leaves_nothing(engine, arrival, terms, refusal):
     with pytest.raises(refusal):
         arrive(engine, arrival, terms=terms)
     with engine.begin() as tx:
@@ -251,7 +251,7 @@ async def bring(house, **facts):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_centre_is_told_that_it_was_taken_once_it_is_in_the_ledger(house, monkeypatch):
+async def test_the_smsc_is_answered_after_the_commit(house, monkeypatch):
     assert await bring(house) == consts.SMPP_ESME_ROK
     (row,) = house.biller.rows(tables.message)
     assert (row["from_number"], row["to_number"], row["text"], row["state"]) == ("5599", "1002", "hello", "queued")
@@ -295,13 +295,13 @@ async def test_a_phone_is_known_in_each_form(house, form):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_nobody_here_can_get_is_refused_with_its_reason(house, facts, status):
+async def test_a_message_without_recipient_is_refused_with_reason(house, facts, status):
     assert await bring(house, **facts) == status
     assert house.biller.rows(tables.message) == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_the_database_is_away_the_centre_is_asked_to_come_again(house, monkeypatch):
+async def test_an_unavailable_database_makes_the_smsc_retry(house, monkeypatch):
     right = house.biller.service.store.transact
 
     def away(_work):

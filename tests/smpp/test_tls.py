@@ -46,7 +46,7 @@ def lines():
 
 
 @pytest_twisted.ensureDeferred
-async def test_messages_go_by_tls_to_a_centre_that_proves_who_it_is(tmp_path, authorities, lines):
+async def test_messages_go_by_tls_to_a_verified_smsc(tmp_path, authorities, lines):
     house = await House(tmp_path, MessageCentre(context(OURS)), tls=True, ca_file=authorities).begin()
     try:
         assert "SMPP: the message centre at 127.0.0.1 is connected by TLS" in lines
@@ -81,9 +81,7 @@ async def test_without_a_file_the_systems_authorities_are_trusted(tmp_path, auth
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_centre_with_a_wrong_certificate_is_told_nothing_and_tried_again(
-    tmp_path, authorities, lines, wrong, says
-):
+async def test_a_wrong_certificate_gets_no_password(tmp_path, authorities, lines, wrong, says):
     centre = MessageCentre(context(**{"authority": OURS} | wrong))
     house = House(tmp_path, centre, tls=True, ca_file=authorities)
     try:
@@ -100,7 +98,7 @@ async def test_a_centre_with_a_wrong_certificate_is_told_nothing_and_tried_again
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_centre_without_tls_is_not_told_the_password(tmp_path, authorities, lines):
+async def test_an_smsc_without_tls_gets_no_password(tmp_path, authorities, lines):
     centre = MessageCentre()
     house = House(tmp_path, centre, tls=True, ca_file=authorities, answer_seconds=1)
     try:
@@ -113,7 +111,7 @@ async def test_a_centre_without_tls_is_not_told_the_password(tmp_path, authoriti
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_is_not_asked_by_tls_hears_nothing_that_it_could_read(tmp_path, lines):
+async def test_an_smsc_expecting_plain_text_reads_nothing(tmp_path, lines):
     centre = MessageCentre(context(OURS))
     house = House(tmp_path, centre, answer_seconds=1)
     try:
@@ -124,7 +122,7 @@ async def test_who_is_not_asked_by_tls_hears_nothing_that_it_could_read(tmp_path
 
 
 @pytest_twisted.ensureDeferred
-async def test_authorities_that_are_gone_or_unreadable_are_one_line_and_read_again(tmp_path, authorities, lines):
+async def test_unreadable_authorities_are_one_line_and_read_again(tmp_path, authorities, lines):
     pem = (tmp_path / "authorities.pem").read_bytes()
     (tmp_path / "authorities.pem").write_text("nothing")
     house = House(tmp_path, MessageCentre(context(OURS)), tls=True, ca_file=authorities)
@@ -138,7 +136,7 @@ async def test_authorities_that_are_gone_or_unreadable_are_one_line_and_read_aga
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_centre_that_does_not_agree_to_the_end_keeps_no_biller_from_stopping(tmp_path, authorities):
+async def test_a_silent_unbind_does_not_delay_the_stop(tmp_path, authorities):
     house = await House(tmp_path, MessageCentre(context(OURS)), tls=True, ca_file=authorities, answer_seconds=1).begin()
     for each in house.centre.connections:
         each.transport.transport.pauseProducing()

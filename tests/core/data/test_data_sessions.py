@@ -96,7 +96,7 @@ def notes(engine):
 # -- one session -----------------------------------------------------------------------------------------------------
 
 
-def test_a_session_holds_its_quota_is_charged_as_it_is_told_and_gives_back_the_rest(engine):
+def test_a_session_holds_its_quota_returning_the_rest(engine):
     give(engine, 1000)
     assert hear(engine, start()).state is DataState.OPEN
     assert pot(engine) == (1000, QUOTA)
@@ -114,7 +114,7 @@ def test_a_session_holds_its_quota_is_charged_as_it_is_told_and_gives_back_the_r
     proved(engine)
 
 
-def test_a_session_holds_no_more_than_there_is_and_of_that_no_more_than_its_quota(engine):
+def test_a_hold_never_exceeds_credit_or_quota(engine):
     give(engine, 30)
     hear(engine, start())
     assert pot(engine) == (30, 30)
@@ -123,14 +123,14 @@ def test_a_session_holds_no_more_than_there_is_and_of_that_no_more_than_its_quot
     assert pot(engine) == (530, QUOTA)
 
 
-def test_without_a_quota_all_that_is_there_is_held(engine):
+def test_without_a_quota_all_credit_is_held(engine):
     give(engine, 5000)
     hear(engine, start(conditions=Conditions(quota_octets=0)))
     assert pot(engine) == (5000, 5000)
     proved(engine)
 
 
-def test_reports_in_one_batch_are_one_after_the_other(engine):
+def test_reports_in_one_batch_keep_their_order(engine):
     give(engine, 1000)
     answers = ask(engine, start(), interim(50), stop(70), start(session_id="B2"), interim(5, session_id="B2"))
     assert [answer.charged for answer in answers] == [0, 50, 70, 0, 5]
@@ -138,7 +138,7 @@ def test_reports_in_one_batch_are_one_after_the_other(engine):
     proved(engine)
 
 
-def test_a_credit_of_many_octets_is_charged_when_it_is_begun(engine):
+def test_a_started_credit_is_charged_whole(engine):
     give(engine, 10)
     coarse = Conditions(octets_per_credit=1000, quota_octets=2500)
     hear(engine, start(conditions=coarse))
@@ -152,7 +152,7 @@ def test_a_credit_of_many_octets_is_charged_when_it_is_begun(engine):
 
 
 @given(octets=st.integers(0, 2**53), octets_per_credit=st.integers(1, 10**12))
-def test_what_octets_cost_covers_them_and_not_a_credit_more(octets, octets_per_credit):
+def test_the_price_covers_octets_without_excess(octets, octets_per_credit):
     price = octets_price(octets, octets_per_credit)
     assert affordable_octets(price, octets_per_credit) >= octets
     assert price == 0 or affordable_octets(price - 1, octets_per_credit) < octets
@@ -171,7 +171,7 @@ def test_octets_that_go_backwards_are_not_given_back(engine):
 
 
 @pytest.mark.parametrize("first", [interim(40), stop(40)])
-def test_a_session_whose_start_was_lost_is_charged_all_the_same(engine, first):
+def test_a_lost_start_does_not_prevent_charging(engine, first):
     give(engine, 1000)
     session = hear(engine, first)
     assert (session.charged, session.note) == (40, "its beginning was not told")
@@ -181,7 +181,7 @@ def test_a_session_whose_start_was_lost_is_charged_all_the_same(engine, first):
     proved(engine)
 
 
-def test_a_report_after_the_stop_does_nothing_but_what_is_more_is_charged_with_a_note(engine):
+def test_a_late_larger_report_is_charged_with_note(engine):
     give(engine, 1000)
     hear(engine, start(), stop(50), interim(50), interim(30), stop(50))
     assert pot(engine) == (950, 0)
@@ -199,7 +199,7 @@ def test_a_repeated_start_after_the_stop_begins_nothing(engine):
     assert pot(engine) == (950, 0)
 
 
-def test_an_id_that_is_used_again_later_is_another_session(engine):
+def test_a_reused_id_is_another_session(engine):
     give(engine, 1000)
     hear(engine, start(), stop(50))
     later = NOW + REORDERED * 2
@@ -209,7 +209,7 @@ def test_an_id_that_is_used_again_later_is_another_session(engine):
     proved(engine)
 
 
-def test_the_date_of_a_start_tells_a_replay_from_another_session(engine):
+def test_a_start_date_tells_replay_from_new_session(engine):
     give(engine, 1000)
     later = NOW + HOUR
     hear(engine, start(dated_at=NOW), stop(50, dated_at=NOW + timedelta(seconds=9)))
@@ -219,7 +219,7 @@ def test_the_date_of_a_start_tells_a_replay_from_another_session(engine):
     assert len(rows(engine)) == 2
 
 
-def test_the_same_id_of_another_nas_or_of_another_user_is_another_session(engine):
+def test_an_id_is_per_nas_and_user(engine):
     for username in ("u1001", "u1002"):
         give(engine, 1000, username, username)
     hear(engine, start(), start(username="u1002"), replace(start(), nas="hotspot/nas2"), stop(50))
@@ -228,7 +228,7 @@ def test_the_same_id_of_another_nas_or_of_another_user_is_another_session(engine
     proved(engine)
 
 
-def test_a_nas_that_restarts_ends_its_sessions_with_what_was_known_of_them(engine):
+def test_a_nas_restart_ends_its_sessions(engine):
     give(engine, 1000)
     hear(engine, start(), interim(50), start(session_id="B2"), replace(start(session_id="C3"), nas="hotspot/nas2"))
     closed = hear(engine, NasRestart("hotspot/nas1", NOW, "Accounting-On"))
@@ -243,7 +243,7 @@ def test_a_nas_that_restarts_ends_its_sessions_with_what_was_known_of_them(engin
     proved(engine)
 
 
-def test_a_restart_that_is_replayed_leaves_later_sessions_alone(engine):
+def test_a_replayed_restart_spares_later_sessions(engine):
     give(engine, 1000)
     hear(engine, start(dated_at=NOW + HOUR), start(session_id="B2", at=NOW + HOUR))
     assert hear(engine, NasRestart("hotspot/nas1", NOW, "Accounting-On", dated_at=NOW)) == []
@@ -252,7 +252,7 @@ def test_a_restart_that_is_replayed_leaves_later_sessions_alone(engine):
 # -- silence ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_session_of_which_nobody_tells_is_closed_with_its_last_total(engine):
+def test_a_silent_session_closes_at_its_last_total(engine):
     give(engine, 1000)
     hear(engine, start(), interim(50))
     with engine.begin() as tx:
@@ -266,14 +266,14 @@ def test_a_session_of_which_nobody_tells_is_closed_with_its_last_total(engine):
     proved(engine)
 
 
-def test_a_session_that_is_told_of_meanwhile_is_not_silent(engine):
+def test_a_reporting_session_is_not_silent(engine):
     give(engine, 1000)
     hear(engine, start())
     hear(engine, interim(5), now=NOW + HOUR)
     assert hear(engine, StaleSession(start().key, data_session.reference_of(start().key, 0), NOW + HOUR)) is None
 
 
-def test_a_session_that_was_silent_goes_on_when_it_is_heard_again(engine):
+def test_a_silent_session_resumes_when_heard(engine):
     give(engine, 1000)
     hear(
         engine,
@@ -288,7 +288,7 @@ def test_a_session_that_was_silent_goes_on_when_it_is_heard_again(engine):
     proved(engine)
 
 
-def test_a_hold_of_an_idle_session_is_renewed_before_its_validity_runs_out(engine):
+def test_an_idle_sessions_hold_is_renewed_in_time(engine):
     give(engine, 1000)
     hear(engine, start())
     for hours in range(1, 6):
@@ -304,7 +304,7 @@ def test_a_hold_of_an_idle_session_is_renewed_before_its_validity_runs_out(engin
 # -- no credit, no subscriber ----------------------------------------------------------------------------------------
 
 
-def test_what_is_used_beyond_the_credit_is_charged_with_a_note_and_the_session_is_to_end(engine):
+def test_use_beyond_credit_is_charged_and_ends(engine):
     give(engine, 120)
     assert hear(engine, start(), interim(100)).disconnect == ""
     session = hear(engine, interim(150))
@@ -317,7 +317,7 @@ def test_what_is_used_beyond_the_credit_is_charged_with_a_note_and_the_session_i
     proved(engine)
 
 
-def test_the_session_of_a_disabled_subscriber_is_charged_and_is_to_end(engine):
+def test_a_disabled_subscribers_session_is_charged_and_ended(engine):
     give(engine, 1000)
     hear(engine, start())
     with engine.begin() as tx:
@@ -326,7 +326,7 @@ def test_the_session_of_a_disabled_subscriber_is_charged_and_is_to_end(engine):
     assert pot(engine)[0] == 990
 
 
-def test_the_session_of_a_deleted_subscriber_is_settled_on_his_account_and_not_on_his_heirs(engine):
+def test_a_deleted_subscribers_session_settles_on_their_account(engine):
     give(engine, 1000)
     hear(engine, start())
     account_id = rows(engine)[0].account_id
@@ -353,7 +353,7 @@ def ends(engine, now=NOW):
         return [each.disconnect for each in disconnect_requests.claim(tx, now, limit=9)]
 
 
-def test_an_end_is_asked_for_again_and_again_each_time_later_until_it_was_settled(engine):
+def test_an_end_is_requested_until_settled(engine):
     give(engine, 10)
     hear(engine, start(), interim(10))
     assert ends(engine) == [data_session.SPENT]
@@ -372,7 +372,7 @@ def test_an_end_is_asked_for_again_and_again_each_time_later_until_it_was_settle
     assert rows(engine)[0].disconnect_said == "ACK"
 
 
-def test_who_has_credit_again_or_may_go_on_again_is_not_ended(engine):
+def test_restored_credit_cancels_the_end(engine):
     give(engine, 10)
     give(engine, 10, "u1002", "his")
     hear(engine, start(), interim(30), start(session_id="B2", username="u1002"))
@@ -390,7 +390,7 @@ def test_who_has_credit_again_or_may_go_on_again_is_not_ended(engine):
     assert pot(engine) == (1, 1)
 
 
-def test_the_session_of_a_subscriber_who_was_given_another_name_goes_on(engine):
+def test_a_renamed_subscribers_session_goes_on(engine):
     give(engine, 1000)
     hear(engine, start())
     with engine.begin() as tx:
@@ -400,7 +400,7 @@ def test_the_session_of_a_subscriber_who_was_given_another_name_goes_on(engine):
     assert pot(engine, "ana") == (990, QUOTA)
 
 
-def test_a_session_of_nobody_is_refused_and_spoils_no_other(engine):
+def test_an_unknown_users_session_is_refused_alone(engine):
     give(engine, 1000)
     refused, answer = ask(engine, start(username="nobody"), interim(10))
     assert isinstance(refused, UnknownSubscriber)
@@ -408,7 +408,7 @@ def test_a_session_of_nobody_is_refused_and_spoils_no_other(engine):
     assert len(rows(engine)) == 1
 
 
-def test_more_octets_than_there_can_be_are_refused_and_change_nothing(engine):
+def test_impossible_octet_counts_are_refused(engine):
     give(engine, 1000)
     hear(engine, start(), interim(5))
     assert isinstance(hear(engine, interim(2**53)), InvalidValue)
@@ -416,7 +416,7 @@ def test_more_octets_than_there_can_be_are_refused_and_change_nothing(engine):
 
 
 @pytest.mark.parametrize("said", ["u1001", "1001", "724000000001001", "IMSI724000000001001", "+1001"])
-def test_a_subscriber_is_known_by_his_username_number_or_imsi(engine, said):
+def test_a_subscriber_is_known_by_each_identity(engine, said):
     give(engine, 1000)
     identities = (said, f"IMSI{said}")
     assert isinstance(hear(engine, start(username=said, identities=identities)), DataSession)
@@ -428,7 +428,7 @@ def test_names_are_told_apart_wherever_one_ends():
     assert len(data_session.reference_of("k", 12345)) == data_session.REFERENCE_CHARACTERS
 
 
-def test_an_audit_sees_a_session_that_was_charged_otherwise_or_left_its_hold(engine):
+def test_an_audit_sees_wrong_charges_and_holds(engine):
     from celcombiller.core.audit.report import audit  # noqa: PLC0415
 
     give(engine, 1000)

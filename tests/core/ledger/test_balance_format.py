@@ -30,18 +30,18 @@ amounts = st.integers(-AMOUNT_MAX, AMOUNT_MAX) | st.integers(-200, 200)
         (300, BalanceStyle(as_time=False, scale=2), "3"),
     ],
 )
-def test_a_voice_balance_is_written_in_the_operators_way(credits_told, style, text):
+def test_a_voice_balance_has_the_operators_format(credits_told, style, text):
     assert format_balance(credits_told, Kind.VOICE, style) == text
 
 
 @pytest.mark.parametrize("kind", [Kind.DATA, Kind.SMS])
-def test_a_balance_of_data_or_sms_is_a_bare_number_whatever_a_voice_credit_is(kind):
+def test_data_and_sms_balances_are_bare_numbers(kind):
     assert format_balance(-125, kind, SECONDS) == "-125"
     assert format_balance(125, kind, BalanceStyle(as_time=False, scale=2)) == "125"
 
 
 @given(amounts)
-def test_written_minutes_and_seconds_are_all_of_the_balance(credits_told):
+def test_written_minutes_and_seconds_equal_the_balance(credits_told):
     text = format_balance(credits_told, Kind.VOICE, SECONDS)
     minutes, seconds = re.fullmatch(r"-?(?:(\d+) min)? ?(?:(\d+) s)?", text).groups()
     found = int(minutes or 0) * 60 + int(seconds or 0)
@@ -74,7 +74,7 @@ def heard(words):
 
 
 @given(amounts)
-def test_spoken_minutes_and_seconds_are_all_of_the_balance(available):
+def test_spoken_minutes_and_seconds_equal_the_balance(available):
     assert heard(balance(available, SECONDS, intro="", unit="")) == available
 
 
@@ -83,7 +83,7 @@ def test_a_spoken_number_is_the_balance(available):
     assert heard(balance(available, BalanceStyle(as_time=False), intro="", unit="")) == available
 
 
-def test_a_spoken_number_has_its_decimals_digit_by_digit_and_its_unit():
+def test_a_spoken_number_ends_in_decimals_and_unit():
     words = balance(-120_500, BalanceStyle(as_time=False, scale=4), intro="vm-youhave", unit="digits/dollars")
     assert [(str(word.verb), word.what) for word in words] == [
         ("STREAM FILE", "vm-youhave"),

@@ -98,7 +98,7 @@ def proved(engine):
 # -- one call --------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_holds_all_it_may_use_and_is_charged_what_it_used(engine):
+def test_a_call_holds_and_pays_what_it_used(engine):
     ask(engine, credit(100))
     (grant,) = ask(engine, initiate())
     assert grant.seconds == 100
@@ -110,7 +110,7 @@ def test_a_call_holds_all_it_may_use_and_is_charged_what_it_used(engine):
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_the_second_call_gets_nothing_while_the_first_holds_all(engine, together):
+def test_a_second_call_cannot_use_the_hold(engine, together):
     ask(engine, credit(100))
     asked = [initiate("1.0"), initiate("2.0")]
     first, second = ask(engine, *asked) if together else [ask(engine, each)[0] for each in asked]
@@ -119,7 +119,7 @@ def test_the_second_call_gets_nothing_while_the_first_holds_all(engine, together
     proved(engine)
 
 
-def test_an_unanswered_call_costs_nothing_and_leaves_no_hold(engine):
+def test_an_unanswered_call_leaves_no_hold(engine):
     ask(engine, credit(100), initiate())
     (settlement,) = ask(engine, ended(answered=False))
     assert (settlement.call.state, settlement.call.cost) == (CallState.RELEASED, 0)
@@ -127,13 +127,13 @@ def test_an_unanswered_call_costs_nothing_and_leaves_no_hold(engine):
     proved(engine)
 
 
-def test_an_answer_of_no_length_still_starts_an_increment(engine):
+def test_an_answer_of_zero_length_costs_an_increment(engine):
     ask(engine, credit(100), initiate(), ended(talk_ms=0))
     assert voice(engine).posted == 99
 
 
 @pytest.mark.parametrize(("talk_ms", "cost"), [(3000, 3), (3001, 3), (4000, 3), (4001, 5)])
-def test_a_cut_that_came_late_costs_the_grant_and_an_overrun_costs_what_was_talked(engine, talk_ms, cost):
+def test_a_late_cut_costs_the_grant_overruns_talk(engine, talk_ms, cost):
     ask(engine, credit(3), initiate())
     (settlement,) = ask(engine, ended(talk_ms=talk_ms))
     assert settlement.call.cost == cost
@@ -142,7 +142,7 @@ def test_a_cut_that_came_late_costs_the_grant_and_an_overrun_costs_what_was_talk
     proved(engine)
 
 
-def test_the_second_witness_gets_the_same_answer_and_is_recorded(engine):
+def test_a_second_witness_gets_the_same_answer(engine):
     ask(engine, credit(100), initiate(), ended(talk_ms=1200))
     (close, far) = ask(engine, ended(talk_ms=1700, witness=Witness.REDUCER), ended(talk_ms=9000, witness=Witness.AMI))
     assert not close.first
@@ -154,7 +154,7 @@ def test_the_second_witness_gets_the_same_answer_and_is_recorded(engine):
     proved(engine)
 
 
-def test_a_reducer_that_saw_another_dial_does_not_make_an_answered_call_free(engine):
+def test_a_reducer_cannot_make_answered_calls_free(engine):
     ask(engine, credit(100), initiate(), CallAnswered("pbx1", "1.0", NOW + timedelta(seconds=5)))
     (settlement,) = ask(engine, ended(answered=False, witness=Witness.REDUCER))
     assert (settlement.call.state, settlement.first) == (CallState.OPEN, False)
@@ -166,7 +166,7 @@ def test_a_reducer_that_saw_another_dial_does_not_make_an_answered_call_free(eng
     assert voice(engine).posted == 97
 
 
-def test_talk_of_a_caller_who_was_up_before_is_counted_from_the_stamp(engine):
+def test_talk_after_an_early_answer_uses_the_stamp(engine):
     ask(engine, credit(100), initiate(answered_early=True))
     ending = CallReport(True, NOW + timedelta(seconds=9), talk_ms=9000, answered_at=NOW + timedelta(seconds=7))
     (settlement,) = ask(engine, Terminate("pbx1", "1.0", Witness.AGI, ending))
@@ -215,7 +215,7 @@ def test_the_same_question_again_gets_the_same_grant(engine):
     proved(engine)
 
 
-def test_a_second_dial_of_a_channel_ends_the_first_and_is_a_leg_of_its_own(engine):
+def test_a_second_dial_is_its_own_leg(engine):
     ask(engine, credit(100), initiate())
     talked = CallReport(answered=True, at=NOW + timedelta(seconds=9), talk_ms=5000)
     (grant,) = ask(engine, initiate(authorization="another", previous=talked))
@@ -223,7 +223,7 @@ def test_a_second_dial_of_a_channel_ends_the_first_and_is_a_leg_of_its_own(engin
     proved(engine)
 
 
-def test_a_call_let_go_without_the_ledger_is_charged_afterwards(engine):
+def test_a_call_allowed_without_ledger_is_charged_later(engine):
     (settlement,) = ask(engine, ended(talk_ms=4000, unauthorized_request=initiate()))
     assert settlement.call.cost == 4
     assert voice(engine).posted == -4
@@ -244,7 +244,7 @@ def test_a_call_let_go_without_the_ledger_is_charged_afterwards(engine):
         (initiate(caller="1003"), SubscriberDisabled),
     ],
 )
-def test_a_refusal_says_why_and_spoils_no_other_request(engine, question, refusal):
+def test_a_refusal_has_a_reason_and_stands_alone(engine, question, refusal):
     with engine.begin() as tx:
         subscriber_records.enable(tx, "u1003", NOW, enabled=False)
     given, refused, granted = ask(engine, credit(10), question, initiate("7.0"))
@@ -254,7 +254,7 @@ def test_a_refusal_says_why_and_spoils_no_other_request(engine, question, refusa
     proved(engine)
 
 
-def test_a_subscriber_is_found_by_account_code_number_and_imsi(engine):
+def test_a_subscriber_is_found_by_each_identity(engine):
     ask(engine, credit(10))
     for n, facts in enumerate(
         [
@@ -270,7 +270,7 @@ def test_a_subscriber_is_found_by_account_code_number_and_imsi(engine):
         ask(engine, ended(f"{n}.5", answered=False))
 
 
-def test_an_end_of_a_call_nobody_authorized_is_an_unknown_call(engine):
+def test_an_unauthorized_calls_end_is_unknown(engine):
     (answer,) = ask(engine, ended())
     assert isinstance(answer, UnknownCall)
 
@@ -289,7 +289,7 @@ def test_credit_is_not_taken_below_what_is_available(engine):
     assert isinstance(refused, InsufficientBalance)
 
 
-def test_credit_that_leaves_a_balance_below_zero_is_given(engine):
+def test_credit_may_leave_a_balance_below_zero(engine):
     ask(engine, ended(talk_ms=4000, unauthorized_request=initiate()))
     (given,) = ask(engine, credit(3))
     assert given.credit_posted == -1
@@ -368,7 +368,7 @@ rates = st.builds(
 
 
 @given(rates, st.integers(0, 10**6), st.integers(1, 86400))
-def test_what_a_balance_buys_never_costs_more_than_the_balance(rate, available, longest):
+def test_affordable_usage_never_costs_more_than_balance(rate, available, longest):
     seconds = affordable_seconds(rate, available, longest)
     assert 0 <= seconds <= longest
     if seconds:
@@ -404,7 +404,7 @@ def test_the_longest_prefix_gives_the_rate():
 # -- the schema ------------------------------------------------------------------------------------------------------
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_schema(engine):
+def test_migrations_make_exactly_the_schema(engine):
     with engine.begin() as tx:
         assert compare_metadata(MigrationContext.configure(tx), tables.metadata) == []
         migrations.check(tx)
@@ -418,7 +418,7 @@ def test_a_database_newer_than_the_program_is_refused(engine):
             attempt(tx)
 
 
-def test_a_call_of_a_subscriber_who_is_deleted_meanwhile_is_settled_and_his_number_is_free(engine):
+def test_a_deleted_subscribers_call_is_settled(engine):
     ask(engine, credit(60), initiate())
     with engine.begin() as tx:
         subscriber_records.delete(tx, "u1001", NOW)

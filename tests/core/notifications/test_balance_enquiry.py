@@ -42,13 +42,13 @@ def queued(engine):
     return [(row.to_number, row.text) for row in rows]
 
 
-def test_who_asks_is_told_what_he_has_for_nothing(engine):
+def test_an_enquiry_is_answered_free(engine):
     assert asked_by(engine, "1001").first
     assert queued(engine) == [("1001", "Your balance is 2 min 5 s.")]
     assert (voice(engine).posted, voice(engine).held) == (125, 0)
 
 
-def test_the_same_message_is_answered_once_and_with_what_was_true_then(engine):
+def test_a_repeated_enquiry_keeps_its_first_answer(engine):
     asked_by(engine, "1001")
     ask(engine, credit(-5, "spent"))
     assert not asked_by(engine, "1001").first
@@ -82,7 +82,7 @@ def test_what_a_call_holds_is_not_available(engine):
         ("sms", "", "Your balance is 2 min 5 s."),
     ],
 )
-def test_the_credit_for_messages_is_told_where_they_have_an_account_of_their_own(engine, account, sms_text, says):
+def test_sms_credit_of_its_own_is_answered(engine, account, sms_text, says):
     ask(engine, Credit("u1001", Kind.SMS, 7, "web", "sms"))
     settings = Config(sms=Sms(account=account), balance=Balance(sms_text=sms_text))
     asked_by(engine, "1001", wording=settings.wording)
@@ -109,12 +109,12 @@ def test_a_stranger_is_answered_nothing(engine, number):
 
 
 @pytest.mark.parametrize("asked", ["", "\x00", "\ud800", "'; drop table message", "x" * 100_000])
-def test_whatever_a_message_is_known_by_it_is_answered_once(engine, asked):
+def test_any_message_key_is_answered_once(engine, asked):
     for _ in range(2):
         asked_by(engine, "1001", asked=asked)
     assert len(queued(engine)) == 1
 
 
-def test_without_a_way_for_messages_there_is_no_answer(engine):
+def test_without_a_route_there_is_no_answer(engine):
     with pytest.raises(BadNumber):
         asked_by(engine, "1001", terms=MessagePolicy())

@@ -133,7 +133,7 @@ def test_a_balance_that_becomes_low_is_told_once(engine):
     assert texts(engine) == ["10 min|600|10 min"]
 
 
-def test_it_is_told_again_when_it_has_been_above_in_between(engine):
+def test_a_notice_repeats_after_a_recovery(engine):
     node = begun(engine)
     for value in (61, -1, 1, -1):
         move(engine, value)
@@ -141,7 +141,7 @@ def test_it_is_told_again_when_it_has_been_above_in_between(engine):
     assert found(engine) == [("u1001", 60), ("u1001", 60)]
 
 
-def test_a_movement_through_several_thresholds_is_one_notice_of_the_lowest(engine):
+def test_several_thresholds_crossed_give_the_lowest_notice(engine):
     node = begun(engine)
     move(engine, 700)
     move(engine, -650)
@@ -150,7 +150,7 @@ def test_a_movement_through_several_thresholds_is_one_notice_of_the_lowest(engin
     assert texts(engine) == ["50 s|50|1 min"]
 
 
-def test_the_charge_of_a_call_is_noticed_like_any_other(engine):
+def test_a_calls_charge_can_cause_a_notice(engine):
     node = begun(engine)
     move(engine, 100)
     ask(engine, initiate())
@@ -161,7 +161,7 @@ def test_the_charge_of_a_call_is_noticed_like_any_other(engine):
     assert found(engine) == [("u1001", 60)]
 
 
-def test_the_credit_for_messages_is_watched_where_the_operator_says_so(engine):
+def test_sms_credit_is_watched_where_set(engine):
     node = begun(engine, rules=NoticeRules(thresholds=(5,), kind=Kind.SMS, text="{balance} of {threshold}, {credits}"))
     ask(engine, Credit("u1001", Kind.SMS, 6, "web", "sms"))
     by_sms = replace(TERMS, messages=MessagePolicy(account=Kind.SMS, on_net_route=Route.ASTERISK, on_net_price=2))
@@ -182,7 +182,7 @@ def test_only_the_balance_that_is_watched_counts(engine):
     assert found(engine) == []
 
 
-def test_what_was_before_notices_were_switched_on_is_told_nobody(engine):
+def test_crossings_before_switching_on_cause_no_notice(engine):
     move(engine, 100)
     move(engine, -50)
     node = begun(engine)
@@ -191,7 +191,7 @@ def test_what_was_before_notices_were_switched_on_is_told_nobody(engine):
     assert found(engine) == []
 
 
-def test_what_is_long_past_is_told_nobody_any_more(engine):
+def test_long_past_crossings_cause_no_notice(engine):
     node = begun(engine)
     old = NOW - low_balance.OLD
     for at in (old, old + timedelta(seconds=1)):
@@ -213,7 +213,7 @@ def test_who_is_disabled_or_deleted_is_told_nothing(engine):
     assert found(engine) == [("u1003", 0)]
 
 
-def test_a_notice_that_cannot_be_sent_is_kept_with_its_reason_and_stops_nothing(engine):
+def test_an_unsendable_notice_keeps_its_reason(engine):
     node = begun(engine, terms=MessagePolicy())
     move(engine, 100)
     move(engine, -100)
@@ -229,7 +229,7 @@ def test_a_notice_that_cannot_be_sent_is_kept_with_its_reason_and_stops_nothing(
     assert texts(engine) == []
 
 
-def test_many_at_once_are_written_a_few_at_a_time(engine, monkeypatch):
+def test_many_notices_are_written_in_batches(engine, monkeypatch):
     monkeypatch.setattr(low_balance, "NOTICES_PER_TRANSACTION_MAX", 2)
     monkeypatch.setattr(low_balance, "IDS_PER_SCAN_MAX", 5)
     node = begun(engine)
@@ -247,13 +247,13 @@ def test_many_at_once_are_written_a_few_at_a_time(engine, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_the_look_goes_by_the_id_and_not_through_all_transfers(engine):
+def test_the_look_uses_the_transfer_id_index(engine):
     lines = plans_of(engine, lambda tx: low_balance.find(tx, RULES, 5, 10, NOW))
     assert any("SEARCH transfer USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in line for line in lines), lines
     assert not any(line.startswith("SCAN") for line in lines), lines
 
 
-def test_the_audit_names_a_notice_of_what_was_none(engine):
+def test_the_audit_names_an_unfounded_notice(engine):
     node = begun(engine)
     move(engine, 100)
     move(engine, -100)
@@ -265,7 +265,7 @@ def test_the_audit_names_a_notice_of_what_was_none(engine):
         tx.rollback()
 
 
-def test_it_looks_again_after_a_database_that_was_away_and_stops_where_it_is(engine):
+def test_the_look_resumes_after_an_outage(engine):
     node = begun(engine)
     clock, looks = node.service._loop.clock, []
 
@@ -294,7 +294,7 @@ def outcome_of(result):
     return made
 
 
-def test_of_two_nodes_that_found_the_same_one_writes_it(engine):
+def test_of_two_nodes_one_writes_the_notice(engine):
     nodes = [begun(engine), Node(engine)]
     move(engine, 100)
     move(engine, -100)
@@ -310,7 +310,7 @@ def test_of_two_nodes_that_found_the_same_one_writes_it(engine):
     assert counted == [1, 0]
 
 
-def test_a_stop_does_not_wait_for_all_that_is_left(engine, monkeypatch):
+def test_a_stop_leaves_the_rest_for_later(engine, monkeypatch):
     monkeypatch.setattr(low_balance, "IDS_PER_SCAN_MAX", 1)
     node = begun(engine)
     for _ in range(4):
@@ -379,5 +379,5 @@ any_order = st.lists(steps, min_size=10, max_size=60)
 
 @share(0.4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(any_order)
-def test_the_notices_are_the_crossings_whatever_two_nodes_do(engine, sequence):
+def test_notices_equal_crossings_on_two_nodes(engine, sequence):
     check_the_notices_are_the_crossings(engine, sequence)

@@ -57,7 +57,7 @@ def counts(engine, schedule):
 
 
 @pytest.mark.parametrize(("kind", "given"), [(1, (10, 0, 0)), (2, (0, 10, 0)), (3, (10, 10, 0)), (4, (0, 0, 10))])
-def test_each_member_gets_the_value_of_each_kind_once(engine, kind, given):
+def test_each_member_gets_each_kind_once(engine, kind, given):
     made = with_members(engine, kind=kind)
     for _ in range(3):
         go(engine)
@@ -78,7 +78,7 @@ def test_the_transfers_say_where_they_come_from(engine):
     assert {(row.origin, row.amount, row.at, row.credit_posted) for row in rows} == {("schedule", 10, NOW, 10)}
 
 
-def test_nothing_is_due_before_the_run_time_and_all_of_it_after(engine):
+def test_nothing_is_due_before_the_run_time(engine):
     with_members(engine)
     rules = ScheduleRules(run_at=time(12, 30))
     go(engine, NOW + timedelta(minutes=29), rules)
@@ -87,7 +87,7 @@ def test_nothing_is_due_before_the_run_time_and_all_of_it_after(engine):
     assert len(credit_rows(engine)) == 3
 
 
-def test_the_run_time_is_that_of_the_schedules_zone(engine):
+def test_the_run_time_is_in_the_schedules_zone(engine):
     midnight = datetime(2026, 11, 6, 3, 29, tzinfo=UTC)  # in São Paulo 0:29 of the 6th
     with_members(engine, time_zone="America/Sao_Paulo", first_on=date(2026, 11, 6))
     go(engine, midnight)
@@ -107,7 +107,7 @@ def test_a_membership_ends_with_its_last_run(engine):
     assert (ended.count, ended.ended_at) == (0, NOW + DAY)
 
 
-def test_a_membership_whose_count_was_set_to_0_ends_and_gets_nothing(engine):
+def test_a_membership_of_count_zero_ends_unpaid(engine):
     made = with_members(engine, "u1001")
     with engine.begin() as tx:
         (membership,) = schedules_memberships.memberships(tx, schedule_id=made.id, limit=9)
@@ -116,7 +116,7 @@ def test_a_membership_whose_count_was_set_to_0_ends_and_gets_nothing(engine):
     assert (credit_rows(engine), counts(engine, made)) == ([], [])
 
 
-def test_a_schedule_of_value_0_gives_nothing_and_uses_up_nothing(engine):
+def test_a_zero_value_uses_up_nothing(engine):
     made = with_members(engine, value=0)
     go(engine)
     assert (credit_rows(engine), counts(engine, made)) == ([], [3, 3, 3])
@@ -149,7 +149,7 @@ def test_two_schedules_of_one_subscriber_both_credit_him(engine):
 # -- who joins and leaves --------------------------------------------------------------------------------------------
 
 
-def test_who_joins_on_the_date_still_gets_it_and_who_joins_later_does_not(engine):
+def test_joining_on_the_date_is_in_time(engine):
     made = with_members(engine, "u1001")
     go(engine)
     join(engine, made, "u1002", NOW + timedelta(hours=3))
@@ -162,7 +162,7 @@ def test_who_joins_on_the_date_still_gets_it_and_who_joins_later_does_not(engine
     assert states(engine) == {TODAY: "done", TODAY + DAY: "open"}
 
 
-def test_who_joined_while_no_biller_ran_gets_what_was_due_since(engine):
+def test_joining_during_an_outage_gets_due_credit(engine):
     made = with_members(engine, "u1001", count=9)
     join(engine, made, "u1002", NOW + 2 * DAY, count=9)
     go(engine, NOW + 3 * DAY)
@@ -170,7 +170,7 @@ def test_who_joined_while_no_biller_ran_gets_what_was_due_since(engine):
     assert mine == [TODAY + 2 * DAY, TODAY + 3 * DAY]
 
 
-def test_who_left_gets_nothing_more_and_who_joins_again_nothing_twice(engine):
+def test_leaving_and_rejoining_credits_nothing_twice(engine):
     made = with_members(engine, "u1001")
     go(engine)
     with engine.begin() as tx:
@@ -200,14 +200,14 @@ def test_a_deleted_subscriber_gets_nothing(engine):
 @pytest.mark.parametrize(
     ("catch_up", "given"), [("all", [1, 2, 3, 4]), ("last", [4]), ("none", [4])], ids=["all", "last", "none"]
 )
-def test_missed_dates_are_caught_up_by_the_schedules_rule(engine, catch_up, given):
+def test_missed_dates_follow_the_schedules_rule(engine, catch_up, given):
     with_members(engine, "u1001", count=9, catch_up=catch_up, first_on=TODAY + DAY)
     go(engine, NOW + 4 * DAY)
     assert [row[2] for row in credit_rows(engine)] == [TODAY + n * DAY for n in given]
     assert sorted(states(engine)) == [TODAY + n * DAY for n in (1, 2, 3, 4)]
 
 
-def test_a_last_date_that_was_missed_is_caught_up_by_last_and_not_by_none(engine):
+def test_a_missed_last_date_follows_the_rule(engine):
     facts = {"recurrence": "weekly", "day": 6, "first_on": TODAY}
     last = with_members(engine, "u1001", catch_up="last", **facts)
     with_members(engine, "u1001", catch_up="none", **facts)
@@ -215,21 +215,21 @@ def test_a_last_date_that_was_missed_is_caught_up_by_last_and_not_by_none(engine
     assert [row[0] for row in credit_rows(engine)] == [last.id]
 
 
-def test_missed_dates_use_up_a_run_each_and_the_oldest_come_first(engine):
+def test_missed_dates_use_runs_oldest_first(engine):
     made = with_members(engine, count=2)
     go(engine, NOW + 5 * DAY)
     assert {row[2] for row in credit_rows(engine)} == {TODAY, TODAY + DAY}
     assert counts(engine, made) == []
 
 
-def test_a_clock_that_steps_back_credits_nothing_again_and_one_that_steps_on_credits_no_date_twice(engine):
+def test_clock_steps_credit_no_date_twice(engine):
     with_members(engine, "u1001", count=99)
     for days in (0, 3, -400, 1, 9, 2, 0, -30, 9):
         go(engine, NOW + days * DAY)
     assert [row[2] for row in credit_rows(engine)] == [TODAY + n * DAY for n in range(10)]
 
 
-def test_after_too_long_an_absence_an_operator_must_say_that_it_was_one(engine):
+def test_a_long_absence_needs_an_operators_word(engine):
     made = with_members(engine, "u1001", count=999)
     go(engine)
     absent = go(engine, NOW + 63 * DAY)
@@ -244,7 +244,7 @@ def test_after_too_long_an_absence_an_operator_must_say_that_it_was_one(engine):
 # -- changes ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_value_counts_from_the_next_run_and_never_within_one(engine):
+def test_a_new_value_counts_from_the_next_run(engine):
     made = with_members(engine, *U)
     with engine.begin() as tx:
         decision = runs.decide(tx, made.id, RULES, TODAY, NOW)
@@ -256,7 +256,7 @@ def test_a_new_value_counts_from_the_next_run_and_never_within_one(engine):
     assert [pots(engine, username) for username in U] == [(109, 99, 0)] * 3
 
 
-def test_a_day_that_is_moved_within_the_month_gives_no_second_credit_in_it(engine):
+def test_moving_the_day_credits_a_month_once(engine):
     made = with_members(engine, "u1001", recurrence="monthly", day=5)
     go(engine)
     with engine.begin() as tx:
@@ -267,7 +267,7 @@ def test_a_day_that_is_moved_within_the_month_gives_no_second_credit_in_it(engin
     assert states(engine)[date(2026, 11, 20)] == "skipped"
 
 
-def test_a_disabled_schedule_waits_and_what_was_due_meanwhile_is_not_given(engine):
+def test_a_disabled_schedule_gives_nothing_afterwards(engine):
     made = with_members(engine, *U, count=9)
     with engine.begin() as tx:
         decision = runs.decide(tx, made.id, RULES, TODAY, NOW)
@@ -282,7 +282,7 @@ def test_a_disabled_schedule_waits_and_what_was_due_meanwhile_is_not_given(engin
     assert counts(engine, made) == [7, 7, 7]
 
 
-def test_a_schedule_that_is_deleted_in_the_middle_of_its_run_stops(engine):
+def test_a_schedule_deleted_in_mid_run_stops(engine):
     made = with_members(engine, *U)
     with engine.begin() as tx:
         decision = runs.decide(tx, made.id, RULES, TODAY, NOW)
@@ -304,7 +304,7 @@ def rich(engine, username, kind, value):
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_a_member_whose_balance_would_pass_the_greatest_amount_fails_wholly_and_alone(engine, kind):
+def test_a_member_at_the_maximum_fails_alone(engine, kind):
     made = with_members(engine, kind=4 if kind is Kind.SMS else 3)
     rich(engine, "u1002", kind, AMOUNT_MAX - 9)
     told = go(engine)
@@ -333,7 +333,7 @@ def test_a_member_without_an_account_fails_alone(engine):
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_a_member_who_breaks_his_chunk_is_recorded_and_spoils_no_other(engine, size):
+def test_a_failing_member_spoils_no_other(engine, size):
     """Somebody has used the id of his transfer: the database refuses the whole chunk."""
     made = with_members(engine)
     with engine.begin() as tx:
@@ -348,7 +348,7 @@ def test_a_member_who_breaks_his_chunk_is_recorded_and_spoils_no_other(engine, s
         tx.execute(sa.delete(tables.transfer).where(tables.transfer.c.origin == "web"))
 
 
-def test_a_schedule_that_breaks_does_not_stop_the_others(engine):
+def test_a_broken_schedule_stops_no_other(engine):
     broken, made = with_members(engine, name="broken"), with_members(engine)
     with engine.begin() as tx:
         tx.execute(sa.text("update schedule set time_zone = 'Gone/Away' where name = 'broken'"))
@@ -360,7 +360,7 @@ def test_a_schedule_that_breaks_does_not_stop_the_others(engine):
 # -- the forecast ----------------------------------------------------------------------------------------------------
 
 
-def test_the_forecast_says_what_the_round_then_does_and_writes_nothing(engine):
+def test_the_forecast_equals_the_run(engine):
     made = with_members(engine, *U, count=2, kind=3)
     with engine.begin() as tx:
         subscriber_records.enable(tx, "u1003", enabled=False, now=NOW)
@@ -381,7 +381,7 @@ def test_the_forecast_says_what_the_round_then_does_and_writes_nothing(engine):
     assert [(each.username, each.due_on, each.outcome) for each in who] == [row[1:] for row in credit_rows(engine)]
 
 
-def test_the_forecast_of_a_run_that_has_begun_is_what_is_left_of_it(engine):
+def test_a_forecast_in_mid_run_is_the_rest(engine):
     made = with_members(engine)
     with engine.begin() as tx:
         decision = runs.decide(tx, made.id, RULES, TODAY, NOW)
@@ -427,7 +427,7 @@ def test_audit_names_what_was_tampered_with(damage, law):
         ("update account set posted = 11 where kind = 'sms' and posted > 0", "is the sum of its transfers"),
     ],
 )
-def test_audit_names_what_was_tampered_with_of_sms_credit_too(damage, law):
+def test_audit_names_tampered_credits_of_sms_too(damage, law):
     tampered_with(damage, law, kind=4)
 
 
@@ -442,7 +442,7 @@ def tampered_with(damage, law, *, kind):
     engine.dispose()
 
 
-def test_who_got_nothing_has_no_reference_to_sms_credit(engine):
+def test_an_uncredited_member_has_no_sms_reference(engine):
     with_members(engine, "u1001", kind=4)
     go(engine)
     with pytest.raises(sa.exc.IntegrityError, match="no_sms"), engine.begin() as tx:
@@ -509,7 +509,7 @@ def _outcome(path):
     return found
 
 
-def test_a_process_that_dies_before_any_statement_of_a_run_credits_each_date_once(tmp_path):
+def test_a_run_killed_anywhere_credits_each_date_once(tmp_path):
     original, path = tmp_path / "original.sqlite", tmp_path / "killed.sqlite"
     _prepared(original)
 

@@ -76,7 +76,7 @@ def test_a_schedule_that_cannot_be_is_refused(tx, facts, says):
     assert schedule_records.find(tx, made.id) == made
 
 
-def test_a_change_is_kept_and_a_new_recurrence_has_its_own_day(tx):
+def test_a_changed_recurrence_has_its_own_day(tx):
     made = plan(tx)
     changed = schedule_records.change(tx, made.id, recurrence="weekly", day=2, value=99, enabled=False, catch_up="none")
     assert schedule_records.find(tx, made.id) == changed
@@ -85,7 +85,7 @@ def test_a_change_is_kept_and_a_new_recurrence_has_its_own_day(tx):
         schedule_records.change(tx, made.id, done_until=TODAY)
 
 
-def test_a_deleted_schedule_is_unknown_and_its_members_are_free(tx):
+def test_a_deleted_schedule_frees_its_members(tx):
     made = plan(tx)
     membership = schedules_memberships.join(tx, made, user(tx), now=NOW)
     schedule_records.delete(tx, made.id, NOW)
@@ -104,7 +104,7 @@ def test_a_deleted_schedule_is_unknown_and_its_members_are_free(tx):
     assert tx.execute(ended).scalar_one() == NOW
 
 
-def test_members_of_a_deleted_schedule_end_in_short_transactions(tx, monkeypatch):
+def test_members_of_deleted_schedules_end_in_batches(tx, monkeypatch):
     monkeypatch.setattr(schedule_records, "END_MAX", 2)
     made = plan(tx)
     memberships = [schedules_memberships.join(tx, made, user(tx, f"u{n}"), now=NOW) for n in (1001, 1002, 1003)]
@@ -115,7 +115,7 @@ def test_members_of_a_deleted_schedule_end_in_short_transactions(tx, monkeypatch
     assert [schedule_records.end_orphans(tx, NOW), schedule_records.end_orphans(tx, NOW)] == [1, 0]
 
 
-def test_a_member_joins_with_the_schedules_count_or_his_own_and_once(tx):
+def test_a_member_joins_once_with_a_count(tx):
     made = plan(tx, count=7)
     first = schedules_memberships.join(tx, made, user(tx), now=NOW)
     second = schedules_memberships.join(tx, made, user(tx, "u1002"), count=2, joined_on=TODAY + DAY, now=NOW)
@@ -132,7 +132,7 @@ def test_a_member_joins_with_the_schedules_count_or_his_own_and_once(tx):
     assert schedules_memberships.memberships(tx, subscriber_id=user(tx), limit=9) == [first]
 
 
-def test_who_joins_joins_on_the_date_of_the_schedules_zone(tx):
+def test_joining_dates_are_in_the_schedules_zone(tx):
     made = plan(tx, time_zone="Pacific/Kiritimati")  # 14 hours ahead
     assert schedules_memberships.join(tx, made, user(tx), now=NOW).joined_on == TODAY + DAY
 
@@ -148,7 +148,7 @@ def test_a_renewal_sets_the_count_and_is_recorded(tx):
         schedules_memberships.renew(tx, membership, count=-1, months=1, now=NOW)
 
 
-def test_who_left_may_join_again_and_the_old_membership_stays_ended(tx):
+def test_a_member_may_leave_and_join_again(tx):
     made = plan(tx)
     first = schedules_memberships.join(tx, made, user(tx), now=NOW)
     schedules_memberships.leave(tx, first, NOW)

@@ -68,7 +68,7 @@ def check_round_trip(engine, rows):
 
 @many_rows
 @given(row_sets)
-def test_rows_are_read_as_they_were_written_by_either(engine, rows):
+def test_rows_are_read_as_written(engine, rows):
     check_round_trip(engine, rows)
 
 
@@ -77,7 +77,7 @@ def test_a_row_inserted_once_stays_as_it_is(engine):
     assert [row[2] for row in read(engine)] == [1, 3]
 
 
-def test_a_row_that_is_not_as_it_was_read_is_a_lost_race_and_nothing_is_written(engine):
+def test_a_row_changed_meanwhile_is_a_lost_race(engine):
     write(engine, insert=[hold("a", 1), hold("b", 2)])
     with pytest.raises(bulk.LedgerRace):
         write(
@@ -91,7 +91,7 @@ def test_a_row_that_is_not_as_it_was_read_is_a_lost_race_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 203])
-def test_each_of_many_rows_is_written_with_what_is_its_own(engine, count):
+def test_each_row_gets_its_own_values(engine, count):
     keys = [f"{number:03}" for number in range(count)]
     write(engine, insert=[hold(key, number) for number, key in enumerate(keys)])
     with pytest.raises(bulk.LedgerRace):
@@ -118,7 +118,7 @@ def test_a_time_without_a_zone_is_refused(engine):
     assert read(engine) == []
 
 
-def test_each_question_gets_its_own_rows_and_who_asks_for_nothing_gets_nothing(engine):
+def test_each_question_gets_its_own_rows(engine):
     write(engine, insert=[hold("a", 1), hold("b", 2), hold("c", 3)])
     with engine.begin() as tx:
         questions = [
@@ -143,7 +143,7 @@ def test_a_moment_comes_back_in_utc():
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 @pytest.mark.real
-def test_a_connection_that_was_cut_is_known_to_be_gone(engine):
+def test_a_cut_connection_is_recognized(engine):
     write(engine, insert=[hold("a")])
     with engine.connect() as connection:
         transaction = connection.begin()

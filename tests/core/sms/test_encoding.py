@@ -35,14 +35,14 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters=REFUSED), min_si
         ("ç" + "😀" * 33 + "ç" * 5, "ucs2", [134, 10]),
     ],
 )
-def test_a_text_takes_as_many_parts_as_its_alphabet_demands(text, encoding, sizes):
+def test_a_text_takes_its_alphabets_part_count(text, encoding, sizes):
     made = split(text)
     assert made.encoding == encoding
     assert [len(each) for each in made.parts] == sizes
 
 
 @given(gsm_texts)
-def test_a_gsm_text_is_whole_again_and_no_part_ends_within_a_character(text):
+def test_gsm_parts_join_without_split_characters(text):
     made = split(text)
     assert made.encoding is Encoding.GSM7
     assert "".join(Codec().decode(each)[0] for each in made.parts) == text
@@ -79,13 +79,13 @@ def check_fullness(parts, alone, room, *, widest):
         ("x" * 10_000_000, "longer than 10"),
     ],
 )
-def test_what_is_no_message_is_refused_and_the_field_named(text, why):
+def test_an_invalid_message_names_its_field(text, why):
     with pytest.raises(InvalidValue, match=why) as refusal:
         split(text, parts_max=10)
     assert list(refusal.value.fields) == ["text"]
 
 
-def test_quotes_and_line_ends_are_text_like_any_other():
+def test_quotes_and_line_ends_are_plain_text():
     assert split('it\'s "so" ; rm -rf | `$HOME`\r\n', parts_max=1).encoding is Encoding.UCS2  # the backtick is no GSM
     assert split('it\'s "so"; rm -rf | ${HOME}\r\n', parts_max=1).encoding is Encoding.GSM7
 

@@ -91,7 +91,7 @@ def engine(tmp_path):
 # -- one message -----------------------------------------------------------------------------------------------------
 
 
-def test_a_message_is_held_then_charged_when_it_is_accepted(engine):
+def test_a_message_is_held_and_charged_on_acceptance(engine):
     (posting,) = do(engine, send(text="x" * 161))
     message = posting.message
     assert (message.state, message.parts, message.cost, message.text) == (MessageState.SENDING, 2, 6, None)
@@ -103,7 +103,7 @@ def test_a_message_is_held_then_charged_when_it_is_accepted(engine):
 
 
 @pytest.mark.parametrize("outcome", [REFUSED, EXPIRED, FAILED])
-def test_a_message_that_the_network_did_not_take_costs_nothing_whatever_is_told_later(engine, outcome):
+def test_a_refused_message_stays_free(engine, outcome):
     do(engine, send(), told(outcome, note="why"))
     assert account(engine) == (100, 0)
     (posting,) = do(engine, told(ACCEPTED))
@@ -112,7 +112,7 @@ def test_a_message_that_the_network_did_not_take_costs_nothing_whatever_is_told_
     assert account(engine) == (100, 0)
 
 
-def test_a_failure_after_the_acceptance_gives_the_charge_back_by_a_transfer_that_names_the_first(engine):
+def test_a_failure_receipt_refunds_with_a_reference(engine):
     do(engine, send(), told(ACCEPTED))
     for _ in range(3):
         do(engine, told(FAILED, note="receipt: UNDELIV"))
@@ -123,37 +123,37 @@ def test_a_failure_after_the_acceptance_gives_the_charge_back_by_a_transfer_that
     assert [(row.reference, row.amount, row.note) for row in rows] == [("reversal:sms:m", 3, "receipt: UNDELIV")]
 
 
-def test_a_delivered_message_stays_charged_whatever_a_second_receipt_says(engine):
+def test_a_delivered_message_stays_charged(engine):
     do(engine, send(), told(ACCEPTED), told(DELIVERED), told(FAILED))
     assert account(engine) == (97, 0)
 
 
-def test_a_receipt_that_is_faster_than_the_answer_charges_too(engine):
+def test_a_receipt_before_the_answer_charges_too(engine):
     do(engine, send(), told(DELIVERED), told(ACCEPTED))
     assert account(engine) == (97, 0)
 
 
-def test_the_same_message_again_gets_the_first_answer_and_another_of_its_id_is_a_conflict(engine):
+def test_a_repeated_message_repeats_its_answer(engine):
     first, again, other = do(engine, send(), send(), send(text="other"))
     assert (again.message, again.first, first.first) == (first.message, False, True)
     assert isinstance(other, TransferConflict)
     assert account(engine) == (100, 3)
 
 
-def test_two_messages_are_never_granted_more_than_there_is(engine):
+def test_two_messages_never_overspend(engine):
     answers = do(engine, *(send(str(n), text="x" * 600) for n in range(10)))
     granted = [each for each in answers if not isinstance(each, InsufficientBalance)]
     assert len(granted) == 8
     assert account(engine) == (100, 96)
 
 
-def test_a_call_and_a_message_share_one_balance_and_one_batch(engine):
+def test_calls_and_messages_share_balance_and_batch(engine):
     grant, refused = do(engine, initiate(), send())
     assert grant.seconds == 100
     assert isinstance(refused, InsufficientBalance)
 
 
-def test_prices_are_by_net_and_free_costs_nothing_and_holds_nothing(engine):
+def test_prices_are_by_net_and_may_be_zero(engine):
     on, off, free = do(engine, send("a"), send("b", to="5599"), send("c", free=True, caller=""))
     assert [(each.message.route, each.message.cost) for each in (on, off)] == [("asterisk", 3), ("smpp", 5)]
     assert (free.message.account_id, free.message.cost, free.message.from_number) == (None, 0, "Rede")
@@ -177,9 +177,7 @@ def test_only_the_account_that_the_operator_says_pays(engine, account, outcomes)
 
 @pytest.mark.parametrize(("before", "after"), [(PRICED, BY_SMS), (BY_SMS, PRICED)])
 @pytest.mark.parametrize("outcomes", [[ACCEPTED], [REFUSED], [EXPIRED], [ACCEPTED, FAILED], [ACCEPTED, DELIVERED]])
-def test_a_message_stays_with_the_account_that_it_was_held_on_when_the_setting_is_changed(
-    engine, before, after, outcomes
-):
+def test_a_message_keeps_its_account_when_settings_change(engine, before, after, outcomes):
     do(engine, sms_credit(100))
     first, *_ = do(engine, send(), terms=before)
     again, *_ = do(engine, send(), send("later"), *(told(each) for each in outcomes), terms=after)
@@ -188,7 +186,7 @@ def test_a_message_stays_with_the_account_that_it_was_held_on_when_the_setting_i
     assert accounts(engine) == {before.messages.account: (100 - charged, 0), after.messages.account: (100, 3)}
 
 
-def test_who_has_no_sms_credit_sends_nothing_by_it_whatever_talk_he_has(engine):
+def test_without_sms_credit_voice_pays_no_message(engine):
     (refused,) = do(engine, send(), terms=BY_SMS)
     assert isinstance(refused, InsufficientBalance)
     do(engine, sms_credit(3))
@@ -196,7 +194,7 @@ def test_who_has_no_sms_credit_sends_nothing_by_it_whatever_talk_he_has(engine):
     assert (grant.seconds, posting.message.cost) == (100, 3)
 
 
-def test_a_message_that_is_submitted_is_paid_by_the_same_setting(engine):
+def test_a_submitted_message_uses_the_same_account(engine):
     do(engine, sms_credit(100))
     with engine.begin() as tx:
         for terms in (PRICED, BY_SMS):
@@ -208,7 +206,7 @@ def test_a_message_that_is_submitted_is_paid_by_the_same_setting(engine):
     assert accounts(engine) == {Kind.VOICE: (100, 3), Kind.SMS: (100, 3)}
 
 
-def test_a_message_that_asterisk_does_not_carry_is_queued_with_its_text_until_it_is_sent(engine):
+def test_a_message_not_by_asterisk_is_queued(engine):
     (posting,) = do(engine, send(to="5599"))
     assert (posting.message.state, posting.message.text) == (MessageState.QUEUED, "hello")
     (posting,) = do(engine, told(ACCEPTED))
@@ -229,7 +227,7 @@ def test_a_message_that_asterisk_does_not_carry_is_queued_with_its_text_until_it
         ({"text": "x" * 613}, InvalidValue),
     ],
 )
-def test_what_may_not_go_is_refused_and_leaves_nothing(engine, facts, refusal):
+def test_a_forbidden_message_is_refused_without_trace(engine, facts, refusal):
     (answer,) = do(engine, send(**facts))
     assert isinstance(answer, refusal)
     assert account(engine) == (100, 0)
@@ -237,7 +235,7 @@ def test_what_may_not_go_is_refused_and_leaves_nothing(engine, facts, refusal):
         assert message_queries.list_messages(tx, limit=9) == []
 
 
-def test_who_is_disabled_sends_nothing_and_without_a_way_nobody_does(engine):
+def test_disabled_or_unrouted_senders_are_refused(engine):
     with engine.begin() as tx:
         subscriber_records.enable(tx, "u1002", NOW, enabled=False)
     (refused,) = do(engine, send(caller="1002"))
@@ -247,12 +245,12 @@ def test_who_is_disabled_sends_nothing_and_without_a_way_nobody_does(engine):
         assert isinstance(refused, BadNumber)
 
 
-def test_what_is_told_of_a_message_that_there_is_not_is_refused(engine):
+def test_a_receipt_without_message_is_refused(engine):
     (refused,) = do(engine, told(ACCEPTED))
     assert isinstance(refused, NotFound)
 
 
-def test_one_that_nobody_tells_of_expires_uncharged_and_says_so(engine):
+def test_an_unreported_message_expires_uncharged(engine):
     do(engine, send("direct"), send("queued", to="5599"))
     with engine.begin() as tx:
         assert outbox_queue.overdue(tx, NOW + PHONE_VALIDITY - timedelta(seconds=1), limit=9) == []
@@ -278,14 +276,14 @@ def claim(engine, owner="a", now=NOW, route=Route.ASTERISK, limit=9):
         return outbox_queue.claim(tx, route, owner, now, limit=limit, lease=LEASE)
 
 
-def test_a_notice_is_free_and_is_queued_once_whatever_its_text_says_later(engine):
+def test_a_notice_is_free_and_queued_once(engine):
     assert submit(engine).first
     again = submit(engine, text="another balance")
     assert (again.first, again.message.text, again.message.cost) == (False, "hello", 0)
     assert len(claim(engine)) == 1
 
 
-def test_a_claimed_message_is_left_alone_until_its_claim_lapses(engine):
+def test_a_claim_holds_until_it_lapses(engine):
     submit(engine)
     (due,) = claim(engine)
     assert (due.message.reference, due.callee.username, due.taken) == ("sms:n", "u1002", frozenset())
@@ -294,7 +292,7 @@ def test_a_claimed_message_is_left_alone_until_its_claim_lapses(engine):
     assert len(claim(engine, "b", NOW + LEASE)) == 1
 
 
-def test_what_is_put_off_waits_longer_each_time_and_what_is_given_up_does_not(engine):
+def test_a_postponed_message_waits_longer_each_time(engine):
     submit(engine)
     at = NOW
     for seconds in (1, 2, 4, 8, 8):
@@ -311,7 +309,7 @@ def test_what_is_put_off_waits_longer_each_time_and_what_is_given_up_does_not(en
         assert message_queries.list_messages(tx, limit=1)[0].attempts == 5
 
 
-def test_a_part_that_was_taken_is_known_to_who_sends_it_next(engine):
+def test_an_accepted_part_is_known_to_the_next(engine):
     submit(engine, text="x" * 200, to="5599")
     with engine.begin() as tx:
         for network_id in ("id1", "id2"):
@@ -352,7 +350,7 @@ def test_a_part_that_was_taken_is_known_to_who_sends_it_next(engine):
         ),
     ],
 )
-def test_the_audit_names_every_message_that_is_not_as_it_should_be(tmp_path, damage, law):
+def test_the_audit_names_every_wrong_message(tmp_path, damage, law):
     engine = database(tmp_path / "damaged.sqlite")
     do(engine, credit(100), sms_credit(100), send(), told(ACCEPTED), terms=BY_SMS)
     proved(engine)
@@ -380,7 +378,7 @@ def test_the_audit_names_every_message_that_is_not_as_it_should_be(tmp_path, dam
         ),
     ],
 )
-def test_what_is_asked_often_goes_by_an_index_and_is_not_sorted(engine, question, index):
+def test_frequent_queries_use_an_index_without_sorting(engine, question, index):
     lines = plans_of(engine, question)
     assert index in lines[0]
     assert not any("ORDER BY" in each for each in lines) or "part" in index

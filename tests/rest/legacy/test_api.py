@@ -102,7 +102,7 @@ async def test_jsonp_is_not_brought_back(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_is_added_with_numbers_as_texts_and_texts_as_numbers(biller):
+async def test_a_user_is_added_despite_loose_types(biller):
     client = await biller.logged_in("clara")
     answer = await client.post("/api/users", NEW)
     assert answer.code == 201, answer.bytes
@@ -125,7 +125,7 @@ async def test_a_user_is_added_with_numbers_as_texts_and_texts_as_numbers(biller
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_without_cpf_address_and_balances_is_one_too(biller):
+async def test_optional_user_fields_may_be_missing(biller):
     client = await biller.logged_in("admin")
     body = {name: NEW[name] for name in ("level", "username", "password", "clid", "imsi", "name")}
     answer = await client.post("/api/users", body | {"cpf": None})
@@ -134,7 +134,7 @@ async def test_a_user_without_cpf_address_and_balances_is_one_too(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_wrong_user_is_refused_and_every_wrong_field_named(biller):
+async def test_a_wrong_user_names_every_wrong_field(biller):
     client = await biller.logged_in("admin")
     before = biller.everything()
     wrong = {
@@ -178,7 +178,7 @@ async def test_a_wrong_user_is_refused_and_every_wrong_field_named(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_is_changed_by_an_object_or_by_two_lists(biller):
+async def test_a_user_changes_by_object_or_lists(biller):
     client = await biller.logged_in("admin")
     answer = await client.patch("/api/users/ana", {"name": "Ana Maria", "level": "2", "cpf": 123})
     assert (answer.code, answer.body["name"], answer.body["level"], answer.body["cpf"]) == (200, "Ana Maria", 2, 123)
@@ -199,7 +199,7 @@ async def test_a_user_is_changed_by_an_object_or_by_two_lists(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_password_is_set_in_either_shape_and_hashed(biller):
+async def test_a_password_in_either_shape_is_hashed(biller):
     client = await biller.logged_in("admin")
     for body in ({"password": "another one"}, {"fields": ["name", "password"], "values": ["A", "the third one"]}):
         assert (await client.patch("/api/users/ana", body)).code == 200
@@ -213,7 +213,7 @@ async def test_a_password_is_set_in_either_shape_and_hashed(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_password_that_cannot_be_one_is_not_hashed(biller, monkeypatch):
+async def test_an_invalid_password_is_not_hashed(biller, monkeypatch):
     client = await biller.logged_in("admin")
 
     async def hashed(*_):
@@ -226,7 +226,7 @@ async def test_a_password_that_cannot_be_one_is_not_hashed(biller, monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
-async def test_balances_are_not_set_and_keys_do_not_change(biller):
+async def test_balances_and_keys_cannot_be_changed(biller):
     client = await biller.logged_in("admin")
     before = biller.everything()
     for field in ("voice_balance", "data_balance", "_id"):
@@ -250,7 +250,7 @@ async def test_balances_are_not_set_and_keys_do_not_change(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_users_are_changed_by_a_search_and_never_all_by_none(biller):
+async def test_a_search_changes_many_users_never_all(biller):
     client = await biller.logged_in("admin")
     some = {"filters": [where("username", "%a", "like"), where("level", 1)]}
     for method in ("PATCH", "PUT"):
@@ -285,7 +285,7 @@ async def test_many_users_are_changed_by_a_search_and_never_all_by_none(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_more_users_than_a_hundred_are_not_changed_at_once(biller):
+async def test_at_most_a_hundred_users_change_at_once(biller):
     def work(tx):
         for number in range(2000, 2098):
             facts = {"clid": str(number), "imsi": f"72400000000{number}", "cpf": None, "address": "", "level": 1}
@@ -321,7 +321,7 @@ async def test_deleting_says_whether_there_was_something(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_voice_credit_is_given_and_taken_and_each_row_is_a_movement(biller):
+async def test_each_voice_movement_becomes_a_row(biller):
     client = await biller.logged_in("clara")
     answer = await client.post("/api/voice_balance", {"value": "1000", "from_user_id": 2, "origin": "web"})
     assert answer.code == 201
@@ -357,7 +357,7 @@ async def test_voice_credit_is_given_and_taken_and_each_row_is_a_movement(biller
 
 
 @pytest_twisted.ensureDeferred
-async def test_data_credit_finds_its_user_by_id_or_imsi(biller):
+async def test_data_credit_finds_users_by_id_or_imsi(biller):
     client = await biller.logged_in("admin")
     for said in (2, "2", 724000000001002, "724000000001002"):
         body = {"user_id": said, "value": 10, "origin": "web", "user_ip": "10.0.0.1", "connection_ip": None}
@@ -397,7 +397,7 @@ async def test_more_than_is_there_is_not_taken(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_key_makes_a_movement_once_and_says_when_it_means_another(biller):
+async def test_a_key_moves_credit_once(biller):
     client = await biller.logged_in("admin")
     key = {"headers": {"Idempotency-Key": "receipt 7"}}
     body = {"from_user_id": 2, "value": 10, "origin": "web", "to_user_id": 3, "date": "2017-02-01T10:00:00Z"}
@@ -477,7 +477,7 @@ async def test_a_collaborator_credits_subscribers_and_not_the_staff(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_nothing_works_anonymously_and_the_answer_says_how_it_would(biller):
+async def test_anonymous_requests_are_401_with_a_hint(biller):
     client = biller.client()
     answer = await client.get("/api/users")
     assert answer.code == 401
@@ -508,7 +508,7 @@ async def balance(client, kind="voice", method="GET", **more):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_balance_by_imsi_is_a_number_in_plain_text(biller):
+async def test_a_balance_by_imsi_is_plain_text(biller):
     admin = await biller.logged_in("admin")
     await credited(admin, 2, 77)
     made = await admin.post("/api/v1/tokens", {"name": "pbx", "scopes": ["agi"]})
@@ -547,7 +547,7 @@ async def test_a_balance_by_imsi_is_a_number_in_plain_text(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_programs_of_this_machine_may_ask_balances_where_the_settings_say_so(near_biller):
+async def test_local_programs_may_read_balances_where_allowed(near_biller):
     client = near_biller.client()
     asked = {"body": {"imsi": "724000000001002"}}
     assert (await balance(client, **asked)).bytes == b"0"
@@ -569,7 +569,7 @@ WRITES = (
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_cannot_be_read_is_refused_with_the_reason(biller):
+async def test_an_unreadable_body_is_refused_with_reason(biller):
     client = await biller.logged_in("admin")
     before = biller.everything()
     for method, path in WRITES:
@@ -601,7 +601,7 @@ async def test_a_body_that_cannot_be_read_is_refused_with_the_reason(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_search_that_cannot_be_read_is_refused_with_the_reason(biller):
+async def test_an_unreadable_search_is_refused_with_reason(biller):
     client = await biller.logged_in("admin")
     for path in ("/api/users", "/api/voice_balance", "/api/data_balance"):
         for query, why in (
@@ -623,14 +623,14 @@ async def test_a_search_that_cannot_be_read_is_refused_with_the_reason(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_address_or_a_header_that_is_too_long_is_told_so(biller):
+async def test_too_long_addresses_and_headers_are_refused(biller):
     client = await biller.logged_in("admin")
     for path, headers, code in (("/api/users?q=" + "x" * 20000, {}, 414), ("/api/users", {"X-Long": "x" * 20000}, 431)):
         assert (await client.get(path, headers=headers)).code == code
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_pattern_made_to_be_slow_is_answered_at_once(biller):
+async def test_a_slow_pattern_is_answered_at_once(biller):
     def work(tx):
         table = tables.subscriber
         tx.execute(sa.update(table).where(table.c.username == "ana").values(address="a" * 500))
@@ -644,5 +644,5 @@ async def test_a_pattern_made_to_be_slow_is_answered_at_once(biller):
     assert (datetime.now(UTC) - began).total_seconds() < 2
 
 
-def test_the_people_of_these_tests_are_those_of_the_biller():
+def test_test_people_exist_in_the_biller():
     assert list(PEOPLE) == ["admin", "ana", "bia", "clara"]  # their ids are 1 to 4

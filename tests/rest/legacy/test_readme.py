@@ -105,7 +105,7 @@ def test_every_command_of_the_originals_readme_works(biller):
 IMSI = "724000000002002"
 
 
-def test_data_is_told_as_openbts_tells_it_by_imsi_and_once_for_an_id(biller):
+def test_data_usage_by_imsi_counts_once_per_id(biller):
     log_in, _, add_data, *_ = COMMANDS
     run(biller, log_in)
     biller.run("user", "add", "bia", "--clid", 2002, "--imsi", IMSI, "--name", "Bia")

@@ -79,7 +79,7 @@ async def test_a_schedule_is_made_shown_changed_and_ended(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_group_has_a_first_date_a_count_and_members(biller):
+async def test_a_group_has_first_date_count_and_members(biller):
     client = await biller.logged_in("admin")
     answer = await client.post("/api/schedules", GROUP | {"users": [2, "3", 2], "value": "60", "kind": 2})
     assert answer.code == 201, answer.bytes
@@ -95,7 +95,7 @@ async def test_a_group_has_a_first_date_a_count_and_members(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_group_of_a_past_date_or_of_strangers_is_refused_whole(biller):
+async def test_an_invalid_group_is_refused_whole(biller):
     client = await biller.logged_in("admin")
     before = biller.everything()
     for wrong in (
@@ -138,7 +138,7 @@ async def test_a_group_of_a_past_date_or_of_strangers_is_refused_whole(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_comes_and_goes_is_said_to_the_group(biller):
+async def test_joining_and_leaving_update_the_group(biller):
     client = await biller.logged_in("admin")
     await client.post("/api/schedules", GROUP | {"users": [2]})
     here = "/api/schedules/group_name"
@@ -167,7 +167,7 @@ async def test_who_comes_and_goes_is_said_to_the_group(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_joins_is_listed_with_the_plan_and_leaves(biller):
+async def test_a_user_joins_is_listed_and_leaves(biller):
     client = await biller.logged_in("clara")
     await client.post("/api/schedule", PLAN)
     answer = await client.post("/api/schedule_user", {"user_id": "2", "schedule_id": 1, "count": "6"})
@@ -198,7 +198,7 @@ async def test_a_user_joins_is_listed_with_the_plan_and_leaves(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_membership_is_renewed_by_a_search_that_names_it(biller):
+async def test_a_membership_is_renewed_by_search(biller):
     client = await biller.logged_in("admin")
     await client.post("/api/schedule", PLAN)
     await client.post("/api/schedule_user", {"user_id": 2, "schedule_id": 1, "count": 1})
@@ -238,7 +238,7 @@ async def test_a_membership_is_renewed_by_a_search_that_names_it(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_schedule_that_is_not_monthly_has_no_day_here(biller):
+async def test_only_a_monthly_schedule_has_a_day(biller):
     def work(tx):
         facts = {"name": "weekly", "kind": 1, "value": 5, "count": 1, "time_zone": "UTC", "now": datetime.now(UTC)}
         schedule_records.add(tx, recurrence="weekly", day=3, interval_days=None, first_on=date(2026, 1, 1), **facts)
@@ -252,7 +252,7 @@ async def test_a_schedule_that_is_not_monthly_has_no_day_here(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_runs_moved_is_listed_by_the_movements_ids(biller):
+async def test_runs_are_listed_by_movement_ids(biller):
     client = await biller.logged_in("admin")
     await client.post("/api/voice_balance", {"from_user_id": 2, "value": 1, "origin": "web"})
     tomorrow = datetime.now(UTC) + timedelta(days=1)
@@ -278,7 +278,7 @@ async def test_what_runs_moved_is_listed_by_the_movements_ids(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_is_deleted_is_in_no_schedule_any_more(biller):
+async def test_a_deleted_user_leaves_all_schedules(biller):
     client = await biller.logged_in("admin")
     await client.post("/api/schedules", GROUP | {"users": [2, 3]})
     await client.delete("/api/users/ana")
@@ -286,7 +286,7 @@ async def test_who_is_deleted_is_in_no_schedule_any_more(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_subscriber_sees_the_schedules_he_is_in_and_changes_none(biller):
+async def test_a_subscriber_sees_own_schedules_read_only(biller):
     admin = await biller.logged_in("admin")
     await admin.post("/api/schedules", GROUP | {"users": [2, 3]})
     await admin.post("/api/schedules", GROUP | {"name": "other", "users": [3]})

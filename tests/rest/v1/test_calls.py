@@ -67,7 +67,7 @@ async def items(client, query=""):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_call_is_shown_with_its_rate_its_times_and_its_cost(biller):
+async def test_a_call_shows_rate_times_and_cost(biller):
     admin = await biller.logged_in("admin")
     talk(biller, talk_ms=9500)
     (shown,) = await items(admin)
@@ -95,7 +95,7 @@ async def test_a_call_is_shown_with_its_rate_its_times_and_its_cost(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_call_is_shown_with_its_hold_its_charge_and_every_witness(biller):
+async def test_a_call_shows_hold_charge_and_witnesses(biller):
     admin = await biller.logged_in("admin")
     talk(biller, talk_ms=9500)
     transact(
@@ -112,7 +112,7 @@ async def test_one_call_is_shown_with_its_hold_its_charge_and_every_witness(bill
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_call_in_progress_has_no_end_yet_and_an_unanswered_one_no_charge(biller):
+async def test_open_and_unanswered_calls_show_no_charge(biller):
     admin = await biller.logged_in("admin")
     talk(biller, answered=False)
     transact(biller.engine, lambda tx: process_batch(tx, TERMS, [initiate("2.0", "1002", "1003")], datetime.now(UTC)))
@@ -124,7 +124,7 @@ async def test_a_call_in_progress_has_no_end_yet_and_an_unanswered_one_no_charge
 
 
 @pytest_twisted.ensureDeferred
-async def test_pages_of_calls_are_the_whole_list_whatever_comes_meanwhile(biller, record):
+async def test_pages_of_calls_stay_complete_despite_additions(biller, record):
     admin = await biller.logged_in("admin")
     record(25)
     seen, cursor = [], ""
@@ -137,7 +137,7 @@ async def test_pages_of_calls_are_the_whole_list_whatever_comes_meanwhile(biller
 
 
 @pytest_twisted.ensureDeferred
-async def test_calls_are_found_by_time_subscriber_state_server_and_number(biller, record):
+async def test_calls_are_filtered_by_each_field(biller, record):
     admin = await biller.logged_in("admin")
     record(1200)
     since, until = (BEGUN + timedelta(minutes=n) for n in (300, 305))
@@ -157,7 +157,7 @@ async def test_calls_are_found_by_time_subscriber_state_server_and_number(biller
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_number_alone_is_not_looked_for_in_all_calls_there_are(biller):
+async def test_a_number_filter_needs_a_time_range(biller):
     admin, ana = await biller.logged_in("admin"), await biller.logged_in("ana")
     assert "number" in refused(await admin.get("/api/v1/calls?number=1000"), 422, "INVALID")["fields"]
     assert await items(ana, "?number=1000") == []
@@ -220,7 +220,7 @@ def engine(tmp_path):
     made.dispose()
 
 
-def test_no_filter_of_calls_reads_more_than_it_must(engine):
+def test_no_filter_of_calls_reads_too_much(engine):
     for wanted, after in every_question():
         plan = calls_plan(engine, wanted, after)
         said = f"{wanted} {after}: {plan}"
@@ -351,7 +351,7 @@ CALLS = 3000
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_stops_reading_stops_the_reading_and_gets_all_when_it_goes_on(biller, record, monkeypatch):
+async def test_a_paused_client_pauses_the_reading(biller, record, monkeypatch):
     admin = await biller.logged_in("admin")
     record(CALLS, note="x" * 2000)
     pieces = Pieces(monkeypatch)
@@ -385,9 +385,7 @@ async def test_a_client_that_goes_away_ends_the_reading(biller, record, monkeypa
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_cannot_be_finished_is_cut_and_never_looks_whole(
-    biller, record, monkeypatch, expected_failures
-):
+async def test_an_unfinished_download_is_visibly_cut(biller, record, monkeypatch, expected_failures):
     admin = await biller.logged_in("admin")
     record(2000)
     real = history.list_calls
@@ -452,7 +450,7 @@ def test_pieces_are_written_as_the_client_takes_them():
     done.addErrback(lambda _cancelled: None).cancel()
 
 
-def test_a_client_that_goes_away_while_it_is_waited_for_leaves_nothing_behind():
+def test_a_vanished_client_leaves_nothing_behind():
     request, reader = TakesNothing(), Reads()
     done = Deferred.fromCoroutine(http_streaming.send(request, reader, {}, endless))
     results = []

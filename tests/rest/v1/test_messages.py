@@ -49,7 +49,7 @@ async def send(client, key="k", **body):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_subscriber_sends_in_his_own_name_and_sees_his_own_only(biller):
+async def test_a_subscriber_sends_and_sees_only_own_messages(biller):
     ana, bia, admin = [await biller.logged_in(each) for each in ("ana", "bia", "admin")]
     code, made = await send(ana, text="x" * 161)
     assert code == 201
@@ -78,7 +78,7 @@ async def test_a_subscriber_sends_in_his_own_name_and_sees_his_own_only(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_is_paid_in_sms_credit_where_the_operator_says_so(biller_by_sms):
+async def test_a_message_may_use_sms_credit(biller_by_sms):
     ana = await biller_by_sms.logged_in("ana")
     code, made = await send(ana)
     assert (code, made["kind"], made["cost"]) == (201, "sms", 3)
@@ -91,7 +91,7 @@ async def test_a_message_is_paid_in_sms_credit_where_the_operator_says_so(biller
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_staff_sends_in_anybodys_name_or_free_in_its_own(biller):
+async def test_staff_send_for_anyone_or_free(biller):
     clara = await biller.logged_in("clara")
     assert (await send(clara, "a", username="ana"))[1]["cost"] == 3
     free = (await send(clara, "b"))[1]
@@ -118,14 +118,14 @@ async def test_the_staff_sends_in_anybodys_name_or_free_in_its_own(biller):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_message_is_refused_with_every_field_named(biller, body, fields):
+async def test_an_invalid_message_names_every_field(biller, body, fields):
     code, said = await send(await biller.logged_in("ana"), **body)
     assert (code, said["code"], set(said["fields"])) == (422, "INVALID", fields)
     assert biller.rows(tables.message) == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_quotes_and_pipes_are_text_and_half_a_character_is_none(biller):
+async def test_quotes_and_pipes_stay_surrogates_are_refused(biller):
     ana = await biller.logged_in("ana")
     assert (await send(ana, text='\'; rm -rf / | `x` "${HOME}"\r\n'))[0] == 201
     for text in (b"\\ud83d", b"a\\u0000b", b"a\x00b"):
@@ -154,7 +154,7 @@ async def test_pages_of_messages_are_whole(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_originals_route_answers_as_it_did_and_charges_now(biller):
+async def test_the_original_route_answers_alike_and_charges(biller):
     ana, admin = await biller.logged_in("ana"), await biller.logged_in("admin")
     answer = await ana.post("/sms", {"id": 2, "to": "1003", "msg": 'it\'s | "so"'})
     assert (answer.code, answer.body) == (200, {})

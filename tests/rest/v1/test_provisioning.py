@@ -43,7 +43,7 @@ async def until(condition, seconds=20):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_is_added_changed_disabled_and_deleted_by_rest_is_so_on_the_network(biller, manager):
+async def test_changes_by_rest_reach_the_network(biller, manager):
     await until(lambda: manager.numbers() == PEOPLE)
     admin = await biller.logged_in("admin")
     new = {"username": "eva", "name": "Eva", "clid": "2005", "imsi": "724000000002005"}
@@ -58,7 +58,7 @@ async def test_who_is_added_changed_disabled_and_deleted_by_rest_is_so_on_the_ne
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_network_that_is_away_delays_no_change_and_gets_it_when_it_is_back(biller, manager):
+async def test_an_absent_network_gets_changes_later(biller, manager):
     await until(lambda: manager.numbers() == PEOPLE)
     manager.stop()
     admin = await biller.logged_in("admin")
@@ -82,7 +82,7 @@ async def test_a_network_that_is_away_delays_no_change_and_gets_it_when_it_is_ba
 
 
 @pytest_twisted.ensureDeferred
-async def test_drift_is_told_and_brought_in_step_after_a_dry_run(biller, manager):
+async def test_drift_is_shown_then_synced(biller, manager):
     await until(lambda: transact(biller.engine, status.backlog)[0].done_total == 4)
     manager.dialdata[0]["exten"] = "5"
     del manager.sip_buddies[1]
@@ -106,7 +106,7 @@ async def test_drift_is_told_and_brought_in_step_after_a_dry_run(biller, manager
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_network_that_is_not_there_or_rests_is_not_found_and_a_wrong_order_is_refused(biller):
+async def test_unknown_networks_and_wrong_orders_are_refused(biller):
     admin = await biller.logged_in("admin")
     for name in ("hill", "resting", "%00"):
         assert (await admin.get(f"/api/v1/provisioning/{name}/diff")).code == 404
@@ -116,7 +116,7 @@ async def test_a_network_that_is_not_there_or_rests_is_not_found_and_a_wrong_ord
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_collaborator_may_look_and_not_sync_and_a_subscriber_neither(biller):
+async def test_a_collaborator_sees_provisioning_but_cannot_sync(biller):
     clara = await biller.logged_in("clara")
     ana = await biller.logged_in("ana")
     assert (await clara.get("/api/v1/provisioning")).code == 200

@@ -120,7 +120,7 @@ async def test_a_member_joins_is_changed_renewed_and_leaves(biller, today):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_collaborator_manages_subscribers_in_schedules_and_a_subscriber_sees_his_own(biller):
+async def test_a_collaborator_manages_schedules_a_subscriber_sees_own(biller):
     admin, clara, ana = [await biller.logged_in(name) for name in ("admin", "clara", "ana")]
     await made(clara)
     assert (await clara.post(f"{LIST}/1/members", {"username": "ana"})).code == 201
@@ -140,7 +140,7 @@ async def test_a_collaborator_manages_subscribers_in_schedules_and_a_subscriber_
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_forecast_tells_what_a_date_will_give_and_the_run_what_it_gave(biller, today):
+async def test_the_forecast_and_the_run_agree(biller, today):
     admin = await biller.logged_in("admin")
     await made(admin)
     for username in ("ana", "bia"):

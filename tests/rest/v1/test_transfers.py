@@ -42,7 +42,7 @@ def refused(answer, status, code):
 
 
 @pytest_twisted.ensureDeferred
-async def test_credit_is_given_and_its_answer_says_where_the_transfer_is(biller):
+async def test_a_credit_answers_with_its_transfers_address(biller):
     admin = await biller.logged_in("admin")
     answer = await give(admin, 100, note="a card", origin="shop")
     assert answer.code == 201
@@ -65,7 +65,7 @@ async def test_credit_is_given_and_its_answer_says_where_the_transfer_is(biller)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_same_key_and_content_gives_the_first_answer_and_moves_nothing(biller):
+async def test_a_repeated_key_gives_the_first_answer(biller):
     admin = await biller.logged_in("admin")
     first = await give(admin, 100)
     before = biller.everything()
@@ -78,7 +78,7 @@ async def test_the_same_key_and_content_gives_the_first_answer_and_moves_nothing
     "other", [{"value": 99}, {"value": -100}, {"kind": "data"}, {"username": "bia"}, {"origin": "x"}, {"note": "x"}]
 )
 @pytest_twisted.ensureDeferred
-async def test_the_same_key_with_other_content_is_a_conflict(biller, other):
+async def test_a_key_with_other_content_conflicts(biller, other):
     admin = await biller.logged_in("admin")
     await give(admin, 100)
     before = biller.everything()
@@ -98,7 +98,7 @@ async def test_credit_without_a_key_is_refused(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_wrong_field_of_a_transfer_is_named_at_once(biller):
+async def test_every_wrong_field_of_a_transfer_is_named(biller):
     admin = await biller.logged_in("admin")
     body = {"username": "a b", "kind": "gold", "value": 1.5, "note": "a\nb", "amount": 3}
     answer = await admin.post("/api/v1/transfers", body, headers={"Idempotency-Key": "k"})
@@ -109,7 +109,7 @@ async def test_every_wrong_field_of_a_transfer_is_named_at_once(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_credit_of_nobody_and_credit_that_is_not_there_are_refused(biller):
+async def test_credit_without_owner_or_funds_is_refused(biller):
     admin = await biller.logged_in("admin")
     refused(await give(admin, username="nobody"), 404, "UNKNOWN")
     refused(await give(admin, -1), 409, "NO_CREDIT")
@@ -119,7 +119,7 @@ async def test_credit_of_nobody_and_credit_that_is_not_there_are_refused(biller)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_collaborator_credits_subscribers_only_and_a_subscriber_nobody(biller):
+async def test_a_collaborator_credits_only_subscribers(biller):
     clara, ana = await biller.logged_in("clara"), await biller.logged_in("ana")
     assert (await give(clara, 5, "1")).code == 201
     refused(await give(clara, 5, "2", username="clara"), 403, "FORBIDDEN")
@@ -129,7 +129,7 @@ async def test_a_collaborator_credits_subscribers_only_and_a_subscriber_nobody(b
 
 
 @pytest_twisted.ensureDeferred
-async def test_transfers_are_listed_newest_first_by_time_and_by_reference(biller):
+async def test_transfers_are_listed_by_time_and_reference(biller):
     admin = await biller.logged_in("admin")
     for n in range(5):
         await give(admin, 10 + n, f"k{n}", username=["ana", "bia"][n % 2])
@@ -162,7 +162,7 @@ async def test_a_subscriber_sees_his_own_transfers_only(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_who_takes_a_deleted_ones_name_does_not_see_his_transfers(biller):
+async def test_a_reused_name_hides_earlier_transfers(biller):
     admin = await biller.logged_in("admin")
     await give(admin, 7, "old")
     await admin.delete("/api/v1/subscribers/ana")
@@ -246,7 +246,7 @@ async def test_the_originals_routes_keep_keys_apart_too(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reversal_moves_a_transfer_back_once_and_names_it(biller):
+async def test_a_reversal_moves_a_transfer_back_once(biller):
     admin = await biller.logged_in("admin")
     await give(admin, 100)
     back = await admin.post("/api/v1/transfers/1/reversal", {"note": "the wrong Ana"})
@@ -262,7 +262,7 @@ async def test_a_reversal_moves_a_transfer_back_once_and_names_it(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_calls_charge_is_moved_back_and_the_audit_stays_right(biller):
+async def test_a_reversed_call_charge_passes_the_audit(biller):
     admin = await biller.logged_in("admin")
     await give(admin, 100)
     charge(biller, initiate(caller="1002", called="1003"))
@@ -274,7 +274,7 @@ async def test_a_calls_charge_is_moved_back_and_the_audit_stays_right(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_spent_or_unexplained_is_not_moved_back(biller):
+async def test_spent_or_unexplained_credit_is_not_reversed(biller):
     admin, clara, ana = [await biller.logged_in(name) for name in ("admin", "clara", "ana")]
     await give(admin, 100, "1")
     await give(admin, -1, "2")
@@ -292,7 +292,7 @@ async def test_what_is_spent_or_unexplained_is_not_moved_back(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_accounts_show_what_is_held_and_what_is_left(biller):
+async def test_accounts_show_held_and_available_credit(biller):
     admin = await biller.logged_in("admin")
     await give(admin, 100)
     charge(biller, initiate(caller="1002", called="1003"))
@@ -304,7 +304,7 @@ async def test_accounts_show_what_is_held_and_what_is_left(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_credit_limit_lets_an_account_below_zero_and_is_an_administrators_to_give(biller):
+async def test_only_administrators_give_a_credit_limit(biller):
     admin, clara, ana = [await biller.logged_in(name) for name in ("admin", "clara", "ana")]
     address = "/api/v1/subscribers/ana/accounts/voice"
     answer = await admin.patch(address, {"credit_limit": 50})
@@ -323,7 +323,7 @@ async def test_a_credit_limit_lets_an_account_below_zero_and_is_an_administrator
 
 
 @pytest_twisted.ensureDeferred
-async def test_sms_is_an_account_beside_the_others_and_none_of_the_originals(biller):
+async def test_sms_credit_has_an_account_of_its_own(biller):
     admin, ana = await biller.logged_in("admin"), await biller.logged_in("ana")
     given = (await give(admin, 30, kind="sms")).body
     assert (given["kind"], given["value"], given["posted"]) == ("sms", 30, 30)
@@ -347,7 +347,7 @@ async def test_sms_is_an_account_beside_the_others_and_none_of_the_originals(bil
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_statement_shows_each_balance_after_and_goes_on_page_by_page(biller):
+async def test_a_statement_pages_through_running_balances(biller):
     admin = await biller.logged_in("admin")
     for n, (kind, value) in enumerate([("voice", 10), ("data", 500), ("voice", -3), ("voice", 20), ("data", -1)]):
         await give(admin, value, f"k{n}", kind=kind)
@@ -369,7 +369,7 @@ async def test_a_statement_shows_each_balance_after_and_goes_on_page_by_page(bil
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_statement_and_the_list_of_transfers_tell_the_same(biller):
+async def test_statement_and_transfer_list_agree(biller):
     admin = await biller.logged_in("admin")
     await give(admin, 100)
     await give(admin, -30, "2", note="why")
@@ -384,7 +384,7 @@ async def test_a_statement_and_the_list_of_transfers_tell_the_same(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_holds_of_calls_in_progress_are_listed_and_ended_ones_are_not(biller):
+async def test_only_open_holds_are_listed(biller):
     admin, ana = await biller.logged_in("admin"), await biller.logged_in("ana")
     for username in ("ana", "bia", "clara"):
         await give(admin, 60, username, username=username)
@@ -410,7 +410,7 @@ async def test_holds_of_calls_in_progress_are_listed_and_ended_ones_are_not(bill
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_write_is_on_the_trail_with_who_and_what(biller):
+async def test_every_write_is_on_the_audit_trail(biller):
     admin, clara = await biller.logged_in("admin"), await biller.logged_in("clara")
     await give(clara, 100)
     await clara.post("/api/v1/transfers/1/reversal", {"note": "why"})
@@ -450,7 +450,7 @@ async def test_who_asks_hears_who_he_is(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_sessions_are_listed_and_ended_by_their_owner_or_an_administrator(biller):
+async def test_sessions_end_by_owner_or_administrator(biller):
     admin, here, there = [await biller.logged_in(name) for name in ("admin", "ana", "ana")]
     items = (await here.get("/api/v1/sessions")).body["items"]
     assert [(each["username"], each["address"], each["current"]) for each in items] == [

@@ -62,7 +62,7 @@ def nothing_was_charged(biller, *numbers, credit):
         biller.check_books(number, credit=credit, cost=0)
 
 
-def test_the_short_code_is_answered_and_says_the_balance_for_nothing(biller, pbx, tmp_path, ear):
+def test_the_short_code_says_the_balance_free(biller, pbx, tmp_path, ear):
     biller.prepare({1000: 125}).start()
     dial(pbx, tmp_path, ear, 1000).finish()
     assert played(pbx) == ["vm-youhave", "digits/2", "minutes", "digits/5", "seconds"]
@@ -70,7 +70,7 @@ def test_the_short_code_is_answered_and_says_the_balance_for_nothing(biller, pbx
     nothing_was_charged(biller, 1000, credit=125)
 
 
-def test_the_credit_for_messages_is_said_after_it_where_they_have_an_account_of_their_own(biller, pbx, tmp_path, ear):
+def test_sms_credit_of_its_own_is_said_after(biller, pbx, tmp_path, ear):
     biller.prepare({1000: 125})
     with (biller.folder / "celcombiller.toml").open("a") as settings:
         settings.write('[sms]\naccount = "sms"\n')
@@ -82,7 +82,7 @@ def test_the_credit_for_messages_is_said_after_it_where_they_have_an_account_of_
     nothing_was_charged(biller, 1000, credit=125)
 
 
-def test_a_long_balance_is_said_to_its_end_whatever_the_time_for_an_answer(biller, pbx, tmp_path, ear):
+def test_a_long_balance_is_said_to_its_end(biller, pbx, tmp_path, ear):
     biller.agi = {"idle_seconds": 1}
     biller.prepare({1000: 77_777 * 60 + 47}).start()
     dial(pbx, tmp_path, ear, 1000).finish()
@@ -91,7 +91,7 @@ def test_a_long_balance_is_said_to_its_end_whatever_the_time_for_an_answer(bille
     nothing_was_charged(biller, 1000, credit=77_777 * 60 + 47)
 
 
-def test_missing_sounds_and_a_number_too_long_for_words_are_not_the_end_of_it(biller, pbx, tmp_path, ear):
+def test_missing_sounds_and_long_numbers_are_survived(biller, pbx, tmp_path, ear):
     biller.prepare({1000: 98_765_432_101_05}).run("check-config")
     with (biller.folder / "celcombiller.toml").open("a") as settings:
         settings.write('[balance]\nsay = "number"\nscale = 2\nintro = "no-such-sound"\n')
@@ -103,7 +103,7 @@ def test_missing_sounds_and_a_number_too_long_for_words_are_not_the_end_of_it(bi
     nothing_was_charged(biller, 1000, credit=98_765_432_101_05)
 
 
-def test_who_hangs_up_in_the_middle_leaves_no_trace(biller, pbx, tmp_path):
+def test_a_hangup_while_speaking_leaves_no_trace(biller, pbx, tmp_path):
     biller.prepare({1000: 125}).start()
     caller(tmp_path / "caller", "hangs_up", number="1000", dials="*100", sip_port=pbx.sip_port, talk=0.5).finish()
     until(lambda: pbx.channels() == 0, "the channel is gone")
@@ -111,7 +111,7 @@ def test_who_hangs_up_in_the_middle_leaves_no_trace(biller, pbx, tmp_path):
     nothing_was_charged(biller, 1000, credit=125)
 
 
-def test_a_stranger_is_refused_and_so_is_everybody_while_the_biller_is_away(biller, pbx, tmp_path):
+def test_strangers_and_outages_are_refused(biller, pbx, tmp_path):
     biller.prepare({1000: 125}).start()
     stranger = caller(tmp_path / "stranger", "refused", number="1002", dials="*100", sip_port=pbx.sip_port)
     stranger.finish()

@@ -27,7 +27,7 @@ def _end(*phones):
         phone.finish()
 
 
-def test_a_biller_killed_and_back_before_the_hangup_settles_at_the_end(biller_on_each, pbx, tmp_path):
+def test_a_biller_killed_mid_call_settles_at_hangup(biller_on_each, pbx, tmp_path):
     biller = _begin(biller_on_each, 1000, 2001)
     phones = _call(pbx, tmp_path, talk=6)
     until(lambda: biller.calls_of(1000)[0]["answered_at"], "AMI told of the answer")
@@ -41,7 +41,7 @@ def test_a_biller_killed_and_back_before_the_hangup_settles_at_the_end(biller_on
     biller.check_books(1000, credit=CREDIT, cost=7)
 
 
-def test_a_biller_back_after_the_hangup_charges_from_the_note_in_asterisk(biller, pbx, tmp_path):
+def test_a_missed_hangup_is_charged_from_asterisks_note(biller, pbx, tmp_path):
     _begin(biller, 1000, 2001)
     phones = _call(pbx, tmp_path, talk=2.3)
     biller.kill9()
@@ -54,7 +54,7 @@ def test_a_biller_back_after_the_hangup_charges_from_the_note_in_asterisk(biller
     biller.check_books(1000, credit=CREDIT, cost=3)
 
 
-def test_without_a_note_the_call_is_charged_as_far_as_it_was_known_to_be_alive(biller, pbx, tmp_path):
+def test_without_note_known_life_is_charged(biller, pbx, tmp_path):
     _begin(biller, 1200, 2001)
     phones = _call(pbx, tmp_path, number=1200, talk=3)
     until(lambda: biller.calls_of(1200)[0]["answered_at"], "AMI told of the answer")
@@ -69,7 +69,7 @@ def test_without_a_note_the_call_is_charged_as_far_as_it_was_known_to_be_alive(b
     biller.check_books(1200, credit=CREDIT, cost=call["cost"])
 
 
-def test_an_ami_link_cut_in_mid_call_changes_nothing(biller, pbx, tmp_path):
+def test_an_ami_cut_in_mid_call_changes_nothing(biller, pbx, tmp_path):
     relay = Relay(pbx.ami_port)
     biller.ami_port = relay.port
     _begin(biller, 1000, 2001)
@@ -84,7 +84,7 @@ def test_an_ami_link_cut_in_mid_call_changes_nothing(biller, pbx, tmp_path):
     relay.close()
 
 
-def test_an_asterisk_killed_in_mid_call_costs_what_was_talked_until_then(biller, pbx, tmp_path):
+def test_an_asterisk_killed_in_mid_call_charges_talk(biller, pbx, tmp_path):
     _begin(biller, 1000, 2001)
     phones = _call(pbx, tmp_path, talk=3)
     until(lambda: biller.calls_of(1000)[0]["answered_at"], "AMI told of the answer")
@@ -98,7 +98,7 @@ def test_an_asterisk_killed_in_mid_call_costs_what_was_talked_until_then(biller,
     biller.check_books(1000, credit=CREDIT, cost=call["cost"])
 
 
-def test_a_wrong_ami_secret_is_one_clear_line_and_calls_go_on(biller, pbx, tmp_path):
+def test_a_wrong_ami_secret_is_one_line(biller, pbx, tmp_path):
     biller.secret = "wrong"
     _begin(biller, 1000, 2001)
     until(lambda: "Authentication failed" in biller.log, "the refusal is told")
@@ -109,7 +109,7 @@ def test_a_wrong_ami_secret_is_one_clear_line_and_calls_go_on(biller, pbx, tmp_p
     biller.check_books(1000, credit=CREDIT, cost=2)
 
 
-def test_a_second_biller_on_the_same_file_is_refused_in_one_line(tmp_path):
+def test_a_second_biller_on_one_file_is_refused(tmp_path):
     biller = Biller(tmp_path / "biller").init().start()
     try:
         second = Biller(biller.folder)
@@ -124,7 +124,7 @@ def test_a_second_biller_on_the_same_file_is_refused_in_one_line(tmp_path):
         second.stop()
 
 
-def test_junk_on_the_agi_port_ends_the_session_and_nothing_else(tmp_path):
+def test_junk_on_the_agi_port_ends_its_session(tmp_path):
     biller = Biller(tmp_path / "biller")
     biller.agi["idle_seconds"] = 1
     biller.init().start()

@@ -44,7 +44,7 @@ def test_a_forged_number_is_not_dialled(biller, pbx, tmp_path, dialled):
     biller.check_books(1000, credit=CREDIT, cost=0)
 
 
-def test_a_forged_hangup_does_not_end_the_call_of_another(biller, pbx, tmp_path):
+def test_a_forged_hangup_ends_no_other_call(biller, pbx, tmp_path):
     _begin(biller)
     other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2001"), talk=4)
     phone = caller(tmp_path / "caller", "hangs_up", number="1000", dials="2001", sip_port=pbx.sip_port, talk=4)

@@ -79,7 +79,7 @@ def body_of(phone):
     ("text", "count"),
     [("hello", 1), ('a|b ")(}{ ${UNIQUEID} %0A', 1), ("two\nlines, olá ç", 1), ("x" * 161, 2), ("ç" * 71, 2)],
 )
-def test_a_phones_message_arrives_as_it_was_and_each_part_is_charged(biller_on_each, pbx, tmp_path, text, count):
+def test_a_phones_message_arrives_charged_by_part(biller_on_each, pbx, tmp_path, text, count):
     biller = begin(biller_on_each)
     other = reader(tmp_path / "reader", pbx.port_of("2001"))
     writer(tmp_path / "writer", text, pbx=pbx).finish()
@@ -91,7 +91,7 @@ def test_a_phones_message_arrives_as_it_was_and_each_part_is_charged(biller_on_e
     check_books(biller, cost=3 * count)
 
 
-def test_two_messages_of_the_same_words_are_two_and_both_are_charged(biller, pbx, tmp_path):
+def test_two_equal_messages_are_charged_twice(biller, pbx, tmp_path):
     begin(biller)
     for n in range(2):
         other = reader(tmp_path / f"reader{n}", pbx.port_of("2001"))
@@ -151,7 +151,7 @@ def test_a_forged_number_gets_no_message(biller, pbx, tmp_path, to):
     check_books(biller, cost=0)
 
 
-def test_the_apis_message_waits_for_a_phone_and_is_charged_once_when_it_goes(biller, pbx, tmp_path):
+def test_the_apis_message_is_charged_when_sent(biller, pbx, tmp_path):
     begin(biller, on_net_to="pjsip:{clid}")
     api = Api(biller)
     pbx.stop()
@@ -170,7 +170,7 @@ def test_the_apis_message_waits_for_a_phone_and_is_charged_once_when_it_goes(bil
     check_books(biller, cost=21)
 
 
-def test_a_notice_is_free_and_comes_from_the_operator(biller, pbx, tmp_path):
+def test_a_notice_is_free_from_the_operator(biller, pbx, tmp_path):
     begin(biller, sender="4242")
     other = reader(tmp_path / "reader", pbx.port_of("2001"))
     api = Api(biller)
@@ -182,7 +182,7 @@ def test_a_notice_is_free_and_comes_from_the_operator(biller, pbx, tmp_path):
     check_books(biller, cost=0)
 
 
-def test_a_biller_killed_before_it_heard_what_became_of_a_message_sends_or_charges_it_once(biller, pbx, tmp_path):
+def test_an_uncertain_message_is_charged_once_after_kill(biller, pbx, tmp_path):
     begin(biller)
     api = Api(biller)
     pbx.stop()

@@ -47,7 +47,7 @@ def all_are_sent(biller, count):
     assert [row.subscriber_id for row in rows(biller, tables.message)] == [None] * count
 
 
-def test_a_message_to_the_code_is_answered_with_the_balance_for_nothing(biller_on_each, pbx, tmp_path):
+def test_a_balance_enquiry_by_message_is_free(biller_on_each, pbx, tmp_path):
     biller = begin(biller_on_each, balance_code=CODE)
     phone = reader(tmp_path / "reader", pbx.port_of("2001"))
     asks(tmp_path / "asks", pbx)
@@ -57,7 +57,7 @@ def test_a_message_to_the_code_is_answered_with_the_balance_for_nothing(biller_o
     biller.check_books(2001, credit=125, cost=0)
 
 
-def test_the_same_message_again_is_answered_once_and_another_anew(biller, pbx, tmp_path):
+def test_a_repeated_enquiry_is_answered_once(biller, pbx, tmp_path):
     begin(biller, balance_code=CODE)
     phone = reader(tmp_path / "reader", pbx.port_of("2001"))
     for number in range(2):
@@ -71,14 +71,14 @@ def test_the_same_message_again_is_answered_once_and_another_anew(biller, pbx, t
     all_are_sent(biller, 2)
 
 
-def test_a_strangers_message_to_the_code_is_answered_nothing(biller, pbx, tmp_path):
+def test_a_strangers_enquiry_is_not_answered(biller, pbx, tmp_path):
     begin(biller, balance_code=CODE)
     asks(tmp_path / "asks", pbx, number="1001")
     until(lambda: "Refused a message: UNKNOWN" in biller.log, "it is refused")
     assert rows(biller, tables.message) == []
 
 
-def test_who_falls_low_is_told_once_though_the_biller_is_killed(biller_on_each, pbx, tmp_path):
+def test_a_low_balance_notice_survives_a_kill(biller_on_each, pbx, tmp_path):
     biller = begin(biller_on_each, '[notices]\nthresholds = [600, 60]\ntext = "Low: {balance}"\n')
     until(lambda: rows(biller, tables.bookmark), "it looks")
     phone = reader(tmp_path / "reader", pbx.port_of("2001"))

@@ -24,7 +24,7 @@ def with_centre(biller, centre):
     return biller
 
 
-def test_what_the_centre_brings_arrives_at_the_phone_from_whom_it_is_and_is_free(biller_on_each, pbx, tmp_path, centre):
+def test_an_smscs_message_reaches_the_phone_free(biller_on_each, pbx, tmp_path, centre):
     biller = with_centre(biller_on_each, centre)
     other = reader(tmp_path / "reader", pbx.port_of("2001"))
     assert centre.bring(**BROUGHT) == 0
@@ -39,7 +39,7 @@ def test_what_the_centre_brings_arrives_at_the_phone_from_whom_it_is_and_is_free
     check_books(biller, cost=0)
 
 
-def test_what_was_taken_is_there_after_the_biller_was_killed_and_comes_once(biller, pbx, tmp_path, centre):
+def test_an_accepted_message_survives_a_kill_once(biller, pbx, tmp_path, centre):
     with_centre(biller, centre)
     pbx.stop()
     assert centre.bring(**BROUGHT) == 0

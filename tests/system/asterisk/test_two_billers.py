@@ -33,7 +33,7 @@ def pair(cluster, asterisk_of_two, tmp_path):
         each.stop()
 
 
-def test_both_hear_of_every_end_and_the_second_word_is_a_confirmation(pair, asterisk_of_two, tmp_path):
+def test_two_billers_charge_once_and_confirm(pair, asterisk_of_two, tmp_path):
     first, second = pair
     call = Conversation(asterisk_of_two, tmp_path, talk=7.3)  # longer than a sweep takes: both know the call
     call.finish()
@@ -46,7 +46,7 @@ def test_both_hear_of_every_end_and_the_second_word_is_a_confirmation(pair, aste
     second.check_books(1000, credit=CREDIT, cost=8)
 
 
-def test_a_call_whose_biller_dies_is_charged_by_the_other_when_the_caller_hangs_up(pair, asterisk_of_two, tmp_path):
+def test_a_dead_billers_call_is_charged_elsewhere(pair, asterisk_of_two, tmp_path):
     first, second = pair
     call = Conversation(asterisk_of_two, tmp_path, talk=4.3)
     first.kill9()
@@ -61,7 +61,7 @@ def test_a_call_whose_biller_dies_is_charged_by_the_other_when_the_caller_hangs_
     until(lambda: [row["witness"] for row in second.calls_of(1000)] == ["agi", "reducer"], "the second call is charged")
 
 
-def test_where_the_dialplan_tells_nobody_the_other_hears_it_over_ami(pair, asterisk_of_two, tmp_path):
+def test_without_reducer_the_other_hears_by_ami(pair, asterisk_of_two, tmp_path):
     first, second = pair
     call = Conversation(asterisk_of_two, tmp_path, number=1300, talk=7.3)
     until(lambda: first.calls_of(1300)[0]["answered_at"], "AMI told of the answer")
@@ -72,7 +72,7 @@ def test_where_the_dialplan_tells_nobody_the_other_hears_it_over_ami(pair, aster
     second.check_books(1300, credit=CREDIT, cost=8)
 
 
-def test_a_short_call_that_the_other_never_saw_is_charged_as_far_as_it_is_known(pair, asterisk_of_two, tmp_path):
+def test_an_unseen_short_call_is_charged_as_known(pair, asterisk_of_two, tmp_path):
     first, second = pair
     call = Conversation(asterisk_of_two, tmp_path, number=1300, talk=2.3)
     until(lambda: first.calls_of(1300)[0]["answered_at"], "AMI told of the answer")

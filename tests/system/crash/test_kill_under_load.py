@@ -31,7 +31,7 @@ def url(request, tmp_path):
 
 
 @pytest.mark.parametrize("rounds_least", [1, pytest.param(100, marks=pytest.mark.nightly)])
-def test_what_was_acknowledged_before_a_kill_is_recorded_once(url, tmp_path, rounds_least):
+def test_acknowledged_work_survives_a_kill_once(url, tmp_path, rounds_least):
     environment.fill(url, SUBSCRIBERS)
     wanted = {(in_flight, moment) for in_flight in IN_FLIGHT for moment in ("dialled", "charged")}
     done = 0

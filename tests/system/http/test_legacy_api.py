@@ -4,18 +4,18 @@ import pytest_twisted
 
 from tests.rest.legacy.test_api import (  # noqa: F401  collected here with this file's biller
     every_count_is_new,
-    test_a_key_makes_a_movement_once_and_says_when_it_means_another,
-    test_a_user_is_added_with_numbers_as_texts_and_texts_as_numbers,
-    test_data_credit_finds_its_user_by_id_or_imsi,
-    test_many_users_are_changed_by_a_search_and_never_all_by_none,
+    test_a_key_moves_credit_once,
+    test_a_search_changes_many_users_never_all,
+    test_a_user_is_added_despite_loose_types,
+    test_data_credit_finds_users_by_id_or_imsi,
+    test_each_voice_movement_becomes_a_row,
     test_more_than_is_there_is_not_taken,
-    test_voice_credit_is_given_and_taken_and_each_row_is_a_movement,
 )
 from tests.rest.legacy.test_schedules import (  # noqa: F401
-    test_a_group_has_a_first_date_a_count_and_members,
-    test_a_membership_is_renewed_by_a_search_that_names_it,
-    test_what_runs_moved_is_listed_by_the_movements_ids,
-    test_who_comes_and_goes_is_said_to_the_group,
+    test_a_group_has_first_date_count_and_members,
+    test_a_membership_is_renewed_by_search,
+    test_joining_and_leaving_update_the_group,
+    test_runs_are_listed_by_movement_ids,
 )
 from tests.support import databases
 from tests.support.api_service import Biller, people

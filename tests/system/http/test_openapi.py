@@ -11,7 +11,7 @@ from tests.support.schemathesis_run import fill, run, token_of
 
 @pytest.mark.hypothesis  # so that it is tried longer by night
 @pytest_twisted.ensureDeferred
-async def test_no_answer_is_a_fault_or_other_than_described_on_postgresql_either(cluster, tmp_path):
+async def test_no_answer_differs_from_its_description_on_postgresql(cluster, tmp_path):
     biller = Biller(tmp_path, {}, databases.postgresql(cluster, people))
     try:
         await fill(biller)

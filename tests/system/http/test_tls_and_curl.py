@@ -26,7 +26,7 @@ def biller_over_tls(parts, tmp_path):
     made.stop()
 
 
-def test_the_api_speaks_tls_by_its_endpoint_string_and_its_cookie_is_then_secure(biller_over_tls):
+def test_the_cookie_over_tls_is_secure(biller_over_tls):
     biller = biller_over_tls
     biller.folder.joinpath("password").write_text("correct horse")
     biller.write()

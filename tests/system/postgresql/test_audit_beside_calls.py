@@ -33,7 +33,7 @@ def reading(url):
     made.dispose()
 
 
-def test_what_is_in_progress_is_read_and_found_by_the_indexes_of_what_is_open(url, reading):
+def test_open_items_use_partial_indexes(url, reading):
     with reading.begin() as tx:
         found = count_open_items(tx, datetime.now(UTC))
     assert (found.holds, found.held, found.calls, found.overdue) == (1, 60, {"pbx1": 1}, 1)
@@ -52,7 +52,7 @@ def test_what_is_in_progress_is_read_and_found_by_the_indexes_of_what_is_open(ur
     engine.dispose()
 
 
-def test_an_audit_only_reads_and_is_done_within_its_own_limit(reading):
+def test_an_audit_only_reads_within_its_limit(reading):
     class Here(Clock):
         def callFromThread(self, work, *arguments):
             work(*arguments)

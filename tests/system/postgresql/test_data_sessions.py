@@ -17,7 +17,7 @@ from tests.core.ledger.test_book import NOW, TERMS, proved
 pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 
-def test_two_nodes_that_are_told_of_the_same_session_at_once_charge_it_once(engine):
+def test_two_nodes_charge_a_session_report_once(engine):
     data.give(engine, 10_000)
     told = [
         [data.interim(octets, session_id=name) for octets in range(node, 200, 2)] for name in "AB" for node in (0, 1)
@@ -56,7 +56,7 @@ def test_sessions_are_read_back_page_by_page(engine):
     assert found(since=NOW + data.HOUR, until=NOW + 2 * data.HOUR, state=DataState.CLOSED) == [("B", "u1001")]
 
 
-def test_what_is_to_end_is_claimed_by_one_node_and_comes_again_later(engine):
+def test_one_node_claims_a_disconnect_then_retries(engine):
     data.give(engine, 1000)
     data.hear(engine, data.start(), data.start(session_id="B2"))
     with engine.begin() as tx:

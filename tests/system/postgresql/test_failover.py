@@ -49,9 +49,7 @@ def billers():
         each.stop()
 
 
-def test_nothing_acknowledged_is_lost_when_the_primary_dies_and_its_standby_takes_over(
-    own_cluster, standby, billers, tmp_path
-):
+def test_a_failover_loses_nothing_acknowledged(own_cluster, standby, billers, tmp_path):
     name = own_cluster.database().rpartition("/")[2]
     hosts = f"host=127.0.0.1:{own_cluster.port}&host=127.0.0.1:{standby.port}"
     url = f"postgresql+psycopg://postgres@/{name}?{hosts}&target_session_attrs=read-write"
@@ -89,7 +87,7 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(own_cluster, billers, 
     check_books_after(played, billers, url)
 
 
-def test_a_call_that_is_let_go_while_the_ledger_is_away_is_charged_when_it_is_back(own_cluster, pbx, billers, tmp_path):
+def test_a_call_allowed_during_an_outage_is_charged(own_cluster, pbx, billers, tmp_path):
     biller = Biller(tmp_path / "biller", agi_port=pbx.agi_port, pbx=pbx, url=own_cluster.database())
     billers.append(biller)
     biller.calls |= {"on_failure": "allow", "external_dial": ""}

@@ -38,7 +38,7 @@ def engine(engine):
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_who_commits_late_with_an_older_id_is_waited_for(engine, end):
+def test_a_late_commit_with_older_id_is_seen(engine, end):
     node = begun(engine)
     move(engine, 100)
     move(engine, 100, "u1002")
@@ -56,7 +56,7 @@ def test_who_commits_late_with_an_older_id_is_waited_for(engine, end):
     assert len(texts(engine)) == len(found(engine))
 
 
-def test_who_begins_to_write_after_the_look_began_keeps_nobody_waiting(engine):
+def test_later_writers_do_not_delay_the_look(engine):
     node = begun(engine)
     move(engine, 100)
     move(engine, -100)
@@ -73,7 +73,7 @@ def test_who_begins_to_write_after_the_look_began_keeps_nobody_waiting(engine):
         each.close()
 
 
-def test_nodes_that_look_at_the_same_time_queue_each_notice_once(engine):
+def test_looking_nodes_queue_each_notice_once(engine):
     begun(engine)
     count = 60
     for _ in range(count):
@@ -100,7 +100,7 @@ def test_nodes_that_look_at_the_same_time_queue_each_notice_once(engine):
     assert len(texts(engine)) == count
 
 
-def test_transfers_written_by_many_while_it_looks_are_all_noticed(engine):
+def test_transfers_by_many_writers_are_all_noticed(engine):
     """Each writer takes its own subscriber down and up, in transactions that end in any order."""
     node = begun(engine)
     rounds = 40
@@ -123,7 +123,7 @@ def test_transfers_written_by_many_while_it_looks_are_all_noticed(engine):
     assert sorted(found(engine)) == sorted((username, 0) for username in test_notices.PEOPLE for _ in range(rounds))
 
 
-def test_the_look_goes_by_the_id_and_not_through_all_transfers_on_postgresql(engine):
+def test_low_balance_uses_the_id_index_on_postgresql(engine):
     with engine.begin() as tx:
         tx.execute(
             sa.text(

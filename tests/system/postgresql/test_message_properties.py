@@ -44,7 +44,7 @@ def test_the_laws_hold_under_any_order_of_events(fresh):
     run_state_machine_as_test(OnPostgreSQL, settings=share(0.06))
 
 
-def test_two_nodes_that_work_one_queue_take_each_message_once_and_charge_it_once(fresh):
+def test_two_nodes_on_one_queue_charge_once(fresh):
     engine = fresh()
     do(engine, credit(1000))
     with engine.begin() as tx:
@@ -70,7 +70,7 @@ def test_two_nodes_that_work_one_queue_take_each_message_once_and_charge_it_once
     proved(engine)
 
 
-def test_what_the_centre_brings_twice_at_once_to_two_nodes_is_one_message(fresh):
+def test_two_nodes_take_an_smscs_message_once(fresh):
     engine = fresh()
 
     def bring(_node):
@@ -87,7 +87,7 @@ def test_what_the_centre_brings_twice_at_once_to_two_nodes_is_one_message(fresh)
     proved(engine)
 
 
-def test_a_queue_tells_what_is_being_sent_and_what_was_tried_in_vain(fresh):
+def test_a_queue_shows_sending_and_failed_messages(fresh):
     engine = fresh()
     with engine.begin() as tx:
         for number in range(4):
@@ -99,7 +99,7 @@ def test_a_queue_tells_what_is_being_sent_and_what_was_tried_in_vain(fresh):
     assert (found.waiting, found.sending, found.failing, found.troubles) == (4, 1, 2, [("it has no time", 2)])
 
 
-def test_two_nodes_that_have_different_accounts_pay_keep_each_message_on_the_one_it_began_with(fresh):
+def test_a_message_keeps_the_account_it_began_with(fresh):
     """While the operator changes the setting node by node; each ends messages of the other too."""
     engine = fresh()
     do(engine, credit(1000), sms_credit(1000))

@@ -122,7 +122,7 @@ def database_before_sms(request, tmp_path, parts):
     engine.dispose()
 
 
-def test_an_older_database_is_told_apart_upgraded_and_keeps_its_rows(old_database):
+def test_an_older_database_is_upgraded_with_its_rows(old_database):
     with old_database.begin() as tx, pytest.raises(SchemaMismatch, match="celcombiller init"):
         migrations.check(tx)
     with old_database.begin() as tx:
@@ -138,7 +138,7 @@ def test_an_older_database_is_told_apart_upgraded_and_keeps_its_rows(old_databas
         tx.execute(sa.insert(schema_tables.subscriber).values(_row(row) | {"id": 8}))
 
 
-def test_an_identity_is_free_again_once_its_subscriber_is_deleted(old_database):
+def test_a_deleted_subscribers_identity_is_free(old_database):
     with old_database.begin() as tx:
         migrations.upgrade(tx)
         row = tx.execute(sa.select(schema_tables.subscriber)).one()
@@ -148,7 +148,7 @@ def test_an_identity_is_free_again_once_its_subscriber_is_deleted(old_database):
         tx.execute(sa.insert(schema_tables.subscriber).values(_row(row) | {"id": 9, "level": 3, "username": "b"}))
 
 
-def test_each_subscriber_has_an_account_of_sms_after_the_upgrade_and_all_else_is_as_it_was(database_before_sms):
+def test_the_upgrade_adds_each_subscribers_sms_account(database_before_sms):
     engine = database_before_sms
     names = {table.name for table in schema_tables.metadata.sorted_tables} - {"account"}
     with engine.connect() as tx:
@@ -183,7 +183,7 @@ def test_each_subscriber_has_an_account_of_sms_after_the_upgrade_and_all_else_is
         assert (report.ok, report.accounts, report.holds) == (True, 9, 2)
 
 
-def test_what_was_open_before_the_upgrade_goes_on_and_sms_credit_is_there(database_before_sms):
+def test_open_items_survive_the_upgrade(database_before_sms):
     engine = database_before_sms
     with engine.begin() as tx:
         migrations.upgrade(tx)
@@ -223,7 +223,7 @@ def test_what_was_open_before_the_upgrade_goes_on_and_sms_credit_is_there(databa
         assert report.ok, report.differences
 
 
-def test_the_constraints_of_an_upgraded_database_are_those_of_the_schema(database_before_sms, request, tmp_path):
+def test_upgraded_constraints_equal_the_schemas(database_before_sms, request, tmp_path):
     """What alembic's comparison does not look at."""
     engine = database_before_sms
     with engine.begin() as tx:

@@ -37,7 +37,7 @@ def without_scans_if_possible(connection, _branch=None):
     connection.exec_driver_sql("set enable_seqscan = off")
 
 
-def test_no_query_of_a_call_scans_a_table_on_postgresql(engine, monkeypatch):
+def test_no_call_query_scans_a_table_on_postgresql(engine, monkeypatch):
     statements = the_path_of_a_call(engine, monkeypatch)
     assert len(statements) >= 15
     sa.event.listen(engine, "begin", without_scans_if_possible)
@@ -68,7 +68,7 @@ def looked_at(url):
 
 @pytest.mark.parametrize(("singles", "batches"), [(0, 30), (20, 30), (200, 0)])
 @pytest_twisted.ensureDeferred
-async def test_the_first_batches_on_new_tables_leave_no_plan_behind_that_reads_them_whole(cluster, singles, batches):
+async def test_first_batches_leave_no_sequential_scan_plans(cluster, singles, batches):
     """A plan for a batch of any size is made after five of them, while the tables are small, and kept as they grow."""
     url = cluster.upgraded()
     environment.fill(url, 1000)

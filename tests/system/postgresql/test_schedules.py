@@ -87,7 +87,7 @@ def test_nodes_that_race_credit_each_member_once(engine, url, kind, given):
     assert {pots(engine, f"u{number}") for number in range(1, MEMBERS + 1)} == {given}
 
 
-def test_nodes_that_race_over_missed_dates_use_up_a_run_for_each(engine, url):
+def test_racing_nodes_use_one_run_per_missed_date(engine, url):
     made = group(engine, count=3)
     at_once(url, round_of(4), round_of(4, size=5), round_of(2))
     assert len(credit_rows(engine)) == 3 * MEMBERS
@@ -96,7 +96,7 @@ def test_nodes_that_race_over_missed_dates_use_up_a_run_for_each(engine, url):
         assert memberships.memberships(tx, schedule_id=made.id, limit=99) == []
 
 
-def test_calls_credits_and_members_that_come_and_go_meanwhile_lose_nothing(engine, url):
+def test_calls_and_joins_during_a_run_lose_nothing(engine, url):
     made, other = group(engine), None
     with engine.begin() as tx:
         other = plan(tx, name="other", value=1)
@@ -128,7 +128,7 @@ def test_calls_credits_and_members_that_come_and_go_meanwhile_lose_nothing(engin
     assert len(set(rows)) == len(rows)
 
 
-def test_a_member_whose_joining_is_not_committed_yet_is_not_passed_by(engine, url):
+def test_an_uncommitted_member_is_not_skipped(engine, url):
     """Ids are given before the commit: without the schedule's lock the run would go on behind a later id."""
     made = group(engine)
     with engine.connect() as slow:
@@ -147,7 +147,7 @@ def test_a_member_whose_joining_is_not_committed_yet_is_not_passed_by(engine, ur
     assert len(credit_rows(engine)) == MEMBERS + 2
 
 
-def test_a_node_that_is_cut_off_in_the_middle_leaves_nothing_half_done(engine, url):
+def test_a_node_cut_off_mid_run_leaves_nothing(engine, url):
     group(engine, kind=3)
     cuts = 0
     for at in range(8, 500, 3):
@@ -176,7 +176,7 @@ def test_a_node_that_is_cut_off_in_the_middle_leaves_nothing_half_done(engine, u
     assert len(credit_rows(engine)) == MEMBERS
 
 
-def test_the_work_of_a_chunk_does_not_grow_with_the_group(engine):
+def test_a_chunks_work_is_independent_of_group_size(engine):
     """Also where the database knows nothing of the tables yet: a plan that reads them whole is quick only in tests."""
     many, size = 20_000, 50
     with engine.begin() as tx:
@@ -202,7 +202,7 @@ def test_the_work_of_a_chunk_does_not_grow_with_the_group(engine):
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_a_biller_credits_what_is_due_when_it_is_there_again_and_the_command_beside_it(tmp_path, cluster, database):
+def test_biller_and_command_credit_due_dates_once(tmp_path, cluster, database):
     """As an operator does it. The biller dies at once, as hard as can be, and is started again; nobody gets it twice."""
     biller = Biller(tmp_path / "biller", url=cluster.database() if database == "postgresql" else "")
     biller.prepare({2001: 0, 2002: 0})

@@ -82,7 +82,7 @@ def check_that_what_was_said_is_so(played, url):
 
 
 @pytest.mark.parametrize("kills_least", [3, pytest.param(30, marks=pytest.mark.nightly)])
-def test_credit_is_granted_once_while_any_of_three_billers_is_killed_and_comes_back(nodes, kills_least):
+def test_credit_is_granted_once_despite_killed_nodes(nodes, kills_least):
     traffic = Traffic([each.agi_port for each in nodes], [*CALLERS] * LINES_EACH, CALLEE, forsaken_of_lost=0.5).start()
     kills = 0
     while kills < kills_least or not any(call.sessions_lost for call in list(traffic.played)):
@@ -125,7 +125,7 @@ def test_credit_is_granted_once_while_any_of_three_billers_is_killed_and_comes_b
         assert "Unhandled Error" not in each.log
 
 
-def test_three_sweeps_at_once_end_each_overdue_call_once(cluster, tmp_path):
+def test_three_sweeps_end_each_call_once(cluster, tmp_path):
     url = cluster.database()
     biller = Biller(tmp_path / "biller", url=url).prepare({1000: CREDIT, CALLEE: 0})
     engine, now = open_engine(url, lock_seconds=5), datetime.now(UTC)
@@ -196,7 +196,7 @@ def posted():
     )
 
 
-def test_what_is_changed_on_one_node_holds_on_the_others_at_once(nodes):
+def test_a_change_holds_on_all_nodes_at_once(nodes):
     first, second, third = nodes
     assert "Granted 100 s" in second.run("call", "user1000", CALLEE, "--talk", "0.5")
     first.run("user", "disable", "user1000")

@@ -34,7 +34,7 @@ def biller_of_two(cluster, tmp_path):
     made.stop()
 
 
-def test_two_workers_serve_calls_and_rest_and_one_that_is_killed_comes_back(biller_of_two):
+def test_a_killed_worker_of_two_comes_back(biller_of_two):
     biller = biller_of_two
     biller.prepare(dict.fromkeys(CALLERS, CREDIT) | {CALLEE: 0}).start()
     traffic = Traffic([biller.agi_port], [*CALLERS] * LINES_EACH, CALLEE).start()
@@ -70,7 +70,7 @@ def test_workers_end_with_a_parent_that_is_killed(biller_of_two):
     until(lambda: biller.log.count("] REST on") == 4, "the ports were free")
 
 
-def test_what_workers_cannot_have_is_refused_in_one_line(biller_of_two, tmp_path):
+def test_impossible_worker_settings_are_refused_in_one_line(biller_of_two, tmp_path):
     on_file = Biller(tmp_path / "file")
     on_file.workers = 2
     on_file.write()

@@ -50,7 +50,7 @@ async def _closed():
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_entry_is_made_read_changed_freed_listed_and_removed(osmocom):
+async def test_an_entry_is_created_changed_listed_and_removed(osmocom):
     assert await osmocom.list_all() == []
     await osmocom.create(ANA)
     assert await osmocom.read({ANA.imsi}, {"2001", "999"}) == [ANA]
@@ -76,7 +76,7 @@ async def test_it_refuses_a_number_that_another_has(osmocom):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_silent_one_is_given_up_in_time_and_then_asked_again(osmocom, hlr):
+async def test_a_silent_server_times_out_then_answers_again(osmocom, hlr):
     assert await osmocom.read({ANA.imsi}, set()) == []
     hlr.pause()
     with pytest.raises(NetworkUnavailable, match="does not answer within"):
@@ -138,7 +138,7 @@ def _add(tx, number, now):
 
 
 @pytest_twisted.ensureDeferred
-async def test_hundreds_of_changes_while_it_is_killed_and_comes_back_leave_it_equal(hlr, osmocom, engine):
+async def test_hundreds_of_changes_survive_kills_of_osmohlr(hlr, osmocom, engine):
     """On two nodes at once, which share the queue."""
     other = Osmocom(reactor, hlr.host, CTRL_PORT, VTY_PORT, answer_seconds=2)
     nodes = [Node(engine, osmocom), Node(engine, other)]
