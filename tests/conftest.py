@@ -21,6 +21,18 @@ settings.register_profile("nightly", max_examples=1000, stateful_step_count=50, 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
 
 
+NAME_WORDS_MAX = 8
+"""The words of a test's name: a longer one states more than one behaviour, or tells a story."""
+
+
+def pytest_collection_modifyitems(items):
+    """Refuse to run while the name of a test has too many words."""
+    names = {getattr(item, "originalname", item.name) for item in items}
+    long = sorted(name for name in names if len(name.removeprefix("test_").split("_")) > NAME_WORDS_MAX)
+    if long:
+        raise pytest.UsageError(f"more than {NAME_WORDS_MAX} words in the names of tests: {', '.join(long)}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
     """Let a property run once for each engine: pytest-twisted wraps it at each run, and never unwraps it."""

@@ -694,7 +694,7 @@ def test_an_impossible_note_is_not_read(scene, note):
 
 
 @pytest.mark.parametrize("said", ["253402300799", "1", "9" * 5000, "nonsense"])
-def test_an_impossible_stamp_of_the_answer_is_not_used(tmp_path, said):
+def test_an_impossible_answer_stamp_is_not_used(tmp_path, said):
     scene = Scene(tmp_path / "db.sqlite", watched=False)
     scene.asterisk.variables |= {"CELCOMBILLER_ANSWERED": said, "CDR(answer,u)": said}
     scene.asterisk.bridge = "b"
@@ -730,7 +730,7 @@ def test_one_call_without_an_event_is_no_fault():
     assert hearing.unheard == ["DialEnd"]
 
 
-def test_a_name_is_known_while_a_link_is_down(scene):
+def test_a_name_is_known_while_disconnected(scene):
     assert scene.monitor.system_name == "pbx1"
     scene.unreachable = True
     reconnect(scene)

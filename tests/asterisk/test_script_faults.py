@@ -78,7 +78,7 @@ async def test_a_call_goes_on_with_dials_own_limit(house, answer):
 @pytest.mark.parametrize("refused", ["EXEC MSET", "CHANNEL STATUS", "SET VARIABLE"])
 @pytest.mark.parametrize("answer", [Refusing.answer_with, "510 Invalid or unknown command", "200 result=-2"])
 @pytest_twisted.ensureDeferred
-async def test_a_refused_command_is_no_end_of_a_call(house, refused, answer):
+async def test_a_refused_command_ends_no_call(house, refused, answer):
     channel = refusing(refused, answer, Answering, talk_ms=5000)
     if refused == "CHANNEL STATUS":
         channel.variables["CHANNEL(state)"] = ""
@@ -132,7 +132,7 @@ def break_command(house, number, script):
 @pytest.mark.parametrize("script", ["caller", "reducer"])
 @pytest.mark.parametrize("has_limit", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_a_fault_in_any_step_leaves_no_call_open(houses, expected_failures, policy, number, script, has_limit):
+async def test_a_fault_anywhere_leaves_no_call_open(houses, expected_failures, policy, number, script, has_limit):
     house = houses(on_failure=policy)
     break_command(house, number, script)
     channel = refusing("never", kind=Answering if has_limit else Refusing, talk_ms=5000)
@@ -154,7 +154,7 @@ async def test_a_fault_in_any_step_leaves_no_call_open(houses, expected_failures
 
 @pytest.mark.parametrize("request_type", [Initiate, Terminate])
 @pytest_twisted.ensureDeferred
-async def test_a_ledger_that_raises_at_once_leaves_no_call_open(houses, expected_failures, monkeypatch, request_type):
+async def test_a_raising_ledger_leaves_no_call_open(houses, expected_failures, monkeypatch, request_type):
     house = houses(on_failure="allow")
     charge, raised = house.store.charge, []
 
@@ -210,7 +210,7 @@ def test_data_that_is_refused_is_not_tried_again(expected_failures, fault):
 
 @pytest.mark.parametrize("grant", [60, 5])
 @pytest_twisted.ensureDeferred
-async def test_a_late_grant_of_a_call_let_go_is_charged(houses, grant):
+async def test_a_late_grant_of_allowed_calls_is_charged(houses, grant):
     house = houses(on_failure="allow", decision_seconds=0.1)
     if grant == 5:
         await house.call(talk_ms=55_000)
@@ -230,7 +230,7 @@ async def test_a_late_grant_of_a_call_let_go_is_charged(houses, grant):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_call_let_go_is_charged_by_another_biller(houses):
+async def test_an_allowed_call_is_charged_by_another_biller(houses):
     """The biller that let the call go is killed before it recorded anything; the reducer of the next one charges."""
     first, second = houses(on_failure="allow", decision_seconds=0.1), None
     first.store.trouble = {Initiate: [StoreUnavailable("away")] * 10, Terminate: [StoreUnavailable("away")] * 99}
@@ -267,7 +267,7 @@ class SlowPeer(AgiPeer):
 
 
 @pytest_twisted.ensureDeferred
-async def test_each_call_of_a_channel_pays_its_own_talk(house, monkeypatch):  # takes a second of talk
+async def test_each_call_on_channels_pays_own_talk(house, monkeypatch):  # takes a second of talk
     monkeypatch.setattr("celcombiller.asterisk.agi_simulator.AgiPeer", SlowPeer)
     channel = Spoken("1001", "1002", talk_ms=300)
     await house.play(channel, "caller", "caller")
@@ -282,7 +282,7 @@ async def test_each_call_of_a_channel_pays_its_own_talk(house, monkeypatch):  # 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refused_call_waits_for_no_ledger_at_its_end(houses, monkeypatch):
+async def test_a_refused_call_ends_without_the_ledger(houses, monkeypatch):
     monkeypatch.setattr(settlement, "SETTLE_SECONDS", 30)
     house = houses(decision_seconds=0.1)
     house.store.trouble = {Initiate: [StoreUnavailable("away")] * 10}
@@ -418,7 +418,7 @@ async def test_the_dialplan_may_name_the_number(house, extension, by):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reducer_asked_late_charges_to_its_own_moment(house):
+async def test_a_late_reducer_charges_to_its_moment(house):
     """The biller stood still: the channel says when it ended."""
 
     class Transferred(Channel):
@@ -445,7 +445,7 @@ async def test_a_reducer_asked_late_charges_to_its_own_moment(house):
 @pytest.mark.parametrize("value", ["1795387582.0\x00", "\x00", "\x1b[2J", "a\x7f", "\udcff1.0", "\udcc3", "\x85\u202e"])
 @pytest.mark.parametrize("key", ["uniqueid", "callerid", "channel", "calleridname", "extension", "accountcode"])
 @pytest_twisted.ensureDeferred
-async def test_odd_bytes_in_an_environment_leave_no_call_open(house, key, value):
+async def test_odd_environment_bytes_leave_no_call_open(house, key, value):
     class Odd(Channel):
         def environment(self, script, host, *, extension=None):
             sent = super().environment(script, host, extension=extension)

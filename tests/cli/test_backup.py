@@ -10,7 +10,7 @@ import pytest
 from celcombiller.database.engine import open_engine
 
 
-def test_a_copy_of_a_ledger_in_use_is_whole(ready, here):
+def test_a_backup_in_use_is_whole(ready, here):
     assert ready("credit", "ana", 60)[0] == 0
     engine = open_engine(f"sqlite:///{here / 'celcombiller.sqlite'}", lock_seconds=1)
     with engine.begin() as tx:  # a writer at work; what it did not commit is not in the copy

@@ -80,7 +80,7 @@ def test_credit_of_another_kind_is_another_pot(ready, kind):
         (("statement", "nobody"), "nobody"),
     ],
 )
-def test_what_is_refused_is_one_line_and_status_3(ready, words, says):
+def test_a_refusal_is_one_line_and_status_3(ready, words, says):
     status, _, err = ready(*words)
     assert status == 3
     assert says in err

@@ -89,7 +89,7 @@ def test_files_that_all_can_read_are_found(ready, here):
     assert f"{here}/smpp.secret holds a secret" in ready("check-config")[2]
 
 
-def test_settings_with_a_secret_that_all_can_read_warn(ready, here):
+def test_settings_with_a_readable_secret_warn(ready, here):
     (here / "celcombiller.toml").write_text('[smpp]\npassword = "hush"\n')
     (here / "celcombiller.toml").chmod(0o644)
     status, _, err = ready("check-config")

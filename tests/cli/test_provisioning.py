@@ -79,7 +79,7 @@ def test_unknown_entries_stay_until_removal_is_asked(here):
     assert here.manager.numbers() == []
 
 
-def test_a_bad_row_is_shown_and_the_rest_brought_in_step(here):
+def test_a_bad_row_is_shown_others_synced(here):
     here.manager.sip_buddies.append({"username": 5, "name": "\x1b[31m", "callerid": "9"})
     here.add(2001)
     here.run("provisioning", "sync")

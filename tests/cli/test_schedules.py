@@ -139,7 +139,7 @@ def test_a_schedule_has_one_of_four_rhythms(ready, words, when, recurrence):
         (("due", "--on", "9999-12-31"), "due dates until"),
     ],
 )
-def test_what_is_refused_is_one_line_and_status_3(group, words, says):
+def test_a_refusal_is_one_line_and_status_3(group, words, says):
     status, _, err = group("schedules", *words)
     assert status == 3
     assert says in err
@@ -158,7 +158,7 @@ def test_a_name_is_given_to_one_schedule(group):
     assert group("schedules", "change", "silver", "--name", "gold")[0] == 0
 
 
-def test_a_name_is_no_number_which_would_be_an_id(ready):
+def test_a_number_is_no_name(ready):
     status, _, err = ready("schedules", "add", "12", "--value", 1)
     assert (status, "it would be taken for an id" in err) == (3, True)
 

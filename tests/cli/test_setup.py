@@ -261,7 +261,7 @@ def test_a_ledger_with_damaged_pages_is_one_line(command, here, words):
 # -- E6, and what a terminal cannot show
 
 
-def test_an_argument_that_is_no_text_is_wrong_usage(command):
+def test_an_argument_not_utf8_is_wrong_usage(command):
     assert command("user", "show", "an\udcff")[0] == 2
 
 

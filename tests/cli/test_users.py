@@ -124,7 +124,7 @@ def test_one_wrong_row_and_nothing_is_written(ready, here):
         None,
     ],
 )
-def test_a_file_that_is_no_such_table_is_one_line(ready, here, content):
+def test_a_file_not_csv_is_one_line(ready, here, content):
     if content is not None:
         (here / "new.csv").write_bytes(content)
     status, _, err = ready("import", "users", "new.csv")

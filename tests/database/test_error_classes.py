@@ -81,7 +81,7 @@ def test_an_error_of_the_disk_is_not_now(ledger):
     transact(ledger, insert)
 
 
-def test_a_file_that_takes_no_writes_is_not_now(ledger):
+def test_a_file_without_writes_is_not_now(ledger):
     with ledger.connect() as connection:
         connection.connection.driver_connection.execute("pragma query_only=on")
     with pytest.raises(StoreUnavailable, check=said_by("SQLITE_READONLY")):
@@ -104,7 +104,7 @@ def test_a_broken_file_is_no_not_now(ledger, tmp_path):
         transact(ledger, insert)
 
 
-def test_a_file_that_is_no_database_is_no_not_now(tmp_path):
+def test_a_file_of_other_content_is_final(tmp_path):
     (tmp_path / "ledger.sqlite").write_bytes(b"garbage " * 1000)
     engine = open_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}", lock_seconds=0.01)
     with pytest.raises(exc.DatabaseError, check=said_by("SQLITE_NOTADB")):
@@ -133,7 +133,7 @@ def own_pid(tx):
 
 
 @pytest.mark.real
-def test_a_standby_or_one_that_hands_over_is_not_now(postgresql):
+def test_a_standby_or_switchover_is_not_now(postgresql):
     with beside(postgresql) as other:
         other.execute(sa.text(f"alter database {postgresql.url.database} set default_transaction_read_only = on"))
     with pytest.raises(StoreUnavailable, check=said_by("25006")):
@@ -141,7 +141,7 @@ def test_a_standby_or_one_that_hands_over_is_not_now(postgresql):
 
 
 @pytest.mark.real
-def test_one_that_shuts_down_is_tried_again_and_then_not_now(postgresql):
+def test_a_shutdown_is_tried_again_then_not_now(postgresql):
     attempts = []
 
     def work(tx):
@@ -186,7 +186,7 @@ def test_too_many_connections_are_not_now(postgresql):
 
 
 @pytest.mark.real
-def test_a_lock_that_does_not_come_is_not_now(postgresql):
+def test_a_lock_that_never_comes_is_not_now(postgresql):
     with postgresql.begin() as tx:
         insert(tx)
     with postgresql.begin() as holder:
@@ -196,7 +196,7 @@ def test_a_lock_that_does_not_come_is_not_now(postgresql):
 
 
 @pytest.mark.real
-def test_a_lost_race_is_tried_again_and_then_not_now(postgresql):
+def test_a_lost_race_is_retried_then_not_now(postgresql):
     attempts = []
 
     def work(tx):
@@ -274,6 +274,6 @@ def test_what_cannot_be_made_here_is_not_now(postgresql, code):
         ("do $$begin raise sqlstate 'XX001'; end$$", "XX001"),
     ],
 )
-def test_what_is_of_the_request_is_no_not_now(postgresql, statement, code):
+def test_a_fault_of_the_request_is_final(postgresql, statement, code):
     with pytest.raises(exc.DBAPIError, check=said_by(code)):
         transact(postgresql, lambda tx: tx.execute(sa.text(statement)))

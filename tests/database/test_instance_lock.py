@@ -70,7 +70,7 @@ def test_the_lock_ends_with_its_process(tmp_path):
     lock_database_file(f"sqlite:///{path}").close()
 
 
-def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path):
+def test_a_linked_lock_file_is_not_followed(tmp_path):
     path, victim = tmp_path / "ledger.sqlite", tmp_path / "victim"
     path.touch()
     victim.write_text("precious")

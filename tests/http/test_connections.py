@@ -123,7 +123,7 @@ def port():
 # -- how many ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_address_has_so_many_connections_and_others_theirs(port):
+def test_connections_are_limited_per_address(port):
     first = [port.connect() for _ in range(3)]
     assert port.connect() is None
     assert port.connect("192.0.2.2") is not None
@@ -155,7 +155,7 @@ def test_a_new_connection_replaces_the_one_waiting_longest(port):
     assert b"200 OK" in wires[0].value()
 
 
-def test_with_a_request_in_work_on_each_none_is_replaced(port):
+def test_a_connection_at_work_is_never_replaced(port):
     wires = [port.connect(f"192.0.2.{each}") for each in range(6)]
     for each in wires:
         port.send(each, LATER)
@@ -177,7 +177,7 @@ def test_connections_that_are_lost_leave_nothing_behind(port):
 # -- how long ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_head_has_its_time_however_often_a_line_comes(port):
+def test_more_lines_give_a_head_no_time(port):
     wire = port.connect()
     port.send(wire, b"GET /now HTTP/1.1\r\n")
     for _ in range(9):
@@ -200,7 +200,7 @@ def test_a_connection_that_asks_nothing_is_ended(port):
     assert wire.aborted
 
 
-def test_a_body_has_its_time_from_the_end_of_the_head(port):
+def test_a_bodys_time_starts_after_the_head(port):
     wire = port.connect()
     port.clock.advance(9)
     port.send(wire, POST)
@@ -213,7 +213,7 @@ def test_a_body_has_its_time_from_the_end_of_the_head(port):
     assert port.counted == ["body_seconds"]
 
 
-def test_a_connection_between_two_requests_has_its_own_time(port):
+def test_an_idle_connection_has_its_own_time(port):
     wire = port.connect()
     port.send(wire, GET)
     port.clock.advance(59)
@@ -225,7 +225,7 @@ def test_a_connection_between_two_requests_has_its_own_time(port):
     assert port.counted == []
 
 
-def test_an_answer_may_take_as_long_as_it_takes(port):
+def test_an_answer_in_work_has_no_deadline(port):
     wire = port.connect()
     port.send(wire, LATER)
     port.clock.advance(100_000)
@@ -233,7 +233,7 @@ def test_an_answer_may_take_as_long_as_it_takes(port):
     assert b"200 OK" in wire.value()
 
 
-def test_a_client_that_takes_no_answer_is_cut_off(port):
+def test_a_client_taking_no_answer_is_cut_off(port):
     wire = port.connect(room=50)
     port.send(wire, GET)
     port.clock.advance(59)
@@ -243,7 +243,7 @@ def test_a_client_that_takes_no_answer_is_cut_off(port):
     assert port.counted == ["send_seconds"]
 
 
-def test_a_client_that_takes_some_answers_has_its_time_again(port):
+def test_a_client_taking_answers_has_time_again(port):
     wire = port.connect(room=50)
     port.send(wire, GET)
     for _ in range(5):
@@ -254,7 +254,7 @@ def test_a_client_that_takes_some_answers_has_its_time_again(port):
         port.send(wire, GET)
 
 
-def test_a_closing_connection_that_takes_nothing_is_cut_off(port):
+def test_a_stuck_closing_connection_is_cut_off(port):
     wire = port.connect()
     port.send(wire, GET.replace(b"Host", b"Connection: close\r\nHost"))
     assert wire.disconnecting
@@ -262,7 +262,7 @@ def test_a_closing_connection_that_takes_nothing_is_cut_off(port):
     assert wire.aborted
 
 
-def test_a_client_may_ask_to_close_in_any_form(port):
+def test_a_client_may_request_closing_in_any_form(port):
     for header in (b"Connection: close", b"Connection: x\r\nConnection: y,Close", b"Connection: close,x"):
         wire = port.connect()
         port.send(wire, GET.replace(b"Host", header + b"\r\nHost"))
@@ -273,7 +273,7 @@ def test_a_client_may_ask_to_close_in_any_form(port):
 # -- whose turn --------------------------------------------------------------------------------------------------------
 
 
-def test_one_request_is_begun_in_a_turn_of_the_reactor(port):
+def test_one_request_starts_per_reactor_turn(port):
     one, other = port.connect(), port.connect("192.0.2.2")
     one.protocol.dataReceived(GET * 3)
     other.protocol.dataReceived(GET * 3)
@@ -323,7 +323,7 @@ def test_nothing_is_begun_while_answers_wait(port):
     assert port.page.begun > begun
 
 
-def test_a_request_that_takes_long_keeps_the_next_ones_waiting(port):
+def test_a_long_request_keeps_the_next_waiting(port):
     wire = port.connect()
     port.send(wire, LATER + GET + LATER)
     port.send(wire, GET)
@@ -345,7 +345,7 @@ REQUESTS = [
 
 
 @given(st.lists(st.sampled_from(REQUESTS), max_size=6), st.lists(st.integers(1, 90), max_size=20), st.data())
-def test_every_way_to_cut_requests_gives_the_same_answers(requests, cuts, data):
+def test_any_segments_of_requests_give_equal_answers(requests, cuts, data):
     port = Port()
     wire = port.connect()
     text = b"".join(requests)

@@ -400,7 +400,7 @@ PATHS = [
 
 
 @pytest_twisted.ensureDeferred
-async def test_odd_headers_and_addresses_are_never_a_fault_of_ours(biller):
+async def test_odd_headers_and_addresses_are_never_500(biller):
     admin = await biller.logged_in("admin")
     for path in PATHS:
         status, _, text = await raw(biller, admin, b"GET " + path + b" HTTP/1.1")

@@ -74,7 +74,7 @@ def test_the_peer_of_a_socket_may_be_trusted():
     assert address_of("unix", "X-Forwarded-For: 203.0.113.7") == "unix"
 
 
-def test_a_proxy_is_trusted_however_its_address_is_written():
+def test_a_proxy_is_trusted_in_any_address_form():
     settings = Rest(trusted_proxies=("0:0:0:0:0:0:0:1", "::ffff:10.0.0.9"))
     assert address_of("::1", "X-Forwarded-For: 203.0.113.7", settings=settings) == "203.0.113.7"
     assert address_of("10.0.0.9", "X-Forwarded-For: 203.0.113.7", settings=settings) == "203.0.113.7"
@@ -126,19 +126,19 @@ def test_a_program_of_this_machine_is_local():
     ],
 )
 @pytest.mark.parametrize("settings", [Rest(), NGINX])
-def test_what_a_proxy_or_a_page_sends_is_not_local(header, settings):
+def test_requests_of_proxies_and_pages_are_not_local(header, settings):
     assert not is_local(make_http_request("127.0.0.1", HOST, header), settings)
     assert not is_free("127.0.0.1", HOST, header, settings=settings)
 
 
-def test_a_trusted_proxy_without_the_header_is_not_local():
+def test_a_trusted_proxy_without_header_is_not_local():
     assert not is_local(make_http_request("127.0.0.1", HOST), NGINX)
     assert not is_free("127.0.0.1", HOST)
     assert not is_free("10.0.0.9", HOST)
     assert not is_free("10.0.0.9", HOST, "X-Forwarded-For: unknown")
 
 
-def test_an_undeclared_proxy_speaks_http_1_0_and_is_not_local():
+def test_http_1_0_is_never_local():
     assert not is_local(make_http_request("127.0.0.1", HOST, "Connection: close", version="HTTP/1.0"), Rest())
     assert not is_free("127.0.0.1", HOST, settings=Rest(), version="HTTP/1.0")
 
@@ -235,7 +235,7 @@ def test_a_page_of_another_origin_is_refused(origin):
     assert not is_accepted(origin, API, HTTPS)
 
 
-def test_two_origins_without_a_value_are_not_the_same():
+def test_two_empty_origins_are_not_the_same():
     assert not is_accepted("https://[", "Host: [", HTTPS)
     assert not is_accepted("null", "Host:", HTTPS)
 
@@ -273,7 +273,7 @@ def test_any_text_is_an_origin_or_none(text):
         (["session=\udce9\udce9"], ("\ufffd\ufffd",)),
     ],
 )
-def test_all_cookies_of_our_name_may_be_the_session(lines, secrets):
+def test_any_cookie_of_our_name_may_be_ours(lines, secrets):
     found = read_session_secrets(make_http_request("127.0.0.1", HOST, *(f"Cookie: {each}" for each in lines)))
     assert found == secrets
     assert all(hash_secret(each) for each in found)

@@ -67,7 +67,7 @@ GROUPS = TABLES["movements"].replace(
         ("", "none of the tables"),
     ],
 )
-def test_what_is_no_original_is_refused_in_one_line(tmp_path, script, why):
+def test_another_file_is_refused_in_one_line(tmp_path, script, why):
     with pytest.raises(InvalidValue, match=why) as refused:
         imported(tmp_path, script)
     assert str(refused.value).isprintable()
@@ -112,7 +112,7 @@ def test_an_association_without_row_numbers_is_read(tmp_path):
         ("name = 'a' || char(0, 10, 27)", "TEXT"),
     ],
 )
-def test_an_odd_cell_is_reported_and_spoils_no_other_row(tmp_path, cell, oddity):
+def test_an_odd_cell_spoils_no_other_row(tmp_path, cell, oddity):
     found, report = imported(tmp_path, f"{LAST}{PEOPLE}update users set {cell} where _id = 3")
     assert any("users:3" in each for each in found[oddity])
     assert "users:4" not in str(found.get(oddity, ()))

@@ -23,7 +23,7 @@ async def test_a_repeated_request_gets_the_same_answer(radius):
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_user_with_one_id_and_authenticator_is_asked(radius):
+async def test_another_user_with_equal_id_is_asked(radius):
     """A NAS with poor random numbers uses both again: the second user must not get the first one's answer."""
     radius.credit(100)
     known, unknown = access_request("ana", PASSWORD), access_request("eve", PASSWORD)

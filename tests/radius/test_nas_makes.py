@@ -214,7 +214,7 @@ def test_a_mac_address_is_known_in_any_form(engine, said):
         ("ISP\\u1001", {}),
     ],
 )
-def test_a_subscriber_is_known_by_what_the_network_says(engine, name, attributes):
+def test_a_subscriber_is_known_by_network_identities(engine, name, attributes):
     give(engine, 100)
     ask(engine, report_of(report("Stop", username=name, octets=7, **attributes), CLIENT, "10.0.0.10", CONDITIONS, NOW))
     assert pot(engine)[0] == 93

@@ -121,7 +121,7 @@ async def test_a_cookie_of_another_program_does_no_harm(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_repeats_a_fault_fills_no_log(few_lines, monkeypatch, expected_failures):
+async def test_a_client_repeating_a_fault_fills_no_log(few_lines, monkeypatch, expected_failures):
     def broken(*_arguments):
         raise RuntimeError("a fault of ours")
 

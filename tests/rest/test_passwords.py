@@ -185,7 +185,7 @@ async def test_a_rehash_is_stored_when_nothing_changed(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_old_password_counts_only_while_it_is_one(biller, monkeypatch):
+async def test_an_old_password_counts_only_while_valid(biller, monkeypatch):
     ana = await biller.logged_in("ana")
     gate = Gate()
     gate.hold(monkeypatch, Passwords, "verify_own")

@@ -34,7 +34,7 @@ def test_a_line_equals_what_twisted_writes(text, facts):
         assert is_shown_safely("".join(lines))
 
 
-def test_a_value_forges_no_line_and_moves_no_cursor():
+def test_a_value_forges_no_line_or_cursor():
     forged = "ana\n2026-11-05T12:00:00+0000 [celcombiller#info] Granted\r\x1b[2J\x9b2J\u202e\u2028"
     line = PlainText()(EVENT | {"log_format": "Refused {name}", "name": forged})
     assert line.count("\n") == 1

@@ -74,7 +74,7 @@ def test_a_login_comes_before_all_changes_that_wait(passwords, threads):
     assert [result_of(each) for each in changes] == [f"hash of word {each}" for each in range(5)]
 
 
-def test_a_principal_has_one_hash_at_a_time_and_others_theirs(passwords, threads):
+def test_a_principal_has_one_hash_at_a_time(passwords, threads):
     for each in range(5):
         asked(passwords.hash(f"ana {each}", "ana"))
     assert len(threads.working) == 1
@@ -103,7 +103,7 @@ def test_the_sources_of_logins_take_turns(passwords, threads):
     assert result_of(login) is True
 
 
-def test_450_changes_of_ones_own_password_hold_no_login_back(passwords, threads):
+def test_450_password_changes_hold_no_login_back(passwords, threads):
     refused = 0
     for _ in range(450):
         change = asked(passwords.verify_own("hash of word", "word", "ana"))
@@ -139,7 +139,7 @@ def test_who_disconnects_leaves_the_line(passwords, threads):
 
 
 @given(st.lists(st.one_of(st.sampled_from("abc"), st.none()), max_size=30))
-def test_a_fair_queue_loses_nothing_and_keeps_each_keys_order(steps):
+def test_a_fair_queue_keeps_each_keys_order(steps):
     queue, added, taken = FairQueue(), [], []
     for number, key in enumerate(steps):
         if key is None:

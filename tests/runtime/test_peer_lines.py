@@ -16,7 +16,7 @@ def said():
     globalLogPublisher.removeObserver(events.append)
 
 
-def test_a_peer_causes_so_many_lines_in_a_minute(said):
+def test_a_peers_lines_a_minute_are_limited(said):
     clock, left_out = Clock(), []
     lines = PeerLines(clock.seconds, 3, lambda: left_out.append(1))
     assert [lines.admits("192.0.2.1") for _ in range(10)] == [True] * 3 + [False] * 7

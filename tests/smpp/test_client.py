@@ -270,7 +270,7 @@ async def test_generic_nack_without_error_takes_nothing(house):
 
 @pytest.mark.parametrize("command", ["deliver_sm", "data_sm"])
 @pytest_twisted.ensureDeferred
-async def test_a_receipt_with_the_id_in_decimal_gives_back(house, command):
+async def test_a_receipt_with_a_decimal_id_gives_back(house, command):
     house.centre.ids = ["1A2B3C4D"]
     await house.send()
     await house.becomes("accepted")
@@ -319,7 +319,7 @@ async def test_a_number_without_room_is_refused(house):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_text_goes_in_the_alphabet_of_the_smsc(tmp_path):
+async def test_a_text_goes_in_the_smscs_alphabet(tmp_path):
     house = await House(tmp_path, default_alphabet="latin1").begin()
     try:
         await house.send("é@[")

@@ -116,7 +116,7 @@ def test_data_coding_is_read_by_its_group(coding, data):
         (DefaultAlphabet.ASCII, b"a@_\xe9", "a@_�"),
     ],
 )
-def test_coding_0_is_what_the_smsc_takes_it_for(alphabet, data, text):
+def test_coding_0_is_as_the_smsc_takes_it(alphabet, data, text):
     assert inbound_from_pdu(delivered(short_message=data), alphabet).text == text
     assert inbound_from_pdu(delivered(short_message=b"\x00\x11", data_coding=0xF0), alphabet).text == "@_"
 

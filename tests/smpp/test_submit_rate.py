@@ -32,7 +32,7 @@ def test_the_rate_recovers_and_stays_within_the_contract():
     assert rate.per_second == 10
 
 
-def test_a_turn_that_is_too_far_away_is_no_room():
+def test_a_turn_too_far_away_is_no_room():
     rate = SubmitRate(1)
     turns = 0
     while rate.has_room(0.0):
@@ -42,7 +42,7 @@ def test_a_turn_that_is_too_far_away_is_no_room():
     assert rate.has_room(1.0)
 
 
-def test_an_smsc_that_takes_five_a_second_gets_nearly_that():
+def test_a_limited_smsc_gets_nearly_its_rate():
     """A link of ten at once to an SMSC that refuses what is more than five in a second."""
     rate, now, taken, refused = SubmitRate(50), 0.0, [], 0
     while now < 120:

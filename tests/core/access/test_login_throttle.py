@@ -34,7 +34,7 @@ def everywhere(count):
     return [f"198.51.{each // 250}.{each % 250}" for each in range(count)]
 
 
-def test_each_failure_beyond_the_free_ones_doubles_the_wait(engine):
+def test_each_failure_after_free_ones_doubles_waiting(engine):
     at, waits = NOW, []
     for _ in range(FAILURES_FREE["pair"] + 12):
         while (refused := attempt(engine, "ana", HOME, at)) is not None:
@@ -51,7 +51,7 @@ def test_a_success_forgets_the_failures_from_its_address(engine):
     assert all(attempt(engine, "ana", HOME) is None for _ in range(FAILURES_FREE["pair"]))
 
 
-def test_guessing_from_everywhere_keeps_the_owner_out_nowhere_known(engine):
+def test_guessing_everywhere_spares_known_addresses(engine):
     succeed(engine, "admin", HOME)
     succeed(engine, "admin", OFFICE)
     refusals = 0
@@ -68,7 +68,7 @@ def test_guessing_from_everywhere_is_throttled_for_the_account(engine):
     assert tried == [True] * FAILURES_FREE["account"] + [False] * (100 - FAILURES_FREE["account"])
 
 
-def test_a_login_from_home_gives_guessers_no_new_tries(engine):
+def test_an_owners_login_gives_guessers_no_tries(engine):
     succeed(engine, "admin", HOME)
     for each in everywhere(50):
         attempt(engine, "admin", each)
@@ -76,7 +76,7 @@ def test_a_login_from_home_gives_guessers_no_new_tries(engine):
     assert attempt(engine, "admin", "203.0.113.1") is not None
 
 
-def test_a_neighbour_who_fails_keeps_no_one_known_out(engine):
+def test_a_failing_neighbour_spares_known_addresses(engine):
     succeed(engine, "ana", HOME)
     for each in range(FAILURES_FREE["address"] + 1):
         attempt(engine, f"name{each}", HOME)

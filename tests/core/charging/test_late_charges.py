@@ -28,7 +28,7 @@ def let_go(request, talk=9900, **facts):
 
 
 @pytest.mark.parametrize("late", ["never", "granted", "granted for less", "refused", "released", "expired", "after"])
-def test_a_call_let_go_is_charged_whatever_its_grant(funded, late):
+def test_an_allowed_call_is_charged_whatever_its_grant(funded, late):
     request = initiate()
     if late == "refused":
         ask(funded, credit(-60, "gone"))

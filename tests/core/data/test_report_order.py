@@ -57,7 +57,7 @@ def test_late_reports_go_to_their_own_session(engine):
     proved(engine)
 
 
-def test_a_session_whose_start_was_lost_begins_by_its_age(engine):
+def test_a_lost_start_is_dated_by_age(engine):
     give(engine, CREDIT)
     hear(
         engine,
@@ -113,7 +113,7 @@ def test_delay_times_tell_sessions_apart(engine):
     assert charged(engine) == 700
 
 
-def test_a_stop_and_a_start_in_one_second_are_two_sessions(engine):
+def test_a_stop_then_start_are_two_sessions(engine):
     """pfSense's accounting by Stop and Start, each minute: the same id, no dates, counters from zero."""
     give(engine, CREDIT)
     total = 0
@@ -125,7 +125,7 @@ def test_a_stop_and_a_start_in_one_second_are_two_sessions(engine):
     proved(engine)
 
 
-def test_a_start_repeated_with_a_new_date_begins_nothing(engine):
+def test_a_repeated_start_with_new_date_begins_nothing(engine):
     give(engine, CREDIT)
     hear(engine, start(**at(0)), start(**at(5)), start(**at(15)), interim(70, **aged(60, 60)), stop(90, **aged(99, 99)))
     assert (charged(engine), len(rows(engine))) == (90, 1)
@@ -146,7 +146,7 @@ def test_a_clock_that_is_set_in_mid_session(engine, step):
     assert charged(engine) == 950
 
 
-def test_a_restart_without_accounting_on_ends_only_what_begins_again(engine):
+def test_a_silent_restart_ends_only_reused_ids(engine):
     give(engine, CREDIT)
     hear(engine, start(**at(0)), interim(5, **aged(60, 60)), start(session_id="B2", **at(10)), start(**at(100)))
     assert sorted((each.session_id, each.closed_by) for each in rows(engine) if each.closed_by) == [
@@ -169,13 +169,13 @@ def test_one_session_whatever_name_the_report_gives(engine):
     proved(engine)
 
 
-def test_a_report_without_a_name_is_of_the_one_session(engine):
+def test_a_nameless_report_is_of_the_only_session(engine):
     give(engine, CREDIT)
     hear(engine, start(), stop(70, username="", identities=()))
     assert (charged(engine), pot(engine)[1]) == (70, 0)
 
 
-def test_a_session_of_an_older_version_goes_on_under_its_key(engine, monkeypatch):
+def test_an_older_versions_session_keeps_its_key(engine, monkeypatch):
     give(engine, CREDIT)
     with monkeypatch.context() as before:
         before.setattr(Usage, "key", property(lambda usage: key_of(usage.nas, usage.session_id, usage.username)))
@@ -189,7 +189,7 @@ def test_a_session_of_an_older_version_goes_on_under_its_key(engine, monkeypatch
 # -- counters --------------------------------------------------------------------------------------------------------
 
 
-def test_a_counter_of_32_bits_wraps_as_often_as_it_does(engine):
+def test_every_wrap_of_a_counter_counts(engine):
     give(engine, CREDIT)
     hear(engine, start(**at(0)))
     used = 0
@@ -213,7 +213,7 @@ def test_a_counter_of_32_bits_wraps_as_often_as_it_does(engine):
         (interim(3_900_000_000, wraps=True, **aged(600, 600)), "went back a little"),
     ],
 )
-def test_a_lower_counter_without_a_wrap_is_not_charged(engine, lower, what):
+def test_a_lower_counter_without_wrap_is_free(engine, lower, what):
     give(engine, CREDIT)
     hear(engine, start(**at(0)), interim(4_000_000_000, wraps=True, **aged(300, 300)), lower)
     assert charged(engine) == 4_000_000_000, what
@@ -311,7 +311,7 @@ cuts = st.lists(st.integers(0, 20), max_size=2)
 
 @given(nas=nases, sessions=reals, cuts=cuts)
 @share(1)
-def test_all_is_charged_once_when_reports_come_in_order(ledger, nas, sessions, cuts):
+def test_ordered_reports_are_charged_once_in_full(ledger, nas, sessions, cuts):
     made = told(nas, sessions)
     used = sum(octets for real in sessions for _, octets in real.steps)
     assert ledger.charge([report for _, report, _ in made], cuts) == (used, 0)

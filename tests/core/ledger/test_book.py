@@ -188,7 +188,7 @@ def test_only_the_first_answer_of_a_call_counts(engine):
     assert ask(engine, CallAnswered("pbx1", "1.0", again))[0].answered_at is None
 
 
-def test_a_call_knows_its_callee_in_the_house_only(engine):
+def test_only_on_net_calls_know_their_callee(engine):
     with engine.begin() as tx:
         callee = subscriber_records.find(tx, "u1002").id
     ask(engine, credit(100))

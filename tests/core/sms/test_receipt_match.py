@@ -86,7 +86,7 @@ def test_the_recipient_decides_between_forms(sent):
     assert sent.states() == {"hexadecimal": "failed", "other": "accepted", "decimal": "accepted"}
 
 
-def test_no_message_is_taken_when_two_are_as_likely(sent):
+def test_two_equally_likely_messages_match_none(sent):
     sent.send("a", "0010", to="5599")
     sent.send("b", "010", to="5588")
     assert sent.apply("10") is None
@@ -94,7 +94,7 @@ def test_no_message_is_taken_when_two_are_as_likely(sent):
     assert sent.apply("10", FAILED, "n", "5588").message.reference == "sms:b"
 
 
-def test_an_id_that_is_used_again_is_of_the_last_message(sent):
+def test_a_reused_id_means_the_last_message(sent):
     sent.send("a", "7")
     sent.send("b", "7", now=NOW + timedelta(days=1))
     assert sent.apply("7", now=NOW + timedelta(days=1)).message.reference == "sms:b"

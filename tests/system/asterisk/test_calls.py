@@ -212,7 +212,7 @@ def test_a_reducer_that_is_never_called_changes_nothing(biller, pbx, tmp_path):
     biller.check_books(1300, credit=CREDIT, cost=2)
 
 
-def test_two_calls_of_one_channel_pay_their_own_talk(biller, pbx, tmp_path):
+def test_two_calls_on_one_channel_pay_apart(biller, pbx, tmp_path):
     """The dialplan names both numbers; without AMI and without a stamp. It takes 6 s."""
     biller.secret = "wrong"
     _begin(biller, 1200, 2001, 2002)
@@ -236,7 +236,7 @@ def _locked(biller):
         yield
 
 
-def test_a_call_let_go_without_the_ledger_is_charged(biller, pbx, tmp_path):
+def test_an_allowed_call_without_ledger_is_charged(biller, pbx, tmp_path):
     """The ledger comes back in mid-call, and with it the late grant. It takes 6 s."""
     biller.calls |= {"on_failure": "allow", "decision_seconds": 1, "external_dial": ""}
     _begin(biller, 1000, 2001)
@@ -250,7 +250,7 @@ def test_a_call_let_go_without_the_ledger_is_charged(biller, pbx, tmp_path):
     biller.check_books(1000, credit=CREDIT, cost=5)
 
 
-def test_a_refusal_comes_within_the_time_of_a_decision(biller, pbx, tmp_path):
+def test_a_refusal_comes_within_decision_seconds(biller, pbx, tmp_path):
     """The refused channel's end does not wait for the database once more. It takes 4 s."""
     biller.calls |= {"decision_seconds": 3}
     _begin(biller, 1000, 2001)

@@ -76,7 +76,7 @@ def test_a_channel_named_in_latin1_is_found_again(biller, pbx, tmp_path):
     biller.check_books(1000, credit=CREDIT, cost=2)
 
 
-def test_an_answer_that_was_missed_is_in_the_cdr(biller, pbx, tmp_path):
+def test_a_missed_answer_is_in_the_cdr(biller, pbx, tmp_path):
     biller.prepare({1200: CREDIT, 2001: 0}).start()
     other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2001"), ring=2)
     phone = caller(tmp_path / "caller", "hangs_up", number="1200", dials="2001", sip_port=pbx.sip_port, talk=4)

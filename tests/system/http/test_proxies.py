@@ -166,7 +166,7 @@ def test_nginx_reaches_the_biller_by_a_unix_socket(running, tmp_path):
     assert address_of_login(biller, proxy) == "198.51.100.9"
 
 
-def test_haproxy_adds_the_client_in_a_line_of_its_own(running, tmp_path):
+def test_haproxys_own_header_line_is_read(running, tmp_path):
     start, started = running
     biller = start(trusted_proxies=["127.0.0.1"])
     headers = "option forwardfor\n    http-request set-header X-Forwarded-Proto HTTPS"
@@ -188,7 +188,7 @@ def test_haproxy_names_the_client_by_its_own_protocol(running, tmp_path):
     assert address_of_login(biller, proxy, "--interface", "127.0.0.5") == "127.0.0.5"
 
 
-def test_a_slow_client_of_nginx_holds_up_no_other(running, tmp_path):
+def test_nginxs_slow_client_holds_up_no_other(running, tmp_path):
     start, started = running
     biller = start(trusted_proxies=["127.0.0.1"], head_seconds=1, body_seconds=1)
     proxy = nginx(

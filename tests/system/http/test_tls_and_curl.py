@@ -41,7 +41,7 @@ def test_the_cookie_over_tls_is_secure(biller_over_tls):
     assert [each["username"] for each in users["items"]] == ["admin"]
 
 
-def test_who_says_nothing_or_half_of_it_over_tls_is_ended(biller_over_tls):
+def test_a_silent_tls_client_is_ended(biller_over_tls):
     """2 s."""
     biller = biller_over_tls
     biller.rest = {"head_seconds": 1, "send_seconds": 1}

@@ -83,7 +83,7 @@ def test_keys_are_their_senders(filled):
     assert found == ["id:1", "id@4:1", "id:1", "id@4:1"]
 
 
-def test_a_password_change_ends_a_session_that_begins_meanwhile(filled):
+def test_a_password_change_ends_starting_sessions(filled):
     barrier = Barrier(2)
 
     def log_in():

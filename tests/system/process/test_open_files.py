@@ -21,7 +21,7 @@ def biller_with_few_files(parts, tmp_path):
     made.stop()
 
 
-def test_idle_clients_of_the_api_leave_files_for_calls(biller_with_few_files):
+def test_idle_api_clients_leave_files_for_calls(biller_with_few_files):
     """4 s."""
     biller = biller_with_few_files
     assert "raise LimitNOFILE" in biller.log
