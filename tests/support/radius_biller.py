@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest_twisted
 import sqlalchemy as sa
+from twisted.internet.defer import Deferred
 
 from celcombiller.config.tables import Radius, RadiusClient
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
@@ -68,11 +69,11 @@ class RadiusBiller:
 
     def ask(self, packet, **more):
         """Send an Access-Request; the Deferred fires with the answer."""
-        return self.nas.ask(packet, self.access, **more)
+        return Deferred.fromCoroutine(self.nas.ask(packet, self.access, **more))
 
     def report(self, *facts, **more):
         """Send an Accounting-Request; the Deferred fires with the answer."""
-        return self.nas.ask(report(*facts, **more), self.accounting)
+        return Deferred.fromCoroutine(self.nas.ask(report(*facts, **more), self.accounting))
 
     async def close(self):
         """Stop it all; raise unless the audit finds every octet charged once."""
