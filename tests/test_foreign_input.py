@@ -36,9 +36,11 @@ from celcombiller.asterisk import (
 )
 from celcombiller.asterisk.scripts import call as call_script
 from celcombiller.asterisk.scripts import channel, sms
+from celcombiller.asterisk.scripts import hangup as hangup_script
 from celcombiller.config import loader
 from celcombiller.config.tables import RadiusClient, Rest, Smpp
 from celcombiller.core.access import password_rules
+from celcombiller.core.charging import request_keys
 from celcombiller.core.errors import (
     BrokenRequest,
     ConfigError,
@@ -47,6 +49,8 @@ from celcombiller.core.errors import (
     NetworkUnavailable,
     WrongMediaType,
 )
+from celcombiller.core.ledger.rows import check_line
+from celcombiller.core.model import text
 from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import check_digits
 from celcombiller.core.schedules import schedule_records
@@ -137,7 +141,14 @@ def channel_values(data):
 
 def script_arguments(data):
     text = as_text(data)
-    for expression in (call_script._STAMP, sms._PAYER, sms._FROM, message_sender._ADDRESS):
+    for expression in (
+        call_script._NUMBER,
+        hangup_script._LET_GO,
+        call_script._STAMP,
+        sms._PAYER,
+        sms._FROM,
+        message_sender._ADDRESS,
+    ):
         expression.fullmatch(text)
 
 
@@ -167,7 +178,10 @@ ASTERISK = (
         decode=agi_values,
         seeds=(b"1 (text)", b"0 endpos=8000", b"-1"),
         separators=(b" ", b"(", b")", b"endpos="),
-        expressions=("asterisk/agi_commands:_played",),
+        expressions=(
+            "asterisk/agi_commands:_PLAYED",
+            "asterisk/agi_commands:_NUMBER",
+        ),
     ),
     Decoder(
         name="AGI command",
@@ -194,7 +208,13 @@ ASTERISK = (
         seeds=(b'"Ana" <sip:2001@192.0.2.1>', b"payer=ana", b"stamp=abc", b"pjsip:2001"),
         separators=(b'"', b"<", b"<sip:", b"<sip:a@", b'" <sips:1', b"@", b";", b"*"),
         expressions=(
-            *("asterisk/scripts/call:_STAMP", "asterisk/scripts/sms:_PAYER", "asterisk/scripts/sms:_FROM"),
+            *(
+                "asterisk/scripts/call:_STAMP",
+                "asterisk/scripts/call:_NUMBER",
+                "asterisk/scripts/hangup:_LET_GO",
+                "asterisk/scripts/sms:_PAYER",
+                "asterisk/scripts/sms:_FROM",
+            ),
             "asterisk/message_sender:_ADDRESS",
         ),
     ),
@@ -546,6 +566,13 @@ def searched(data):
             search._VARIES.search(each.value)
 
 
+def shown_text(data):
+    value = as_text(data)
+    for escape in (text.escape_unprintable, text.escape_lines, text.escape_json):
+        escape(value)
+    check_line("note", value, 2**20)
+
+
 class ListQuery(msgspec.Struct):
     limit: pagination.Limit = 50
     since: pagination.Since | None = None
@@ -634,6 +661,24 @@ HTTP = (
         seeds=(b"=1+2", b"+5591", b"a,b\n"),
         separators=(b'"', b",", b"\r\n", b"=", b"#"),
         expressions=("http/streaming:_FORMULA", "http/streaming:_NUMBER"),
+    ),
+    Decoder(
+        name="text that is shown",
+        decode=shown_text,
+        errors=(InvalidValue,),
+        seeds=(b"Ana", "a\u202eb".encode()),
+        separators=(b"\x1b", b"\n", b"\n\t", "\u202e".encode(), b"\x00"),
+        expressions=(
+            *(f"core/model/text:{each}" for each in ("_UNPRINTABLE", "_UNPRINTABLE_IN_LINES", "_UNESCAPED_BY_JSON")),
+            "core/ledger/rows:check_line",
+        ),
+    ),
+    Decoder(
+        name="actor of an audit row",
+        decode=lambda data: request_keys._BY_TOKEN.fullmatch(as_text(data)),
+        seeds=(b"ana (token 5)",),
+        separators=(b" (token ", b" (token 1", b")"),
+        expressions=("core/charging/request_keys:_BY_TOKEN",),
     ),
     Decoder(
         name="name of a schedule",
@@ -817,8 +862,8 @@ def test_time_grows_no_faster_than_input(decoder):
 
 
 def test_time_of_each_field_pattern_grows_no_faster():
-    for name, text in list_field_patterns().items():
-        assert find_growth(pattern_decoder(name, text)) is None, name
+    for name, pattern in list_field_patterns().items():
+        assert find_growth(pattern_decoder(name, pattern)) is None, name
 
 
 def test_the_clock_finds_what_is_too_slow():

@@ -4,6 +4,7 @@
 """
 
 import ast
+import importlib
 import itertools
 import re
 import signal
@@ -250,13 +251,21 @@ def list_expressions():
 def list_field_patterns():
     """Return the pattern of each type of a field: ``module:line`` to its text."""
     return {
-        f"{module}:{call.lineno}": _text_of(keyword.value)
+        f"{module}:{call.lineno}": _evaluate(module, keyword.value)
         for module, tree in _modules()
         for call in ast.walk(tree)
         if isinstance(call, ast.Call)
         for keyword in call.keywords
         if keyword.arg == "pattern"
     }
+
+
+def _evaluate(module, node):
+    """Return the value of a pattern, which may be put together of names of its module."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    names = vars(importlib.import_module(f"celcombiller.{module.replace('/', '.')}"))
+    return eval(compile(ast.Expression(node), module, "eval"), names)
 
 
 def list_other_imports():

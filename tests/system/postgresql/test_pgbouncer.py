@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -17,10 +19,10 @@ from tests.system.lab.waiting import end, free_ports, listens, until
 
 
 @pytest.fixture(params=["session", "transaction", "statement"])
-def pooled(request, cluster, tmp_path_factory):
+def pooled(request, cluster):
     """Give a pool mode and the URL of a ledger behind a PgBouncer in this mode."""
     url = sa.make_url(databases.postgresql(cluster, databases.three_subscribers))
-    folder, port = tmp_path_factory.mktemp("pgbouncer"), free_ports(1)
+    folder, port = Path(tempfile.mkdtemp(prefix="celcombiller-pgbouncer-")), free_ports(1)
     settings = f"""[databases]
 {url.database} = host=127.0.0.1 port={cluster.port} user=postgres
 [pgbouncer]
@@ -34,13 +36,13 @@ pool_mode = {request.param}
     (folder / "pgbouncer.ini").write_text(settings)
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
-        for each in (folder, folder.parent, folder.parent.parent):
-            each.chmod(0o755)
+        shutil.chown(folder, "postgres")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     until(lambda: listens(port), "PgBouncer listens")
     yield request.param, url.set(port=port).render_as_string(hide_password=False)
     end(process)
+    shutil.rmtree(folder)
 
 
 def shown(tx):
