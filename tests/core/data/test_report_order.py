@@ -88,7 +88,7 @@ def test_an_undated_report_that_comes_late_changes_nothing(engine, late):
     assert (charged(engine), len(rows(engine))) == (500, 1)
 
 
-def test_a_session_known_by_its_age_takes_no_report_of_another(engine):
+def test_a_session_known_by_age_stays_alone(engine):
     """Undated: the Stop of the second session comes first of it, and the Stop of the first one after that."""
     give(engine, CREDIT)
     then = [NOW + timedelta(seconds=each) for each in (120, 330, 180)]
@@ -97,7 +97,7 @@ def test_a_session_known_by_its_age_takes_no_report_of_another(engine):
     assert charged(engine) == 1
 
 
-def test_a_start_of_an_earlier_session_moves_no_beginning(engine):
+def test_an_earlier_start_moves_no_beginning(engine):
     give(engine, CREDIT)
     hear(engine, interim(1, **aged(420, 60)), interim(0, **aged(540, 60)), start(**at(120)), start(**at(360)))
     hear(engine, stop(1, **aged(480, 120)), stop(0, **aged(600, 120)))
