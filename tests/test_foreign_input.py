@@ -47,6 +47,7 @@ from celcombiller.core.errors import (
     Forbidden,
     InvalidValue,
     NetworkUnavailable,
+    TooLarge,
     WrongMediaType,
 )
 from celcombiller.core.ledger.rows import check_line
@@ -624,7 +625,7 @@ HTTP = (
     Decoder(
         name="login",
         decode=login._credentials,
-        errors=(BrokenRequest,),
+        errors=(BrokenRequest, TooLarge),
         seeds=(b"username=ana&password=secret", b'{"username":"ana","password":"secret"}'),
         hostile=(EXPONENT,),
         separators=(b"&", b"=", b"%", b"{", b"a=1&", b"+"),
@@ -822,6 +823,11 @@ OWN_TEXT = {
     "asterisk/agi_simulator:_expand": "the same",
     "asterisk/agi_simulator:_dial": "the same",
     "asterisk/server_identity:identify": "one character at a time, of a text that is in an environment",
+    "cli/backup:_OWN_NAME": "the names of files in the operator's own folder",
+    "cli/doctor:_INTERFACE": "the operator's own settings",
+    "cli/doctor:_TCP": "the operator's own settings",
+    "config/exposed_secrets:_PRIVATE_KEY": "the operator's own settings",
+    "config/loader:_ENDPOINT_PATH": "the operator's own settings",
     "cli/import_legacy:_SOURCE": "an argument of the operator's own command",
     "cli/parser:_INVALID_CHOICE": "a sentence of argparse",
     "http/openapi:_PARAMETER": "the paths of our routes",
