@@ -39,8 +39,8 @@ class PlainText:
             return _as_twisted(event)
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(second))
-        line = escape_unprintable(message)
-        return f"{self._stamp} [{event.get('log_namespace', '-')}#{level.name}] {line}\n"
+        line = escape_unprintable(f"[{event.get('log_namespace', '-')}#{level.name}] {message}")
+        return f"{self._stamp} {line}\n"
 
 
 def _as_twisted(event: LogEvent) -> str | None:

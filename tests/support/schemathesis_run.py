@@ -52,6 +52,10 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 409, 422]
 [[operations]]
 include-name = ["POST /api/v1/subscribers", "PATCH /api/v1/subscribers/{username}"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
+# Nor that no text of a body may have a NUL character.
+[[operations]]
+include-name = ["POST /login"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 403, 404, 429]
 # Nor whom a message reaches, and that who was disabled a moment ago sends none.
 [[operations]]
 include-name = ["POST /api/v1/messages"]
