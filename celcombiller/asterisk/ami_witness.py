@@ -58,7 +58,7 @@ class AmiWitness:
         return heard_at is not None and heard_at > call.started_at - HEARING_LASTS
 
     async def record_answer(self, ami: Any, live: LiveCall, remaining_seconds: float | None) -> None:
-        """Set the limit anew, counted from the answer, and record when the answer was. ``None`` keeps the limit."""
+        """Restart the limit at the answer, and record the time of the answer. ``None`` keeps the limit."""
         try:
             if remaining_seconds is not None:
                 await ami.absoluteTimeout(live.call.channel, round(remaining_seconds, 3))

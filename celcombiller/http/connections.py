@@ -225,7 +225,7 @@ class LimitedChannel(HTTPChannel):
         return bool(super().checkPersistence(request, version))
 
     def allHeadersReceived(self) -> None:
-        """Give the body its time."""
+        """Start the deadline of the body."""
         super().allHeadersReceived()
         self.phase = Phase.BODY
         self._expect_within(self.connections.limits.body_seconds, "body_seconds")

@@ -199,7 +199,7 @@ class Original:
         return self._connection.execute(f'select {wanted} from "{self._names[table]}" order by {order}')  # noqa: S608
 
     def _order_of(self, name: str, columns: int) -> str:
-        """Return by what the rows of a table without a key are put in order: a table may have been made anew."""
+        """Return the columns that order the rows of a table without a key. The table may have been created again."""
         try:
             self._connection.execute(f'select rowid from "{name}" limit 0')  # noqa: S608  its own name
         except sqlite3.OperationalError:  # WITHOUT ROWID

@@ -390,7 +390,7 @@ async def test_an_allowed_number_waits_for_no_look_up(houses, monkeypatch):
 
 
 def with_arguments(channel, *arguments):
-    """Give the lines of AGI() in the dialplan arguments."""
+    """Add arguments to the AGI() lines of the dialplan."""
     environment = channel.environment
     lines = "".join(f"agi_arg_{i}: {each}\n" for i, each in enumerate(arguments, 1)).encode()
 

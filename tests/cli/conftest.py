@@ -35,7 +35,7 @@ def command(here, capsys):
 
 @pytest.fixture
 def ready(command, here):
-    """Give the command beside a database with an administrator and ana; the command makes it once, and it is copied."""
+    """Return the command, beside a copy of a database with an administrator and ana."""
     database = here / "celcombiller.sqlite"
     if _ready:
         database.write_bytes(_ready[0])

@@ -29,8 +29,8 @@ OWN_FIELDS = {"name", "address", "password"}
 class Actor:
     """The author of a change: a username and an IP address, or ``command`` and the operating system's user.
 
-    ``manages``: the levels of the subscribers whom they may make, change, credit and delete. ``subscriber_id``: their
-    own, where they may change their own fields; ``sets_own_password``: whether the password is one of these.
+    ``manages``: the levels of the subscribers that they may add, change, credit and delete. ``subscriber_id``: their
+    own, if they may change their own fields. ``sets_own_password``: whether the password is one of these fields.
     """
 
     name: str

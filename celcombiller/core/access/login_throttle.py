@@ -37,7 +37,7 @@ FORGET = timedelta(hours=24)
 
 
 KNOWN_FOR = timedelta(days=90)
-"""For so long after a login its address is known for the account."""
+"""How long an address is known for an account after a login from it."""
 
 
 def admit_attempt(tx: Connection, username: str, address: str, now: datetime, realm: str = API) -> bool:

@@ -77,7 +77,7 @@ def _find_messages(tx: Connection, reference: str) -> list[Any]:
 
 
 def _resolve(tx: Connection, row: Any) -> str | None:
-    """Return the identity of the author of a row, whom it has by a name of that time."""
+    """Return the identity of the author of a row. The row has the name that the author had then."""
     if row.actor == "command" and not _is_ip(row.address):
         return f"{row.actor} {row.address}"
     token = _BY_TOKEN.fullmatch(row.actor)
