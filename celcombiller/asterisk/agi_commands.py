@@ -25,6 +25,8 @@ class AgiSession(AgiAsker, Protocol):
     """What a script may count on, on our protocol and on starpy's."""
 
     variables: dict[str, str]
+    hungup: bool
+    """Whether the caller has hung up."""
 
     def finish(self) -> None:
         """End the session; the dialplan goes on."""

@@ -98,7 +98,7 @@ async def _played_otherwise(agi: Any, word: Word) -> bool:
 
 async def _played(agi: Any, word: Word) -> bool:
     """Play one; no key on the phone cuts it short."""
-    if getattr(agi, "hungup", False):
+    if agi.hungup:
         raise _HungUp
     try:
         answer = await agi.sendCommand(command_text(word.verb, word.what, ""))

@@ -83,11 +83,6 @@ class _Way:
     has_dialled: bool
     let_go: bool = False
 
-    @property
-    def is_hung_up(self) -> bool:
-        """Whether the caller has hung up."""
-        return bool(getattr(self.agi, "hungup", False))
-
 
 class CallScript:
     """Decides on a call, dials it with its limit, and settles it."""
@@ -227,7 +222,7 @@ class CallScript:
         calls = self._config.calls
         number = plain_number(way.question.called_number)
         dial = self._way_without_ledger(number)
-        allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(number) and not way.is_hung_up
+        allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(number) and not way.agi.hungup
         expected = isinstance(error, StoreUnavailable | TimeoutError)
         if not expected:
             self._metrics.calls.script_faults.labels("caller").inc()
@@ -326,7 +321,7 @@ class CallScript:
         end = Terminate(question.server, question.uniqueid, Witness.AGI, report)
         end = replace(end, unauthorized_request=question) if grant is None else replace(end, leg=grant.call.leg)
         settled = await self._settlement.settle(end)
-        if settled is not None and not is_transferred and not way.is_hung_up:
+        if settled is not None and not is_transferred and not way.agi.hungup:
             # The dialplan may go on, with a prompt or another Dial: the limit was this call's.
             await way.guard.attempt(partial(agi.setAutoHangup, 0), "taking its limit back")
 

@@ -92,7 +92,7 @@ async def refuse(agi: Any, prompts: Prompts, code: str) -> None:
     """Set the result, and play the prompt of this refusal where there is one."""
     is_set = await set_result(agi, code)
     prompt = getattr(prompts, code.lower(), "")
-    if prompt and is_set and not getattr(agi, "hungup", False):
+    if prompt and is_set and not agi.hungup:
         try:
             await agi.streamFile(prompt)
         except (AgiCommandRefused, ConnectionClosed) as error:
