@@ -40,7 +40,7 @@ from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from celcombiller.http.application import Api
 from celcombiller.http.pagination import make_page
-from celcombiller.runtime.password_hash import hash_password
+from celcombiller.runtime.credentials.password_hash import hash_password
 from celcombiller.service import wiring
 from tests.system.lab.postgres import Cluster
 from tests.system.lab.waiting import free_ports

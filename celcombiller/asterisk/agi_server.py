@@ -35,8 +35,8 @@ from celcombiller.asterisk.agi_codec import (
 )
 from celcombiller.asterisk.agi_commands import AgiCommands, AgiSession
 from celcombiller.asterisk.starpy_session import StarpySession, is_starpy
-from celcombiller.runtime.deadlines import Deadlines
-from celcombiller.runtime.peer_lines import PeerLines
+from celcombiller.runtime.log.peer_lines import PeerLines
+from celcombiller.runtime.timers.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection

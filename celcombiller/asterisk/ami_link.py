@@ -25,7 +25,7 @@ from celcombiller.asterisk.reconciliation import Reconciliation
 from celcombiller.core.errors import BillerError
 from celcombiller.core.voice.evidence import without_step
 from celcombiller.runtime.metrics import Metrics
-from celcombiller.runtime.reconnecting import stay_connected
+from celcombiller.runtime.timers.reconnecting import stay_connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping

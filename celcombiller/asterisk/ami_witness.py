@@ -20,7 +20,7 @@ from celcombiller.core.charging.requests import CallAnswered, Terminate
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import CallReport, CallState, Witness
 from celcombiller.core.voice.evidence import estimated_report
-from celcombiller.runtime.charging_log import log_settlement
+from celcombiller.runtime.log.charging import log_settlement
 
 if TYPE_CHECKING:
     from celcombiller.asterisk.event_clock import EventClock

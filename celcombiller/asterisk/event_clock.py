@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.runtime.clock_steps import ClockSteps
+from celcombiller.runtime.timers.clock_steps import ClockSteps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,8 +15,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.core.errors import BillerError, StoreUnavailable
-from celcombiller.runtime.deadlines import Deadlines
 from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.timers.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from celcombiller.core.subscribers.directory import Directory
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
 from celcombiller.database.instance_lock import check_hard_links
-from celcombiller.runtime.password_hash import LENGTH_MIN
+from celcombiller.runtime.credentials.password_hash import LENGTH_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,8 +29,8 @@ from celcombiller.database.ledger_file import (
     restrict_files,
 )
 from celcombiller.database.transaction import transact
+from celcombiller.runtime.credentials.password_hash import hash_password
 from celcombiller.runtime.database_url import show_url
-from celcombiller.runtime.password_hash import hash_password
 
 if TYPE_CHECKING:
     import argparse

@@ -15,7 +15,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.http.decoding import convert_fields
 from celcombiller.http.route import ID_MAX
-from celcombiller.runtime.token_secrets import make_token_secret
+from celcombiller.runtime.credentials.token_secrets import make_token_secret
 
 if TYPE_CHECKING:
     import argparse

@@ -27,7 +27,7 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
-from celcombiller.runtime.password_hash import hash_password
+from celcombiller.runtime.credentials.password_hash import hash_password
 
 if TYPE_CHECKING:
     import argparse

@@ -16,7 +16,7 @@ from twisted.python.threadpool import ThreadPool
 from celcombiller.core.errors import StoreUnavailable, TooSlow
 from celcombiller.database.alchimia_compat import TwistedEngine
 from celcombiller.database.transaction import means_not_now, transact, unavailable, was_too_slow
-from celcombiller.runtime import cpu_affinity
+from celcombiller.runtime.process import cpu_affinity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

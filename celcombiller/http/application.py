@@ -29,7 +29,7 @@ from celcombiller.http.problem_details import status_of
 from celcombiller.http.request_context import find_client_address, make_request
 from celcombiller.http.responses import encode_refusal, encode_response
 from celcombiller.http.route import Request, Response, ResponseStyle, Route
-from celcombiller.runtime.password_hash import OldPassword, Password
+from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.http.http_request import HttpRequest
+    from celcombiller.runtime.credentials.password_hasher import Passwords
+    from celcombiller.runtime.log.peer_lines import PeerLines
     from celcombiller.runtime.metrics import Metrics
-    from celcombiller.runtime.password_hasher import Passwords
-    from celcombiller.runtime.peer_lines import PeerLines
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.web.http import HTTPChannel
 
 from celcombiller.core.model.addresses import network_of
-from celcombiller.runtime.deadlines import Deadlines
+from celcombiller.runtime.timers.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

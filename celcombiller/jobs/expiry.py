@@ -16,8 +16,8 @@ from celcombiller.core.sms import outbox_queue
 from celcombiller.core.voice.asterisk_heartbeat import server_last_seen
 from celcombiller.core.voice.call_queries import overdue_calls
 from celcombiller.core.voice.evidence import estimated_report
-from celcombiller.runtime.charging_log import log_message_outcome
-from celcombiller.runtime.fault_log import FaultLog
+from celcombiller.runtime.log.charging import log_message_outcome
+from celcombiller.runtime.log.faults import FaultLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

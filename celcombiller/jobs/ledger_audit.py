@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from celcombiller.core.audit.report import audit
 from celcombiller.database.transaction import means_not_now
-from celcombiller.runtime import cpu_affinity
+from celcombiller.runtime.process import cpu_affinity
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

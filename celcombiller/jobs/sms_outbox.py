@@ -24,8 +24,8 @@ from celcombiller.core.sms import outbox_queue
 from celcombiller.core.sms.carrier import Carrier, CarrierUnavailable, MessageDeferred, MessageRejected
 from celcombiller.core.sms.charging import MessageOutcome
 from celcombiller.core.sms.encoding import printable
-from celcombiller.runtime.charging_log import log_message_outcome
-from celcombiller.runtime.fault_log import FaultLog
+from celcombiller.runtime.log.charging import log_message_outcome
+from celcombiller.runtime.log.faults import FaultLog
 from celcombiller.runtime.periodic import PeriodicService
 
 if TYPE_CHECKING:

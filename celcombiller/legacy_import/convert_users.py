@@ -17,7 +17,7 @@ from celcombiller.core.subscribers.fields import check
 from celcombiller.legacy_import.cell_values import read_line, read_number, read_text, read_whole_number
 from celcombiller.legacy_import.findings import Oddity
 from celcombiller.legacy_import.source_rows import KINDS
-from celcombiller.runtime.password_hash import LENGTH_MIN
+from celcombiller.runtime.credentials.password_hash import LENGTH_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from celcombiller.database.reader import Reader
     from celcombiller.radius.codec import Login
     from celcombiller.radius.throttled_log import ThrottledLog
-    from celcombiller.runtime.password_hasher import Passwords
+    from celcombiller.runtime.credentials.password_hasher import Passwords
 
 WRONG_LOGIN = "Wrong user name or password"
 """One answer for both: otherwise a stranger could learn who is a subscriber."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Radius
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
+    from celcombiller.runtime.credentials.password_hasher import Passwords
     from celcombiller.runtime.metrics import Metrics
-    from celcombiller.runtime.password_hasher import Passwords
 
 DISCONNECT_SECONDS = 2.0
 """The seconds between two looks for sessions that must end; each costs two reads by index."""

@@ -14,7 +14,7 @@ from celcombiller.core.errors import BillerError
 from celcombiller.radius import codec
 from celcombiller.radius.codec import DiscardPacket
 from celcombiller.radius.duplicate_cache import DuplicateCache
-from celcombiller.runtime.fault_log import FaultLog
+from celcombiller.runtime.log.faults import FaultLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

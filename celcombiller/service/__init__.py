@@ -19,7 +19,8 @@ from celcombiller.core.errors import BillerError
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
 from celcombiller.database.transaction import explain_database_error
-from celcombiller.runtime import cpu_affinity, log_observers, prefork
+from celcombiller.runtime.log import observers as log_observers
+from celcombiller.runtime.process import cpu_affinity, prefork
 from celcombiller.runtime.tls_trust import ignore_deprecations
 from celcombiller.service.wiring import build, with_backlog
 

@@ -9,15 +9,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from celcombiller.runtime import log_observers, open_files
+from celcombiller.runtime.log import observers as log_observers
+from celcombiller.runtime.process import open_files
 
 if TYPE_CHECKING:
     from celcombiller.asterisk.scripts import Scripts
     from celcombiller.config.tables import Config
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
+    from celcombiller.runtime.credentials.password_hasher import Passwords
     from celcombiller.runtime.metrics import Metrics
-    from celcombiller.runtime.password_hasher import Passwords
 
 
 class Root(log_observers.Logged, MultiService):

@@ -45,15 +45,15 @@ from celcombiller.provisioning.factory import kinds_of, network_of
 from celcombiller.provisioning.worker import ProvisioningService, ProvisioningWorker
 from celcombiller.radius.service import RadiusService
 from celcombiller.rest.routes import ROUTES
-from celcombiller.runtime import prefork
-from celcombiller.runtime.charging_log import log_message_outcome
-from celcombiller.runtime.clock_steps import ClockSteps
+from celcombiller.runtime.credentials.password_hasher import Passwords
+from celcombiller.runtime.log.charging import log_message_outcome
+from celcombiller.runtime.log.peer_lines import PeerLines
 from celcombiller.runtime.metrics import Metrics
-from celcombiller.runtime.open_files import OpenFiles, find_limit, share_files
-from celcombiller.runtime.password_hasher import Passwords
-from celcombiller.runtime.peer_lines import PeerLines
 from celcombiller.runtime.periodic import PeriodicService
-from celcombiller.runtime.reactor_delay import ReactorDelay
+from celcombiller.runtime.process import prefork
+from celcombiller.runtime.process.open_files import OpenFiles, find_limit, share_files
+from celcombiller.runtime.process.reactor_delay import ReactorDelay
+from celcombiller.runtime.timers.clock_steps import ClockSteps
 from celcombiller.service.root import Root
 from celcombiller.smpp.client import SmscClient
 from celcombiller.smpp.inbound import Inbox

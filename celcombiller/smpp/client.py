@@ -23,7 +23,7 @@ from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred, M
 from celcombiller.core.sms.encoding import DefaultAlphabet, Encoding, split
 from celcombiller.core.sms.network_ids import text_of_id
 from celcombiller.runtime import tls_trust
-from celcombiller.runtime.reconnecting import stay_connected
+from celcombiller.runtime.timers.reconnecting import stay_connected
 from celcombiller.smpp.connection import SmppConnection
 from celcombiller.smpp.pdu import STATUS_OK
 from celcombiller.smpp.session import PAIR, TRANSCEIVER, SmscSession

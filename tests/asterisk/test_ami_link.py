@@ -24,8 +24,8 @@ from celcombiller.core.model.calls import CallReport, CallState, Witness
 from celcombiller.core.schema import tables
 from celcombiller.core.voice.asterisk_heartbeat import last_call_event, server_last_seen, server_seen
 from celcombiller.jobs.expiry import close_overdue
-from celcombiller.runtime.clock_steps import ClockSteps
 from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.timers.clock_steps import ClockSteps
 from tests.core.ledger.test_book import ask, credit, database, ended, initiate, proved, voice
 from tests.support.deferreds import result_of
 

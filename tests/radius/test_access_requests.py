@@ -10,7 +10,7 @@ from pyrad import packet as pyrad
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
-from celcombiller.runtime.password_hasher import Passwords
+from celcombiller.runtime.credentials.password_hasher import Passwords
 from tests.support.api_service import PASSWORD
 from tests.support.fake_nas import access_request
 from tests.support.gate import Gate

@@ -17,8 +17,8 @@ from celcombiller.core.access.principal import Scope
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.rest.routes import ROUTES
-from celcombiller.runtime import password_hasher
-from celcombiller.runtime.password_hasher import Passwords
+from celcombiller.runtime.credentials import password_hasher
+from celcombiller.runtime.credentials.password_hasher import Passwords
 from tests.support.api_service import PASSWORD, PEOPLE, Client, biller_fixture, header
 
 biller = biller_fixture()

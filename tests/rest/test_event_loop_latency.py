@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from celcombiller.core.reports import history
-from celcombiller.runtime.password_hasher import NICENESS_LAST, Passwords
+from celcombiller.runtime.credentials.password_hasher import NICENESS_LAST, Passwords
 from celcombiller.service import Options, makeService
 from tests.support.api_service import PASSWORD, biller_fixture
 

@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 
 from celcombiller.core.schema import tables
 from celcombiller.database.reader import Reader
-from celcombiller.runtime.password_hash import hash_password
-from celcombiller.runtime.password_hasher import Passwords
+from celcombiller.runtime.credentials.password_hash import hash_password
+from celcombiller.runtime.credentials.password_hasher import Passwords
 from tests.support.api_service import PASSWORD, biller_fixture
 from tests.support.gate import Gate
 

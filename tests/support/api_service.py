@@ -21,7 +21,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from celcombiller.jobs.schedule_credits import ScheduleCreditService
-from celcombiller.runtime.password_hash import hash_password
+from celcombiller.runtime.credentials.password_hash import hash_password
 from celcombiller.service.wiring import build
 from tests.support import databases
 from tests.system.lab.waiting import free_ports

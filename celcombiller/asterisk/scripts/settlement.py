@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from celcombiller.asterisk.scripts.channel import NAMESPACE
 from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownCall
 from celcombiller.core.model.calls import CallState, Witness
-from celcombiller.runtime.charging_log import log_settlement
+from celcombiller.runtime.log.charging import log_settlement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

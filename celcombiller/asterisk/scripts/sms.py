@@ -31,7 +31,7 @@ from celcombiller.core.model.messages import MessageOrigin, MessageState
 from celcombiller.core.notifications import balance_enquiry
 from celcombiller.core.sms.charging import MessageOutcome, MessageSubmission
 from celcombiller.core.subscribers.number_forms import plain_number
-from celcombiller.runtime.charging_log import log_message_outcome
+from celcombiller.runtime.log.charging import log_message_outcome
 from celcombiller.runtime.metrics.calls import GRANTED
 
 if TYPE_CHECKING:

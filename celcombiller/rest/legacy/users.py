@@ -36,7 +36,7 @@ from celcombiller.rest.legacy.collections import (
 from celcombiller.rest.legacy.search import Comparison, Field, Search, Shape, parse_search
 from celcombiller.rest.v1 import subscribers as today
 from celcombiller.rest.v1.subscribers import LevelNumber
-from celcombiller.runtime.password_hash import OldPassword, Password
+from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

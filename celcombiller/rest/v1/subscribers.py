@@ -20,7 +20,7 @@ from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name,
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.runtime.password_hash import OldPassword, Password
+from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

@@ -14,7 +14,7 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.route import Response
-from celcombiller.runtime.token_secrets import make_token_secret
+from celcombiller.runtime.credentials.token_secrets import make_token_secret
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

@@ -13,7 +13,7 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.rest.legacy import collections
-from celcombiller.runtime.password_hasher import Passwords
+from celcombiller.runtime.credentials.password_hasher import Passwords
 from tests.support.api_service import PEOPLE, biller_fixture, header
 
 biller = biller_fixture()

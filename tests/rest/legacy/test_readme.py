@@ -14,7 +14,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
-from celcombiller.runtime.password_hash import hash_password
+from celcombiller.runtime.credentials.password_hash import hash_password
 from tests.system.lab.biller import Biller
 
 COMMANDS = (Path(__file__).parents[2] / "data" / "original_commands.txt").read_text().splitlines()

@@ -4,8 +4,8 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from celcombiller.runtime import peer_lines
-from celcombiller.runtime.peer_lines import WINDOW_SECONDS, PeerLines
+from celcombiller.runtime.log import peer_lines
+from celcombiller.runtime.log.peer_lines import WINDOW_SECONDS, PeerLines
 
 
 @pytest.fixture

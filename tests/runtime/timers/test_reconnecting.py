@@ -5,7 +5,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from celcombiller.runtime.reconnecting import FAULT_SECONDS, stay_connected
+from celcombiller.runtime.timers.reconnecting import FAULT_SECONDS, stay_connected
 from tests.support.deferreds import failure_of
 
 

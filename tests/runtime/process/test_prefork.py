@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from celcombiller.core.errors import ConfigError
-from celcombiller.runtime.prefork import STEADY_SECONDS, STOP_SECONDS, WORKER, Workers, check_attended, number
+from celcombiller.runtime.process.prefork import STEADY_SECONDS, STOP_SECONDS, WORKER, Workers, check_attended, number
 
 
 class Processes(Clock):

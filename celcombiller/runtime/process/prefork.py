@@ -27,7 +27,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from celcombiller.core.errors import ConfigError
-from celcombiller.runtime.log_observers import Logged
+from celcombiller.runtime.log.observers import Logged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celcombiller.runtime.open_files import OWN_FILES, OpenFiles, share_files
+from celcombiller.runtime.process.open_files import OWN_FILES, OpenFiles, share_files
 
 
 def test_with_files_enough_the_settings_hold():

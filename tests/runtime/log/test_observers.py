@@ -18,7 +18,7 @@ from twisted.logger import FileLogObserver, ILogObserver, Logger, LogLevel
 from twisted.python.failure import Failure
 
 from celcombiller.core.model.calls import CallState
-from celcombiller.runtime.log_observers import json_line, observer
+from celcombiller.runtime.log.observers import json_line, observer
 from celcombiller.service import Options, makeService
 from tests.system.lab.waiting import free_ports, until
 

@@ -9,8 +9,8 @@ from twisted.logger import FileLogObserver, LogLevel, formatEventAsClassicLogTex
 from twisted.python.failure import Failure
 
 from celcombiller.core.model.calls import Witness
-from celcombiller.runtime.fast_text_log import PlainText
-from celcombiller.runtime.log_observers import observer
+from celcombiller.runtime.log.fast_text import PlainText
+from celcombiller.runtime.log.observers import observer
 from tests.core.test_text import is_shown_safely
 
 EVENT = {"log_level": LogLevel.info, "log_namespace": "celcombiller.x", "log_time": 1785000000.25}

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
 from celcombiller.core.errors import TooManyAttempts
-from celcombiller.runtime import password_hasher
-from celcombiller.runtime.password_hasher import SHARE, THREADS, FairQueue, Passwords
+from celcombiller.runtime.credentials import password_hasher
+from celcombiller.runtime.credentials.password_hasher import SHARE, THREADS, FairQueue, Passwords
 from tests.support.deferreds import failure_of, result_of
 
 

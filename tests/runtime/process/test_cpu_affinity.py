@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from celcombiller.runtime import cpu_affinity
+from celcombiller.runtime.process import cpu_affinity
 
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is no choice")
 

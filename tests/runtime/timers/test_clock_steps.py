@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celcombiller.runtime.clock_steps import STEP_LEAST, ClockSteps
+from celcombiller.runtime.timers.clock_steps import STEP_LEAST, ClockSteps
 from celcombiller.service import use_monotonic_time
 
 BOOT = datetime(1970, 1, 1, tzinfo=UTC)

@@ -20,8 +20,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from celcombiller.core.errors import TooManyAttempts
-from celcombiller.runtime import cpu_affinity
-from celcombiller.runtime.password_hash import HASHER
+from celcombiller.runtime.credentials.password_hash import HASHER
+from celcombiller.runtime.process import cpu_affinity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

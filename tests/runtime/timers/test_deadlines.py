@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 from twisted.internet.task import Clock
 
-from celcombiller.runtime.deadlines import Deadlines
+from celcombiller.runtime.timers.deadlines import Deadlines
 
 
 @given(

@@ -26,7 +26,7 @@ from celcombiller.database.engine import open_engine
 from celcombiller.jobs.ledger_audit import FIRST_AUDIT_SECONDS, LedgerAuditService
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.metrics.calls import RESULTS
-from celcombiller.runtime.reactor_delay import DELAY_SECONDS, ReactorDelay
+from celcombiller.runtime.process.reactor_delay import DELAY_SECONDS, ReactorDelay
 from tests.core.ledger.test_book import NOW, ask, credit, database, ended, initiate
 from tests.support.api_service import PEOPLE, Biller, biller_fixture, header
 

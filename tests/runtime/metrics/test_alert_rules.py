@@ -9,7 +9,7 @@ import yaml
 
 from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
 from celcombiller.runtime.metrics import Metrics
-from tests.runtime.test_metrics import told
+from tests.runtime.metrics.test_metrics import told
 
 ETC = Path(__file__).parents[2] / "etc"
 

@@ -15,7 +15,7 @@ from twisted.logger import FileLogObserver, ILogObserver, eventAsText
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
-from celcombiller.runtime.fast_text_log import PlainText
+from celcombiller.runtime.log.fast_text import PlainText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""Passwords and tokens: how they are hashed and made."""

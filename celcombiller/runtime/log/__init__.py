@@ -1,0 +1,1 @@
+"""The log: its text and JSON, one line per charging decision, and limits on what repeats."""

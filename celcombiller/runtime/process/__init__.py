@@ -1,0 +1,1 @@
+"""The process: worker processes, its cores, its open files, and the delay of its reactor."""

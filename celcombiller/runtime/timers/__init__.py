@@ -1,0 +1,1 @@
+"""Time: deadlines, periodic work, connections tried again, and steps of the wall clock."""
