@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from celcombiller.cli import main, schedules
+from celcombiller.cli import main
+from celcombiller.cli.charging import schedules
 from celcombiller.core.schedules import runs
 
 DAY = timedelta(days=1)

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from celcombiller.asterisk.emergency_numbers import list_numbers_without_way
 from celcombiller.cli.common import print_json
 from celcombiller.cli.exit_status import DIFFERS, DONE
-from celcombiller.cli.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
+from celcombiller.cli.operations.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
 from celcombiller.cli.terminal import echo
 from celcombiller.config import loader
 from celcombiller.config.exposed_secrets import list_exposed_secrets
@@ -56,7 +56,7 @@ def examine(arguments: argparse.Namespace, config: Config) -> int:
     file = arguments.config or loader.find_file()
     found = [*_settings(file), *_database(config), *_ports(config), *_radius(config), *_smsc(config)]
     if config.asterisk or config.provisioning:
-        from celcombiller.cli.doctor_peers import examine_peers  # noqa: PLC0415  loads the reactor
+        from celcombiller.cli.operations.doctor_peers import examine_peers  # noqa: PLC0415  loads the reactor
 
         found += examine_peers(config)
     if arguments.json:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import LIST_MAX, open_database
 from celcombiller.cli.exit_status import REFUSED
+from celcombiller.cli.subscribers.users import with_balances
 from celcombiller.cli.terminal import echo
-from celcombiller.cli.users import with_balances
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.voice import call_queries

@@ -13,7 +13,7 @@ from celcombiller.asterisk.ami_client import AMIFactory
 from celcombiller.asterisk.ami_codec import AmiRefused
 from celcombiller.asterisk.ami_probe import NO_EVENTS, probe
 from celcombiller.cli.exit_status import DONE
-from celcombiller.cli.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
+from celcombiller.cli.operations.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.messages import Route
 from celcombiller.provisioning.factory import network_of

@@ -217,7 +217,7 @@ class _FirstPassword:
 def _check_config(arguments: argparse.Namespace, config: Config) -> int:
     """Report that the settings are right; loading them has checked them."""
     if arguments.tries:
-        from celcombiller.cli.doctor import examine  # noqa: PLC0415  loads AMI, and the reactor with it
+        from celcombiller.cli.operations.doctor import examine  # noqa: PLC0415  loads AMI, and the reactor with it
 
         return examine(arguments, config)
     file = arguments.config or loader.find_file()

@@ -1,0 +1,1 @@
+"""Commands for credit and for what was charged: transfers, calls, messages, data, schedules."""

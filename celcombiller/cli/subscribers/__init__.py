@@ -1,0 +1,1 @@
+"""Commands for subscribers: their records, their tokens, and what the radio networks know of them."""
