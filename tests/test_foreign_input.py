@@ -72,7 +72,7 @@ from celcombiller.smpp.pdu import Pdu, read_pdu
 from celcombiller.smpp.receipts import is_receipt, parse_receipt
 from tests.asterisk.test_agi_codec import environment
 from tests.asterisk.test_ami_codec import GREETING, hangup
-from tests.support.fake_nas import SECRET, access_request, report
+from tests.support.fakes.nas import SECRET, access_request, report
 from tests.support.foreign_input import (
     Decoder,
     find_growth,

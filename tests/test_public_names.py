@@ -47,7 +47,7 @@ from celcombiller.database.engine import open_engine
 from celcombiller.http.problem_details import make_legacy_message, make_problem
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.metrics import Metrics
-from tests.support.api_service import Biller
+from tests.support.http.api_service import Biller
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(celcombiller.__file__).parent

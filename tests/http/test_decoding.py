@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 from celcombiller.core.access import principal
 from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
-from tests.support.api_service import biller_fixture
+from tests.support.http.api_service import biller_fixture
 
 biller = biller_fixture()
 NEW = '{"username":"dora","name":"Dora","clid":"55","imsi":"1234567"'

@@ -20,7 +20,7 @@ from celcombiller.http.request_context import (
     read_session_secrets,
 )
 from celcombiller.rest.operations import metrics
-from tests.support.http_requests import make_http_request
+from tests.support.http.requests import make_http_request
 
 HOST = "Host: 127.0.0.1:5000"
 NGINX = Rest(trusted_proxies=("127.0.0.1", "10.0.0.9"))

@@ -9,7 +9,7 @@ from celcombiller.core.schema import tables
 from celcombiller.jobs import low_balance
 from celcombiller.jobs.low_balance import LowBalanceService
 from tests.runtime.metrics.test_metrics import scraped
-from tests.support.api_service import Biller
+from tests.support.http.api_service import Biller
 from tests.system.lab.waiting import free_ports
 
 SECONDS_MAX = 10

@@ -23,7 +23,7 @@ from celcombiller.provisioning.openbts import OpenBts
 from celcombiller.provisioning.reconciliation import compare
 from celcombiller.provisioning.worker import ProvisioningWorker
 from tests.support import databases
-from tests.support.fake_node_manager import NodeManager
+from tests.support.fakes.node_manager import NodeManager
 
 ANA = ProvisioningEntry("724000000002001", "2001", "7")
 

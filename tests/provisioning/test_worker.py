@@ -26,7 +26,7 @@ from celcombiller.provisioning import reconciliation
 from celcombiller.provisioning.worker import BATCH_MAX, LEASE
 from tests.support import databases
 from tests.support.deferreds import result_of
-from tests.support.fake_radio_network import START, Clockwork, FakeNetwork
+from tests.support.fakes.radio_network import START, Clockwork, FakeNetwork
 from tests.support.properties import share
 
 

@@ -11,9 +11,9 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.runtime.credentials.password_hasher import Passwords
-from tests.support.api_service import PASSWORD
-from tests.support.fake_nas import access_request
+from tests.support.fakes.nas import access_request
 from tests.support.gate import Gate
+from tests.support.http.api_service import PASSWORD
 from tests.support.radius_biller import radius_fixture
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

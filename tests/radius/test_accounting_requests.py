@@ -7,7 +7,7 @@ from pyrad import packet as pyrad
 from twisted.internet.defer import Deferred, fail
 
 from celcombiller.core.errors import StoreUnavailable
-from tests.support.fake_nas import report
+from tests.support.fakes.nas import report
 
 
 @pytest_twisted.ensureDeferred

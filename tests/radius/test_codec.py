@@ -12,7 +12,7 @@ from pyrad import packet as pyrad
 
 from celcombiller.core.data.accounting_reports import Conditions
 from celcombiller.radius.codec import DICTIONARY, DiscardPacket, identities_of, read, report_of
-from tests.support.fake_nas import VALID, damage, report, signed_datagram
+from tests.support.fakes.nas import VALID, damage, report, signed_datagram
 from tests.support.properties import share
 from tests.support.radius_biller import CLIENT, HERE
 

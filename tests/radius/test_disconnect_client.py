@@ -12,7 +12,7 @@ from celcombiller.core.data import session as data_session
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.radius import disconnect_client
-from tests.support.fake_nas import FakeTransport
+from tests.support.fakes.nas import FakeTransport
 from tests.support.radius_biller import CLIENT, HERE
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

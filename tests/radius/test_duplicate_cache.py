@@ -6,8 +6,8 @@ from twisted.internet.task import Clock
 
 from celcombiller.core.schema import tables
 from celcombiller.radius.duplicate_cache import KEPT_MAX, KEPT_SECONDS, DuplicateCache
-from tests.support.api_service import PASSWORD
-from tests.support.fake_nas import access_request
+from tests.support.fakes.nas import access_request
+from tests.support.http.api_service import PASSWORD
 
 
 @pytest_twisted.ensureDeferred

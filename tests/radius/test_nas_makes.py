@@ -11,7 +11,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.radius.codec import report_of
 from tests.core.data.test_data_sessions import ask, give, pot, rows
 from tests.core.ledger.test_book import NOW, proved
-from tests.support.fake_nas import SECRET, report
+from tests.support.fakes.nas import SECRET, report
 
 CLIENT = RadiusClient(name="hotspot", address="10.0.0.10", secret=SECRET)
 CONDITIONS = Conditions(quota_octets=100)

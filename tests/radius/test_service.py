@@ -13,8 +13,8 @@ from celcombiller.core.data.session import Closing, DataState
 from celcombiller.core.schema import tables
 from celcombiller.radius.service import RadiusService
 from celcombiller.service.wiring import build
-from tests.support.api_service import Biller
-from tests.support.fake_nas import report
+from tests.support.fakes.nas import report
+from tests.support.http.api_service import Biller
 from tests.support.radius_biller import radius_fixture
 
 frugal = radius_fixture(quota_octets=100)

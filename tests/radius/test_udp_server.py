@@ -16,7 +16,7 @@ from celcombiller.radius.codec import DICTIONARY, report_of
 from celcombiller.radius.throttled_log import ThrottledLog
 from celcombiller.radius.udp_server import RadiusPort, client_of
 from celcombiller.runtime.metrics import Metrics
-from tests.support.fake_nas import SECRET, VALID, FakeTransport, access_request, damage, report, signed_datagram
+from tests.support.fakes.nas import SECRET, VALID, FakeTransport, access_request, damage, report, signed_datagram
 from tests.support.properties import share
 from tests.support.radius_biller import CLIENT, HERE
 

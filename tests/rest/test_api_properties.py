@@ -22,7 +22,7 @@ from celcombiller.http.route import Request, Response
 from celcombiller.rest.routes import ROUTES
 from tests.core.ledger.test_book import TERMS, ended, initiate
 from tests.support import databases
-from tests.support.api_service import PEOPLE, people
+from tests.support.http.api_service import PEOPLE, people
 from tests.support.properties import share
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

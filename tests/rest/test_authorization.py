@@ -19,7 +19,7 @@ from celcombiller.core.schema import tables
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.credentials import password_hasher
 from celcombiller.runtime.credentials.password_hasher import Passwords
-from tests.support.api_service import PASSWORD, PEOPLE, Client, biller_fixture, header
+from tests.support.http.api_service import PASSWORD, PEOPLE, Client, biller_fixture, header
 
 biller = biller_fixture()
 open_biller = biller_fixture(

@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from celcombiller.core.reports import history
 from celcombiller.runtime.credentials.password_hasher import NICENESS_LAST, Passwords
 from celcombiller.service import Options, makeService
-from tests.support.api_service import PASSWORD, biller_fixture
+from tests.support.http.api_service import PASSWORD, biller_fixture
 
 biller = biller_fixture()
 

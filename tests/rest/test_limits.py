@@ -14,7 +14,7 @@ from twisted.logger import globalLogPublisher
 
 from celcombiller.config.tables import Service
 from celcombiller.core.access.login_throttle import FAILURES_FREE
-from tests.support.api_service import PASSWORD, biller_fixture, header
+from tests.support.http.api_service import PASSWORD, biller_fixture, header
 
 biller = biller_fixture(connections_max=20, connections_per_address_max=15, requests_max=2)
 behind_a_proxy = biller_fixture(trusted_proxies=("127.0.0.1",))

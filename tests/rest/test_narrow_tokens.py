@@ -28,7 +28,7 @@ from celcombiller.http.route import Request
 from celcombiller.rest.legacy import balances, memberships, schedules, sms, users
 from celcombiller.rest.routes import ROUTES
 from tests.support import databases
-from tests.support.api_service import PASSWORD, PEOPLE, biller_fixture, people
+from tests.support.http.api_service import PASSWORD, PEOPLE, biller_fixture, people
 
 biller = biller_fixture()
 

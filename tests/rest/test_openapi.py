@@ -16,9 +16,9 @@ from celcombiller.http.openapi import describe_routes
 from celcombiller.http.problem_details import STATUS
 from celcombiller.http.route import ResponseStyle
 from celcombiller.rest.routes import ROUTES
-from tests.support.api_service import biller_fixture, header
+from tests.support.http.api_service import biller_fixture, header
+from tests.support.http.schemathesis_run import fill, run, token_of
 from tests.support.properties import share
-from tests.support.schemathesis_run import fill, run, token_of
 
 biller = biller_fixture()
 DESCRIBED = describe_routes(ROUTES)

@@ -15,8 +15,8 @@ from celcombiller.core.schema import tables
 from celcombiller.database.reader import Reader
 from celcombiller.runtime.credentials.password_hash import hash_password
 from celcombiller.runtime.credentials.password_hasher import Passwords
-from tests.support.api_service import PASSWORD, biller_fixture
 from tests.support.gate import Gate
+from tests.support.http.api_service import PASSWORD, biller_fixture
 
 biller = biller_fixture()
 

@@ -17,8 +17,8 @@ from celcombiller.core.schema import tables
 from celcombiller.jobs import sms_outbox
 from celcombiller.jobs.expiry import expire_messages
 from celcombiller.smpp import client, inbound
-from tests.support.api_service import Biller
-from tests.support.fake_smsc import MessageCentre, named, parameter, raw_pdu
+from tests.support.fakes.smsc import MessageCentre, named, parameter, raw_pdu
+from tests.support.http.api_service import Biller
 
 CREDIT = 100
 WAYS = Sms(

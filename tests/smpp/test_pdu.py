@@ -9,7 +9,7 @@ from smpplib import consts
 from smpplib.smpp import make_pdu
 
 from celcombiller.smpp.pdu import PDU_BYTES_MAX, BrokenStream, read_pdu, take_pdus
-from tests.support.fake_smsc import parameter, raw_pdu
+from tests.support.fakes.smsc import parameter, raw_pdu
 
 SEQUENCES = SimpleNamespace(sequence=1, next_sequence=lambda: 1)
 SUBMIT_SM_RESP, DELIVER_SM, GENERIC_NACK = 0x80000004, 5, 0x80000000

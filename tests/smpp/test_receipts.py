@@ -8,7 +8,7 @@ from celcombiller.core.model.messages import MessageState
 from celcombiller.core.sms.encoding import DefaultAlphabet
 from celcombiller.smpp.pdu import read_pdu
 from celcombiller.smpp.receipts import is_receipt, parse_receipt
-from tests.support.fake_smsc import named, raw_pdu
+from tests.support.fakes.smsc import named, raw_pdu
 
 DELIVERED, FAILED = MessageState.DELIVERED, MessageState.FAILED
 BY_THE_BOOK = "id:{id} sub:001 dlvrd:001 submit date:2611241200 done date:2611241201 stat:{state} err:000 text:hello"

@@ -9,7 +9,7 @@ from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import formatEvent, globalLogPublisher
 
 from tests.smpp.test_client import House, until
-from tests.support.fake_smsc import MessageCentre
+from tests.support.fakes.smsc import MessageCentre
 
 HERE = "127.0.0.1"
 NOW = datetime.now(UTC)

@@ -17,8 +17,8 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
-from tests.support.api_service import Biller
-from tests.support.fake_nas import SECRET, Nas, report
+from tests.support.fakes.nas import SECRET, Nas, report
+from tests.support.http.api_service import Biller
 from tests.system.lab.waiting import free_ports
 
 HERE = "127.0.0.1"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_node_manager import NodeManager
+from tests.support.fakes.node_manager import NodeManager
 from tests.system.lab import command
 
 PROGRAM = Path(sys.executable).parent / "celcombiller"

@@ -14,7 +14,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.rest.legacy import collections
 from celcombiller.runtime.credentials.password_hasher import Passwords
-from tests.support.api_service import PEOPLE, biller_fixture, header
+from tests.support.http.api_service import PEOPLE, biller_fixture, header
 
 biller = biller_fixture()
 near_biller = biller_fixture(balance_checks="loopback")

@@ -12,7 +12,7 @@ from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
 from celcombiller.rest.legacy import collections
 from tests.support import schedules as rounds
-from tests.support.api_service import biller_fixture, header
+from tests.support.http.api_service import biller_fixture, header
 
 running = biller_fixture()
 

@@ -13,9 +13,9 @@ from celcombiller.core.errors import BrokenRequest
 from celcombiller.core.model.subscribers import Level
 from celcombiller.rest.legacy.collections import KEPT_TIMES, Counts
 from tests.support import databases
-from tests.support import restless_reference as model
+from tests.support.http import restless_reference as model
+from tests.support.http.restless_reference import SHAPES, SYNONYMS, ask, expected
 from tests.support.properties import share
-from tests.support.restless_reference import SHAPES, SYNONYMS, ask, expected
 
 
 @pytest.fixture(scope="module", autouse=True)

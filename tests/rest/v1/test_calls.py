@@ -26,7 +26,7 @@ from celcombiller.http import streaming as http_streaming
 from celcombiller.rest.v1 import calls
 from tests.core.ledger.test_book import TERMS, credit, database, ended, initiate
 from tests.rest.v1.test_transfers import refused
-from tests.support.api_service import biller_fixture, header
+from tests.support.http.api_service import biller_fixture, header
 from tests.support.query_plans import BEGUN, calls_plan, every_question, plans_of, record_calls
 
 biller = biller_fixture()

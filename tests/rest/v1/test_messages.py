@@ -6,7 +6,7 @@ import pytest_twisted
 
 from celcombiller.config.tables import Asterisk, Sms
 from celcombiller.core.schema import tables
-from tests.support.api_service import Biller
+from tests.support.http.api_service import Biller
 
 WAYS = Sms(on_net_route="asterisk", on_net_price=3)
 NOWHERE = Asterisk(name="pbx1", host="127.0.0.1", port=1, username="x", secret="x")

@@ -9,8 +9,8 @@ from celcombiller.config.tables import RadioNetwork
 from celcombiller.core.provisioning import status
 from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
-from tests.support.api_service import Biller
-from tests.support.fake_node_manager import NodeManager
+from tests.support.fakes.node_manager import NodeManager
+from tests.support.http.api_service import Biller
 
 PEOPLE = [(f"IMSI7240000000{number:05}", str(number)) for number in (1001, 1002, 1003, 1004)]
 

@@ -9,7 +9,7 @@ from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
 from tests.rest.v1.test_transfers import refused
-from tests.support.api_service import biller_fixture, header
+from tests.support.http.api_service import biller_fixture, header
 
 running = biller_fixture()
 MADE = {"name": "card", "kind": "both", "value": 50, "recurrence": "days", "interval_days": 1, "time_zone": "UTC"}

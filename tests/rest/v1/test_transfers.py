@@ -10,7 +10,7 @@ from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
 from tests.core.ledger.test_book import TERMS, ended, initiate
-from tests.support.api_service import biller_fixture, header
+from tests.support.http.api_service import biller_fixture, header
 
 biller = biller_fixture()
 LATER = datetime(2100, 1, 1, tzinfo=UTC)

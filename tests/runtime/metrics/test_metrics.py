@@ -28,7 +28,7 @@ from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.metrics.calls import RESULTS
 from celcombiller.runtime.process.reactor_delay import DELAY_SECONDS, ReactorDelay
 from tests.core.ledger.test_book import NOW, ask, credit, database, ended, initiate
-from tests.support.api_service import PEOPLE, Biller, biller_fixture, header
+from tests.support.http.api_service import PEOPLE, Biller, biller_fixture, header
 
 biller = biller_fixture(metrics=MetricsSettings())
 strict_biller = biller_fixture()

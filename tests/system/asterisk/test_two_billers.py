@@ -7,7 +7,7 @@ from celcombiller.core.schema import tables
 from tests.system.lab.biller import Biller
 from tests.system.lab.sip_phones import callee, caller
 from tests.system.lab.waiting import free_ports, until
-from tests.system.postgresql.test_several_nodes import rows
+from tests.system.postgresql.availability.test_several_nodes import rows
 
 CREDIT = 60
 

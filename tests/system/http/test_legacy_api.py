@@ -18,7 +18,7 @@ from tests.rest.legacy.test_schedules import (  # noqa: F401
     test_runs_are_listed_by_movement_ids,
 )
 from tests.support import databases
-from tests.support.api_service import Biller, people
+from tests.support.http.api_service import Biller, people
 
 
 @pytest_twisted.async_yield_fixture

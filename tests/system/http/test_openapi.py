@@ -4,9 +4,9 @@ import pytest
 import pytest_twisted
 
 from tests.support import databases
-from tests.support.api_service import Biller, people
+from tests.support.http.api_service import Biller, people
+from tests.support.http.schemathesis_run import fill, run, token_of
 from tests.support.properties import share
-from tests.support.schemathesis_run import fill, run, token_of
 
 
 @pytest.mark.hypothesis  # so that it is tried longer by night

@@ -9,7 +9,7 @@ from tests.rest.legacy.test_search import (
     test_any_search_finds_what_plain_python_finds,
     test_every_operator_has_all_its_names,
 )
-from tests.support import restless_reference as model
+from tests.support.http import restless_reference as model
 
 __all__ = ["test_any_search_finds_what_plain_python_finds", "test_every_operator_has_all_its_names"]
 

@@ -19,7 +19,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from tests.support import databases
-from tests.support.api_service import HASHED, people
+from tests.support.http.api_service import HASHED, people
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ADMINISTRATOR = Actor("admin", "10.0.0.1", manages=ALL_LEVELS, subscriber_id=1, sets_own_password=True)

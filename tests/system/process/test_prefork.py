@@ -11,7 +11,7 @@ from tests.system.http.test_tls_and_curl import certificate
 from tests.system.lab.biller import PROGRAMS, Biller
 from tests.system.lab.traffic import Traffic
 from tests.system.lab.waiting import until
-from tests.system.postgresql.test_several_nodes import (
+from tests.system.postgresql.availability.test_several_nodes import (
     CALLEE,
     CALLERS,
     CREDIT,

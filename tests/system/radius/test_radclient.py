@@ -17,7 +17,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from celcombiller.runtime.credentials.password_hash import hash_password
-from tests.support.fake_nas import SECRET, report
+from tests.support.fakes.nas import SECRET, report
 from tests.system.lab.biller import Biller
 from tests.system.lab.waiting import free_ports, until
 

@@ -10,7 +10,7 @@ from tests.system.lab.postgres import Cluster
 from tests.system.lab.sip_phones import callee, caller
 from tests.system.lab.traffic import Traffic, balance
 from tests.system.lab.waiting import until
-from tests.system.postgresql.test_several_nodes import (
+from tests.system.postgresql.availability.test_several_nodes import (
     CALLEE,
     CALLERS,
     CREDIT,
