@@ -24,16 +24,12 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.test.requesthelper import DummyChannel
 
-from celcombiller.asterisk import (
-    agi_codec,
-    agi_commands,
-    agi_server,
-    alive_signal,
-    ami_codec,
-    channel_variables,
-    message_sender,
-    wire_text,
-)
+from celcombiller.asterisk import channel_variables, wire_text
+from celcombiller.asterisk.agi import codec as agi_codec
+from celcombiller.asterisk.agi import commands as agi_commands
+from celcombiller.asterisk.agi import server as agi_server
+from celcombiller.asterisk.ami import alive_signal, message_sender
+from celcombiller.asterisk.ami import codec as ami_codec
 from celcombiller.asterisk.scripts import call as call_script
 from celcombiller.asterisk.scripts import channel, sms
 from celcombiller.asterisk.scripts import hangup as hangup_script
@@ -70,8 +66,8 @@ from celcombiller.smpp.connection import SmppConnection
 from celcombiller.smpp.deliver_sm import inbound_from_pdu
 from celcombiller.smpp.pdu import Pdu, read_pdu
 from celcombiller.smpp.receipts import is_receipt, parse_receipt
-from tests.asterisk.test_agi_codec import environment
-from tests.asterisk.test_ami_codec import GREETING, hangup
+from tests.asterisk.agi.test_codec import environment
+from tests.asterisk.ami.test_codec import GREETING, hangup
 from tests.support.fakes.nas import SECRET, access_request, report
 from tests.support.foreign_input import (
     Decoder,
@@ -164,7 +160,7 @@ ASTERISK = (
         errors=(agi_codec.AgiProtocolError,),
         seeds=(AGI_ENVIRONMENT, environment()),
         separators=(b"\n", b": ", b":", b"agi_arg_1: x\n"),
-        expressions=("asterisk/agi_codec:_KNOWN", "asterisk/agi_codec:_A_KEY"),
+        expressions=("asterisk/agi/codec:_KNOWN", "asterisk/agi/codec:_A_KEY"),
     ),
     Decoder(
         name="AGI reply",
@@ -172,7 +168,7 @@ ASTERISK = (
         errors=(agi_codec.AgiProtocolError,),
         seeds=(b"200 result=1 (text)\n", b"520-Invalid\nusage\n520 End\n", b"HANGUP\n200 result=-1\n"),
         separators=(b"\n", b"(", b")", b"result= (", b"520-x\n", b"HANGUP\n"),
-        expressions=("asterisk/agi_codec:_REPLY", "asterisk/agi_codec:_OPEN_RESULT"),
+        expressions=("asterisk/agi/codec:_REPLY", "asterisk/agi/codec:_OPEN_RESULT"),
     ),
     Decoder(
         name="AGI values",
@@ -180,8 +176,8 @@ ASTERISK = (
         seeds=(b"1 (text)", b"0 endpos=8000", b"-1"),
         separators=(b" ", b"(", b")", b"endpos="),
         expressions=(
-            "asterisk/agi_commands:_PLAYED",
-            "asterisk/agi_commands:_NUMBER",
+            "asterisk/agi/commands:_PLAYED",
+            "asterisk/agi/commands:_NUMBER",
         ),
     ),
     Decoder(
@@ -191,8 +187,8 @@ ASTERISK = (
         seeds=(b"SET VARIABLE", b'EXEC "DIAL" x', b"PJSIP/1001"),
         separators=(b"\\", b'"', b"A "),
         expressions=(
-            *("asterisk/agi_codec:_VERB", "asterisk/agi_codec:_PLAIN_ARGUMENT", "asterisk/agi_codec:_CONTROL"),
-            "asterisk/agi_server:_LONG",
+            *("asterisk/agi/codec:_VERB", "asterisk/agi/codec:_PLAIN_ARGUMENT", "asterisk/agi/codec:_CONTROL"),
+            "asterisk/agi/server:_LONG",
         ),
     ),
     Decoder(
@@ -216,7 +212,7 @@ ASTERISK = (
                 "asterisk/scripts/sms:_PAYER",
                 "asterisk/scripts/sms:_FROM",
             ),
-            "asterisk/message_sender:_ADDRESS",
+            "asterisk/ami/message_sender:_ADDRESS",
         ),
     ),
     Decoder(
@@ -234,7 +230,7 @@ ASTERISK = (
         errors=(ami_codec.AmiProtocolError,),
         seeds=(ami_bytes(hangup()), b"Response: Success\r\nActionID: 1\r\nMessage: x\r\n\r\n"),
         separators=(b"\r\n", b"\n", b":", b": ", b"Event: x\r\n", b"Event: Hangup\r\n\r\n"),
-        expressions=("asterisk/ami_codec:_KEY", "asterisk/ami_codec:_LINE_BREAK"),
+        expressions=("asterisk/ami/codec:_KEY", "asterisk/ami/codec:_LINE_BREAK"),
     ),
     Decoder(
         name="Asterisk's bytes as text",
@@ -249,7 +245,7 @@ ASTERISK = (
         seeds=(b"agi://127.0.0.1:4573/caller", b"agi://[::1]/"),
         separators=(b"]", b":", b":1", b"/", b"["),
         largest=4096,
-        expressions=("asterisk/alive_signal:_AGI_URL",),
+        expressions=("asterisk/ami/alive_signal:_AGI_URL",),
     ),
     Decoder(
         name="AMI action",
@@ -817,11 +813,11 @@ FILES = (
 DECODERS = (*ASTERISK, *RADIUS, *SMPP, *NETWORKS, *HTTP, *FILES)
 
 OWN_TEXT = {
-    "asterisk/agi_simulator:_WORD": "the command `call`, which plays Asterisk, reads what the biller sends",
-    "asterisk/agi_simulator:answer": "the same",
-    "asterisk/agi_simulator:answer#2": "the same",
-    "asterisk/agi_simulator:_expand": "the same",
-    "asterisk/agi_simulator:_dial": "the same",
+    "asterisk/agi/simulator:_WORD": "the command `call`, which plays Asterisk, reads what the biller sends",
+    "asterisk/agi/simulator:answer": "the same",
+    "asterisk/agi/simulator:answer#2": "the same",
+    "asterisk/agi/simulator:_expand": "the same",
+    "asterisk/agi/simulator:_dial": "the same",
     "asterisk/server_identity:identify": "one character at a time, of a text that is in an environment",
     "cli/operations/backup:_OWN_NAME": "the names of files in the operator's own folder",
     "cli/operations/doctor:_INTERFACE": "the operator's own settings",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionClosed
 
-from celcombiller.asterisk.agi_codec import DEAD, AgiCommandRefused, command_text
+from celcombiller.asterisk.agi.codec import DEAD, AgiCommandRefused, command_text
 from celcombiller.core.ledger.balance_format import BalanceStyle, decimal_parts, minutes_and_seconds
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import ConnectionClosed
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.agi_commands import set_variable
-from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
+from celcombiller.asterisk.agi.commands import set_variable
+from celcombiller.asterisk.ami.codec import AmiProtocolError, AmiRefused
 from celcombiller.core.errors import BillerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from celcombiller.asterisk.ami_link import AmiLink
+    from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.config.tables import Asterisk
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from twisted.internet import reactor
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.agi_commands import full_variable, set_variable
-from celcombiller.asterisk.agi_server import FastAGIFactory
+from celcombiller.asterisk.agi.commands import full_variable, set_variable
+from celcombiller.asterisk.agi.server import FastAGIFactory
 
 STATE = (
     f"0|${{CHANNEL(state)}}|${{CHANNEL(accountcode)}}|${{{channel_variables.LIMIT}}}"

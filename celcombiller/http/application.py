@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.ami_link import AmiLink
+    from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.config.tables import Config
     from celcombiller.core.access.principal import Principal
     from celcombiller.core.provisioning.network import Network

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.asterisk.ami_link import AmiLink
+    from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.config.tables import Config
     from celcombiller.core.data.accounting_reports import StaleSession
     from celcombiller.core.model.calls import Call

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.application import strports
 from twisted.logger import Logger
 
-from celcombiller.asterisk.agi_server import FastAGIFactory, run
-from celcombiller.asterisk.ami_client import AMIFactory
-from celcombiller.asterisk.ami_link import AmiLink
-from celcombiller.asterisk.message_sender import AmiCarrier
+from celcombiller.asterisk.agi.server import FastAGIFactory, run
+from celcombiller.asterisk.ami.client import AMIFactory
+from celcombiller.asterisk.ami.link import AmiLink
+from celcombiller.asterisk.ami.message_sender import AmiCarrier
 from celcombiller.asterisk.scripts import Scripts
 from celcombiller.asterisk.scripts.sms import SmsScript
 from celcombiller.core.charging import messages

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.ami_codec import AmiRefused
+from celcombiller.asterisk.ami.codec import AmiRefused
 from celcombiller.asterisk.server_identity import ServerIdentity, ServerNotIdentified
 from celcombiller.config.tables import Asterisk
 from tests.support.deferreds import failure_of, result_of

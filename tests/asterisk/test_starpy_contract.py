@@ -16,12 +16,13 @@ from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
-from celcombiller.asterisk import agi_server, ami_client
-from celcombiller.asterisk.agi_commands import full_variable
-from celcombiller.asterisk.agi_server import run
-from celcombiller.asterisk.ami_client import lost
-from tests.asterisk.test_agi_codec import VALUES, environment
-from tests.asterisk.test_ami_codec import GREETING, hangup, status, written
+from celcombiller.asterisk.agi import server as agi_server
+from celcombiller.asterisk.agi.commands import full_variable
+from celcombiller.asterisk.agi.server import run
+from celcombiller.asterisk.ami import client as ami_client
+from celcombiller.asterisk.ami.client import lost
+from tests.asterisk.agi.test_codec import VALUES, environment
+from tests.asterisk.ami.test_codec import GREETING, hangup, status, written
 
 SECONDS_MAX = 5
 

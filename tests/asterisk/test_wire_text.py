@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celcombiller.asterisk import agi_codec, ami_codec, wire_text
-from tests.asterisk.test_agi_codec import environment
-from tests.asterisk.test_ami_codec import GREETING, hangup, written
+from celcombiller.asterisk import wire_text
+from celcombiller.asterisk.agi import codec as agi_codec
+from celcombiller.asterisk.ami import codec as ami_codec
+from tests.asterisk.agi.test_codec import environment
+from tests.asterisk.ami.test_codec import GREETING, hangup, written
 
 NOT_NUL = st.integers(1, 255)
 

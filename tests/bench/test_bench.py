@@ -6,12 +6,12 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from celcombiller.asterisk.agi_server import FastAGIFactory
-from celcombiller.asterisk.agi_simulator import Channel, play
+from celcombiller.asterisk.agi.server import FastAGIFactory
+from celcombiller.asterisk.agi.simulator import Channel, play
 from celcombiller.bench import environment, long_history, measurements, report, wire_baseline
 from celcombiller.bench.measurements import Run, percentile
 from celcombiller.config.tables import Calls
-from tests.asterisk.test_scripts import House
+from tests.asterisk.scripts.test_scripts import House
 from tests.system.lab.waiting import until
 
 pytestmark = pytest.mark.xdist_group("timing")  # one after another, whatever runs beside them

@@ -2,7 +2,7 @@
 
 A script is a conversation with one channel. It owns no credit: it asks the ledger and does what it answers. The
 first thing it does is a question with a number in it that cannot be guessed: lines that a phone smuggled into the
-environment would stand before the answer, and end the session (`celcombiller.asterisk.agi_codec` refuses them).
+environment would stand before the answer, and end the session (`celcombiller.asterisk.agi.codec` refuses them).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
 
-from celcombiller.asterisk.agi_codec import AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.agi.codec import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.pending_updates import PendingUpdates
 from celcombiller.asterisk.scripts.balance import BalanceScript
 from celcombiller.asterisk.scripts.call import CallScript
@@ -26,7 +26,7 @@ from celcombiller.runtime.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from celcombiller.asterisk.ami_link import AmiLink
+    from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.asterisk.scripts.sms import SmsScript
     from celcombiller.config.tables import Config
     from celcombiller.database.batch_writer import BatchWriter

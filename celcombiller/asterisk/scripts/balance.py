@@ -10,8 +10,8 @@ from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
 
 from celcombiller.asterisk import balance_prompts, channel_variables
-from celcombiller.asterisk.agi_codec import AgiCommandRefused
-from celcombiller.asterisk.agi_commands import arguments_of, ask
+from celcombiller.asterisk.agi.codec import AgiCommandRefused
+from celcombiller.asterisk.agi.commands import arguments_of, ask
 from celcombiller.asterisk.scripts.channel import NAMESPACE, refuse
 from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownSubscriber
 from celcombiller.core.model.accounts import Kind

@@ -17,8 +17,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.agi_codec import DEAD, AgiCommandRefused, AgiProtocolError
-from celcombiller.asterisk.agi_commands import argument_of, ask, set_variable
+from celcombiller.asterisk.agi.codec import DEAD, AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.agi.commands import argument_of, ask, set_variable
 from celcombiller.asterisk.scripts.channel import (
     NAMESPACE,
     Guard,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.ami_link import AmiLink
+    from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.asterisk.scripts.settlement import CallSettlement
     from celcombiller.asterisk.server_identity import ServerIdentity
     from celcombiller.config.tables import Config

@@ -14,8 +14,8 @@ from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.agi_codec import AgiCommandRefused, AgiProtocolError
-from celcombiller.asterisk.agi_commands import ask, set_variable
+from celcombiller.asterisk.agi.codec import AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.agi.commands import ask, set_variable
 from celcombiller.core.model.calls import CallReport
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.agi_commands import set_variable
+from celcombiller.asterisk.agi.commands import set_variable
 from celcombiller.asterisk.scripts.channel import NAMESPACE, Guard, read_end
 from celcombiller.asterisk.server_identity import ServerNotIdentified
 from celcombiller.core.charging.requests import Initiate, Terminate
@@ -19,7 +19,7 @@ from celcombiller.runtime.metrics.calls import GRANTED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from celcombiller.asterisk.ami_link import AmiLink
+    from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.asterisk.scripts.settlement import CallSettlement
     from celcombiller.asterisk.server_identity import ServerIdentity
     from celcombiller.core.model.calls import CallReport

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.ami_link import AmiLink
+    from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.asterisk.pending_updates import PendingUpdates
     from celcombiller.core.charging.requests import Terminate
     from celcombiller.core.model.calls import CallReport, Settlement

@@ -22,9 +22,9 @@ from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.agi_codec import AgiProtocolError
-from celcombiller.asterisk.agi_commands import arguments_of, ask, set_variable
-from celcombiller.asterisk.message_sender import NO_ADDRESS, address_of
+from celcombiller.asterisk.agi.codec import AgiProtocolError
+from celcombiller.asterisk.agi.commands import arguments_of, ask, set_variable
+from celcombiller.asterisk.ami.message_sender import NO_ADDRESS, address_of
 from celcombiller.core.charging.messages import reference_of
 from celcombiller.core.errors import BillerError, InvalidValue, UnknownSubscriber
 from celcombiller.core.model.messages import MessageOrigin, MessageState

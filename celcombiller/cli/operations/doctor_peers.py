@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted
 from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 
-from celcombiller.asterisk.ami_client import AMIFactory
-from celcombiller.asterisk.ami_codec import AmiRefused
-from celcombiller.asterisk.ami_probe import NO_EVENTS, probe
+from celcombiller.asterisk.ami.client import AMIFactory
+from celcombiller.asterisk.ami.codec import AmiRefused
+from celcombiller.asterisk.ami.probe import NO_EVENTS, probe
 from celcombiller.cli.exit_status import DONE
 from celcombiller.cli.operations.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
 from celcombiller.core.errors import BillerError

@@ -46,7 +46,7 @@ def _simulate_call(arguments: argparse.Namespace, config: Config) -> int:
     from twisted.internet.error import ConnectError  # noqa: PLC0415  only this command uses the reactor
     from twisted.internet.task import react  # noqa: PLC0415
 
-    from celcombiller.asterisk.agi_simulator import Channel, play  # noqa: PLC0415
+    from celcombiller.asterisk.agi.simulator import Channel, play  # noqa: PLC0415
 
     host, port = _agi_address(config.agi.listen)
     engine = open_database(config)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 60.0
 LINES_MAX = 600
 PEERS_MAX = 10_000
+
+_LOG = Logger(namespace="celcombiller.runtime.peer_lines.PeerLines")  # the name that operators filter by
 """Addresses that are counted apart. More of them in a minute share what one may cause."""
 
 
@@ -23,8 +25,6 @@ class PeerLines:
 
     ``count`` is called for each line that is left out. At the end of the minute one line says how many there were.
     """
-
-    _log = Logger()
 
     def __init__(
         self, seconds: Callable[[], float], lines_max: int = LINES_MAX, count: Callable[[], object] = lambda: None
@@ -54,7 +54,7 @@ class PeerLines:
     def _report(self) -> None:
         for peer, lines in self._lines.items():
             if lines > self._lines_max:
-                self._log.warn(
+                _LOG.warn(
                     "{count} more lines about {peer} were left out within a minute (service.log_lines_per_peer)",
                     count=lines - self._lines_max,
                     peer=peer,

@@ -47,6 +47,7 @@ STOP_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 """A worker that lived so long is started again at once when it dies; one that keeps dying, more and more slowly."""
 
+_LOG = Logger(namespace="celcombiller.runtime.prefork.Workers")  # the name that operators filter by
 _TWISTD = ("-P", "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=")
 
 
@@ -55,8 +56,6 @@ _TWISTD = ("-P", "-c", "from twisted.scripts.twistd import run; run()", "--nodae
 
 class Workers(Logged, Service):
     """The parent: the sockets and the processes."""
-
-    _log = Logger()
 
     def __init__(self, reactor: Any, listens: Mapping[str, str], count: int, config_file: Path | None) -> None:
         self._reactor = reactor
@@ -104,7 +103,7 @@ class Workers(Logged, Service):
             env=os.environ | {WORKER: str(number)},
             childFDs={0: "w", 1: 1, 2: 2} | {DESCRIPTORS[name]: port.fileno() for name, port in self._ports.items()},
         )
-        self._log.info("Worker {number} is process {pid}", number=number, pid=process.pid)
+        _LOG.info("Worker {number} is process {pid}", number=number, pid=process.pid)
 
     def ended(self, process: _Process, reason: str) -> None:
         """Start a worker again that ended by itself."""
@@ -115,7 +114,7 @@ class Workers(Logged, Service):
         lived_seconds = self._reactor.seconds() - process.started_at
         failures = self._failures[number] = 0 if lived_seconds > STEADY_SECONDS else self._failures.get(number, -1) + 1
         wait_seconds = self._delay(failures)
-        self._log.error(
+        _LOG.error(
             "Worker {number} ended ({reason}); the others go on, another is started in {seconds:.1f} s",
             number=number,
             reason=reason,

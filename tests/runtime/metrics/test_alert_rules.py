@@ -11,7 +11,7 @@ from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
 from celcombiller.runtime.metrics import Metrics
 from tests.runtime.metrics.test_metrics import told
 
-ETC = Path(__file__).parents[2] / "etc"
+ETC = Path(__file__).parents[3] / "etc"
 
 
 def known_names():

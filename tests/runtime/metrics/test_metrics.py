@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
-from celcombiller.asterisk.agi_simulator import Channel, play
+from celcombiller.asterisk.agi.simulator import Channel, play
 from celcombiller.config.tables import Metrics as MetricsSettings
 from celcombiller.core.audit.difference import Difference
 from celcombiller.core.audit.report import AuditReport

@@ -2,7 +2,7 @@
 
 import json
 
-from celcombiller.asterisk.ami_probe import NO_EVENTS
+from celcombiller.asterisk.ami.probe import NO_EVENTS
 
 
 def findings(biller, status):

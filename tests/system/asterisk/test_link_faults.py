@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from celcombiller.asterisk.ami_probe import NO_EVENTS, UNHEARD
+from celcombiller.asterisk.ami.probe import NO_EVENTS, UNHEARD
 from tests.system.lab.asterisk import LATIN_ADDRESS
 from tests.system.lab.sip_phones import callee, caller
 from tests.system.lab.waiting import until

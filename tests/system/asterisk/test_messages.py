@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from celcombiller.asterisk.message_sender import pieces
+from celcombiller.asterisk.ami.message_sender import pieces
 from tests.system.lab.sip_phones import Phone, _bound
 from tests.system.lab.waiting import free_ports, until
 

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from celcombiller.asterisk.agi_simulator import Channel
+from celcombiller.asterisk.agi.simulator import Channel
 
 SESSION_SECONDS = 20
 

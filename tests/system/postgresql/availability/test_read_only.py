@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from celcombiller.asterisk.agi_simulator import Channel
+from celcombiller.asterisk.agi.simulator import Channel
 from tests.system.lab.biller import Biller
 from tests.system.lab.traffic import Played, Traffic
 from tests.system.lab.waiting import until

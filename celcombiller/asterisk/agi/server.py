@@ -24,7 +24,7 @@ from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from celcombiller.asterisk.agi_codec import (
+from celcombiller.asterisk.agi.codec import (
     AgiCommandRefused,
     AgiDecoder,
     AgiProtocolError,
@@ -33,8 +33,8 @@ from celcombiller.asterisk.agi_codec import (
     Hangup,
     command_line,
 )
-from celcombiller.asterisk.agi_commands import AgiCommands, AgiSession
-from celcombiller.asterisk.starpy_session import StarpySession, is_starpy
+from celcombiller.asterisk.agi.commands import AgiCommands, AgiSession
+from celcombiller.asterisk.agi.starpy_session import StarpySession, is_starpy
 from celcombiller.runtime.log.peer_lines import PeerLines
 from celcombiller.runtime.timers.deadlines import Deadlines
 
@@ -54,6 +54,9 @@ _LONG = re.compile(
     r'(?P<dial>EXEC "?DIAL"?(?: |$))|EXEC|STREAM|CONTROL STREAM|GET DATA|GET OPTION|RECORD|SAY|WAIT|RECEIVE',
     re.IGNORECASE,
 )
+# The names that operators filter by.
+_SESSION_LOG = Logger(namespace="celcombiller.asterisk.agi_server.FastAGIProtocol")
+_FACTORY_LOG = Logger(namespace="celcombiller.asterisk.agi_server.FastAGIFactory")
 _DONE = Failure(ConnectionDone())
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
@@ -83,15 +86,14 @@ def _report(failure: Failure, agi: AgiSession) -> None:
     uniqueid = agi.variables.get("agi_uniqueid", "")
     if isinstance(failure.value, (ConnectionClosed, AgiProtocolError)):
         # Not a fault of the script. A breach of the protocol has its own line, with the peer.
-        FastAGIProtocol._log.info("AGI session {uniqueid!r} ended before its script", uniqueid=uniqueid)  # noqa: SLF001
+        _SESSION_LOG.info("AGI session {uniqueid!r} ended before its script", uniqueid=uniqueid)
     else:
-        FastAGIProtocol._log.failure("AGI script of session {uniqueid!r} failed", failure, uniqueid=uniqueid)  # noqa: SLF001
+        _SESSION_LOG.failure("AGI script of session {uniqueid!r} failed", failure, uniqueid=uniqueid)
 
 
 class FastAGIProtocol(AgiCommands, TwistedProtocol):
     """One session with one channel."""
 
-    _log = Logger()
     factory: FastAGIFactory
 
     variables: dict[str, str]
@@ -232,7 +234,7 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
             return
         peer = getattr(cast("Any", self.transport).getPeer(), "host", "")
         if self.factory.lines.admits(peer):
-            self._log.warn("AGI session from {peer} dropped: {fault}", peer=peer, fault=fault)
+            _SESSION_LOG.warn("AGI session from {peer} dropped: {fault}", peer=peer, fault=fault)
         self._give_up(AgiProtocolError(fault))
         cast("Any", self.transport).abortConnection()
 
@@ -294,7 +296,6 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
 class FastAGIFactory(Factory):
     """Takes Asterisk's connections and runs ``mainFunction(agi)`` on each once its environment is read."""
 
-    _log = Logger()
     noisy = False
 
     def __init__(
@@ -341,7 +342,7 @@ class FastAGIFactory(Factory):
         if setting:
             self._count_limit(setting)
             if self.lines.admits(host):
-                say = self._log.warn if setting == "allow" else self._log.error
+                say = _FACTORY_LOG.warn if setting == "allow" else _FACTORY_LOG.error
                 say("AGI connection from {peer} refused: {why} (agi.{setting})", peer=host, why=why, setting=setting)
             return None
         protocol = FastAGIProtocol()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import md5
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.asterisk.ami_codec import AmiActionInvalid, AmiRefused
+from celcombiller.asterisk.ami.codec import AmiActionInvalid, AmiRefused
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celcombiller.asterisk.ami_codec import (
+from celcombiller.asterisk.ami.codec import (
     ACTION_LINE_BYTES_MAX,
     FIELDS_MAX,
     LINE_BYTES_MAX,

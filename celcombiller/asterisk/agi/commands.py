@@ -8,7 +8,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from celcombiller.asterisk.agi_codec import AgiCommandRefused, AgiProtocolError, command_text
+from celcombiller.asterisk.agi.codec import AgiCommandRefused, AgiProtocolError, command_text
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _PLAYED = re.compile(r"([0-9]{1,18}) endpos=([0-9]{1,18})")

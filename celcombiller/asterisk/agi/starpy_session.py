@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from celcombiller.asterisk import wire_text
-from celcombiller.asterisk.agi_codec import AgiCommandRefused
-from celcombiller.asterisk.agi_commands import AgiCommands
+from celcombiller.asterisk.agi.codec import AgiCommandRefused
+from celcombiller.asterisk.agi.commands import AgiCommands
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionClosed
 
-from celcombiller.asterisk.ami_codec import AmiProtocolError
+from celcombiller.asterisk.ami.codec import AmiProtocolError
 from celcombiller.core.sms.carrier import CarrierUnavailable, MessageDeferred, MessageRejected
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from celcombiller.asterisk.ami_link import AmiLink
+    from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.config.tables import Config
     from celcombiller.core.model.messages import Message
     from celcombiller.core.model.subscribers import Subscriber

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celcombiller.asterisk.agi_codec import (
+from celcombiller.asterisk.agi.codec import (
     ARGUMENTS_MAX,
     COMMAND_BYTES_MAX,
     ENVIRONMENT_BYTES_MAX,

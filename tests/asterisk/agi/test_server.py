@@ -14,10 +14,11 @@ from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisc
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from celcombiller.asterisk.agi_codec import AgiCommandInvalid, AgiCommandRefused, AgiDecoder, AgiProtocolError
-from celcombiller.asterisk.agi_commands import full_variable
-from celcombiller.asterisk.agi_server import PLAY_SECONDS, FastAGIFactory, FastAGIProtocol
-from tests.asterisk.test_agi_codec import VALUES, environment
+from celcombiller.asterisk.agi import server
+from celcombiller.asterisk.agi.codec import AgiCommandInvalid, AgiCommandRefused, AgiDecoder, AgiProtocolError
+from celcombiller.asterisk.agi.commands import full_variable
+from celcombiller.asterisk.agi.server import PLAY_SECONDS, FastAGIFactory
+from tests.asterisk.agi.test_codec import VALUES, environment
 from tests.support.deferreds import failure_of, result_of
 
 ASTERISK = IPv4Address("TCP", "127.0.0.1", 40000)
@@ -63,8 +64,8 @@ class Session:
 @pytest.fixture
 def logged(monkeypatch):
     events = []
-    for cls in (FastAGIProtocol, FastAGIFactory):
-        monkeypatch.setattr(cls, "_log", Logger(observer=events.append))
+    for name in ("_SESSION_LOG", "_FACTORY_LOG"):
+        monkeypatch.setattr(server, name, Logger(observer=events.append))
     return events
 
 

@@ -14,14 +14,14 @@ from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from celcombiller.asterisk.alive_signal import SIGNAL_SECONDS, AliveSignal
-from celcombiller.asterisk.ami_client import lost
-from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
-from celcombiller.asterisk.ami_probe import NO_EVENTS, UNHEARD, Probed, probe
-from celcombiller.asterisk.ami_witness import LOG_NAMESPACE, AmiWitness
-from celcombiller.asterisk.event_clock import EventClock
-from celcombiller.asterisk.live_calls import Hearing, LiveCalls
-from celcombiller.asterisk.reconciliation import Reconciliation
+from celcombiller.asterisk.ami.alive_signal import SIGNAL_SECONDS, AliveSignal
+from celcombiller.asterisk.ami.client import lost
+from celcombiller.asterisk.ami.codec import AmiProtocolError, AmiRefused
+from celcombiller.asterisk.ami.event_clock import EventClock
+from celcombiller.asterisk.ami.live_calls import Hearing, LiveCalls
+from celcombiller.asterisk.ami.probe import NO_EVENTS, UNHEARD, Probed, probe
+from celcombiller.asterisk.ami.reconciliation import Reconciliation
+from celcombiller.asterisk.ami.witness import LOG_NAMESPACE, AmiWitness
 from celcombiller.core.errors import BillerError
 from celcombiller.core.voice.evidence import without_step
 from celcombiller.runtime.metrics import Metrics
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.live_calls import LiveCall
+    from celcombiller.asterisk.ami.live_calls import LiveCall
     from celcombiller.core.model.calls import Call, CallReport
     from celcombiller.database.batch_writer import BatchWriter
 

@@ -10,9 +10,10 @@ from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisc
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from celcombiller.asterisk.ami_client import SUSPECTS_LOG_SECONDS, AMIFactory, AMIProtocol, lost
-from celcombiller.asterisk.ami_codec import AmiActionInvalid, AmiProtocolError, AmiRefused
-from tests.asterisk.test_ami_codec import GREETING, hangup, newchannel, status, written
+from celcombiller.asterisk.ami import client
+from celcombiller.asterisk.ami.client import SUSPECTS_LOG_SECONDS, AMIFactory, lost
+from celcombiller.asterisk.ami.codec import AmiActionInvalid, AmiProtocolError, AmiRefused
+from tests.asterisk.ami.test_codec import GREETING, hangup, newchannel, status, written
 from tests.support.deferreds import failure_of, result_of
 
 ASTERISK = IPv4Address("TCP", "127.0.0.1", 5038)
@@ -74,7 +75,7 @@ def logged_in(**settings):
 @pytest.fixture
 def logged(monkeypatch):
     events = []
-    monkeypatch.setattr(AMIProtocol, "_log", Logger(observer=events.append))
+    monkeypatch.setattr(client, "_LOG", Logger(observer=events.append))
     return events
 
 

@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 
-from celcombiller.asterisk.alive_signal import AliveSignal
+from celcombiller.asterisk.ami.alive_signal import AliveSignal
 from tests.support.deferreds import result_of
 
 

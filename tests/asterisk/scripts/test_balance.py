@@ -6,12 +6,12 @@ import sqlalchemy as sa
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from celcombiller.asterisk.agi_simulator import Channel, play
+from celcombiller.asterisk.agi.simulator import Channel, play
 from celcombiller.asterisk.scripts import balance
 from celcombiller.config.tables import Balance, Config, Prompts, Sms
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
-from tests.asterisk.test_scripts import House
+from tests.asterisk.scripts.test_scripts import House
 from tests.core.ledger.test_book import ask, credit, proved, voice
 
 

@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
-from celcombiller.asterisk.alive_signal import SIGNAL_SECONDS, AliveSignal
-from celcombiller.asterisk.ami_codec import AmiProtocolError, AmiRefused
-from celcombiller.asterisk.ami_link import HEARTBEAT_SECONDS, OTHERS_SECONDS, SWEEP_SECONDS, AmiLink
-from celcombiller.asterisk.ami_probe import UNHEARD
-from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
-from celcombiller.asterisk.live_calls import MISSED, Hearing
+from celcombiller.asterisk.ami.alive_signal import SIGNAL_SECONDS, AliveSignal
+from celcombiller.asterisk.ami.codec import AmiProtocolError, AmiRefused
+from celcombiller.asterisk.ami.link import HEARTBEAT_SECONDS, OTHERS_SECONDS, SWEEP_SECONDS, AmiLink
+from celcombiller.asterisk.ami.live_calls import MISSED, Hearing
+from celcombiller.asterisk.ami.probe import UNHEARD
+from celcombiller.asterisk.ami.witness import LOG_NAMESPACE
 from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallReport, CallState, Witness

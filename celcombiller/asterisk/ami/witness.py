@@ -14,8 +14,8 @@ from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.ami_codec import AmiRefused
-from celcombiller.asterisk.event_clock import LATE_MAX
+from celcombiller.asterisk.ami.codec import AmiRefused
+from celcombiller.asterisk.ami.event_clock import LATE_MAX
 from celcombiller.core.charging.requests import CallAnswered, Terminate
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import CallReport, CallState, Witness
@@ -23,8 +23,8 @@ from celcombiller.core.voice.evidence import estimated_report
 from celcombiller.runtime.log.charging import log_settlement
 
 if TYPE_CHECKING:
-    from celcombiller.asterisk.event_clock import EventClock
-    from celcombiller.asterisk.live_calls import LiveCall, LiveCalls
+    from celcombiller.asterisk.ami.event_clock import EventClock
+    from celcombiller.asterisk.ami.live_calls import LiveCall, LiveCalls
     from celcombiller.core.model.calls import Call
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.runtime.metrics import Metrics

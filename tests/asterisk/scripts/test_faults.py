@@ -12,8 +12,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
 
-from celcombiller.asterisk.agi_commands import AgiCommands
-from celcombiller.asterisk.agi_simulator import AgiPeer, Channel
+from celcombiller.asterisk.agi.commands import AgiCommands
+from celcombiller.asterisk.agi.simulator import AgiPeer, Channel
 from celcombiller.asterisk.pending_updates import PendingUpdates
 from celcombiller.asterisk.scripts import settlement
 from celcombiller.core.charging.batch import process_batch
@@ -23,7 +23,7 @@ from celcombiller.core.schema import tables
 from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.service.wiring import charging_policy
-from tests.asterisk.test_scripts import house, houses  # noqa: F401  fixtures
+from tests.asterisk.scripts.test_scripts import house, houses  # noqa: F401  fixtures
 from tests.core.ledger.test_book import proved, voice
 
 COMMANDS_MAX = 8
@@ -268,7 +268,7 @@ class SlowPeer(AgiPeer):
 
 @pytest_twisted.ensureDeferred
 async def test_each_call_on_channels_pays_own_talk(house, monkeypatch):  # takes a second of talk
-    monkeypatch.setattr("celcombiller.asterisk.agi_simulator.AgiPeer", SlowPeer)
+    monkeypatch.setattr("celcombiller.asterisk.agi.simulator.AgiPeer", SlowPeer)
     channel = Spoken("1001", "1002", talk_ms=300)
     await house.play(channel, "caller", "caller")
     with house.engine.begin() as tx:

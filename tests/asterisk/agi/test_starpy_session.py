@@ -12,10 +12,10 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
-from celcombiller.asterisk.agi_server import run
-from celcombiller.asterisk.agi_simulator import Channel
+from celcombiller.asterisk.agi.server import run
+from celcombiller.asterisk.agi.simulator import Channel
 from celcombiller.core.schema import tables
-from tests.asterisk.test_scripts import house  # noqa: F401  a fixture
+from tests.asterisk.scripts.test_scripts import house  # noqa: F401  a fixture
 from tests.core.ledger.test_book import proved, voice
 
 

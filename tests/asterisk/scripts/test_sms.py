@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import deferLater
 
-from celcombiller.asterisk.message_sender import PIECE_BYTES_MAX, AmiCarrier, address_of, pieces
+from celcombiller.asterisk.ami.message_sender import PIECE_BYTES_MAX, AmiCarrier, address_of, pieces
 from celcombiller.asterisk.pending_updates import PendingUpdates
 from celcombiller.asterisk.scripts.sms import SmsScript
 from celcombiller.config.tables import Asterisk, Calls, Config, Sms

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.ami_codec import AmiRefused
-from celcombiller.asterisk.ami_witness import LOG_NAMESPACE
+from celcombiller.asterisk.ami.codec import AmiRefused
+from celcombiller.asterisk.ami.witness import LOG_NAMESPACE
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import Witness
 from celcombiller.core.voice.asterisk_heartbeat import (
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.asterisk.ami_witness import AmiWitness
-    from celcombiller.asterisk.event_clock import EventClock
-    from celcombiller.asterisk.live_calls import LiveCall, LiveCalls
+    from celcombiller.asterisk.ami.event_clock import EventClock
+    from celcombiller.asterisk.ami.live_calls import LiveCall, LiveCalls
+    from celcombiller.asterisk.ami.witness import AmiWitness
     from celcombiller.core.model.calls import Call
     from celcombiller.database.batch_writer import BatchWriter
 

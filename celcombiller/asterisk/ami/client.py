@@ -1,6 +1,6 @@
 """AMI client: one connection, its login, its answers and its events.
 
-Offers the names of starpy's ``manager``, with its lower-case keys (actions: `celcombiller.asterisk.ami_actions`).
+Offers the names of starpy's ``manager``, with its lower-case keys (actions: `celcombiller.asterisk.ami.actions`).
 Other than starpy every wait has a deadline, a lost connection is a failure to all who wait, a peer that has gone silent
 is dropped, and messages that a phone may have forged reach no caller. It does not reconnect: whoever holds it learns of
 the loss by `lost` and logs in again.
@@ -19,8 +19,8 @@ from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
-from celcombiller.asterisk.ami_actions import AmiActions
-from celcombiller.asterisk.ami_codec import (
+from celcombiller.asterisk.ami.actions import AmiActions
+from celcombiller.asterisk.ami.codec import (
     AmiDecoder,
     AmiMessage,
     AmiProtocolError,
@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall
     from twisted.python.failure import Failure
 
-    from celcombiller.asterisk.ami_actions import Fields, Request
+    from celcombiller.asterisk.ami.actions import Fields, Request
 
     EventListener = Callable[["AMIProtocol", Fields], object]
 
 ITEMS_MAX = 100_000
 """Events in one list: several channels of each of 15,000 calls."""
 SUSPECTS_LOG_SECONDS = 60.0
+
+_LOG = Logger(namespace="celcombiller.asterisk.ami_client.AMIProtocol")  # the name that operators filter by
 
 
 def lost(ami: Any) -> Deferred[None]:
@@ -77,7 +79,6 @@ class _PendingAction:
 class AMIProtocol(AmiActions, Protocol):
     """One connection to one Asterisk."""
 
-    _log = Logger()
     factory: AMIFactory
 
     amiVersion: str | None = None
@@ -171,14 +172,14 @@ class AMIProtocol(AmiActions, Protocol):
             try:
                 listener(self, fields)
             except Exception:  # noqa: BLE001 - one listener's bug must not keep the event from the others
-                self._log.failure("A listener of the AMI event {event!r} failed", event=event)
+                _LOG.failure("A listener of the AMI event {event!r} failed", event=event)
 
     def _count_suspect(self) -> None:
         self.suspects += 1
         now = self.factory.clock.seconds()
         if self._suspects_logged_at is None or now - self._suspects_logged_at >= SUSPECTS_LOG_SECONDS:
             self._suspects_logged_at = now
-            self._log.warn(
+            _LOG.warn(
                 "AMI messages were cut or forged by text from a phone, {count} up to now; see callerid= in the guide",
                 count=self.suspects,
             )
@@ -200,7 +201,7 @@ class AMIProtocol(AmiActions, Protocol):
         if self._is_closed:
             return
         peer = getattr(cast("Any", self.transport).getPeer(), "host", "")
-        self._log.warn("AMI connection to {peer} dropped: {fault}", peer=peer, fault=fault)
+        _LOG.warn("AMI connection to {peer} dropped: {fault}", peer=peer, fault=fault)
         self._fail_pending(AmiProtocolError(fault))
         self.abort()
 

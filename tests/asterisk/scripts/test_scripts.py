@@ -1,4 +1,4 @@
-"""The AGI scripts over a real socket, with Asterisk's side played by `celcombiller.asterisk.agi_simulator`."""
+"""The AGI scripts over a real socket, with Asterisk's side played by `celcombiller.asterisk.agi.simulator`."""
 
 import time
 
@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
-from celcombiller.asterisk.agi_server import FastAGIFactory
-from celcombiller.asterisk.agi_simulator import Channel, play
+from celcombiller.asterisk.agi.server import FastAGIFactory
+from celcombiller.asterisk.agi.simulator import Channel, play
 from celcombiller.asterisk.scripts import Scripts, settlement
 from celcombiller.config.tables import Calls, Config, Prompts
 from celcombiller.core.charging.batch import process_batch
@@ -393,7 +393,7 @@ async def test_balance_puts_what_is_available_into_channel_variables(house):
 
 @pytest_twisted.ensureDeferred
 async def test_a_silent_biller_holds_no_call_for_ever(monkeypatch):
-    monkeypatch.setattr("celcombiller.asterisk.agi_simulator.SESSION_SECONDS", 0.1)
+    monkeypatch.setattr("celcombiller.asterisk.agi.simulator.SESSION_SECONDS", 0.1)
     silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
     with pytest.raises(TimeoutError, match="no answer"):
         await play(reactor, "127.0.0.1", silent.getHost().port, Channel("1001", "1002"))

@@ -1,7 +1,8 @@
 """What an AMI link cannot do, asked at its login: rights, modules, and the name that Asterisk calls itself.
 
 ``ListCommands`` lists the actions that the user may take, and an unknown dialplan function has an empty value. Which
-events come through cannot be asked: `celcombiller.asterisk.live_calls` notices those that should have come and did not.
+events come through cannot be asked: `celcombiller.asterisk.ami.live_calls`
+notices those that should have come and did not.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from celcombiller.asterisk.ami_codec import AmiRefused
+from celcombiller.asterisk.ami.codec import AmiRefused
 
 _ACTIONS = {
     "Status": "call",

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.asterisk.ami_codec import AmiRefused
+from celcombiller.asterisk.ami.codec import AmiRefused
 
 SIGNAL_SECONDS = 2.0
 """How often the time is written; the fragment takes one that is more than 5 s old for a biller that stands still."""

@@ -155,7 +155,7 @@ class LiveCalls:
                 self.hearing.miss("Hangup")
             self.forget(uniqueid)
 
-    # -- events: the keys are in lower case, as `ami_client` and starpy give them ------------------------------------
+    # -- events: the keys are in lower case, as our client and starpy give them -------------------------------------
 
     def find_by_event(self, event: Mapping[str, str]) -> LiveCall | None:
         """Return the call that an event speaks of."""

@@ -1,0 +1,1 @@
+"""AMI: the wire, the link to each Asterisk server, and what its events say of live calls."""
