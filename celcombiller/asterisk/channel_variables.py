@@ -59,7 +59,9 @@ _DIGITS_MAX = len(str(_SECONDS_MAX))  # Python refuses to read numbers of thousa
 
 def instant(text: str | None) -> datetime | None:
     """Read seconds since 1970 with up to six decimals; ``None`` when it is not that."""
-    whole, _, fraction = (text or "").partition(".")
+    if not text:
+        return None
+    whole, _, fraction = text.partition(".")
     if not (whole.isascii() and whole.isdigit() and len(whole) <= _DIGITS_MAX) or int(whole) > _SECONDS_MAX:
         return None
     if fraction and not (fraction.isascii() and fraction.isdigit()):

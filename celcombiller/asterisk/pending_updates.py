@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import exc
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults, maybeDeferred  # noqa: A004  Twisted's name
+from twisted.internet.defer import Deferred, TimeoutError, fail, gatherResults  # noqa: A004  Twisted's name
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -60,7 +60,11 @@ class PendingUpdates:
                 delayed.callback(None)
             return Deferred.fromCoroutine(self._retry(failure, update, what))
 
-        recorded: Deferred[Any] = maybeDeferred(update).addErrback(retry)
+        try:
+            recorded: Deferred[Any] = update()
+        except Exception:  # noqa: BLE001  a fault of the first attempt is one of the update
+            recorded = fail()
+        recorded.addErrback(retry)
         self._under_way.add(recorded)
 
         def finish(result: Any) -> Any:
@@ -98,8 +102,8 @@ class PendingUpdates:
         self._log.warn("{what} waits {seconds} s: {error}", what=what, seconds=wait_seconds, error=reason)
         return shown
 
-    async def with_timeout(self, work: Deferred[T], seconds: float, *, until: Deferred[None] | None = None) -> T:
-        """Wait for work; past its time raise `TimeoutError`, and leave the work, and its result, to go on.
+    def with_timeout(self, work: Deferred[T], seconds: float, *, until: Deferred[None] | None = None) -> Deferred[T]:
+        """Wait for work; past its time fire with `TimeoutError`, and leave the work, and its result, to go on.
 
         ``until`` ends the wait before its time, in the same way.
         """
@@ -121,7 +125,7 @@ class PendingUpdates:
         work.addBoth(pass_on)
         if until is not None:
             until.addCallback(give_up)
-        return await answer
+        return answer
 
     async def drain(self) -> None:
         """Wait for what is under way; what still fails stays open, and a sweep closes it."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.config.tables import Asterisk
 
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
+
 
 class ServerNotIdentified(BillerError):
     """Two servers look the same, and neither can be asked now: their calls could be taken for each other."""
@@ -42,8 +44,10 @@ class ServerIdentity:
         Raises `ServerNotIdentified`.
         """
         prefix = str(agi.variables["agi_uniqueid"].rpartition("-")[0])
-        host = str(getattr(agi.transport.getPeer(), "host", ""))
-        stranger = re.sub(r"[^A-Za-z0-9_.-]", "_", prefix or host or "asterisk")
+        host = getattr(agi, "host", None)
+        if host is None:  # starpy's
+            host = str(getattr(agi.transport.getPeer(), "host", ""))
+        stranger = _NO_NAME.sub("_", prefix or host or "asterisk")
         name, suspects = self._match(prefix, host, stranger)
         if name is not None and not suspects:
             return name

@@ -22,7 +22,7 @@ def is_plain(data: bytes) -> bool:
 
 def decode(data: bytes) -> str:
     """Return the text of a line; never fails."""
-    if is_plain(data):
+    if data.isascii() and 0 not in data:
         return data.decode("ascii")
     text = data.decode("utf-8", "surrogateescape")
     text = _PRIVATE.sub(lambda found: found[0].encode().decode("ascii", "surrogateescape"), text)
@@ -31,7 +31,6 @@ def decode(data: bytes) -> str:
 
 def encode(text: str) -> bytes:
     """Return the bytes that `decode` made the text of. Raises `UnicodeEncodeError` on a lone surrogate."""
-    data = text.encode()
-    if _PRIVATE.search(text) is None:
-        return data
+    if text.isascii() or _PRIVATE.search(text) is None:
+        return text.encode()
     return text.translate(_TO_BYTES).encode("utf-8", "surrogateescape")

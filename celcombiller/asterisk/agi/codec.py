@@ -155,6 +155,9 @@ class AgiDecoder:
         """
         if self._values == {} and not self._rest and len(data) <= LINE_BYTES_MAX and wire_text.is_plain(data):
             data = self._known(data.decode("ascii"))
+        if data.endswith(b"\n") and not self._rest and data.find(b"\n") == len(data) - 1 <= LINE_BYTES_MAX:
+            event = self._line(data[:-1])  # one line and nothing else, as nearly all of it comes
+            return [] if event is None else [event]
         events: list[Event] = []
         *lines, rest = data.split(b"\n")
         for line in lines:
@@ -215,6 +218,8 @@ class AgiDecoder:
     def _reply_line(self, text: str) -> AgiReply | None:
         if not self._reply_expected:
             raise AgiProtocolError(f"a line of {len(text)} characters answers no command")
+        if text.startswith("200 "):
+            return self._reply(200, text[4:])
         match = _REPLY.fullmatch(text)
         if match is None:
             raise AgiProtocolError(f"a line of {len(text)} characters is no answer")
@@ -235,7 +240,7 @@ class AgiDecoder:
 
     def _reply(self, code: int, text: str) -> AgiReply:
         self._reply_expected = False
-        if _OPEN_RESULT.fullmatch(text):
+        if "(" in text and not text.endswith(")") and _OPEN_RESULT.fullmatch(text):
             # The value has a line feed in it; what follows would be taken for later answers.
             raise AgiProtocolError("an answer ends within its parentheses")
         return AgiReply(code, text)
@@ -267,7 +272,7 @@ def command_text(verb: str, *arguments: str) -> str:
 
 def command_line(text: str, *, limit: int = COMMAND_BYTES_MAX) -> bytes:
     """Write a command that is quoted already; refuse what Asterisk would read as another command or cut."""
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):
         raise AgiCommandInvalid("a control character cannot be sent in an AGI command")
     try:
         line = wire_text.encode(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import secrets
+from os import urandom
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -39,7 +39,7 @@ async def full_variable(agi: AgiAsker, expression: str) -> str:
 
 async def ask(agi: AgiSession, *expressions: str) -> list[str]:
     """Evaluate expressions on the channel in one round trip that only this channel's Asterisk can answer."""
-    nonce = secrets.token_hex(8)
+    nonce = urandom(8).hex()
     answer = await full_variable(agi, "|".join((nonce, *expressions)))
     first, *values = answer.split("|")
     if first != nonce or len(values) != len(expressions):
@@ -49,7 +49,10 @@ async def ask(agi: AgiSession, *expressions: str) -> list[str]:
 
 def arguments_of(agi: AgiSession) -> list[str]:
     """Return the arguments of the dialplan's AGI() line."""
-    return [value for name, value in agi.variables.items() if name.startswith("agi_arg_")]
+    found: list[str] = []
+    while (value := agi.variables.get(f"agi_arg_{len(found) + 1}")) is not None:
+        found.append(value)
+    return found
 
 
 def argument_of(agi: AgiSession, pattern: re.Pattern[str]) -> str | None:

@@ -11,7 +11,6 @@ import ipaddress
 import re
 import socket
 from collections import Counter
-from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -100,7 +99,8 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
     arguments: tuple[str, ...] = ()
     hungup = False
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "") -> None:
+        self.host = host
         self.variables = {}
         self._decoder = AgiDecoder()
         self._queue: list[tuple[bytes, float | None, Deferred[str]]] = []
@@ -114,11 +114,10 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
 
     def connectionMade(self) -> None:
         """Set the socket up, and give the environment its time."""
-        self._host = getattr(cast("Any", self.transport).getPeer(), "host", "")
+        transport: Any = self.transport
         self.factory.connections += 1
-        self.factory.connections_from[self._host] += 1
-        if ITCPTransport.providedBy(self.transport):
-            transport = cast("Any", self.transport)
+        self.factory.connections_from[self.host] += 1
+        if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
             if isinstance(transport, Connection):  # and nothing around it, such as TLS, whose bytes are its own
@@ -172,9 +171,9 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
         """Fail everything that still waits."""
         self._socket = None
         self.factory.connections -= 1
-        self.factory.connections_from[self._host] -= 1
-        if not self.factory.connections_from[self._host]:
-            del self.factory.connections_from[self._host]
+        self.factory.connections_from[self.host] -= 1
+        if not self.factory.connections_from[self.host]:
+            del self.factory.connections_from[self.host]
         self._give_up(reason)
         closing, self._closing = self._closing or [], None
         for waiting in closing:
@@ -222,19 +221,17 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
 
     def _begin(self, environment: Environment) -> None:
         self.factory.deadlines.met(self)
-        self.variables = {
-            **environment.values,
-            **{f"agi_arg_{i}": value for i, value in enumerate(environment.arguments, 1)},
-        }
+        self.variables = dict(environment.values)
+        for number, value in enumerate(environment.arguments, 1):
+            self.variables[f"agi_arg_{number}"] = value
         self.arguments = environment.arguments
         run(self.factory.mainFunction, self)
 
     def _drop(self, fault: str) -> None:
         if self._is_closed:
             return
-        peer = getattr(cast("Any", self.transport).getPeer(), "host", "")
-        if self.factory.lines.admits(peer):
-            _SESSION_LOG.warn("AGI session from {peer} dropped: {fault}", peer=peer, fault=fault)
+        if self.factory.lines.admits(self.host):
+            _SESSION_LOG.warn("AGI session from {peer} dropped: {fault}", peer=self.host, fault=fault)
         self._give_up(AgiProtocolError(fault))
         cast("Any", self.transport).abortConnection()
 
@@ -257,14 +254,17 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
 
         Twisted's own write costs two system calls more and a turn of the reactor.
         """
-        transport = cast("Any", self.transport)
+        transport: Any = self.transport
         if transport is None:
             return
         if self._socket is not None and not transport.disconnecting:
-            with suppress(OSError):  # full, or broken: the transport waits, or finds out
-                line = line[self._socket.send(line) :]
-            if not line:
+            try:
+                sent = self._socket.send(line)
+            except OSError:  # full, or broken: the transport waits, or finds out
+                sent = 0
+            if sent == len(line):
                 return
+            line = line[sent:]
             self._socket = None  # what the transport keeps back must go before all that follows
         transport.write(line)
 
@@ -276,7 +276,7 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
         Where nothing is left to be sent and no answer is awaited, this closes at once, as Twisted itself does after a
         half-close; otherwise it waits a turn of the reactor for it, at the price of five system calls.
         """
-        transport = cast("Any", self.transport)
+        transport: Any = self.transport
         if transport is None:
             return
         if self._socket is None or self._is_closed or self._pending is not None:
@@ -345,7 +345,7 @@ class FastAGIFactory(Factory):
                 say = _FACTORY_LOG.warn if setting == "allow" else _FACTORY_LOG.error
                 say("AGI connection from {peer} refused: {why} (agi.{setting})", peer=host, why=why, setting=setting)
             return None
-        protocol = FastAGIProtocol()
+        protocol = FastAGIProtocol(host)
         protocol.factory = self
         return protocol
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from os import urandom
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,12 @@ _LOG = Logger(namespace=NAMESPACE)
 _STAMP = re.compile(r"stamp=([A-Za-z0-9_-]{1,79})")
 
 _NUMBER = re.compile(r"number=(.{1,80})")
+
+_STATE = (
+    *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{channel_variables.LIMIT}}}"),
+    *(f"${{{channel_variables.NUMBER}}}", "${DIALSTATUS}", "${ANSWEREDTIME_MS}"),
+)
+"""What is asked of a channel before the decision."""
 
 _OF_LAST_DIAL = ("DIALSTATUS", "ANSWEREDTIME_MS", channel_variables.ANSWERED, channel_variables.LET_GO)
 
@@ -129,12 +135,8 @@ class CallScript:
 
     async def _decide(self, agi: Any, guard: Guard) -> Callable[[], Awaitable[None]] | None:
         """Decide, and return what dials; ``None`` when the call was refused."""
-        expressions = (
-            *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{channel_variables.LIMIT}}}"),
-            *(f"${{{channel_variables.NUMBER}}}", "${DIALSTATUS}", "${ANSWEREDTIME_MS}"),
-        )
-        asked = await guard.attempt(partial(ask, agi, *expressions), "asking of its state", tries=2)
-        state, code, limit, named, *previous = asked or [""] * len(expressions)
+        asked = await guard.attempt(partial(ask, agi, *_STATE), "asking of its state", tries=2)
+        state, code, limit, named, *previous = asked or [""] * len(_STATE)
         if not state:  # func_channel is not loaded
             state = str(await guard.attempt(agi.channelStatus, "asking of its state") or "")
             code = agi.variables.get("agi_accountcode", "")
@@ -145,7 +147,7 @@ class CallScript:
         question = Initiate(
             server=await self._servers.identify(agi),
             uniqueid=agi.variables["agi_uniqueid"],
-            authorization=secrets.token_hex(8),
+            authorization=urandom(8).hex(),
             channel=agi.variables.get("agi_channel", ""),
             account_code=code or "",
             caller_number=agi.variables.get("agi_callerid", ""),
@@ -318,8 +320,8 @@ class CallScript:
             _LOG.info("Channel {uniqueid!r} was transferred; it is charged at its end", uniqueid=question.uniqueid)
             return
         await _limit_rest(way, seconds, report)
-        end = Terminate(question.server, question.uniqueid, Witness.AGI, report)
-        end = replace(end, unauthorized_request=question) if grant is None else replace(end, leg=grant.call.leg)
+        late, leg = (question, None) if grant is None else (None, grant.call.leg)
+        end = Terminate(question.server, question.uniqueid, Witness.AGI, report, unauthorized_request=late, leg=leg)
         settled = await self._settlement.settle(end)
         if settled is not None and not is_transferred and not way.agi.hungup:
             # The dialplan may go on, with a prompt or another Dial: the limit was this call's.

@@ -33,6 +33,14 @@ NAMESPACE = "celcombiller.asterisk.scripts.Scripts"
 _LOG = Logger(namespace=NAMESPACE)
 
 
+_LAST_DIAL = (
+    *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{channel_variables.ANSWERED}}}"),
+    channel_variables.NOW,
+)
+"""What is asked of a channel about its last Dial."""
+
+_ENDED = f"${{{channel_variables.ENDED}}}"
+
 _AHEAD_MAX = timedelta(days=1)
 
 
@@ -110,18 +118,13 @@ async def read_end(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:
 
     It may say when it ended: that is earlier than now, if the biller stood still.
     """
-    report, (over, *values) = await _read(agi, f"${{{channel_variables.ENDED}}}", *expressions)
+    report, (over, *values) = await _read(agi, _ENDED, *expressions)
     ended_at = channel_variables.instant(over)
     return (report if ended_at is None else replace(report, at=min(report.at, ended_at))), values
 
 
 async def _read(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:
-    status, answered_ms, cause, answered, now, *values = await ask(
-        agi,
-        *("${DIALSTATUS}", "${ANSWEREDTIME_MS}", "${HANGUPCAUSE}", f"${{{channel_variables.ANSWERED}}}"),
-        channel_variables.NOW,
-        *expressions,
-    )
+    status, answered_ms, cause, answered, now, *values = await ask(agi, *_LAST_DIAL, *expressions)
     at = channel_variables.instant(now) or datetime.now(UTC)
     return report_of(status, answered_ms, answered, at, cause=cause), values
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _LOG = Logger(namespace=NAMESPACE)
 
+_DECISION = (f"${{{channel_variables.RESULT}}}", f"${{{channel_variables.LET_GO}}}", "${CHANNEL(accountcode)}")
+"""What is asked of a channel at its end, besides how it ended."""
+
 _LET_GO = re.compile(r"([0-9a-f]{16}):(.{1,40})")
 
 
@@ -52,8 +55,7 @@ class HangupScript:
         a call that was refused.
         """
         guard = Guard(agi, "reducer", self._metrics)
-        asked = (f"${{{channel_variables.RESULT}}}", f"${{{channel_variables.LET_GO}}}", "${CHANNEL(accountcode)}")
-        read = await guard.attempt(partial(read_end, agi, *asked), "reading of its end", tries=2)
+        read = await guard.attempt(partial(read_end, agi, *_DECISION), "reading of its end", tries=2)
         if read is None:  # AMI and the sweep are left to say how it ended
             return
         report, (result, let_go, code) = read

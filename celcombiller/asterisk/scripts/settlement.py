@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
@@ -11,7 +12,7 @@ from twisted.logger import Logger
 
 from celcombiller.asterisk.scripts.channel import NAMESPACE
 from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownCall
-from celcombiller.core.model.calls import CallState, Witness
+from celcombiller.core.model.calls import CallReport, CallState, Witness
 from celcombiller.runtime.log.charging import log_settlement
 
 if TYPE_CHECKING:
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.asterisk.pending_updates import PendingUpdates
     from celcombiller.core.charging.requests import Terminate
-    from celcombiller.core.model.calls import CallReport, Settlement
+    from celcombiller.core.model.calls import Settlement
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.runtime.metrics import Metrics
 
 _LOG = Logger(namespace=NAMESPACE)
+
+_WORDS = attrgetter(*(each.name for each in fields(CallReport) if each.name != "at"))
+"""What a report says, besides when."""
 
 ENDED_MAX = 1000
 """Calls settled here whose reducer is remembered to be due; it comes in a moment, or not at all."""
@@ -78,7 +82,7 @@ class CallSettlement:
     def is_repeat(self, end: Terminate) -> bool:
         """Return whether this end was settled here just now, in the same words; it is asked once."""
         known = self._ended.pop((end.server, end.uniqueid), None)
-        return known is not None and replace(known, at=end.ending.at) == end.ending
+        return known is not None and _WORDS(known) == _WORDS(end.ending)
 
     def _charge(self, end: Terminate, *, deferrable: bool) -> Deferred[Settlement | None]:
         charged = self._store.charge(end, deferrable=deferrable)
