@@ -29,8 +29,9 @@ from celcombiller.core.audit.report import audit
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy, Credit, Initiate, Terminate
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.calls import CallGrant, CallReport, Rate, Witness
-from celcombiller.core.rating import Tariff
+from celcombiller.core.model.calls import CallGrant, CallReport, Witness
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schedules import schedule_records
 from celcombiller.core.schedules.runs import ScheduleRules, history
 from celcombiller.core.schema import migrations, tables

@@ -364,7 +364,7 @@ def _run(*words, **environ):
 def _restore(path, *statements):
     with closing(sqlite3.connect(path)) as made:
         made.executescript(LEDGER.read_text(encoding="utf-8"))
-    engine = open_engine(f"sqlite:///{path}", lock_seconds=1)
+    engine = open_engine(f"sqlite:///{path}", lock_seconds=1, foreign_keys=False)
     with engine.begin() as tx:
         migrations.upgrade(tx)
         for each in statements:

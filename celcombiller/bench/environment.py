@@ -28,7 +28,7 @@ from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.rating import Tariff
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schema import migrations, tables
 from celcombiller.database.engine import open_engine
 from celcombiller.database.ledger_file import create_ledger_file, path_of

@@ -23,10 +23,10 @@ from celcombiller.core.charging import messages
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import ConfigError
-from celcombiller.core.model.calls import Rate
 from celcombiller.core.model.messages import Route
+from celcombiller.core.model.tariffs import flat_rate
 from celcombiller.core.provisioning import desired_state
-from celcombiller.core.rating import Tariff
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import SERVICE_NAME, check_database
@@ -350,7 +350,7 @@ def charging_policy(config: Config) -> ChargingPolicy:
     """Return the settings that charging needs."""
     return ChargingPolicy(
         tariff=Tariff(
-            Rate(row.prefix, row.name, row.connect_fee, row.price, row.increment_seconds) for row in config.rates
+            flat_rate(row.prefix, row.name, row.connect_fee, row.price, row.increment_seconds) for row in config.rates
         ),
         ring_seconds=config.calls.ring_seconds,
         max_call_seconds=config.calls.max_call_seconds,

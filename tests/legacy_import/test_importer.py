@@ -27,9 +27,9 @@ from celcombiller.core.ledger import accounts
 from celcombiller.core.ledger import statement as ledger_statement
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.calls import Rate
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.rating import Tariff
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables as schema_tables
 from celcombiller.core.subscribers import subscriber_records

@@ -15,7 +15,7 @@ from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, Messag
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from celcombiller.core.rating import Tariff
+    from celcombiller.core.rating.tariff import Tariff
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from celcombiller.core.errors import (
 )
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.model.calls import Call, CallGrant, CallReport, CallState, Settlement, Witness
-from celcombiller.core.rating import affordable_seconds, charged_ms, price
+from celcombiller.core.rating.pricing import affordable, charged_ms, price, seconds_of
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
 
@@ -59,16 +59,17 @@ class VoiceCharging:
         if self.calls.authorized(request.server, request.uniqueid, request.authorization) is not None:
             raise UnknownCall("the call of this authorization is over")
         call, account = self._admit(policy, request, now, leg=0 if last is None else last.leg + 1)
-        seconds = affordable_seconds(call.rate, account.available, call.granted_seconds)
+        # The prices may change while it rings: the answer may come at the first or at the last moment.
+        moments = (now, now + timedelta(seconds=policy.ring_seconds)) if call.rate.windows else (now,)
+        seconds = min(affordable(call.rate, account.available, at, call.granted_seconds) for at in moments)
         if seconds == 0:
             raise InsufficientBalance(f"{max(account.available, 0)} available")
         if seconds != call.granted_seconds:
             call = replace(call, granted_seconds=seconds)
         self.calls.add(call)
         grant = self._grant(policy, call, request)
-        self.book.hold(
-            call.reference, account.id, price(call.rate, seconds * 1000), now=now, expires_at=grant.expires_at
-        )
+        amount = max(price(call.rate, seconds, at) for at in moments)
+        self.book.hold(call.reference, account.id, amount, now=now, expires_at=grant.expires_at)
         return grant
 
     def answer(self, request: CallAnswered) -> Call:
@@ -192,8 +193,9 @@ class VoiceCharging:
         """
         reported_ms = talk_ms(call, ending)
         note = "; ".join(filter(None, (call.note, ending.note)))
+        answered_at = ending.answered_at or call.answered_at or ending.at - timedelta(milliseconds=reported_ms)
         if ending.answered:
-            cost = price(call.rate, charged_ms(reported_ms, limit_seconds))
+            cost = price(call.rate, seconds_of(charged_ms(reported_ms, limit_seconds)), answered_at)
             hold = self.book.holds[call.reference]
             if cost > hold.amount:
                 note = "; ".join(filter(None, (note, f"{cost} for the talk, {hold.amount} were held")))
@@ -203,9 +205,6 @@ class VoiceCharging:
             cost = 0
             end, state = (self.book.expire, CallState.EXPIRED) if expired else (self.book.release, CallState.RELEASED)
             end(call.reference, now=now)
-        answered_at = ending.answered_at or call.answered_at
-        if ending.answered and answered_at is None:
-            answered_at = ending.at - timedelta(milliseconds=reported_ms)
         closed = self.calls.change(
             call,
             state=state,

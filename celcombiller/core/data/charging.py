@@ -31,7 +31,7 @@ from celcombiller.core.data.session import (
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.rating import octets_price
+from celcombiller.core.rating.pricing import octets_price
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:

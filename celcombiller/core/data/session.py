@@ -98,6 +98,10 @@ class DataSession:
     disconnect_at: datetime | None = None
     disconnect_tries: int = 0
     disconnect_said: str = ""
+    rate_detail: str | None = None
+    tariff_version_id: int | None = None
+    bundles: str | None = None
+    pieces: str | None = None
 
     @property
     def reference(self) -> str:

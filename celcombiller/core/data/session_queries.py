@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from celcombiller.core.data.accounting_reports import StaleSession
 from celcombiller.core.data.session import find_payer
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.rating import affordable_octets
+from celcombiller.core.rating.pricing import affordable_octets
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:

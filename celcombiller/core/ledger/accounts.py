@@ -12,7 +12,6 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_from_columns
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.schema import driver, tables
-from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -34,13 +33,14 @@ def set_credit_limit(tx: Connection, account_id: int, floor: int) -> Account:
 
 
 def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:
-    """Return a subscriber's accounts by kind."""
+    """Return a subscriber's accounts by kind, without bundles."""
     return by_kind(_ACCOUNTS_OF_SUBSCRIBER.rows(tx, subscriber_id=subscriber_id))
 
 
 def by_kind(rows: Iterable[driver.Row]) -> dict[Kind, Account]:
-    """Return the accounts of rows of `ACCOUNTS`, by kind."""
-    return {each.kind: each for each in (account_from_columns(*row) for row in rows)}
+    """Return the accounts of rows of `ACCOUNTS` that are no bundles, by kind."""
+    accounts = (account_from_columns(*row) for row in rows)
+    return {each.kind: each for each in accounts if isinstance(each.kind, Kind)}
 
 
 ACCOUNTS = sa.select(*(tables.account.c[name] for name in ACCOUNT_COLUMNS))
@@ -53,14 +53,14 @@ _ACCOUNTS_OF_SUBSCRIBER = driver.PreparedQuery(
 
 
 # Built once: building a statement costs three times as much as executing it.
-_ACCOUNTS_OF_SUBSCRIBERS = sa.select(tables.account).where(
-    tables.account.c.subscriber_id.in_(sa.bindparam("subscriber_ids", expanding=True))
+_ACCOUNTS_OF_SUBSCRIBERS = ACCOUNTS.where(
+    tables.account.c.subscriber_id.in_(sa.bindparam("subscriber_ids", expanding=True)), tables.account.c.kind.in_(Kind)
 )
 
 
 def balances_of(tx: Connection, subscriber_ids: Collection[int]) -> dict[tuple[int, Kind], Account]:
-    """Return the accounts of these subscribers, by subscriber and kind."""
+    """Return the accounts of these subscribers, without bundles, by subscriber and kind."""
     if not subscriber_ids:
         return {}
     rows = tx.execute(_ACCOUNTS_OF_SUBSCRIBERS, {"subscriber_ids": list(subscriber_ids)})
-    return {(row.subscriber_id, Kind(row.kind)): value_from_row(row, Account) for row in rows}
+    return {(row.subscriber_id, Kind(row.kind)): account_from_columns(*row) for row in rows}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from celcombiller.core.errors import InvalidValue
-from celcombiller.core.model.accounts import Account, Kind
+from celcombiller.core.model.accounts import ACCOUNT_KINDS, Account
 from celcombiller.core.model.text import UNPRINTABLE
 
 AMOUNT_MAX = 2**53 - 1
@@ -25,7 +25,7 @@ def account_from_columns(
     number: int, kind: str, subscriber_id: int | None, posted: int, held: int, floor: int
 ) -> Account:
     """Return the account of a row's columns, in the order of `ACCOUNT_COLUMNS`."""
-    return Account(number, Kind(kind), subscriber_id, posted, held, floor)
+    return Account(number, ACCOUNT_KINDS[kind], subscriber_id, posted, held, floor)
 
 
 def check_line(field: str, value: str, most: int) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.model.accounts import Account, Kind
+    from celcombiller.core.model.accounts import Account, AccountKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class StatementLine:
     """A transfer as one account sees it: ``value`` is signed, ``posted`` is the balance after it."""
 
     id: int
-    kind: Kind
+    kind: AccountKind
     at: datetime
     value: int
     posted: int

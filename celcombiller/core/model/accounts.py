@@ -18,6 +18,24 @@ class Kind(StrEnum):
     SMS = "sms"
 
 
+class BundleKind(StrEnum):
+    """What a bundle holds: seconds of talk, parts of messages, octets, or voice credit that is spent first.
+
+    Each is a kind of account of its own, so that no transfer can turn a bundle into a balance.
+    """
+
+    SECONDS = "seconds"
+    MESSAGES = "messages"
+    OCTETS = "octets"
+    MONEY = "money"
+
+
+AccountKind = Kind | BundleKind
+
+ACCOUNT_KINDS: dict[str, AccountKind] = {each.value: each for each in (*Kind, *BundleKind)}
+"""The kind of an account, by its name in the database."""
+
+
 class HoldState(StrEnum):
     """A hold is open, then ends once, in one of the other states."""
 
@@ -32,7 +50,7 @@ class Account:
     """Credit of one kind. A system account (no subscriber) stores no balance: its total is summed."""
 
     id: int
-    kind: Kind
+    kind: AccountKind
     subscriber_id: int | None
     posted: int
     held: int

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.model.tariffs import Rate
 
 
 class CallState(StrEnum):
@@ -31,26 +32,13 @@ class Witness(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """The price of talk to numbers that begin with ``prefix``.
-
-    ``price`` credits for each started ``increment_seconds``, and ``connect_fee`` credits once, at the answer.
-    """
-
-    prefix: str = ""
-    name: str = ""
-    connect_fee: int = 0
-    price: int = 1
-    increment_seconds: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Call:
     """One billed leg; its row is its CDR from authorization to settlement.
 
     ``uniqueid`` is Asterisk's; ``leg`` counts the dials of one channel (a dialplan may try a second number).
     ``authorization`` is the id that the AGI session made, so that the same request gets the same answer.
     ``answered_early``: the caller's channel was up before the Dial, so ANSWEREDTIME_MS includes the ringing.
+    ``tariff_version_id``: the version of the tariff whose rate it is; ``None``: the settings' own.
     """
 
     server: str
@@ -75,6 +63,7 @@ class Call:
     witness: Witness | None = None
     outcome: str = ""
     note: str = ""
+    tariff_version_id: int | None = None
 
     @property
     def reference(self) -> str:

@@ -12,16 +12,24 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
-from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.accounts import AccountKind, BundleKind, Kind
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-OPERATOR_ACCOUNT_IDS = {Kind.VOICE: 1, Kind.DATA: 2, Kind.SMS: 0}
+OPERATOR_ACCOUNT_IDS: dict[AccountKind, int] = {
+    Kind.VOICE: 1,
+    Kind.DATA: 2,
+    Kind.SMS: 0,
+    BundleKind.SECONDS: -1,
+    BundleKind.MESSAGES: -2,
+    BundleKind.OCTETS: -3,
+    BundleKind.MONEY: -4,
+}
 """The system accounts, made by migrations: the operator's side of every movement of that kind.
 
-The sms account came when ids from 3 on could already be subscribers' (SQLite counts from the highest id); 0 is never
-assigned by a database.
+Those of sms and of bundles came when ids from 3 on could already be subscribers' (SQLite counts from the highest id);
+0 and negative ids are never assigned by a database.
 """
 
 
@@ -90,10 +98,19 @@ subscriber = sa.Table(
     sa.Column("password_hash", sa.Text),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
+    sa.Column("tariff_id", BigId, sa.ForeignKey("tariff.id")),
+    sa.Column("group_id", BigId, sa.ForeignKey("subscriber_group.id"), index=True),
+    sa.Column("calls_max", sa.Integer),
+    sa.Column("barred", sa.Text),
+    sa.Column("allowed", sa.Text),
     sa.CheckConstraint("level in (0, 1, 2)", name="level"),
     *(_living(f"uq_subscriber_{name}", name, unique=True) for name in ("username", "clid", "imsi", "cpf")),
 )
-"""A deleted subscriber keeps the row, for what refers to it; the identities are free for others."""
+"""A deleted subscriber keeps the row, for what refers to it; the identities are free for others.
+
+``tariff_id``, ``calls_max``, ``barred`` and ``allowed`` stand before those of the group. The last two are lists of
+prefixes, separated by spaces; no list: those of the group.
+"""
 
 IS_STAFF = subscriber.c.level != sa.literal_column("1")
 """Administrators and collaborators. The level is a literal: with a parameter no partial index would be used."""
@@ -107,12 +124,25 @@ account = sa.Table(
     sa.Column("posted", sa.BigInteger, nullable=False),
     sa.Column("held", sa.BigInteger, nullable=False),
     sa.Column("floor", sa.BigInteger, nullable=False, server_default="0"),
-    sa.UniqueConstraint("subscriber_id", "kind"),
-    sa.CheckConstraint("kind in ('voice', 'data', 'sms')", name="kind"),
+    sa.Column("pot", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("day_limit", sa.BigInteger),
+    sa.Column("month_limit", sa.BigInteger),
+    sa.Column("spent_on", sa.Date),
+    sa.Column("spent_day", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("spent_month", sa.BigInteger, nullable=False, server_default="0"),
+    sa.CheckConstraint("kind in ('voice', 'data', 'sms', 'seconds', 'messages', 'octets', 'money')", name="kind"),
     sa.CheckConstraint("held >= 0", name="held"),
     sa.CheckConstraint("floor <= 0", name="floor"),
     sa.CheckConstraint("subscriber_id is not null or (posted = 0 and held = 0)", name="system"),
+    sa.CheckConstraint("kind in ('voice', 'data', 'sms') or posted >= 0", name="bundle"),
+    sa.CheckConstraint("day_limit >= 0 and month_limit >= 0", name="limits"),
+    sa.CheckConstraint("kind not in ('voice', 'data', 'sms') or pot = 0", name="pot"),
+    sa.UniqueConstraint("subscriber_id", "kind", "pot"),
 )
+"""``spent_day`` and ``spent_month`` were charged on the day ``spent_on`` and in its month, where a limit is set.
+
+A subscriber has one account of each kind of credit, and any number of bundles: ``pot`` counts those of a kind.
+"""
 
 transfer = sa.Table(
     "transfer",
@@ -181,6 +211,14 @@ call = sa.Table(
     sa.Column("connect_fee", sa.BigInteger, nullable=False),
     sa.Column("price", sa.BigInteger, nullable=False),
     sa.Column("increment_seconds", sa.Integer, nullable=False),
+    sa.Column("rate_detail", sa.Text),
+    sa.Column("tariff_version_id", BigId, sa.ForeignKey("tariff_version.id")),
+    sa.Column("bundles", sa.Text),
+    sa.Column("group_id", BigId, sa.ForeignKey("subscriber_group.id")),
+    sa.Column("trunk_id", BigId, sa.ForeignKey("trunk.id")),
+    sa.Column("trunks_tried", sa.Text),
+    sa.Column("trunk_rate", sa.Text),
+    sa.Column("trunk_cost", sa.BigInteger),
     sa.Column("granted_seconds", sa.Integer, nullable=False),
     sa.Column("answered_early", sa.Boolean, nullable=False),
     sa.Column("started_at", Instant, nullable=False),
@@ -197,10 +235,20 @@ call = sa.Table(
     sa.CheckConstraint("state <> 'settled' or (cost >= 0 and talk_ms >= 0)", name="settled"),
     _where("ix_call_open", "started_at", "id", condition="state = 'open'"),
     _where("ix_call_expired", "started_at", "id", condition="state = 'expired'"),
+    _where("ix_call_open_subscriber", "subscriber_id", condition="state = 'open'"),
+    _where("ix_call_open_group", "group_id", condition="state = 'open' and group_id is not null"),
+    _where("ix_call_open_trunk", "trunk_id", condition="state = 'open' and trunk_id is not null"),
     sa.Index(None, "started_at", "id"),
     sa.Index(None, "subscriber_id", "started_at", "id"),
     sa.Index(None, "server", "started_at", "id"),
 )
+
+"""One billed leg. Where the rate has more than one price and one increment, ``rate_detail`` is the whole of it (JSON).
+
+``tariff_version_id``: the version it was priced by; null: the settings' own rates. ``bundles``: the accounts of the
+bundles that it may take from, in their order (JSON). ``trunk_rate`` and ``trunk_cost`` are what its trunk costs the
+operator, for the trunk that it took; ``trunks_tried`` those before it (ids, separated by spaces).
+"""
 
 testimony = sa.Table(
     "testimony",
@@ -301,6 +349,7 @@ schedule = sa.Table(
     sa.Column("done_until", sa.Date, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
+    sa.Column("offer_id", BigId, sa.ForeignKey("offer.id")),
     sa.CheckConstraint("kind in (1, 2, 3, 4)", name="kind"),
     sa.CheckConstraint("value >= 0", name="value"),
     sa.CheckConstraint("count >= 0", name="count"),
@@ -363,6 +412,7 @@ schedule_run = sa.Table(
     sa.Column("passed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("failed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("offer_id", BigId, sa.ForeignKey("offer.id")),
     sa.UniqueConstraint("schedule_id", "due_on"),
     sa.CheckConstraint("kind in (1, 2, 3, 4)", name="kind"),
     sa.CheckConstraint("state in ('open', 'done', 'skipped')", name="state"),
@@ -463,6 +513,8 @@ message = sa.Table(
     sa.Column("next_try_at", Instant),
     sa.Column("claimed_by", sa.Text),
     sa.Column("claimed_until", Instant),
+    sa.Column("tariff_version_id", BigId, sa.ForeignKey("tariff_version.id")),
+    sa.Column("bundles", sa.Text),
     sa.CheckConstraint("origin in ('phone', 'api', 'notice')", name="origin"),
     sa.CheckConstraint("route in ('asterisk', 'smpp')", name="route"),
     sa.CheckConstraint("encoding in ('gsm7', 'ucs2')", name="encoding"),
@@ -551,6 +603,10 @@ data_session = sa.Table(
     sa.Column("began_at", Instant),
     sa.Column("reported_at", Instant),
     sa.Column("session_seconds", sa.BigInteger),
+    sa.Column("rate_detail", sa.Text),
+    sa.Column("tariff_version_id", BigId, sa.ForeignKey("tariff_version.id")),
+    sa.Column("bundles", sa.Text),
+    sa.Column("pieces", sa.Text),
     sa.UniqueConstraint("key", "generation"),
     sa.CheckConstraint("state in ('open', 'closed')", name="state"),
     sa.CheckConstraint("(state = 'open') = (ended_at is null)", name="ended"),
@@ -579,3 +635,183 @@ imported = sa.Table(
     sa.Column("row_id", BigId, nullable=False),
 )
 """Imported rows of an original database, and what they became, so that each is imported once."""
+
+tariff = sa.Table(
+    "tariff",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False, server_default=""),
+    sa.Column("credits_per_unit", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Column("time_zone", sa.Text, nullable=False),
+    sa.Column("is_default", sa.Boolean, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
+    sa.CheckConstraint("credits_per_unit >= 1", name="credits_per_unit"),
+    _living("uq_tariff_name", "name", unique=True),
+    _where("uq_tariff_default", "is_default", condition="is_default and deleted_at is null", unique=True),
+)
+"""A price list. ``credits_per_unit``: the credits of one unit of ``currency``, for whoever shows money."""
+
+tariff_version = sa.Table(
+    "tariff_version",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("tariff_id", BigId, sa.ForeignKey("tariff.id"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("effective_at", Instant),
+    sa.Column("holidays", sa.Text, nullable=False, server_default=""),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.UniqueConstraint("tariff_id", "number"),
+)
+"""A state of a tariff, in force from ``effective_at`` until the next one; null: it is being written, or was withdrawn.
+
+``holidays`` are dates (ISO 8601), separated by spaces.
+"""
+
+rate = sa.Table(
+    "rate",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("tariff_id", BigId, sa.ForeignKey("tariff.id"), nullable=False),
+    sa.Column("since_version", sa.Integer, nullable=False),
+    sa.Column("until_version", sa.Integer),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("prefix", sa.Text, nullable=False),
+    sa.Column("on_net", sa.Boolean, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("window", sa.Text, nullable=False, server_default=""),
+    sa.Column("valid_from", Instant),
+    sa.Column("valid_until", Instant),
+    sa.Column("connect_fee", sa.BigInteger, nullable=False),
+    sa.Column("minimum_charge", sa.BigInteger, nullable=False),
+    sa.Column("grace", sa.BigInteger, nullable=False),
+    sa.Column("steps", sa.Text, nullable=False),
+    sa.CheckConstraint("service in ('voice', 'sms', 'data')", name="service"),
+    sa.CheckConstraint("connect_fee >= 0 and minimum_charge >= 0 and grace >= 0", name="amounts"),
+    sa.CheckConstraint("not on_net or prefix = ''", name="on_net"),
+    sa.CheckConstraint("until_version > since_version", name="versions"),
+    sa.Index(None, "tariff_id", "since_version", "until_version", "service", "prefix"),
+)
+"""The prices of a destination at some times, in the versions from ``since_version`` to before ``until_version``.
+
+``window`` is a time of the week (empty: all others), ``steps`` a JSON list of ``[start, increment, price, per]``.
+"""
+
+catalogue_change = sa.Table(
+    "catalogue_change",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="one"),
+)
+"""One row: the number of changes of tariffs, groups, trunks, routes and offers; a biller that knows less reads them."""
+
+subscriber_group = sa.Table(
+    "subscriber_group",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("tariff_id", BigId, sa.ForeignKey("tariff.id")),
+    sa.Column("calls_max", sa.Integer),
+    sa.Column("subscriber_calls_max", sa.Integer),
+    sa.Column("barred", sa.Text, nullable=False, server_default=""),
+    sa.Column("allowed", sa.Text, nullable=False, server_default=""),
+    sa.Column("call_seconds_max", sa.Integer),
+    sa.Column("call_cost_max", sa.BigInteger),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
+    sa.CheckConstraint("calls_max >= 0 and subscriber_calls_max >= 0", name="calls_max"),
+    _living("uq_subscriber_group_name", "name", unique=True),
+)
+"""Subscribers with a tariff and limits in common: ``calls_max`` at once for all, ``subscriber_calls_max`` for each."""
+
+trunk = sa.Table(
+    "trunk",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("dial", sa.Text, nullable=False),
+    sa.Column("strip", sa.Text, nullable=False, server_default=""),
+    sa.Column("prepend", sa.Text, nullable=False, server_default=""),
+    sa.Column("caller_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("tariff_id", BigId, sa.ForeignKey("tariff.id")),
+    sa.Column("calls_max", sa.Integer),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
+    sa.CheckConstraint("calls_max >= 0", name="calls_max"),
+    _living("uq_trunk_name", "name", unique=True),
+)
+"""A way out. ``tariff_id`` is the provider's price list; ``strip`` and ``prepend`` rewrite the dialled number."""
+
+route = sa.Table(
+    "route",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("prefix", sa.Text, nullable=False),
+    sa.Column("choose", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
+    sa.CheckConstraint("choose in ('order', 'weight', 'cost')", name="choose"),
+    _living("uq_route_prefix", "prefix", unique=True),
+)
+"""The trunks for numbers that begin with a prefix, tried in order, by weight or the cheapest first."""
+
+route_trunk = sa.Table(
+    "route_trunk",
+    metadata,
+    sa.Column("route_id", BigId, sa.ForeignKey("route.id"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("trunk_id", BigId, sa.ForeignKey("trunk.id"), nullable=False),
+    sa.Column("weight", sa.Integer, nullable=False, server_default="1"),
+    sa.CheckConstraint("weight >= 1", name="weight"),
+)
+
+offer = sa.Table(
+    "offer",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("price", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("services", sa.Text, nullable=False, server_default=""),
+    sa.Column("destinations", sa.Text, nullable=False, server_default=""),
+    sa.Column("valid_hours", sa.Integer, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("renews", sa.Boolean, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant),
+    sa.CheckConstraint("kind in ('seconds', 'messages', 'octets', 'money')", name="kind"),
+    sa.CheckConstraint("price >= 0 and amount > 0 and valid_hours > 0", name="amounts"),
+    _living("uq_offer_name", "name", unique=True),
+)
+"""A bundle of ``amount`` for ``valid_hours`` that can be bought; one that ``renews`` is bought again at its end."""
+
+bundle = sa.Table(
+    "bundle",
+    metadata,
+    sa.Column("account_id", BigId, sa.ForeignKey("account.id"), primary_key=True, autoincrement=False),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("offer_id", BigId, sa.ForeignKey("offer.id")),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("services", sa.Text, nullable=False, server_default=""),
+    sa.Column("destinations", sa.Text, nullable=False, server_default=""),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("valid_from", Instant, nullable=False),
+    sa.Column("valid_until", Instant, nullable=False),
+    sa.Column("renews", sa.Boolean, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.CheckConstraint("valid_until > valid_from", name="validity"),
+    _where("ix_bundle_living", "subscriber_id", "valid_until", condition="ended_at is null"),
+    _where("ix_bundle_due", "valid_until", condition="ended_at is null"),
+)
+"""A pot of its own account, for some destinations and a time. ``destinations``: prefixes and ``on-net``, by spaces.
+
+Spent by priority (the lowest first), then the one that ends soonest. At its end what is left goes back to the operator.
+"""

@@ -7,7 +7,8 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.core.model.calls import Call, CallState, Rate, Witness
+from celcombiller.core.model.calls import Call, CallState, Witness
+from celcombiller.core.rating.rate_columns import columns_of_rate, rate_from_columns
 from celcombiller.core.schema import bulk, driver, tables
 
 if TYPE_CHECKING:
@@ -92,10 +93,10 @@ _FACTS = (
 )
 
 
-_RATE = ("rate_prefix", "rate_name", "connect_fee", "price", "increment_seconds")
+_RATE = ("rate_prefix", "rate_name", "connect_fee", "price", "increment_seconds", "rate_detail", "tariff_version_id")
 
 
-_facts_of = attrgetter(*_FACTS, "rate.prefix", "rate.name", "rate.connect_fee", "rate.price", "rate.increment_seconds")
+_facts_of = attrgetter(*_FACTS)
 
 
 _CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
@@ -122,7 +123,7 @@ _INSERT_REPORT = bulk.insert(tables.testimony, tables.testimony.c.keys(), once=T
 
 
 def _columns_of(call: Call) -> driver.Row:
-    return (*_facts_of(call), *_ending_of(call))
+    return (*_facts_of(call), *columns_of_rate(call.rate), call.tariff_version_id, *_ending_of(call))
 
 
 def _ending_of(call: Call) -> driver.Row:
@@ -163,6 +164,8 @@ def _call_from_columns(
     connect_fee: int,
     price: int,
     increment_seconds: int,
+    rate_detail: str | None,
+    tariff_version_id: int | None,
     state: str,
     answered_at: Any,
     ended_at: Any,
@@ -184,7 +187,8 @@ def _call_from_columns(
         from_number=from_number,
         to_number=to_number,
         callee_id=callee_id,
-        rate=Rate(rate_prefix, rate_name, connect_fee, price, increment_seconds),
+        rate=rate_from_columns(rate_prefix, rate_name, connect_fee, price, increment_seconds, rate_detail),
+        tariff_version_id=tariff_version_id,
         granted_seconds=granted_seconds,
         answered_early=bool(answered_early),
         started_at=driver.parse_timestamp(started_at),

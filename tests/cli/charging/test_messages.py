@@ -13,7 +13,7 @@ from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.data.accounting_reports import AcctStatusType, Conditions, Usage
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
-from celcombiller.core.rating import Tariff
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.sms import message_queries, outbox_queue
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy
 from celcombiller.database.engine import open_engine

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import UnknownCall
-from celcombiller.core.model.calls import CallGrant, CallState, Rate, Witness
-from celcombiller.core.rating import Tariff
+from celcombiller.core.model.calls import CallGrant, CallState, Witness
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.voice.evidence import talk_ms
 from tests.core.ledger.test_book import NOW, ask, credit, ended, initiate, proved, voice

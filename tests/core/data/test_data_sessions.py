@@ -26,7 +26,7 @@ from celcombiller.core.data.session import Closing, DataSession, DataState
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.ledger.accounts import balances
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.rating import affordable_octets, octets_price
+from celcombiller.core.rating.pricing import affordable_octets, octets_price
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import NOW, TERMS, database, proved

@@ -13,9 +13,9 @@ from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.calls import Rate
 from celcombiller.core.model.schedules import CreditOutcome, RunState
-from celcombiller.core.rating import Tariff
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schedules import forecast, runs, schedule_records
 from celcombiller.core.schedules import memberships as schedules_memberships
 from celcombiller.core.schedules.runs import ScheduleRules

@@ -11,9 +11,9 @@ from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.errors import AlreadyTaken, UnknownMembership, UnknownSubscriber
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.calls import Rate
 from celcombiller.core.model.schedules import CatchUp, RunState
-from celcombiller.core.rating import Tariff
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schedules import forecast, memberships, runs, schedule_records
 from celcombiller.core.schedules.due_dates import due_dates, last_come
 from celcombiller.core.schedules.runs import ScheduleRules

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy
-from celcombiller.core.model.calls import Rate
+from celcombiller.core.model.tariffs import Rate
 from celcombiller.core.notifications import low_balance
-from celcombiller.core.rating import Tariff
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from tests.core.ledger.test_book import NOW, credit

@@ -14,9 +14,9 @@ from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.errors import SchemaMismatch
 from celcombiller.core.ledger.accounts import balances
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.calls import Rate
 from celcombiller.core.model.messages import MessageState, Route
-from celcombiller.core.rating import Tariff
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schedules import memberships, runs, schedule_records
 from celcombiller.core.schedules.runs import ScheduleRules
 from celcombiller.core.schema import migrations

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy, Credit
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.calls import Rate
-from celcombiller.core.rating import Tariff
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schedules import memberships, runs
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine

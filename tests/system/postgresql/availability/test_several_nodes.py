@@ -13,8 +13,9 @@ from twisted.internet.defer import Deferred, succeed
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Initiate
 from celcombiller.core.errors import BillerError
-from celcombiller.core.model.calls import CallReport, Rate
-from celcombiller.core.rating import Tariff
+from celcombiller.core.model.calls import CallReport
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schema import tables
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
@@ -146,7 +147,7 @@ def test_three_sweeps_end_each_call_once(cluster, tmp_path):
     assert biller.user(1000)["voice_held"] == 0
 
 
-TERMS = ChargingPolicy(Tariff([Rate("", "", 0, 1, 1)]), max_call_seconds=LIMIT)
+TERMS = ChargingPolicy(Tariff([Rate()]), max_call_seconds=LIMIT)
 
 
 def question(uniqueid, number=1000):

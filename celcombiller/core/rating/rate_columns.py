@@ -1,0 +1,32 @@
+"""A rate in the columns of a row: the fee, price and increment of a flat one, and the whole of any other as JSON."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from celcombiller.core.model.tariffs import Prices, Rate, Step, flat_rate
+
+RATES_KNOWN = 1024
+"""The rates whose columns are remembered: the calls of a network go to some hundred destinations."""
+
+RateColumns = tuple[str, str, int, int, int, str | None]
+
+
+@lru_cache(maxsize=RATES_KNOWN)
+def columns_of_rate(rate: Rate) -> RateColumns:
+    """Return prefix, name, connect fee, price and increment of the first step, and the whole as JSON if it has more."""
+    prices, step = rate.prices, rate.prices.steps[0]
+    flat = Prices(prices.connect_fee, (Step(0, step.increment, step.price, step.increment),))
+    is_flat = not rate.windows and prices == flat
+    detail = None if is_flat else msgspec.json.encode(rate).decode()
+    return rate.prefix, rate.name, prices.connect_fee, step.price, step.increment, detail
+
+
+@lru_cache(maxsize=RATES_KNOWN)
+def rate_from_columns(prefix: str, name: str, connect_fee: int, price: int, increment: int, detail: str | None) -> Rate:
+    """Return the rate of these columns."""
+    if detail is None:
+        return flat_rate(prefix, name, connect_fee, price, increment)
+    return msgspec.json.decode(detail, type=Rate)
