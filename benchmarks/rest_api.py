@@ -30,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from twisted.internet import reactor
 
 from celcombiller import service
+from celcombiller.bench.environment import free_port
+from celcombiller.bench.postgresql import PostgreSQL
 from celcombiller.core.access import tokens
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.audit.report import audit
@@ -42,8 +44,6 @@ from celcombiller.http.application import Api
 from celcombiller.http.pagination import make_page
 from celcombiller.runtime.credentials.password_hash import hash_password
 from celcombiller.service import wiring
-from tests.system.lab.postgres import Cluster
-from tests.system.lab.waiting import free_ports
 
 FIRST = 1000
 """The ids of the rows that are made here are larger than this."""
@@ -376,9 +376,9 @@ def report_crowd(name: str, seen: dict) -> None:
 
 
 def measure(url: str, rows: int, seconds: float, folder: Path) -> None:
-    port = free_ports(1)
+    port = free_port()
     file = folder / "celcombiller.toml"
-    file.write_text(SETTINGS.format(url=url, rest=port, agi=free_ports(1)))
+    file.write_text(SETTINGS.format(url=url, rest=port, agi=free_port()))
     server = subprocess.Popen([sys.executable, __file__, "serve", str(file)], cwd=folder)
     try:
         _until_ready(port)
@@ -417,12 +417,14 @@ def _until_ready(port: int) -> None:
 
 def run(kind: str, rows: int, seconds: float, keep: Path | None) -> None:
     folder = keep or Path(tempfile.mkdtemp(prefix="celcombiller-bench-rest-"))
-    cluster = Cluster() if kind == "postgresql" else None
+    cluster = PostgreSQL() if kind == "postgresql" else None
     url = f"sqlite:///{folder / 'bench.sqlite'}" if cluster is None else cluster.database()
     try:
-        (folder / "bench.sqlite").touch()
+        file = folder / "bench.sqlite"
+        is_new = cluster is not None or not file.exists()
+        file.touch()
         engine = open_engine(url, lock_seconds=60, foreign_keys=False)
-        if cluster is not None or not (folder / "bench.sqlite").exists():
+        if is_new:
             began = time.perf_counter()
             populate(engine, rows)
             proved = transact(engine, audit)
@@ -432,7 +434,7 @@ def run(kind: str, rows: int, seconds: float, keep: Path | None) -> None:
         measure(url, rows, seconds, folder)
     finally:
         if cluster is not None:
-            cluster.stop()
+            cluster.remove()
         if keep is None:
             shutil.rmtree(folder)
 

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from typing import TYPE_CHECKING
 
+from celcombiller.bench.postgresql import PostgreSQL
 from celcombiller.core.audit.report import audit
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy, Credit, Initiate, Terminate
@@ -39,7 +40,6 @@ from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from celcombiller.database.transaction import transact
 from celcombiller.jobs.schedule_pass import SchedulePass
-from tests.system.lab.postgres import Cluster
 
 if TYPE_CHECKING:
     from celcombiller.core.model.schedules import Run
@@ -251,7 +251,7 @@ async def sqlite(reactor, arguments: argparse.Namespace) -> None:
 
 
 async def postgresql(reactor, arguments: argparse.Namespace) -> None:
-    cluster = Cluster()
+    cluster = PostgreSQL()
     try:
         url = cluster.database()
 
@@ -265,7 +265,7 @@ async def postgresql(reactor, arguments: argparse.Namespace) -> None:
 
         await on(reactor, "PostgreSQL", open_engine(url, lock_seconds=5), copy, arguments)
     finally:
-        cluster.stop()
+        cluster.remove()
 
 
 async def main(reactor, arguments: argparse.Namespace) -> None:

@@ -2,18 +2,20 @@
 
 import gc
 import os
+import shutil
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from twisted.internet import reactor
 from twisted.logger import LogLevel, globalLogPublisher
 
+from celcombiller.bench.postgresql import PostgreSQL, find_programs
 from tests.support import databases
-from tests.system.lab.postgres import Cluster
-from tests.system.lab.requirements import postgresql_programs
+from tests.system.lab.waiting import free_ports
 
 settings.register_profile("dev", max_examples=20, stateful_step_count=15, deadline=None)
 settings.register_profile("ci", max_examples=100, stateful_step_count=25, deadline=None, print_blob=True)
@@ -21,6 +23,9 @@ settings.register_profile("nightly", max_examples=1000, stateful_step_count=50, 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
 
 
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_LEAST = 4 << 30
+"""A database has 8 MB and 300 files, and each test has its own."""
 NAME_WORDS_MAX = 8
 """The words of a test's name: a longer one states more than one behaviour, or tells a story."""
 
@@ -102,11 +107,13 @@ def expected_failures(nothing_goes_wrong_unseen):
 @pytest.fixture(scope="session")
 def cluster():
     """Give a PostgreSQL of the worker's own that needs no disk."""
-    if postgresql_programs() is None and os.environ.get("CI") != "true":
+    if find_programs() is None and os.environ.get("CI") != "true":
         pytest.skip("no PostgreSQL: run `make test` (or `bash tests/system/prepare.sh`)")
-    made = Cluster(durable=False)
+    in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES_LEAST
+    settings = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+    made = PostgreSQL(MEMORY if in_memory else None, port=free_ports(1, for_good=True), settings=settings)
     yield made
-    made.stop()
+    made.remove()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])

@@ -1,4 +1,4 @@
-"""The environment of a measurement: databases, server processes, and their figures from the kernel.
+"""The environment of a measurement: ledgers, server processes, and their figures from the kernel.
 
 Everything is in one temporary folder and ends with the run.
 """
@@ -35,10 +35,10 @@ from celcombiller.database.ledger_file import create_ledger_file, path_of
 from celcombiller.database.transaction import transact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 CREDIT = 10**9
 """The balance of each subscriber: enough for all calls at once."""
@@ -48,7 +48,7 @@ _UNBATCHED = (
     " from twisted.scripts.twistd import run; run()"
 )
 _TICKS = os.sysconf("SC_CLK_TCK")
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _SHIM = Path(__file__).with_name("slow_sync.c")
 
 
@@ -56,7 +56,7 @@ class Process:
     """A server program that this run starts, and ends. It listens when the constructor returns."""
 
     def __init__(
-        self, command: Sequence[str], port: int, folder: Path, environment: Mapping[str, str] = _NOTHING
+        self, command: Sequence[str], port: int, folder: Path, environment: Mapping[str, str] = NOTHING
     ) -> None:
         self.port = port
         self._log = folder / f"log-{port}"
@@ -102,69 +102,8 @@ class Process:
         self.stop()
 
 
-class PostgreSQL:
-    """A PostgreSQL cluster in ``folder``, with default settings except the port: commits are synchronous."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str] = _NOTHING) -> None:
-        self._programs = postgresql_programs()
-        self._folder = folder / f"postgresql{len(environment)}"
-        self._folder.mkdir()
-        if os.geteuid() == 0:
-            shutil.chown(self._folder, "postgres")
-            folder.chmod(0o755)
-        data = str(self._folder / "data")
-        self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions")
-        port = free_port()
-        command = self._command("postgres", "-D", data, "-p", str(port), "-k", str(self._folder))
-        self._process = Process([*command, "-c", "listen_addresses=127.0.0.1"], port, self._folder, environment)
-        self.url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/"
-        self._made = 0
-
-    def database(self) -> str:
-        """Make an empty database and return its URL."""
-        self._made += 1
-        name = f"bench{self._made}"
-        engine = sa.create_engine(f"{self.url}postgres", isolation_level="AUTOCOMMIT")
-        wait_until = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                with engine.connect() as connection:
-                    connection.exec_driver_sql(f"create database {name}")
-                break
-            except sa.exc.OperationalError:  # it listens, but is still starting
-                if time.monotonic() > wait_until:
-                    raise
-                time.sleep(0.1)
-        engine.dispose()
-        return self.url + name
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU seconds of all its processes; those of ended ones are counted in their parent."""
-        return sum(cpu_seconds(each) for each in (self._process.id, *_children(self._process.id)))
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.stop(signal.SIGINT)
-
-    def _command(self, program: str, *words: str) -> list[str]:
-        as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        return [*(as_postgres if os.geteuid() == 0 else []), str(self._programs / program), *words]
-
-    def _run(self, program: str, *words: str) -> None:
-        subprocess.run(self._command(program, *words), check=True, capture_output=True, cwd="/")  # noqa: S603
-
-
-def postgresql_programs() -> Path:
-    """Return the folder of the newest initdb, which Debian keeps out of PATH. Raises `StoreUnavailable` without one."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    in_path = shutil.which("initdb")
-    if not found and in_path is None:
-        raise StoreUnavailable("PostgreSQL's initdb is not on this machine")
-    return found[-1].parent if found else Path(str(in_path)).resolve().parent
-
-
 def biller(
-    url: str, folder: Path, environment: Mapping[str, str] = _NOTHING, *, unbatched: bool = False, settings: str = ""
+    url: str, folder: Path, environment: Mapping[str, str] = NOTHING, *, unbatched: bool = False, settings: str = ""
 ) -> Process:
     """Start ``twistd celcombiller`` on a database; when ``unbatched``, with a transaction for each request."""
     port, rest_port = free_port(), free_port()
@@ -314,9 +253,9 @@ def memory_bytes(process: int) -> int:
     return int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _children(parent: int) -> Iterator[int]:
-    for each in Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split():
-        yield int(each)
+def children(parent: int) -> list[int]:
+    """Return the processes that this one started and that have not ended."""
+    return [int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()]
 
 
 def free_port() -> int:

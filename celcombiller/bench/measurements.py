@@ -14,7 +14,8 @@ from celcombiller.bench.environment import cpu_seconds, memory_bytes
 from celcombiller.bench.load_generator import DRAIN_SECONDS, Plan, Tally
 
 if TYPE_CHECKING:
-    from celcombiller.bench.environment import PostgreSQL, Process
+    from celcombiller.bench.environment import Process
+    from celcombiller.bench.postgresql import PostgreSQL
 
 WARM_SECONDS = 1.0
 LEAD_SECONDS = 0.4

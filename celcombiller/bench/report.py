@@ -17,6 +17,7 @@ import msgspec
 from celcombiller.bench import environment
 from celcombiller.bench.long_history import fill_history, rates
 from celcombiller.bench.measurements import Run, hold, load, run
+from celcombiller.bench.postgresql import PostgreSQL
 from celcombiller.core.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Series:
         self._arguments = arguments
         self._seconds = arguments.seconds
         self._result = result
-        self._cluster: environment.PostgreSQL | None = None
+        self._cluster: PostgreSQL | None = None
         self._subscribers = SUBSCRIBERS
         self._made = 0
 
@@ -126,10 +127,10 @@ class Series:
             slowly = environment.slow_sync(self._folder, SLOW_SYNC_MS)
             cluster = slow_cluster = None
             if self._database == "postgresql":
-                cluster = environment.PostgreSQL(self._folder)
-                ending.callback(cluster.stop)
-                slow_cluster = environment.PostgreSQL(self._folder, slowly)
-                ending.callback(slow_cluster.stop)
+                cluster = PostgreSQL(self._folder)
+                ending.callback(cluster.remove)
+                slow_cluster = PostgreSQL(self._folder, environment=slowly)
+                ending.callback(slow_cluster.remove)
             rounds: list[list[Run]] = []
             for _ in range(self._arguments.rounds):
                 self._cluster = cluster

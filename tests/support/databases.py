@@ -100,7 +100,7 @@ def on_postgresql(cluster, fill=nothing, *, lock_seconds=5):
 def _created(cluster, template):
     name = f"copy{next(_numbers)}"
     _administer(cluster, f"create database {name} template {template} strategy file_copy")
-    return f"postgresql+psycopg://postgres@127.0.0.1:{cluster.port}/{name}"
+    return cluster.url + name
 
 
 def _administer(cluster, statement):
@@ -110,5 +110,4 @@ def _administer(cluster, statement):
 
 @cache
 def _administration(cluster):
-    url = f"postgresql+psycopg://postgres@127.0.0.1:{cluster.port}/postgres"
-    return sa.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+    return sa.create_engine(f"{cluster.url}postgres", isolation_level="AUTOCOMMIT", pool_pre_ping=True)

@@ -15,6 +15,7 @@ from celcombiller.bench.load_generator import Plan
 from celcombiller.bench.measurements import LEAD_SECONDS, play, tallies
 from celcombiller.core.schema import tables
 from celcombiller.database.engine import open_engine
+from tests.support import databases
 from tests.system.lab.biller import Biller
 
 SUBSCRIBERS = 20
@@ -26,7 +27,7 @@ ROUNDS_MOST = 60
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
     if request.param == "postgresql":
-        return request.getfixturevalue("cluster").upgraded()
+        return databases.postgresql(request.getfixturevalue("cluster"))
     return f"sqlite:///{tmp_path}/killed.sqlite"
 
 

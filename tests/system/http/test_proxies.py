@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from celcombiller.bench.environment import listens
 from tests.system.lab.biller import Biller
 from tests.system.lab.requirements import PROGRAMS
-from tests.system.lab.waiting import end, free_ports, listens, until
+from tests.system.lab.waiting import end, free_ports, until
 
 NGINX = """
 daemon off;

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from celcombiller.bench.environment import listens
 from tests.system.lab import command
 from tests.system.lab.asterisk import SECRET, Asterisk
 from tests.system.lab.forking import Forked, start_twistd
-from tests.system.lab.waiting import end, free_ports, listens, until
+from tests.system.lab.waiting import end, free_ports, until
 
 PROGRAMS = Path(sys.executable).parent
 OF_A_REACTOR = ("call", "provisioning")

@@ -5,20 +5,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from celcombiller.bench.postgresql import find_programs
+
 PROJECT = Path(__file__).resolve().parents[3]
 HERE = PROJECT / "tests" / "system"
 PROGRAMS = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
 """Where programs are looked for: Debian has servers in a folder that is not in every PATH."""
 ASTERISK_TREE = PROJECT / ".cache" / "asterisk"
-
-
-def postgresql_programs() -> Path | None:
-    """Give the folder of the newest initdb: Debian keeps it out of PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    if found:
-        return found[-1].parent
-    in_path = shutil.which("initdb")
-    return Path(in_path).resolve().parent if in_path else None
 
 
 def missing() -> str:
@@ -36,7 +29,7 @@ def missing() -> str:
         )
         if shutil.which(program, path=PROGRAMS) is None
     ]
-    if postgresql_programs() is None:
+    if find_programs() is None:
         lacking.append("PostgreSQL")
     if not lacking:
         return ""

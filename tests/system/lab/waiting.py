@@ -51,13 +51,6 @@ def free_ports(count: int, kind: int = socket.SOCK_STREAM, *, for_good: bool = F
     raise AssertionError(f"no {count} free ports in a row")
 
 
-def listens(port: int) -> bool:
-    """Whether something accepts TCP connections on the loopback port: asked of the kernel, so it is not disturbed."""
-    wanted = f":{port:04X}"
-    with open("/proc/net/tcp", encoding="ascii") as table:  # noqa: PTH123
-        return any(row[1].endswith(wanted) and row[3] == "0A" for row in map(str.split, table))
-
-
 def end(process: subprocess.Popen, *, seconds: float = 30, first: int = signal.SIGTERM) -> int:
     """End a process of ours: politely, then for certain."""
     if process.poll() is None:

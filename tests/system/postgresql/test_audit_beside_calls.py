@@ -11,6 +11,7 @@ from celcombiller.database.engine import open_engine
 from celcombiller.jobs.ledger_audit import AUDIT_SECONDS_MAX, LedgerAuditService
 from celcombiller.runtime.metrics import Metrics
 from tests.core.ledger.test_book import NOW, ask, credit, database, initiate
+from tests.support import databases
 
 ROWS = 2000
 
@@ -18,7 +19,7 @@ ROWS = 2000
 @pytest.fixture
 def url(cluster):
     """Give a database with a long history and one call in progress."""
-    made = cluster.upgraded()
+    made = databases.postgresql(cluster)
     engine = database(url=made, lock_seconds=5)
     ask(engine, credit(60))
     ask(engine, initiate())

@@ -12,6 +12,7 @@ from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from tests.core.ledger.test_book import TERMS, ended, initiate
 from tests.core.test_query_plans import scans, the_path_of_a_call
+from tests.support import databases
 from tests.system.lab.waiting import until
 
 ROWS_OF_A_CALL = 40
@@ -20,7 +21,7 @@ ROWS_OF_A_CALL = 40
 
 @pytest.fixture
 def engine(cluster):
-    url = cluster.upgraded()
+    url = databases.postgresql(cluster)
     environment.fill(url, 10)
     made = open_engine(url, lock_seconds=5)
     with made.begin() as tx:
@@ -70,7 +71,7 @@ def looked_at(url):
 @pytest_twisted.ensureDeferred
 async def test_first_batches_leave_no_sequential_scan_plans(cluster, singles, batches):
     """A plan for a batch of any size is made after five of them, while the tables are small, and kept as they grow."""
-    url = cluster.upgraded()
+    url = databases.postgresql(cluster)
     environment.fill(url, 1000)
     scans_before, rows_before = looked_at(url)
     made = open_engine(url, lock_seconds=5)

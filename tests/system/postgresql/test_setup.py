@@ -8,12 +8,12 @@ import pytest
 import sqlalchemy as sa
 from alembic import command as alembic
 
+from celcombiller.bench.postgresql import find_programs
 from celcombiller.core.schema import migrations
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import SERVICE_NAME
 from tests.support.databases import _administer
 from tests.system.lab import command
-from tests.system.lab.requirements import postgresql_programs
 
 pytestmark = pytest.mark.real
 OLDER = migrations.REVISIONS[-2]
@@ -72,7 +72,7 @@ def test_tables_of_another_program_are_refused(cluster, run):
 
 
 def test_a_dump_is_proved_and_can_be_restored(cluster, run, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{postgresql_programs()}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{find_programs()}:{os.environ['PATH']}")
     url = cluster.database()
     assert run(url, "init")[0] == 0
     assert run(url, "credit", "admin", "60")[0] == 0

@@ -4,9 +4,10 @@ import sqlite3
 import subprocess
 import urllib.request
 
+from celcombiller.bench.environment import listens
 from tests.system.lab import command
 from tests.system.lab.biller import PROGRAMS, Biller
-from tests.system.lab.waiting import end, listens, until
+from tests.system.lab.waiting import end, until
 
 
 def test_a_typo_in_the_settings(tmp_path):

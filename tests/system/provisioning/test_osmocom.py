@@ -94,7 +94,7 @@ async def test_a_silent_server_times_out_then_answers_again(osmocom, hlr):
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request, tmp_path):
     if request.param == "postgresql":
-        made = open_engine(request.getfixturevalue("cluster").upgraded(), lock_seconds=5)
+        made = open_engine(databases.postgresql(request.getfixturevalue("cluster")), lock_seconds=5)
     else:
         made = databases.sqlite(tmp_path / "queue.sqlite", lock_seconds=5)
     yield made

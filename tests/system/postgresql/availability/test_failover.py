@@ -4,12 +4,12 @@ import time
 
 import pytest
 
+from celcombiller.bench.postgresql import PostgreSQL
 from celcombiller.core.schema import tables
 from tests.system.lab.biller import Biller
-from tests.system.lab.postgres import Cluster
 from tests.system.lab.sip_phones import callee, caller
 from tests.system.lab.traffic import Traffic, balance
-from tests.system.lab.waiting import until
+from tests.system.lab.waiting import free_ports, until
 from tests.system.postgresql.availability.test_several_nodes import (
     CALLEE,
     CALLERS,
@@ -29,16 +29,16 @@ SLOW_MACHINE_SECONDS = 2
 @pytest.fixture
 def own_cluster(parts):
     """A PostgreSQL that a test may end as it likes."""
-    made = Cluster()
+    made = PostgreSQL(port=free_ports(1, for_good=True))
     yield made
-    made.stop()
+    made.remove()
 
 
 @pytest.fixture
 def standby(own_cluster):
     made = own_cluster.replicate()
     yield made
-    made.stop()
+    made.remove()
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_failover_loses_nothing_acknowledged(own_cluster, standby, billers, tm
     traffic = begin(billers)
     more(traffic, 150)
     killed_at = time.monotonic()
-    own_cluster.kill9()
+    own_cluster.kill()
     more_refused(traffic, 20)
     standby.promote()
     until_calls_are_granted_again(traffic)
@@ -77,7 +77,7 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(own_cluster, billers, 
     traffic = begin(billers)
     more(traffic, 100)
     ended_at = time.monotonic()
-    own_cluster.end()
+    own_cluster.stop()
     more_refused(traffic, 20)
     own_cluster.start()
     until_calls_are_granted_again(traffic)
@@ -92,7 +92,7 @@ def test_a_call_allowed_during_an_outage_is_charged(own_cluster, pbx, billers, t
     billers.append(biller)
     biller.calls |= {"on_failure": "allow", "external_dial": ""}
     biller.prepare({1000: 2, CALLEE: 0}).start()
-    own_cluster.end()
+    own_cluster.stop()
     other = callee(tmp_path / "callee", "waits", port=pbx.port_of(str(CALLEE)), talk=3.3)
     phone = caller(tmp_path / "caller", "hangs_up", number="1000", dials=str(CALLEE), sip_port=pbx.sip_port, talk=3.3)
     for each in (phone, other):

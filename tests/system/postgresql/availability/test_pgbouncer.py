@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from celcombiller.bench.environment import listens
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
 from celcombiller.database.transaction import transact
 from tests.support import databases
 from tests.system.lab.requirements import PROGRAMS
-from tests.system.lab.waiting import end, free_ports, listens, until
+from tests.system.lab.waiting import end, free_ports, until
 
 
 @pytest.fixture(params=["session", "transaction", "statement"])
