@@ -33,6 +33,7 @@ from celcombiller import service
 from celcombiller.bench.environment import free_port
 from celcombiller.bench.postgresql import PostgreSQL
 from celcombiller.core.access import tokens
+from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.audit.report import audit
 from celcombiller.core.model.subscribers import Level
@@ -148,7 +149,9 @@ def _log_ins(tx: sa.Connection) -> None:
         password_hash=hashed,
         now=datetime.now(UTC),
     )
-    tokens.make_token(tx, SECRET, admin.id, name="bench", scopes=[Scope.ADMIN], expires_at=None, now=datetime.now(UTC))
+    author = Actor("bench", "", manages=ALL_LEVELS)
+    now = datetime.now(UTC)
+    tokens.make_token(tx, author, SECRET, admin.id, name="bench", scopes=[Scope.ADMIN], expires_at=None, now=now)
     table = tables.subscriber
     tx.execute(sa.update(table).where(table.c.id.between(FIRST + 1, FIRST + CLIENTS)).values(password_hash=hashed))
 

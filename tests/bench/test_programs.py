@@ -1,0 +1,42 @@
+"""The programs of benchmarks/ fill the ledger that they measure, and it is right."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from celcombiller.core.audit.report import audit
+from celcombiller.core.schema import tables
+from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
+
+PROGRAMS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+def empty(request, tmp_path):
+    """An engine on a database without tables."""
+    if request.param == "sqlite":
+        file = tmp_path / "bench.sqlite"
+        file.touch()
+        url = f"sqlite:///{file}"
+    else:
+        url = request.getfixturevalue("cluster").database()
+    made = open_engine(url, lock_seconds=5, foreign_keys=False)
+    yield made
+    made.dispose()
+
+
+def program(name):
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", PROGRAMS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_api_benchmark_fills_a_proved_ledger(empty):
+    program("rest_api").populate(empty, 400)
+    with empty.connect() as tx:
+        assert tx.execute(sa.select(sa.func.count()).select_from(tables.call)).scalar() == 400
+    assert transact(empty, audit).ok
