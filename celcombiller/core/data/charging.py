@@ -73,7 +73,7 @@ class DataCharging:
             raise InvalidValue(f"{usage.octets} octets are more than a session can have used")
         payer = find_payer(self.directory, usage.identities)
         sessions = self._sessions_of(usage, payer)
-        relation, session = place_report(sessions, usage) if sessions else (Relation.LATER, None)
+        relation, session = place_report(sessions, usage, now) if sessions else (Relation.LATER, None)
         if relation is Relation.LATER or session is None:
             if payer is None:
                 raise UnknownSubscriber("nobody here has the name of this data session's user")

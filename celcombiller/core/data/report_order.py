@@ -42,8 +42,8 @@ class Relation(Enum):
     LATER = 3
 
 
-def place_report(sessions: Sequence[DataSession], usage: Usage) -> tuple[Relation, DataSession]:
-    """Return how a report stands to one of these sessions of its id, of which the oldest is the first.
+def place_report(sessions: Sequence[DataSession], usage: Usage, now: datetime) -> tuple[Relation, DataSession]:
+    """Return how a report that comes now stands to one of these sessions of its id, the oldest of which is the first.
 
     ``SAME``: it belongs to that session. ``LATER``: it begins another after that one, which is the last. ``EARLIER``:
     it belongs to none of them, but to one that is not known.
@@ -58,7 +58,7 @@ def place_report(sessions: Sequence[DataSession], usage: Usage) -> tuple[Relatio
             break
         if relation is not Relation.EARLIER:
             return relation, session
-    return (Relation.SAME if _may_continue(last, usage) else Relation.EARLIER), last
+    return (Relation.SAME if _may_continue(last, usage, now) else Relation.EARLIER), last
 
 
 def count_octets(session: DataSession, usage: Usage) -> tuple[int, int]:
@@ -121,9 +121,16 @@ def began_together(session: DataSession, usage: Usage) -> bool:
     return abs(usage.started_at - session.started_at) <= REORDERED
 
 
-def _may_continue(session: DataSession, usage: Usage) -> bool:
-    """Return whether a report of an earlier time goes on with this session all the same: the clock was set back."""
-    if usage.dated_at is not None and session.dated_at is not None and not began_together(session, usage):
+def _may_continue(session: DataSession, usage: Usage, now: datetime) -> bool:
+    """Return whether a report of an earlier time goes on with this session all the same.
+
+    Either a clock was set back, the NAS's or ours. Or the session's Start came late, without an Acct-Delay-Time: then
+    the report was made after that arrival, though its age says that the session began long before.
+    """
+    if usage.dated_at is not None and session.dated_at is not None:
+        if not began_together(session, usage):
+            return False
+    elif now >= session.heard_at and usage.at < session.started_at - REORDERED:
         return False
     return usage.octets >= session.octets and (usage.session_seconds or 0) >= (session.session_seconds or 0)
 

@@ -104,6 +104,33 @@ def test_an_earlier_start_moves_no_beginning(engine):
     assert charged(engine) == 1
 
 
+def test_no_start_takes_what_was_made_before(engine):
+    """Undated: the session of the first Stop is over, and one has begun since; what comes now was made before both."""
+    give(engine, CREDIT)
+    then = [NOW + timedelta(seconds=each) for each in (302, 151, 333, 91)]
+    hear(engine, stop(0, session_seconds=60, at=then[0]), interim(1, session_seconds=120, at=then[1]))
+    hear(engine, start(at=then[2]), interim(1, session_seconds=60, at=then[3]))
+    assert charged(engine) <= 1
+
+
+def test_a_start_that_came_late_costs_no_session(engine):
+    """Undated, without an Acct-Delay-Time: the NAS repeated its Start for five minutes while the biller was away."""
+    give(engine, CREDIT)
+    then = [NOW + timedelta(seconds=each) for each in (300, 360, 420)]
+    hear(engine, start(at=then[0]), interim(70, session_seconds=360, at=then[1]))
+    hear(engine, stop(90, session_seconds=420, at=then[2]))
+    assert (charged(engine), len(rows(engine))) == (90, 1)
+
+
+@pytest.mark.parametrize("aged", [True, False])
+def test_our_clock_may_be_set_back(engine, aged):
+    give(engine, CREDIT)
+    for report, seconds in [(start(), 0), (interim(70), 60), (interim(80), 120), (stop(90), 180)]:
+        now = NOW + timedelta(seconds=seconds) - timedelta(hours=1 if seconds >= 120 else 0)
+        hear(engine, replace(report, at=now, session_seconds=seconds if aged and seconds else None), now=now)
+    assert (charged(engine), len(rows(engine))) == (90, 1)
+
+
 def test_delay_times_tell_sessions_apart(engine):
     """Neither dates nor ages: when each report was made by our clock, as its Acct-Delay-Time says."""
     give(engine, CREDIT)
