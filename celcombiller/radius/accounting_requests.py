@@ -59,7 +59,11 @@ class AccountingRequests:
                 self._warnings.warn(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
                 return
             if _is_behind(report, answer):
-                why = f"told of {report.octets} octets after {answer.octets}: charged are {answer.octets}"
+                why = f"{report.octets} octets are reported after {answer.octets}: {answer.octets} are charged"
+                if report.wraps:
+                    why += (
+                        ". If a counter of 32 bits wrapped, have the NAS send Gigawords and packets, or report sooner"
+                    )
                 self._warnings.warn(f"{report.nas}, session {report.session_id!r}", "BACKWARDS", why)
                 return
             self._log.info(

@@ -181,6 +181,8 @@ def report_of(
         dated_at=dated_at,
         session_seconds=_number(packet, "Acct-Session-Time"),
         wraps=all(_number(packet, f"Acct-{direction}-Gigawords") is None for direction in ("Input", "Output")),
+        packets_in=_number(packet, "Acct-Input-Packets"),
+        packets_out=_number(packet, "Acct-Output-Packets"),
         identities=identities,
         client=client.name,
         nas_address=address,

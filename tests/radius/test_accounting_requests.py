@@ -40,7 +40,7 @@ async def test_octets_that_go_backwards_are_one_line(radius, lines):
     await radius.report("Interim-Update", octets=40)
     await radius.report("Interim-Update", octets=30)
     assert radius.balance()[0] == 960
-    assert lines.count("RADIUS of hotspot/nas1, session 'A1': told of 30 octets after 40: charged are 40") == 1
+    assert lines.count("RADIUS of hotspot/nas1, session 'A1': 30 octets are reported after 40: 40 are charged") == 1
 
 
 @pytest_twisted.ensureDeferred

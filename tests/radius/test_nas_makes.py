@@ -104,6 +104,18 @@ MAKES = (
         ),
     ),
     Make(
+        "Cisco on a fast line: no Gigawords, and more than 2 GiB between two reports, with packets",
+        octets=GIB * 9,
+        sessions=1,
+        gigawords=False,
+        reports=(
+            (0, "Start", "0000001B", None, {}),
+            (300, "Interim-Update", "0000001B", GIB * 3, aged(300, Acct_Input_Packets=GIB * 3 // 1400)),
+            (600, "Interim-Update", "0000001B", GIB * 6, aged(600, Acct_Input_Packets=GIB * 6 // 1400)),
+            (900, "Stop", "0000001B", GIB * 9, aged(900, Acct_Input_Packets=GIB * 9 // 1400)),
+        ),
+    ),
+    Make(
         "accel-ppp: names the user with the realm at first and without it later",
         octets=3000,
         sessions=1,

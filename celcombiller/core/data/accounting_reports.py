@@ -39,6 +39,7 @@ class Usage:
     the report, by our clock (its arrival less the Acct-Delay-Time); ``dated_at`` the same by the NAS's clock, if it
     sent an Event-Timestamp. ``session_seconds`` is the age of the session (Acct-Session-Time), None where it was not
     sent. ``wraps``: the report has no Gigawords, so its totals may be those of a 32-bit counter that wrapped.
+    ``packets_in`` and ``packets_out`` are counters of 32 bits too (RFC 2866, 5.8 and 5.9), None where they are missing.
     """
 
     nas: str
@@ -51,6 +52,8 @@ class Usage:
     dated_at: datetime | None = None
     session_seconds: int | None = None
     wraps: bool = False
+    packets_in: int | None = None
+    packets_out: int | None = None
     identities: tuple[str, ...] = ()
     client: str = ""
     nas_address: str = ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.data.accounting_reports import AcctStatusType, NasRestart, Report, StaleSession, Usage
-from celcombiller.core.data.report_order import ROUNDING, Relation, began_together, count_octets, place_report
+from celcombiller.core.data.report_order import ROUNDING, Relation, began_together, count_octets, is_newer, place_report
 from celcombiller.core.data.session import (
     BEGINNING_UNKNOWN,
     DISABLED,
@@ -214,6 +214,8 @@ class DataCharging:
             raise InvalidValue(f"{octets} octets are more than a session can have used")
         if octets > session.octets:
             facts |= {"octets": octets, "octets_in": octets_in, "octets_out": octets_out}
+        if octets > session.octets or is_newer(session, usage):
+            facts |= {"packets_in": usage.packets_in, "packets_out": usage.packets_out}
         for name in ("client", "nas_address", "framed_address", "station"):
             if getattr(usage, name):
                 facts[name] = getattr(usage, name)

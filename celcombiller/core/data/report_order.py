@@ -33,6 +33,9 @@ ROUNDING = timedelta(seconds=5)
 COUNTER = 2**32
 """The numbers of a 32-bit counter (RFC 2866, 5.3)."""
 
+PACKET_OCTETS = 1500
+"""The octets of the largest usual packet, the MTU of Ethernet."""
+
 
 class Relation(Enum):
     """How a report stands to a session: of an earlier one, of this one, of a later one."""
@@ -65,7 +68,10 @@ def count_octets(session: DataSession, usage: Usage) -> tuple[int, int]:
     """Return the octets in and out that a report of this session says, with those of counters that wrapped."""
     if not (usage.wraps and is_newer(session, usage)):
         return usage.octets_in, usage.octets_out
-    return _unwrap(session.octets_in, usage.octets_in), _unwrap(session.octets_out, usage.octets_out)
+    return (
+        _unwrap(session.octets_in, usage.octets_in, _possible_octets(session.packets_in, usage.packets_in)),
+        _unwrap(session.octets_out, usage.octets_out, _possible_octets(session.packets_out, usage.packets_out)),
+    )
 
 
 def is_newer(session: DataSession, usage: Usage) -> bool:
@@ -77,13 +83,24 @@ def is_newer(session: DataSession, usage: Usage) -> bool:
     return session.reported_at is not None and usage.at > session.reported_at + REORDERED
 
 
-def _unwrap(known: int, counter: int) -> int:
-    """Return the total that a newer counter of 32 bits means; it counts less than half of its numbers at once.
+def _unwrap(known: int, counter: int, possible: int) -> int:
+    """Return the total that a newer counter of 32 bits means, if at most so many octets are ``possible`` since.
 
-    That is serial number arithmetic (RFC 1982). A counter that goes back by less is one that a NAS set back.
+    A counter that goes back and cannot have counted so much is one that a NAS set back.
     """
     more = (counter - known) % COUNTER
-    return known + more if counter < known and more < COUNTER // 2 else counter
+    return known + more if counter < known and more <= possible else counter
+
+
+def _possible_octets(known: int | None, packets: int | None) -> int:
+    """Return how many octets a counter can have counted since, by the packets, counters of 32 bits as well.
+
+    Without packets it is less than half of its numbers: that is serial number arithmetic (RFC 1982).
+    """
+    if known is None or packets is None:
+        return COUNTER // 2 - 1
+    more = (packets - known) % COUNTER
+    return more * PACKET_OCTETS if more < COUNTER // 2 else 0
 
 
 def _is_start(usage: Usage) -> bool:

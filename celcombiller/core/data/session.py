@@ -63,7 +63,8 @@ class DataSession:
     ``generation`` counts the sessions of one key: a NAS uses its ids again, and for several users. ``holds`` counts
     its holds and charges; the last hold is the open one. ``disconnect`` says why the NAS must end it; empty: it need
     not. Of the newest report: ``reported_at`` is when it was made by our clock, ``dated_at`` by the NAS's clock,
-    ``session_seconds`` the age of the session. ``began_at`` is the beginning by the NAS's clock. None: not reported.
+    ``session_seconds`` the age of the session; ``packets_in`` and ``packets_out`` count its packets. ``began_at`` is
+    the beginning by the NAS's clock. None: not reported.
     """
 
     key: str
@@ -90,6 +91,8 @@ class DataSession:
     began_at: datetime | None = None
     reported_at: datetime | None = None
     session_seconds: int | None = None
+    packets_in: int | None = None
+    packets_out: int | None = None
     ended_at: datetime | None = None
     closed_by: Closing | None = None
     cause: str = ""

@@ -99,7 +99,7 @@ GENERATIONS = 16
 
 _CHANGING = (
     *("heard_at", "client", "nas_address", "framed_address", "station", "octets_in", "octets_out", "octets"),
-    *("dated_at", "began_at", "reported_at", "session_seconds"),
+    *("dated_at", "began_at", "reported_at", "session_seconds", "packets_in", "packets_out"),
     *("charged", "holds", "state", "ended_at", "closed_by", "cause", "note"),
     *("disconnect", "disconnect_at", "disconnect_tries", "disconnect_said"),
 )

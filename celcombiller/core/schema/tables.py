@@ -607,6 +607,8 @@ data_session = sa.Table(
     sa.Column("tariff_version_id", BigId, sa.ForeignKey("tariff_version.id")),
     sa.Column("bundles", sa.Text),
     sa.Column("pieces", sa.Text),
+    sa.Column("packets_in", sa.BigInteger),
+    sa.Column("packets_out", sa.BigInteger),
     sa.UniqueConstraint("key", "generation"),
     sa.CheckConstraint("state in ('open', 'closed')", name="state"),
     sa.CheckConstraint("(state = 'open') = (ended_at is null)", name="ended"),
@@ -625,7 +627,8 @@ data_session = sa.Table(
 ``key`` is of the NAS and its session id (in older rows, of the user name too); ``generation`` counts the sessions of
 one key. The last of its ``holds`` is open while it is. ``disconnect`` says why the NAS must end it, ``disconnect_at``
 when to ask. The newest report was made at ``reported_at`` by our clock and at ``dated_at`` by the NAS's, when the
-session was ``session_seconds`` old; ``began_at`` is its beginning by the NAS's clock.
+session was ``session_seconds`` old; ``began_at`` is its beginning by the NAS's clock. ``packets_in`` and
+``packets_out`` are the counters of packets that it had then, where the NAS sends them.
 """
 
 imported = sa.Table(

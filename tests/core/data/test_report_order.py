@@ -246,17 +246,41 @@ def test_a_lower_counter_without_wrap_is_free(engine, lower, what):
     assert charged(engine) == 4_000_000_000, what
 
 
+@pytest.mark.parametrize(
+    ("known", "counter", "packets", "more"),
+    [
+        (4 * 10**9, 3 * 10**9, (3_000_000, 6_000_000), COUNTER - 10**9),  # 3.3 GB in 3 million packets
+        (4 * 10**9, 3 * 10**9, (3_000_000, 3_000_900), 0),  # set back: 900 packets hold no 3.3 GB
+        (35 * 10**8, 10**7, (3_000_000, 7_000), 0),  # all set back to zero
+        (35 * 10**8, 10**7, (2**32 - 10, 2_000_000), 10**7 + COUNTER - 35 * 10**8),  # the packets wrapped too
+        (700, 690, (10, 12), 0),
+        (35 * 10**8, 10**7, (3_000_000, None), 10**7 + COUNTER - 35 * 10**8),  # without packets: less than 2 GiB
+        (4 * 10**9, 3 * 10**9, (None, 6_000_000), 0),
+    ],
+)
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_packets_tell_a_wrap_from_a_setback(engine, known, counter, packets, more, way):
+    give(engine, CREDIT)
+    hear(engine, start(**at(0)))
+    for octets, sent, seconds in [(known, packets[0], 300), (counter, packets[1], 600), (counter, packets[1], 600)]:
+        report = interim(0, wraps=True, **aged(seconds, seconds))
+        hear(engine, replace(report, **{f"octets_{way}": octets, f"packets_{way}": sent}))
+    assert charged(engine) == known + more
+    proved(engine)
+
+
 # -- the law ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Nas:
-    """What a NAS says of the times, and how large its counters are."""
+    """What a NAS says of the times, how large its counters of octets are, and whether it counts packets."""
 
     dates: bool
     ages: bool
     gigawords: bool
     skew: int
+    packets: bool
 
 
 @dataclass(frozen=True)
@@ -271,11 +295,12 @@ class Real:
         used, age = 0, 0
         yield self._made(start(), nas, begins, 0), 0
         for number, (seconds, octets) in enumerate(self.steps, 1):
-            used, age = used + octets, age + seconds
+            used, age = used + octets * (2 if nas.packets else 1), age + seconds
             kind = AcctStatusType.STOP if number == len(self.steps) else AcctStatusType.INTERIM
             counter = used if nas.gigawords else used % COUNTER
             made = replace(start(), status_type=kind, octets_in=counter, wraps=not nas.gigawords)
-            yield self._made(made, nas, begins, age), used
+            counted = -(-used // 1000) if nas.packets else None
+            yield self._made(replace(made, packets_in=counted), nas, begins, age), used
 
     def _made(self, report, nas, begins, age):
         then = NOW + timedelta(seconds=begins + age)
@@ -288,7 +313,7 @@ class Real:
         return sum(seconds for seconds, _ in self.steps)
 
 
-nases = st.builds(Nas, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, -7200, 80_000]))
+nases = st.builds(Nas, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, -7200, 80_000]), st.booleans())
 steps = st.tuples(st.integers(60, 900), st.integers(0, 2_000_000_000) | st.integers(0, 9))
 reals = st.lists(
     st.builds(Real, st.integers(0, 400), st.lists(steps, min_size=1, max_size=4).map(tuple)), min_size=1, max_size=4
@@ -303,6 +328,11 @@ def told(nas, sessions):
         made += [(number, report, used) for report, used in real.reports(nas, begins)]
         begins += real.seconds
     return made
+
+
+def used_in(made):
+    """Return the octets that were used in all these sessions."""
+    return sum(used for _, report, used in made if report.status_type is AcctStatusType.STOP)
 
 
 class Ledger:
@@ -340,8 +370,7 @@ cuts = st.lists(st.integers(0, 20), max_size=2)
 @share(1)
 def test_ordered_reports_are_charged_once_in_full(ledger, nas, sessions, cuts):
     made = told(nas, sessions)
-    used = sum(octets for real in sessions for _, octets in real.steps)
-    assert ledger.charge([report for _, report, _ in made], cuts) == (used, 0)
+    assert ledger.charge([report for _, report, _ in made], cuts) == (used_in(made), 0)
 
 
 @given(nas=nases, sessions=reals, data=st.data(), cuts=cuts)
@@ -367,5 +396,4 @@ def test_dates_and_ages_tell_all_in_any_order(ledger, nas, sessions, data):
     made = told(nas, [replace(real, gap=real.gap + 20) for real in sessions])
     starts = [each for each in made if each[1].status_type is AcctStatusType.START]
     others = data.draw(st.permutations([each for each in made if each not in starts] * 2))
-    used = sum(octets for real in sessions for _, octets in real.steps)
-    assert ledger.charge([report for _, report, _ in [*starts, *others]])[0] == used
+    assert ledger.charge([report for _, report, _ in [*starts, *others]])[0] == used_in(made)
