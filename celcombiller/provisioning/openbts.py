@@ -21,7 +21,8 @@ from twisted.python.threadpool import ThreadPool
 
 from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow, show_row
-from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi, is_msisdn
+from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi
+from celcombiller.provisioning.network_numbers import number_on_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -212,8 +213,8 @@ def read_list(data: Any) -> NodeManagerList:
 def _read_row(row: Any, found: NodeManagerList) -> None:
     """Add a row to what was found.
 
-    A number counts as the text of its digits, and a text of others as none. A row that has another name than an IMSI
-    is of no subscriber, and is left out.
+    A number counts as its digits, in whatever form it is written, and a text of others as none. A row that has another
+    name than an IMSI is of no subscriber, and is left out.
     """
     fields = {name: row.get(name) for name in _FIELDS} if isinstance(row, dict) else {"imsi": None}
     texts = {name: _text_of(value) for name, value in fields.items()}
@@ -222,8 +223,7 @@ def _read_row(row: Any, found: NodeManagerList) -> None:
     if not texts["imsi"] or not all(map(_is_clean, fields.values())):
         found.unreadable.append(UnreadableRow(show_row(json.dumps(row, ensure_ascii=False)), imsi))
     if imsi:
-        number = texts["msisdn"]
-        found.entries.append(ProvisioningEntry(imsi, number if is_msisdn(number) else "", texts["name"]))
+        found.entries.append(ProvisioningEntry(imsi, number_on_network(texts["msisdn"]), texts["name"]))
         found.spellings.setdefault(imsi, set()).add(texts["imsi"])
 
 

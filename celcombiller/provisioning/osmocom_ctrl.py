@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow, show_row
-from celcombiller.core.provisioning.network import is_imsi, is_msisdn
+from celcombiller.core.provisioning.network import is_imsi
+from celcombiller.provisioning.network_numbers import number_on_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,7 +93,7 @@ def entry_of(info: str) -> ProvisioningEntry | None:
     """
     fields = dict(line.split("\t", 1) for line in info.split("\n") if "\t" in line)
     imsi, msisdn = fields.get("imsi", ""), fields.get("msisdn", "")
-    return ProvisioningEntry(imsi, msisdn if is_msisdn(msisdn) else "") if is_imsi(imsi) else None
+    return ProvisioningEntry(imsi, number_on_network(msisdn)) if is_imsi(imsi) else None
 
 
 # -- the list, which only the console (VTY) has ------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def entry_of(info: str) -> ProvisioningEntry | None:
 LIST_COMMAND = b"show subscribers all\n"  # with CR too it would be two lines
 _PROMPT = re.compile(rb"(?:^|[^A-Za-z0-9_.-])[A-Za-z0-9_.-]+[>#] \Z")  # the first one comes behind telnet's options
 _TITLES = ["ID", "MSISDN", "IMSI", "IMEI", "NAM"]
-_ROW = re.compile(r"[0-9]+ +(none|[0-9]{1,15}) +([0-9]{6,15}) +(?:-+|[0-9]{14,16}) *+(?:CS)?(?:PS)? *", re.ASCII)
+_ROW = re.compile(r"[0-9]+ +(none|\+?[0-9]{1,15}) +([0-9]{6,15}) +(?:-+|[0-9]{14,16}) *+(?:CS)?(?:PS)? *", re.ASCII)
 _BEGINNING = re.compile(r"[0-9]+ ", re.ASCII)
 _TOTAL = re.compile(r" *Subscribers Shown: ([0-9]{1,12})", re.ASCII)
 _NOBODY = "% No matching subscriber(s)"
@@ -158,6 +159,6 @@ def _read_row(line: str, found: ConsoleList) -> None:
     _, msisdn, imsi, *_ = (*line.split(), "", "")
     known = is_imsi(imsi)
     if known:
-        found.entries.append(ProvisioningEntry(imsi, msisdn if is_msisdn(msisdn) else ""))
+        found.entries.append(ProvisioningEntry(imsi, number_on_network(msisdn)))
     if _ROW.fullmatch(line) is None:
         found.unreadable.append(UnreadableRow(show_row(line.strip()), imsi if known else ""))

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.provisioning import desired_state, drift
+from celcombiller.provisioning.network_numbers import in_wanted_form
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +31,10 @@ async def compare(
     changed = {each.imsi for each in set(before.entries) ^ set(desired.entries)}
     waiting = desired.waiting | before.waiting | changed
     return drift.list_differences(
-        replace(desired, waiting=waiting), there, names=network.keeps_names, unreadable=unreadable
+        replace(desired, waiting=waiting),
+        in_wanted_form(there, desired.entries),
+        names=network.keeps_names,
+        unreadable=unreadable,
     )
 
 

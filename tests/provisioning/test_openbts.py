@@ -130,6 +130,17 @@ async def test_impossible_rows_are_skipped_half_ones_reported(openbts, manager):
     assert await openbts.list_all() == [ProvisioningEntry(ANA.imsi, "", "")]
 
 
+@pytest.mark.parametrize("written", ["+2001", "2001 ", "20-01", "tel:+2001", "sip:2001@10.0.0.1", "(20) 01"])
+@pytest_twisted.ensureDeferred
+async def test_a_number_is_known_in_any_form(openbts, manager, written):
+    """OpenBTS keeps what was typed into it: the number is the same, for the subscriber's own and for others."""
+    row = {"imsi": "IMSI724000000002001", "name": "7", "msisdn": written}
+    manager.troubles = [{"code": 200, "data": [row]}, {"code": 200, "data": [row]}]
+    assert await openbts.list_all() == [ANA]
+    assert await openbts.read([], ["2001"]) == [ANA]
+    assert openbts.unreadable == []
+
+
 BAD_ROWS = (
     b'{"imsi": "IMSI724000000009999", "name": "Jos\xe9", "msisdn": "9999"}',
     b'{"imsi": "IMSI724000000009999", "name": "a\tb", "msisdn": "9999"}',

@@ -79,6 +79,7 @@ def test_only_codec_errors_leave_the_decoder(data):
 def test_the_info_of_a_subscriber_is_read():
     assert osmocom_ctrl.entry_of(INFO) == ProvisioningEntry("724000000002001", "2001")
     assert osmocom_ctrl.entry_of("\nid\t2\nimsi\t724000") == ProvisioningEntry("724000", "")
+    assert osmocom_ctrl.entry_of("\nimsi\t724000\nmsisdn\t+2001") == ProvisioningEntry("724000", "2001")
     assert osmocom_ctrl.entry_of("\nimsi\t724000\nmsisdn\tx") == ProvisioningEntry("724000", "")
     for wrong in ("", "\nimsi\t1", "\nimsi\t72400a"):
         assert osmocom_ctrl.entry_of(wrong) is None
@@ -95,6 +96,11 @@ def test_the_list_of_all_is_read():
     ]
     nobody = f"show subscribers all\n{HEADER}% No matching subscriber(s)\nOsmoHLR> "
     assert osmocom_ctrl.listed(nobody.encode()) == osmocom_ctrl.ConsoleList([], [])
+
+
+def test_the_list_has_numbers_in_other_forms():
+    found = osmocom_ctrl.listed(LIST.replace(b" 12 ", b"+12 "))
+    assert (found.entries[0].msisdn, found.unreadable) == ("12", [])
 
 
 def test_the_titles_come_again_below_a_long_list():

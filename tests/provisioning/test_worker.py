@@ -1,6 +1,7 @@
 """The queue of the radio networks: a change and its row are one, and whatever fails, the network ends up right."""
 
 import contextlib
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
@@ -446,6 +447,27 @@ def test_sync_mends_each_drift_but_spares_strangers(village):
     village.work()
     assert compared(village) == []
     assert village.do(audit).ok
+
+
+def test_a_number_in_another_form_is_no_drift(village):
+    for number in (2001, 2002):
+        add(village, number)
+    village.work()
+    village.network.entries[imsi(2001)] = replace(village.network.entries[imsi(2001)], msisdn="+2001")
+    village.network.entries[imsi(2002)] = replace(village.network.entries[imsi(2002)], msisdn="002002")
+    assert compared(village) == []
+    add(village, "002002", its_imsi="999990000000002")
+    assert [(each.imsi, each.drift) for each in compared(village)] == [
+        (imsi(2002), Drift.DIFFERENT),
+        ("999990000000002", Drift.TAKEN),
+    ]
+
+
+def test_a_stranger_with_another_form_holds_the_number(village):
+    add(village, 2001)
+    stranger = ProvisioningEntry("999990000000001", "+2001", "x")
+    village.network.entries[stranger.imsi] = stranger
+    assert compared(village)[0].holder == stranger.imsi
 
 
 def test_pending_changes_are_no_drift(village):
