@@ -818,7 +818,7 @@ OWN_TEXT = {
     "asterisk/agi/simulator:answer#2": "the same",
     "asterisk/agi/simulator:_expand": "the same",
     "asterisk/agi/simulator:_dial": "the same",
-    "asterisk/server_identity:identify": "one character at a time, of a text that is in an environment",
+    "asterisk/server_identity:_NO_NAME": "one character at a time, of a text that is in an environment",
     "cli/operations/backup:_OWN_NAME": "the names of files in the operator's own folder",
     "cli/operations/doctor:_INTERFACE": "the operator's own settings",
     "cli/operations/doctor:_TCP": "the operator's own settings",
