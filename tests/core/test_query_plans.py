@@ -28,13 +28,13 @@ def the_path_of_a_call(engine, monkeypatch):
     def note(_connection, _cursor, statement, parameters, _context, many):
         asked.append((statement, parameters[0] if many else parameters))
 
-    def told(tx, text, values=()):
+    def told(cursor, tx, text, values=()):
         asked.append((text, values))
-        return tell(tx, text, values)
+        return tell(cursor, tx, text, values)
 
-    tell = driver.execute_raw
-    monkeypatch.setattr(driver, "execute_raw", told)
-    monkeypatch.setattr(bulk, "execute_raw", told)
+    tell = driver.execute_on
+    monkeypatch.setattr(driver, "execute_on", told)
+    monkeypatch.setattr(bulk, "execute_on", told)
     sa.event.listen(engine, "before_cursor_execute", note)
     try:
         for requests in (

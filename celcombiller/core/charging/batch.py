@@ -110,12 +110,10 @@ class ChargingBatch:
         """
         keys = _named(requests, sms_account)
         directory, calls, messages, sessions = _read(tx, keys)
+        accounts, holds = _payers(keys, directory), set[str]()
+        _add_known(calls, messages, sessions, accounts, holds)
         book = Book()
-        book.load(
-            tx,
-            _payers(keys, directory) | _owners(calls, messages, sessions),
-            _holds(calls, messages, sessions),
-        )
+        book.load(tx, accounts, holds)
         refunds = {refund_of(each.reference) for each in messages if each.account_id is not None}
         book.load_transfers(tx, keys.transfers | refunds)
         return cls(
@@ -174,8 +172,8 @@ class ChargingBatch:
 
     def save(self, tx: Connection) -> None:
         """Write what changed."""
-        parts = (self.voice.calls, self.sms.messages, self.data.sessions, self.book)
-        bulk.write(tx, chain.from_iterable(each.changes() for each in parts))
+        calls, messages, sessions = self.voice.calls, self.sms.messages, self.data.sessions
+        bulk.write(tx, chain(calls.changes(), messages.changes(), sessions.changes(), self.book.changes()))
 
 
 def _named(requests: Iterable[Request], sms_account: Kind) -> BatchKeys:
@@ -224,20 +222,32 @@ def _read(tx: Connection, keys: BatchKeys) -> tuple[Directory, CallRecords, Mess
 
 def _payers(keys: BatchKeys, directory: Directory) -> set[int]:
     """Return the accounts of who pays for what is new."""
-    found = [(directory.find_payer(code, number), kind) for code, number, kind in keys.payers]
-    found += [(find_payer(directory, identities), Kind.DATA) for identities in keys.users]
-    return {directory.account_ids[payer.id, kind] for payer, kind in found if payer is not None}
+    accounts: set[int] = set()
+    for code, number, kind in keys.payers:
+        payer = directory.find_payer(code, number)
+        if payer is not None:
+            accounts.add(directory.account_ids[payer.id, kind])
+    for identities in keys.users:
+        payer = find_payer(directory, identities)
+        if payer is not None:
+            accounts.add(directory.account_ids[payer.id, Kind.DATA])
+    return accounts
 
 
-def _owners(calls: CallRecords, messages: MessageRecords, sessions: DataSessionRecords) -> set[int]:
-    """Return the accounts that pay for what is known already."""
-    accounts = {each.account_id for each in calls if each.state is not CallState.SETTLED}
-    accounts |= {each.account_id for each in messages if each.account_id is not None}
-    return accounts | {each.account_id for each in sessions}
-
-
-def _holds(calls: CallRecords, messages: MessageRecords, sessions: DataSessionRecords) -> set[str]:
-    """Return the references of the holds that may end."""
-    references = {each.reference for each in calls if each.state is CallState.OPEN}
-    references |= {each.reference for each in messages if each.account_id is not None}
-    return references | {each.hold_reference for each in sessions if each.state is DataState.OPEN}
+def _add_known(
+    calls: CallRecords, messages: MessageRecords, sessions: DataSessionRecords, accounts: set[int], holds: set[str]
+) -> None:
+    """Add the accounts that pay for what is known already, and the references of its holds that may end."""
+    for call in calls:
+        if call.state is not CallState.SETTLED:
+            accounts.add(call.account_id)
+        if call.state is CallState.OPEN:
+            holds.add(call.reference)
+    for message in messages:
+        if message.account_id is not None:
+            accounts.add(message.account_id)
+            holds.add(message.reference)
+    for session in sessions:
+        accounts.add(session.account_id)
+        if session.state is DataState.OPEN:
+            holds.add(session.hold_reference)

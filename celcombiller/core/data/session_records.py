@@ -76,15 +76,11 @@ class DataSessionRecords:
     def changes(self) -> bulk.Writes:
         """Return all that is to be written."""
         found = self._by_reference
-        yield _INSERT, [_columns_of(found[reference]) for reference in sorted(self._new)]
-        yield (
-            _UPDATE,
-            [
-                (*_changing_of(found[reference]), reference, was.state.value, was.holds)
-                for reference in sorted(self._changed)
-                for was in (self._loaded[reference],)
-            ],
-        )
+        if self._new:
+            yield _INSERT, [_columns_of(found[reference]) for reference in sorted(self._new)]
+        if self._changed:
+            changed = [(each, self._loaded[each]) for each in sorted(self._changed)]
+            yield _UPDATE, [(*_changing_of(found[each]), each, was.state.value, was.holds) for each, was in changed]
 
 
 _TABLE = tables.data_session

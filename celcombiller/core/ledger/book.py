@@ -179,7 +179,7 @@ class Book:
         for reference, account_id, amount, state, *times in held:
             opened_at, expires_at, ended_at = map(driver.parse_timestamp, times)
             self.holds[reference] = Hold(
-                reference, account_id, amount, HoldState(state), opened_at, expires_at, ended_at
+                reference, account_id, amount, _HOLD_STATES[state], opened_at, expires_at, ended_at
             )
 
     def load_transfers(self, tx: Connection, references: Collection[str]) -> None:
@@ -194,17 +194,14 @@ class Book:
 
     def changes(self) -> bulk.Writes:
         """Return all that is to be written; each update is guarded by what was read, so a lost race is an error."""
-        yield _POST, list(map(attrgetter(*_TRANSFER), self._new_transfers))
-        holds = [self.holds[reference] for reference in sorted(self._new_holds | self._ended_holds)]
-        yield _HOLD, [_hold_columns(each) for each in holds if each.reference in self._new_holds]
-        yield (
-            _END_HOLD,
-            [
-                (each.state.value, each.ended_at, each.reference, HoldState.OPEN.value)
-                for each in holds
-                if each.reference not in self._new_holds
-            ],
-        )
+        if self._new_transfers:
+            yield _POST, list(map(_transfer_columns, self._new_transfers))
+        if self._new_holds:
+            yield _HOLD, [_hold_columns(self.holds[reference]) for reference in sorted(self._new_holds)]
+        ended = self._ended_holds - self._new_holds
+        if ended:
+            holds = [self.holds[reference] for reference in sorted(ended)]
+            yield _END_HOLD, [(str(each.state), each.ended_at, each.reference, _OPEN) for each in holds]
         yield (
             _MOVE,
             [
@@ -237,6 +234,13 @@ _TRANSFER = (
 )
 
 
+_transfer_columns = attrgetter(*_TRANSFER)
+
+
+_OPEN = str(HoldState.OPEN)
+_HOLD_STATES = {str(each): each for each in HoldState}
+
+
 _POST = bulk.insert(tables.transfer, _TRANSFER)
 
 
@@ -251,7 +255,7 @@ _MOVE = bulk.update(tables.account, ("posted", "held"), key="id", unchanged=("po
 
 def _hold_columns(hold: Hold) -> driver.Row:
     times = (hold.opened_at, hold.expires_at, hold.ended_at)
-    return (hold.reference, hold.account_id, hold.amount, hold.state.value, *times)
+    return (hold.reference, hold.account_id, hold.amount, str(hold.state), *times)
 
 
 def _with(account: Account, *, posted: int, held: int) -> Account:

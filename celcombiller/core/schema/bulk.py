@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from celcombiller.core.schema.driver import Row, encode_timestamp, execute_raw, refuse_naive
+from celcombiller.core.schema.driver import Row, cursor_of, encode_timestamp, execute_on, execute_raw, refuse_naive
 from celcombiller.core.schema.tables import Instant
 
 if TYPE_CHECKING:
@@ -70,9 +70,14 @@ class BulkWrite:
         self.postgresql = postgresql.format(given=given)
         self._timestamps = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Instant)]
 
-    def execute_sqlite(self, tx: Connection, rows: list[Row]) -> int:
+    def execute_sqlite(self, tx: Connection, cursor: Any, rows: list[Row]) -> int:
         """Write the rows, and return how many were written."""
-        return sum(execute_raw(tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows))
+        if len(rows) == 1:
+            written: int = execute_on(cursor, tx, self._sqlite[1], self._flat(rows)).rowcount
+            return written
+        return sum(
+            execute_on(cursor, tx, self._sqlite[len(group)], self._flat(group)).rowcount for group in _groups(rows)
+        )
 
     def encode_rows(self, rows: list[Row]) -> str:
         """Return the rows as the parameter of ``postgresql``."""
@@ -116,11 +121,14 @@ def write(tx: Connection, writes: Writes) -> None:
 
     Raises `LedgerRace` when a row to be updated was not as it was read.
     """
-    some = [(statement, rows) for statement, rows in writes if rows]
     if tx.dialect.name == "sqlite":
-        for statement, rows in some:
-            statement.check(rows, statement.execute_sqlite(tx, rows))
-    elif some:
+        cursor = cursor_of(tx)
+        for statement, rows in writes:
+            if rows:
+                statement.check(rows, statement.execute_sqlite(tx, cursor, rows))
+        return
+    some = [(statement, rows) for statement, rows in writes if rows]
+    if some:
         given = [statement.encode_rows(rows) for statement, rows in some]
         counts = execute_raw(tx, _as_one_write(tuple(statement for statement, _ in some)), given).fetchone()
         for (statement, rows), written in zip(some, counts, strict=True):
@@ -206,8 +214,12 @@ def read(tx: Connection, *queries: BoundQuery) -> list[Rows]:
     All are one statement, and lock their rows in this order. Where a query must wait for a lock, those that lock
     nothing may return what was committed before the wait.
     """
-    asked = [query for query, texts in queries if texts]
-    values = [*chain.from_iterable(texts for _, texts in queries)]
+    asked: list[BulkQuery] = []
+    values: list[str] = []
+    for query, texts in queries:
+        if texts:
+            asked.append(query)
+            values += texts
     found = iter(execute_raw(tx, _as_one_select(tx.dialect.name, *asked), values).fetchone() if asked else ())
     return [_decoded(next(found)) if texts else () for _, texts in queries]
 
@@ -222,8 +234,11 @@ def _decoded(text: str | None) -> Rows:
     return rows
 
 
+_ENCODER = msgspec.json.Encoder()
+
+
 def _json(values: list[Any]) -> str:
-    return msgspec.json.encode(values).decode()
+    return _ENCODER.encode(values).decode()
 
 
 def _type(column: sa.Column[Any]) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 
+_SQLITE_CHARACTERS = len("2026-11-28 12:00:00.000000")
+"""Of a timestamp that `encode_timestamp` wrote; one with a zone never has so many."""
+
 
 class PreparedQuery:
     """A query of SQLAlchemy Core for the path of every request, compiled once for each database.
@@ -50,7 +53,9 @@ def parse_timestamp(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    read = datetime.fromisoformat(value)
+    read = datetime.fromisoformat(f"{value}+00:00" if len(value) == _SQLITE_CHARACTERS else value)
+    if read.tzinfo is UTC:
+        return read
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
@@ -59,10 +64,22 @@ def execute_raw(tx: Connection, text: str, values: Sequence[Any] | Mapping[str, 
 
     SQLAlchemy's `exec_driver_sql` makes a cursor and a result description each time, which costs more than the result.
     """
+    return execute_on(cursor_of(tx), tx, text, values, **how)
+
+
+def cursor_of(tx: Connection) -> Any:
+    """Return the connection's one cursor."""
     kept = tx.info
     cursor = kept.get("cursor")
     if cursor is None:
         cursor = kept["cursor"] = tx.connection.cursor()
+    return cursor
+
+
+def execute_on(
+    cursor: Any, tx: Connection, text: str, values: Sequence[Any] | Mapping[str, Any] = (), **how: Any
+) -> Any:
+    """Execute a statement on the cursor that `cursor_of` found, and return it. Raises SQLAlchemy's errors."""
     try:
         cursor.execute(text, values, **how)
     except tx.dialect.loaded_dbapi.Error as error:

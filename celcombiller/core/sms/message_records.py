@@ -63,11 +63,12 @@ class MessageRecords:
 
     def changes(self) -> bulk.Writes:
         """Return all that is to be written."""
-        yield _INSERT, [_columns_of(self._known[each]) for each in sorted(self._new)]
-        changed = [
-            (*_ending_of(self._known[each]), each, self._was[each].value) for each in sorted(self._changed - self._new)
-        ]
-        yield _UPDATE, changed
+        if self._new:
+            yield _INSERT, [_columns_of(self._known[each]) for each in sorted(self._new)]
+        changed = self._changed - self._new
+        if changed:
+            rows = [(*_ending_of(self._known[each]), each, self._was[each].value) for each in sorted(changed)]
+            yield _UPDATE, rows
 
 
 _FACTS = (

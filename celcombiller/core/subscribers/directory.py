@@ -88,7 +88,11 @@ class Directory:
         return self._of_number(forms.numbers) or self._by_imsi.get(forms.imsi)
 
     def _of_number(self, numbers: Iterable[str]) -> Subscriber | None:
-        return next(filter(None, map(self._by_clid.get, numbers)), None)
+        for number in numbers:
+            found = self._by_clid.get(number)
+            if found is not None:
+                return found
+        return None
 
 
 _BY_ONE = f"select {bulk.names(SUBSCRIBER_COLUMNS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
@@ -111,6 +115,11 @@ _BY_IDENTITIES = bulk.BulkQuery(
 
 def _keys_of(words: Iterable[str]) -> tuple[set[str], set[str], set[str]]:
     """Return the usernames, numbers and IMSIs that these words may be."""
-    names = {word for word in words if word}
-    forms = [forms_of(word) for word in names]
-    return names, {number for each in forms for number in each.numbers}, {each.imsi for each in forms} - {""}
+    names, numbers, imsis = set(words), set[str](), set[str]()
+    names.discard("")
+    for name in names:
+        forms = forms_of(name)
+        numbers.update(forms.numbers)
+        if forms.imsi:
+            imsis.add(forms.imsi)
+    return names, numbers, imsis

@@ -82,9 +82,12 @@ class CallRecords:
 
     def changes(self) -> bulk.Writes:
         """Return all that is to be written."""
-        yield _INSERT, list(map(_columns_of, self._new.values()))
-        yield _UPDATE, [(*_ending_of(call), call.reference, CallState.OPEN.value) for call in self._changed.values()]
-        yield _INSERT_REPORT, list(map(_report_columns, self._reports))
+        if self._new:
+            yield _INSERT, list(map(_columns_of, self._new.values()))
+        if self._changed:
+            yield _UPDATE, [(*_ending_of(call), reference, _OPEN) for reference, call in self._changed.items()]
+        if self._reports:
+            yield _INSERT_REPORT, list(map(_report_columns, self._reports))
 
 
 _FACTS = (
@@ -97,6 +100,12 @@ _RATE = ("rate_prefix", "rate_name", "connect_fee", "price", "increment_seconds"
 
 
 _facts_of = attrgetter(*_FACTS)
+
+
+_OPEN = str(CallState.OPEN)
+_STATES = {str(each): each for each in CallState}
+_WITNESSES = {str(each): each for each in Witness}
+"""By look-up: `Enum` itself is called in Python, four times a call, and so is its ``value``."""
 
 
 _CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
@@ -127,14 +136,14 @@ def _columns_of(call: Call) -> driver.Row:
 
 
 def _ending_of(call: Call) -> driver.Row:
-    witness = None if call.witness is None else call.witness.value
+    witness = None if call.witness is None else str(call.witness)
     times = (call.answered_at, call.ended_at)
-    return (call.state.value, *times, call.talk_ms, call.cost, witness, call.outcome, call.note)
+    return (str(call.state), *times, call.talk_ms, call.cost, witness, call.outcome, call.note)
 
 
 def _report_columns(report: WitnessReport) -> driver.Row:
     reference, witness, *rest = _report_facts(report)
-    return (reference, witness.value, *rest)
+    return (reference, str(witness), *rest)
 
 
 _report_facts = attrgetter(*tables.testimony.c.keys())
@@ -192,12 +201,12 @@ def _call_from_columns(
         granted_seconds=granted_seconds,
         answered_early=bool(answered_early),
         started_at=driver.parse_timestamp(started_at),
-        state=CallState(state),
+        state=_STATES[state],
         answered_at=driver.parse_timestamp(answered_at),
         ended_at=driver.parse_timestamp(ended_at),
         talk_ms=talk_ms,
         cost=cost,
-        witness=None if witness is None else Witness(witness),
+        witness=None if witness is None else _WITNESSES[witness],
         outcome=outcome,
         note=note,
     )
