@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder
 from celcombiller.core.data.accounting_reports import Report
 from celcombiller.core.data.session import DataSession
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.accounts import Kind, Transfer
 from celcombiller.core.model.calls import Call, CallGrant, CallReport, Settlement, Witness
+from celcombiller.core.model.tariffs import Service
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageResult, MessageSubmission
 
 if TYPE_CHECKING:
@@ -20,13 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChargingPolicy:
-    """The operator's conditions, from the settings. ``external``: whether numbers outside can be called."""
+    """The operator's conditions, from the settings. ``external``: whether numbers outside can be called.
+
+    ``tariff`` has the settings' own rates of calls; the ``catalogue`` has them beside those of the ledger.
+    """
 
     tariff: Tariff
     ring_seconds: int = 40
     max_call_seconds: int = 7200
     external: bool = False
     messages: MessagePolicy = field(default_factory=MessagePolicy)
+    catalogue: CatalogueHolder = field(default_factory=lambda: CatalogueHolder(Catalogue()))
+
+    def __post_init__(self) -> None:
+        """Enter the settings' rates in the catalogue."""
+        if not self.catalogue.current.settings:
+            self.catalogue.current = replace(self.catalogue.current, settings={Service.VOICE: self.tariff})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,11 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """Who holds the service. Identity numbers are text: leading zeros count."""
+    """Who holds the service. Identity numbers are text: leading zeros count.
+
+    ``tariff_id``, ``calls_max``, ``barred`` and ``allowed`` (prefixes) stand before those of the group, where they are
+    not ``None``.
+    """
 
     id: int
     username: str
@@ -27,3 +31,27 @@ class Subscriber:
     address: str
     level: Level
     enabled: bool
+    tariff_id: int | None = None
+    group_id: int | None = None
+    calls_max: int | None = None
+    barred: tuple[str, ...] | None = None
+    allowed: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Subscribers with a tariff and limits in common; ``None``: no tariff of their own, no limit.
+
+    ``calls_max``: calls at once of all together, ``subscriber_calls_max``: of each. ``barred`` and ``allowed`` are
+    prefixes; none allowed: all that are not barred.
+    """
+
+    id: int
+    name: str
+    tariff_id: int | None = None
+    calls_max: int | None = None
+    subscriber_calls_max: int | None = None
+    barred: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    call_seconds_max: int | None = None
+    call_cost_max: int | None = None

@@ -65,7 +65,22 @@ def add(
     return subscriber
 
 
-SUBSCRIBER_COLUMNS = ("id", "username", "name", "clid", "imsi", "cpf", "address", "level", "enabled")
+SUBSCRIBER_COLUMNS = (
+    "id",
+    "username",
+    "name",
+    "clid",
+    "imsi",
+    "cpf",
+    "address",
+    "level",
+    "enabled",
+    "tariff_id",
+    "group_id",
+    "calls_max",
+    "barred",
+    "allowed",
+)
 
 
 _OF_USERNAME = driver.PreparedQuery(
@@ -177,6 +192,9 @@ def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datet
         field: check(field, value) if field in FIELD_TYPES and value is not None else value
         for field, value in changes.items()
     }
+    for field in ("barred", "allowed"):
+        if values.get(field) is not None:
+            values[field] = " ".join(values[field])
     table = tables.subscriber
     _refuse_taken(tx, values, but=before.id)
     if values.get("level", before.level) is not Level.ADMINISTRATOR or not values.get("enabled", before.enabled):
@@ -283,6 +301,26 @@ def subscriber_from_columns(
     address: str,
     level: int,
     enabled: Any,
+    tariff_id: int | None,
+    group_id: int | None,
+    calls_max: int | None,
+    barred: str | None,
+    allowed: str | None,
 ) -> Subscriber:
     """Return the subscriber of `SUBSCRIBER_COLUMNS`, as SQLAlchemy or the bare driver returns them."""
-    return Subscriber(subscriber_id, username, name, clid, imsi, cpf, address, Level(level), enabled=bool(enabled))
+    return Subscriber(
+        subscriber_id,
+        username,
+        name,
+        clid,
+        imsi,
+        cpf,
+        address,
+        Level(level),
+        bool(enabled),
+        tariff_id,
+        group_id,
+        calls_max,
+        None if barred is None else tuple(barred.split()),
+        None if allowed is None else tuple(allowed.split()),
+    )

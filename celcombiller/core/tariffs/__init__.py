@@ -1,0 +1,1 @@
+"""Tariffs in the ledger: their versions and rates, on an open transaction."""
