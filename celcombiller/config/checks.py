@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
-import string
 from collections import Counter
+
+from celcombiller.core.model.dial_strings import check_dial_string, list_placeholders, show_value
 
 
 class SettingError(ValueError):
@@ -16,21 +16,6 @@ class SettingError(ValueError):
         super().__init__(key, reason)
         self.key = key
         self.reason = reason
-
-
-def show_value(value: object) -> str:
-    """Return a wrong value as messages show it: short, and on one line."""
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "a list"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004  a line stays a line
-
-
-def show_choices(allowed: tuple[str, ...]) -> str:
-    """Return placeholders as messages list them."""
-    return ", ".join(f"{{{each}}}" for each in allowed)
 
 
 # The biller sets L and S (limits) and U (the answer stamp) itself; G leaves the billed Dial at the answer.
@@ -69,28 +54,18 @@ def check_words(key: str, template: str, allowed: tuple[str, ...]) -> None:
 
 def check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:
     """Raise `SettingError` unless a dial string has only these placeholders."""
-    fields = check_placeholders(key, template, allowed)
-    if not template.isprintable() or "," in template or template != template.strip():
-        raise SettingError(key, "must be one dial string without commas, newlines or outer spaces")
-    if required and not fields:
-        raise SettingError(key, f"must use at least one of {show_choices(allowed)}")
-
-
-def check_placeholders(key: str, template: str, allowed: tuple[str, ...]) -> list[str]:
-    """Return the placeholders of a template. Raise `SettingError` if it has others than ``allowed``."""
-    choice = show_choices(allowed)
     try:
-        fields = [
-            (name, conversion, form)
-            for _, name, form, conversion in string.Formatter().parse(template)
-            if name is not None
-        ]
-    except ValueError:
-        raise SettingError(key, f"has a lone {{ or }}; placeholders are {choice}") from None
-    for name, conversion, form in fields:
-        if name not in allowed or conversion or form:
-            raise SettingError(key, f"{show_value('{' + name + '}')} is no placeholder here; allowed are {choice}")
-    return [name for name, _, _ in fields]
+        check_dial_string(template, allowed, required=required)
+    except ValueError as error:
+        raise SettingError(key, str(error)) from None
+
+
+def check_placeholders(key: str, template: str, allowed: tuple[str, ...]) -> None:
+    """Raise `SettingError` if a template has other placeholders than ``allowed``."""
+    try:
+        list_placeholders(template, allowed)
+    except ValueError as error:
+        raise SettingError(key, str(error)) from None
 
 
 def check_dial_options(options: str) -> None:

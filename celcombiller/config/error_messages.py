@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 from msgspec import inspect
 
-from celcombiller.config.checks import SettingError, show_value
+from celcombiller.config.checks import SettingError
 from celcombiller.config.tables import TABLES, Config
 from celcombiller.core.errors import ConfigError
+from celcombiller.core.model.dial_strings import show_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -27,12 +27,12 @@ from celcombiller.config.checks import (
     check_template,
     check_unique,
     check_words,
-    show_value,
 )
 from celcombiller.core.data.accounting_reports import Conditions
 from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.addresses import parse_address
+from celcombiller.core.model.dial_strings import show_value
 from celcombiller.core.model.messages import Route
 from celcombiller.core.sms.charging import MessagePolicy
 from celcombiller.core.sms.encoding import DefaultAlphabet

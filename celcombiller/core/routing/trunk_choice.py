@@ -1,0 +1,75 @@
+"""Which trunks a call may take, and in which order. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from math import log
+from typing import TYPE_CHECKING
+
+from celcombiller.core.model.routing import TrunkChoice
+from celcombiller.core.rating.pricing import price
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from datetime import datetime
+
+    from celcombiller.core.model.routing import CallRoute, RouteTrunk, Trunk
+    from celcombiller.core.model.tariffs import Rate
+
+COMPARED_SECONDS = (60, 3600)
+"""The talks by whose prices two trunks are compared: a minute, then an hour, where a minute costs the same."""
+
+_TWO_TO_64 = 1 << 64
+
+
+def find_route(routes: Iterable[CallRoute], number: str) -> CallRoute | None:
+    """Return the route with the longest prefix of a number, with or without ``+``; None: there is none."""
+    digits = number.removeprefix("+")
+    found = (each for each in routes if digits.startswith(each.prefix.removeprefix("+")))
+    return max(found, key=lambda each: len(each.prefix.removeprefix("+")), default=None)
+
+
+def choose_trunks(
+    route: CallRoute,
+    trunks: Mapping[int, Trunk],
+    rate_of: Callable[[Trunk], Rate | None],
+    at: datetime,
+    lot: str,
+    full: Collection[int] = (),
+) -> list[Trunk]:
+    """Return the trunks of a route in the order in which a call that begins ``at`` this time tries them, each once.
+
+    Those that are disabled or ``full`` are left out. ``rate_of`` returns what a trunk's provider charges for the
+    number; a trunk without a rate is taken last where the cheapest is first. ``lot`` is a random word of the call: the
+    same word draws the same order by weight.
+    """
+    places = {each.trunk_id: each for each in reversed(route.trunks)}
+    usable = [
+        (trunks[each.trunk_id], each)
+        for each in route.trunks
+        if places[each.trunk_id] is each and is_usable(trunks.get(each.trunk_id), full)
+    ]
+    if route.choose is TrunkChoice.WEIGHT:
+        usable.sort(key=lambda each: _draw(each[1], lot))
+    elif route.choose is TrunkChoice.COST:
+        usable.sort(key=lambda each: _cost_of(rate_of(each[0]), at))
+    return [trunk for trunk, _ in usable]
+
+
+def is_usable(trunk: Trunk | None, full: Collection[int]) -> bool:
+    """Return whether a trunk exists, is enabled and has room."""
+    return trunk is not None and trunk.enabled and trunk.id not in full
+
+
+def _draw(place: RouteTrunk, lot: str) -> float:
+    """Return where a trunk stands by lot: in the order of these, each comes first in proportion to its weight.
+
+    They are exponentially distributed with the weight as rate, of which the least is each one with that probability
+    (Efraimidis and Spirakis, Weighted random sampling with a reservoir, 2006).
+    """
+    drawn = int.from_bytes(blake2b(f"{lot}:{place.trunk_id}".encode(), digest_size=8).digest(), "big")
+    return -log((drawn + 1) / _TWO_TO_64) / place.weight
+
+
+def _cost_of(rate: Rate | None, at: datetime) -> tuple[bool, list[int]]:
+    return rate is None, [] if rate is None else [price(rate, seconds, at) for seconds in COMPARED_SECONDS]
