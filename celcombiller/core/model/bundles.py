@@ -5,8 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from celcombiller.core.model.accounts import BundleKind
+from celcombiller.core.model.tariffs import Service
+
 if TYPE_CHECKING:
-    from celcombiller.core.model.accounts import BundleKind
+    from datetime import datetime
+
+ON_NET = "on-net"
+"""The destination that stands for the numbers of this biller's subscribers; all others are prefixes."""
+
+SERVICES_OF_KIND: dict[BundleKind, frozenset[Service]] = {
+    BundleKind.SECONDS: frozenset({Service.VOICE}),
+    BundleKind.MESSAGES: frozenset({Service.SMS}),
+    BundleKind.OCTETS: frozenset({Service.DATA}),
+    BundleKind.MONEY: frozenset({Service.VOICE, Service.SMS}),
+}
+"""The services that a bundle pays for where it names none. One of money pays as voice credit does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +42,35 @@ class Offer:
     priority: int
     renews: bool
     enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A subscriber's bundle, and what is left of it: ``posted``, of which ``held`` are set aside for uses in progress.
+
+    ``reference`` is the id of the transfer that filled it, with the ``amount`` that it had. ``offer_id``: the offer
+    that it is of. It is valid from ``valid_from`` to before ``valid_until``. It has ended (``ended_at``) when what was
+    left has gone back to the operator.
+    """
+
+    account_id: int
+    reference: str
+    subscriber_id: int
+    offer_id: int | None
+    name: str
+    kind: BundleKind
+    amount: int
+    services: tuple[str, ...]
+    destinations: tuple[str, ...]
+    priority: int
+    valid_from: datetime
+    valid_until: datetime
+    renews: bool
+    ended_at: datetime | None
+    posted: int
+    held: int
+
+    @property
+    def available(self) -> int:
+        """What may still be held or taken."""
+        return self.posted - self.held
