@@ -1,40 +1,202 @@
-"""The price of use, and the use that credit buys.
+"""The price of use, the use that credit buys, and the pieces of a price.
 
-A use is counted in the units of its service, from 0 on. Each increment that is begun counts whole, at the price of the
-step in which it begins. The sum is exact until its end, where it is rounded up to a whole credit, once.
+A use is counted in the units of its service, from 0 on. Its increments follow one another: each belongs to the step,
+and to the window, in which it begins, and counts whole. The sum is exact until its end, where it is rounded up to a
+whole credit, once. The connect fee, the minimum and the grace are those in force when the use begins.
+
+- A use of at most ``grace`` units (where that is not 0) costs 0, without a fee; a longer one counts from unit 0.
+- A use of 0 units that is charged (a call that was answered and ended at once) pays its first increment.
+- Talk moves through the windows second by second. A message or an octet does not: for them `rate_at` takes the prices
+  of one moment out of a rate.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from fractions import Fraction
+from math import lcm
+from typing import TYPE_CHECKING, NamedTuple
+
+from celcombiller.core.rating.windows import find_window, list_stretches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
-    from celcombiller.core.model.tariffs import Rate
+    from celcombiller.core.model.tariffs import Prices, Rate, Step, Window
 
 LATE_CUT_MS = 1000
 """Asterisk's limit cuts a call up to a few milliseconds late (measured: 0 to 10). Talk beyond the grant by no more than
 this is not charged; more is an overrun and is charged whole."""
 
 
-def price(rate: Rate, used: int, at: datetime) -> int:  # noqa: ARG001  windows come
-    """Return the credits for ``used`` units of a use that began ``at`` this time; the first increment always counts."""
-    prices = rate.prices
-    step = prices.steps[0]
-    increments = max(1, -(-used // step.increment))
-    return prices.connect_fee + -(-increments * step.increment * step.price // step.per)
+class PieceKind(StrEnum):
+    """What a piece of a price is for."""
+
+    GRACE = "grace"
+    CONNECT_FEE = "connect fee"
+    USE = "use"
+    MINIMUM = "minimum"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a price: what was used from unit ``start`` on, at one step of one window; or the fee, or the minimum.
+
+    ``units`` are those that count: whole increments. ``window`` is ``None`` for the prices of all other times, ``step``
+    for what is no use. ``exact`` is its share before rounding, ``credits`` the whole credits of it: their sum is the
+    price. The piece of the minimum is what the others lack of it.
+    """
+
+    kind: PieceKind
+    start: int
+    units: int
+    step: Step | None
+    window: Window | None
+    at: datetime
+    exact: Fraction
+    credits: int
+
+
+class Run(NamedTuple):
+    """Increments of one step and one window that follow one another: the first unit, and how many increments."""
+
+    start: int
+    increments: int
+    step: Step
+    window: Window | None
+
+    @property
+    def end(self) -> int:
+        """The unit after the last."""
+        return self.start + self.increments * self.step.increment
+
+
+def price(rate: Rate, used: int, at: datetime) -> int:
+    """Return the credits for ``used`` units of a use that began at ``at``."""
+    prices = prices_at(rate, at)
+    if used <= prices.grace and prices.grace:
+        return 0
+    if len(prices.steps) == 1 and not rate.windows:
+        step = prices.steps[0]
+        increments = max(1, -(-used // step.increment))
+        cost = prices.connect_fee - (-increments * step.increment * step.price // step.per)
+    else:
+        total, parts = prices.connect_fee, 1
+        for run in list_runs(rate, at, max(used, 1)):
+            total, parts = add_share(total, parts, run.increments * run.step.increment * run.step.price, run.step.per)
+        cost = -(-total // parts)
+    return max(cost, prices.minimum_charge)
 
 
 def affordable(rate: Rate, available: int, at: datetime, most: int) -> int:
-    """Return the units that ``available`` credits buy from ``at`` on, at most ``most``; 0: not even one increment."""
-    prices = rate.prices
-    step = prices.steps[0]
-    if available < price(rate, 1, at):
+    """Return the units that ``available`` credits buy from ``at`` on, at most ``most``: whole increments, or ``most``.
+
+    0 means that not even the first increment can be paid, nor the least use that is no longer within the grace: the
+    grace alone is no reason to begin.
+    """
+    prices = prices_at(rate, at)
+    if available < price(rate, prices.grace + 1, at):
         return 0
-    if step.price == 0:
-        return most
-    return min((available - prices.connect_fee) * step.per // step.price // step.increment * step.increment, most)
+    total, parts, used = prices.connect_fee, 1, 0
+    for run in list_runs(rate, at, most):
+        step = run.step
+        share = step.increment * step.price
+        if share:
+            total, parts = add_share(total, parts, 0, step.per)
+            share *= parts // step.per
+            count = (available * parts - total) // share
+            if count < run.increments:
+                return min(run.start + count * step.increment, most)
+            total += run.increments * share
+        used = run.end
+    return min(used, most)
+
+
+def next_step(rate: Rate, used: int, at: datetime) -> int:
+    """Return the units of the increment that follows those of ``used`` units; for 0 units, of the first increment."""
+    end = 0
+    for run in list_runs(rate, at, used):
+        end = run.end
+    *_, last = list_runs(rate, at, end + 1)
+    return last.step.increment
+
+
+def list_pieces(rate: Rate, used: int, at: datetime) -> tuple[Piece, ...]:
+    """Return the pieces of a price in the order of their use; their whole credits sum to `price`."""
+    window = window_at(rate, at)
+    prices = prices_at(rate, at)
+    if used <= prices.grace and prices.grace:
+        return (Piece(PieceKind.GRACE, 0, used, None, window, at, Fraction(0), 0),)
+    shares: list[tuple[PieceKind, int, int, Step | None, Window | None, Fraction]] = []
+    if prices.connect_fee:
+        shares.append((PieceKind.CONNECT_FEE, 0, 0, None, window, Fraction(prices.connect_fee)))
+    for run in list_runs(rate, at, max(used, 1)):
+        units, step = run.end - run.start, run.step
+        shares.append((PieceKind.USE, run.start, units, step, run.window, Fraction(units * step.price, step.per)))
+    missing = Fraction(prices.minimum_charge) - sum(share[-1] for share in shares)
+    if missing > 0:
+        shares.append((PieceKind.MINIMUM, 0, 0, None, window, missing))
+    pieces, total = [], Fraction(0)
+    for kind, start, units, step_, window_, share in shares:
+        whole = -(-(total + share) // 1) + (-total // 1)
+        total += share
+        pieces.append(Piece(kind, start, units, step_, window_, at + timedelta(seconds=start), share, whole))
+    return tuple(pieces)
+
+
+def window_at(rate: Rate, at: datetime) -> Window | None:
+    """Return the window of a rate that is in force at ``at``; ``None``: none of them."""
+    if not rate.windows:
+        return None
+    place = find_window(tuple(window for window, _ in rate.windows), rate.calendar, at)
+    return None if place is None else rate.windows[place][0]
+
+
+def prices_at(rate: Rate, at: datetime) -> Prices:
+    """Return the prices of a rate that are in force at ``at``."""
+    if not rate.windows:
+        return rate.prices
+    place = find_window(tuple(window for window, _ in rate.windows), rate.calendar, at)
+    return rate.prices if place is None else rate.windows[place][1]
+
+
+def rate_at(rate: Rate, at: datetime) -> Rate:
+    """Return a rate with the prices of one moment only: for what does not last, a message or octets."""
+    return replace(rate, prices=prices_at(rate, at), windows=()) if rate.windows else rate
+
+
+def list_runs(rate: Rate, at: datetime, units: int) -> Iterator[Run]:
+    """Yield the increments of the first ``units`` of a use, as runs of one step and one window; none for 0 units."""
+    unit = 0
+    for end, window, prices in _list_prices(rate, at, units):
+        last = len(prices.steps) - 1
+        for place, step in enumerate(prices.steps):
+            step_end = end if place == last else min(end, prices.steps[place + 1].start)
+            if unit < step_end:
+                count = -((unit - step_end) // step.increment)
+                yield Run(unit, count, step, window)
+                unit += count * step.increment
+
+
+def _list_prices(rate: Rate, at: datetime, units: int) -> Iterator[tuple[int, Window | None, Prices]]:
+    """Yield the prices of the first ``units`` of a use, with the unit before which each ends."""
+    if not rate.windows:
+        yield units, None, rate.prices
+    elif units > 0:
+        for end, place in list_stretches(tuple(window for window, _ in rate.windows), rate.calendar, at, units):
+            window, prices = (None, rate.prices) if place is None else rate.windows[place]
+            yield end, window, prices
+
+
+def add_share(total: int, parts: int, share: int, per: int) -> tuple[int, int]:
+    """Return ``total / parts + share / per`` as a fraction, not reduced: its denominator is a multiple of both."""
+    if parts % per:
+        common = lcm(parts, per)
+        total, parts = total * (common // parts), common
+    return total + share * (parts // per), parts
 
 
 def seconds_of(talk_ms: int) -> int:
