@@ -19,6 +19,7 @@ from celcombiller.core.audit.usage_checks import (
     check_message_accounts,
     check_message_charges,
     check_messages,
+    check_shares,
 )
 from celcombiller.core.schema import tables
 
@@ -35,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     check_held,
     check_calls,
     check_charges,
+    check_shares,
     check_messages,
     check_message_accounts,
     check_message_charges,

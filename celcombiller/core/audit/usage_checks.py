@@ -13,7 +13,7 @@ from celcombiller.core.audit.difference import Difference, name_account
 from celcombiller.core.data.session import ORIGIN, REFERENCE_CHARACTERS
 from celcombiller.core.ledger.book import REVERSAL
 from celcombiller.core.model.accounts import HoldState, Kind
-from celcombiller.core.model.calls import CallState
+from celcombiller.core.model.calls import SHARE, CallState
 from celcombiller.core.model.messages import MessageState
 from celcombiller.core.schema import tables
 
@@ -88,11 +88,47 @@ _HOLD_OF_MESSAGE = {
 _IS_CHARGED = message.c.state.in_([state for state, held in _HOLD_OF_MESSAGE.items() if held is HoldState.SETTLED])
 
 
+def check_shares(tx: Connection) -> Iterator[Difference]:
+    """Check that what a bundle pays for a use was held on it, for a use of its subscriber, and no more than that."""
+    rows = tx.execute(
+        sa.select(transfer.c.reference, transfer.c.amount, hold.c.amount.label("held"))
+        .join(account, account.c.id == transfer.c.debit_account_id)
+        .outerjoin(
+            hold,
+            sa.and_(
+                hold.c.reference == transfer.c.reference,
+                hold.c.account_id == account.c.id,
+                hold.c.state == HoldState.SETTLED,
+            ),
+        )
+        .where(
+            transfer.c.reference.like(f"{SHARE}:%"), sa.or_(hold.c.amount.is_(None), hold.c.amount < transfer.c.amount)
+        )
+        .order_by(transfer.c.id)
+    )
+    for row in rows:
+        yield Difference("a bundle pays no more than it held", row.reference, row.held, row.amount)
+    use = hold.alias()
+    prefix = sa.literal(f"{SHARE}:").concat(sa.cast(hold.c.account_id, sa.Text)).concat(":")
+    is_open, is_use_open = (each.c.state == HoldState.OPEN for each in (hold, use))
+    uses = tx.execute(
+        sa.select(hold.c.reference, hold.c.state, use.c.state.label("use_state"))
+        .outerjoin(use, use.c.reference == sa.func.substr(hold.c.reference, sa.func.length(prefix) + 1))
+        .where(
+            hold.c.reference.like(f"{SHARE}:%"),
+            sa.or_(use.c.state.is_(None), is_open != is_use_open, sa.not_(hold.c.reference.startswith(prefix))),
+        )
+        .order_by(hold.c.reference)
+    )
+    for each in uses:
+        yield Difference("a bundle's hold is open as long as its use's", each.reference, each.use_state, each.state)
+
+
 def check_messages(tx: Connection) -> Iterator[Difference]:
     """Check that a paid message has a hold of its cost, in the state that follows its own; a free one has none."""
     state = sa.case(*((message.c.state == each, held.value) for each, held in _HOLD_OF_MESSAGE.items()))
     expected = sa.case((message.c.account_id.is_not(None), state), else_=None)
-    cost = message.c.price * message.c.parts
+    cost = sa.func.coalesce(message.c.charge, message.c.price * message.c.parts)
     rows = tx.execute(
         sa.select(message.c.reference, expected.label("expected"), hold.c.state, cost.label("cost"), hold.c.amount)
         .outerjoin(hold, hold.c.reference == message.c.reference)
@@ -123,7 +159,8 @@ def check_message_accounts(tx: Connection) -> Iterator[Difference]:
 
 def check_message_charges(tx: Connection) -> Iterator[Difference]:
     """Check that an accepted message is charged once, and that one that failed later is refunded."""
-    cost = sa.case((message.c.account_id.is_not(None), message.c.price * message.c.parts), else_=0)
+    paid = sa.func.coalesce(message.c.charge, message.c.price * message.c.parts)
+    cost = sa.case((message.c.account_id.is_not(None), paid), else_=0)
     refund = transfer.alias()
     charged, refunded = sa.func.coalesce(transfer.c.amount, 0), sa.func.coalesce(refund.c.amount, 0)
     to_charge = sa.case((_IS_CHARGED, cost), else_=0)
@@ -180,7 +217,9 @@ def check_data_charges(tx: Connection) -> Iterator[Difference]:
     rows = tx.execute(
         sa.select(data.c.reference, data.c.charged, price.label("price"), charged.label("transferred"))
         .outerjoin(sums, sums.c.reference == data.c.reference)
-        .where(sa.or_(charged != data.c.charged, price != data.c.charged, other_account))
+        .where(
+            sa.or_(charged != data.c.charged, sa.and_(data.c.pieces.is_(None), price != data.c.charged), other_account)
+        )
         .order_by(data.c.id)
     )
     for row in rows:

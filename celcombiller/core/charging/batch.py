@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
+from celcombiller.core.bundles.pots import load_pots
 from celcombiller.core.charging.requests import CallAnswered, Credit, Initiate, Terminate
 from celcombiller.core.charging.voice import VoiceCharging
 from celcombiller.core.data.accounting_reports import NasRestart, StaleSession, Usage
@@ -22,7 +23,7 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState
 from celcombiller.core.schema import bulk, tables
-from celcombiller.core.sms.charging import MessageCharging, MessageOutcome, MessageSubmission, refund_of
+from celcombiller.core.sms.charging import MessageCharging, MessageOutcome, MessageSubmission, refund_of, shares_of
 from celcombiller.core.sms.message_records import MessageRecords
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.voice.call_records import CallRecords
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from celcombiller.core.charging.requests import ChargingPolicy, Outcome, Request, Result
     from celcombiller.core.data.accounting_reports import Report
     from celcombiller.core.model.accounts import Transfer
+    from celcombiller.core.model.subscribers import Subscriber
 
 
 def process_batch(tx: Connection, policy: ChargingPolicy, requests: Sequence[Request], now: datetime) -> list[Result]:
@@ -110,18 +112,21 @@ class ChargingBatch:
         """
         keys = _named(requests, sms_account)
         directory, calls, messages, sessions = _read(tx, keys)
-        accounts, holds = _payers(keys, directory), set[str]()
-        _add_known(calls, messages, sessions, accounts, holds)
+        accounts, holds, bundled = set[int](), set[str](), set[int]()
+        _add_payers(keys, directory, accounts, bundled)
+        _add_known(calls, messages, sessions, accounts, holds, bundled)
+        pots = load_pots(tx, bundled) if bundled else {}
+        accounts.update(pot.account_id for each in pots.values() for pot in each)
         book = Book()
         book.load(tx, accounts, holds)
-        refunds = {refund_of(each.reference) for each in messages if each.account_id is not None}
+        refunds = {refund_of(reference) for each in messages for reference, _, _ in shares_of(each)}
         book.load_transfers(tx, keys.transfers | refunds)
         return cls(
             directory,
             book,
-            VoiceCharging(directory, book, calls),
-            MessageCharging(directory, book, messages),
-            DataCharging(directory, book, sessions),
+            VoiceCharging(directory, book, calls, pots),
+            MessageCharging(directory, book, messages, pots),
+            DataCharging(directory, book, sessions, pots),
         )
 
     def process(self, policy: ChargingPolicy, request: Request, now: datetime) -> Result:
@@ -220,34 +225,40 @@ def _read(tx: Connection, keys: BatchKeys) -> tuple[Directory, CallRecords, Mess
     )
 
 
-def _payers(keys: BatchKeys, directory: Directory) -> set[int]:
-    """Return the accounts of who pays for what is new."""
-    accounts: set[int] = set()
-    for code, number, kind in keys.payers:
-        payer = directory.find_payer(code, number)
+def _add_payers(keys: BatchKeys, directory: Directory, accounts: set[int], bundled: set[int]) -> None:
+    """Add the accounts of who pays for what is new, and those of them who have bundles."""
+    payers = [(directory.find_payer(code, number), kind) for code, number, kind in keys.payers]
+    if keys.users:
+        payers += [(find_payer(directory, identities), Kind.DATA) for identities in keys.users]
+    for payer, kind in payers:
         if payer is not None:
             accounts.add(directory.account_ids[payer.id, kind])
-    for identities in keys.users:
-        payer = find_payer(directory, identities)
-        if payer is not None:
-            accounts.add(directory.account_ids[payer.id, Kind.DATA])
-    return accounts
+            if payer.id in directory.with_bundles:
+                bundled.add(payer.id)
 
 
 def _add_known(
-    calls: CallRecords, messages: MessageRecords, sessions: DataSessionRecords, accounts: set[int], holds: set[str]
+    calls: CallRecords,
+    messages: MessageRecords,
+    sessions: DataSessionRecords,
+    accounts: set[int],
+    holds: set[str],
+    bundled: set[int],
 ) -> None:
-    """Add the accounts that pay for what is known already, and the references of its holds that may end."""
+    """Add the accounts that pay for what is known already, the holds that may end, and who may get bundles back."""
     for call in calls:
         if call.state is not CallState.SETTLED:
-            accounts.add(call.account_id)
+            accounts.update((call.account_id, *call.bundles))
         if call.state is CallState.OPEN:
-            holds.add(call.reference)
+            holds.update(call.hold_references)
     for message in messages:
-        if message.account_id is not None:
-            accounts.add(message.account_id)
-            holds.add(message.reference)
+        for reference, account_id, _ in shares_of(message):
+            accounts.add(account_id)
+            holds.add(reference)
+        if message.bundles and message.subscriber_id is not None:
+            bundled.add(message.subscriber_id)
     for session in sessions:
         accounts.add(session.account_id)
         if session.state is DataState.OPEN:
-            holds.add(session.hold_reference)
+            accounts.update(account_id for account_id, _ in session.shares)
+            holds.update(session.hold_references)

@@ -6,10 +6,11 @@ the requests, which are above that package.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from celcombiller.core.bundles.choice import choose_pots
 from celcombiller.core.errors import (
     BadNumber,
     InsufficientBalance,
@@ -18,14 +19,26 @@ from celcombiller.core.errors import (
     UnknownSubscriber,
 )
 from celcombiller.core.model.accounts import Account, Kind
-from celcombiller.core.model.calls import Call, CallGrant, CallReport, CallState, Settlement, Witness
-from celcombiller.core.rating.pricing import affordable, charged_ms, price, seconds_of
+from celcombiller.core.model.calls import (
+    Call,
+    CallGrant,
+    CallReport,
+    CallState,
+    Settlement,
+    Witness,
+    share_reference,
+)
+from celcombiller.core.model.tariffs import Service
+from celcombiller.core.rating.bill import Pot, affordable_with, make_bill
+from celcombiller.core.rating.pricing import charged_ms, seconds_of
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from celcombiller.core.bundles.pots import BundlePot
     from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Initiate, Terminate
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.subscribers.directory import Directory
@@ -43,6 +56,8 @@ class VoiceCharging:
     directory: Directory
     book: Book
     calls: CallRecords
+    pots: Mapping[int, Sequence[BundlePot]] = field(default_factory=dict)
+    """The bundles of each subscriber that pays for something new, in the order in which they are spent."""
 
     def initiate(self, policy: ChargingPolicy, request: Initiate, now: datetime) -> CallGrant:
         """Authorize a call and hold what its grant costs; the same request again gets the same grant.
@@ -59,17 +74,27 @@ class VoiceCharging:
         if self.calls.authorized(request.server, request.uniqueid, request.authorization) is not None:
             raise UnknownCall("the call of this authorization is over")
         call, account = self._admit(policy, request, now, leg=0 if last is None else last.leg + 1)
+        is_on_net = call.callee_id is not None
+        pots = choose_pots(
+            self.pots, call.subscriber_id, self.book, Service.VOICE, call.to_number, on_net=is_on_net, at=now
+        )
         # The prices may change while it rings: the answer may come at the first or at the last moment.
         moments = (now, now + timedelta(seconds=policy.ring_seconds)) if call.rate.windows else (now,)
-        seconds = min(affordable(call.rate, account.available, at, call.granted_seconds) for at in moments)
+        seconds = min(affordable_with(call.rate, pots, account.available, at, call.granted_seconds) for at in moments)
         if seconds == 0:
             raise InsufficientBalance(f"{max(account.available, 0)} available")
-        if seconds != call.granted_seconds:
-            call = replace(call, granted_seconds=seconds)
+        bills = [make_bill(call.rate, seconds, at, pots) for at in moments]
+        taken = {pot.account_id: max(bill.takes.get(pot.account_id, 0) for bill in bills) for pot in pots}
+        taken = {account_id: amount for account_id, amount in taken.items() if amount}
+        if seconds != call.granted_seconds or taken:
+            call = replace(call, granted_seconds=seconds, bundles=tuple(taken))
         self.calls.add(call)
         grant = self._grant(policy, call, request)
-        amount = max(price(call.rate, seconds, at) for at in moments)
+        amount = max(bill.balance_amount for bill in bills)
         self.book.hold(call.reference, account.id, amount, now=now, expires_at=grant.expires_at)
+        for account_id, taking in taken.items():
+            reference = share_reference(account_id, call.reference)
+            self.book.hold(reference, account_id, taking, now=now, expires_at=grant.expires_at)
         return grant
 
     def answer(self, request: CallAnswered) -> Call:
@@ -162,8 +187,9 @@ class VoiceCharging:
 
     def _add_late(self, call: Call, note: str, now: datetime) -> Call:
         """Add a leg that has no credit held for it: its talk has happened, and is charged."""
+        call = replace(call, note=note, bundles=())
         self.book.hold(call.reference, call.account_id, 0, now=now, expires_at=now + HOLD_MARGIN)
-        return self.calls.add(replace(call, note=note))
+        return self.calls.add(call)
 
     def _grant(self, policy: ChargingPolicy, call: Call, request: Initiate) -> CallGrant:
         payer = self.directory.find_payer(request.account_code, request.caller_number)
@@ -195,16 +221,24 @@ class VoiceCharging:
         note = "; ".join(filter(None, (call.note, ending.note)))
         answered_at = ending.answered_at or call.answered_at or ending.at - timedelta(milliseconds=reported_ms)
         if ending.answered:
-            cost = price(call.rate, seconds_of(charged_ms(reported_ms, limit_seconds)), answered_at)
-            hold = self.book.holds[call.reference]
+            pots = [
+                Pot(account_id, self.book.accounts[account_id].kind, self.book.holds[reference].amount)
+                for account_id, reference in zip(call.bundles, call.hold_references[1:], strict=True)
+            ]
+            bill = make_bill(call.rate, seconds_of(charged_ms(reported_ms, limit_seconds)), answered_at, pots)
+            cost, hold = bill.balance_amount, self.book.holds[call.reference]
             if cost > hold.amount:
                 note = "; ".join(filter(None, (note, f"{cost} for the talk, {hold.amount} were held")))
             self.book.settle(call.reference, cost, origin="call", now=now, note=note)
+            for pot in pots:
+                reference = share_reference(pot.account_id, call.reference)
+                self.book.settle(reference, bill.takes.get(pot.account_id, 0), origin="call", now=now)
             state = CallState.SETTLED
         else:
             cost = 0
             end, state = (self.book.expire, CallState.EXPIRED) if expired else (self.book.release, CallState.RELEASED)
-            end(call.reference, now=now)
+            for reference in call.hold_references:
+                end(reference, now=now)
         closed = self.calls.change(
             call,
             state=state,

@@ -11,10 +11,19 @@ too, below the floor, as talk is that no limit cut; the transfer's note says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from celcombiller.core.bundles.choice import choose_pots
 from celcombiller.core.data.accounting_reports import AcctStatusType, NasRestart, Report, StaleSession, Usage
+from celcombiller.core.data.octet_charges import (
+    OctetUse,
+    encode_rate,
+    encode_use,
+    price_octets,
+    use_of,
+    window_of,
+)
 from celcombiller.core.data.report_order import ROUNDING, Relation, began_together, count_octets, is_newer, place_report
 from celcombiller.core.data.session import (
     BEGINNING_UNKNOWN,
@@ -31,18 +40,26 @@ from celcombiller.core.data.session import (
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.calls import share_reference
+from celcombiller.core.model.tariffs import Service
 from celcombiller.core.rating.pricing import octets_price
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from celcombiller.core.bundles.pots import BundlePot
     from celcombiller.core.data.accounting_reports import Conditions
     from celcombiller.core.data.session_records import DataSessionRecords
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.accounts import Account
     from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.model.tariffs import Rate
+    from celcombiller.core.rating.tariff import Tariff
     from celcombiller.core.subscribers.directory import Directory
+
+    TariffChoice = Callable[[Subscriber, Service, datetime], tuple[Tariff | None, int | None]]
 
 
 @dataclass(slots=True)
@@ -52,6 +69,10 @@ class DataCharging:
     directory: Directory
     book: Book
     sessions: DataSessionRecords
+    pots: Mapping[int, Sequence[BundlePot]] = field(default_factory=dict)
+    """The bundles of each subscriber that pays for something new, in the order in which they are spent."""
+    tariffs: TariffChoice | None = None
+    """Chooses the tariff of a payer; without one that has a price of data, the settings' price counts."""
 
     def process(self, report: Report, now: datetime) -> DataSession | list[DataSession] | None:
         """Apply one report. Raises what its own method does."""
@@ -128,6 +149,7 @@ class DataCharging:
         self._close(session, Closing.RESTART, "", usage.started_at, now)
 
     def _begin(self, payer: Subscriber, usage: Usage, now: datetime) -> DataSession:
+        rate, version_id = self._rate_of(payer, now)
         session = DataSession(
             key=usage.key,
             generation=self.sessions.next_generation(usage.key),
@@ -140,16 +162,26 @@ class DataCharging:
             started_at=usage.started_at,
             heard_at=now,
             note="" if usage.status_type is AcctStatusType.START else BEGINNING_UNKNOWN,
+            rate_detail=None if rate is None else encode_rate(rate),
+            tariff_version_id=version_id,
+            pieces=None if rate is None else encode_use(OctetUse()),
         )
         return self._hold(self.sessions.add(session), usage.conditions, now)
+
+    def _rate_of(self, payer: Subscriber, now: datetime) -> tuple[Rate | None, int | None]:
+        """Return the rate of data in the payer's tariff and its version; ``None``: it has none."""
+        if self.tariffs is None:
+            return None, None
+        tariff, version_id = self.tariffs(payer, Service.DATA, now)
+        return (None, None) if tariff is None else (tariff.rate_for(""), version_id)
 
     def _continue(self, session: DataSession, usage: Usage, payer: Subscriber | None, now: datetime) -> DataSession:
         """Settle the hold for what was used of it and hold again, or keep the hold where it still serves."""
         hold, account = self.book.holds[session.hold_reference], self.book.accounts[session.account_id]
-        due = _due(session)
-        wanted = _quota(session, usage.conditions, account, already=hold.amount)
+        due = _due(session, now) or session.octets != use_of(session).octets
+        wanted = self._quota(session, usage.conditions, account, now, already=hold.amount)
         is_old = hold.expires_at < now + usage.conditions.silence + HOLD_MARGIN
-        if due or is_old or hold.amount < wanted:
+        if due or is_old or (hold.amount < wanted and not session.shares):
             session = self._hold(self._settle(session, now), usage.conditions, now)
         return self._mark_disconnect(session, payer, now)
 
@@ -178,7 +210,7 @@ class DataCharging:
                 return self.sessions.change(session, closed_by=Closing.STOP, cause=usage.cause)
             return session
         session = self._update(session, usage, now)
-        due = _due(session)
+        due, session = _due(session, now), self._account(session, now)
         if due:
             session = self.sessions.change(session, holds=session.holds + 1, charged=session.charged + due)
             self.book.post(
@@ -228,7 +260,9 @@ class DataCharging:
 
     def _settle(self, session: DataSession, now: datetime) -> DataSession:
         """End the open hold by charging what is due."""
-        due, hold = _due(session), self.book.holds[session.hold_reference]
+        session = self._take_shares(session, now)
+        due, hold = _due(session, now), self.book.holds[session.hold_reference]
+        session = self._account(session, now)
         if due == 0:
             self.book.release(hold.reference, now=now)
             return session
@@ -239,10 +273,64 @@ class DataCharging:
     def _hold(self, session: DataSession, conditions: Conditions, now: datetime) -> DataSession:
         session = self.sessions.change(session, holds=session.holds + 1)
         account = self.book.accounts[session.account_id]
-        amount = _quota(session, conditions, account)
         expires_at = now + 2 * conditions.silence + HOLD_MARGIN
+        wanted, shares = conditions.quota_octets, []
+        for pot in choose_pots(self.pots, session.subscriber_id, self.book, Service.DATA, "", on_net=False, at=now):
+            octets = pot.amount if conditions.quota_octets == 0 else min(pot.amount, wanted)
+            if octets > 0:
+                wanted -= octets
+                shares.append((pot.account_id, octets))
+        if shares:
+            session = self.sessions.change(session, shares=tuple(shares), pieces=encode_use(use_of(session)))
+            for account_id, octets in shares:
+                reference = share_reference(account_id, session.hold_reference)
+                self.book.hold(reference, account_id, octets, now=now, expires_at=expires_at)
+        amount = self._quota(session, conditions, account, now, octets=max(wanted, 0))
         self.book.hold(session.hold_reference, account.id, amount, now=now, expires_at=expires_at)
         return session
+
+    def _take_shares(self, session: DataSession, now: datetime) -> DataSession:
+        """End the holds of bundles by taking the new octets out of them, as far as they go."""
+        if not session.shares:
+            return session
+        use = use_of(session)
+        new = session.octets - use.octets
+        for account_id, held in session.shares:
+            taken = min(held, new)
+            reference = share_reference(account_id, session.hold_reference)
+            self.book.settle(reference, taken, origin=ORIGIN, now=now)
+            new, use = new - taken, replace(use, bundled=use.bundled + taken)
+        return self.sessions.change(session, shares=(), pieces=encode_use(use))
+
+    def _account(self, session: DataSession, now: datetime) -> DataSession:
+        """Account for the octets that no bundle paid for, in the window of this time."""
+        if session.pieces is None:
+            return session
+        use = use_of(session)
+        use = use.with_paid(window_of(session, now), session.octets - use.octets)
+        return self.sessions.change(session, pieces=encode_use(use))
+
+    def _quota(
+        self,
+        session: DataSession,
+        conditions: Conditions,
+        account: Account,
+        now: datetime,
+        *,
+        already: int = 0,
+        octets: int | None = None,
+    ) -> int:
+        """Return the credits to hold for ``octets``, else for the quota; at most what is available.
+
+        A quota of 0 means all that is available.
+        """
+        available = max(account.available + already, 0)
+        if conditions.quota_octets == 0:
+            return available
+        more = conditions.quota_octets if octets is None else octets
+        if session.pieces is None:
+            return min(octets_price(more, session.octets_per_credit), available)
+        return min(price_octets(session, more, now) - session.charged, available)
 
     def _mark_disconnect(self, session: DataSession, payer: Subscriber | None, now: datetime) -> DataSession:
         """Mark a session that the NAS must end, or remove the mark when it may go on."""
@@ -251,7 +339,7 @@ class DataCharging:
             why = session.disconnect if session.disconnect in (GONE, DISABLED) else ""
         else:
             why = "" if payer.enabled else DISABLED
-        if not why and self.book.holds[session.hold_reference].amount == 0:
+        if not why and self.book.holds[session.hold_reference].amount == 0 and not session.shares:
             why = SPENT
         if why == session.disconnect:
             return session
@@ -285,17 +373,10 @@ def _was_before(session: DataSession, restart: NasRestart) -> bool:
     return session.started_at <= restart.at
 
 
-def _due(session: DataSession) -> int:
+def _due(session: DataSession, now: datetime) -> int:
     """Return the credits that the session owes beyond what it was charged."""
-    return octets_price(session.octets, session.octets_per_credit) - session.charged
-
-
-def _quota(session: DataSession, conditions: Conditions, account: Account, *, already: int = 0) -> int:
-    """Return the credits to hold: the quota, at most what is available; a quota of 0 means all of it."""
-    available = max(account.available + already, 0)
-    if conditions.quota_octets == 0:
-        return available
-    return min(octets_price(conditions.quota_octets, session.octets_per_credit), available)
+    new = 0 if session.pieces is None else session.octets - use_of(session).octets
+    return price_octets(session, new, now) - session.charged
 
 
 def _join_notes(*notes: str) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from celcombiller.core.data.accounting_reports import KEY_CHARACTERS, key_of
+from celcombiller.core.model.calls import share_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,6 +66,10 @@ class DataSession:
     not. Of the newest report: ``reported_at`` is when it was made by our clock, ``dated_at`` by the NAS's clock,
     ``session_seconds`` the age of the session; ``packets_in`` and ``packets_out`` count its packets. ``began_at`` is
     the beginning by the NAS's clock. None: not reported.
+
+    ``rate_detail`` is the rate of its tariff (JSON), ``shares`` are the accounts of the bundles that hold octets for it
+    and how many, ``pieces`` what was used of each (`OctetUse`). None: it is priced by its total and
+    ``octets_per_credit`` alone.
     """
 
     key: str
@@ -103,7 +108,7 @@ class DataSession:
     disconnect_said: str = ""
     rate_detail: str | None = None
     tariff_version_id: int | None = None
-    bundles: str | None = None
+    shares: tuple[tuple[int, int], ...] = ()
     pieces: str | None = None
 
     @property
@@ -115,6 +120,12 @@ class DataSession:
     def hold_reference(self) -> str:
         """The id of its last hold, or of its last charge after it was closed."""
         return f"{self.reference}:{self.holds}"
+
+    @property
+    def hold_references(self) -> tuple[str, ...]:
+        """The ids of its last holds: of the balance, then of each bundle."""
+        whole = self.hold_reference
+        return (whole, *(share_reference(account_id, whole) for account_id, _ in self.shares))
 
 
 def reference_of(key: str, generation: int) -> str:

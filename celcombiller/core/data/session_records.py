@@ -7,6 +7,8 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from celcombiller.core.data.session import Closing, DataSession, DataState
 from celcombiller.core.schema import bulk, driver, tables
 
@@ -97,7 +99,7 @@ _CHANGING = (
     *("heard_at", "client", "nas_address", "framed_address", "station", "octets_in", "octets_out", "octets"),
     *("dated_at", "began_at", "reported_at", "session_seconds", "packets_in", "packets_out"),
     *("charged", "holds", "state", "ended_at", "closed_by", "cause", "note"),
-    *("disconnect", "disconnect_at", "disconnect_tries", "disconnect_said"),
+    *("disconnect", "disconnect_at", "disconnect_tries", "disconnect_said", "shares", "pieces"),
 )
 
 
@@ -133,7 +135,9 @@ _some_of = attrgetter(*_CHANGING)
 
 
 def _database_value(value: Any) -> Any:
-    return value.value if isinstance(value, StrEnum) else value
+    if isinstance(value, StrEnum):
+        return value.value
+    return (msgspec.json.encode(value).decode() if value else None) if isinstance(value, tuple) else value
 
 
 def _columns_of(session: DataSession) -> driver.Row:
@@ -148,7 +152,8 @@ def _session_from_columns(row: Sequence[Any]) -> DataSession:
     facts = dict(zip(_COLUMNS, row, strict=True))
     for name in ("started_at", "heard_at", "dated_at", "began_at", "reported_at", "ended_at", "disconnect_at"):
         facts[name] = driver.parse_timestamp(facts[name])
-    closed_by = facts.pop("closed_by")
+    closed_by, shares = facts.pop("closed_by"), facts.pop("shares")
+    facts["shares"] = () if shares is None else msgspec.json.decode(shares, type=tuple[tuple[int, int], ...])
     return DataSession(
         **facts | {"state": DataState(facts["state"])}, closed_by=None if closed_by is None else Closing(closed_by)
     )

@@ -38,7 +38,8 @@ class Call:
     ``uniqueid`` is Asterisk's; ``leg`` counts the dials of one channel (a dialplan may try a second number).
     ``authorization`` is the id that the AGI session made, so that the same request gets the same answer.
     ``answered_early``: the caller's channel was up before the Dial, so ANSWEREDTIME_MS includes the ringing.
-    ``tariff_version_id``: the version of the tariff whose rate it is; ``None``: the settings' own.
+    ``tariff_version_id``: the version of the tariff whose rate it is; ``None``: the settings' own. ``bundles``: the
+    accounts of the bundles that it takes from, in their order, before the balance. ``cost`` is what the balance pays.
     """
 
     server: str
@@ -64,11 +65,26 @@ class Call:
     outcome: str = ""
     note: str = ""
     tariff_version_id: int | None = None
+    bundles: tuple[int, ...] = ()
 
     @property
     def reference(self) -> str:
         """The id of this call's hold, transfer and witness reports."""
         return f"call:{self.server}:{self.uniqueid}:{self.leg}"
+
+    @property
+    def hold_references(self) -> tuple[str, ...]:
+        """The ids of its holds: of the balance, then of each bundle."""
+        return (self.reference, *(share_reference(each, self.reference) for each in self.bundles))
+
+
+SHARE = "share"
+"""The first word of the id of what a bundle pays."""
+
+
+def share_reference(account_id: int, reference: str) -> str:
+    """Return the id of the hold and of the charge of a bundle's part in a use, which has the ``reference``."""
+    return f"{SHARE}:{account_id}:{reference}"
 
 
 @dataclass(frozen=True, slots=True)

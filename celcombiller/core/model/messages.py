@@ -53,7 +53,8 @@ class Message:
     """One text message, from authorization to its receipt. ``subscriber_id`` pays; ``None``: it is free.
 
     ``reference`` is the id that its sender made; its hold and its transfer have it too. ``text`` is kept only until the
-    biller has sent it; ``digest`` then still identifies the same message.
+    biller has sent it; ``digest`` then still identifies the same message. ``charge`` is what the balance pays, where
+    that is not ``price`` for each part; ``bundles`` are the accounts of the bundles that pay, and how much.
     """
 
     reference: str
@@ -74,8 +75,13 @@ class Message:
     expires_at: datetime
     ended_at: datetime | None = None
     note: str = ""
+    tariff_version_id: int | None = None
+    charge: int | None = None
+    bundles: tuple[tuple[int, int], ...] = ()
 
     @property
     def cost(self) -> int:
-        """The credits that the payer is charged once it is accepted."""
-        return 0 if self.account_id is None else self.price * self.parts
+        """The credits that the payer's balance is charged once it is accepted."""
+        if self.account_id is None:
+            return 0
+        return self.price * self.parts if self.charge is None else self.charge

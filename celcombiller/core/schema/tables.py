@@ -514,6 +514,7 @@ message = sa.Table(
     sa.Column("claimed_by", sa.Text),
     sa.Column("claimed_until", Instant),
     sa.Column("tariff_version_id", BigId, sa.ForeignKey("tariff_version.id")),
+    sa.Column("charge", sa.BigInteger),
     sa.Column("bundles", sa.Text),
     sa.CheckConstraint("origin in ('phone', 'api', 'notice')", name="origin"),
     sa.CheckConstraint("route in ('asterisk', 'smpp')", name="route"),
@@ -531,7 +532,10 @@ message = sa.Table(
     sa.Index(None, "queued_at", "id"),
     sa.Index(None, "subscriber_id", "queued_at", "id"),
 )
-"""A text message (`Message`) and, while it is queued, how many attempts failed and who has claimed it."""
+"""A text message (`Message`) and, while it is queued, how many attempts failed and who has claimed it.
+
+``bundles`` is a JSON list of ``[account, amount]``.
+"""
 
 message_part = sa.Table(
     "message_part",
@@ -605,7 +609,7 @@ data_session = sa.Table(
     sa.Column("session_seconds", sa.BigInteger),
     sa.Column("rate_detail", sa.Text),
     sa.Column("tariff_version_id", BigId, sa.ForeignKey("tariff_version.id")),
-    sa.Column("bundles", sa.Text),
+    sa.Column("shares", sa.Text),
     sa.Column("pieces", sa.Text),
     sa.Column("packets_in", sa.BigInteger),
     sa.Column("packets_out", sa.BigInteger),

@@ -8,28 +8,37 @@ credit again.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from celcombiller.core.bundles.choice import choose_pots
 from celcombiller.core.errors import BadNumber, NotFound, SubscriberDisabled, TransferConflict, UnknownSubscriber
 from celcombiller.core.ledger.book import REVERSAL
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.calls import share_reference
 from celcombiller.core.model.messages import Message, MessageOrigin, MessageState, Route
+from celcombiller.core.model.tariffs import Service, flat_rate
+from celcombiller.core.rating.bill import make_bill
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding
 from celcombiller.core.sms.encoding import DefaultAlphabet
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from celcombiller.core.bundles.pots import BundlePot
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.rating.tariff import Tariff
     from celcombiller.core.sms.message_records import MessageRecords
     from celcombiller.core.subscribers.directory import Directory
+
+    TariffChoice = Callable[[Subscriber, Service, datetime], tuple[Tariff | None, int | None]]
 
 ORIGIN = "sms"
 """The origin of a message's charge, and the first word of its reference."""
@@ -102,9 +111,19 @@ class MessageCharging:
     directory: Directory
     book: Book
     messages: MessageRecords
+    pots: Mapping[int, Sequence[BundlePot]] = field(default_factory=dict)
+    """The bundles of each subscriber that pays for something new, in the order in which they are spent."""
 
-    def send(self, policy: MessagePolicy, request: MessageSubmission, now: datetime) -> MessageResult:
+    def send(
+        self,
+        policy: MessagePolicy,
+        request: MessageSubmission,
+        now: datetime,
+        tariffs: TariffChoice | None = None,
+    ) -> MessageResult:
         """Authorize a message and hold what it costs; the same request again gets the first answer.
+
+        ``tariffs`` chooses the tariff of the payer; without one that has prices of messages, the policy's count.
 
         Raises `TransferConflict`, `BadNumber`, `UnknownSubscriber`, `SubscriberDisabled`, `InvalidValue` (of the text)
         and `InsufficientBalance`.
@@ -154,11 +173,27 @@ class MessageCharging:
             queued_at=now,
             expires_at=expires_at,
         )
-        if message.account_id is not None:
-            self.book.hold(
-                message.reference, message.account_id, message.cost, now=now, expires_at=expires_at + HOLD_MARGIN
-            )
+        if payer is not None:
+            message = self._pay(message, payer, tariffs, now)
         return MessageResult(self.messages.add(message), first=True, callee=callee)
+
+    def _pay(self, message: Message, payer: Subscriber, tariffs: TariffChoice | None, now: datetime) -> Message:
+        """Price a message by the payer's tariff, where that has prices of messages, and hold what it costs."""
+        on_net, rate = message.callee_id is not None, flat_rate(price=message.price)
+        if tariffs is not None:
+            tariff, version_id = tariffs(payer, Service.SMS, now)
+            if tariff is not None:
+                rate = tariff.rate_for(message.to_number)
+                message = replace(message, tariff_version_id=version_id, price=rate.price)
+        pots = choose_pots(self.pots, payer.id, self.book, Service.SMS, message.to_number, on_net=on_net, at=now)
+        bill = make_bill(rate, message.parts, now, pots)
+        if bill.balance_amount != message.price * message.parts:
+            message = replace(message, charge=bill.balance_amount)
+        message = replace(message, bundles=tuple((id_, amount) for id_, amount in bill.takes.items() if amount))
+        expires_at = message.expires_at + HOLD_MARGIN
+        for reference, account_id, amount in shares_of(message):
+            self.book.hold(reference, account_id, amount, now=now, expires_at=expires_at)
+        return message
 
     def apply_outcome(self, request: MessageOutcome, now: datetime) -> MessageResult:
         """Apply an outcome to its message; only an outcome of the step that is due changes it. Raises `NotFound`."""
@@ -179,26 +214,37 @@ class MessageCharging:
     def _end_hold(self, message: Message, state: MessageState, now: datetime) -> None:
         if message.account_id is None:
             return
-        if state is MessageState.REFUSED:
-            self.book.release(message.reference, now=now)
-        elif state is MessageState.EXPIRED:
-            self.book.expire(message.reference, now=now)
-        else:
-            self.book.settle(message.reference, message.cost, origin=ORIGIN, now=now)
+        for reference, _, amount in shares_of(message):
+            if state is MessageState.REFUSED:
+                self.book.release(reference, now=now)
+            elif state is MessageState.EXPIRED:
+                self.book.expire(reference, now=now)
+            else:
+                self.book.settle(reference, amount, origin=ORIGIN, now=now)
 
     def _refund(self, message: Message, why: str, now: datetime) -> None:
-        if message.account_id is None or message.cost == 0:
-            return
-        operator_id = tables.OPERATOR_ACCOUNT_IDS[self.book.accounts[message.account_id].kind]
-        self.book.post(
-            refund_of(message.reference),
-            operator_id,
-            message.account_id,
-            message.cost,
-            origin=REVERSAL,
-            now=now,
-            note=why or "the network could not deliver the message",
-        )
+        """Give back what was charged; a bundle that is over meanwhile gets nothing back."""
+        living = {each.account_id for each in self.pots.get(message.subscriber_id or 0, ())}
+        for reference, account_id, amount in shares_of(message):
+            if amount == 0 or (account_id != message.account_id and account_id not in living):
+                continue
+            self.book.post(
+                refund_of(reference),
+                tables.OPERATOR_ACCOUNT_IDS[self.book.accounts[account_id].kind],
+                account_id,
+                amount,
+                origin=REVERSAL,
+                now=now,
+                note=why or "the network could not deliver the message",
+            )
+
+
+def shares_of(message: Message) -> Iterator[tuple[str, int, int]]:
+    """Yield the reference, the account and the amount of each hold of a message: the balance's, then the bundles'."""
+    if message.account_id is not None:
+        yield message.reference, message.account_id, message.cost
+        for account_id, amount in message.bundles:
+            yield share_reference(account_id, message.reference), account_id, amount
 
 
 def next_state(state: MessageState, outcome: MessageState) -> MessageState:

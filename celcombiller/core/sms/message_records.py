@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from celcombiller.core.model.messages import Message, MessageOrigin, MessageState, Route
 from celcombiller.core.schema import bulk, driver, tables
 
@@ -73,7 +75,7 @@ class MessageRecords:
 
 _FACTS = (
     *("reference", "origin", "subscriber_id", "account_id", "from_number", "to_number", "callee_id", "route"),
-    *("digest", "encoding", "parts", "price", "queued_at", "expires_at"),
+    *("digest", "encoding", "parts", "price", "queued_at", "expires_at", "tariff_version_id", "charge", "bundles"),
 )
 _ENDING = ("state", "text", "ended_at", "note")
 _facts_of = attrgetter(*_FACTS)
@@ -93,7 +95,9 @@ def _columns_of(message: Message) -> driver.Row:
 
 
 def _database_value(value: Any) -> Any:
-    return value.value if isinstance(value, MessageOrigin | Route) else value
+    if isinstance(value, MessageOrigin | Route):
+        return value.value
+    return (msgspec.json.encode(value).decode() if value else None) if isinstance(value, tuple) else value
 
 
 def _ending_of(message: Message) -> driver.Row:
@@ -108,5 +112,7 @@ def message_from_row(row: Any) -> Message:
 def _message_from_columns(*values: Any) -> Message:
     facts = dict(zip((*_FACTS, *_ENDING), values, strict=True))
     facts |= {name: driver.parse_timestamp(facts[name]) for name in ("queued_at", "expires_at", "ended_at")}
+    text = facts["bundles"]
+    facts["bundles"] = () if text is None else msgspec.json.decode(text, type=tuple[tuple[int, int], ...])
     kinds = {"origin": MessageOrigin, "route": Route, "state": MessageState}
     return Message(**facts | {name: kind(facts[name]) for name, kind in kinds.items()})

@@ -27,6 +27,8 @@ class Directory:
         self._by_clid: dict[str, Subscriber] = {}
         self._by_imsi: dict[str, Subscriber] = {}
         self.account_ids: dict[tuple[int, Kind], int] = {}
+        self.with_bundles: set[int] = set()
+        """The subscribers who have a bundle that is not over."""
         for subscriber in subscribers:
             self._add(subscriber)
 
@@ -51,12 +53,14 @@ class Directory:
         """Return a directory of the rows that answer `query_identities`."""
         directory = cls(())
         for row in rows:
-            *columns, voice_id, data_id, sms_id = row
+            *columns, voice_id, data_id, sms_id, has_bundle = row
             subscriber = subscriber_from_columns(*columns)
             directory._add(subscriber)
             directory.account_ids[subscriber.id, Kind.VOICE] = voice_id
             directory.account_ids[subscriber.id, Kind.DATA] = data_id
             directory.account_ids[subscriber.id, Kind.SMS] = sms_id
+            if has_bundle:
+                directory.with_bundles.add(subscriber.id)
         return directory
 
     @staticmethod
@@ -105,6 +109,7 @@ _BY_IDENTITIES = bulk.BulkQuery(
             "(select id from account where subscriber_id = named.id and kind = 'voice')",
             "(select id from account where subscriber_id = named.id and kind = 'data')",
             "(select id from account where subscriber_id = named.id and kind = 'sms')",
+            "exists (select 1 from bundle where subscriber_id = named.id and ended_at is null)",
         )
     ),
     # A union, so that each branch uses its own index: for an OR, PostgreSQL scans a table of some thousand rows.

@@ -7,6 +7,8 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from celcombiller.core.model.calls import Call, CallState, Witness
 from celcombiller.core.rating.rate_columns import columns_of_rate, rate_from_columns
 from celcombiller.core.schema import bulk, driver, tables
@@ -96,7 +98,10 @@ _FACTS = (
 )
 
 
-_RATE = ("rate_prefix", "rate_name", "connect_fee", "price", "increment_seconds", "rate_detail", "tariff_version_id")
+_RATE = ("rate_prefix", "rate_name", "connect_fee", "price", "increment_seconds", "rate_detail")
+
+
+_PAYING = ("tariff_version_id", "bundles")
 
 
 _facts_of = attrgetter(*_FACTS)
@@ -111,7 +116,7 @@ _WITNESSES = {str(each): each for each in Witness}
 _CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
 
 
-_COLUMNS = (*_FACTS[1:], *_RATE, *_CHANGING)
+_COLUMNS = (*_FACTS[1:], *_RATE, *_PAYING, *_CHANGING)
 
 
 _CALLS = bulk.BulkQuery(
@@ -132,7 +137,8 @@ _INSERT_REPORT = bulk.insert(tables.testimony, tables.testimony.c.keys(), once=T
 
 
 def _columns_of(call: Call) -> driver.Row:
-    return (*_facts_of(call), *columns_of_rate(call.rate), call.tariff_version_id, *_ending_of(call))
+    bundles = msgspec.json.encode(call.bundles).decode() if call.bundles else None
+    return (*_facts_of(call), *columns_of_rate(call.rate), call.tariff_version_id, bundles, *_ending_of(call))
 
 
 def _ending_of(call: Call) -> driver.Row:
@@ -175,6 +181,7 @@ def _call_from_columns(
     increment_seconds: int,
     rate_detail: str | None,
     tariff_version_id: int | None,
+    bundles: str | None,
     state: str,
     answered_at: Any,
     ended_at: Any,
@@ -198,6 +205,7 @@ def _call_from_columns(
         callee_id=callee_id,
         rate=rate_from_columns(rate_prefix, rate_name, connect_fee, price, increment_seconds, rate_detail),
         tariff_version_id=tariff_version_id,
+        bundles=() if bundles is None else msgspec.json.decode(bundles, type=tuple[int, ...]),
         granted_seconds=granted_seconds,
         answered_early=bool(answered_early),
         started_at=driver.parse_timestamp(started_at),

@@ -1,0 +1,177 @@
+"""What bundles pay for calls and messages, before the balance does."""
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from celcombiller.core.charging.requests import ChargingPolicy
+from celcombiller.core.errors import InsufficientBalance
+from celcombiller.core.model.accounts import BundleKind
+from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
+from celcombiller.core.model.tariffs import Rate, flat_rate
+from celcombiller.core.rating.bill import Pot, make_bill
+from celcombiller.core.rating.tariff import Tariff
+from celcombiller.core.schema import tables
+from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageSubmission
+from celcombiller.core.subscribers import subscriber_records
+from tests.core.ledger.test_book import NOW, ask, credit, database, ended, initiate, proved, voice
+
+BY_MINUTE = ChargingPolicy(Tariff([flat_rate(price=60, increment=60)]))
+BY_SECOND = ChargingPolicy(
+    Tariff([Rate()]), messages=MessagePolicy(on_net_route=Route.ASTERISK, on_net_price=3, off_net_price=3)
+)
+
+
+def give(engine, kind, amount, *, username="u1001", priority=0, days=30, pot=1):
+    """Give a bundle by its rows alone, and return its account."""
+    with engine.begin() as tx:
+        owner = subscriber_records.find(tx, username).id
+        values = {"subscriber_id": owner, "kind": kind, "pot": pot, "posted": amount, "held": 0}
+        account = tx.execute(sa.insert(tables.account).values(values).returning(tables.account.c.id)).scalar_one()
+        tx.execute(
+            sa.insert(tables.transfer).values(
+                reference=f"given:{account}",
+                debit_account_id=tables.OPERATOR_ACCOUNT_IDS[kind],
+                credit_account_id=account,
+                amount=amount,
+                origin="bundle",
+                at=NOW,
+                credit_posted=amount,
+            )
+        )
+        tx.execute(
+            sa.insert(tables.bundle).values(
+                account_id=account,
+                reference=f"given:{account}",
+                subscriber_id=owner,
+                name="B",
+                priority=priority,
+                valid_from=NOW,
+                valid_until=NOW + timedelta(days=days),
+                renews=False,
+            )
+        )
+    return account
+
+
+def pot(engine, account):
+    with engine.begin() as tx:
+        row = tx.execute(sa.select(tables.account).where(tables.account.c.id == account)).one()
+    return row.posted, row.held
+
+
+def test_a_bundle_pays_before_the_balance(engine):
+    ask(engine, credit(100))
+    account = give(engine, BundleKind.SECONDS, 30)
+    (grant,) = ask(engine, initiate())
+    assert (grant.seconds, pot(engine, account), voice(engine).held) == (130, (30, 30), 100)
+    (settled,) = ask(engine, ended(talk_ms=45_000))
+    assert (settled.call.cost, pot(engine, account)) == (15, (0, 0))
+    assert (voice(engine).posted, voice(engine).held) == (85, 0)
+    proved(engine)
+
+
+def test_a_bundle_alone_is_enough_for_a_call(engine):
+    account = give(engine, BundleKind.SECONDS, 30)
+    (grant,) = ask(engine, initiate())
+    (settled,) = ask(engine, ended(talk_ms=10_000))
+    assert (grant.seconds, settled.call.cost, pot(engine, account)) == (30, 0, (20, 0))
+    proved(engine)
+
+
+def test_an_unanswered_call_gives_its_bundles_back(engine):
+    account = give(engine, BundleKind.SECONDS, 30)
+    ask(engine, initiate(), ended(answered=False))
+    assert pot(engine, account) == (30, 0)
+    proved(engine)
+
+
+def test_two_calls_never_share_a_bundles_seconds(engine):
+    give(engine, BundleKind.SECONDS, 30)
+    first, second = ask(engine, initiate("1.0"), initiate("2.0"))
+    assert first.seconds == 30
+    assert isinstance(second, InsufficientBalance)
+
+
+def test_a_bundle_pays_whole_increments_only(engine):
+    ask(engine, credit(60))
+    account = give(engine, BundleKind.SECONDS, 90)
+    (grant,) = ask(engine, initiate(), terms=BY_MINUTE)
+    assert grant.seconds == 120
+    (settled,) = ask(engine, ended(talk_ms=61_000), terms=BY_MINUTE)
+    assert (settled.call.cost, pot(engine, account)) == (60, (30, 0))
+    proved(engine)
+
+
+def test_an_overrun_is_paid_by_the_balance(engine):
+    account = give(engine, BundleKind.SECONDS, 30)
+    ask(engine, initiate())
+    (settled,) = ask(engine, ended(talk_ms=40_000))
+    assert (settled.call.cost, pot(engine, account), voice(engine).posted) == (10, (0, 0), -10)
+    proved(engine)
+
+
+def send(reference="m", text="hello"):
+    return MessageSubmission(reference, MessageOrigin.API, "u1001", "", "1002", text)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "left"),
+    [
+        ([], (2, 1)),
+        ([MessageState.ACCEPTED], (1, 0)),
+        ([MessageState.REFUSED], (2, 0)),
+        ([MessageState.EXPIRED], (2, 0)),
+        ([MessageState.ACCEPTED, MessageState.FAILED], (2, 0)),
+    ],
+)
+def test_a_message_is_paid_by_its_bundle(engine, outcomes, left):
+    account = give(engine, BundleKind.MESSAGES, 2)
+    ask(engine, send(), *(MessageOutcome("m", each) for each in outcomes), terms=BY_SECOND)
+    assert (pot(engine, account), voice(engine).posted, voice(engine).held) == (left, 0, 0)
+    proved(engine)
+
+
+def test_what_a_bundle_lacks_the_balance_pays(engine):
+    ask(engine, credit(10))
+    account = give(engine, BundleKind.MESSAGES, 1)
+    (sent,) = ask(engine, send(text="x" * 200), terms=BY_SECOND)
+    assert (sent.message.parts, sent.message.cost, pot(engine, account)) == (2, 3, (1, 1))
+    ask(engine, MessageOutcome("m", MessageState.ACCEPTED), terms=BY_SECOND)
+    assert voice(engine).posted == 7
+    proved(engine)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.integers(1, 200), max_size=3),
+    st.integers(0, 300),
+    st.lists(st.tuples(st.integers(0, 400), st.booleans()), min_size=1, max_size=4),
+    st.sampled_from([1, 7, 60]),
+)
+def test_calls_of_any_length_add_up(pots, balance, calls, increment):
+    """Some milliseconds an example, on a database in memory."""
+    engine = database()
+    policy = ChargingPolicy(Tariff([flat_rate(price=increment, increment=increment)]))
+    if balance:
+        ask(engine, credit(balance))
+    accounts = [give(engine, BundleKind.SECONDS, each, pot=n) for n, each in enumerate(pots, 1)]
+    for number, (seconds, answered) in enumerate(calls):
+        before = [pot(engine, each)[0] for each in accounts]
+        (grant,) = ask(engine, initiate(f"{number}.0"), terms=policy)
+        if isinstance(grant, InsufficientBalance):
+            continue
+        used = min(seconds, grant.seconds)
+        ask(engine, ended(f"{number}.0", talk_ms=used * 1000, answered=answered), terms=policy)
+        kept = [Pot(each, BundleKind.SECONDS, left) for each, left in zip(accounts, before, strict=True)]
+        bill = make_bill(grant.call.rate, used, NOW, kept)
+        taken = [bill.takes.get(each, 0) if answered else 0 for each in accounts]
+        assert [pot(engine, each) for each in accounts] == [
+            (left - amount, 0) for left, amount in zip(before, taken, strict=True)
+        ]
+        assert voice(engine).posted >= 0
+    proved(engine)
+    engine.dispose()
