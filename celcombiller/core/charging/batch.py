@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.catalogue.catalogue import Catalogue
     from celcombiller.core.charging.requests import ChargingPolicy, Outcome, Request, Result
     from celcombiller.core.data.accounting_reports import Report
     from celcombiller.core.model.accounts import Transfer
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
 
 def process_batch(tx: Connection, policy: ChargingPolicy, requests: Sequence[Request], now: datetime) -> list[Result]:
     """Process requests on an open transaction; return their answers and refusals, in the order of the requests."""
-    batch = ChargingBatch.load(tx, requests, sms_account=policy.messages.account)
+    batch = ChargingBatch.load(
+        tx, requests, sms_account=policy.messages.account, catalogue=policy.catalogue.current
+    )
     results = [batch.process(policy, request, now) for request in requests]
     batch.save(tx)
     return results
@@ -105,7 +108,14 @@ class ChargingBatch:
     data: DataCharging
 
     @classmethod
-    def load(cls, tx: Connection, requests: Iterable[Request], *, sms_account: Kind = Kind.VOICE) -> ChargingBatch:
+    def load(
+        cls,
+        tx: Connection,
+        requests: Iterable[Request],
+        *,
+        sms_account: Kind = Kind.VOICE,
+        catalogue: Catalogue | None = None,
+    ) -> ChargingBatch:
         """Read what the requests name; lock calls, messages, data sessions, then accounts.
 
         ``sms_account``: the kind of the account that pays for new messages; a known message has its own account.
@@ -126,7 +136,7 @@ class ChargingBatch:
             book,
             VoiceCharging(directory, book, calls, pots),
             MessageCharging(directory, book, messages, pots),
-            DataCharging(directory, book, sessions, pots),
+            DataCharging(directory, book, sessions, pots, catalogue),
         )
 
     def process(self, policy: ChargingPolicy, request: Request, now: datetime) -> Result:
@@ -143,7 +153,7 @@ class ChargingBatch:
                 case Credit():
                     answer = self.credit(request, now)
                 case MessageSubmission():
-                    answer = self.sms.send(policy.messages, request, now)
+                    answer = self.sms.send(policy.messages, request, now, policy.catalogue.current)
                 case MessageOutcome():
                     answer = self.sms.apply_outcome(request, now)
                 case Usage() | NasRestart() | StaleSession():

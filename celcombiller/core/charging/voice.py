@@ -147,6 +147,7 @@ class VoiceCharging:
         if callee is None and not policy.external:
             raise BadNumber("nobody here has this number, and there is no way to others (calls.external_dial)")
         to_number = number if callee is None else callee.clid
+        tariff, version_id = policy.catalogue.current.tariff_for(payer, Service.VOICE, now)
         call = Call(
             server=request.server,
             uniqueid=request.uniqueid,
@@ -158,7 +159,8 @@ class VoiceCharging:
             from_number=payer.clid,
             to_number=to_number,
             callee_id=None if callee is None else callee.id,
-            rate=policy.tariff.rate_for(to_number),
+            rate=tariff.rate_for(to_number, now, on_net=callee is not None),
+            tariff_version_id=version_id,
             granted_seconds=policy.max_call_seconds,
             answered_early=request.answered_early,
             started_at=now,

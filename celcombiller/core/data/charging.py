@@ -46,20 +46,18 @@ from celcombiller.core.rating.pricing import octets_price
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from celcombiller.core.bundles.pots import BundlePot
+    from celcombiller.core.catalogue.catalogue import Catalogue
     from celcombiller.core.data.accounting_reports import Conditions
     from celcombiller.core.data.session_records import DataSessionRecords
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.accounts import Account
     from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.core.model.tariffs import Rate
-    from celcombiller.core.rating.tariff import Tariff
     from celcombiller.core.subscribers.directory import Directory
-
-    TariffChoice = Callable[[Subscriber, Service, datetime], tuple[Tariff | None, int | None]]
 
 
 @dataclass(slots=True)
@@ -71,8 +69,8 @@ class DataCharging:
     sessions: DataSessionRecords
     pots: Mapping[int, Sequence[BundlePot]] = field(default_factory=dict)
     """The bundles of each subscriber that pays for something new, in the order in which they are spent."""
-    tariffs: TariffChoice | None = None
-    """Chooses the tariff of a payer; without one that has a price of data, the settings' price counts."""
+    catalogue: Catalogue | None = None
+    """Has the tariff of a payer; where that has no price of data, the settings' price counts."""
 
     def process(self, report: Report, now: datetime) -> DataSession | list[DataSession] | None:
         """Apply one report. Raises what its own method does."""
@@ -170,10 +168,10 @@ class DataCharging:
 
     def _rate_of(self, payer: Subscriber, now: datetime) -> tuple[Rate | None, int | None]:
         """Return the rate of data in the payer's tariff and its version; ``None``: it has none."""
-        if self.tariffs is None:
+        if self.catalogue is None:
             return None, None
-        tariff, version_id = self.tariffs(payer, Service.DATA, now)
-        return (None, None) if tariff is None else (tariff.rate_for(""), version_id)
+        tariff, version_id = self.catalogue.tariff_for(payer, Service.DATA, now)
+        return (None, None) if version_id is None else (tariff.rate_for("", now), version_id)
 
     def _continue(self, session: DataSession, usage: Usage, payer: Subscriber | None, now: datetime) -> DataSession:
         """Settle the hold for what was used of it and hold again, or keep the hold where it still serves."""

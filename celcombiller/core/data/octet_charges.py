@@ -14,7 +14,7 @@ import msgspec
 from celcombiller.core.model.tariffs import Prices, Rate, Step
 from celcombiller.core.rating.pricing import octets_price
 from celcombiller.core.rating.segments import price_segments
-from celcombiller.core.rating.windows import window_index
+from celcombiller.core.rating.windows import find_window
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -84,7 +84,12 @@ def price_use(session: DataSession, use: OctetUse) -> int:
 
 def window_of(session: DataSession, at: datetime) -> int:
     """Return the window of the session's rate in which a report of this time is."""
-    return OUTSIDE if session.rate_detail is None else window_index(decode_rate(session.rate_detail), at)
+    if session.rate_detail is None:
+        return OUTSIDE
+    rate = decode_rate(session.rate_detail)
+    windows = tuple(window for window, _ in rate.windows)
+    window = find_window(windows, rate.calendar, at) if windows else None
+    return OUTSIDE if window is None else window
 
 
 def price_octets(session: DataSession, octets: int, at: datetime) -> int:

@@ -28,17 +28,15 @@ from celcombiller.core.sms.encoding import DefaultAlphabet
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from celcombiller.core.bundles.pots import BundlePot
+    from celcombiller.core.catalogue.catalogue import Catalogue
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.subscribers import Subscriber
-    from celcombiller.core.rating.tariff import Tariff
     from celcombiller.core.sms.message_records import MessageRecords
     from celcombiller.core.subscribers.directory import Directory
-
-    TariffChoice = Callable[[Subscriber, Service, datetime], tuple[Tariff | None, int | None]]
 
 ORIGIN = "sms"
 """The origin of a message's charge, and the first word of its reference."""
@@ -119,11 +117,11 @@ class MessageCharging:
         policy: MessagePolicy,
         request: MessageSubmission,
         now: datetime,
-        tariffs: TariffChoice | None = None,
+        catalogue: Catalogue | None = None,
     ) -> MessageResult:
         """Authorize a message and hold what it costs; the same request again gets the first answer.
 
-        ``tariffs`` chooses the tariff of the payer; without one that has prices of messages, the policy's count.
+        The policy's prices count where the payer's tariff in the ``catalogue`` has none of messages.
 
         Raises `TransferConflict`, `BadNumber`, `UnknownSubscriber`, `SubscriberDisabled`, `InvalidValue` (of the text)
         and `InsufficientBalance`.
@@ -174,16 +172,16 @@ class MessageCharging:
             expires_at=expires_at,
         )
         if payer is not None:
-            message = self._pay(message, payer, tariffs, now)
+            message = self._pay(message, payer, catalogue, now)
         return MessageResult(self.messages.add(message), first=True, callee=callee)
 
-    def _pay(self, message: Message, payer: Subscriber, tariffs: TariffChoice | None, now: datetime) -> Message:
+    def _pay(self, message: Message, payer: Subscriber, catalogue: Catalogue | None, now: datetime) -> Message:
         """Price a message by the payer's tariff, where that has prices of messages, and hold what it costs."""
         on_net, rate = message.callee_id is not None, flat_rate(price=message.price)
-        if tariffs is not None:
-            tariff, version_id = tariffs(payer, Service.SMS, now)
-            if tariff is not None:
-                rate = tariff.rate_for(message.to_number)
+        if catalogue is not None:
+            tariff, version_id = catalogue.tariff_for(payer, Service.SMS, now)
+            if version_id is not None:
+                rate = tariff.rate_for(message.to_number, now, on_net=on_net)
                 message = replace(message, tariff_version_id=version_id, price=rate.price)
         pots = choose_pots(self.pots, payer.id, self.book, Service.SMS, message.to_number, on_net=on_net, at=now)
         bill = make_bill(rate, message.parts, now, pots)
