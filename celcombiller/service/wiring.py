@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from twisted.application import strports
 from twisted.logger import Logger
@@ -356,6 +357,7 @@ def charging_policy(config: Config) -> ChargingPolicy:
         max_call_seconds=config.calls.max_call_seconds,
         external=config.calls.external_dial != "",
         messages=config.message_policy,
+        time_zone=ZoneInfo(config.schedules.zone),
     )
 
 

@@ -30,7 +30,7 @@ from celcombiller.core.voice.call_records import CallRecords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
 
     from sqlalchemy.engine import Connection
 
@@ -38,13 +38,16 @@ if TYPE_CHECKING:
     from celcombiller.core.charging.requests import ChargingPolicy, Outcome, Request, Result
     from celcombiller.core.data.accounting_reports import Report
     from celcombiller.core.model.accounts import Transfer
-    from celcombiller.core.model.subscribers import Subscriber
 
 
 def process_batch(tx: Connection, policy: ChargingPolicy, requests: Sequence[Request], now: datetime) -> list[Result]:
     """Process requests on an open transaction; return their answers and refusals, in the order of the requests."""
     batch = ChargingBatch.load(
-        tx, requests, sms_account=policy.messages.account, catalogue=policy.catalogue.current
+        tx,
+        requests,
+        sms_account=policy.messages.account,
+        catalogue=policy.catalogue.current,
+        today=now.astimezone(policy.time_zone).date(),
     )
     results = [batch.process(policy, request, now) for request in requests]
     batch.save(tx)
@@ -115,6 +118,7 @@ class ChargingBatch:
         *,
         sms_account: Kind = Kind.VOICE,
         catalogue: Catalogue | None = None,
+        today: date | None = None,
     ) -> ChargingBatch:
         """Read what the requests name; lock calls, messages, data sessions, then accounts.
 
@@ -127,7 +131,7 @@ class ChargingBatch:
         _add_known(calls, messages, sessions, accounts, holds, bundled)
         pots = load_pots(tx, bundled) if bundled else {}
         accounts.update(pot.account_id for each in pots.values() for pot in each)
-        book = Book()
+        book = Book(today=today)
         book.load(tx, accounts, holds)
         refunds = {refund_of(reference) for each in messages for reference, _, _ in shares_of(each)}
         book.load_transfers(tx, keys.transfers | refunds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder
@@ -15,7 +16,7 @@ from celcombiller.core.model.tariffs import Service
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageResult, MessageSubmission
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
     from celcombiller.core.rating.tariff import Tariff
 
@@ -25,6 +26,7 @@ class ChargingPolicy:
     """The operator's conditions, from the settings. ``external``: whether numbers outside can be called.
 
     ``tariff`` has the settings' own rates of calls; the ``catalogue`` has them beside those of the ledger.
+    ``time_zone`` is that of the days and months in which spending is limited.
     """
 
     tariff: Tariff
@@ -33,6 +35,7 @@ class ChargingPolicy:
     external: bool = False
     messages: MessagePolicy = field(default_factory=MessagePolicy)
     catalogue: CatalogueHolder = field(default_factory=lambda: CatalogueHolder(Catalogue()))
+    time_zone: tzinfo = UTC
 
     def __post_init__(self) -> None:
         """Enter the settings' rates in the catalogue."""

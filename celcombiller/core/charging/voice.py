@@ -80,9 +80,9 @@ class VoiceCharging:
         )
         # The prices may change while it rings: the answer may come at the first or at the last moment.
         moments = (now, now + timedelta(seconds=policy.ring_seconds)) if call.rate.windows else (now,)
-        seconds = min(affordable_with(call.rate, pots, account.available, at, call.granted_seconds) for at in moments)
+        seconds = min(affordable_with(call.rate, pots, account.spendable, at, call.granted_seconds) for at in moments)
         if seconds == 0:
-            raise InsufficientBalance(f"{max(account.available, 0)} available")
+            raise InsufficientBalance(f"{max(account.spendable, 0)} available")
         bills = [make_bill(call.rate, seconds, at, pots) for at in moments]
         taken = {pot.account_id: max(bill.takes.get(pot.account_id, 0) for bill in bills) for pot in pots}
         taken = {account_id: amount for account_id, amount in taken.items() if amount}

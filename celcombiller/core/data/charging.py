@@ -322,7 +322,7 @@ class DataCharging:
 
         A quota of 0 means all that is available.
         """
-        available = max(account.available + already, 0)
+        available = max(account.spendable + already, 0)
         if conditions.quota_octets == 0:
             return available
         more = conditions.quota_octets if octets is None else octets

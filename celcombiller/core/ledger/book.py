@@ -7,7 +7,8 @@ check the laws on values alone. No record is edited: another transfer corrects a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,11 @@ from celcombiller.core.errors import HoldNotOpen, InsufficientBalance, InvalidVa
 from celcombiller.core.ledger.rows import (
     ACCOUNT_COLUMNS,
     AMOUNT_MAX,
+    SPENDING_COLUMNS,
     account_from_columns,
     check_amount,
 )
+from celcombiller.core.ledger.spending import SPENDING, Spending, remaining, spend
 from celcombiller.core.model.accounts import Account, Hold, HoldState, Transfer
 from celcombiller.core.schema import bulk, driver, tables
 from celcombiller.core.schema.rows import value_from_row
@@ -45,7 +48,11 @@ class Book:
     accounts: dict[int, Account] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
     transfers: dict[str, Transfer] = field(default_factory=dict)
+    today: date | None = None
+    """The day in the operator's time zone, for the limits of spending; without it they are not kept."""
     _loaded: dict[int, Account] = field(default_factory=dict)
+    _spending: dict[int, Spending] = field(default_factory=dict)
+    _spent: set[int] = field(default_factory=set)
     _new_transfers: list[Transfer] = field(default_factory=list)
     _new_holds: set[str] = field(default_factory=set)
     _ended_holds: set[str] = field(default_factory=set)
@@ -78,8 +85,10 @@ class Book:
         check_amount(amount, least=1)
         if debit.kind is not credit.kind or debit.id == credit.id:
             raise InvalidValue("credit moves between two accounts of one kind")
-        if not (debit.is_system or beyond_floor) and debit.available < amount:
-            raise InsufficientBalance(f"{amount} asked for, {max(debit.available, 0)} available")
+        if not (debit.is_system or beyond_floor):
+            available = debit.spendable if origin in SPENDING else debit.available
+            if available < amount:
+                raise InsufficientBalance(f"{amount} asked for, {max(available, 0)} available")
         if not credit.is_system:
             check_amount(credit.posted + amount, least=-AMOUNT_MAX)
         transfer = Transfer(
@@ -95,6 +104,8 @@ class Book:
         )
         self.transfers[reference] = transfer
         self._new_transfers.append(transfer)
+        if debit.id in self._spending and origin in SPENDING:
+            self._spend(debit.id, amount)
         return transfer
 
     def hold(self, reference: str, account_id: int, amount: int, *, now: datetime, expires_at: datetime) -> Hold:
@@ -106,8 +117,8 @@ class Book:
         check_amount(amount)
         if reference in self.holds:
             raise TransferConflict(f"a hold with the id {reference} exists")
-        if amount > max(account.available, 0):  # an account below its floor has nothing to hold
-            raise InsufficientBalance(f"{amount} asked for, {max(account.available, 0)} available")
+        if amount > max(account.spendable, 0):  # an account below its floor has nothing to hold
+            raise InsufficientBalance(f"{amount} asked for, {max(account.spendable, 0)} available")
         made = Hold(reference, account_id, amount, HoldState.OPEN, opened_at=now, expires_at=expires_at)
         self.accounts[account_id] = _with(account, posted=account.posted, held=account.held + amount)
         self.holds[reference] = made
@@ -161,6 +172,14 @@ class Book:
         self.accounts[account.id] = _with(account, posted=account.posted + change, held=account.held)
         return account.posted + change
 
+    def _spend(self, account_id: int, amount: int) -> None:
+        """Count a charge against the limits of an account."""
+        assert self.today is not None
+        self._spending[account_id] = spending = spend(self._spending[account_id], amount, self.today)
+        self._spent.add(account_id)
+        account, left = self.accounts[account_id], remaining(spending, self.today)
+        self.accounts[account_id] = replace(account, spending_left=left)
+
     # -- the book and the database ------------------------------------------------------------------------------
 
     def load(self, tx: Connection, account_ids: Iterable[int], holds: Collection[str] = ()) -> None:
@@ -174,7 +193,12 @@ class Book:
         wanted = sorted(set(account_ids) - self.accounts.keys())
         accounts, held = bulk.read(tx, _ACCOUNTS.with_values(wanted), _HOLDS.with_values(holds))
         for columns in accounts:
-            read = account_from_columns(*columns)
+            read = account_from_columns(*columns[: len(ACCOUNT_COLUMNS)])
+            day_limit, month_limit, spent_on, *spent = columns[len(ACCOUNT_COLUMNS) :]
+            if self.today is not None and (day_limit is not None or month_limit is not None):
+                last = None if spent_on is None else date.fromisoformat(spent_on)
+                self._spending[read.id] = spending = Spending(day_limit, month_limit, last, *spent)
+                read = replace(read, spending_left=remaining(spending, self.today))
             self.accounts[read.id] = self._loaded[read.id] = read
         for reference, account_id, amount, state, *times in held:
             opened_at, expires_at, ended_at = map(driver.parse_timestamp, times)
@@ -208,13 +232,21 @@ class Book:
                 (account.posted, account.held, was.id, was.posted, was.held)
                 for was in self._loaded.values()
                 for account in (self.accounts[was.id],)
-                if (was.posted, was.held) != (account.posted, account.held)
+                if (was.posted, was.held) != (account.posted, account.held) and was.id not in self._spent
             ],
         )
+        if self._spent:
+            yield _MOVE_AND_SPEND, list(map(self._spent_columns, sorted(self._spent)))
+
+    def _spent_columns(self, account_id: int) -> driver.Row:
+        was, account, spending = self._loaded[account_id], self.accounts[account_id], self._spending[account_id]
+        spent_on = None if spending.spent_on is None else spending.spent_on.isoformat()
+        spent = (spent_on, spending.spent_day, spending.spent_month)
+        return (account.posted, account.held, *spent, was.id, was.posted, was.held)
 
 
 _ACCOUNTS = bulk.BulkQuery(
-    bulk.names(ACCOUNT_COLUMNS),
+    bulk.names((*ACCOUNT_COLUMNS, *SPENDING_COLUMNS)),
     "from account where id {among}",
     of=tables.account.c.id,
     lock="id",
@@ -253,6 +285,14 @@ _END_HOLD = bulk.update(tables.hold, ("state", "ended_at"), key="reference", unc
 _MOVE = bulk.update(tables.account, ("posted", "held"), key="id", unchanged=("posted", "held"))
 
 
+_MOVE_AND_SPEND = bulk.update(
+    tables.account,
+    ("posted", "held", "spent_on", "spent_day", "spent_month"),
+    key="id",
+    unchanged=("posted", "held"),
+)
+
+
 def _hold_columns(hold: Hold) -> driver.Row:
     times = (hold.opened_at, hold.expires_at, hold.ended_at)
     return (hold.reference, hold.account_id, hold.amount, str(hold.state), *times)
@@ -260,4 +300,5 @@ def _hold_columns(hold: Hold) -> driver.Row:
 
 def _with(account: Account, *, posted: int, held: int) -> Account:
     """Return the account with other balances; `dataclasses.replace` costs four times as much, and a call needs four."""
-    return Account(account.id, account.kind, account.subscriber_id, posted, held, account.floor)
+    left = account.spending_left
+    return Account(account.id, account.kind, account.subscriber_id, posted, held, account.floor, left)

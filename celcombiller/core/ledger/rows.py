@@ -15,6 +15,9 @@ AMOUNT_MAX = 2**53 - 1
 ACCOUNT_COLUMNS = ("id", "kind", "subscriber_id", "posted", "held", "floor")
 
 
+SPENDING_COLUMNS = ("day_limit", "month_limit", "spent_on", "spent_day", "spent_month")
+
+
 def check_amount(amount: int, *, least: int = 0) -> None:
     """Raise `InvalidValue` unless the amount is within the bounds."""
     if not least <= amount <= AMOUNT_MAX:

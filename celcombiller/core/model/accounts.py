@@ -47,7 +47,10 @@ class HoldState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Credit of one kind. A system account (no subscriber) stores no balance: its total is summed."""
+    """Credit of one kind. A system account (no subscriber) stores no balance: its total is summed.
+
+    ``spending_left`` is what the limits of its spending leave for today; ``None``: it has none.
+    """
 
     id: int
     kind: AccountKind
@@ -55,6 +58,13 @@ class Account:
     posted: int
     held: int
     floor: int
+    spending_left: int | None = None
+
+    @property
+    def spendable(self) -> int:
+        """Credits that a use may hold or take: what is available, and within the limits of spending."""
+        available = self.posted - self.held - self.floor
+        return available if self.spending_left is None else min(available, self.spending_left - self.held)
 
     @property
     def available(self) -> int:

@@ -33,6 +33,7 @@ _TYPES: tuple[tuple[type[Any], str], ...] = (
     (sa.Integer, "integer"),
     (sa.Boolean, "boolean"),
     (Instant, "timestamptz"),
+    (sa.Date, "date"),
     (sa.Text, "text"),
 )
 
