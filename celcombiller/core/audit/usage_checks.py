@@ -102,12 +102,13 @@ def check_shares(tx: Connection) -> Iterator[Difference]:
             ),
         )
         .where(
-            transfer.c.reference.like(f"{SHARE}:%"), sa.or_(hold.c.amount.is_(None), hold.c.amount < transfer.c.amount)
+            transfer.c.reference.like(f"{SHARE}:%"),
+            sa.or_(hold.c.amount.is_(None), sa.and_(hold.c.amount < transfer.c.amount, transfer.c.note == "")),
         )
         .order_by(transfer.c.id)
     )
     for row in rows:
-        yield Difference("a bundle pays no more than it held", row.reference, row.held, row.amount)
+        yield Difference("a bundle pays no more than it held, or says why", row.reference, row.held, row.amount)
     use = hold.alias()
     prefix = sa.literal(f"{SHARE}:").concat(sa.cast(hold.c.account_id, sa.Text)).concat(":")
     is_open, is_use_open = (each.c.state == HoldState.OPEN for each in (hold, use))

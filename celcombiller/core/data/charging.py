@@ -288,15 +288,19 @@ class DataCharging:
         return session
 
     def _take_shares(self, session: DataSession, now: datetime) -> DataSession:
-        """End the holds of bundles by taking the new octets out of them, as far as they go."""
+        """End the holds of bundles by taking the new octets out of them, as far as they go.
+
+        A NAS may report more than was held for it: then a bundle gives what else it has.
+        """
         if not session.shares:
             return session
         use = use_of(session)
         new = session.octets - use.octets
         for account_id, held in session.shares:
-            taken = min(held, new)
+            taken = min(held + max(self.book.accounts[account_id].available, 0), new)
             reference = share_reference(account_id, session.hold_reference)
-            self.book.settle(reference, taken, origin=ORIGIN, now=now)
+            note = f"{taken} octets, {held} were held" if taken > held else ""
+            self.book.settle(reference, taken, origin=ORIGIN, now=now, note=note)
             new, use = new - taken, replace(use, bundled=use.bundled + taken)
         return self.sessions.change(session, shares=(), pieces=encode_use(use))
 

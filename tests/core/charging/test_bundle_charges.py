@@ -1,7 +1,5 @@
 """What bundles pay for calls and messages, before the balance does."""
 
-from datetime import timedelta
-
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
@@ -16,45 +14,13 @@ from celcombiller.core.rating.bill import Pot, make_bill
 from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schema import tables
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageSubmission
-from celcombiller.core.subscribers import subscriber_records
 from tests.core.ledger.test_book import NOW, ask, credit, database, ended, initiate, proved, voice
+from tests.support.bundles import give
 
 BY_MINUTE = ChargingPolicy(Tariff([flat_rate(price=60, increment=60)]))
 BY_SECOND = ChargingPolicy(
     Tariff([Rate()]), messages=MessagePolicy(on_net_route=Route.ASTERISK, on_net_price=3, off_net_price=3)
 )
-
-
-def give(engine, kind, amount, *, username="u1001", priority=0, days=30, pot=1):
-    """Give a bundle by its rows alone, and return its account."""
-    with engine.begin() as tx:
-        owner = subscriber_records.find(tx, username).id
-        values = {"subscriber_id": owner, "kind": kind, "pot": pot, "posted": amount, "held": 0}
-        account = tx.execute(sa.insert(tables.account).values(values).returning(tables.account.c.id)).scalar_one()
-        tx.execute(
-            sa.insert(tables.transfer).values(
-                reference=f"given:{account}",
-                debit_account_id=tables.OPERATOR_ACCOUNT_IDS[kind],
-                credit_account_id=account,
-                amount=amount,
-                origin="bundle",
-                at=NOW,
-                credit_posted=amount,
-            )
-        )
-        tx.execute(
-            sa.insert(tables.bundle).values(
-                account_id=account,
-                reference=f"given:{account}",
-                subscriber_id=owner,
-                name="B",
-                priority=priority,
-                valid_from=NOW,
-                valid_until=NOW + timedelta(days=days),
-                renews=False,
-            )
-        )
-    return account
 
 
 def pot(engine, account):
