@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.config.tables import Radius, RadiusClient
+    from celcombiller.core.catalogue.catalogue import CatalogueHolder
     from celcombiller.core.data.session_queries import CreditStanding
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
@@ -40,8 +41,15 @@ class AccessRequests:
     _log = Logger()
 
     def __init__(
-        self, settings: Radius, store: BatchWriter, reader: Reader, passwords: Passwords, warnings: ThrottledLog
+        self,
+        settings: Radius,
+        store: BatchWriter,
+        reader: Reader,
+        passwords: Passwords,
+        catalogue: CatalogueHolder,
+        warnings: ThrottledLog,
     ) -> None:
+        self._catalogue = catalogue
         self._settings = settings
         self._store = store
         self._reader = reader
@@ -53,7 +61,7 @@ class AccessRequests:
         if packet.code == pyrad.StatusServer:
             return "STATUS", codec.alive(packet, accounting=False)
         login = codec.login_of(packet, client, address)
-        look = partial(_standing, identities=login.identities)
+        look = partial(_standing, identities=login.identities, catalogue=self._catalogue)
         checked: CreditStanding | None = await self._reader.read(look)
         reason = await self._login_refusal(login, client, checked)
         # The check took a while: it counts only for the same password of the same subscriber.
@@ -64,7 +72,7 @@ class AccessRequests:
                 "{nas}: {user!r} may not use data: {why}", nas=login.nas, user=_shortened(login.username), why=reason
             )
             return "REJECTED", codec.reject(packet, reason)
-        octets = standing.octets(self._settings.octets_per_credit)
+        octets = standing.octets(self._settings.octets_per_credit, datetime.now(UTC))
         self._log.info(
             "{nas}: {user!r} may use {octets} octets", nas=login.nas, user=_shortened(login.username), octets=octets
         )
@@ -123,11 +131,12 @@ def _refusal_now(checked: CreditStanding | None, standing: CreditStanding | None
         return WRONG_LOGIN
     if not standing.subscriber.enabled:
         return DISABLED
-    return "" if standing.available > 0 else NO_CREDIT
+    return "" if standing.available > 0 or standing.bundled_octets else NO_CREDIT
 
 
-def _standing(tx: Connection, identities: tuple[str, ...]) -> CreditStanding | None:
-    return session_queries.find_credit_standing(tx, Directory.load(tx, identities), identities)
+def _standing(tx: Connection, identities: tuple[str, ...], catalogue: CatalogueHolder) -> CreditStanding | None:
+    directory, now = Directory.load(tx, identities), datetime.now(UTC)
+    return session_queries.find_credit_standing(tx, directory, identities, catalogue.current, now)
 
 
 def _shortened(name: str) -> str:

@@ -18,6 +18,7 @@ from celcombiller.runtime.periodic import PeriodicService
 
 if TYPE_CHECKING:
     from celcombiller.config.tables import Radius
+    from celcombiller.core.catalogue.catalogue import CatalogueHolder
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.credentials.password_hasher import Passwords
@@ -33,14 +34,21 @@ class RadiusService(MultiService):
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, settings: Radius, store: BatchWriter, reader: Reader, passwords: Passwords, metrics: Metrics
+        self,
+        reactor: Any,
+        settings: Radius,
+        store: BatchWriter,
+        reader: Reader,
+        passwords: Passwords,
+        catalogue: CatalogueHolder,
+        metrics: Metrics,
     ) -> None:
         super().__init__()
         self._reactor = reactor
         self._settings = settings
         conditions = settings.conditions
         warnings = ThrottledLog(reactor.seconds)
-        access = AccessRequests(settings, store, reader, passwords, warnings)
+        access = AccessRequests(settings, store, reader, passwords, catalogue, warnings)
         accounting = AccountingRequests(conditions, store, warnings)
         self._disconnects = DisconnectPort(reactor)
         self._answering = [

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from celcombiller.config.tables import Asterisk, Config
+    from celcombiller.core.catalogue.catalogue import CatalogueHolder
     from celcombiller.core.provisioning.network import Network
     from celcombiller.core.sms import inbound_message
     from celcombiller.core.sms.carrier import Carrier
@@ -103,6 +104,7 @@ class _Parts:
     metrics: Metrics
     monitors: dict[str, AmiLink]
     scripts: Scripts
+    catalogue: CatalogueHolder
     radio_networks: dict[str, Network]
     files: OpenFiles
     lines: PeerLines
@@ -161,6 +163,7 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
         passwords=passwords,
         metrics=metrics,
         monitors=monitors,
+        catalogue=policy.catalogue,
         scripts=Scripts(reactor, config, store, reader, monitors, metrics),
         radio_networks=_radio_networks(reactor, config, engine),
         lines=PeerLines(reactor.seconds, config.service.log_lines_per_peer, metrics.suppressed_log_lines.inc),
@@ -286,7 +289,9 @@ def _data(parts: _Parts) -> Iterator[IService]:
     """Yield the RADIUS server, where a NAS is configured."""
     radius = parts.config.radius
     if radius.clients and parts.is_first:
-        yield RadiusService(parts.reactor, radius, parts.store, parts.reader, parts.passwords, parts.metrics)
+        yield RadiusService(
+            parts.reactor, radius, parts.store, parts.reader, parts.passwords, parts.catalogue, parts.metrics
+        )
 
 
 def _settings_comparison(parts: _Parts, engine: sa.Engine) -> Iterator[IService]:

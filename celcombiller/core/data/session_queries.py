@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from celcombiller.core.bundles.pots import load_pots
 from celcombiller.core.data.accounting_reports import StaleSession
 from celcombiller.core.data.session import find_payer
+from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.rating.pricing import affordable_octets
+from celcombiller.core.model.tariffs import Service
+from celcombiller.core.rating.pricing import affordable, affordable_octets
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.catalogue.catalogue import Catalogue
     from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.model.tariffs import Rate
     from celcombiller.core.subscribers.directory import Directory
 
 _TABLE = tables.data_session
@@ -43,14 +48,24 @@ class CreditStanding:
     subscriber: Subscriber
     password_hash: str | None
     available: int
+    bundled_octets: int = 0
+    rate: Rate | None = None
 
-    def octets(self, octets_per_credit: int) -> int:
-        """Return the octets that the credit pays for."""
-        return affordable_octets(max(self.available, 0), octets_per_credit)
+    def octets(self, octets_per_credit: int, at: datetime) -> int:
+        """Return the octets that bundles and the credit pay for, by the rate of the tariff if it has one."""
+        available = max(self.available, 0)
+        if self.rate is None:
+            return self.bundled_octets + affordable_octets(available, octets_per_credit)
+        return self.bundled_octets + affordable(self.rate, available, at, AMOUNT_MAX)
 
 
-def find_credit_standing(tx: Connection, directory: Directory, identities: Collection[str]) -> CreditStanding | None:
-    """Return the standing of the subscriber of these names; ``None``: no subscriber has one."""
+def find_credit_standing(
+    tx: Connection, directory: Directory, identities: Collection[str], catalogue: Catalogue, now: datetime
+) -> CreditStanding | None:
+    """Return the standing of the subscriber of these names; ``None``: no subscriber has one.
+
+    Raises `NoRate` where their tariff has rates of data, and none now.
+    """
     who = find_payer(directory, identities)
     if who is None:
         return None
@@ -60,4 +75,15 @@ def find_credit_standing(tx: Connection, directory: Directory, identities: Colle
         .join(account, account.c.subscriber_id == person.c.id)
         .where(person.c.id == who.id, account.c.kind == Kind.DATA)
     ).one()
-    return CreditStanding(who, row.password_hash, row.available)
+    tariff, version_id = catalogue.tariff_for(who, Service.DATA, now)
+    rate = None if version_id is None else tariff.rate_for("", now)
+    return CreditStanding(who, row.password_hash, row.available, _bundled_octets(tx, directory, who, now), rate)
+
+
+def _bundled_octets(tx: Connection, directory: Directory, who: Subscriber, now: datetime) -> int:
+    """Return what is left of the bundles of octets that are good now."""
+    if who.id not in directory.with_bundles:
+        return 0
+    pots = [each for each in load_pots(tx, [who.id])[who.id] if each.is_for(Service.DATA, "", on_net=False, at=now)]
+    left = sa.select(sa.func.coalesce(sa.func.sum(tables.account.c.posted - tables.account.c.held), 0))
+    return int(tx.execute(left.where(tables.account.c.id.in_([each.account_id for each in pots]))).scalar_one())
