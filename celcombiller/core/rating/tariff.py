@@ -8,6 +8,7 @@ from celcombiller.core.errors import NoRate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from celcombiller.core.model.tariffs import Rate
 
@@ -19,8 +20,8 @@ class Tariff:
         self._by_prefix = {rate.prefix.removeprefix("+"): rate for rate in rates}
         self._longest = max(map(len, self._by_prefix), default=0)
 
-    def rate_for(self, number: str) -> Rate:
-        """Return the rate of ``number`` (with or without ``+``), or raise `NoRate`."""
+    def rate_for(self, number: str, at: datetime | None = None, *, on_net: bool = False) -> Rate:  # noqa: ARG002  to come
+        """Return the rate of ``number`` (with or without ``+``) at a time, or raise `NoRate`."""
         digits = number.removeprefix("+")
         for length in range(min(len(digits), self._longest), -1, -1):
             rate = self._by_prefix.get(digits[:length])

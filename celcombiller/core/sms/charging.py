@@ -22,6 +22,7 @@ from celcombiller.core.model.calls import share_reference
 from celcombiller.core.model.messages import Message, MessageOrigin, MessageState, Route
 from celcombiller.core.model.tariffs import Service, flat_rate
 from celcombiller.core.rating.bill import make_bill
+from celcombiller.core.rating.pricing import rate_at
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding
 from celcombiller.core.sms.encoding import DefaultAlphabet
@@ -181,7 +182,7 @@ class MessageCharging:
         if catalogue is not None:
             tariff, version_id = catalogue.tariff_for(payer, Service.SMS, now)
             if version_id is not None:
-                rate = tariff.rate_for(message.to_number, now, on_net=on_net)
+                rate = rate_at(tariff.rate_for(message.to_number, now, on_net=on_net), now)
                 message = replace(message, tariff_version_id=version_id, price=rate.price)
         pots = choose_pots(self.pots, payer.id, self.book, Service.SMS, message.to_number, on_net=on_net, at=now)
         bill = make_bill(rate, message.parts, now, pots)

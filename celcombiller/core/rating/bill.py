@@ -1,0 +1,105 @@
+"""Who pays for a use: bundles first, in their order, then credit.
+
+A bundle of seconds, messages or octets pays whole increments, from the first one on. A bundle that cannot pay the next
+increment whole is passed over for the rest of the use; the next one goes on, and at last credit. Increments that cost
+nothing are taken from no bundle. The connect fee and the minimum are charged where credit pays the first increment.
+A bundle of money pays what is left to credit, before the balance does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from celcombiller.core.model.accounts import BundleKind
+from celcombiller.core.rating.pricing import Run, add_share, affordable, list_runs, price, prices_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from celcombiller.core.model.accounts import AccountKind
+    from celcombiller.core.model.tariffs import Rate
+
+
+class Pot(NamedTuple):
+    """What is left of a bundle: an amount on its account, in units or, of `BundleKind.MONEY`, in credits."""
+
+    account_id: int
+    kind: AccountKind
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What each pays for a use: the credits of the balance, and the amount of each bundle by account."""
+
+    balance_amount: int
+    takes: Mapping[int, int] = field(default_factory=dict)
+
+
+def make_bill(rate: Rate, used: int, at: datetime, pots: Sequence[Pot] = ()) -> Bill:
+    """Return who pays for ``used`` units of a use that began ``at`` this time; without pots the balance pays all."""
+    if not pots:
+        return Bill(price(rate, used, at))
+    prices = prices_at(rate, at)
+    if used <= prices.grace and prices.grace:
+        return Bill(0)
+    takes: dict[int, int] = {}
+    total, parts, least = 0, 1, 0
+    for run, pot in assign_runs(rate, max(used, 1), at, pots):
+        if pot is not None:
+            takes[pot.account_id] = takes.get(pot.account_id, 0) + run.end - run.start
+            continue
+        if run.start == 0:
+            total, least = prices.connect_fee * parts, prices.minimum_charge
+        total, parts = add_share(total, parts, (run.end - run.start) * run.step.price, run.step.per)
+    left = max(-(-total // parts), least)
+    for pot in pots:
+        if pot.kind is BundleKind.MONEY and left and pot.amount > 0:
+            takes[pot.account_id] = min(left, pot.amount)
+            left -= takes[pot.account_id]
+    return Bill(left, takes)
+
+
+def affordable_with(rate: Rate, pots: Sequence[Pot], available: int, at: datetime, most: int) -> int:
+    """Return the units that bundles and ``available`` credits pay for, at most ``most``; 0: not even the least use."""
+    credit = max(available, 0) + sum(max(pot.amount, 0) for pot in pots if pot.kind is BundleKind.MONEY)
+    if all(pot.kind is BundleKind.MONEY for pot in pots):
+        return affordable(rate, credit, at, most)
+    prices = prices_at(rate, at)
+    if make_bill(rate, prices.grace + 1, at, pots).balance_amount > max(available, 0):
+        return 0
+    total, parts, used = 0, 1, 0
+    for run, pot in assign_runs(rate, most, at, pots):
+        if pot is None and run.start == 0:
+            total = prices.connect_fee * parts
+        share = 0 if pot is not None else run.step.increment * run.step.price
+        if share:
+            total, parts = add_share(total, parts, 0, run.step.per)
+            share *= parts // run.step.per
+            count = (credit * parts - total) // share
+            if count < run.increments:
+                return min(run.start + count * run.step.increment, most)
+            total += run.increments * share
+        used = run.end
+    return min(used, most)
+
+
+def assign_runs(rate: Rate, units: int, at: datetime, pots: Sequence[Pot]) -> Iterator[tuple[Run, Pot | None]]:
+    """Yield the increments of the first ``units``, in runs, each with the pot that pays for it; ``None``: credit."""
+    waiting = [pot for pot in reversed(pots) if pot.kind is not BundleKind.MONEY]
+    for whole in list_runs(rate, at, units):
+        run = whole
+        while waiting and run.increments and run.step.price:
+            pot = waiting[-1]
+            count = min(run.increments, max(pot.amount, 0) // run.step.increment)
+            if count:
+                yield run._replace(increments=count), pot
+                taken = count * run.step.increment
+                waiting[-1] = pot._replace(amount=pot.amount - taken)
+                run = run._replace(start=run.start + taken, increments=run.increments - count)
+            if run.increments:
+                waiting.pop()
+        if run.increments:
+            yield run, None
