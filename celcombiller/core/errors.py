@@ -63,7 +63,7 @@ class WrongFields(BillerError):
 
 
 class AlreadyTaken(WrongFields):
-    """Another subscriber has this username, number, IMSI or CPF, or another schedule this name."""
+    """Another subscriber has this username, number, IMSI or CPF, or another schedule, tariff or group this name."""
 
     code = "TAKEN"
 
@@ -102,6 +102,30 @@ class UnknownMembership(BillerError):
     """The subscriber is not, or no longer, in the schedule."""
 
     code = "UNKNOWN_MEMBERSHIP"
+
+
+class UnknownTariff(BillerError):
+    """No tariff has this id or name, or no version of it this number, or it was deleted."""
+
+    code = "UNKNOWN_TARIFF"
+
+
+class UnknownGroup(BillerError):
+    """No group of subscribers has this id or name, or it was deleted."""
+
+    code = "UNKNOWN_GROUP"
+
+
+class VersionConflict(BillerError):
+    """A version of a tariff would take effect out of the order of their numbers, or is no longer a waiting one."""
+
+    code = "VERSION_CONFLICT"
+
+
+class InUse(BillerError):
+    """Something else still uses it, so it cannot be deleted or changed in this way."""
+
+    code = "IN_USE"
 
 
 class StoreUnavailable(BillerError):

@@ -700,7 +700,7 @@ rate = sa.Table(
     sa.CheckConstraint("connect_fee >= 0 and minimum_charge >= 0 and grace >= 0", name="amounts"),
     sa.CheckConstraint("not on_net or prefix = ''", name="on_net"),
     sa.CheckConstraint("until_version > since_version", name="versions"),
-    sa.Index(None, "tariff_id", "since_version", "until_version", "service", "prefix"),
+    sa.Index(None, "tariff_id", "service", "prefix", "id"),
 )
 """The prices of a destination at some times, in the versions from ``since_version`` to before ``until_version``.
 

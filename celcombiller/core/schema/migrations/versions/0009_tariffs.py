@@ -93,9 +93,9 @@ def _add_tariffs() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rate")),
     )
     op.create_index(
-        op.f("ix_rate_tariff_id_since_version_until_version_service_prefix"),
+        op.f("ix_rate_tariff_id_service_prefix_id"),
         "rate",
-        ["tariff_id", "since_version", "until_version", "service", "prefix"],
+        ["tariff_id", "service", "prefix", "id"],
     )
     op.create_table(
         "catalogue_change",
