@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.text import UNPRINTABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # `$(?!\n)` and not `$`, which lets a newline follow; unlike `\Z` it is valid in JSON Schema.
 Username = Annotated[
@@ -54,3 +58,28 @@ def check(field: str, value: str) -> str:
         allowed = shape.__metadata__[0].description
         raise InvalidValue(f"{field} must be {allowed}", {field: f"must be {allowed}"}) from None
     return checked
+
+
+PREFIXES_MAX = 500
+
+
+LIMIT_MAX = 2**31 - 1
+
+
+_PREFIX = re.compile(r"\+?([0-9*#]{1,32})", re.ASCII)
+
+
+def check_prefixes(field: str, prefixes: Iterable[str]) -> tuple[str, ...]:
+    """Return a list of prefixes without their ``+``, each once. Raise `InvalidValue` for what is no prefix."""
+    found = [_PREFIX.fullmatch(each) for each in prefixes]
+    if len(found) > PREFIXES_MAX or None in found:
+        what = f"must be at most {PREFIXES_MAX} prefixes of up to 32 digits, * or #"
+        raise InvalidValue(f"{field} {what}", {field: what})
+    return tuple(dict.fromkeys(each[1] for each in found if each is not None))
+
+
+def check_limit(field: str, value: int | None) -> None:
+    """Raise `InvalidValue` for a limit that is neither a whole number from 0 on nor ``None``, which is no limit."""
+    if value is not None and not 0 <= value <= LIMIT_MAX:
+        what = f"must be a whole number from 0 to {LIMIT_MAX}, or nothing: no limit"
+        raise InvalidValue(f"{field} {what}", {field: what})

@@ -13,7 +13,9 @@ from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.provisioning import desired_state
 from celcombiller.core.schema import driver, tables
-from celcombiller.core.subscribers.fields import FIELD_TYPES, IDENTITIES, check
+from celcombiller.core.subscribers import group_records
+from celcombiller.core.subscribers.fields import FIELD_TYPES, IDENTITIES, check, check_limit, check_prefixes
+from celcombiller.core.tariffs import tariff_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -185,16 +187,15 @@ def balances(tx: Connection, username: str) -> dict[Kind, Account]:
 def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datetime) -> Subscriber:
     """Change columns of a subscriber, ``password_hash`` and ``enabled`` included.
 
-    Raises `UnknownSubscriber`, `InvalidValue`, `AlreadyTaken`, and `LastAdministrator` when none would be left.
+    Raises `UnknownSubscriber`, `InvalidValue`, `AlreadyTaken`, `UnknownTariff`, `UnknownGroup`, and `LastAdministrator`
+    when none would be left.
     """
     before = find(tx, username)
     values = {
         field: check(field, value) if field in FIELD_TYPES and value is not None else value
         for field, value in changes.items()
     }
-    for field in ("barred", "allowed"):
-        if values.get(field) is not None:
-            values[field] = " ".join(values[field])
+    _check_terms(tx, values)
     table = tables.subscriber
     _refuse_taken(tx, values, but=before.id)
     if values.get("level", before.level) is not Level.ADMINISTRATOR or not values.get("enabled", before.enabled):
@@ -217,6 +218,21 @@ def delete(tx: Connection, username: str, now: datetime) -> Subscriber:
     tx.execute(sa.update(table).where(table.c.id == subscriber.id).values(deleted_at=now))
     desired_state.sync_subscriber(tx, subscriber, now, deleted=True)
     return subscriber
+
+
+def _check_terms(tx: Connection, values: dict[str, Any]) -> None:
+    """Check the tariff, group and limits that a subscriber gets, and put lists of prefixes as the columns have them.
+
+    Raises `InvalidValue`, `UnknownTariff` and `UnknownGroup`.
+    """
+    check_limit("calls_max", values.get("calls_max"))
+    for field in ("barred", "allowed"):
+        if values.get(field) is not None:
+            values[field] = " ".join(check_prefixes(field, values[field]))
+    if values.get("tariff_id") is not None:
+        tariff_records.find_by_id(tx, values["tariff_id"], lock=True)
+    if values.get("group_id") is not None:
+        group_records.find_by_id(tx, values["group_id"], lock=True)
 
 
 def _refuse_taken(tx: Connection, values: Mapping[str, Any], *, but: int | None = None) -> None:
