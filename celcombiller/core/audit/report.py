@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from celcombiller.core.audit.bundle_checks import check_ends, check_fillings, check_pots, check_prices
 from celcombiller.core.audit.ledger_checks import check_chain, check_held, check_posted
 from celcombiller.core.audit.other_checks import check_networks, check_notices
 from celcombiller.core.audit.schedule_checks import check_runs, check_schedule_credits, check_schedule_transfers
@@ -42,6 +43,10 @@ CHECKS: tuple[Check, ...] = (
     check_message_charges,
     check_data_charges,
     check_data_holds,
+    check_pots,
+    check_fillings,
+    check_prices,
+    check_ends,
     check_schedule_credits,
     check_schedule_transfers,
     check_runs,

@@ -1,0 +1,376 @@
+"""Bundles of subscribers: give, buy, find, change and end them, on an open transaction.
+
+A bundle is an account of its own, filled by one transfer and emptied by uses and, at its end, by another one back to
+the operator. Whoever makes or changes one locks its subscriber first, then the accounts.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.bundles import offers
+from celcombiller.core.bundles.terms import BundleTerms, check_hours, check_terms
+from celcombiller.core.errors import (
+    InsufficientBalance,
+    InvalidValue,
+    NotFound,
+    SubscriberDisabled,
+    TransferConflict,
+    UnknownSubscriber,
+)
+from celcombiller.core.ledger.book import Book
+from celcombiller.core.model.accounts import BundleKind, Kind
+from celcombiller.core.model.bundles import Bundle, Offer
+from celcombiller.core.schema import tables
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, Row
+
+GIVEN = "bundle"
+"""The origin of a transfer that fills a bundle by hand, and of one that empties it before its time."""
+
+BOUGHT = "offer"
+"""The origin of the two transfers of a purchase: the price, and what fills the bundle."""
+
+EXPIRED = "expiry"
+"""The origin of the transfer that takes back what is left when the time of a bundle is over."""
+
+AHEAD_MAX = timedelta(days=3660)
+"""How long before its beginning a bundle may be given."""
+
+_account, _bundle, _subscriber, _transfer = tables.account, tables.bundle, tables.subscriber, tables.transfer
+
+
+def price_reference(reference: str) -> str:
+    """Return the id of the transfer that pays for a bundle of this reference."""
+    return f"price:{reference}"
+
+
+def end_reference(reference: str) -> str:
+    """Return the id of the transfer that takes back what a bundle of this reference has left."""
+    return f"end:{reference}"
+
+
+def give(
+    tx: Connection,
+    subscriber_id: int,
+    terms: BundleTerms,
+    *,
+    valid_hours: int,
+    valid_from: datetime | None = None,
+    reference: str,
+    note: str = "",
+    now: datetime,
+) -> tuple[Bundle, bool]:
+    """Give a subscriber a bundle for nothing, once for a ``reference``; return it, and whether it is new.
+
+    The same request again gets the first answer. Raises `UnknownSubscriber`, `InvalidValue`, and `TransferConflict`
+    when the reference was used for something else.
+    """
+    terms = check_terms(terms)
+    check_hours(valid_hours)
+    if valid_from is not None and not now - AHEAD_MAX < valid_from < now + AHEAD_MAX:
+        what = f"must be within {AHEAD_MAX.days} days of now"
+        raise InvalidValue(f"valid_from {what}", {"valid_from": what})
+    lock_subscriber(tx, subscriber_id)
+    known = _find_given(tx, reference)
+    if known is not None:
+        same = known.subscriber_id == subscriber_id and _terms_of(known) == terms and known.offer_id is None
+        if not same or known.valid_until - known.valid_from != timedelta(hours=valid_hours):
+            raise _conflict(reference)
+        return known, False
+    begins = valid_from or now
+    ends = begins + timedelta(hours=valid_hours)
+    if ends <= now:
+        what = "must leave it some time: it would be over already"
+        raise InvalidValue(f"valid_from {what}", {"valid_from": what})
+    made = _insert(
+        tx, subscriber_id, terms, reference=reference, begins=begins, ends=ends, origin=GIVEN, note=note, now=now
+    )
+    return made, True
+
+
+def buy(
+    tx: Connection,
+    subscriber_id: int,
+    offer: Offer,
+    *,
+    reference: str,
+    renews: bool | None = None,
+    valid_from: datetime | None = None,
+    note: str = "",
+    now: datetime,
+) -> tuple[Bundle, bool]:
+    """Buy a bundle of an offer from the voice balance, once for a ``reference``; return it, and whether it is new.
+
+    ``renews``: whether it is bought again at its end, by default as the offer says. The same request again gets the
+    first answer. Raises `UnknownSubscriber`, `SubscriberDisabled`, `InsufficientBalance`, `InvalidValue` for an offer
+    that is not for sale, and `TransferConflict` when the reference was used for something else. A refusal writes
+    nothing.
+    """
+    enabled = lock_subscriber(tx, subscriber_id)
+    known = _find_given(tx, reference)
+    if known is not None:
+        if known.subscriber_id != subscriber_id or known.offer_id != offer.id:
+            raise _conflict(reference)
+        return known, False
+    if not offer.enabled:
+        raise InvalidValue(f"the offer {offer.name} is not for sale now")
+    if not enabled:
+        raise SubscriberDisabled("the subscriber may not use the service")
+    begins = valid_from or now
+    made = _insert(
+        tx,
+        subscriber_id,
+        offers.terms_of(offer),
+        reference=reference,
+        begins=begins,
+        ends=begins + timedelta(hours=offer.valid_hours),
+        origin=BOUGHT,
+        offer=offer,
+        renews=offer.renews if renews is None else renews,
+        note=note,
+        now=now,
+    )
+    return made, True
+
+
+def lock_subscriber(tx: Connection, subscriber_id: int) -> bool:
+    """Lock a subscriber's bundles until the transaction ends; return whether they may use the service.
+
+    Raises `UnknownSubscriber` for one who is deleted.
+    """
+    which = (_subscriber.c.id == subscriber_id, _subscriber.c.deleted_at.is_(None))
+    row = tx.execute(sa.select(_subscriber.c.enabled).where(*which).with_for_update(key_share=True)).first()
+    if row is None:
+        raise UnknownSubscriber(f"no subscriber has the id {subscriber_id}")
+    return bool(row.enabled)
+
+
+def _insert(
+    tx: Connection,
+    subscriber_id: int,
+    terms: BundleTerms,
+    *,
+    reference: str,
+    begins: datetime,
+    ends: datetime,
+    origin: str,
+    offer: Offer | None = None,
+    renews: bool = False,
+    note: str,
+    now: datetime,
+) -> Bundle:
+    book = Book()
+    price = 0 if offer is None else offer.price
+    voice_id = _pay(tx, book, subscriber_id, price) if price else 0
+    next_pot = sa.select(sa.func.coalesce(sa.func.max(_account.c.pot), 0) + 1).where(
+        _account.c.subscriber_id == subscriber_id, _account.c.kind == terms.kind.value
+    )
+    account: dict[str, Any] = {"subscriber_id": subscriber_id, "kind": terms.kind, "posted": 0, "held": 0}
+    account["pot"] = next_pot.scalar_subquery()
+    inserted = sa.insert(_account).values(account).returning(_account.c.id)
+    account_id: int = tx.execute(inserted).scalar_one()
+    tx.execute(
+        sa.insert(_bundle).values(
+            account_id=account_id,
+            reference=reference,
+            subscriber_id=subscriber_id,
+            offer_id=None if offer is None else offer.id,
+            name=terms.name,
+            services=" ".join(terms.services),
+            destinations=" ".join(terms.destinations),
+            priority=terms.priority,
+            valid_from=begins,
+            valid_until=ends,
+            renews=renews,
+        )
+    )
+    book.load(tx, [account_id])
+    if price:
+        operator_id = tables.OPERATOR_ACCOUNT_IDS[Kind.VOICE]
+        book.post(
+            price_reference(reference), voice_id, operator_id, price, origin=BOUGHT, now=now, note=note or terms.name
+        )
+    operator_id = tables.OPERATOR_ACCOUNT_IDS[terms.kind]
+    book.post(reference, operator_id, account_id, terms.amount, origin=origin, now=now, note=note or terms.name)
+    book.save(tx)
+    return find(tx, account_id)
+
+
+def _pay(tx: Connection, book: Book, subscriber_id: int, price: int) -> int:
+    """Lock the voice account, and return its id. Raise `InsufficientBalance` before anything is written."""
+    which = (_account.c.subscriber_id == subscriber_id, _account.c.kind == Kind.VOICE.value)
+    voice_id: int = tx.execute(sa.select(_account.c.id).where(*which)).scalar_one()
+    book.load(tx, [voice_id])
+    available = max(book.accounts[voice_id].available, 0)
+    if available < price:
+        raise InsufficientBalance(f"it costs {price}, {available} available")
+    return voice_id
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def find(tx: Connection, account_id: int) -> Bundle:
+    """Return a bundle, living or ended. Raise `NotFound` if there is none."""
+    row = tx.execute(_BUNDLES.where(_bundle.c.account_id == account_id)).first()
+    if row is None:
+        raise NotFound(f"there is no bundle {account_id}")
+    return bundle_from_row(row)
+
+
+def list_of(tx: Connection, subscriber_id: int) -> list[Bundle]:
+    """Return the living bundles of a subscriber, in the order in which they are spent."""
+    order = (_bundle.c.priority, _bundle.c.valid_until, _bundle.c.account_id)
+    which = (_bundle.c.subscriber_id == subscriber_id, _bundle.c.ended_at.is_(None))
+    return list(map(bundle_from_row, tx.execute(_BUNDLES.where(*which).order_by(*order))))
+
+
+def list_all(
+    tx: Connection,
+    *,
+    subscriber_id: int | None = None,
+    ended: bool | None = None,
+    before_id: int | None = None,
+    limit: int,
+) -> list[tuple[str, Bundle]]:
+    """Return the last ``limit`` bundles with the usernames of their subscribers, newest first."""
+    conditions = []
+    if subscriber_id is not None:
+        conditions.append(_bundle.c.subscriber_id == subscriber_id)
+    if ended is not None:
+        conditions.append(_bundle.c.ended_at.is_not(None) if ended else _bundle.c.ended_at.is_(None))
+    if before_id is not None:
+        conditions.append(_bundle.c.account_id < before_id)
+    named = _BUNDLES.add_columns(_subscriber.c.username).join(_subscriber, _subscriber.c.id == _bundle.c.subscriber_id)
+    rows = tx.execute(named.where(*conditions).order_by(_bundle.c.account_id.desc()).limit(limit))
+    return [(row.username, bundle_from_row(row)) for row in rows]
+
+
+_BUNDLES = (
+    sa.select(
+        _bundle,
+        _account.c.kind,
+        _account.c.posted,
+        _account.c.held,
+        sa.func.coalesce(_transfer.c.amount, 0).label("amount"),
+    )
+    .join(_account, _account.c.id == _bundle.c.account_id)
+    .outerjoin(_transfer, _transfer.c.reference == _bundle.c.reference)
+)
+
+
+def bundle_from_row(row: Row[Any]) -> Bundle:
+    """Return the bundle of a row, with the columns of its account."""
+    return Bundle(
+        account_id=row.account_id,
+        reference=row.reference,
+        subscriber_id=row.subscriber_id,
+        offer_id=row.offer_id,
+        name=row.name,
+        kind=BundleKind(row.kind),
+        amount=row.amount,
+        services=tuple(row.services.split()),
+        destinations=tuple(row.destinations.split()),
+        priority=row.priority,
+        valid_from=row.valid_from,
+        valid_until=row.valid_until,
+        renews=row.renews,
+        ended_at=row.ended_at,
+        posted=row.posted,
+        held=row.held,
+    )
+
+
+def _find_given(tx: Connection, reference: str) -> Bundle | None:
+    """Return the bundle of a reference. Raise `TransferConflict` when another transfer has it."""
+    row = tx.execute(_BUNDLES.where(_bundle.c.reference == reference)).first()
+    if row is None and tx.execute(sa.select(_transfer.c.id).where(_transfer.c.reference == reference)).first():
+        raise _conflict(reference)
+    return None if row is None else bundle_from_row(row)
+
+
+def _conflict(reference: str) -> TransferConflict:
+    return TransferConflict(f"a transfer with the id {reference} exists and says something else")
+
+
+def _terms_of(bundle: Bundle) -> BundleTerms:
+    return BundleTerms(bundle.name, bundle.kind, bundle.amount, bundle.services, bundle.destinations, bundle.priority)
+
+
+# -- changing and ending ---------------------------------------------------------------------------------------------
+
+
+def set_renewal(tx: Connection, account_id: int, *, renews: bool) -> Bundle:
+    """Set whether a bundle of an offer is bought again at its end. Raises `NotFound` and `InvalidValue`."""
+    bundle = lock(tx, account_id)
+    if bundle.ended_at is not None:
+        raise InvalidValue("the bundle has ended")
+    if renews and bundle.offer_id is None:
+        raise InvalidValue("only a bundle of an offer can be bought again", {"renews": "needs an offer"})
+    tx.execute(sa.update(_bundle).where(_bundle.c.account_id == account_id).values(renews=renews))
+    return find(tx, account_id)
+
+
+def end(tx: Connection, account_id: int, *, note: str = "", now: datetime) -> Bundle:
+    """End a bundle before its time: what is left goes back to the operator, and it is not bought again.
+
+    Where uses in progress hold some of it, nothing more can be held, and it ends when they have. Ending it again
+    changes nothing. Raises `NotFound`.
+    """
+    bundle = lock(tx, account_id)
+    if bundle.ended_at is None:
+        book = Book()
+        book.load(tx, [account_id])
+        if book.accounts[account_id].held:
+            until = max(min(bundle.valid_until, now), bundle.valid_from + timedelta(microseconds=1))
+            values = {"renews": False, "valid_until": until}
+            tx.execute(sa.update(_bundle).where(_bundle.c.account_id == account_id).values(values))
+        else:
+            take_back(tx, book, {account_id: bundle.reference}, origin=GIVEN, note=note or bundle.name, now=now)
+    return find(tx, account_id)
+
+
+def take_back(
+    tx: Connection, book: Book, references: dict[int, str], *, origin: str, note: str = "", now: datetime
+) -> list[int]:
+    """End those of these bundles that have not ended, and hold nothing; return their accounts.
+
+    ``book`` has their accounts, locked, and ``references`` are the bundles' own. Whoever ends a bundle has its account
+    locked, so no two do.
+    """
+    which = (_bundle.c.account_id.in_(references), _bundle.c.ended_at.is_(None))
+    living = tx.execute(sa.select(_bundle.c.account_id).where(*which).order_by(_bundle.c.account_id)).scalars()
+    ended = [each for each in living if book.accounts[each].held == 0]
+    for account_id in ended:
+        account = book.accounts[account_id]
+        if account.posted:
+            operator_id = tables.OPERATOR_ACCOUNT_IDS[account.kind]
+            book.post(
+                end_reference(references[account_id]),
+                account_id,
+                operator_id,
+                account.posted,
+                origin=origin,
+                now=now,
+                note=note,
+            )
+    book.save(tx)
+    values = {"ended_at": now, "renews": False}
+    tx.execute(sa.update(_bundle).where(_bundle.c.account_id.in_(ended)).values(values))
+    return ended
+
+
+def lock(tx: Connection, account_id: int) -> Bundle:
+    """Lock the bundles of the subscriber of a bundle, and return it as it then is. Raise `NotFound`."""
+    bundle = find(tx, account_id)
+    tx.execute(
+        sa.select(_subscriber.c.id).where(_subscriber.c.id == bundle.subscriber_id).with_for_update(key_share=True)
+    )
+    return find(tx, account_id)
