@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from celcombiller.core.audit.report import audit
 from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import InsufficientBalance
 from celcombiller.core.model.accounts import BundleKind
@@ -78,6 +79,25 @@ def test_an_overrun_is_paid_by_the_balance(engine):
     (settled,) = ask(engine, ended(talk_ms=40_000))
     assert (settled.call.cost, pot(engine, account), voice(engine).posted) == (10, (0, 0), -10)
     proved(engine)
+
+
+@pytest.mark.parametrize(
+    ("damage", "law"),
+    [
+        ("update call set talk_ms = 46000", "a call costs the price of its talk"),
+        ("update call set talk_ms = 20000", "a bundle pays its part"),
+        ("update call set bundles = null", "a call costs the price of its talk"),
+        ("update hold set amount = 20 where reference like 'share:%'", "a bundle pays no more"),
+        ("update hold set state = 'open', ended_at = null where reference like 'share:%'", "a bundle's hold is open"),
+    ],
+)
+def test_audit_finds_a_wrong_bill(engine, damage, law):
+    ask(engine, credit(100))
+    give(engine, BundleKind.SECONDS, 30)
+    ask(engine, initiate(), ended(talk_ms=45_000))
+    with engine.begin() as tx:
+        tx.execute(sa.text(damage))
+        assert any(law in each.law for each in audit(tx).differences)
 
 
 def send(reference="m", text="hello"):

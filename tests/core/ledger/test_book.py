@@ -453,6 +453,8 @@ def test_a_deleted_subscribers_call_is_settled(engine):
         ("update account set held = 1 where id = 3", "held is the sum"),
         ("update hold set state = 'open', ended_at = null", "a call's hold"),
         ("update call set cost = 1", "a call is charged its cost"),
+        ("update call set talk_ms = 9000", "a call costs the price of its talk"),
+        ("update call set price = 2", "a call costs the price of its talk"),
     ],
 )
 def test_audit_names_what_was_tampered_with(engine, damage, law):

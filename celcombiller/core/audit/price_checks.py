@@ -1,0 +1,97 @@
+"""Checks of what calls were charged against the rate that each of them has: the price of its talk, exactly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from celcombiller.core.audit.difference import Difference
+from celcombiller.core.model.accounts import ACCOUNT_KINDS
+from celcombiller.core.model.calls import CallState
+from celcombiller.core.rating.bill import Pot, make_bill
+from celcombiller.core.rating.pricing import LATE_CUT_MS, charged_ms, seconds_of
+from celcombiller.core.schema import tables
+from celcombiller.core.voice.call_records import call_from_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.core.model.calls import Call
+
+CHUNK_ROWS = 500
+"""Calls that are priced at once, with the holds of their bundles."""
+
+_call = tables.call
+
+_SETTLED = _call.c.state == CallState.SETTLED
+
+_IS_FLAT = sa.and_(_call.c.rate_detail.is_(None), _call.c.bundles.is_(None))
+"""Whether the database itself can price a call: one price for each increment, all paid by the balance."""
+
+
+def check_flat_prices(tx: Connection) -> Iterator[Difference]:
+    """Check that a call at a flat rate, without bundles, cost the price of its talk or of its grant, if cut late."""
+    granted_ms = _call.c.granted_seconds * 1000
+    is_late_cut = sa.and_(_call.c.talk_ms > granted_ms, _call.c.talk_ms <= granted_ms + LATE_CUT_MS)
+    of_talk, of_grant = _flat_price(_call.c.talk_ms), _flat_price(granted_ms)
+    right = sa.or_(_call.c.cost == of_talk, sa.and_(is_late_cut, _call.c.cost == of_grant))
+    rows = tx.execute(
+        sa.select(_call.c.reference, _call.c.cost, sa.case((is_late_cut, of_grant), else_=of_talk).label("price"))
+        .where(_SETTLED, _IS_FLAT, sa.not_(right))
+        .order_by(_call.c.id)
+    )
+    for row in rows:
+        yield Difference("a call costs the price of its talk", row.reference, int(row.price), row.cost)
+
+
+def check_tariff_prices(tx: Connection) -> Iterator[Difference]:
+    """Check that any other call cost what its rate and its bundles say, and each bundle its part."""
+    wanted = sa.select(_call).where(_SETTLED, sa.not_(_IS_FLAT)).order_by(_call.c.id).limit(CHUNK_ROWS)
+    last = 0
+    while rows := tx.execute(wanted.where(_call.c.id > last)).all():
+        last, calls = rows[-1].id, [call_from_row(row) for row in rows]
+        shares = _shares(tx, calls)
+        for call in calls:
+            yield from _check_bill(call, shares)
+
+
+def _flat_price(talk_ms: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    increment_ms = _call.c.increment_seconds * 1000
+    increments = sa.case((talk_ms <= 0, 1), else_=(talk_ms + increment_ms - 1) // increment_ms)
+    return _call.c.connect_fee + increments * _call.c.price
+
+
+def _shares(tx: Connection, calls: list[Call]) -> dict[str, Any]:
+    """Return by reference what was held on each bundle of these calls, of which kind it is, and what it paid."""
+    references = [name for call in calls for name in call.hold_references[1:]]
+    hold, account, transfer = tables.hold, tables.account, tables.transfer
+    paid = sa.func.coalesce(transfer.c.amount, 0).label("paid")
+    rows = tx.execute(
+        sa.select(hold.c.reference, hold.c.account_id, hold.c.amount, account.c.kind, paid)
+        .join(account, account.c.id == hold.c.account_id)
+        .outerjoin(transfer, transfer.c.reference == hold.c.reference)
+        .where(hold.c.reference.in_(references))
+    )
+    return {row.reference: row for row in rows}
+
+
+def _check_bill(call: Call, shares: dict[str, Any]) -> Iterator[Difference]:
+    talk_ms, answered_at = call.talk_ms or 0, call.answered_at or call.started_at
+    known = [shares[name] for name in call.hold_references[1:] if name in shares]
+    if len(known) != len(call.bundles):
+        yield Difference("a call has a hold on each of its bundles", call.reference, len(call.bundles), len(known))
+        return
+    pots = [Pot(share.account_id, ACCOUNT_KINDS[share.kind], share.amount) for share in known]
+    bills = [
+        make_bill(call.rate, seconds_of(milliseconds), answered_at, pots)
+        for milliseconds in {charged_ms(talk_ms, call.granted_seconds), talk_ms}
+    ]
+    if all(bill.balance_amount != call.cost for bill in bills):
+        yield Difference("a call costs the price of its talk", call.reference, bills[0].balance_amount, call.cost)
+    for share in known:
+        if all(bill.takes.get(share.account_id, 0) != share.paid for bill in bills):
+            expected = bills[0].takes.get(share.account_id, 0)
+            yield Difference("a bundle pays its part of a call", share.reference, expected, share.paid)
