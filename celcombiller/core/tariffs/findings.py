@@ -1,0 +1,44 @@
+"""What is wrong or odd in a file, each with the number of its row, so that one run shows all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+FINDINGS_MAX = 500
+"""Findings that are kept with their text; of more only the number is kept, as a file may have one in each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence about a row; rows are counted from 1 as in an editor. ``file`` is one of several files."""
+
+    row: int
+    text: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        place = f"row {self.row}" if self.row else "file"
+        return f"{self.file} {place}: {self.text}" if self.file else f"{place}: {self.text}"
+
+
+@dataclass(slots=True)
+class Findings:
+    """Faults, with which nothing is imported, and remarks, which the operator should know of."""
+
+    faults: list[Finding] = field(default_factory=list)
+    remarks: list[Finding] = field(default_factory=list)
+    fault_count: int = 0
+    remark_count: int = 0
+    file: str = ""
+
+    def add_fault(self, row: int, text: str) -> None:
+        """Record what must be mended before the file can be imported."""
+        self.fault_count += 1
+        if len(self.faults) < FINDINGS_MAX:
+            self.faults.append(Finding(row, text, self.file))
+
+    def add_remark(self, row: int, text: str) -> None:
+        """Record what was read otherwise than it stands, or left out."""
+        self.remark_count += 1
+        if len(self.remarks) < FINDINGS_MAX:
+            self.remarks.append(Finding(row, text, self.file))
