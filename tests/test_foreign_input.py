@@ -53,6 +53,12 @@ from celcombiller.core.provisioning.network import check_digits
 from celcombiller.core.schedules import schedule_records
 from celcombiller.core.sms import encoding, network_ids
 from celcombiller.core.subscribers import number_forms
+from celcombiller.core.tariffs import file_cells
+from celcombiller.core.tariffs.cgrates_plan import read_plan
+from celcombiller.core.tariffs.findings import Findings
+from celcombiller.core.tariffs.presets import PRESETS
+from celcombiller.core.tariffs.price_cells import FileTerms
+from celcombiller.core.tariffs.tariff_file import read_tariff_file, write_tariff_file
 from celcombiller.http import decoding, origin, pagination, request_context, streaming
 from celcombiller.http.http_request import HttpRequest
 from celcombiller.legacy_import import cell_values, convert_users, source_database
@@ -810,7 +816,66 @@ FILES = (
     ),
 )
 
-DECODERS = (*ASTERISK, *RADIUS, *SMPP, *NETWORKS, *HTTP, *FILES)
+TARIFF_FILES = (
+    b"prefix;name;price;increment;window\n5511-5519, 5521;S\xe3o Paulo;1.234,50;30/6;mon-fri 08:00-18:00\n55;x;0,1;1;\n",
+    b'dialprefix,"destination",rateinitial,startdate,endtime\n="5511",\'x,$ 0.70,2026-01-02 03:00:00,479\n',
+    b"#Id,Prefix\nD,+49151\n#Id,ConnectFee,Rate,RateUnit,RateIncrement,GroupIntervalStart\nR,0,0.1,1m30s,60s,0s\n"
+    b"#Id,DestinationId,RatesTag,RoundingMethod,RoundingDecimals,MaxCost,MaxCostStrategy\nL,D,R,*up,4,0,\n"
+    b"#Tag,Years,Months,MonthDays,WeekDays,Time\nT,*any,*any,*any,1;2,08:00:00\n"
+    b"#Id,DestinationRatesId,TimingTag,Weight\nP,L,T,10\n",
+)
+
+
+def tariff_file(data):
+    terms = FileTerms(time_zone=ZoneInfo("America/Belem"), credits_per_unit=100)
+    for preset in ("", *PRESETS):
+        rates = read_tariff_file([data[:-1], data[-1:]], preset, terms, Findings())
+        assert not rates.rows or "".join(write_tariff_file(rates.rows))
+    read_plan([("", [data])], terms, Findings())
+
+
+def tariff_cell(data):
+    text = as_text(data)
+    reads = (file_cells.read_prefixes, lambda cell: file_cells.AmountReader().read(cell, 1), file_cells.read_name)
+    for read in (*reads, file_cells.read_whole_number, lambda cell: file_cells.read_time(cell, ZoneInfo("UTC"))):
+        with contextlib.suppress(file_cells.CellError):
+            read(text)
+
+
+PRICE_LISTS = (
+    Decoder(
+        name="price list",
+        decode=tariff_file,
+        seeds=TARIFF_FILES,
+        hostile=(b'"' * 70_000, b"prefix,price\n" + b"5" * 5000 + b"," + b"9" * 5000, b"prefix,price\n0-99999999999,1"),
+        separators=(
+            *(b"\n", b"\r", b",", b";", b'"', b'"\n', b"prefix,price\n", b"55,1\n", b"#", b"prefix,", b"5 ", b"x,y\n"),
+            *(b"#Id,Prefix\n", b"D,1\n"),
+        ),
+        expressions=(
+            *("core/tariffs/tariff_file:_BRACKETS", "core/tariffs/tariff_file:_LOOKS_LIKE_FORMULA"),
+            *("core/tariffs/cgrates_plan:_DURATION", "core/tariffs/cgrates_plan:_CLOCK"),
+            "core/rating/windows:_WINDOW",
+        ),
+    ),
+    Decoder(
+        name="cell of a price list",
+        decode=tariff_cell,
+        seeds=(b"5511-5519, 5521", b"1.234,50", b"R$ 0,70", b"2026-12-01T18:00:00Z", b'="5511"', b"5.51E+12", b"'=x"),
+        hostile=(b"1" * 5000, b"0-" + b"9" * 20, "²".encode()),
+        separators=(b"-", b" ", b",", b".", b"'", b"5-6 ", b"1.000", b"1 000", b"=", b"\xa0", b"+", b"5e"),
+        expressions=tuple(
+            f"core/tariffs/file_cells:{each}"
+            for each in (
+                *("_EXPONENT", "_BETWEEN_PREFIXES", "_RANGE", "_AROUND_DASH", "_WITHOUT_FRACTION", "_THOUSANDS"),
+                *("_GROUPED", "_SPACE_IN_NUMBER", "_CURRENCY", "_UNPRINTABLE", "_FORMULA", "_DATE", "_PREFIX"),
+                "_SHORT_CODE",
+            )
+        ),
+    ),
+)
+
+DECODERS = (*ASTERISK, *RADIUS, *SMPP, *NETWORKS, *HTTP, *FILES, *PRICE_LISTS)
 
 OWN_TEXT = {
     "asterisk/agi/simulator:_WORD": "the command `call`, which plays Asterisk, reads what the biller sends",

@@ -49,13 +49,13 @@ TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
         *(("timingtag", "timingid", "timingstag", "timingsid"), ("weight",)),
     ),
 }
-"""The tables, and the names of their columns in the order that they have without a header; an odd version has others."""
+"""The tables, and the names of their columns in the order that they have without a header."""
 
 _FROM_HERE = {"Rates": 5, "DestinationRates": 3, "RatingPlans": 3, "Timings": 6, "Destinations": 2}
 """How many of the columns of each table must be there."""
 
 _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
-_CLOCK = re.compile(r"([0-9]{2}):([0-9]{2})(?::00)?")
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::00)?")
 
 
 class _Cells(NamedTuple):
@@ -217,7 +217,7 @@ class _PlanReader:
                 return None
         text, clock = line.cells["weekdays"], _CLOCK.fullmatch(line.cells["time"])
         days = range(1, 8) if text.lower() in ALWAYS else [int(each) for each in text.split(";") if each in _DAYS]
-        if clock is None or int(clock[1]) * 60 + int(clock[2]) >= DAY_MINUTES or int(clock[2]) >= 60:
+        if clock is None:
             self._fault(line, f"Time {shorten(line.cells['time'])}: must be hours and minutes, such as 08:00:00")
             return None
         if not days or (text.lower() not in ALWAYS and len(days) != len(text.split(";"))):
@@ -318,9 +318,8 @@ def _make_windows(intervals: tuple[_Interval, ...]) -> list[tuple[str, RowPrices
         for start, end in zip(beginnings, [*beginnings[1:], DAY_MINUTES], strict=True):
             held = [each for each in of_day if each.start_minute <= start]
             prices = max(held, key=lambda each: (each.weight, each.start_minute)).prices
-            if spans and spans[-1][2] == prices:
-                start = spans.pop()[0]
-            spans.append((start, end, prices))
+            begin = spans.pop()[0] if spans and spans[-1][2] == prices else start
+            spans.append((begin, end, prices))
         for start, end, prices in spans:
             minutes[prices] = minutes.get(prices, 0) + end - start
             days.setdefault((start, end, prices), set()).add(day)

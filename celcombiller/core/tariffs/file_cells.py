@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 PREFIX_DIGITS_MAX = 20
 PREFIXES_MAX = 2000
 """Prefixes that one cell may stand for."""
-NAME_CHARACTERS_MAX = 255
+NAME_CHARACTERS_MAX = 200
 DECIMALS_MAX = 12
 """Digits after the point of an amount: the price of a unit of use is exact, and stays within 64 bits."""
-AMOUNT_MAX = 10**12
-"""The highest amount, in credits; that of a price in the settings."""
-COUNT_MAX = 2**31 - 1
+AMOUNT_MAX = 2**53 - 1
+"""The highest amount, in credits, and the highest number of units; as of a rate in the ledger."""
 SHOWN_CHARACTERS = 40
 
 
@@ -39,6 +38,10 @@ class Amount:
     digits: int
     decimals: int
 
+    def scaled(self, decimals: int) -> int:
+        """Return the digits of the amount written with so many decimals, no fewer than it has."""
+        return self.digits * int("1".ljust(decimals - self.decimals + 1, "0"))
+
     def __str__(self) -> str:
         text = str(self.digits).rjust(self.decimals + 1, "0")
         whole, fraction = text[: len(text) - self.decimals], text[len(text) - self.decimals :].rstrip("0")
@@ -48,7 +51,9 @@ class Amount:
 ZERO = Amount(0, 0)
 
 _EXPONENT = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]*)?[eE][+-]?[0-9]+")
-_ALL_NUMBERS = frozenset({"defaultprefix", "*any", "default", "any", "*"})
+_ALL_NUMBERS = frozenset({"defaultprefix", "*any", "default", "any"})
+_PREFIX = re.compile(r"[0-9*#]{1,20}")
+_SHORT_CODE = re.compile(r"[*#][0-9*#]{0,19}")
 _ENDS_OF_PATTERNS = (".*", "*", "%", ".")
 _BETWEEN_PREFIXES = re.compile(r"[\s,;|/]+")
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)")
@@ -79,6 +84,8 @@ def read_prefixes(cell: str) -> list[str]:
         return [text]
     if not text or text.lower() in _ALL_NUMBERS:
         return [""]
+    if _SHORT_CODE.fullmatch(text) or (text is not cell and _PREFIX.fullmatch(text)):
+        return [text]
     if _THOUSANDS.fullmatch(text):
         raise CellError(f"{shorten(text)}: write a list of prefixes with spaces, a prefix without a comma")
     found: dict[str, None] = {}
@@ -132,6 +139,11 @@ def _cover(first: str, last: str) -> Iterator[str]:
         low += size
 
 
+def write_prefix(prefix: str) -> str:
+    """Return a prefix as a cell from which it is read; one that looks like a pattern is a text of a spreadsheet."""
+    return prefix if not prefix or prefix.isdecimal() or _SHORT_CODE.fullmatch(prefix) else f'="{prefix}"'
+
+
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +175,9 @@ class AmountReader:
         fraction = fraction.rstrip("0")
         if len(fraction) > DECIMALS_MAX:
             cut = shorten(fraction[DECIMALS_MAX:])
-            raise CellError(f"{shorten(cell)}: its digits {cut} after the {DECIMALS_MAX}th of the fraction are too many")
+            raise CellError(
+                f"{shorten(cell)}: its digits {cut} after the {DECIMALS_MAX}th of the fraction are too many"
+            )
         whole = whole.lstrip("+0")
         if len(whole) > len(str(AMOUNT_MAX)):
             raise CellError(f"{shorten(cell)}: is too large")
@@ -211,7 +225,7 @@ def _strip_currency(text: str) -> str:
     return text
 
 
-def read_whole_number(cell: str, most: int = COUNT_MAX) -> int:
+def read_whole_number(cell: str, most: int = AMOUNT_MAX) -> int:
     """Return a whole number from 0 on; an empty cell is 0."""
     text = unquote(cell)
     exact = _WITHOUT_FRACTION.fullmatch(text)

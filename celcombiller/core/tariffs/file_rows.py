@@ -136,11 +136,12 @@ class FileRows:
             self._findings.add_remark(row, "is not UTF-8: it was read as Latin-1 (Windows-1252)")
         else:
             return
-        if self._unicode_row == row or self._latin_row == row:
+        if row in (self._unicode_row, self._latin_row):
             other = self._latin_row if is_unicode else self._unicode_row
             if other:
                 kinds = ("UTF-8", "Latin-1") if is_unicode else ("Latin-1", "UTF-8")
-                self._findings.add_fault(row, f"is {kinds[0]}, but row {other} is {kinds[1]}: save the whole file again as UTF-8")
+                mixed = f"is {kinds[0]}, but row {other} is {kinds[1]}"
+                self._findings.add_fault(row, f"{mixed}: save the whole file again as UTF-8")
 
 
 def _decode_latin(line: bytes) -> str:

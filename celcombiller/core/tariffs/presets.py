@@ -1,7 +1,7 @@
 """The columns of price lists: our own, and those of files that A2Billing, MagnusBilling and ASTPP write and read.
 
-The names of columns were read in the sources of A2Billing 2.2 (cc_ratecard and its import), MagnusBilling 7 (the grid of
-rates in its languages, its export and import) and ASTPP 6 (its exports and sample files), in November 2026.
+The names of columns were read in the sources of A2Billing 2.2 (cc_ratecard and its import), MagnusBilling 7 (the grid
+of rates in its languages, its export and import) and ASTPP 6 (its exports and sample files), in November 2026.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from celcombiller.core.model.tariffs import Service, Step
-from celcombiller.core.tariffs.file_cells import CellError, read_whole_number, shorten
+from celcombiller.core.tariffs.file_cells import CellError, read_whole_number, shorten, write_prefix
 from celcombiller.core.tariffs.price_cells import STEPS_MAX, PriceCells, RowPrices, block_steps
 from celcombiller.core.tariffs.rate_row import decode_steps
 
@@ -96,9 +96,10 @@ def _read_steps(cells: PriceCells) -> list[Step]:
         start, _, rest = text.partition(":")
         increment, _, rest = rest.partition(":")
         price, _, per = rest.rpartition("/")
+        if not (start and increment and price and per):
+            cells.refuse("steps", f"{shorten(text)}: must be start:increment:price/units, such as 0:60:10/60")
+            return [Step()]
         try:
-            if not (start and increment and price and per):
-                raise CellError(f"{shorten(text)}: must be start:increment:price/units, such as 0:60:10/60")
             counts = [read_whole_number(each) for each in (start, increment, per)]
         except CellError as error:
             cells.refuse("steps", str(error))
@@ -111,8 +112,11 @@ def write_cells(rate: RateRow) -> list[str]:
     """Return a rate as the cells of `COLUMNS`, from which the same rate is read."""
     of_steps = _write_increments(decode_steps(rate.steps))
     return [
-        *(rate.service, rate.prefix, "1" if rate.on_net else "", rate.name, rate.window),
-        *("" if each is None else each.isoformat().replace("+00:00", "Z") for each in (rate.valid_from, rate.valid_until)),
+        *(rate.service, write_prefix(rate.prefix), "1" if rate.on_net else "", rate.name, rate.window),
+        *(
+            "" if each is None else each.isoformat().replace("+00:00", "Z")
+            for each in (rate.valid_from, rate.valid_until)
+        ),
         *(str(each) if each else "" for each in (rate.connect_fee, rate.minimum_charge, rate.grace)),
         *of_steps,
     ]
@@ -344,7 +348,17 @@ ASTPP = Preset(
             (
                 *("country", "country_id", "call type", "call_type", "rate group", "pricelist_id", "reseller"),
                 *("reseller_id", "created date", "creation_date", "modified date", "last_modified_date", "priority"),
-                *("precedence", "strip", "prepend", "trunk", "trunk_id", "routing_type", "percentage", "id", "accountid"),
+                *(
+                    "precedence",
+                    "strip",
+                    "prepend",
+                    "trunk",
+                    "trunk_id",
+                    "routing_type",
+                    "percentage",
+                    "id",
+                    "accountid",
+                ),
             ),
             "",
         ),

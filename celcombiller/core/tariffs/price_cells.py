@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
 from celcombiller.core.model.tariffs import Service, Step
 from celcombiller.core.tariffs.file_cells import (
     AMOUNT_MAX,
-    COUNT_MAX,
     ZERO,
     Amount,
     AmountReader,
@@ -94,9 +94,9 @@ class PriceCells:
         for field in fields:
             value = self.amount(field)
             shared = max(decimals, value.decimals)
-            total = total * 10 ** (shared - decimals) + value.digits * 10 ** (shared - value.decimals)
+            total = Amount(total, decimals).scaled(shared) + value.scaled(shared)
             decimals = shared
-        total, rest = divmod(total * self._credits_per_unit, 10**decimals)
+        total, rest = divmod(total * self._credits_per_unit, Amount(1, 0).scaled(decimals))
         if rest:
             text = shorten(" + ".join(self.text(each) for each in fields if self.text(each)))
             exact = Amount(total * 10**decimals + rest, decimals)
@@ -131,22 +131,22 @@ class PriceCells:
 
         Raises no error: a fault names the column ``field``.
         """
-        credits, parts = price.digits * self._credits_per_unit, 10**price.decimals
-        shared = gcd(credits, parts)
-        found = Step(start, increment, credits // shared, per * parts // shared)
-        if found.price > AMOUNT_MAX * 1000 or found.per > AMOUNT_MAX * 1000:
+        whole, parts = price.digits * self._credits_per_unit, 10**price.decimals
+        shared = gcd(whole, parts)
+        found = Step(start, increment, whole // shared, per * parts // shared)
+        if found.price > AMOUNT_MAX or found.per > AMOUNT_MAX:
             self.refuse(field, f"{price}: cannot be kept exactly: it has too many digits")
         return found
 
     def prices(self, connect_fee: int, minimum_charge: int, grace: int, steps: list[Step]) -> RowPrices:
         """Return what use costs, after a check of the steps."""
         beginnings = [each.start for each in steps]
-        if beginnings[:1] != [0] or any(later <= before for before, later in zip(beginnings, beginnings[1:], strict=False)):
+        if beginnings[:1] != [0] or any(later <= before for before, later in pairwise(beginnings)):
             self.refuse("steps", "must begin at 0, and each after the one before")
         if len(steps) > STEPS_MAX:
             self.refuse("steps", f"are {len(steps)}; at most {STEPS_MAX}")
-        if any(each.start > COUNT_MAX or not 0 < each.increment <= COUNT_MAX or each.per < 1 for each in steps):
-            self.refuse("increment", f"must be from 1 to {COUNT_MAX}")
+        if any(each.start > AMOUNT_MAX or not 0 < each.increment <= AMOUNT_MAX or each.per < 1 for each in steps):
+            self.refuse("increment", f"must be from 1 to {AMOUNT_MAX}")
         return RowPrices(connect_fee, minimum_charge, grace, encode_steps(tuple(steps)))
 
 

@@ -90,7 +90,9 @@ class RateList:
 
     def _fits(self, rate: RateRow, row: int, places: list[int]) -> bool:
         """Return whether a rate is not one of its prefix again, and contradicts none."""
-        what = "the on-net rate" if rate.on_net else f"prefix {rate.prefix}" if rate.prefix else "the rate of all numbers"
+        what = (
+            "the on-net rate" if rate.on_net else f"prefix {rate.prefix}" if rate.prefix else "the rate of all numbers"
+        )
         if len(places) >= ROWS_OF_A_PREFIX_MAX:
             self._findings.add_fault(row, f"{what}: has more than {ROWS_OF_A_PREFIX_MAX} rates")
             return False

@@ -12,9 +12,9 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
+from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.rating.windows import format_window, parse_window
-from celcombiller.core.errors import InvalidValue
 from celcombiller.core.tariffs.file_cells import (
     AmountReader,
     CellError,
@@ -26,7 +26,6 @@ from celcombiller.core.tariffs.file_cells import (
     unquote,
 )
 from celcombiller.core.tariffs.file_rows import FileRows
-from celcombiller.core.tariffs.findings import Findings
 from celcombiller.core.tariffs.presets import COLUMNS, OWN, PRESETS, write_cells
 from celcombiller.core.tariffs.price_cells import PriceCells
 from celcombiller.core.tariffs.rate_list import RateList
@@ -34,8 +33,8 @@ from celcombiller.core.tariffs.rate_row import RateRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
 
+    from celcombiller.core.tariffs.findings import Findings
     from celcombiller.core.tariffs.presets import Preset
     from celcombiller.core.tariffs.price_cells import FileTerms, RowPrices
 
@@ -75,6 +74,7 @@ class _TariffReader:
         self._findings = findings
         self._amounts = AmountReader()
         self._credits_per_unit = terms.credits_per_unit if preset.is_money or terms.is_money else 1
+        self._is_complete = False
         self._places: dict[str, int] = {}
         self._labels: dict[str, str] = {}
         self._width = 0
@@ -86,15 +86,15 @@ class _TariffReader:
 
     @property
     def has_columns(self) -> bool:
-        """Whether a header or a row has been read."""
-        return bool(self._places)
+        """Whether it is known what the columns are."""
+        return self._is_complete
 
     def read_row(self, row: int, cells: list[str]) -> bool:
         """Read one row; return whether further ones can be read."""
-        if not self._places:
+        if not self._is_complete:
             is_header = self._find_columns(row, cells)
-            if is_header or not self._places:
-                return is_header
+            if is_header or not self._is_complete:
+                return self._is_complete
         elif self._terms.columns and row == 1 and self._is_header(cells):
             return True
         if not cells[0].startswith("#"):
@@ -147,6 +147,7 @@ class _TariffReader:
         for each in wanted:
             labels = [label for label, field in self._preset.fields.items() if field == each]
             self._findings.add_fault(row, f"has no column {' or '.join(labels[:3])}")
+        self._is_complete = not wanted
         self._price_fields = [(name, at) for name, at in self._places.items() if name not in _OF_EACH_ROW]
 
     def _note_unknown(self, row: int, label: str, name: str) -> None:
@@ -182,7 +183,7 @@ class _TariffReader:
 
     def _convert(self, row: int, cells: list[str]) -> Iterator[RateRow]:
         terms, preset = self._terms, self._preset
-        service = self._read(cells, "service", _read_service, terms.service) or terms.service
+        service = self._read(cells, "service", lambda text: _read_service(text, terms.service), terms.service)
         on_net = self._read(cells, "on_net", read_yes_or_no, default=False)
         prefixes = self._read(cells, "prefix", read_prefixes, [""])
         if on_net and prefixes != [""]:
@@ -250,9 +251,9 @@ def _is_prefix(cell: str) -> bool:
         return False
 
 
-def _read_service(cell: str) -> Service | None:
+def _read_service(cell: str, default: Service) -> Service:
     if not cell:
-        return None
+        return default
     try:
         return Service(cell.lower())
     except ValueError:

@@ -34,7 +34,9 @@ FILES = {
 
 def read(files=FILES, **more):
     findings = Findings()
-    rates = read_plan([(name, [text.encode()]) for name, text in files.items()], terms(credits_per_unit=100, **more), findings)
+    rates = read_plan(
+        [(name, [text.encode()]) for name, text in files.items()], terms(credits_per_unit=100, **more), findings
+    )
     return rates.rows, [str(each) for each in findings.faults]
 
 
@@ -57,7 +59,7 @@ def test_tables_may_be_in_one_file():
     assert read({"": "\n".join(FILES.values())}) == (WHOLE, [])
 
 
-def test_tables_need_no_header_in_files_of_their_name():
+def test_files_of_their_name_need_no_header():
     assert read({name: text.partition("\n")[2] for name, text in FILES.items()}) == (WHOLE, [])
 
 
@@ -83,9 +85,24 @@ def test_one_of_several_plans_must_be_named():
     [
         ("RatingPlans.csv", "DR_DE", "DR_XX", "RatingPlans.csv row 6: there is no 'DR_XX' in DestinationRates"),
         ("RatingPlans.csv", "PEAK,", "NEVER,", "RatingPlans.csv row 2: there is no 'NEVER' in Timings"),
-        ("DestinationRates.csv", "DST_DE", "DST_XX", "DestinationRates.csv row 4: there is no 'DST_XX' in Destinations"),
-        ("DestinationRates.csv", "DST_DE,RT_20", "DST_DE,RT_0", "DestinationRates.csv row 4: there is no 'RT_0' in Rates"),
-        ("DestinationRates.csv", "4,0,\nDR_DE", "4,0.62,\nDR_DE", "DestinationRates.csv row 3: MaxCost 0.62: a rate has"),
+        (
+            "DestinationRates.csv",
+            "DST_DE",
+            "DST_XX",
+            "DestinationRates.csv row 4: there is no 'DST_XX' in Destinations",
+        ),
+        (
+            "DestinationRates.csv",
+            "DST_DE,RT_20",
+            "DST_DE,RT_0",
+            "DestinationRates.csv row 4: there is no 'RT_0' in Rates",
+        ),
+        (
+            "DestinationRates.csv",
+            "4,0,\nDR_DE",
+            "4,0.62,\nDR_DE",
+            "DestinationRates.csv row 3: MaxCost 0.62: a rate has",
+        ),
         ("Destinations.csv", "+49161", "4.9E+12", "Destinations.csv row 4: Prefix 4.9E+12: a spreadsheet has cut"),
         ("Destinations.csv", "DST_DE,+49161", "DST_DE", "Destinations.csv row 4: Destinations: has no prefix"),
         ("Rates.csv", "0.4,0.2", "0.4,x", "Rates.csv row 4: Rate x: is no amount"),

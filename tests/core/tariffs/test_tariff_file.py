@@ -1,3 +1,5 @@
+import csv
+import io
 import tracemalloc
 from datetime import UTC, datetime
 
@@ -86,14 +88,14 @@ def test_an_amount_is_read_however_written(amount):
 
 
 @pytest.mark.parametrize(
-    ("amount", "credits"),
+    ("amount", "value"),
     [("1.234,5", 1234.5), ("1,234.5", 1234.5), ("1 234,5", 1234.5), ("1.234.567", 1234567), ("1'234.5", 1234.5)],
 )
-def test_an_amount_may_have_signs_between_thousands(amount, credits):
+def test_an_amount_may_have_signs_between_thousands(amount, value):
     (found,), findings = read(f"prefix;price\n55;{amount}\n")
     assert findings.faults == []
     (step,) = decode_steps(found.steps)
-    assert step.price * 60 / step.per == credits
+    assert step.price * 60 / step.per == value
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,9 @@ def test_a_cell_lists_prefixes_and_ranges(cell, prefixes):
 def test_a_range_is_exactly_its_numbers(one, other):
     first, last = sorted((one, other))
     found, _ = read(f"prefix;price\n{first:05}-{last:05};1\n")
-    covered = [number for each in found for number in range(int(each.prefix.ljust(5, "0")), int(each.prefix.ljust(5, "9")) + 1)]
+    covered = [
+        number for each in found for number in range(int(each.prefix.ljust(5, "0")), int(each.prefix.ljust(5, "9")) + 1)
+    ]
     assert covered == list(range(first, last + 1))
 
 
@@ -243,7 +247,11 @@ LIST = "prefix;name;price\n5511;São Paulo, fixo;1,5\n5521;Rio;2,5\n"
         LIST.replace("\n", "\r").encode(),
         LIST.replace("\n", ";;\n\n").encode(),
         LIST.replace(";", "\t").encode(),
-        LIST.replace(", fixo", '", fixo').replace("São", '"São').replace(";", "\t").replace('", fixo', ', fixo"').encode(),
+        LIST.replace(", fixo", '", fixo')
+        .replace("São", '"São')
+        .replace(";", "\t")
+        .replace('", fixo', ', fixo"')
+        .encode(),
         ("sep=;\n" + LIST).encode(),
         LIST.replace("prefix", "# Prefix").replace("5511", "#old;x;y\n5511").encode(),
         LIST.replace("São Paulo, fixo", '"São\nPaulo, fixo"').encode(),
@@ -275,7 +283,10 @@ def test_a_file_is_read_in_any_segments(cuts):
         (b"prefix,price\n\x00,1\n", "row 2: has a NUL character"),
         (b"x" * 70_000, "row 1: is longer than 64 KiB"),
         (b'prefix,price\n"55,1\n56,1\n', 'row 2: a quote (") begins a cell that does not end'),
-        ("prefix,name,price\n55,é,1\n".encode() + "56,é,1\n".encode("latin-1"), "row 3: is Latin-1, but row 2 is UTF-8"),
+        (
+            "prefix,name,price\n55,é,1\n".encode() + "56,é,1\n".encode("latin-1"),
+            "row 3: is Latin-1, but row 2 is UTF-8",
+        ),
         (b"prefix,name\n55,x\n", "row 1: has no column price"),
         (b"name,price\nx,1\n", "row 1: has no column prefix"),
         (b"prefix,prise\n55,1\n", "row 1: has an unknown column 'prise'; did you mean price?"),
@@ -302,7 +313,9 @@ def test_memory_is_that_of_the_rates_only():
     def size(rows):
         chunks = (f"{number},1,{'n' * 50}\n".encode() for number in range(10**6, 10**6 + rows))
         tracemalloc.start()
-        found = read_tariff_file((each for part in ((b"prefix,price,name\n",), chunks) for each in part), "", terms(), Findings())
+        found = read_tariff_file(
+            (each for part in ((b"prefix,price,name\n",), chunks) for each in part), "", terms(), Findings()
+        )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert len(found.rows) == rows
@@ -354,7 +367,10 @@ def test_files_of_a2billing_may_have_no_header():
     assert only('"Brazil","55","0.07"\n', "a2billing").name == "Brazil"
     assert only("55, Brazil, 0.07\n", "a2billing").prefix == "55"
     columns = ("dialprefix", "destination", "rateinitial", "initblock")
-    assert only("55,Brazil,0.07,60\n", "a2billing", columns=columns).steps == rate("55", (0, 60, 70, 60), (60, 1, 70, 60)).steps
+    assert (
+        only("55,Brazil,0.07,60\n", "a2billing", columns=columns).steps
+        == rate("55", (0, 60, 70, 60), (60, 1, 70, 60)).steps
+    )
 
 
 def test_a_progressive_rate_of_a2billing_is_steps():
@@ -436,9 +452,6 @@ def test_a_column_that_nothing_reads_is_named():
 @share(0.3)
 @given(rate_lists(), st.sampled_from([";", "\t"]), st.sampled_from(["\n", "\r\n"]))
 def test_a_spreadsheet_may_save_an_export_again(rates, delimiter, end):
-    import csv
-    import io
-
     rows = list(csv.reader(io.StringIO(written(rates), newline="")))
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=delimiter, lineterminator=end).writerows(rows)
