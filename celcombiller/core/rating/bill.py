@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from celcombiller.core.model.accounts import BundleKind
-from celcombiller.core.rating.pricing import Run, add_share, affordable, list_runs, price, prices_at
+from celcombiller.core.rating.pricing import (
+    Piece,
+    Run,
+    add_share,
+    affordable,
+    is_in_grace,
+    list_pieces,
+    list_runs,
+    make_pieces,
+    price,
+    prices_at,
+    window_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +55,7 @@ def make_bill(rate: Rate, used: int, at: datetime, pots: Sequence[Pot] = ()) -> 
     if not pots:
         return Bill(price(rate, used, at))
     prices = prices_at(rate, at)
-    if used <= prices.grace and prices.grace:
+    if is_in_grace(prices, used):
         return Bill(0)
     takes: dict[int, int] = {}
     total, parts, least = 0, 1, 0
@@ -60,6 +72,20 @@ def make_bill(rate: Rate, used: int, at: datetime, pots: Sequence[Pot] = ()) -> 
             takes[pot.account_id] = min(left, pot.amount)
             left -= takes[pot.account_id]
     return Bill(left, takes)
+
+
+def list_bill_pieces(rate: Rate, used: int, at: datetime, pots: Sequence[Pot]) -> tuple[Piece, ...]:
+    """Return the pieces of a bill in the order of the use, each with the bundle that pays for it in units, if one does.
+
+    Their credits sum to what bundles of money and the balance pay.
+    """
+    prices = prices_at(rate, at)
+    if is_in_grace(prices, used):
+        return list_pieces(rate, used, at)
+    runs = [(run, None if pot is None else pot.account_id) for run, pot in assign_runs(rate, max(used, 1), at, pots)]
+    by_credit = runs[0][1] is None
+    fee, minimum = (prices.connect_fee, prices.minimum_charge) if by_credit else (0, 0)
+    return make_pieces(runs, at, window_at(rate, at), fee, minimum)
 
 
 def affordable_with(rate: Rate, pots: Sequence[Pot], available: int, at: datetime, most: int) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from celcombiller.core.rating.windows import find_window, list_stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from celcombiller.core.model.tariffs import Prices, Rate, Step, Window
@@ -47,7 +47,7 @@ class Piece:
 
     ``units`` are those that count: whole increments. ``window`` is ``None`` for the prices of all other times, ``step``
     for what is no use. ``exact`` is its share before rounding, ``credits`` the whole credits of it: their sum is the
-    price. The piece of the minimum is what the others lack of it.
+    price. The piece of the minimum is what the others lack of it. ``account_id``: the bundle whose units pay for it.
     """
 
     kind: PieceKind
@@ -58,6 +58,7 @@ class Piece:
     at: datetime
     exact: Fraction
     credits: int
+    account_id: int | None = None
 
 
 class Run(NamedTuple):
@@ -77,7 +78,7 @@ class Run(NamedTuple):
 def price(rate: Rate, used: int, at: datetime) -> int:
     """Return the credits for ``used`` units of a use that began at ``at``."""
     prices = prices_at(rate, at)
-    if used <= prices.grace and prices.grace:
+    if is_in_grace(prices, used):
         return 0
     if len(prices.steps) == 1 and not rate.windows:
         step = prices.steps[0]
@@ -126,25 +127,44 @@ def next_step(rate: Rate, used: int, at: datetime) -> int:
 
 def list_pieces(rate: Rate, used: int, at: datetime) -> tuple[Piece, ...]:
     """Return the pieces of a price in the order of their use; their whole credits sum to `price`."""
-    window = window_at(rate, at)
-    prices = prices_at(rate, at)
-    if used <= prices.grace and prices.grace:
+    window, prices = window_at(rate, at), prices_at(rate, at)
+    if is_in_grace(prices, used):
         return (Piece(PieceKind.GRACE, 0, used, None, window, at, Fraction(0), 0),)
-    shares: list[tuple[PieceKind, int, int, Step | None, Window | None, Fraction]] = []
-    if prices.connect_fee:
-        shares.append((PieceKind.CONNECT_FEE, 0, 0, None, window, Fraction(prices.connect_fee)))
-    for run in list_runs(rate, at, max(used, 1)):
-        units, step = run.end - run.start, run.step
-        shares.append((PieceKind.USE, run.start, units, step, run.window, Fraction(units * step.price, step.per)))
-    missing = Fraction(prices.minimum_charge) - sum(share[-1] for share in shares)
-    if missing > 0:
-        shares.append((PieceKind.MINIMUM, 0, 0, None, window, missing))
-    pieces, total = [], Fraction(0)
-    for kind, start, units, step_, window_, share in shares:
+    runs = [(run, None) for run in list_runs(rate, at, max(used, 1))]
+    return make_pieces(runs, at, window, prices.connect_fee, prices.minimum_charge)
+
+
+def make_pieces(
+    runs: Iterable[tuple[Run, int | None]], at: datetime, window: Window | None, connect_fee: int, minimum_charge: int
+) -> tuple[Piece, ...]:
+    """Return the pieces of a charged use: of its runs, each with the account of the bundle that pays, and the rest."""
+    pieces: list[Piece] = []
+    total = Fraction(0)
+
+    def add(kind: PieceKind, share: Fraction, run: Run | None = None, account_id: int | None = None) -> None:
+        nonlocal total
         whole = -(-(total + share) // 1) + (-total // 1)
         total += share
-        pieces.append(Piece(kind, start, units, step_, window_, at + timedelta(seconds=start), share, whole))
+        if run is None:
+            pieces.append(Piece(kind, 0, 0, None, window, at, share, whole))
+            return
+        moment = at + timedelta(seconds=run.start)
+        units = run.end - run.start
+        pieces.append(Piece(kind, run.start, units, run.step, run.window, moment, share, whole, account_id))
+
+    if connect_fee:
+        add(PieceKind.CONNECT_FEE, Fraction(connect_fee))
+    for run, account_id in runs:
+        share = Fraction((run.end - run.start) * run.step.price, run.step.per) if account_id is None else Fraction(0)
+        add(PieceKind.USE, share, run, account_id)
+    if total < minimum_charge:
+        add(PieceKind.MINIMUM, minimum_charge - total)
     return tuple(pieces)
+
+
+def is_in_grace(prices: Prices, used: int) -> bool:
+    """Return whether so short a use costs nothing; a grace of 0 is none, also for a use of 0 units."""
+    return 0 < prices.grace >= used
 
 
 def window_at(rate: Rate, at: datetime) -> Window | None:

@@ -1,16 +1,19 @@
 """Who pays for a use: bundles in their order, then the balance."""
 
 from datetime import UTC, datetime
+from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.model.tariffs import Prices, Rate, Step, flat_rate
-from celcombiller.core.rating.bill import Pot, affordable_with, assign_runs, make_bill
-from celcombiller.core.rating.pricing import price
+from celcombiller.core.rating.bill import Pot, affordable_with, assign_runs, list_bill_pieces, make_bill
+from celcombiller.core.rating.pricing import PieceKind, list_pieces, price
 from tests.core.rating.rates import any_rates as rates
+from tests.core.rating.rates import moments, slow_increments, slow_prices
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -80,3 +83,51 @@ def test_what_is_affordable_is_paid_and_no_more(rate, given_pots, available, mos
         assert make_bill(rate, units, AT, given_pots).balance_amount <= max(available, 0)
         if units < most:
             assert make_bill(rate, units + 1, AT, given_pots).balance_amount > max(available, 0)
+
+
+def slow_bill(rate, used, at, given_pots):
+    """Return what each pot and the balance pay, increment by increment."""
+    first = slow_prices(rate, at)
+    if first.grace and used <= first.grace:
+        return {}, 0
+    queue = [[pot.account_id, pot.amount] for pot in given_pots if pot.kind is not BundleKind.MONEY]
+    takes, credit, least = {}, Fraction(0), 0
+    for start, length, share in slow_increments(rate, at):
+        if start > 0 and start >= used:
+            break
+        while share and queue and queue[0][1] < length:
+            queue.pop(0)
+        if share and queue:
+            queue[0][1] -= length
+            takes[queue[0][0]] = takes.get(queue[0][0], 0) + length
+            continue
+        credit += share
+        if start == 0:
+            credit, least = credit + first.connect_fee, first.minimum_charge
+    due = max(ceil(credit), least)
+    for pot in given_pots:
+        if pot.kind is BundleKind.MONEY:
+            takes[pot.account_id] = min(due, pot.amount)
+            due -= takes[pot.account_id]
+    return {account: amount for account, amount in takes.items() if amount}, due
+
+
+@given(rates, st.integers(0, 400), moments, pots)
+def test_a_bill_is_the_slow_models(rate, used, at, given_pots):
+    bill = make_bill(rate, used, at, given_pots)
+    assert (bill.takes, bill.balance_amount) == slow_bill(rate, used, at, given_pots)
+
+
+@given(rates, st.integers(0, 400), moments, pots)
+def test_pieces_sum_to_what_was_paid(rate, used, at, given_pots):
+    bill, pieces = make_bill(rate, used, at, given_pots), list_bill_pieces(rate, used, at, given_pots)
+    of_money = {pot.account_id for pot in given_pots if pot.kind is BundleKind.MONEY}
+    by_money = sum(amount for account, amount in bill.takes.items() if account in of_money)
+    assert sum(each.credits for each in pieces) == bill.balance_amount + by_money
+    for account in bill.takes.keys() - of_money:
+        assert sum(each.units for each in pieces if each.account_id == account) == bill.takes[account]
+    assert {each.account_id for each in pieces} <= {None, *bill.takes.keys() - of_money}
+    use = [each for each in pieces if each.kind is PieceKind.USE]
+    assert all(one.start + one.units == other.start for one, other in pairwise(use))
+    if not given_pots:
+        assert pieces == list_pieces(rate, used, at)
