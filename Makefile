@@ -25,11 +25,11 @@ run: $(VENV)/.installed  ## Install, make the database with a first administrato
 test: lint prepare  ## Check all that a change must pass, real parts included (PYTEST_ARGS adds options, WORKERS=1 shows output at once)
 	$(call timed,tests,HYPOTHESIS_PROFILE=ci $(PYTEST) $(PYTEST_ARGS))
 
-test-fast: $(VENV)/.tested  ## Run what needs no real part and no root: while one works (PYTEST_ARGS adds options)
-	$(call timed,tests,HYPOTHESIS_PROFILE=dev $(PYTEST) -m "not real and not nightly" $(PYTEST_ARGS))
+test-fast: $(VENV)/.tested  ## Run what needs no real part, no root and little time: while one works (PYTEST_ARGS adds options)
+	$(call timed,tests,HYPOTHESIS_PROFILE=dev $(PYTEST) -m "not real and not slow and not nightly" $(PYTEST_ARGS))
 
 test-nightly: prepare  ## Run what takes long by its nature, and try every property many more times (PYTEST_ARGS adds options)
-	$(call timed,tests,HYPOTHESIS_PROFILE=nightly $(PYTEST) -m "nightly or hypothesis" $(PYTEST_ARGS))
+	$(call timed,tests,HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 3600 -m "nightly or hypothesis" $(PYTEST_ARGS))
 
 prepare: $(VENV)/.tested  ## Bring the real parts that the tests use: Asterisk in a chroot, SIPp, PostgreSQL, OsmoHLR
 	$(call timed,preparation,bash tests/system/prepare.sh)

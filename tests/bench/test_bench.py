@@ -14,7 +14,10 @@ from celcombiller.config.tables import Calls
 from tests.asterisk.scripts.test_scripts import House
 from tests.system.lab.waiting import until
 
-pytestmark = pytest.mark.xdist_group("timing")  # one after another, whatever runs beside them
+pytestmark = [
+    pytest.mark.xdist_group("timing"),  # one after another, whatever runs beside them
+    pytest.mark.slow,  # each starts a biller and offers it calls
+]
 SUBSCRIBERS = 20
 
 

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from celcombiller.config.tables import Config
@@ -29,6 +28,7 @@ from celcombiller.rest.legacy import balances, memberships, schedules, sms, user
 from celcombiller.rest.routes import ROUTES
 from tests.support import databases
 from tests.support.http.api_service import PASSWORD, PEOPLE, biller_fixture, people
+from tests.support.properties import share
 
 biller = biller_fixture()
 
@@ -443,4 +443,4 @@ class PrincipalMachine(RuleBasedStateMachine):
 
 
 TestPrincipals = PrincipalMachine.TestCase
-TestPrincipals.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestPrincipals.settings = share(0.5)

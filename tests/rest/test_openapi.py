@@ -233,6 +233,7 @@ async def test_the_document_is_public_and_complete(biller):
     ("username", "phases", "part"), [("clara", "coverage,fuzzing,stateful", 0.15), ("admin", "coverage,fuzzing", 0.2)]
 )
 @pytest.mark.hypothesis  # so that it is tried longer by night
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_no_answer_differs_from_its_description(biller, tmp_path, username, phases, part):
     await fill(biller)

@@ -1,5 +1,6 @@
 """``celcombiller import-legacy``: its report, its choices, and refusals in one line that change nothing."""
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -8,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from argon2 import PasswordHasher
 
-from celcombiller.cli import main
 from celcombiller.cli.exit_status import REFUSED
 from celcombiller.database.engine import open_engine
 from tests.support import databases
@@ -20,18 +20,21 @@ from tests.support.legacy_imports import (
 )
 from tests.support.original_databases import ADMIN, TABLES, original
 
+_ready = []
+
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        status = main([str(each) for each in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    assert run("init", "--admin", "root")[0] == 0
-    return run
+def command(command, here):
+    """Return the command, beside a copy of a database whose administrator is called root."""
+    database = here / "celcombiller.sqlite"
+    if _ready:
+        database.write_bytes(_ready[0])
+        database.chmod(0o600)
+        return command
+    assert command("init", "--admin", "root")[0] == 0
+    with contextlib.closing(sqlite3.connect(database)) as made:
+        _ready.append(made.serialize())
+    return command
 
 
 def import_legacy(command, *arguments):

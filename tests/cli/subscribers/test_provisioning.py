@@ -10,6 +10,7 @@ import pytest
 from tests.support.fakes.node_manager import NodeManager
 from tests.system.lab import command
 
+pytestmark = pytest.mark.slow  # each command is a process of its own
 PROGRAM = Path(sys.executable).parent / "celcombiller"
 
 
