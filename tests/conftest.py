@@ -9,13 +9,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import settings
 from twisted.internet import reactor
 from twisted.logger import LogLevel, globalLogPublisher
 
 from celcombiller.bench.postgresql import PostgreSQL, find_programs
+from celcombiller.runtime.credentials import password_hash, password_hasher
 from tests.support import databases
 from tests.system.lab.waiting import free_ports
+
+password_hash.HASHER = password_hasher.HASHER = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+"""The product's takes 0.16 s of CPU time for each password. What runs as a program of its own has that one."""
 
 settings.register_profile("dev", max_examples=20, stateful_step_count=15, deadline=None)
 settings.register_profile("ci", max_examples=100, stateful_step_count=25, deadline=None, print_blob=True)
