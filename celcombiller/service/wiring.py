@@ -18,6 +18,7 @@ from celcombiller.asterisk.agi.server import FastAGIFactory, run
 from celcombiller.asterisk.ami.client import AMIFactory
 from celcombiller.asterisk.ami.link import AmiLink
 from celcombiller.asterisk.ami.message_sender import AmiCarrier
+from celcombiller.asterisk.ami.starpy_manager import StarpyFactory
 from celcombiller.asterisk.scripts import Scripts
 from celcombiller.asterisk.scripts.sms import SmsScript
 from celcombiller.core.charging import messages
@@ -399,13 +400,11 @@ def _agi_factory(parts: _Parts) -> Any:
 
 
 def _login(reactor: Any, config: Config, server: Asterisk) -> Deferred[Any]:
-    if config.agi.library == "starpy":
-        factory = _starpy("manager").AMIFactory(server.username, server.secret)
-        factory.maxRetries = 0  # the monitor connects again, at its own pace
-    else:
-        factory = AMIFactory(server.username, server.secret, clock=reactor)
-    login: Deferred[Any] = factory.login(server.host, server.port)
-    return login
+    ours = AMIFactory(server.username, server.secret, clock=reactor)
+    if config.agi.library == "builtin":
+        return ours.login(server.host, server.port)
+    starpys = _starpy("manager").AMIFactory(server.username, server.secret)
+    return StarpyFactory(starpys, ours).login(server.host, server.port)
 
 
 def _starpy(module: str) -> Any:

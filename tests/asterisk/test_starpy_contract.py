@@ -14,15 +14,18 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.protocols.basic import LineOnlyReceiver
 
 from celcombiller.asterisk.agi import server as agi_server
 from celcombiller.asterisk.agi.commands import full_variable
 from celcombiller.asterisk.agi.server import run
 from celcombiller.asterisk.ami import client as ami_client
-from celcombiller.asterisk.ami.client import lost
+from celcombiller.asterisk.ami.codec import AmiActionInvalid, AmiProtocolError, AmiRefused
+from celcombiller.asterisk.ami.starpy_manager import StarpyFactory
 from tests.asterisk.agi.test_codec import VALUES, environment
 from tests.asterisk.ami.test_codec import GREETING, hangup, status, written
+from tests.support.fakes.starpy_manager import StandInFactory
 
 SECONDS_MAX = 5
 
@@ -30,6 +33,11 @@ SECONDS_MAX = 5
 class Builtin:
     agi = agi_server.FastAGIFactory
     ami = ami_client.AMIFactory
+
+
+class StandIn:
+    def ami(self, username, secret):
+        return StarpyFactory(StandInFactory(username, secret), ami_client.AMIFactory(username, secret))
 
 
 class Starpy:
@@ -41,17 +49,21 @@ class Starpy:
     def ami(self, username, secret):
         from starpy.manager import AMIFactory  # noqa: PLC0415 - may not be there
 
-        factory = AMIFactory(username, secret)
-        factory.maxRetries = 0  # whoever holds the connection logs in again; stopTrying() is undone at each connection
-        return factory
+        return StarpyFactory(AMIFactory(username, secret), ami_client.AMIFactory(username, secret))
 
 
 LIBRARIES = {"builtin": Builtin, **({"starpy": Starpy} if find_spec("starpy") else {})}
+MANAGERS = LIBRARIES | {"stand-in": StandIn}
 
 
 @pytest.fixture(params=LIBRARIES)
 def library(request):
     return LIBRARIES[request.param]()
+
+
+@pytest.fixture(params=MANAGERS)
+def manager(request):
+    return MANAGERS[request.param]()
 
 
 class Channel(LineOnlyReceiver):
@@ -271,6 +283,10 @@ class ManagerSession(LineOnlyReceiver):
                 yield [*success, ("Variable", asked["variable"]), ("Value", "0.986")]
             case "absolutetimeout" if asked["timeout"] == "0":
                 yield [("Response", "Error"), ("ActionID", None), ("Message", "No timeout specified")]
+            case "dbget":
+                yield [("Response", "Error"), ("ActionID", None), ("Message", "Database entry not found")]
+            case "corestatus":
+                pass  # it is never answered
             case "ping":
                 yield hangup()
                 yield [*success, ("Ping", "Pong")]
@@ -291,10 +307,10 @@ class Asterisk:
         self.sessions.append(ManagerSession())
         return self.sessions[-1]
 
-    async def login(self, library, username="biller"):
-        factory = library.ami(username, "s3cret")
+    async def login(self, manager, username="biller"):
+        factory = manager.ami(username, "s3cret")
         ami = await factory.login("127.0.0.1", self.number, timeout=SECONDS_MAX)
-        self.clients.append((ami, lost(ami)))
+        self.clients.append((ami, ami.onClose()))
         return ami
 
     @property
@@ -316,29 +332,29 @@ def asterisk():
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_login_gives_the_connection(library, asterisk):
-    ami = await asterisk.login(library)
+async def test_a_login_gives_the_connection(manager, asterisk):
+    ami = await asterisk.login(manager)
     assert asterisk.asked["action"].lower() == "login"
     assert asterisk.asked["username"] == "biller"
     assert ami.amiVersion.endswith("11.0.0")
 
 
 @pytest_twisted.ensureDeferred
-async def test_wrong_credentials_fail_the_login(library, asterisk):
-    with pytest.raises(Exception, match="Authentication failed"):
-        await asterisk.login(library, "nobody")
+async def test_wrong_credentials_fail_the_login(manager, asterisk):
+    with pytest.raises(AmiRefused, match="Authentication failed"):
+        await asterisk.login(manager, "nobody")
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_absent_server_fails_the_login(library, asterisk):
+async def test_an_absent_server_fails_the_login(manager, asterisk):
     await asterisk.port.stopListening()
     with pytest.raises(Exception, match="refused"):
-        await asterisk.login(library)
+        await asterisk.login(manager)
 
 
 @pytest_twisted.ensureDeferred
-async def test_events_have_names_and_lower_case_keys(library, asterisk):
-    ami = await asterisk.login(library)
+async def test_events_have_names_and_lower_case_keys(manager, asterisk):
+    ami = await asterisk.login(manager)
     heard = []
     ami.registerEvent("Hangup", lambda ami, event: heard.append((ami, event["uniqueid"], event["cause-txt"])))
     ami.registerEvent(("Newchannel", "DialEnd"), lambda ami, event: heard.append(event))
@@ -350,8 +366,8 @@ async def test_events_have_names_and_lower_case_keys(library, asterisk):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_action_gets_its_response_even_error(library, asterisk):
-    ami = await asterisk.login(library)
+async def test_an_action_gets_its_response_even_error(manager, asterisk):
+    ami = await asterisk.login(manager)
     response = await ami.sendDeferred({"Action": "AbsoluteTimeout", "Channel": "PJSIP/1", "Timeout": 0})
     assert (response["response"], response["message"]) == ("Error", "No timeout specified")
     assert (await ami.sendDeferred({"action": "Custom", "Key": "value"}))["response"] == "Success"
@@ -359,8 +375,8 @@ async def test_an_action_gets_its_response_even_error(library, asterisk):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_list_is_collected_to_its_end(library, asterisk):
-    ami = await asterisk.login(library)
+async def test_a_list_is_collected_to_its_end(manager, asterisk):
+    ami = await asterisk.login(manager)
     for items in (await ami.collectDeferred({"Action": "Status"}, "StatusComplete"), await ami.status()):
         assert [item.get("event", item.get("response")) for item in items] == [
             "Success",
@@ -372,24 +388,26 @@ async def test_a_list_is_collected_to_its_end(library, asterisk):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refused_list_is_a_failure(library, asterisk):
-    ami = await asterisk.login(library)
-    with pytest.raises(Exception, match="No such channel"):
+async def test_a_refused_list_is_a_failure(manager, asterisk):
+    ami = await asterisk.login(manager)
+    with pytest.raises(AmiRefused, match="No such channel"):
         await ami.status("PJSIP/none")
+    with pytest.raises(AmiRefused, match="not found"):
+        await ami.collectDeferred({"Action": "DBGet", "Family": "x", "Key": "y"}, "DBGetComplete")
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_limit_of_a_channel_is_moved(library, asterisk):
-    ami = await asterisk.login(library)
+async def test_the_limit_of_a_channel_is_moved(manager, asterisk):
+    ami = await asterisk.login(manager)
     assert (await ami.absoluteTimeout("PJSIP/1", 2.5))["response"] == "Success"
     assert {**asterisk.asked, "action": ""} == {"action": "", "channel": "PJSIP/1", "timeout": "2.5"}
-    with pytest.raises(Exception, match="No timeout specified"):
+    with pytest.raises(AmiRefused, match="No timeout specified"):
         await ami.absoluteTimeout("PJSIP/1", 0)
 
 
 @pytest_twisted.ensureDeferred
-async def test_variables_are_set_and_read(library, asterisk):
-    ami = await asterisk.login(library)
+async def test_variables_are_set_and_read(manager, asterisk):
+    ami = await asterisk.login(manager)
     assert (await ami.setVar("PJSIP/1", "TIMEOUT(absolute)", 0))["response"] == "Success"
     assert {**asterisk.asked, "action": ""} == {
         "action": "",
@@ -403,8 +421,8 @@ async def test_variables_are_set_and_read(library, asterisk):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_channel_is_hung_up_redirected_and_called(library, asterisk):
-    ami = await asterisk.login(library)
+async def test_a_channel_is_hung_up_redirected_and_called(manager, asterisk):
+    ami = await asterisk.login(manager)
     await ami.hangup("PJSIP/1")
     assert {**asterisk.asked, "action": ""} == {"action": "", "channel": "PJSIP/1"}
     await ami.redirect("PJSIP/1", "bye", "s", 1)
@@ -414,8 +432,53 @@ async def test_a_channel_is_hung_up_redirected_and_called(library, asterisk):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_loss_of_the_connection_is_told(library, asterisk):
-    ami = await asterisk.login(library)
-    closed = lost(ami)
+async def test_the_loss_of_the_connection_is_told(manager, asterisk):
+    ami = await asterisk.login(manager)
+    closed = ami.onClose()
     asterisk.sessions[-1].transport.loseConnection()
     assert await closed.addTimeout(SECONDS_MAX, reactor) is None
+
+
+@pytest.mark.parametrize("stop", [None, "CoreStatusComplete"])
+@pytest_twisted.ensureDeferred
+async def test_a_lost_connection_fails_what_waits(manager, asterisk, stop):
+    ami = await asterisk.login(manager)
+    answers = [ami.send_request({"Action": "CoreStatus"}, stop, 60.0) for _ in range(3)]
+    asterisk.sessions[-1].transport.loseConnection()
+    for each in answers:
+        with pytest.raises(ConnectionClosed):
+            await each.addTimeout(SECONDS_MAX, reactor)
+    with pytest.raises(ConnectionClosed):
+        await ami.sendDeferred({"Action": "Ping"})
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unanswered_action_fails_in_time(manager, asterisk):
+    ami = await asterisk.login(manager)
+    with pytest.raises(AmiProtocolError, match="CoreStatus was not answered in time"):
+        await ami.send_request({"Action": "CoreStatus"}, None, 0.01)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_of_bytes_is_sent_back(manager, asterisk, monkeypatch):
+    ami = await asterisk.login(manager)
+    heard = []
+    ami.registerEvent("Hangup", lambda _, event: heard.append(event["channel"]))
+    name = b"PJSIP/jos\xe9-00000001"
+    event = written(hangup())
+    channel = event.partition(b"Channel: ")[2].partition(b"\r\n")[0]
+    asterisk.sessions[-1].transport.write(event.replace(channel, name))
+    await ami.status()
+    lines = []
+    monkeypatch.setattr(asterisk.sessions[-1], "lineReceived", lines.append)
+    ami.hangup(heard[0]).addErrback(lambda _: None)
+    while not any(line.lower() == b"channel: " + name.lower() for line in lines):
+        await deferLater(reactor, 0.001)
+
+
+@pytest.mark.parametrize("value", ["a\r\nAction: Originate", "a\nb", "a\rb"])
+@pytest_twisted.ensureDeferred
+async def test_no_value_becomes_a_second_action(manager, asterisk, value):
+    ami = await asterisk.login(manager)
+    with pytest.raises(AmiActionInvalid):
+        await ami.setVar("PJSIP/1", "X", value)

@@ -3,7 +3,7 @@
 Offers the names of starpy's ``manager``, with its lower-case keys (actions: `celcombiller.asterisk.ami.actions`).
 Other than starpy every wait has a deadline, a lost connection is a failure to all who wait, a peer that has gone silent
 is dropped, and messages that a phone may have forged reach no caller. It does not reconnect: whoever holds it learns of
-the loss by `lost` and logs in again.
+the loss by `onClose` and logs in again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from celcombiller.asterisk.ami.codec import (
     AmiRefused,
     Greeting,
     action,
+    is_whole_list,
 )
 
 if TYPE_CHECKING:
@@ -44,23 +45,6 @@ ITEMS_MAX = 100_000
 SUSPECTS_LOG_SECONDS = 60.0
 
 _LOG = Logger(namespace="celcombiller.asterisk.ami_client.AMIProtocol")  # the name that operators filter by
-
-
-def lost(ami: Any) -> Deferred[None]:
-    """Wait for the end of a connection, ours or starpy's, which has no way to tell."""
-    if hasattr(ami, "onClose"):
-        return cast("Deferred[None]", ami.onClose())
-    closed: Deferred[None] = Deferred()
-    connection_lost = ami.connectionLost
-
-    def tell_loss(reason: Failure) -> None:
-        try:
-            connection_lost(reason)
-        finally:  # starpy's may raise RuntimeError: dictionary changed size during iteration
-            closed.callback(None)
-
-    ami.connectionLost = tell_loss
-    return closed
 
 
 class _PendingAction:
@@ -153,8 +137,7 @@ class AMIProtocol(AmiActions, Protocol):
         pending.items.append(fields)
         pending.deadline.reset(self.factory.action_seconds)
         if is_last:
-            count = sum("event" in item for item in pending.items) - 1
-            if fields.get("listitems", str(count)) == str(count):
+            if is_whole_list(pending.items):
                 self._close(action_id).callback(pending.items)
             else:  # one was cut by text of a phone; a list that lacks a live call would settle it
                 self._close(action_id).errback(AmiProtocolError(f"the list of {pending.name} is not whole"))
@@ -218,7 +201,7 @@ class AMIProtocol(AmiActions, Protocol):
             answer.errback(reason)
 
     def onClose(self) -> Deferred[None]:
-        """Wait for the end of the connection; see `lost` for what also works on starpy."""
+        """Wait for the end of the connection."""
         if self._is_closed:
             return succeed(None)
         closed: Deferred[None] = Deferred()

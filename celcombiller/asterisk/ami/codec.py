@@ -268,3 +268,9 @@ def _action_line(key: str, value: str) -> bytes:
     if len(line) > ACTION_LINE_BYTES_MAX:
         raise AmiActionInvalid(f"{key} of {len(line)} bytes is over the {ACTION_LINE_BYTES_MAX} that Asterisk reads")
     return line + b"\r\n"
+
+
+def is_whole_list(items: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether a list has the number of events that its last one says; not so if text of a phone cut one."""
+    count = sum("event" in item for item in items) - 1
+    return items[-1].get("listitems", str(count)) == str(count)

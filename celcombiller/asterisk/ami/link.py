@@ -15,7 +15,6 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from celcombiller.asterisk.ami.alive_signal import SIGNAL_SECONDS, AliveSignal
-from celcombiller.asterisk.ami.client import lost
 from celcombiller.asterisk.ami.codec import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.ami.event_clock import EventClock
 from celcombiller.asterisk.ami.live_calls import Hearing, LiveCalls
@@ -236,7 +235,7 @@ class AmiLink(Service):
     async def _serve(self, ami: Any) -> None:
         """Hear one connection to its end."""
         _LOG.info("AMI of {server} is connected", server=self._server)
-        over = lost(ami)
+        over = ami.onClose()
         ami.registerEvent("DialBegin", self._on_dial_begin)
         ami.registerEvent("DialEnd", self._on_dial_end)
         ami.registerEvent("Hangup", self._on_hangup)

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.asterisk.ami import client
-from celcombiller.asterisk.ami.client import SUSPECTS_LOG_SECONDS, AMIFactory, lost
+from celcombiller.asterisk.ami.client import SUSPECTS_LOG_SECONDS, AMIFactory
 from celcombiller.asterisk.ami.codec import AmiActionInvalid, AmiProtocolError, AmiRefused
 from tests.asterisk.ami.test_codec import GREETING, hangup, newchannel, status, written
 from tests.support.deferreds import failure_of, result_of
@@ -429,27 +429,15 @@ def test_a_lost_connection_fails_all_waiting():
 
 def test_who_waits_for_the_end_learns_of_it():
     manager = logged_in()
-    waiting = [lost(manager.ami), manager.ami.onClose()]
+    waiting = [manager.ami.onClose() for _ in range(2)]
     manager.transport.loseConnection()
-    assert [result_of(closed) for closed in [*waiting, lost(manager.ami)]] == [None] * 3
-
-
-def test_a_starpy_disconnect_is_reported_despite_faults():
-    class Starpy:
-        def connectionLost(self, reason):
-            raise RuntimeError(reason)
-
-    ami = Starpy()
-    closed = lost(ami)
-    with pytest.raises(RuntimeError):
-        ami.connectionLost("Bye.")
-    assert result_of(closed) is None
+    assert [result_of(closed) for closed in [*waiting, manager.ami.onClose()]] == [None] * 3
 
 
 def test_a_peer_that_has_gone_silent_is_dropped(logged):
     manager = logged_in(ping_seconds=15)
     asked = manager.ami.sendDeferred([("Action", "X")])
-    closed = lost(manager.ami)
+    closed = manager.ami.onClose()
     manager.transport.clear()
     manager.reactor.advance(15)
     assert manager.asked()[0] == ("Action", "Ping")

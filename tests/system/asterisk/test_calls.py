@@ -13,11 +13,11 @@ from tests.system.lab.waiting import until
 CREDIT = 60
 
 
-def _begin(biller, *numbers, credit=CREDIT):
+def begin(biller, *numbers, credit=CREDIT):
     return biller.prepare({number: credit if number < 2000 else 0 for number in numbers}).start()
 
 
-def _call(pbx, tmp_path, does, answers="waits", *, number=1000, dials=2001, talk=1.3, **how):
+def place_call(pbx, tmp_path, does, answers="waits", *, number=1000, dials=2001, talk=1.3, **how):
     """Place one call and wait for both phones."""
     other = callee(tmp_path / f"callee{number}", answers, port=pbx.port_of(str(dials)), talk=talk, **how)
     phone = caller(
@@ -28,8 +28,8 @@ def _call(pbx, tmp_path, does, answers="waits", *, number=1000, dials=2001, talk
 
 def test_a_call_ended_by_caller_costs_started_seconds(biller_on_each, pbx, tmp_path):
     biller_on_each.as_program = True
-    biller = _begin(biller_on_each, 1000, 2001)
-    phone, other = _call(pbx, tmp_path, "hangs_up")
+    biller = begin(biller_on_each, 1000, 2001)
+    phone, other = place_call(pbx, tmp_path, "hangs_up")
     phone.finish()
     other.finish()
     call = biller.closed_call(1000)
@@ -46,8 +46,8 @@ def test_a_call_ended_by_caller_costs_started_seconds(biller_on_each, pbx, tmp_p
 
 
 def test_a_call_ended_by_callee_costs_started_seconds(biller, pbx, tmp_path):
-    _begin(biller, 1000, 2001)
-    for phone in _call(pbx, tmp_path, "waits", "hangs_up"):
+    begin(biller, 1000, 2001)
+    for phone in place_call(pbx, tmp_path, "waits", "hangs_up"):
         phone.finish()
     call = biller.closed_call(1000)
     assert (call["state"], call["cost"]) == ("settled", 2)
@@ -55,24 +55,24 @@ def test_a_call_ended_by_callee_costs_started_seconds(biller, pbx, tmp_path):
 
 
 def test_a_busy_callee_costs_nothing(biller_on_each, pbx, tmp_path):
-    biller = _begin(biller_on_each, 1000, 2001)
-    for phone in _call(pbx, tmp_path, "refused", "busy"):
+    biller = begin(biller_on_each, 1000, 2001)
+    for phone in place_call(pbx, tmp_path, "refused", "busy"):
         phone.finish()
     assert biller.closed_call(1000)["state"] == "released"
     biller.check_books(1000, credit=CREDIT, cost=0)
 
 
 def test_a_callee_who_never_answers_costs_nothing(biller, pbx, tmp_path):
-    _begin(biller, 1000, 2001)
-    for phone in _call(pbx, tmp_path, "refused", "never_answers"):
+    begin(biller, 1000, 2001)
+    for phone in place_call(pbx, tmp_path, "refused", "never_answers"):
         phone.finish()
     assert biller.closed_call(1000)["state"] == "released"
     biller.check_books(1000, credit=CREDIT, cost=0)
 
 
 def test_an_unanswered_call_is_free(biller, pbx, tmp_path):
-    _begin(biller, 1000, 2001)
-    phone, other = _call(pbx, tmp_path, "cancels", "never_answers")
+    begin(biller, 1000, 2001)
+    phone, other = place_call(pbx, tmp_path, "cancels", "never_answers")
     phone.finish()
     other.finish()
     assert biller.closed_call(1000)["state"] == "released"
@@ -80,7 +80,7 @@ def test_an_unanswered_call_is_free(biller, pbx, tmp_path):
 
 
 def test_without_credit_unknown_or_disabled_nobody_is_dialled(biller, pbx, tmp_path):
-    _begin(biller, 1000, 1001, 2001)
+    begin(biller, 1000, 1001, 2001)
     biller.run("credit", "user1000", -CREDIT)
     biller.run("user", "disable", "user1001")
     for number in (1000, 1001, 1002):
@@ -94,8 +94,8 @@ def test_without_credit_unknown_or_disabled_nobody_is_dialled(biller, pbx, tmp_p
 
 
 def test_the_limit_cuts_when_the_balance_is_spent(biller_on_each, pbx, tmp_path):
-    biller = _begin(biller_on_each, 1000, 2001, credit=2)
-    phone, other = _call(pbx, tmp_path, "waits", "waits", talk=20)
+    biller = begin(biller_on_each, 1000, 2001, credit=2)
+    phone, other = place_call(pbx, tmp_path, "waits", "waits", talk=20)
     phone.finish()
     other.finish()
     call = biller.closed_call(1000)
@@ -106,8 +106,8 @@ def test_the_limit_cuts_when_the_balance_is_spent(biller_on_each, pbx, tmp_path)
 
 
 def test_the_channel_ends_with_ringing_and_granted_talk(biller, pbx, tmp_path):
-    _begin(biller, 1000, 2001)
-    phone, other = _call(pbx, tmp_path, "hangs_up", ring=4)
+    begin(biller, 1000, 2001)
+    phone, other = place_call(pbx, tmp_path, "hangs_up", ring=4)
     phone.until_rings()
     (channel,) = re.findall(r"^PJSIP/1000-[0-9a-f]+", pbx.cli("core show channels concise"), re.MULTILINE)
     shown = pbx.cli(f"core show channel {channel}")
@@ -118,8 +118,8 @@ def test_the_channel_ends_with_ringing_and_granted_talk(biller, pbx, tmp_path):
 
 
 def test_two_calls_never_spend_the_same_credit(biller_on_each, pbx, tmp_path):
-    biller = _begin(biller_on_each, 1000, 2001, 2002, credit=3)
-    first, other = _call(pbx, tmp_path, "hangs_up", talk=1.5)
+    biller = begin(biller_on_each, 1000, 2001, 2002, credit=3)
+    first, other = place_call(pbx, tmp_path, "hangs_up", talk=1.5)
     first.until_answered()
     second = caller(tmp_path / "second", "refused", number="1000", dials="2002", sip_port=pbx.sip_port)
     second.finish()
@@ -131,7 +131,7 @@ def test_two_calls_never_spend_the_same_credit(biller_on_each, pbx, tmp_path):
 
 
 def test_a_number_outside_goes_by_the_external_template(biller, pbx, tmp_path):
-    _begin(biller, 1000)
+    begin(biller, 1000)
     other = callee(tmp_path / "trunk", "waits", port=pbx.trunk_port)
     phone = caller(tmp_path / "caller", "hangs_up", number="1000", dials="08005551234", sip_port=pbx.sip_port, talk=1.3)
     phone.finish()
@@ -148,8 +148,8 @@ def test_an_allowed_number_works_without_biller(pbx, tmp_path):
 
 
 def test_ringing_is_free_after_an_early_answer(biller, pbx, tmp_path):
-    _begin(biller, 1100, 2001)
-    for phone in _call(pbx, tmp_path, "waits", "hangs_up", number=1100, ring=1.5, talk=1.3):
+    begin(biller, 1100, 2001)
+    for phone in place_call(pbx, tmp_path, "waits", "hangs_up", number=1100, ring=1.5, talk=1.3):
         phone.finish()
     call = biller.closed_call(1100)
     assert call["cost"] == 2, call
@@ -157,9 +157,9 @@ def test_ringing_is_free_after_an_early_answer(biller, pbx, tmp_path):
 
 
 def test_a_callee_who_forwards_is_charged_once(biller, pbx, tmp_path):
-    _begin(biller, 1000, 2001, 2002)
+    begin(biller, 1000, 2001, 2002)
     target = callee(tmp_path / "target", "waits", port=pbx.port_of("2002"))
-    phone, other = _call(pbx, tmp_path, "refused", "forwards", forward_to=2002)
+    phone, other = place_call(pbx, tmp_path, "refused", "forwards", forward_to=2002)
     phone.finish()
     other.finish()
     target.stop()
@@ -169,8 +169,8 @@ def test_a_callee_who_forwards_is_charged_once(biller, pbx, tmp_path):
 
 def test_a_transferred_caller_pays_to_the_end(biller, pbx, tmp_path):
     # A number that no other test dials: Asterisk goes on telling this phone of the transfer when it is gone.
-    _begin(biller, 1000, 2003)
-    phone, other = _call(pbx, tmp_path, "waits", "refers", dials=2003, talk=1)
+    begin(biller, 1000, 2003)
+    phone, other = place_call(pbx, tmp_path, "waits", "refers", dials=2003, talk=1)
     phone.finish()
     other.stop()
     call = biller.closed_call(1000)
@@ -181,8 +181,8 @@ def test_a_transferred_caller_pays_to_the_end(biller, pbx, tmp_path):
 
 
 def test_a_caller_transferring_the_callee_pays_until_then(biller, pbx, tmp_path):
-    _begin(biller, 1000, 2001)
-    phone, other = _call(pbx, tmp_path, "refers", talk=1.3)
+    begin(biller, 1000, 2001)
+    phone, other = place_call(pbx, tmp_path, "refers", talk=1.3)
     phone.finish()
     other.finish()
     assert biller.closed_call(1000)["state"] == "settled"
@@ -197,16 +197,16 @@ def test_without_biller_a_call_is_refused_as_congestion(pbx, tmp_path):
 
 
 def test_the_original_two_lines_of_dialplan_are_enough(biller, pbx, tmp_path):
-    _begin(biller, 1200, 2001)
-    for phone in _call(pbx, tmp_path, "hangs_up", number=1200):
+    begin(biller, 1200, 2001)
+    for phone in place_call(pbx, tmp_path, "hangs_up", number=1200):
         phone.finish()
     assert biller.closed_call(1200)["witness"] == "agi"
     biller.check_books(1200, credit=CREDIT, cost=2)
 
 
 def test_a_reducer_that_is_never_called_changes_nothing(biller, pbx, tmp_path):
-    _begin(biller, 1300, 2001)
-    for phone in _call(pbx, tmp_path, "hangs_up", number=1300):
+    begin(biller, 1300, 2001)
+    for phone in place_call(pbx, tmp_path, "hangs_up", number=1300):
         phone.finish()
     biller.closed_call(1300)
     biller.check_books(1300, credit=CREDIT, cost=2)
@@ -215,7 +215,7 @@ def test_a_reducer_that_is_never_called_changes_nothing(biller, pbx, tmp_path):
 def test_two_calls_on_one_channel_pay_apart(biller, pbx, tmp_path):
     """The dialplan names both numbers; without AMI and without a stamp. It takes 6 s."""
     biller.secret = "wrong"
-    _begin(biller, 1200, 2001, 2002)
+    begin(biller, 1200, 2001, 2002)
     first = callee(tmp_path / "first", "hangs_up", port=pbx.port_of("2001"), talk=2)
     second = callee(tmp_path / "second", "hangs_up", port=pbx.port_of("2002"), talk=3)
     phone = caller(tmp_path / "caller", "waits", number="1200", dials="92001", sip_port=pbx.sip_port)
@@ -239,9 +239,9 @@ def _locked(biller):
 def test_an_allowed_call_without_ledger_is_charged(biller, pbx, tmp_path):
     """The ledger comes back in mid-call, and with it the late grant. It takes 6 s."""
     biller.calls |= {"on_failure": "allow", "decision_seconds": 1, "external_dial": ""}
-    _begin(biller, 1000, 2001)
+    begin(biller, 1000, 2001)
     with _locked(biller):
-        phone, other = _call(pbx, tmp_path, "hangs_up", talk=4)
+        phone, other = place_call(pbx, tmp_path, "hangs_up", talk=4)
         phone.until_answered()
     phone.finish()
     other.finish()
@@ -253,7 +253,7 @@ def test_an_allowed_call_without_ledger_is_charged(biller, pbx, tmp_path):
 def test_a_refusal_comes_within_decision_seconds(biller, pbx, tmp_path):
     """The refused channel's end does not wait for the database once more. It takes 4 s."""
     biller.calls |= {"decision_seconds": 3}
-    _begin(biller, 1000, 2001)
+    begin(biller, 1000, 2001)
     with _locked(biller):
         began = time.monotonic()
         phone = caller(tmp_path / "caller", "refused", number="1000", dials="2001", sip_port=pbx.sip_port)
