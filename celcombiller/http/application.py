@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.config.tables import Config
     from celcombiller.core.access.principal import Principal
+    from celcombiller.core.catalogue.catalogue import CatalogueHolder
     from celcombiller.core.provisioning.network import Network
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
@@ -69,6 +70,7 @@ class Api:
         routes: Sequence[Route],
         radio: Mapping[str, Network],
         lines: PeerLines,
+        catalogue: CatalogueHolder,
     ) -> None:
         self.config = config
         self.store = store
@@ -79,6 +81,7 @@ class Api:
         self.routes = routes
         self.radio = radio
         self.lines = lines
+        self.catalogue = catalogue
         self.app = Klein()
         self.app.url_map.converters["row"] = _RowNumber
         for route in routes:
@@ -113,7 +116,9 @@ class Api:
 
     async def _answer(self, route: Route, http_request: HttpRequest, path: Mapping[str, Any]) -> Response | None:
         check_origin(http_request, self.config.rest)
-        request = replace(make_request(http_request, self.config, path), rule=route.who)
+        request = replace(
+            make_request(http_request, self.config, path), rule=route.who, catalogue=self.catalogue.current
+        )
         if not request.secrets and request.bearer is None and route.free is None:
             # Who shows nothing needs no look into the database to be refused.
             check_access(None, route.who, request.path, loopback=self._trusts(request))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from celcombiller.core.catalogue.catalogue import Catalogue
 from celcombiller.core.charging import request_keys
 from celcombiller.core.errors import BillerError, NotAuthenticated, NotFound
 
@@ -54,7 +55,7 @@ class Request:
     ``password`` is the new password of the body, hashed, with the old one checked. ``key`` is the Idempotency-Key.
     ``secrets`` are the cookies that may be a browser session, ``secret`` is the one that is; ``bearer`` is the secret
     of a token. ``rule`` is the access rule of the route. ``local``: a program on this machine sent it, not through a
-    proxy.
+    proxy. ``catalogue`` is the one in use.
     """
 
     config: Config
@@ -74,6 +75,7 @@ class Request:
     bearer: str | None = None
     rule: AccessRule | None = None
     local: bool = False
+    catalogue: Catalogue = field(default_factory=Catalogue)
 
     def find_reference(self, tx: Connection) -> str:
         """Return the reference of what this request makes: by the client's key, else by an id that retries keep."""

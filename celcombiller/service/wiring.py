@@ -21,6 +21,7 @@ from celcombiller.asterisk.ami.message_sender import AmiCarrier
 from celcombiller.asterisk.ami.starpy_manager import StarpyFactory
 from celcombiller.asterisk.scripts import Scripts
 from celcombiller.asterisk.scripts.sms import SmsScript
+from celcombiller.core.catalogue.loading import read_catalogue
 from celcombiller.core.charging import messages
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import ChargingPolicy
@@ -30,6 +31,7 @@ from celcombiller.core.model.tariffs import flat_rate
 from celcombiller.core.provisioning import desired_state
 from celcombiller.core.rating.tariff import Tariff
 from celcombiller.database.batch_writer import BatchWriter
+from celcombiller.database.catalogue_watch import CatalogueWatch
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import SERVICE_NAME, check_database
 from celcombiller.database.instance_lock import lock_database_file
@@ -126,6 +128,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     check_database(engine)
     parts = _make_parts(reactor, config, binder, engine)
     for service in (
+        *_catalogue(parts, engine),
         *_calls(parts),
         *_api(parts),
         *_expiry(parts),
@@ -145,6 +148,9 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
 
 def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engine: sa.Engine) -> _Parts:
     policy = charging_policy(config)
+    policy.catalogue.current = transact(
+        engine, lambda tx: read_catalogue(tx, policy.catalogue.current, partial(datetime.now, UTC))
+    )
     worker = prefork.number(os.environ)
     metrics = Metrics(worker=worker)
     store = BatchWriter(reactor, engine, lambda tx, requests, now: process_batch(tx, policy, requests, now), metrics)
@@ -173,6 +179,12 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
 
 
 # -- one function a subsystem, which returns its services ------------------------------------------------------------
+
+
+def _catalogue(parts: _Parts, engine: sa.Engine) -> Iterator[IService]:
+    """Yield what reads tariffs, groups, trunks, routes and offers again when they change."""
+    listening = engine if engine.dialect.name == "postgresql" else None
+    yield CatalogueWatch(parts.reactor, parts.reader, parts.catalogue, parts.metrics, listening)
 
 
 def _calls(parts: _Parts) -> Iterator[IService]:
@@ -206,6 +218,7 @@ def _api(parts: _Parts) -> Iterator[IService]:
         ROUTES,
         parts.radio_networks,
         parts.lines,
+        parts.catalogue,
     )
     yield _listen(parts, "rest", parts.config.rest.listen, make_site(api, parts.reactor, parts.files.rest))
 

@@ -95,9 +95,13 @@ class Catalogue:
 
 
 class CatalogueHolder:
-    """The catalogue that is in use. Setting ``current`` exchanges it as a whole, from any thread."""
+    """The catalogue that is in use. Setting ``current`` exchanges it as a whole, from any thread.
 
-    __slots__ = ("current",)
+    ``fault`` says why a newer one could not be read; empty: ``current`` is the newest.
+    """
+
+    __slots__ = ("current", "fault")
 
     def __init__(self, current: Catalogue) -> None:
         self.current = current
+        self.fault = ""

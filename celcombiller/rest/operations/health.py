@@ -28,12 +28,15 @@ class Ready(msgspec.Struct):
 
     ``always_allowed_without_way``: the numbers of ``calls.always_allowed`` that nothing can dial.
     ``ami_faults`` names what a link cannot do, and what to set: rights, event filters, modules, clocks.
+    ``catalogue_fault``: why the newest tariffs, groups, trunks, routes and offers cannot be read; those read before
+    stay in use. Empty: the newest are.
     """
 
     ledger: bool
     ami: dict[str, bool]
     ami_faults: dict[str, list[str]]
     always_allowed_without_way: list[str]
+    catalogue_fault: str
 
 
 async def healthz(_api: Api, _http_request: HttpRequest, _request: Request) -> Response:
@@ -53,6 +56,20 @@ async def readyz(api: Api, _http_request: HttpRequest, _request: Request) -> Res
     try:
         without_way = await api.store.transact(work)
     except Exception:  # noqa: BLE001  whatever the error, the biller cannot charge
-        unready = Ready(ledger=False, ami=links, ami_faults=faults, always_allowed_without_way=[])
+        unready = Ready(
+            ledger=False,
+            ami=links,
+            ami_faults=faults,
+            always_allowed_without_way=[],
+            catalogue_fault=api.catalogue.fault,
+        )
         return Response(unready, http.SERVICE_UNAVAILABLE)
-    return Response(Ready(ledger=True, ami=links, ami_faults=faults, always_allowed_without_way=without_way))
+    return Response(
+        Ready(
+            ledger=True,
+            ami=links,
+            ami_faults=faults,
+            always_allowed_without_way=without_way,
+            catalogue_fault=api.catalogue.fault,
+        )
+    )

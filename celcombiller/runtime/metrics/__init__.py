@@ -24,6 +24,7 @@ from prometheus_client import (
 from celcombiller.runtime.metrics.ami_links import LinkMetrics
 from celcombiller.runtime.metrics.buckets import LATENCY_SECONDS
 from celcombiller.runtime.metrics.calls import CallMetrics
+from celcombiller.runtime.metrics.catalogue import CatalogueMetrics
 from celcombiller.runtime.metrics.database import DatabaseMetrics
 from celcombiller.runtime.metrics.jobs import AuditMetrics, NoticeMetrics, ScheduleMetrics
 from celcombiller.runtime.metrics.messages import MessageMetrics
@@ -55,6 +56,7 @@ class Metrics:
         self.calls = CallMetrics.register(registry)
         self.messages = MessageMetrics.register(registry)
         self.database = DatabaseMetrics.register(registry)
+        self.catalogue = CatalogueMetrics.register(registry)
         self.rest = RestMetrics.register(registry)
         self.radius = RadiusMetrics.register(registry)
         self.reactor_delay_seconds = Histogram(
