@@ -21,6 +21,7 @@ from celcombiller.database.health import check_database
 from celcombiller.database.transaction import explain_database_error
 from celcombiller.runtime.log import observers as log_observers
 from celcombiller.runtime.process import cpu_affinity, prefork
+from celcombiller.runtime.process.event_dispatch import dispatch_directly
 from celcombiller.runtime.tls_trust import ignore_deprecations
 from celcombiller.service.wiring import build, with_backlog
 
@@ -66,6 +67,7 @@ def makeService(options: Options) -> IService:
 
     ignore_deprecations()
     use_monotonic_time(reactor)
+    dispatch_directly()
     try:
         path = options["config"]
         file = Path(path) if path else loader.find_file()

@@ -16,6 +16,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from celcombiller.asterisk import wire_text
 from celcombiller.core.errors import BillerError
 
@@ -111,8 +113,7 @@ class Environment:
     arguments: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AgiReply:
+class AgiReply(msgspec.Struct, frozen=True):
     """The answer to the one command outstanding.
 
     ``text`` is all after the code; of a 520 answer of several lines, its first.

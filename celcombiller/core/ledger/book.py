@@ -188,8 +188,7 @@ class Book:
         The ``holds`` of these references are read in the same statement. Their calls, messages and sessions are locked
         already, so the holds cannot change in between.
         """
-        for operator_id, kind in ((i, k) for k, i in tables.OPERATOR_ACCOUNT_IDS.items()):
-            self.accounts[operator_id] = Account(operator_id, kind, None, 0, 0, 0)
+        self.accounts.update(_OPERATOR_ACCOUNTS)
         wanted = sorted(set(account_ids) - self.accounts.keys())
         accounts, held = bulk.read(tx, _ACCOUNTS.with_values(wanted), _HOLDS.with_values(holds))
         for columns in accounts:
@@ -243,6 +242,11 @@ class Book:
         spent_on = None if spending.spent_on is None else spending.spent_on.isoformat()
         spent = (spent_on, spending.spent_day, spending.spent_month)
         return (account.posted, account.held, *spent, was.id, was.posted, was.held)
+
+
+_OPERATOR_ACCOUNTS = {
+    number: Account(number, kind, None, 0, 0, 0) for kind, number in tables.OPERATOR_ACCOUNT_IDS.items()
+}
 
 
 _ACCOUNTS = bulk.BulkQuery(

@@ -16,10 +16,11 @@ from twisted.python.failure import Failure
 
 from celcombiller.asterisk.agi import server
 from celcombiller.asterisk.agi.codec import AgiCommandInvalid, AgiCommandRefused, AgiDecoder, AgiProtocolError
-from celcombiller.asterisk.agi.commands import full_variable
+from celcombiller.asterisk.agi.commands import ask, full_variable
 from celcombiller.asterisk.agi.server import PLAY_SECONDS, FastAGIFactory
 from tests.asterisk.agi.test_codec import VALUES, environment
 from tests.support.deferreds import failure_of, result_of
+from tests.support.steps import count_function_calls
 
 ASTERISK = IPv4Address("TCP", "127.0.0.1", 40000)
 
@@ -581,3 +582,24 @@ def test_a_protocol_breach_resets_the_connection(logged):
     with pytest.raises(ConnectionResetError):
         session.heard()
     session.close()
+
+
+COMMAND_CALLS_MAX = 50
+"""A sixth above what was counted on CPython 3.11, as times depend on the machine; a call has seven commands."""
+
+
+def test_one_command_takes_few_steps():
+    async def main(agi):
+        while True:
+            await ask(agi, "${DIALSTATUS}", "${HANGUPCAUSE}")
+
+    session = Session(main)
+
+    def answer():
+        nonce = session.heard().decode().partition('"')[2].partition("|")[0]
+        session.say(f"200 result=1 ({nonce}|ANSWER|16)\n".encode())
+
+    for _ in range(3):
+        calls = count_function_calls(answer)
+    session.hang_up_connection()
+    assert calls <= COMMAND_CALLS_MAX
