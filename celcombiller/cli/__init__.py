@@ -31,6 +31,8 @@ COMMANDS = (
     ("backup", "operations.backup:configure", "Copy the ledger while the biller works, and recompute the copy."),
     ("user", "subscribers.users:configure", "Subscribers."),
     ("credit", "charging.ledger:configure_credit", "Give credit to a subscriber; a negative VALUE takes it away."),
+    ("bundle", "charging.bundles:configure_bundle", "Bundles of subscribers, which pay before the balance."),
+    ("offer", "charging.bundles:configure_offer", "Offers: bundles that can be bought."),
     ("calls", "charging.ledger:configure_calls", "List the last calls."),
     ("statement", "charging.ledger:configure_statement", "List a subscriber's last movements of credit."),
     ("audit", "charging.ledger:configure_audit", "Recompute every balance and hold; exit 1 at a difference."),

@@ -38,6 +38,8 @@ _PARAMETER = re.compile(r"<(?:([a-z]+)(?:\(([^)]*)\))?:)?([a-z_]+)>")
 _TAGS = {
     "subscribers": "Who holds the service, their accounts and their statements.",
     "transfers": "Credits, debits and reversals.",
+    "bundles": "Pots of seconds, messages, octets or credits, which pay before the balance.",
+    "offers": "Bundles that can be bought.",
     "holds": "Credit that calls in progress set aside.",
     "calls": "Calls: authorized, answered and charged.",
     "messages": "Text messages: sent, received, charged and refunded.",

@@ -218,7 +218,7 @@ FIELDS = {
     "clid": st.integers(1001, 1040).map(str),
     "imsi": st.integers(1001, 1040).map(lambda number: f"72400000000{number}"),
     "cpf": st.none(),
-    "kind": st.sampled_from(["voice", 1]),
+    "kind": st.sampled_from(["voice", 1, "seconds"]),
     "scopes": st.lists(st.sampled_from([scope.value for scope in Scope]), min_size=1, max_size=2),
     "recurrence": st.just("monthly"),
     "enabled": st.booleans(),
@@ -228,8 +228,12 @@ FIELDS = {
     "removeUser": st.lists(row_ids, max_size=2),
     "name": st.sampled_from(["eve", "gold", "silver"]),
     "to": st.just("1002"),
-    **dict.fromkeys(("user_id", "from_user_id", "schedule_id", "id"), row_ids),
-    **dict.fromkeys(("value", "count", "months", "number", "credit_limit", "day"), st.integers(1, 5)),
+    "renews": st.booleans(),
+    **dict.fromkeys(("user_id", "from_user_id", "schedule_id", "offer_id", "id"), row_ids),
+    **dict.fromkeys(
+        ("value", "count", "months", "number", "credit_limit", "day", "price", "amount", "valid_hours"),
+        st.integers(1, 5),
+    ),
     **dict.fromkeys(("note", "origin", "address", "text", "msg"), st.just("word")),
 }
 PATHS = {"id": row_ids, "kind": st.just("voice"), "name": st.sampled_from(["gold", "silver"])}

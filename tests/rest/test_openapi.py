@@ -205,7 +205,13 @@ def test_a_key_is_demanded_where_credit_moves():
         for each in operation.get("parameters", ())
         if each["name"] == "Idempotency-Key" and each["required"]
     }
-    assert needs_idempotency_key == {"POST /api/v1/transfers", "POST /api/v1/messages"}
+    assert needs_idempotency_key == {
+        "POST /api/v1/transfers",
+        "POST /api/v1/messages",
+        "POST /api/v1/bundles",
+        "POST /api/v1/me/bundles",
+        "POST /api/v1/subscribers/{username}/bundles",
+    }
 
 
 def test_every_error_has_a_status_of_its_own():

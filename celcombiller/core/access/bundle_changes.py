@@ -15,7 +15,7 @@ from celcombiller.core.ledger.rows import check_line
 from celcombiller.core.subscribers import subscriber_records
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from sqlalchemy.engine import Connection
 
@@ -65,6 +65,7 @@ def buy(
     *,
     renews: bool | None = None,
     reference: str,
+    today: date,
     now: datetime,
 ) -> tuple[Bundle, bool]:
     """Buy an offer for a subscriber, who may do so themselves; return the bundle, and whether it is new.
@@ -73,7 +74,7 @@ def buy(
     """
     who = subscriber_records.find(tx, username)
     _check_own(actor, who)
-    bundle, is_new = bundle_records.buy(tx, who.id, offer, reference=reference, renews=renews, now=now)
+    bundle, is_new = bundle_records.buy(tx, who.id, offer, reference=reference, renews=renews, today=today, now=now)
     if is_new:
         audit_trail.record(tx, actor, BUY, f"subscriber:{who.username}", after=bundle, now=now)
     return bundle, is_new

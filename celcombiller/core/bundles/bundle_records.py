@@ -6,6 +6,7 @@ the operator. Whoever makes or changes one locks its subscriber first, then the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,13 @@ from celcombiller.core.errors import (
     UnknownSubscriber,
 )
 from celcombiller.core.ledger.book import Book
-from celcombiller.core.model.accounts import BundleKind, Kind
+from celcombiller.core.model.accounts import Account, BundleKind, Kind
 from celcombiller.core.model.bundles import Bundle, Offer
+from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from sqlalchemy.engine import Connection, Row
 
@@ -104,11 +106,13 @@ def buy(
     renews: bool | None = None,
     valid_from: datetime | None = None,
     note: str = "",
+    today: date,
     now: datetime,
 ) -> tuple[Bundle, bool]:
     """Buy a bundle of an offer from the voice balance, once for a ``reference``; return it, and whether it is new.
 
-    ``renews``: whether it is bought again at its end, by default as the offer says. The same request again gets the
+    ``renews``: whether it is bought again at its end, by default as the offer says. ``today`` is the operator's day,
+    for the limits of spending. The same request again gets the
     first answer. Raises `UnknownSubscriber`, `SubscriberDisabled`, `InsufficientBalance`, `InvalidValue` for an offer
     that is not for sale, and `TransferConflict` when the reference was used for something else. A refusal writes
     nothing.
@@ -135,6 +139,7 @@ def buy(
         offer=offer,
         renews=offer.renews if renews is None else renews,
         note=note,
+        today=today,
         now=now,
     )
     return made, True
@@ -164,9 +169,10 @@ def _insert(
     offer: Offer | None = None,
     renews: bool = False,
     note: str,
+    today: date | None = None,
     now: datetime,
 ) -> Bundle:
-    book = Book()
+    book = Book(today=today)
     price = 0 if offer is None else offer.price
     voice_id = _pay(tx, book, subscriber_id, price) if price else 0
     next_pot = sa.select(sa.func.coalesce(sa.func.max(_account.c.pot), 0) + 1).where(
@@ -208,7 +214,7 @@ def _pay(tx: Connection, book: Book, subscriber_id: int, price: int) -> int:
     which = (_account.c.subscriber_id == subscriber_id, _account.c.kind == Kind.VOICE.value)
     voice_id: int = tx.execute(sa.select(_account.c.id).where(*which)).scalar_one()
     book.load(tx, [voice_id])
-    available = max(book.accounts[voice_id].available, 0)
+    available = max(book.accounts[voice_id].spendable, 0)
     if available < price:
         raise InsufficientBalance(f"it costs {price}, {available} available")
     return voice_id
@@ -223,6 +229,27 @@ def find(tx: Connection, account_id: int) -> Bundle:
     if row is None:
         raise NotFound(f"there is no bundle {account_id}")
     return bundle_from_row(row)
+
+
+def account_of(bundle: Bundle) -> Account:
+    """Return the account of a bundle."""
+    return Account(bundle.account_id, bundle.kind, bundle.subscriber_id, bundle.posted, bundle.held, floor=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a bundle is; their row stays when they are deleted."""
+
+    username: str
+    name: str
+    level: Level
+
+
+def find_owner(tx: Connection, bundle: Bundle) -> Owner:
+    """Return whose a bundle is."""
+    columns = (_subscriber.c.username, _subscriber.c.name, _subscriber.c.level)
+    row = tx.execute(sa.select(*columns).where(_subscriber.c.id == bundle.subscriber_id)).one()
+    return Owner(row.username, row.name, Level(row.level))
 
 
 def list_of(tx: Connection, subscriber_id: int) -> list[Bundle]:

@@ -18,7 +18,7 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from sqlalchemy.engine import Connection
 
@@ -53,10 +53,11 @@ def due_renewals(tx: Connection, now: datetime, *, limit: int) -> list[int]:
     return list(tx.execute(query.limit(limit)).scalars())
 
 
-def renew(tx: Connection, account_id: int, now: datetime) -> Renewal | None:
+def renew(tx: Connection, account_id: int, *, today: date, now: datetime) -> Renewal | None:
     """Buy a bundle whose time is over again, once; ``None``: that is done, or not wanted any more.
 
-    It is decided once: where the balance is too low, or the offer is no longer sold, it is not tried again.
+    ``today`` is the operator's day, for the limits of spending. It is decided once: where the balance is too low, or
+    the offer is no longer sold, it is not tried again.
     """
     bundle = bundle_records.lock(tx, account_id)
     if not bundle.renews or bundle.ended_at is not None or bundle.valid_until > now:
@@ -71,6 +72,7 @@ def renew(tx: Connection, account_id: int, now: datetime) -> Renewal | None:
             offers.find(tx, bundle.offer_id),
             reference=renewal_reference(account_id),
             renews=True,
+            today=today,
             valid_from=bundle.valid_until if now - bundle.valid_until <= SEAMLESS else now,
             now=now,
         )

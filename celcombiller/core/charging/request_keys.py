@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _trail = tables.trail
 _BY_TOKEN = re.compile(r".* \(token ([0-9]+)\)")
+_FILLINGS = ("credit", "give bundle", "buy offer")
 _CHANGES = ("add", "change", "change, with password", "delete")
 
 
@@ -65,7 +66,11 @@ def _find_credits(tx: Connection, reference: str) -> list[Any]:
     ).first()
     if found is None:
         return []
-    of_them = (_trail.c.subject == f"subscriber:{found.username}", _trail.c.at == found.at, _trail.c.action == "credit")
+    of_them = (
+        _trail.c.subject == f"subscriber:{found.username}",
+        _trail.c.at == found.at,
+        _trail.c.action.in_(_FILLINGS),
+    )
     return list(tx.execute(sa.select(_trail).where(*of_them)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from celcombiller.core.model.accounts import BundleKind
@@ -44,6 +45,15 @@ class Offer:
     enabled: bool
 
 
+class BundleState(StrEnum):
+    """A bundle is coming, then valid; it is ending while uses hold some of it after its time, and then it has ended."""
+
+    COMING = "coming"
+    VALID = "valid"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A subscriber's bundle, and what is left of it: ``posted``, of which ``held`` are set aside for uses in progress.
@@ -74,3 +84,16 @@ class Bundle:
     def available(self) -> int:
         """What may still be held or taken."""
         return self.posted - self.held
+
+    @property
+    def services_paid(self) -> frozenset[Service]:
+        """The services that it pays for."""
+        return frozenset(map(Service, self.services)) or SERVICES_OF_KIND[self.kind]
+
+    def state_at(self, now: datetime) -> BundleState:
+        """Return its state at this time."""
+        if self.ended_at is not None:
+            return BundleState.ENDED
+        if now < self.valid_from:
+            return BundleState.COMING
+        return BundleState.VALID if now < self.valid_until else BundleState.ENDING

@@ -15,7 +15,7 @@ from celcombiller.core.data.session import DataSession, DataState
 from celcombiller.core.data.session_records import session_from_row
 from celcombiller.core.errors import NotFound
 from celcombiller.core.ledger.statement import StatementLine
-from celcombiller.core.model.accounts import Hold, HoldState, Kind
+from celcombiller.core.model.accounts import ACCOUNT_KINDS, Hold, HoldState
 from celcombiller.core.model.calls import Call, CallState
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Row
+
+    from celcombiller.core.model.accounts import AccountKind
 
 Place = tuple["datetime", int]
 """The place of a row in a list by time: its time and its number."""
@@ -82,7 +84,7 @@ class OpenHold:
 
     username: str
     name: str
-    kind: Kind
+    kind: AccountKind
     call_id: int | None
     hold: Hold
 
@@ -223,7 +225,10 @@ def list_open_holds(
         .order_by(table.c.opened_at.desc(), table.c.reference.desc())
         .limit(limit)
     )
-    return [OpenHold(row.username, row.name, Kind(row.kind), row.call_id, value_from_row(row, Hold)) for row in rows]
+    return [
+        OpenHold(row.username, row.name, ACCOUNT_KINDS[row.kind], row.call_id, value_from_row(row, Hold))
+        for row in rows
+    ]
 
 
 # -- conditions and rows ---------------------------------------------------------------------------------------------
@@ -288,6 +293,6 @@ def _from_subscribers_side(page: sa.Subquery) -> sa.Select[Any]:
 
 
 def _recorded_transfer_from_row(row: Row[Any]) -> RecordedTransfer:
-    kind = Kind(row.kind)
+    kind = ACCOUNT_KINDS[row.kind]
     line = StatementLine(row.id, kind, row.at, row.value, row.posted, row.origin, row.reference, row.note)
     return RecordedTransfer(row.subscriber_id, row.username, row.name, Level(row.level), line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,12 @@ from celcombiller.core.sms.encoding import Encoding
 if TYPE_CHECKING:
     from celcombiller.core.reports.history import RecordedSession
     from celcombiller.core.sms.message_queries import RecordedMessage
+
+AccountWord = Annotated[
+    Literal["voice", "data", "sms", "seconds", "messages", "octets", "money"],
+    Meta(description="which account: voice, data or sms, or what the bundle holds whose account it is"),
+]
+
 
 V = TypeVar("V", bound=msgspec.Struct)
 

@@ -14,9 +14,10 @@ from celcombiller.core.ledger import statement as ledger_statement
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
 from celcombiller.core.reports.history import RecordedTransfer
-from celcombiller.core.reports.views import make_view
+from celcombiller.core.reports.views import AccountWord, make_view
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, RowId, Since, Until, decode_cursor, make_page
+from celcombiller.rest.v1.bundles import BundleView, views_of
 from celcombiller.rest.v1.subscribers import BalanceView, Sought, visible_subscriber
 from celcombiller.rest.v1.transfers import TransferView, to_view
 
@@ -37,9 +38,10 @@ class AccountView(BalanceView, kw_only=True):
 
 
 class AccountList(msgspec.Struct, kw_only=True):
-    """The accounts of a subscriber, one of each kind."""
+    """The accounts of a subscriber, one of each kind, and their bundles that have not ended."""
 
     items: list[AccountView]
+    bundles: Annotated[list[BundleView], Meta(description="in the order in which they are spent, before the balance")]
 
 
 class AccountChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +74,7 @@ class HoldView(msgspec.Struct, kw_only=True):
     call_id: Annotated[int, Meta(description="the number of its call")] | None
     username: Annotated[str, Meta(description="the subscriber whose credit it is")]
     name: Annotated[str, Meta(description="the subscriber's name")]
-    kind: Annotated[Kind, Meta(description="voice, data or sms")]
+    kind: AccountWord
     amount: Annotated[int, Meta(description="credits")]
     opened_at: Annotated[datetime, Meta(tz=True, description="since when (RFC 3339, UTC)")]
     expires_at: Annotated[
@@ -91,7 +93,9 @@ class HoldQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def list_of(tx: Connection, request: Request) -> AccountList:
     """Show the accounts of a subscriber."""
     accounts = subscriber_records.balances(tx, request.path["username"])
-    return AccountList(items=[_to_account_view(accounts[kind]) for kind in Kind])
+    who = subscriber_records.find(tx, request.path["username"])
+    bundles = views_of(tx, who.id, who.username, request.now)
+    return AccountList(items=[_to_account_view(accounts[kind]) for kind in Kind], bundles=bundles)
 
 
 def change(tx: Connection, request: Request) -> AccountView:

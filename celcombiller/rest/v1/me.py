@@ -16,6 +16,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.reports.views import make_view
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, decode_cursor, make_page
 from celcombiller.http.route import Response
+from celcombiller.rest.v1.bundles import BundleView, views_of
 from celcombiller.rest.v1.calls import RateView
 from celcombiller.rest.v1.subscribers import LevelNumber, visible_subscriber
 
@@ -33,6 +34,7 @@ class Me(msgspec.Struct, kw_only=True):
     level: LevelNumber
     scopes: Annotated[list[Scope], Meta(description="what the token may be used for")] | None
     token_id: Annotated[int, Meta(description="the number of the token; null: this is a session")] | None
+    bundles: Annotated[list[BundleView], Meta(description="your bundles that have not ended, as they are spent")]
 
 
 class SessionView(msgspec.Struct, kw_only=True):
@@ -67,11 +69,18 @@ class RateList(msgspec.Struct, kw_only=True):
     items: list[RateView]
 
 
-def me(_tx: Connection, request: Request) -> Me:
+def me(tx: Connection, request: Request) -> Me:
     """Show the principal of the request, and what they may do."""
     who = request.principal
     scopes = None if who.scopes is None else sorted(who.scopes)
-    return Me(id=who.subscriber_id, username=who.username, level=who.level, scopes=scopes, token_id=who.token_id)
+    return Me(
+        id=who.subscriber_id,
+        username=who.username,
+        level=who.level,
+        scopes=scopes,
+        token_id=who.token_id,
+        bundles=views_of(tx, who.subscriber_id, who.username, request.now),
+    )
 
 
 def sessions(tx: Connection, request: Request) -> Page[SessionView]:

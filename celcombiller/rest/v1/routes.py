@@ -34,11 +34,13 @@ from celcombiller.http.streaming import CSV_TYPE
 from celcombiller.rest.v1 import (
     accounts,
     audit_trail,
+    bundles,
     calls,
     data_sessions,
     me,
     memberships,
     messages,
+    offers,
     provisioning,
     schedules,
     subscribers,
@@ -59,6 +61,15 @@ MEMBERS_OF = f"{SCHEDULE}/members"
 
 
 MEMBER = f"{MEMBERS_OF}/<username>"
+
+
+BUNDLE = f"{V1}/bundles/{ID}"
+
+
+OFFER = f"{V1}/offers/{ID}"
+
+
+_OF_PURCHASE = (SubscriberDisabled, InsufficientBalance, TransferConflict)
 
 
 _OF_MEMBER = (UnknownSchedule, UnknownSubscriber, UnknownMembership)
@@ -138,6 +149,120 @@ V1_ROUTES = (
         answer=Page[transfers.TransferView],
         refusals=(UnknownSubscriber,),
     ),
+    Route(
+        method="GET",
+        path=f"{SUBSCRIBER}/bundles",
+        who=OWN_READ,
+        do=bundles.list_of,
+        answer=bundles.BundleList,
+        refusals=(UnknownSubscriber,),
+    ),
+    Route(
+        method="POST",
+        path=f"{SUBSCRIBER}/bundles",
+        who=OWN_WRITE,
+        do=bundles.buy,
+        body=bundles.Purchase,
+        example={"offer_id": 1},
+        needs_idempotency_key=True,
+        answer=bundles.BundleView,
+        status=201,
+        refusals=(NotFound, UnknownSubscriber, *_OF_PURCHASE),
+    ),
+    Route(method="GET", path=f"{V1}/me/bundles", who=OWN_READ, do=bundles.list_own, answer=bundles.BundleList),
+    Route(
+        method="POST",
+        path=f"{V1}/me/bundles",
+        who=OWN_WRITE,
+        do=bundles.buy_own,
+        body=bundles.Purchase,
+        example={"offer_id": 1, "renews": True},
+        needs_idempotency_key=True,
+        answer=bundles.BundleView,
+        status=201,
+        refusals=(NotFound, *_OF_PURCHASE),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/bundles",
+        who=OWN_READ,
+        do=bundles.list_all,
+        query=bundles.BundleQuery,
+        answer=Page[bundles.BundleView],
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/bundles",
+        who=STAFF_WRITE,
+        do=bundles.give,
+        body=bundles.NewBundle,
+        example={"username": "ana", "name": "free hour", "kind": "seconds", "amount": 3600, "valid_hours": 720},
+        needs_idempotency_key=True,
+        answer=bundles.BundleView,
+        status=201,
+        refusals=(UnknownSubscriber, TransferConflict),
+    ),
+    Route(method="GET", path=BUNDLE, who=OWN_READ, do=bundles.show, answer=bundles.BundleView),
+    Route(
+        method="PATCH",
+        path=BUNDLE,
+        who=OWN_WRITE,
+        do=bundles.change,
+        body=bundles.BundleChange,
+        example={"renews": False},
+        answer=bundles.BundleView,
+        refusals=(UnknownSubscriber,),
+    ),
+    Route(
+        method="POST",
+        path=f"{BUNDLE}/end",
+        who=STAFF_WRITE,
+        do=bundles.end,
+        body=bundles.BundleEnd,
+        example={"note": "given to the wrong person"},
+        answer=bundles.BundleView,
+        refusals=(UnknownSubscriber,),
+    ),
+    Route(
+        method="GET",
+        path=f"{BUNDLE}/statement",
+        who=OWN_READ,
+        do=bundles.statement,
+        query=bundles.BundleStatementQuery,
+        answer=Page[transfers.TransferView],
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/offers",
+        who=OWN_READ,
+        do=offers.list_all,
+        query=offers.OfferQuery,
+        answer=Page[offers.OfferView],
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/offers",
+        who=ADMINISTRATORS,
+        do=offers.add,
+        body=offers.NewOffer,
+        example={"name": "hour", "price": 300, "kind": "seconds", "amount": 3600, "valid_hours": 720},
+        answer=offers.OfferView,
+        status=201,
+        refusals=(AlreadyTaken,),
+    ),
+    Route(method="GET", path=OFFER, who=OWN_READ, do=offers.show, answer=offers.OfferView),
+    Route(
+        method="PATCH",
+        path=OFFER,
+        who=ADMINISTRATORS,
+        do=offers.change,
+        body=offers.OfferChange,
+        example={"price": 250},
+        answer=offers.OfferView,
+        refusals=(AlreadyTaken,),
+    ),
+    Route(method="DELETE", path=OFFER, who=ADMINISTRATORS, do=offers.delete, status=204, refusals=(InvalidValue,)),
     Route(
         method="GET",
         path=f"{V1}/transfers",

@@ -15,7 +15,7 @@ from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports import history
-from celcombiller.core.reports.views import make_view
+from celcombiller.core.reports.views import AccountWord, make_view
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
@@ -53,7 +53,7 @@ class TransferView(msgspec.Struct, kw_only=True):
     reference: Annotated[str, Meta(description="the id that its sender made: `id:` and the Idempotency-Key, `call:…`")]
     username: Annotated[str, Meta(description="the subscriber whose account it moved")]
     name: Annotated[str, Meta(description="the subscriber's name")]
-    kind: Annotated[Kind, Meta(description="which account: voice, data or sms")]
+    kind: AccountWord
     value: Annotated[int, Meta(description="credits added, or (negative) taken")]
     posted: Annotated[int, Meta(description="credits: the account's settled total after it")]
     origin: Annotated[

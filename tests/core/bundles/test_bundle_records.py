@@ -225,7 +225,7 @@ def test_a_bundle_can_begin_later(tx):
 
 def test_an_offer_is_paid_from_voice(tx):
     credit(tx, 250)
-    bought, is_new = bundle_records.buy(tx, 1, offer(tx), reference="id:b", now=NOW)
+    bought, is_new = bundle_records.buy(tx, 1, offer(tx), reference="id:b", today=NOW.date(), now=NOW)
     assert (is_new, bought.posted, bought.name, bought.renews) == (True, 3600, "hour", False)
     assert balances(tx, 1)[Kind.VOICE].posted == 150
     rows = tx.execute(sa.select(tables.transfer).order_by(tables.transfer.c.id)).all()[1:]
@@ -233,14 +233,14 @@ def test_an_offer_is_paid_from_voice(tx):
         ("price:id:b", 100, "offer"),
         ("id:b", 3600, "offer"),
     ]
-    assert bundle_records.buy(tx, 1, offers.find(tx, 1), reference="id:b", now=NOW) == (bought, False)
+    assert bundle_records.buy(tx, 1, offers.find(tx, 1), reference="id:b", today=NOW.date(), now=NOW) == (bought, False)
     assert balances(tx, 1)[Kind.VOICE].posted == 150
 
 
 def test_too_little_available_buys_nothing(tx):
     credit(tx, 99)
     with pytest.raises(InsufficientBalance, match="costs 100, 99 available"):
-        bundle_records.buy(tx, 1, offer(tx), reference="id:b", now=NOW)
+        bundle_records.buy(tx, 1, offer(tx), reference="id:b", today=NOW.date(), now=NOW)
     assert balances(tx, 1)[Kind.VOICE].posted == 99
     assert bundle_records.list_of(tx, 1) == []
 
@@ -248,19 +248,33 @@ def test_too_little_available_buys_nothing(tx):
 def test_a_credit_limit_pays_for_an_offer(tx):
     account = balances(tx, 1)[Kind.VOICE]
     tx.execute(sa.update(tables.account).where(tables.account.c.id == account.id).values(floor=-100))
-    bundle_records.buy(tx, 1, offer(tx), reference="id:b", now=NOW)
+    bundle_records.buy(tx, 1, offer(tx), reference="id:b", today=NOW.date(), now=NOW)
     assert balances(tx, 1)[Kind.VOICE].posted == -100
+
+
+def test_an_offer_counts_as_spending(tx):
+    credit(tx, 250)
+    account = balances(tx, 1)[Kind.VOICE]
+    limited = sa.update(tables.account).where(tables.account.c.id == account.id).values(day_limit=150)
+    tx.execute(limited)
+    bundle_records.buy(tx, 1, offer(tx), reference="id:b", today=NOW.date(), now=NOW)
+    with pytest.raises(InsufficientBalance, match="costs 100, 50 available"):
+        bundle_records.buy(tx, 1, offers.find(tx, 1), reference="id:c", today=NOW.date(), now=NOW)
+    tomorrow = (NOW + DAY).date()
+    bundle_records.buy(tx, 1, offers.find(tx, 1), reference="id:d", today=tomorrow, now=NOW + DAY)
+    spent = sa.select(tables.account.c.spent_day, tables.account.c.spent_month)
+    assert tuple(tx.execute(spent.where(tables.account.c.id == account.id)).one()) == (100, 200)
 
 
 def test_only_who_may_use_it_buys(tx):
     credit(tx, 250)
     subscriber_records.enable(tx, "u1001", NOW, enabled=False)
     with pytest.raises(SubscriberDisabled):
-        bundle_records.buy(tx, 1, offer(tx), reference="id:b", now=NOW)
+        bundle_records.buy(tx, 1, offer(tx), reference="id:b", today=NOW.date(), now=NOW)
 
 
 def test_a_free_offer_costs_nothing(tx):
-    bundle_records.buy(tx, 1, offer(tx, price=0), reference="id:b", now=NOW)
+    bundle_records.buy(tx, 1, offer(tx, price=0), reference="id:b", today=NOW.date(), now=NOW)
     assert tx.execute(sa.select(sa.func.count()).select_from(tables.transfer)).scalar_one() == 1
 
 
@@ -270,7 +284,7 @@ def test_an_offer_is_changed_for_later_bundles(tx):
     assert (changed.amount, changed.destinations, changed.enabled) == (60, ("55",), False)
     assert offers.find(tx, made.id) == changed == offers.resolve(tx, "hour") == offers.resolve(tx, str(made.id))
     with pytest.raises(InvalidValue, match="not for sale"):
-        bundle_records.buy(tx, 1, changed, reference="id:b", now=NOW)
+        bundle_records.buy(tx, 1, changed, reference="id:b", today=NOW.date(), now=NOW)
     for wrong in ({"kind": "octets"}, {"price": -1}, {"valid_hours": 0}, {"amount": 0}, {"name": "7"}):
         with pytest.raises(InvalidValue):
             offers.change(tx, made.id, wrong)
@@ -307,9 +321,13 @@ def test_changes_of_offers_count_as_catalogues(tx):
 # -- renewal ---------------------------------------------------------------------------------------------------------
 
 
+def renew(tx, bundle, now):
+    return expiry.renew(tx, bundle.account_id, today=now.date(), now=now)
+
+
 def bought(tx, amount=1000, **more):
     credit(tx, amount)
-    made, _ = bundle_records.buy(tx, 1, offer(tx, renews=True, **more), reference="id:b", now=NOW)
+    made, _ = bundle_records.buy(tx, 1, offer(tx, renews=True, **more), reference="id:b", today=NOW.date(), now=NOW)
     return made
 
 
@@ -318,10 +336,10 @@ def test_a_renewal_follows_its_bundle(tx):
     assert expiry.due_renewals(tx, NOW + DAY - HOUR, limit=10) == []
     assert expiry.due_renewals(tx, NOW + DAY, limit=10) == [first.account_id]
     assert expiry.end_due(tx, NOW + DAY, limit=10) == 0
-    done = expiry.renew(tx, first.account_id, NOW + DAY + HOUR)
+    done = renew(tx, first, NOW + DAY + HOUR)
     assert (done.renewed.valid_from, done.renewed.valid_until) == (NOW + DAY, NOW + 2 * DAY)
     assert (done.renewed.reference, done.renewed.renews) == (f"renewal:{first.account_id}", True)
-    assert expiry.renew(tx, first.account_id, NOW + DAY + HOUR) is None
+    assert renew(tx, first, NOW + DAY + HOUR) is None
     assert expiry.end_due(tx, NOW + DAY + HOUR, limit=10) == 1
     assert balances(tx, 1)[Kind.VOICE].posted == 800
     assert [each.account_id for each in bundle_records.list_of(tx, 1)] == [done.renewed.account_id]
@@ -329,7 +347,7 @@ def test_a_renewal_follows_its_bundle(tx):
 
 def test_a_late_renewal_begins_when_bought(tx):
     first = bought(tx)
-    done = expiry.renew(tx, first.account_id, NOW + 10 * DAY)
+    done = renew(tx, first, NOW + 10 * DAY)
     assert done.renewed.valid_from == NOW + 10 * DAY
 
 
@@ -371,10 +389,10 @@ def refuse_by_leaving(tx, first):
 def test_a_renewal_refused_is_decided_once(tx, refuse, reason):
     first = bought(tx)
     refuse(tx, first)
-    done = expiry.renew(tx, first.account_id, NOW + DAY)
+    done = renew(tx, first, NOW + DAY)
     assert (done.renewed, reason in done.reason) == (None, True), done.reason
     assert expiry.due_renewals(tx, NOW + DAY, limit=10) == []
-    assert expiry.renew(tx, first.account_id, NOW + DAY) is None
+    assert renew(tx, first, NOW + DAY) is None
     assert expiry.end_due(tx, NOW + DAY, limit=10) == 1
     assert balances(tx, 1)[Kind.VOICE].posted == 900
 

@@ -440,6 +440,7 @@ async def test_who_asks_hears_who_he_is(biller):
         "level": 0,
         "scopes": None,
         "token_id": None,
+        "bundles": [],
     }
     body = {"name": "script", "scopes": ["write", "read"], "username": "ana"}
     secret = (await admin.post("/api/v1/tokens", body)).body["secret"]

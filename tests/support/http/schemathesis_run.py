@@ -48,6 +48,16 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 422]
 [[operations]]
 include-name = ["POST /api/v1/tokens", "POST /api/v1/schedules", "PATCH /api/v1/schedules/{id}"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 409, 422]
+# Nor which services a kind of bundle pays for, that its beginning must be near, and who has enough to buy one.
+[[operations]]
+include-name = ["POST /api/v1/bundles", "PATCH /api/v1/bundles/{id}", "POST /api/v1/me/bundles"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
+[[operations]]
+include-name = ["POST /api/v1/subscribers/{username}/bundles"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
+[[operations]]
+include-name = ["POST /api/v1/offers", "PATCH /api/v1/offers/{id}", "DELETE /api/v1/offers/{id}"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
 # Nor which passwords are guessed first, nor that one's own needs the old one.
 [[operations]]
 include-name = ["POST /api/v1/subscribers", "PATCH /api/v1/subscribers/{username}"]
@@ -79,6 +89,10 @@ async def fill(biller):
     admin = await biller.logged_in("admin")
     await give(admin, 100)
     await give(admin, 50, "data", kind="data")
+    offer = {"name": "hour", "price": 10, "kind": "seconds", "amount": 3600, "valid_hours": 24}
+    await admin.post("/api/v1/offers", offer)
+    bundle = {"username": "ana", "name": "texts", "kind": "messages", "amount": 5, "valid_hours": 24}
+    await admin.post("/api/v1/bundles", bundle, headers={"Idempotency-Key": "texts"})
 
     def work(tx):
         process_batch(tx, TERMS, [initiate(caller="1002", called="1003"), ended(talk_ms=9500)], datetime.now(UTC))
