@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.audit.difference import Difference
 from celcombiller.core.model.accounts import ACCOUNT_KINDS
-from celcombiller.core.model.calls import CallState
+from celcombiller.core.model.calls import RERATING, CallState
 from celcombiller.core.rating.bill import Pot, make_bill
 from celcombiller.core.rating.pricing import LATE_CUT_MS, charged_ms, seconds_of
 from celcombiller.core.schema import tables
@@ -56,6 +56,43 @@ def check_tariff_prices(tx: Connection) -> Iterator[Difference]:
         shares = _shares(tx, calls)
         for call in calls:
             yield from _check_bill(call, shares)
+
+
+def check_reratings(tx: Connection) -> Iterator[Difference]:
+    """Check that a call that was charged again paid, in all, its newest price, by one transfer for each time."""
+    again, transfer = tables.rerating, tables.transfer
+    reference = sa.literal(f"{RERATING}:").concat(sa.cast(again.c.version_id, sa.Text)).concat(":")
+    is_owed = sa.and_(again.c.difference > 0, transfer.c.debit_account_id == _call.c.account_id)
+    is_back = sa.and_(again.c.difference < 0, transfer.c.credit_account_id == _call.c.account_id)
+    right = sa.and_(transfer.c.amount == sa.func.abs(again.c.difference), sa.or_(is_owed, is_back))
+    rows = tx.execute(
+        sa.select(again.c.call_reference, again.c.difference, transfer.c.amount)
+        .join(_call, _call.c.reference == again.c.call_reference)
+        .outerjoin(transfer, transfer.c.reference == reference.concat(again.c.call_reference))
+        .where(sa.or_(transfer.c.id.is_(None), sa.not_(right)))
+        .order_by(again.c.id)
+    )
+    for row in rows:
+        yield Difference("a call charged again has its transfer", row.call_reference, row.difference, row.amount)
+    place = sa.func.row_number().over(partition_by=again.c.call_reference, order_by=again.c.id.desc())
+    total = sa.func.sum(again.c.difference).over(partition_by=again.c.call_reference)
+    each = sa.select(again.c.call_reference, again.c.price, place.label("place"), total.label("total")).subquery()
+    sums = tx.execute(
+        sa.select(each.c.call_reference, each.c.price, (_call.c.cost + each.c.total).label("charged"))
+        .join(_call, _call.c.reference == each.c.call_reference)
+        .where(each.c.place == 1, _call.c.cost + each.c.total != each.c.price)
+        .order_by(each.c.call_reference)
+    )
+    for row in sums:
+        yield Difference("a call charged again paid its new price", row.call_reference, row.price, int(row.charged))
+    strays = tx.execute(
+        sa.select(transfer.c.reference, transfer.c.amount)
+        .outerjoin(again, transfer.c.reference == reference.concat(again.c.call_reference))
+        .where(transfer.c.origin == RERATING, again.c.id.is_(None))
+        .order_by(transfer.c.id)
+    )
+    for stray in strays:
+        yield Difference("a transfer of a rerating has its call", stray.reference, None, stray.amount)
 
 
 def _flat_price(talk_ms: sa.ColumnElement[int]) -> sa.ColumnElement[int]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from celcombiller.core.audit.bundle_checks import check_ends, check_fillings, check_pots, check_prices
 from celcombiller.core.audit.ledger_checks import check_chain, check_held, check_posted
 from celcombiller.core.audit.other_checks import check_networks, check_notices
-from celcombiller.core.audit.price_checks import check_flat_prices, check_tariff_prices
+from celcombiller.core.audit.price_checks import check_flat_prices, check_reratings, check_tariff_prices
 from celcombiller.core.audit.schedule_checks import check_runs, check_schedule_credits, check_schedule_transfers
 from celcombiller.core.audit.usage_checks import (
     check_calls,
@@ -41,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     check_shares,
     check_flat_prices,
     check_tariff_prices,
+    check_reratings,
     check_messages,
     check_message_accounts,
     check_message_charges,

@@ -78,6 +78,9 @@ class Call:
         return (self.reference, *(share_reference(each, self.reference) for each in self.bundles))
 
 
+RERATING = "rerate"
+"""The origin of what a call was charged again by another tariff, and the first word of its id."""
+
 SHARE = "share"
 """The first word of the id of what a bundle pays."""
 

@@ -822,3 +822,17 @@ bundle = sa.Table(
 
 Spent by priority (the lowest first), then the one that ends soonest. At its end what is left goes back to the operator.
 """
+
+rerating = sa.Table(
+    "rerating",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("call_reference", sa.Text, sa.ForeignKey("call.reference"), nullable=False),
+    sa.Column("version_id", BigId, sa.ForeignKey("tariff_version.id"), nullable=False),
+    sa.Column("price", sa.BigInteger, nullable=False),
+    sa.Column("difference", sa.BigInteger, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.UniqueConstraint("call_reference", "version_id"),
+    sa.CheckConstraint("price >= 0 and difference <> 0", name="amounts"),
+)
+"""A call that was charged again by another version: its new price, and the difference that one transfer moved."""

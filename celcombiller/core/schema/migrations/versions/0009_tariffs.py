@@ -15,6 +15,7 @@ INSTANT = sa.DateTime(timezone=True)
 def upgrade() -> None:
     """Bring the tables from the version before to this one."""
     _add_tariffs()
+    _add_reratings()
     _add_groups_and_routes()
     _add_bundles()
     _widen_subscribers()
@@ -103,6 +104,25 @@ def _add_tariffs() -> None:
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_catalogue_change_one")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_catalogue_change")),
+    )
+
+
+def _add_reratings() -> None:
+    op.create_table(
+        "rerating",
+        sa.Column("id", BIG_ID, sa.Identity(), nullable=False),
+        sa.Column("call_reference", sa.Text(), nullable=False),
+        sa.Column("version_id", BIG_ID, nullable=False),
+        sa.Column("price", sa.BigInteger(), nullable=False),
+        sa.Column("difference", sa.BigInteger(), nullable=False),
+        sa.Column("at", INSTANT, nullable=False),
+        sa.CheckConstraint("price >= 0 and difference <> 0", name=op.f("ck_rerating_amounts")),
+        sa.ForeignKeyConstraint(["call_reference"], ["call.reference"], name=op.f("fk_rerating_call_reference_call")),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["tariff_version.id"], name=op.f("fk_rerating_version_id_tariff_version")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rerating")),
+        sa.UniqueConstraint("call_reference", "version_id", name=op.f("uq_rerating_call_reference_version_id")),
     )
 
 
