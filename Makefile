@@ -74,10 +74,13 @@ bench-schedules: $(VENV)/.tested  ## Credit a million members on each database, 
 bench-rest: $(VENV)/.tested  ## Ask the API of a million rows on each database, and stall its reactor (BENCH_ARGS adds options)
 	$(BIN)/python benchmarks/rest_api.py $(BENCH_ARGS)
 
+bench-rates: $(VENV)/.tested  ## Find rates among a million prefixes, and load them beside a reactor (BENCH_ARGS adds options)
+	$(BIN)/python benchmarks/rate_lookup.py $(BENCH_ARGS)
+
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 bench-attacks: $(VENV)/.tested  ## Time to Dial while clients use up each limit (BENCH_ARGS adds options)
 	$(BIN)/python benchmarks/attacks.py $(BENCH_ARGS)
 
-.PHONY: help run test test-fast test-nightly prepare bench bench-schedules bench-rest bench-attacks lint docs clean
+.PHONY: help run test test-fast test-nightly prepare bench bench-schedules bench-rest bench-attacks bench-rates lint docs clean

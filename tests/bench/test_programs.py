@@ -1,4 +1,4 @@
-"""The programs of benchmarks/ fill the ledger that they measure, and it is right."""
+"""The programs of benchmarks/ fill what they measure, and it is right."""
 
 import importlib.util
 from pathlib import Path
@@ -40,3 +40,11 @@ def test_the_api_benchmark_fills_a_proved_ledger(empty):
     with empty.connect() as tx:
         assert tx.execute(sa.select(sa.func.count()).select_from(tables.call)).scalar() == 400
     assert transact(empty, audit).ok
+
+
+def test_the_rate_benchmark_builds_a_right_tariff():
+    tariff, _ = program("rate_lookup").build(2000)
+    assert len(tariff) == 2000
+    found = [tariff.rate_for(number) for number in ("1999000", "1990000", "0000", "0051")]
+    assert [each.prefix for each in found] == ["1999", "199", "000", "0051"]
+    assert found[0].name == "Destination 39"
