@@ -5,7 +5,7 @@ Each moves credit by a `ChargingBatch` of its own.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -19,10 +19,11 @@ from celcombiller.core.sms.message_records import message_from_row
 from celcombiller.core.sms.receipt_match import find_part
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.catalogue.catalogue import Catalogue
     from celcombiller.core.sms.charging import MessagePolicy
     from celcombiller.core.sms.inbound_message import InboundMessage
     from celcombiller.core.sms.receipt import DeliveryReceipt
@@ -47,11 +48,14 @@ def submit(
     now: datetime,
     payer: str | None = None,
     origin: MessageOrigin = MessageOrigin.NOTICE,
+    catalogue: Catalogue | None = None,
+    time_zone: tzinfo = UTC,
 ) -> MessageResult:
     """Queue a message, once for a ``reference``; its id in the ledger is ``sms:`` and the reference.
 
     ``payer`` is the username of who pays and is the sender; ``None``: the message is free and the operator's. The same
     request again gets the first answer; a notice is the same by its reference alone, as its text changes with time.
+    The payer's tariff in the ``catalogue`` prices it; ``time_zone`` is that of the days of spending limits.
 
     Raises `TransferConflict`, `BadNumber`, `UnknownSubscriber`, `SubscriberDisabled`, `InvalidValue` (of the text) and
     `InsufficientBalance`.
@@ -65,8 +69,10 @@ def submit(
         text=text,
         free=payer is None,
     )
-    batch = ChargingBatch.load(tx, [request], sms_account=policy.account)
-    result = batch.sms.send(policy, request, now)
+    batch = ChargingBatch.load(
+        tx, [request], sms_account=policy.account, catalogue=catalogue, today=now.astimezone(time_zone).date()
+    )
+    result = batch.sms.send(policy, request, now, catalogue)
     batch.save(tx)
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -116,6 +117,8 @@ def send(tx: Connection, request: Request, *, to_number: str, text: str, payer: 
         now=request.now,
         payer=payer,
         origin=MessageOrigin.API,
+        catalogue=request.catalogue,
+        time_zone=ZoneInfo(request.config.schedules.zone),
     )
     found = message_queries.by_reference(tx, posting.message.reference)
     if found is None:

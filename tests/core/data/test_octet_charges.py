@@ -9,19 +9,17 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder, CatalogueTariff, TariffVersion
 from celcombiller.core.charging.batch import process_batch
-from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.data.session import DataState
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.model.tariffs import Calendar, Prices, Rate, Service, Step, Window, flat_rate
 from celcombiller.core.rating.segments import price_segments
-from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schema import tables
 from tests.core.data.test_data_sessions import give as give_credit
 from tests.core.data.test_data_sessions import hear, interim, pot, start, stop
-from tests.core.ledger.test_book import NOW, TERMS, database, proved
+from tests.core.ledger.test_book import NOW, database, proved
 from tests.support.bundles import give
+from tests.support.catalogues import make_policy
 
 NIGHT = Window(frozenset(range(7)), 0, 6 * 60)
 BY_HOUR = Rate("", "data", Prices(steps=(Step(0, 1, 2, 1),)), ((NIGHT, Prices(steps=(Step(0, 1, 1, 1),))),), Calendar())
@@ -31,19 +29,6 @@ def account(engine, account_id):
     with engine.begin() as tx:
         row = tx.execute(sa.select(tables.account).where(tables.account.c.id == account_id)).one()
     return row.posted, row.held
-
-
-def priced(tx, rate):
-    """Enter a tariff with this rate of data as the default, and return the policy that has it."""
-    values = {"name": "T", "time_zone": "UTC", "is_default": True, "created_at": NOW}
-    tariff_id = tx.execute(sa.insert(tables.tariff).values(values).returning(tables.tariff.c.id)).scalar_one()
-    version = {"tariff_id": tariff_id, "number": 1, "effective_at": NOW, "created_at": NOW, "created_by": "x"}
-    inserted = sa.insert(tables.tariff_version).values(version).returning(tables.tariff_version.c.id)
-    version_id = tx.execute(inserted).scalar_one()
-    versions = (TariffVersion(version_id, 1, NOW - timedelta(days=1), {Service.DATA: Tariff([rate])}),)
-    tariff = CatalogueTariff(tariff_id, "T", versions=versions)
-    catalogue = Catalogue({Service.VOICE: TERMS.tariff}, 1, {tariff_id: tariff}, tariff_id)
-    return ChargingPolicy(TERMS.tariff, catalogue=CatalogueHolder(catalogue))
 
 
 def test_octets_of_a_bundle_are_spent_first(engine):
@@ -94,7 +79,7 @@ def test_octets_cost_what_their_hour_says(engine, hour, charged):
     give_credit(engine, 1000)
     at = NOW.replace(hour=hour)
     with engine.begin() as tx:
-        policy = priced(tx, BY_HOUR)
+        policy = make_policy(tx, Service.DATA, BY_HOUR)
     for report in (start(at=at), stop(40, at=at)):
         with engine.begin() as tx:
             (session,) = process_batch(tx, policy, [report], at)
@@ -105,7 +90,7 @@ def test_octets_cost_what_their_hour_says(engine, hour, charged):
 def test_each_report_has_the_price_of_its_time(engine):
     give_credit(engine, 1000)
     with engine.begin() as tx:
-        policy = priced(tx, BY_HOUR)
+        policy = make_policy(tx, Service.DATA, BY_HOUR)
     night, day = NOW.replace(hour=5), NOW.replace(hour=7)
     for report, at in ((start(), night), (interim(10), night), (interim(30), day), (stop(31), day)):
         with engine.begin() as tx:
@@ -150,7 +135,7 @@ def test_all_octets_are_paid_once(bundled, credit, reports, rate):
         give_credit(engine, credit)
     bundle = give(engine, BundleKind.OCTETS, bundled) if bundled else None
     with engine.begin() as tx:
-        policy = priced(tx, rate)
+        policy = make_policy(tx, Service.DATA, rate)
     told = [start(), *map(interim, reports), stop(reports[-1])]
     for hours, report in enumerate(told):
         with engine.begin() as tx:
