@@ -23,6 +23,7 @@ def settings_digests(config: Config) -> dict[str, str]:
     parts = {
         "[[rates]]": _digest(config.rates),
         "[calls]": _digest((calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "")),
+        "[numbering]": _digest(config.numbering),
         "[sms]": _digest(config.sms),
         "[radius] silent_minutes": _digest(radius.silent_minutes),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 from datetime import time, timedelta
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -28,17 +28,20 @@ from celcombiller.config.checks import (
     check_unique,
     check_words,
 )
+from celcombiller.config.dialling_rules import find_plan
 from celcombiller.core.data.accounting_reports import Conditions
 from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.addresses import parse_address
 from celcombiller.core.model.dial_strings import show_value
 from celcombiller.core.model.messages import Route
+from celcombiller.core.rating.numbering import NumberingPlan
 from celcombiller.core.sms.charging import MessagePolicy
 from celcombiller.core.sms.encoding import DefaultAlphabet
 from celcombiller.runtime.database_url import show_url
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from celcombiller.core.notifications.balance_enquiry import Wording
@@ -637,6 +640,66 @@ class Notices(_Table, frozen=True):
         check_words("text", self.text, ("balance", "credits", "threshold"))
 
 
+class Numbering(_Table, frozen=True):
+    """How numbers are dialled here, so that prefixes of tariffs and routes can be international. Else: as dialled.
+
+    A national, local or international number is brought into its international form (E.164) before its price is looked
+    up. Numbers with ``+``, ``*`` or ``#``, short ones and those of ``calls.always_allowed`` stay as they are.
+    """
+
+    country: Annotated[str, Meta(pattern=r"^([A-Z]{2})?\Z", description='two capital letters such as "BR", or ""')] = ""
+    """The country (ISO 3166): its code, trunk and international prefixes are known. A key below replaces what is known.
+    In Brazil the codes of carriers are understood."""
+    country_code: Annotated[str, Meta(pattern=r"^([1-9][0-9]{0,2})?\Z", description='a code such as "55", or ""')] = ""
+    """Written in place of ``country``: the code alone. Then the prefixes that follow must be written, too."""
+    trunk_prefix: Annotated[str, Meta(pattern=r"^[0-9]{0,5}\Z", description='digits such as "0", or ""')] = ""
+    """What stands before a national number, and is left out."""
+    international_prefixes: tuple[
+        Annotated[str, Meta(pattern=r"^[0-9]{1,8}\Z", description='digits such as "00"')], ...
+    ] = ()
+    """What stands before an international number, in place of ``+``."""
+    area_code: Annotated[str, Meta(pattern=r"^[0-9]{0,8}\Z", description='digits such as "11", or ""')] = ""
+    """The area of the network: put before local numbers, which are dialled without it. Empty: there are none."""
+    local_digits_max: Annotated[int, Meta(ge=0, le=15)] = 0
+    """The longest local number; 0: what the area code leaves of the longest number of the country, where that is known,
+    else every number without a trunk prefix is local. Longer ones are national."""
+    short_digits_max: Annotated[int, Meta(ge=1, le=14)] = 6
+    """A number of no more digits is a short code and stays as it is. Less where local numbers are shorter."""
+    as_is: tuple[_Number, ...] = ()
+    """Other numbers that stay as they are: emergency and service numbers that are longer."""
+
+    def __post_init__(self) -> None:
+        """Refuse a country that does not exist, and prefixes that no number could be told by."""
+        if self.country and self.country_code:
+            raise SettingError("country_code", f"is known of country = {show_value(self.country)}: write one of them")
+        if self.country and find_plan(self.country) is None:
+            raise SettingError("country", f"is no country with telephone numbers: {show_value(self.country)}")
+        if not (self.country or self.country_code):
+            for key in ("trunk_prefix", "international_prefixes", "area_code", "local_digits_max"):
+                if getattr(self, key):
+                    raise SettingError(key, "needs country or country_code in the same table")
+        for each in self.international_prefixes:
+            if self.trunk_prefix.startswith(each):
+                reason = f"begins with the international prefix {each}: every number behind it would be international"
+                raise SettingError("trunk_prefix", reason)
+
+    def make_plan(self, as_is: Iterable[str]) -> NumberingPlan:
+        """Return the plan, in which the numbers ``as_is`` stay as they are, too."""
+        known = find_plan(self.country, self.area_code) if self.country else None
+        plan = known or NumberingPlan(country_code=self.country_code, area_code=self.area_code)
+        facts: dict[str, Any] = {}
+        if self.trunk_prefix:
+            facts |= {"trunk": self.trunk_prefix, "trunk_replacement": ""}
+        if self.international_prefixes:
+            longest_first = sorted(self.international_prefixes, key=len, reverse=True)
+            facts["international"] = "|".join(longest_first)
+        if self.local_digits_max:
+            facts["local_digits_max"] = self.local_digits_max
+        return dataclasses.replace(
+            plan, short_digits_max=self.short_digits_max, as_is=frozenset((*self.as_is, *as_is)), **facts
+        )
+
+
 class RateRow(_Table, frozen=True):
     """One row of the price list; the longest prefix of a number wins."""
 
@@ -659,6 +722,7 @@ class Config(_Table, frozen=True):
     asterisk: tuple[Asterisk, ...] = ()
     provisioning: tuple[RadioNetwork, ...] = ()
     calls: Calls = field(default_factory=Calls)
+    numbering: Numbering = field(default_factory=Numbering)
     sms: Sms = field(default_factory=Sms)
     smpp: Smpp = field(default_factory=Smpp)
     schedules: Schedules = field(default_factory=Schedules)
@@ -685,10 +749,15 @@ class Config(_Table, frozen=True):
             _check_notifiable(self)
 
     @property
+    def numbering_plan(self) -> NumberingPlan:
+        """How numbers are dialled; those that are always allowed stay as they are."""
+        return self.numbering.make_plan(self.calls.always_allowed)
+
+    @property
     def message_policy(self) -> MessagePolicy:
         """The part that the charging of messages needs, of all tables."""
         alphabet = DefaultAlphabet(self.smpp.default_alphabet)
-        return dataclasses.replace(self.sms.terms, smsc_alphabet=alphabet)
+        return dataclasses.replace(self.sms.terms, smsc_alphabet=alphabet, numbering=self.numbering_plan)
 
     @property
     def wording(self) -> Wording:

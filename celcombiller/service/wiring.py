@@ -377,6 +377,7 @@ def charging_policy(config: Config) -> ChargingPolicy:
         external=config.calls.external_dial != "",
         messages=config.message_policy,
         time_zone=ZoneInfo(config.schedules.zone),
+        numbering=config.numbering_plan,
     )
 
 

@@ -13,11 +13,13 @@ from celcombiller.core.errors import BillerError
 from celcombiller.core.model.accounts import Kind, Transfer
 from celcombiller.core.model.calls import Call, CallGrant, CallReport, Settlement, Witness
 from celcombiller.core.model.tariffs import Service
+from celcombiller.core.rating.numbering import AS_DIALLED
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageResult, MessageSubmission
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
+    from celcombiller.core.rating.numbering import NumberingPlan
     from celcombiller.core.rating.tariff import Tariff
 
 
@@ -26,6 +28,7 @@ class ChargingPolicy:
     """The operator's conditions, from the settings. ``external``: whether numbers outside can be called.
 
     ``tariff`` has the settings' own rates of calls; the ``catalogue`` has them beside those of the ledger.
+    ``numbering`` is how numbers are dialled; they are recorded, priced and routed in their international form.
     ``time_zone`` is that of the days and months in which spending is limited.
     """
 
@@ -36,6 +39,7 @@ class ChargingPolicy:
     messages: MessagePolicy = field(default_factory=MessagePolicy)
     catalogue: CatalogueHolder = field(default_factory=lambda: CatalogueHolder(Catalogue()))
     time_zone: tzinfo = UTC
+    numbering: NumberingPlan = AS_DIALLED
 
     def __post_init__(self) -> None:
         """Enter the settings' rates in the catalogue."""

@@ -30,6 +30,7 @@ from celcombiller.core.model.calls import (
 )
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.rating.bill import Pot, affordable_with, make_bill
+from celcombiller.core.rating.numbering import normalise
 from celcombiller.core.rating.pricing import charged_ms, seconds_of
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
@@ -140,7 +141,7 @@ class VoiceCharging:
             raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
         if not (payer.enabled or late):
             raise SubscriberDisabled(payer.username)
-        number = plain_number(request.called_number)
+        number = normalise(policy.numbering, plain_number(request.called_number))
         if not NUMBER.fullmatch(number):
             raise BadNumber("a number is made of digits, * and #")
         callee = self.directory.find_callee(request.called_number)

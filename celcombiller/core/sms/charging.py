@@ -22,6 +22,7 @@ from celcombiller.core.model.calls import share_reference
 from celcombiller.core.model.messages import Message, MessageOrigin, MessageState, Route
 from celcombiller.core.model.tariffs import Service, flat_rate
 from celcombiller.core.rating.bill import make_bill
+from celcombiller.core.rating.numbering import AS_DIALLED, NumberingPlan, normalise
 from celcombiller.core.rating.pricing import rate_at
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding
@@ -53,7 +54,8 @@ PHONE_VALIDITY = timedelta(hours=1)
 class MessagePolicy:
     """The operator's conditions for messages: which account pays; route and price of a part, on-net and off-net.
 
-    ``smsc_alphabet`` decides whether a text to the SMSC is UCS-2.
+    ``smsc_alphabet`` decides whether a text to the SMSC is UCS-2. By ``numbering`` a number gets its international form
+    to be priced; the message goes to the number as it was said.
     """
 
     account: Kind = Kind.VOICE
@@ -65,6 +67,7 @@ class MessagePolicy:
     sender: str = ""
     validity: timedelta = timedelta(hours=24)
     smsc_alphabet: DefaultAlphabet = DefaultAlphabet.GSM
+    numbering: NumberingPlan = AS_DIALLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +176,21 @@ class MessageCharging:
             expires_at=expires_at,
         )
         if payer is not None:
-            message = self._pay(message, payer, catalogue, now)
+            message = self._pay(message, payer, policy.numbering, catalogue, now)
         return MessageResult(self.messages.add(message), first=True, callee=callee)
 
-    def _pay(self, message: Message, payer: Subscriber, catalogue: Catalogue | None, now: datetime) -> Message:
+    def _pay(
+        self, message: Message, payer: Subscriber, numbering: NumberingPlan, catalogue: Catalogue | None, now: datetime
+    ) -> Message:
         """Price a message by the payer's tariff, where that has prices of messages, and hold what it costs."""
+        number = normalise(numbering, message.to_number)
         on_net, rate = message.callee_id is not None, flat_rate(price=message.price)
         if catalogue is not None:
             tariff, version_id = catalogue.tariff_for(payer, Service.SMS, now)
             if version_id is not None:
-                rate = rate_at(tariff.rate_for(message.to_number, now, on_net=on_net), now)
+                rate = rate_at(tariff.rate_for(number, now, on_net=on_net), now)
                 message = replace(message, tariff_version_id=version_id, price=rate.price)
-        pots = choose_pots(self.pots, payer.id, self.book, Service.SMS, message.to_number, on_net=on_net, at=now)
+        pots = choose_pots(self.pots, payer.id, self.book, Service.SMS, number, on_net=on_net, at=now)
         bill = make_bill(rate, message.parts, now, pots)
         if bill.balance_amount != message.price * message.parts:
             message = replace(message, charge=bill.balance_amount)
