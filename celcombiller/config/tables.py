@@ -259,9 +259,9 @@ class Agi(_Table, frozen=True):
     """Seconds that Asterisk may take for the environment, and for each answer outside a call."""
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 15_000
     """Sessions that may be open at once. One stays open for the length of each call."""
-    connections_per_address_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 15_000
-    """Sessions of one address. With several Asterisk servers, less than ``connections_max`` keeps room for the others
-    when one of them runs wild."""
+    connections_per_address_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Sessions of one address. 0: as many as in all, for one Asterisk has one address; but three quarters of them where
+    there are several [[asterisk]] tables, so that one that runs wild leaves room for the calls of the others."""
 
     def __post_init__(self) -> None:
         """Refuse a port or an address that does not exist."""

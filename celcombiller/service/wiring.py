@@ -404,13 +404,20 @@ def _agi_factory(parts: _Parts) -> Any:
         command_seconds=agi.idle_seconds,
         allow=agi.allow,
         connections_max=parts.files.agi,
-        connections_per_address_max=agi.connections_per_address_max,
+        connections_per_address_max=_per_address(parts),
         count_limit=parts.metrics.calls.count_limit,
         lines=parts.lines,
     )
     parts.metrics.calls.agi_sessions.set_function(lambda: factory.connections)
     parts.metrics.calls.agi_sessions_max.set(factory.connections_max)
     return factory
+
+
+def _per_address(parts: _Parts) -> int:
+    """Return how many AGI sessions one address may have, at most what there may be in all."""
+    in_all = parts.files.agi
+    default = in_all if len(parts.config.asterisk) <= 1 else max(1, in_all * 3 // 4)
+    return min(in_all, parts.config.agi.connections_per_address_max or default)
 
 
 def _login(reactor: Any, config: Config, server: Asterisk) -> Deferred[Any]:

@@ -59,7 +59,7 @@ _TRANSIENT = _THROTTLED | {consts.SMPP_ESME_RSYSERR, consts.SMPP_ESME_RINVBNDSTS
 _CODINGS = {Encoding.GSM7: consts.SMPP_ENCODING_DEFAULT, Encoding.UCS2: consts.SMPP_ENCODING_ISO10646}
 
 
-class _SingleConnection(Factory):
+class SingleConnection(Factory):
     """Return this one connection, and log nothing of it."""
 
     noisy = False
@@ -70,6 +70,14 @@ class _SingleConnection(Factory):
     def buildProtocol(self, addr: IAddress | None) -> SmppConnection:  # noqa: ARG002  Twisted tells it
         """Return the link for its connection."""
         return self._link
+
+
+def smsc_endpoint(reactor: Any, settings: Smpp) -> IStreamClientEndpoint:
+    """Return the endpoint of the SMSC that the settings name, by TLS where they want it."""
+    plain = TCP4ClientEndpoint(reactor, settings.host, settings.port, timeout=10)
+    if not settings.tls:
+        return plain
+    return wrapClientTLS(tls_trust.client_tls_options(settings.host, settings.ca_file), plain)
 
 
 class SmscClient(Service):
@@ -153,17 +161,8 @@ class SmscClient(Service):
 
     async def _connect(self) -> SmppConnection:
         connection = SmppConnection(self._clock, self._settings, self._delivered)
-        await self._endpoint().connect(_SingleConnection(connection))
+        await smsc_endpoint(self._clock, self._settings).connect(SingleConnection(connection))
         return connection
-
-    def _endpoint(self) -> IStreamClientEndpoint:
-        host, port = self._settings.host, self._settings.port
-        plain = TCP4ClientEndpoint(self._clock, host, port, timeout=10)
-        return (
-            wrapClientTLS(tls_trust.client_tls_options(host, self._settings.ca_file), plain)
-            if self._settings.tls
-            else plain
-        )
 
     async def _delivered(self, pdu: Pdu) -> int:
         return await self._inbox.take(pdu, is_submitting=self._unrecorded > 0)

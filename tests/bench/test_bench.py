@@ -11,7 +11,7 @@ from celcombiller.asterisk.agi.simulator import Channel, play
 from celcombiller.bench import environment, long_history, measurements, report, wire_baseline
 from celcombiller.bench.measurements import Run, percentile
 from celcombiller.config.tables import Calls
-from tests.asterisk.scripts.test_scripts import House
+from tests.support.script_biller import House
 from tests.system.lab.waiting import until
 
 pytestmark = [

@@ -54,11 +54,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def examine(arguments: argparse.Namespace, config: Config) -> int:
     """Try everything, print what was found; return `DIFFERS` when something needs a remedy."""
     file = arguments.config or loader.find_file()
-    found = [*_settings(file), *_database(config), *_ports(config), *_radius(config), *_smsc(config)]
-    if config.asterisk or config.provisioning:
+    found = [*_settings(file), *_database(config), *_ports(config), *_radius(config)]
+    unreachable = list(_smsc(config))
+    found += unreachable
+    binds = bool(config.smpp.host) and not unreachable
+    if config.asterisk or config.provisioning or binds:
         from celcombiller.cli.operations.doctor_peers import examine_peers  # noqa: PLC0415  loads the reactor
 
-        found += examine_peers(config)
+        found += examine_peers(config, binds=binds)
     if arguments.json:
         print_json([asdict(each) for each in found])
     else:
@@ -216,5 +219,3 @@ def _smsc(config: Config) -> Iterator[Finding]:
     except OSError as error:
         remedy = "check smpp.host, smpp.port and the firewall"
         yield Finding("smpp", f"{place} cannot be reached: {error.strerror or error}", remedy)
-    else:
-        yield Finding("smpp", f"{place} accepts connections")

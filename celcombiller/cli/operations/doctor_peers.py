@@ -1,10 +1,11 @@
-"""The part of ``celcombiller doctor`` that talks with Asterisk and the radio networks, by the reactor."""
+"""The part of ``celcombiller doctor`` that talks with Asterisk, the radio networks and the SMSC, by the reactor."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from smpplib.consts import SMPP_ESME_RALYBND, SMPP_ESME_RBINDFAIL, SMPP_ESME_RINVPASWD, SMPP_ESME_RINVSYSID
 from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
 from twisted.internet.error import ConnectError
 from twisted.internet.task import react
@@ -17,15 +18,20 @@ from celcombiller.cli.operations.findings import ANSWER_SECONDS, CLOCK_SKEW, Fin
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.messages import Route
 from celcombiller.provisioning.factory import network_of
+from celcombiller.runtime import tls_trust
+from celcombiller.smpp.client import SingleConnection, smsc_endpoint
+from celcombiller.smpp.connection import BindRefused, SmppConnection
+from celcombiller.smpp.inbound import TEMPORARY_ERROR
+from celcombiller.smpp.session import PAIR, TRANSCEIVER, SmscSession
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
-    from celcombiller.config.tables import Asterisk, Config, RadioNetwork
+    from celcombiller.config.tables import Asterisk, Config, RadioNetwork, Smpp
 
 
-def examine_peers(config: Config) -> list[Finding]:
-    """Log in to each Asterisk server and ask each radio network; return what was found."""
+def examine_peers(config: Config, *, binds: bool = False) -> list[Finding]:
+    """Log in to each Asterisk server, ask each radio network, and bind to the SMSC; return what was found."""
     found: list[Finding] = []
     names: dict[str, tuple[str, str | None]] = {}
 
@@ -34,6 +40,8 @@ def examine_peers(config: Config) -> list[Finding]:
             found.extend(await _examine_asterisk(reactor, config, server, names))
         used = [each for each in config.provisioning if each.kind != "none"]
         found.extend([await _examine_network(reactor, network) for network in used])
+        if binds:
+            found.append(await _examine_smsc(reactor, config.smpp))
 
     try:
         react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
@@ -105,6 +113,41 @@ async def _examine_network(reactor: Any, settings: RadioNetwork) -> Finding:
     finally:
         await network.close()
     return Finding(subject, f"{place} answers with {len(entries)} subscribers")
+
+
+async def _examine_smsc(reactor: Any, settings: Smpp) -> Finding:
+    """Bind as the biller does. What the SMSC delivers meanwhile is asked for again later."""
+    place = f"{settings.host}:{settings.port}"
+
+    async def refuse(_pdu: Any) -> int:
+        return TEMPORARY_ERROR
+
+    async def connect() -> SmppConnection:
+        connection = SmppConnection(reactor, settings, refuse)
+        await smsc_endpoint(reactor, settings).connect(SingleConnection(connection))
+        return connection
+
+    session = SmscSession(connect)
+    try:
+        await _in_time(Deferred.fromCoroutine(session.open([TRANSCEIVER, PAIR])), reactor)
+    except BindRefused as error:
+        if error.status == SMPP_ESME_RALYBND:
+            return Finding("smpp", f"{place}: {settings.system_id!r} is bound already, by the running biller perhaps")
+        return Finding("smpp", f"{place}: {error}", _BIND_REMEDIES.get(error.status, _BIND_REMEDY))
+    except Exception as error:  # noqa: BLE001  how a connection ends has many types, TLS's among them
+        why = tls_trust.explain(error, settings.host)
+        return Finding("smpp", f"{place} does not let us bind: {why}", "check smpp.port, smpp.tls and smpp.ca_file")
+    finally:
+        session.drop("doctor is done")
+    return Finding("smpp", f"{place} accepts {settings.system_id!r}, {'by TLS' if settings.tls else 'without TLS'}")
+
+
+_BIND_REMEDY = "ask the operator of the message centre what it expects; smpp.system_type may matter"
+_BIND_REMEDIES = {
+    SMPP_ESME_RINVSYSID: "smpp.system_id is not a name that the message centre knows",
+    SMPP_ESME_RINVPASWD: "smpp.password is not the one of smpp.system_id",
+    SMPP_ESME_RBINDFAIL: "check smpp.system_id, smpp.password and smpp.system_type",
+}
 
 
 def _in_time(waited: Deferred[Any], reactor: Any) -> Awaitable[Any]:

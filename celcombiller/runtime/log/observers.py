@@ -11,10 +11,11 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from twisted.logger import FileLogObserver, ILogObserver, eventAsText
+from twisted.logger import FileLogObserver, ILogObserver, LogLevel, eventAsText
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
+from celcombiller.core.model.text import escape_lines, escape_unprintable
 from celcombiller.runtime.log.fast_text import PlainText
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ class Logged:
             parent.setComponent(ILogObserver, self.log_observer)
 
 
-def observer(twistd: Mapping[str, Any], *, as_json: bool, worker: int | None) -> ILogObserver | None:
-    """Make what writes the log, where these options of twistd's say; ``None`` for syslog, which has its own form.
+def observer(twistd: Mapping[str, Any], *, as_json: bool, worker: int | None) -> ILogObserver:
+    """Make what writes the log, where these options of twistd's say.
 
     A ``worker`` has its parent's standard output, and its number in each line.
     """
     if worker is not None:
         return _Numbered(worker, as_json=as_json)
     if twistd.get("syslog"):
-        return None
+        return _Syslog(str(twistd.get("prefix") or "celcombiller"))
     form = json_line if as_json else PlainText()
     name = twistd.get("logfile")
     if name == "-" or (twistd.get("nodaemon") and not name):
@@ -67,6 +68,30 @@ class _Numbered:
         """Write it, with the number where the form has a place for it."""
         namespace = f"worker {self._worker} {event.get('log_namespace', '-')}"
         self._write(event | ({"worker": self._worker} if self._as_json else {"log_namespace": namespace}))
+
+
+@implementer(ILogObserver)
+class _Syslog:
+    """Writes to syslog as twistd does, a line for each line of text, with unprintable characters escaped."""
+
+    def __init__(self, prefix: str) -> None:
+        from twisted.python.syslog import SyslogObserver  # noqa: PLC0415  not on every system
+
+        self._emit: Any = SyslogObserver(prefix).emit
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write it; an event without a text is none."""
+        text = eventAsText(event, includeTraceback=False, includeTimestamp=False, includeSystem=False)
+        level, failure = event.get("log_level"), event.get("log_failure")
+        if not text and failure is None:
+            return
+        text = escape_unprintable(text)
+        if failure is not None:
+            text = f"{text}\n{escape_lines(_traceback(failure))}"
+        is_error = failure is not None or level in (LogLevel.error, LogLevel.critical)
+        system = f"{event.get('log_namespace', '-')}#{'info' if level is None else level.name}"
+        lines = {"message": (text,), "system": escape_unprintable(system), "isError": int(is_error)}
+        self._emit(lines)
 
 
 def json_line(event: LogEvent) -> str:

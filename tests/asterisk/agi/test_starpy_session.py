@@ -15,7 +15,6 @@ from twisted.protocols.basic import LineOnlyReceiver
 from celcombiller.asterisk.agi.server import run
 from celcombiller.asterisk.agi.simulator import Channel
 from celcombiller.core.schema import tables
-from tests.asterisk.scripts.test_scripts import house  # noqa: F401  a fixture
 from tests.core.ledger.test_book import proved, voice
 
 
@@ -81,7 +80,7 @@ LIBRARIES = [stand_in, *([real] if find_spec("starpy") else [])]
 
 
 @pytest.fixture(params=LIBRARIES, ids=lambda each: each.__name__)
-def on_starpy(request, house):  # noqa: F811
+def on_starpy(request, house):
     house.port.stopListening()
     house.port = reactor.listenTCP(0, request.param(partial(run, house.scripts)), interface="127.0.0.1")
     return house

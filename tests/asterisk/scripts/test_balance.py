@@ -11,8 +11,8 @@ from celcombiller.asterisk.scripts import balance
 from celcombiller.config.tables import Balance, Config, Prompts, Sms
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
-from tests.asterisk.scripts.test_scripts import House
 from tests.core.ledger.test_book import ask, credit, proved, voice
+from tests.support.script_biller import House
 
 
 class Listening(Channel):

@@ -16,8 +16,8 @@ from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
 from celcombiller.database.reader import Reader
 from celcombiller.runtime.metrics import Metrics
-from tests.asterisk.scripts.test_scripts import StoreHere
 from tests.core.ledger.test_book import ask, credit, database, proved
+from tests.support.script_biller import StoreHere
 
 PBX = Asterisk(name="pbx1", host="127.0.0.1", username="u", secret="s")
 

@@ -1,7 +1,5 @@
 """Calls are never left undecided or unsettled: refusals of the channel, faults of our own, and a ledger that is away."""
 
-# ruff: noqa: F811  the fixtures are imported
-
 import re
 import sqlite3
 
@@ -23,7 +21,6 @@ from celcombiller.core.schema import tables
 from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.service.wiring import charging_policy
-from tests.asterisk.scripts.test_scripts import house, houses  # noqa: F401  fixtures
 from tests.core.ledger.test_book import proved, voice
 
 COMMANDS_MAX = 8

@@ -6,94 +6,20 @@ import pytest
 import pytest_twisted
 import sqlalchemy as sa
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
-from celcombiller.asterisk.agi.server import FastAGIFactory
 from celcombiller.asterisk.agi.simulator import Channel, play
-from celcombiller.asterisk.scripts import Scripts, settlement
-from celcombiller.config.tables import Calls, Config, Prompts
+from celcombiller.asterisk.scripts import settlement
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import Initiate, Terminate
-from celcombiller.core.errors import BillerError, StoreUnavailable
+from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
 from celcombiller.database.batch_writer import BatchWriter
-from celcombiller.database.reader import Reader
 from celcombiller.database.transaction import transact
-from celcombiller.runtime.metrics import Metrics
 from celcombiller.service.wiring import charging_policy
-from tests.core.ledger.test_book import ask, credit, database, proved, voice
-
-
-class StoreHere:
-    """The store in this thread, answering at once; `trouble` makes it fail or wait."""
-
-    def __init__(self, engine, config):
-        self.engine, self.config, self.trouble = engine, config, {}
-
-    def charge(self, request, *, deferrable=False):
-        trouble = self.trouble.get(type(request))
-        if isinstance(trouble, Deferred):  # done at once, told when the Deferred fires
-            del self.trouble[type(request)]
-            result = self._now(request)
-            return trouble.addCallback(lambda _: result)
-        if trouble:
-            return fail(trouble.pop(0))
-        return self._now(request)
-
-    def _now(self, request):
-        (answer,) = ask(self.engine, request, terms=charging_policy(self.config))
-        return fail(answer) if isinstance(answer, BillerError) else succeed(answer)
-
-
-class House:
-    """A biller without AMI: scripts, a ledger, and a port."""
-
-    def __init__(self, path, **calls):
-        facts = {"internal_dial": "PJSIP/{clid}", "decision_seconds": 1, **calls}
-        self.config = Config(calls=Calls(**facts), prompts=Prompts(no_credit="no-money"))
-        self.engine = database(path)
-        ask(self.engine, credit(60))
-        self.store = StoreHere(self.engine, self.config)
-        self.metrics = Metrics()
-        self.scripts = Scripts(reactor, self.config, self.store, Reader(reactor, self.engine), {}, self.metrics)
-        self.port = reactor.listenTCP(0, FastAGIFactory(self.scripts, clock=reactor), interface="127.0.0.1")
-
-    async def call(self, called="1002", caller="1001", **facts):
-        return await self.play(Channel(caller, called, **facts), "caller", "reducer")
-
-    async def play(self, channel, *scripts):
-        return await play(reactor, "127.0.0.1", self.port.getHost().port, channel, scripts)
-
-    def decided(self):
-        (family,) = self.metrics.calls.authorizations.collect()
-        return {each.labels["result"]: each.value for each in family.samples if each.value}
-
-    async def close(self):
-        await self.scripts.updates.drain()
-        await self.port.stopListening()
-        self.engine.dispose()
-
-
-@pytest.fixture
-def house(tmp_path):
-    made = House(tmp_path / "db.sqlite")
-    yield made
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
-
-
-@pytest.fixture
-def houses(tmp_path):
-    made = []
-
-    def build(**calls):
-        made.append(House(tmp_path / "db.sqlite", **calls))
-        return made[-1]
-
-    yield build
-    for each in made:
-        pytest_twisted.blockon(Deferred.fromCoroutine(each.close()))
+from tests.core.ledger.test_book import proved, voice
 
 
 @pytest_twisted.ensureDeferred

@@ -5,9 +5,14 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
+import pytest_twisted
+from smpplib import consts
+from twisted.internet.threads import deferToThread
 
+from tests.support.fakes.smsc import MessageCentre
 from tests.system.lab.waiting import free_ports
 
 
@@ -151,3 +156,34 @@ def refuse_login(manager):
         fields = dict(line.split(": ", 1) for line in iter(lambda: stream.readline().decode().strip(), ""))
         answer = f"Response: Error\r\nActionID: {fields['ActionID']}\r\nMessage: Authentication failed\r\n\r\n"
         stream.write(answer.encode())
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "found", "remedy"),
+    [
+        ({}, 0, "accepts 'biller'", None),
+        ({"bind_transceiver": consts.SMPP_ESME_RINVCMDID}, 0, "accepts 'biller'", None),
+        ({"bind_transceiver": consts.SMPP_ESME_RALYBND}, 0, "bound already", None),
+        ({"bind_transceiver": consts.SMPP_ESME_RINVPASWD}, 1, "does not let us in", "smpp.password"),
+        ({"bind_transceiver": consts.SMPP_ESME_RINVSYSID}, 1, "does not let us in", "smpp.system_id"),
+        ({"bind_transceiver": MessageCentre.CUT, "bind_transmitter": MessageCentre.CUT}, 1, "does not let", "smpp.tls"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_doctor_binds_to_the_message_centre(ready, here, refused, status, found, remedy):
+    """In a process of its own, for the reactor runs once: 1 s each."""
+    centre = MessageCentre()
+    centre.refused = refused
+    smpp = f'[smpp]\nhost = "127.0.0.1"\nport = {centre.port}\nsystem_id = "biller"\npassword = "hush"\n'
+    (here / "celcombiller.toml").write_text(quiet() + smpp)
+    (here / "celcombiller.toml").chmod(0o600)
+    program = "import sys; from celcombiller.cli import main; sys.exit(main(['doctor', '--json']))"
+    command = partial(subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = await deferToThread(command)
+    await centre.stop()
+    (smsc,) = [each for each in json.loads(done.stdout) if each["subject"] == "smpp"]
+    assert (done.returncode, done.stderr) == (status, "")
+    assert found in smsc["found"]
+    assert (remedy or "") in smsc["remedy"]
+    assert bool(smsc["remedy"]) == bool(remedy)
+    assert "hush" not in done.stdout

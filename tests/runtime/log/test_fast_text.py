@@ -66,5 +66,4 @@ def test_it_goes_where_twistd_would_have_written(options, tmp_path, monkeypatch)
     options = {name: value.format(tmp=tmp_path) if isinstance(value, str) else value for name, value in options.items()}
     made = observer(options, as_json=False, worker=None)
     assert isinstance(made, FileLogObserver)
-    assert observer({"syslog": 1}, as_json=False, worker=None) is None
     assert (tmp_path / "log").exists() == options.get("logfile", "").endswith("/log")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import syslog
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from twisted.application.service import Application
 from twisted.logger import FileLogObserver, ILogObserver, Logger, LogLevel
 from twisted.python.failure import Failure
+from twisted.python.syslog import SyslogObserver
 
 from celcombiller.core.model.calls import CallState
 from celcombiller.runtime.log.observers import json_line, observer
@@ -119,7 +121,22 @@ def test_the_log_goes_where_twistd_says(tmp_path):
     to_file({"log_format": "To a file"})
     to_file._outFile.close()
     assert json.loads((tmp_path / "biller.log").read_text())["message"] == "To a file"
-    assert observer({"syslog": True}, as_json=True, worker=None) is None
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_syslog_gets_printable_lines(monkeypatch, as_json):
+    opened, written = [], []
+    monkeypatch.setattr(SyslogObserver, "openlog", lambda _, *options: opened.append(options[0]))
+    monkeypatch.setattr(SyslogObserver, "syslog", lambda _, priority, line: written.append((priority, line)))
+    write = observer({"syslog": True, "prefix": "biller"}, as_json=as_json, worker=None)
+    log = Logger("x", observer=write)
+    log.info("a name: {name}", name="an\x1b[31ma\u202e\r\nforged")
+    log.failure("it failed", Failure(ValueError("of \x9b text")))
+    assert opened == ["biller"]
+    assert written[0] == (syslog.LOG_INFO, "[x#info] a name: an\\x1b[31ma\\u202e\\r\\nforged")
+    assert written[1] == (syslog.LOG_ALERT, "[x#critical] it failed")
+    assert written[-1][1].endswith("ValueError: of \\x9b text")
+    assert all(line.replace("\t", "").isprintable() for _, line in written)
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
