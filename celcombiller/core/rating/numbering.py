@@ -46,11 +46,15 @@ AS_DIALLED = NumberingPlan()
 """The plan that changes no number."""
 
 
-@lru_cache(maxsize=NUMBERS_KNOWN)
 def normalise(plan: NumberingPlan, number: str) -> str:
     """Return ``number`` in its international form, with ``+``; or as it is, where it has none."""
+    return _normalise(plan, number) if plan.country_code else number
+
+
+@lru_cache(maxsize=NUMBERS_KNOWN)
+def _normalise(plan: NumberingPlan, number: str) -> str:
     is_plain = _DIGITS.fullmatch(number) and len(number) > plan.short_digits_max
-    if not plan.country_code or not is_plain or number in plan.as_is:
+    if not is_plain or number in plan.as_is:
         return number
     found = _expand(plan, number)
     return f"+{found}" if plan.short_digits_max < len(found) <= E164_DIGITS_MAX else number

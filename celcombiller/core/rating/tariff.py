@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RATES_KNOWN = 4096
 """The rates that are kept as values: those of the destinations that were called last."""
 
-TERMS_KNOWN = 16_384
+TERMS_KNOWN = 8192
 """The price lists that are kept as values: many prefixes share one."""
 
 _Valid = tuple[datetime | None, datetime | None, Rate]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-TEXTS_KNOWN = 65_536
+TEXTS_KNOWN = 16_384
 """The texts of which a copy is found again while a pool is filled. More are stored twice rather than all remembered:
 a dictionary of a million stops all threads for as long as it takes to grow."""
 

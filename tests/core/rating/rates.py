@@ -12,6 +12,7 @@ from celcombiller.core.model.tariffs import Calendar, Prices, Rate, Step, Window
 CLOCK_CHANGES = [
     datetime(2018, 11, 4, 3, tzinfo=UTC),  # São Paulo, 00:00 becomes 01:00
     datetime(2019, 2, 17, 2, tzinfo=UTC),  # São Paulo, 00:00 becomes 23:00 of the day before
+    datetime(2011, 12, 30, 10, tzinfo=UTC),  # Samoa leaves out a whole day
     datetime(2026, 3, 29, 1, tzinfo=UTC),  # Berlin, 02:00 becomes 03:00
     datetime(2026, 10, 25, 1, tzinfo=UTC),  # Berlin, 03:00 becomes 02:00
     datetime(2026, 12, 24, 23, tzinfo=UTC),  # a holiday begins in Berlin
@@ -26,7 +27,9 @@ moments = st.builds(
 
 calendars = st.builds(
     Calendar,
-    st.sampled_from(["America/Sao_Paulo", "Europe/Berlin", "UTC", "Asia/Kathmandu", "Australia/Lord_Howe"]),
+    st.sampled_from(
+        ["America/Sao_Paulo", "Europe/Berlin", "UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia"]
+    ),
     st.sampled_from([frozenset(), frozenset({date(2026, 12, 25), date(2018, 11, 4), date(2026, 10, 26)})]),
 )
 
