@@ -101,9 +101,10 @@ _ADVICE = "; one that passes midnight belongs to the day on which it begins: end
 
 def _common_day(one: Window, other: Window) -> int | None:
     """Return a day on which two windows are both in force."""
-    for day, start, end in _spans(one):
-        for other_day, other_start, other_end in _spans(other):
-            if day == other_day and max(start, other_start) < min(end, other_end):
+    for before, day, start, end in _spans(one):
+        for other_before, other_day, other_start, other_end in _spans(other):
+            is_one_day = day == other_day and (before == other_before or None in (before, other_before))
+            if is_one_day and max(start, other_start) < min(end, other_end):
                 return day
     return None
 
@@ -112,16 +113,18 @@ def _passes_midnight(window: Window) -> bool:
     return window.end_minute <= window.start_minute
 
 
-def _spans(window: Window) -> Iterator[tuple[int, int, int]]:
-    """Yield day, first minute and end of the parts of a window; any day may be followed by a holiday, and follow it."""
-    if not _passes_midnight(window):
-        yield from ((day, window.start_minute, window.end_minute) for day in window.days)
-        return
-    yield from ((day, window.start_minute, DAY_MINUTES) for day in window.days)
-    following = {HOLIDAY} | {(day + 1) % 7 for day in window.days if day != HOLIDAY}
-    if HOLIDAY in window.days:
-        following = set(range(len(DAYS)))
-    yield from ((day, 0, window.end_minute) for day in following)
+def _spans(window: Window) -> Iterator[tuple[int | None, int, int, int]]:
+    """Yield the parts of a window on one day: the day before, the day, first minute and end.
+
+    ``None``: whatever the day before. Any day may be followed by a holiday, and follow one.
+    """
+    for day in window.days:
+        if not _passes_midnight(window):
+            yield None, day, window.start_minute, window.end_minute
+            continue
+        yield None, day, window.start_minute, DAY_MINUTES
+        for following in range(len(DAYS)) if day == HOLIDAY else (HOLIDAY, (day + 1) % 7):
+            yield day, following, 0, window.end_minute
 
 
 def parse_holidays(text: str) -> frozenset[date]:

@@ -52,6 +52,7 @@ def test_a_window_is_written_as_read(window):
         ("sun 22:00-06:00", "mon 05:00-07:00", "mon"),
         ("sun 22:00-06:00", "tue 05:00-07:00", None),
         ("mon-fri 08:00-18:00", "holiday 08:00-18:00", None),
+        ("mon 22:00-06:00", "tue 22:00-06:00", None),  # the day before a holiday is one of them only
         ("mon 22:00-06:00", "holiday 00:00-24:00", "holiday"),  # a holiday may follow
         ("mon-fri 22:00-24:00", "holiday 00:00-24:00", None),
         ("holiday 22:00-06:00", "thu 05:00-07:00", "thu"),  # a Thursday may follow
