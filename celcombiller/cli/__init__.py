@@ -39,6 +39,8 @@ COMMANDS = (
     ("messages", "charging.messages:configure", "Text messages, and how far their queues are."),
     ("data-sessions", "charging.data_sessions:configure", "List the data sessions that are open, newest first."),
     ("schedules", "charging.schedules:configure", "Scheduled credits of groups."),
+    ("tariff", "charging.tariffs:configure", "Price lists, their versions and rates."),
+    ("group", "subscribers.groups:configure", "Groups of subscribers, with a tariff and limits in common."),
     ("token", "subscribers.tokens:configure", "Keys for programs that use the API."),
     ("import", "subscribers.import_users:configure", "Add the subscribers of a CSV file."),
     ("import-legacy", "operations.import_legacy:configure", "Import the database of an original CELCOMBiller."),

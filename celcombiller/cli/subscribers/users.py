@@ -18,6 +18,7 @@ from celcombiller.cli.common import (
     read_password,
     whole_number,
 )
+from celcombiller.cli.subscribers.groups import NO_LIMIT, limit
 from celcombiller.cli.terminal import echo
 from celcombiller.core.access import subscriber_changes
 from celcombiller.core.access.subscriber_changes import NewPassword
@@ -25,7 +26,8 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
-from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.subscribers import group_records, subscriber_records
+from celcombiller.core.tariffs import tariff_records
 from celcombiller.database.transaction import transact
 from celcombiller.runtime.credentials.password_hash import hash_password
 
@@ -51,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--password-file", type=Path, metavar="FILE", help="without a password the subscriber cannot log in"
     )
+    _add_terms(add)
     show = add_command(actions, "show", _show, "Show a subscriber and their balances.")
     show.add_argument("username")
     listed = add_command(actions, "list", _list, "List the subscribers.")
@@ -62,6 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     change.add_argument("--username", dest="new_username", metavar="NEW", help="another username")
     for name in ("clid", "imsi", "name", "cpf", "address"):
         change.add_argument(f"--{name}")
+    _add_terms(change)
     change.add_argument("--level", type=int, choices=(0, 1, 2), help="0 administrator, 1 user, 2 collaborator")
     password = add_command(actions, "password", _set_password, "Set a subscriber's password, and end their sessions.")
     password.add_argument("username")
@@ -78,6 +82,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         changed.add_argument("username")
         changed.add_argument("--json", action="store_true", help="one JSON document")
         changed.set_defaults(action=action)
+
+
+def _add_terms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tariff", metavar="TARIFF", help=f"their own; `{NO_LIMIT}`: that of the group, or the default"
+    )
+    parser.add_argument("--group", metavar="GROUP", help=f"their group; `{NO_LIMIT}`")
+    parser.add_argument("--calls-max", type=limit, metavar="N", help=f"calls at once; `{NO_LIMIT}`: as the group")
+    for name, what in (("barred", "may not"), ("allowed", "may")):
+        parser.add_argument(
+            f"--{name}", nargs="*", metavar="PREFIX", help=f"prefixes that they {what} call; `{NO_LIMIT}`: as the group"
+        )
+
+
+def _terms(tx: sa.Connection, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the tariff, group and limits that the arguments name."""
+    found: dict[str, Any] = {}
+    if arguments.tariff is not None:
+        found["tariff_id"] = None if arguments.tariff == NO_LIMIT else tariff_records.find(tx, arguments.tariff).id
+    if arguments.group is not None:
+        found["group_id"] = None if arguments.group == NO_LIMIT else group_records.find(tx, arguments.group).id
+    if arguments.calls_max is not None:
+        found["calls_max"] = None if arguments.calls_max == NO_LIMIT else arguments.calls_max
+    for name in ("barred", "allowed"):
+        prefixes = getattr(arguments, name)
+        if prefixes is not None:
+            found[name] = None if prefixes == [NO_LIMIT] else prefixes
+    return found
 
 
 def _add(arguments: argparse.Namespace, config: Config) -> int:
@@ -97,6 +129,7 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
             address=arguments.address,
             level=Level(arguments.level),
             password=None if password is None else NewPassword(password, hash_password(password)),
+            terms=_terms(tx, arguments),
             now=now,
         )
 
@@ -107,15 +140,20 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
 
 def _show(arguments: argparse.Namespace, config: Config) -> int:
     """Show a subscriber and their balances."""
-    user = transact(
-        open_database(config), lambda tx: with_balances(tx, subscriber_records.find(tx, arguments.username))
-    )
+    user = transact(open_database(config), lambda tx: _with_names(tx, subscriber_records.find(tx, arguments.username)))
     if arguments.json:
         print_json(user)
     else:
         for name, value in user.items():
-            echo(f"{name:14} {value}")
+            echo(f"{name:14} {' '.join(value) if isinstance(value, tuple) else value}")
     return 0
+
+
+def _with_names(tx: sa.Connection, subscriber: Subscriber) -> dict[str, Any]:
+    """Return a subscriber's fields and balances, with the names of their tariff and group."""
+    tariff = None if subscriber.tariff_id is None else tariff_records.find_by_id(tx, subscriber.tariff_id).name
+    group = None if subscriber.group_id is None else group_records.find_by_id(tx, subscriber.group_id).name
+    return with_balances(tx, subscriber) | {"tariff": tariff, "group": group}
 
 
 def _list(arguments: argparse.Namespace, config: Config) -> int:
@@ -162,15 +200,17 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
     changes = {name: value for name, value in facts.items() if value is not None}
     if changes.get("cpf") == "":
         changes["cpf"] = None
-    if not changes:
-        raise InvalidValue("nothing to change: name a field, such as --clid")
     now = datetime.now(UTC)
 
-    def work(tx: sa.Connection) -> Subscriber:
-        return subscriber_changes.change(tx, current_operator(), arguments.username, changes, now)
+    def work(tx: sa.Connection) -> tuple[Subscriber, list[str]]:
+        all_changes = changes | _terms(tx, arguments)
+        if not all_changes:
+            raise InvalidValue("nothing to change: name a field, such as --clid")
+        changed = subscriber_changes.change(tx, current_operator(), arguments.username, all_changes, now)
+        return changed, sorted(name.removesuffix("_id") for name in all_changes)
 
-    changed = transact(open_database(config), work)
-    _print_changed(arguments, changed, f"Changed {changed.username}: {', '.join(sorted(changes))}.")
+    changed, names = transact(open_database(config), work)
+    _print_changed(arguments, changed, f"Changed {changed.username}: {', '.join(names)}.")
     return 0
 
 

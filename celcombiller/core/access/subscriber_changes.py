@@ -7,6 +7,7 @@ where the author asks for it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.access import audit_trail, sessions, tokens
@@ -46,18 +47,23 @@ def add(
     level: Level,
     enabled: bool = True,
     password: NewPassword | None,
+    terms: Mapping[str, Any] = MappingProxyType({}),
     now: datetime,
     **fields: Any,
 ) -> Subscriber:
-    """Create a subscriber. Raises as `subscriber_records.add` does, and `Forbidden`."""
+    """Create a subscriber, with a tariff, a group or limits of their own where ``terms`` has them.
+
+    Raises as `subscriber_records.add` and `change` do, and `Forbidden`.
+    """
     actor.check_manages(level)
     if password is not None:
         check_password(password.text, _own_words(fields))
     made = subscriber_records.add(
         tx, **fields, level=level, password_hash=None if password is None else password.hashed, now=now
     )
-    if not enabled:
-        made = subscriber_records.enable(tx, made.username, now, enabled=False)
+    changes = dict(terms) | ({} if enabled else {"enabled": False})
+    if changes:
+        made = subscriber_records.change(tx, made.username, changes, now)
     audit_trail.record(tx, actor, "add", _subject(made.username), after=made, now=now)
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import InvalidValue
@@ -40,8 +41,15 @@ def normalise_rate(rate: RateRow) -> RateRow:
     if rate.valid_from is not None and rate.valid_until is not None and rate.valid_from >= rate.valid_until:
         raise _wrong(rate, "valid_until", "must be later than valid_from")
     check_steps(rate, decode_steps(rate.steps))
-    window = rate.window and format_window(parse_window(rate.window))
-    return rate._replace(prefix=found[1], window=window, steps=encode_steps(decode_steps(rate.steps)))
+    return rate._replace(
+        prefix=found[1], window=normalise_window(rate.window), steps=encode_steps(decode_steps(rate.steps))
+    )
+
+
+@lru_cache(maxsize=4096)
+def normalise_window(text: str) -> str:
+    """Return a time of the week in the form in which it is stored; empty: no window. Raises `InvalidValue`."""
+    return text and format_window(parse_window(text))
 
 
 def check_steps(rate: RateRow, steps: Sequence[Step]) -> None:

@@ -182,6 +182,13 @@ def find_version_at(tx: Connection, tariff_id: int, at: datetime) -> VersionReco
     return _newest(tx, tariff_id, _version.c.effective_at <= at)
 
 
+def find_next_version(tx: Connection, tariff_id: int, at: datetime) -> VersionRecord | None:
+    """Return the version that takes effect next after this time, or None."""
+    which = (_version.c.tariff_id == tariff_id, _version.c.effective_at > at)
+    row = tx.execute(sa.select(_version).where(*which).order_by(_version.c.number).limit(1)).first()
+    return None if row is None else value_from_row(row, VersionRecord)
+
+
 def find_last_version(tx: Connection, tariff_id: int) -> VersionRecord | None:
     """Return the last version that is or will be in force: the one on which the next one builds."""
     return _newest(tx, tariff_id, _version.c.effective_at.is_not(None))

@@ -7,6 +7,7 @@ from celcombiller.core.errors import (
     AlreadyTaken,
     BadNumber,
     InsufficientBalance,
+    InUse,
     InvalidValue,
     LastAdministrator,
     NetworkUnavailable,
@@ -15,10 +16,14 @@ from celcombiller.core.errors import (
     SubscriberDisabled,
     TooManyAttempts,
     TransferConflict,
+    UnknownGroup,
     UnknownMembership,
     UnknownSchedule,
     UnknownSubscriber,
+    UnknownTariff,
+    VersionConflict,
 )
+from celcombiller.core.reports.tariff_views import GroupView, TariffRateView, TariffView, VersionView
 from celcombiller.core.reports.views import DataSessionView, MessageView
 from celcombiller.http import openapi
 from celcombiller.http.authorization import (
@@ -38,6 +43,7 @@ from celcombiller.rest.v1 import (
     bundles,
     calls,
     data_sessions,
+    groups,
     me,
     memberships,
     messages,
@@ -45,6 +51,7 @@ from celcombiller.rest.v1 import (
     provisioning,
     schedules,
     subscribers,
+    tariffs,
     tokens,
     transfers,
 )
@@ -73,6 +80,15 @@ OFFER = f"{V1}/offers/{ID}"
 _OF_PURCHASE = (SubscriberDisabled, InsufficientBalance, TransferConflict)
 
 
+TARIFF = f"{V1}/tariffs/{ID}"
+
+
+VERSION = f"{TARIFF}/versions/<row:number>"
+
+
+GROUP = f"{V1}/groups/{ID}"
+
+
 _OF_MEMBER = (UnknownSchedule, UnknownSubscriber, UnknownMembership)
 
 
@@ -95,7 +111,7 @@ V1_ROUTES = (
         example={"username": "ana", "name": "Ana Silva", "clid": "5591980000001", "imsi": "724000000002001"},
         answer=subscribers.SubscriberView,
         status=201,
-        refusals=(AlreadyTaken, TooManyAttempts),
+        refusals=(AlreadyTaken, TooManyAttempts, UnknownTariff, UnknownGroup),
     ),
     Route(
         method="GET",
@@ -113,7 +129,14 @@ V1_ROUTES = (
         body=subscribers.SubscriberChange,
         example={"name": "Ana Souza", "enabled": True},
         answer=subscribers.SubscriberView,
-        refusals=(UnknownSubscriber, AlreadyTaken, LastAdministrator, TooManyAttempts),
+        refusals=(
+            UnknownSubscriber,
+            AlreadyTaken,
+            LastAdministrator,
+            TooManyAttempts,
+            UnknownTariff,
+            UnknownGroup,
+        ),
     ),
     Route(
         method="DELETE",
@@ -493,6 +516,128 @@ V1_ROUTES = (
         refusals=(UnknownSubscriber, SubscriberDisabled, BadNumber, NoRate, InsufficientBalance, TransferConflict),
     ),
     Route(method="GET", path=f"{V1}/messages/{ID}", who=OWN_READ, do=messages.show, answer=MessageView),
+    Route(
+        method="GET",
+        path=f"{V1}/tariffs",
+        who=STAFF_READ,
+        do=tariffs.list_all,
+        query=tariffs.TariffQuery,
+        answer=Page[TariffView],
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/tariffs",
+        who=ADMINISTRATORS,
+        do=tariffs.add,
+        body=tariffs.NewTariff,
+        example={"name": "retail", "currency": "R$", "credits_per_unit": 10000, "time_zone": "America/Sao_Paulo"},
+        answer=TariffView,
+        status=201,
+        refusals=(AlreadyTaken,),
+    ),
+    Route(method="GET", path=TARIFF, who=STAFF_READ, do=tariffs.show, answer=TariffView, refusals=(UnknownTariff,)),
+    Route(
+        method="PATCH",
+        path=TARIFF,
+        who=ADMINISTRATORS,
+        do=tariffs.change,
+        body=tariffs.TariffChange,
+        example={"is_default": True},
+        answer=TariffView,
+        refusals=(UnknownTariff, AlreadyTaken, InUse),
+    ),
+    Route(
+        method="DELETE",
+        path=TARIFF,
+        who=ADMINISTRATORS,
+        do=tariffs.delete,
+        status=204,
+        refusals=(UnknownTariff, InUse),
+    ),
+    Route(
+        method="GET",
+        path=f"{TARIFF}/rates",
+        who=STAFF_READ,
+        do=tariffs.list_tariff_rates,
+        query=tariffs.RateQuery,
+        answer=Page[TariffRateView],
+        refusals=(UnknownTariff,),
+    ),
+    Route(
+        method="GET",
+        path=f"{TARIFF}/versions",
+        who=STAFF_READ,
+        do=tariffs.list_versions,
+        query=tariffs.TariffQuery,
+        answer=Page[VersionView],
+        refusals=(UnknownTariff,),
+    ),
+    Route(
+        method="POST",
+        path=f"{TARIFF}/versions",
+        who=ADMINISTRATORS,
+        do=tariffs.add_version,
+        body=tariffs.VersionOrder,
+        example={
+            "rates": [
+                {"prefix": "5591", "name": "Belem", "steps": [{"increment": 30, "price": 12, "per": 60}]},
+            ],
+            "effective_at": "2026-12-04T20:00:00-03:00",
+            "note": "December prices",
+        },
+        answer=tariffs.VersionMade,
+        status=201,
+        refusals=(UnknownTariff, VersionConflict),
+    ),
+    Route(
+        method="GET",
+        path=VERSION,
+        who=STAFF_READ,
+        do=tariffs.show_version,
+        answer=VersionView,
+        refusals=(UnknownTariff,),
+    ),
+    Route(
+        method="DELETE",
+        path=VERSION,
+        who=ADMINISTRATORS,
+        do=tariffs.withdraw,
+        status=204,
+        refusals=(UnknownTariff, VersionConflict),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/groups",
+        who=STAFF_READ,
+        do=groups.list_all,
+        query=groups.GroupQuery,
+        answer=Page[GroupView],
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/groups",
+        who=ADMINISTRATORS,
+        do=groups.add,
+        body=groups.NewGroup,
+        example={"name": "students", "tariff_id": 1, "subscriber_calls_max": 1, "barred": ["55900"]},
+        answer=GroupView,
+        status=201,
+        refusals=(AlreadyTaken, UnknownTariff),
+    ),
+    Route(method="GET", path=GROUP, who=STAFF_READ, do=groups.show, answer=GroupView, refusals=(UnknownGroup,)),
+    Route(
+        method="PATCH",
+        path=GROUP,
+        who=ADMINISTRATORS,
+        do=groups.change,
+        body=groups.GroupChange,
+        example={"calls_max": 10, "tariff_id": None},
+        answer=GroupView,
+        refusals=(UnknownGroup, UnknownTariff, AlreadyTaken),
+    ),
+    Route(
+        method="DELETE", path=GROUP, who=ADMINISTRATORS, do=groups.delete, status=204, refusals=(UnknownGroup, InUse)
+    ),
     Route(method="GET", path=f"{V1}/rates", who=OWN_READ, do=me.rates, answer=me.RateList),
     Route(method="GET", path=f"{V1}/me", who=OWN_READ, do=me.me, answer=me.Me),
     Route(

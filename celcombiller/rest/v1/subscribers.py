@@ -19,7 +19,8 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
-from celcombiller.http.route import Response
+from celcombiller.http.route import ID_MAX, Response
+from celcombiller.rest.v1.groups import CallLimit, PrefixList, TariffId
 from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ OldPasswordGiven = Annotated[
     OldPassword, Meta(description="the password until now: needed to change one's own, at most 1024 characters")
 ]
 RevokeTokens = Annotated[bool, Meta(description="with a new password: whether it also revokes the subscriber's tokens")]
+
+
+GroupId = Annotated[int, Meta(ge=1, le=ID_MAX, description="the number of a group")]
+
+
+TERMS = ("tariff_id", "group_id", "calls_max", "barred", "allowed")
+"""Fields of who has a tariff, a group or limits of their own."""
 
 
 CREDENTIALS = {"password", "old_password", "revoke_tokens"}
@@ -68,6 +76,11 @@ class SubscriberView(msgspec.Struct, kw_only=True):
     address: str
     level: LevelNumber
     enabled: Annotated[bool, Meta(description="whether they may call and log in")]
+    tariff_id: Annotated[int, Meta(description="their own tariff; null: that of the group, else the default")] | None
+    group_id: Annotated[int, Meta(description="their group")] | None
+    calls_max: Annotated[int, Meta(description="calls at once; null: as the group")] | None
+    barred: Annotated[list[str], Meta(description="prefixes that they may not call; null: as the group")] | None
+    allowed: Annotated[list[str], Meta(description="prefixes that they may call; null: as the group")] | None
     voice: BalanceView
     data: BalanceView
     sms: BalanceView
@@ -85,6 +98,11 @@ class NewSubscriber(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     level: LevelNumber = Level.SUBSCRIBER
     enabled: bool = True
     password: Password | None = None
+    tariff_id: TariffId | None = None
+    group_id: GroupId | None = None
+    calls_max: CallLimit | None = None
+    barred: PrefixList | None = None
+    allowed: PrefixList | None = None
 
 
 class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -98,6 +116,11 @@ class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     address: Address | UnsetType = UNSET
     level: LevelNumber | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
+    tariff_id: TariffId | UnsetType | None = UNSET
+    group_id: GroupId | UnsetType | None = UNSET
+    calls_max: CallLimit | UnsetType | None = UNSET
+    barred: PrefixList | UnsetType | None = UNSET
+    allowed: PrefixList | UnsetType | None = UNSET
     password: Password | UnsetType = UNSET
     old_password: OldPasswordGiven | UnsetType = UNSET
     revoke_tokens: RevokeTokens | UnsetType = UNSET
@@ -153,6 +176,7 @@ def add(tx: Connection, request: Request) -> Response:
         level=body.level,
         enabled=body.enabled,
         password=request.password,
+        terms={name: value for name in TERMS if (value := getattr(body, name)) is not None},
         now=request.now,
     )
     where = f"{request.base_url}/api/v1/subscribers/{made.username}"
