@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.25
 """The interval between two looks at the number of the last change."""
 
+CHANGES_MAX = 20_000
+"""A version of which more prefixes differ from the one that was read whole is read whole, when it is in use already."""
+
 RETRY_SECONDS = 5.0
 """How long after a failure the same state is read again."""
 
@@ -90,6 +93,8 @@ class CatalogueWatch(Service):
             number = await self._reader.read(last_change)
             if self._is_due(number):
                 self._use(await self._read())
+                if self._has_many_changes():
+                    self._use(await self._read(changes_max=CHANGES_MAX))
         except BillerError as error:
             self._keep(str(error))
         except Exception as error:  # noqa: BLE001  whatever is wrong with the ledger's content, calls go on
@@ -106,9 +111,16 @@ class CatalogueWatch(Service):
             self._tried, self._tried_at = number, self._reactor.seconds()
         return is_due
 
-    async def _read(self) -> Catalogue:
+    def _has_many_changes(self) -> bool:
+        return any(
+            version.changes > CHANGES_MAX
+            for tariff in self._holder.current.tariffs.values()
+            for version in tariff.versions
+        )
+
+    async def _read(self, *, changes_max: int | None = None) -> Catalogue:
         """Read it in steps, each in a thread of the reader."""
-        steps = read_in_steps(self._holder.current, lambda: datetime.now(UTC))
+        steps = read_in_steps(self._holder.current, lambda: datetime.now(UTC), changes_max=changes_max)
         try:
             work = next(steps)
             while True:

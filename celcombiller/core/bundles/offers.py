@@ -13,6 +13,7 @@ from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.model.bundles import Offer
 from celcombiller.core.schema import tables
+from celcombiller.core.schema.catalogue_change import record_change
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -138,14 +139,6 @@ def offer_from_row(row: Row[Any]) -> Offer:
         renews=row.renews,
         enabled=row.enabled,
     )
-
-
-def record_change(tx: Connection) -> None:
-    """Let the billers know, at the end of the transaction, that the catalogue has changed."""
-    table = tables.catalogue_change
-    tx.execute(sa.update(table).values(number=table.c.number + 1))
-    if tx.dialect.name == "postgresql":
-        tx.exec_driver_sql("notify celcombiller_catalogue")
 
 
 def _lock(tx: Connection, offer_id: int) -> None:

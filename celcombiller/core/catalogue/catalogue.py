@@ -11,6 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from celcombiller.core.model.tariffs import Calendar
 from celcombiller.core.rating.tariff import Tariff
 
 if TYPE_CHECKING:
@@ -23,16 +24,23 @@ if TYPE_CHECKING:
     from celcombiller.core.model.tariffs import Service
 
 _NO_RATES = Tariff(())
+_NO_CALENDAR = Calendar()
 
 
 @dataclass(frozen=True, slots=True)
 class TariffVersion:
-    """A state of a tariff, in force from ``effective_at`` until the next one, with the rates of each service."""
+    """A state of a tariff, in force from ``effective_at`` until the next one, with the rates of each service.
+
+    ``base``: the version that was read whole, of which only ``changes`` prefixes were read again; ``None``: itself.
+    """
 
     id: int
     number: int
     effective_at: datetime
     tariffs: Mapping[Service, Tariff]
+    calendar: Calendar = _NO_CALENDAR
+    base: TariffVersion | None = None
+    changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

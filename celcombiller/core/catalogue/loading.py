@@ -1,7 +1,7 @@
 """The catalogue, read from the ledger in many short transactions, and only as far as it changed.
 
 The rates of a version never change once it has its moment. So they need not be read in one transaction, and those of a
-version that is known are kept.
+version that is known are kept. Of a new version only the prefixes are read that changed since a known one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from celcombiller.core.bundles.offers import offer_from_row
 from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueTariff, TariffVersion
-from celcombiller.core.catalogue.tariff_build import TariffBuild
-from celcombiller.core.model.accounts import BundleKind
-from celcombiller.core.model.bundles import Offer
+from celcombiller.core.catalogue.tariff_build import TariffBuild, TariffChange
 from celcombiller.core.model.routing import CallRoute, RouteTrunk, Trunk, TrunkChoice
 from celcombiller.core.model.tariffs import Calendar
 from celcombiller.core.rating.windows import parse_holidays
@@ -26,22 +25,35 @@ from celcombiller.core.schema import tables
 from celcombiller.core.schema.catalogue_change import last_change
 from celcombiller.core.schema.rows import value_from_row
 from celcombiller.core.subscribers.group_records import group_from_row
-from celcombiller.core.tariffs.rate_records import CHUNK, list_rates, place_of
+from celcombiller.core.tariffs.rate_records import (
+    CHUNK,
+    list_changed_prefixes,
+    list_destination_rates,
+    list_rates,
+    list_services,
+    place_of,
+)
 from celcombiller.core.tariffs.tariff_records import list_all
 from celcombiller.core.tariffs.versions import VersionRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.model.bundles import Offer
     from celcombiller.core.model.subscribers import Group
+    from celcombiller.core.model.tariffs import Service
+    from celcombiller.core.rating.tariff import Tariff
     from celcombiller.core.tariffs.rate_records import RatePlace
     from celcombiller.core.tariffs.tariff_records import TariffRecord
 
 KEPT = timedelta(minutes=10)
 """How long a version that is no longer in force is kept: for what began before, and clocks that differ."""
+
+CHANGED_PREFIXES_MAX = 200_000
+"""A version with more changed prefixes is read whole: its moment leaves the time for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +70,26 @@ class CatalogueHead:
 
 
 def read_in_steps(
-    known: Catalogue, clock: Callable[[], datetime]
+    known: Catalogue, clock: Callable[[], datetime], *, changes_max: int | None = None
 ) -> Generator[Callable[[Connection], Any], Any, Catalogue]:
     """Yield the transactions that read the catalogue of now; send each one's result back.
 
-    ``known`` is the catalogue before, of which the settings' rates and all versions that are known are kept.
+    ``known`` is the catalogue before, of which the settings' rates and all versions that are known are kept. Of a new
+    version only the prefixes are read that differ from a known one. With ``changes_max`` what has more of these changes
+    is read whole: that takes long, but then it needs less time for each look-up, and less memory.
     """
     head: CatalogueHead = yield _read_head
     found: dict[int, CatalogueTariff] = {}
     for tariff in head.tariffs:
         before = known.tariffs.get(tariff.id)
-        versions: dict[int, TariffVersion] = {} if before is None else {each.id: each for each in before.versions}
-        needed = list_needed(head.versions.get(tariff.id, ()), clock())
+        versions = {} if before is None else {each.id: each for each in before.versions}
         made: list[TariffVersion] = []
-        for version in needed:
+        for version in list_needed(head.versions.get(tariff.id, ()), clock()):
             have = versions.get(version.id)
-            if have is None:
-                have = yield from _read_version(tariff, version)
+            is_whole = have is not None and changes_max is not None and have.changes > changes_max
+            if have is None or is_whole:
+                earlier = [] if is_whole else [*versions.values(), *made]
+                have = yield from _read_version(tariff, version, earlier)
             made.append(have)
         found[tariff.id] = CatalogueTariff(
             tariff.id, tariff.name, tariff.currency, tariff.credits_per_unit, tariff.time_zone, tuple(made)
@@ -105,7 +120,7 @@ def read_catalogue(tx: Connection, known: Catalogue, clock: Callable[[], datetim
 
 def read_version(tx: Connection, tariff: TariffRecord, version: VersionRecord) -> TariffVersion:
     """Return any version of a tariff with its rates: for what a catalogue does not keep."""
-    steps = _read_version(tariff, version)
+    steps = _read_version(tariff, version, ())
     try:
         work = next(steps)
         while True:
@@ -144,7 +159,7 @@ def _read_head(tx: Connection) -> CatalogueHead:
         {each.id: each for each in map(group_from_row, _living(tx, tables.subscriber_group))},
         {row.id: value_from_row(row, Trunk) for row in _living(tx, tables.trunk)},
         _read_routes(tx),
-        {each.id: each for each in map(_offer_from_row, _living(tx, tables.offer))},
+        {each.id: each for each in map(offer_from_row, _living(tx, tables.offer))},
     )
 
 
@@ -164,15 +179,36 @@ def _read_routes(tx: Connection) -> tuple[CallRoute, ...]:
 
 
 def _read_version(
-    tariff: TariffRecord, version: VersionRecord
+    tariff: TariffRecord, version: VersionRecord, known: Iterable[TariffVersion]
 ) -> Generator[Callable[[Connection], Any], Any, TariffVersion]:
-    """Yield the transactions that read the rates of a version."""
-    build, place = TariffBuild(Calendar(tariff.time_zone, parse_holidays(version.holidays))), None
+    """Yield the transactions that read a version: what changed since a known one, or else all its rates."""
+    calendar = Calendar(tariff.time_zone, parse_holidays(version.holidays))
+    nearest = max((each for each in known if each.number < version.number), key=lambda each: each.number, default=None)
+    base = None if nearest is None else nearest.base or nearest
+    if base is not None and base.calendar == calendar:
+        prefixes: list[str] = yield partial(
+            list_changed_prefixes, tariff_id=tariff.id, after=base.number, until=version.number
+        )
+        if len(prefixes) <= CHANGED_PREFIXES_MAX:
+            change = TariffChange(calendar)
+            for start in range(0, len(prefixes), CHUNK):
+                part = prefixes[start : start + CHUNK]
+                yield partial(_read_prefixes, change=change, tariff_id=tariff.id, number=version.number, prefixes=part)
+            services: set[Service] = yield partial(list_services, tariff_id=tariff.id, number=version.number)
+            made: TariffVersion = yield lambda _tx: _make_version(
+                version, change.finish(base.tariffs, services), calendar, base, len(prefixes)
+            )
+            return made
+    build, place = TariffBuild(calendar), None
     while True:
         place = yield partial(_read_chunk, build=build, tariff_id=tariff.id, number=version.number, after=place)
         if place is None:
-            made: TariffVersion = yield partial(_finish, build=build, version=version)
+            made = yield lambda _tx: _make_version(version, build.finish(), calendar)
             return made
+
+
+def _read_prefixes(tx: Connection, *, change: TariffChange, tariff_id: int, number: int, prefixes: list[str]) -> None:
+    change.add(prefixes, (each.row for each in list_destination_rates(tx, tariff_id, number, prefixes)))
 
 
 def _read_chunk(
@@ -180,27 +216,19 @@ def _read_chunk(
 ) -> RatePlace | None:
     """Read the next rates in order; return the place of the last one, None at the end."""
     rates = list_rates(tx, tariff_id, number, after=after, limit=CHUNK)
-    build.add(each.row for each in rates)
-    return place_of(rates[-1]) if len(rates) == CHUNK else None
+    if build.place == after:  # else it was taken already
+        build.add(each.row for each in rates)
+        build.place = place_of(rates[-1]) if rates else None
+    return build.place if len(rates) == CHUNK else None
 
 
-def _finish(_tx: Connection, *, build: TariffBuild, version: VersionRecord) -> TariffVersion:
+def _make_version(
+    version: VersionRecord,
+    tariffs: Mapping[Service, Tariff],
+    calendar: Calendar,
+    base: TariffVersion | None = None,
+    changes: int = 0,
+) -> TariffVersion:
     if version.effective_at is None:
         raise ValueError("a version without a moment is in no catalogue")
-    return TariffVersion(version.id, version.number, version.effective_at, build.finish())
-
-
-def _offer_from_row(row: Any) -> Offer:
-    return Offer(
-        row.id,
-        row.name,
-        row.price,
-        BundleKind(row.kind),
-        row.amount,
-        tuple(row.services.split()),
-        tuple(row.destinations.split()),
-        row.valid_hours,
-        row.priority,
-        row.renews,
-        row.enabled,
-    )
+    return TariffVersion(version.id, version.number, version.effective_at, tariffs, calendar, base, changes)

@@ -111,6 +111,10 @@ class Tariff:
             place, length = self._index.find(digits, below=place)
         raise NoRate("no rate for this number")
 
+    def on_net_rate(self, at: datetime | None = None) -> Rate | None:
+        """Return the on-net rate that is valid at this time, or None."""
+        return next((rate for since, until, rate in self._on_net if _is_valid((since, until, rate), at)), None)
+
     def _list_first(self, digits: str, *, on_net: bool) -> Iterable[_Valid]:
         """Yield what comes before the prefixes of digits: on-net rates, and special prefixes, which are longer."""
         if on_net:

@@ -701,6 +701,8 @@ rate = sa.Table(
     sa.CheckConstraint("not on_net or prefix = ''", name="on_net"),
     sa.CheckConstraint("until_version > since_version", name="versions"),
     sa.Index(None, "tariff_id", "service", "prefix", "id"),
+    sa.Index(None, "tariff_id", "since_version"),
+    _where("ix_rate_until_version", "tariff_id", "until_version", condition="until_version is not null"),
 )
 """The prices of a destination at some times, in the versions from ``since_version`` to before ``until_version``.
 

@@ -94,6 +94,20 @@ def list_destination_rates(
             yield _stored(*row)
 
 
+def list_changed_prefixes(tx: Connection, tariff_id: int, after: int, until: int) -> list[str]:
+    """Return the prefixes of which a rate began or ended in a version after the one to the other number."""
+    found: set[str] = set()
+    for column in (_rate.c.since_version, _rate.c.until_version):
+        which = (_rate.c.tariff_id == tariff_id, column > after, column <= until)
+        found.update(tx.execute(sa.select(_rate.c.prefix).where(*which)).scalars())
+    return sorted(found)
+
+
+def list_services(tx: Connection, tariff_id: int, number: int) -> set[Service]:
+    """Return the services for which a version has rates."""
+    return {each for each in Service if list_rates(tx, tariff_id, number, limit=1, service=each)}
+
+
 def count_rates(tx: Connection, tariff_id: int, number: int) -> int:
     """Return the number of rates of a version."""
     count: int = tx.execute(sa.select(sa.func.count()).select_from(_rate).where(_is_of(tariff_id, number))).scalar_one()

@@ -98,6 +98,8 @@ def _add_tariffs() -> None:
         "rate",
         ["tariff_id", "service", "prefix", "id"],
     )
+    op.create_index(op.f("ix_rate_tariff_id_since_version"), "rate", ["tariff_id", "since_version"])
+    _where("ix_rate_until_version", "rate", ["tariff_id", "until_version"], "until_version is not null")
     op.create_table(
         "catalogue_change",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
