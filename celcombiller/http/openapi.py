@@ -40,6 +40,8 @@ _TAGS = {
     "transfers": "Credits, debits and reversals.",
     "bundles": "Pots of seconds, messages, octets or credits, which pay before the balance.",
     "offers": "Bundles that can be bought.",
+    "tariffs": "Price lists, their versions and their rates.",
+    "groups": "Subscribers with a tariff and limits in common.",
     "holds": "Credit that calls in progress set aside.",
     "calls": "Calls: authorized, answered and charged.",
     "messages": "Text messages: sent, received, charged and refunded.",

@@ -26,6 +26,7 @@ class ChangedTariff(Tariff):
         self._base = base
         self._changed = changed
         self._prefixes = prefixes
+        self._lengths = sorted(set(map(len, prefixes)))
 
     def __len__(self) -> int:
         """Return the number of rates: the most that it can be, as those that are no longer in the base count."""
@@ -33,12 +34,11 @@ class ChangedTariff(Tariff):
 
     def rate_for(self, number: str, at: datetime | None = None, *, on_net: bool = False) -> Rate:
         """Return the rate of ``number`` as `Tariff.rate_for` does, or raise `NoRate`."""
-        if on_net:
-            owner = self._changed if "" in self._prefixes else self._base
-            rate = owner.on_net_rate(at)
-            if rate is not None:
-                return rate
         digits = number.removeprefix("+")
+        if not self._is_changed(digits):
+            return self._base.rate_for(digits, at, on_net=on_net)
+        if on_net and (rate := self.on_net_rate(at)) is not None:
+            return rate
         new, old = _find(self._changed, digits, at), self._find_old(digits, at)
         if new is None or old is None:
             found = old if new is None else new
@@ -47,6 +47,11 @@ class ChangedTariff(Tariff):
         if found is None:
             raise NoRate("no rate for this number")
         return found
+
+    def _is_changed(self, digits: str) -> bool:
+        """Return whether a prefix of the number is changed; the empty one, of all numbers, has the on-net rates."""
+        prefixes = self._prefixes
+        return any(digits[:length] in prefixes for length in self._lengths)
 
     def on_net_rate(self, at: datetime | None = None) -> Rate | None:
         """Return the on-net rate that is valid at this time, or None."""

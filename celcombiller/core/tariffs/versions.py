@@ -28,7 +28,7 @@ from celcombiller.core.schema.catalogue_change import record_change
 from celcombiller.core.schema.rows import value_from_row
 from celcombiller.core.tariffs import tariff_records
 from celcombiller.core.tariffs.rate_checks import check_destination, name_rate, normalise_rate
-from celcombiller.core.tariffs.rate_records import list_all_rates, list_destination_rates
+from celcombiller.core.tariffs.rate_records import CHUNK, list_destination_rates, list_rates, place_of
 from celcombiller.core.tariffs.rate_row import RateRow
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.tariffs import Service
-    from celcombiller.core.tariffs.rate_records import StoredRate
+    from celcombiller.core.tariffs.rate_records import RatePlace, StoredRate
 
 T = TypeVar("T")
 
@@ -242,12 +242,13 @@ def write_in_steps(
     """
     wanted = [*map(normalise_rate, new.rates)]
     _check_note(new.note)
-    base, changes = yield lambda tx: _compare_with_last(tx, tariff_id, new, wanted, clock())
+    base: int = yield lambda tx: _find_base(tx, tariff_id, new, clock())
+    changes = yield from _compare_in_steps(tariff_id, base, new, wanted)
     if not changes.count and not (yield lambda tx: _changes_holidays(tx, tariff_id, new)):
         return VersionWritten(None, changes)
     draft: Draft = yield lambda tx: begin_version(tx, tariff_id, new, clock())
     if draft.base != base:
-        changes = yield lambda tx: _compare(tx, tariff_id, draft.number, new, wanted)
+        changes = yield from _compare_in_steps(tariff_id, draft.number, new, wanted)
     for closed in _cut(changes.closed):
         yield partial(_close_rates, draft=draft, ids=closed)
     last_id = 0
@@ -311,21 +312,48 @@ def _compare_with_last(
     tx: Connection, tariff_id: int, new: NewVersion, wanted: list[RateRow], now: datetime
 ) -> tuple[int, VersionChanges]:
     """Return the number of the last version (0: there is none), and what the new rates change of it."""
+    number = _find_base(tx, tariff_id, new, now)
+    steps = _compare_in_steps(tariff_id, number, new, wanted)
+    try:
+        work = next(steps)
+        while True:
+            work = steps.send(work(tx))
+    except StopIteration as end:
+        return number, end.value
+
+
+def _find_base(tx: Connection, tariff_id: int, new: NewVersion, now: datetime) -> int:
+    """Return the number of the version on which a new one builds; 0: there is none."""
     tariff_records.find_by_id(tx, tariff_id)
     _check_moment(tx, tariff_id, new.effective_at, now)
     base = find_last_version(tx, tariff_id)
-    number = 0 if base is None else base.number
-    return number, _compare(tx, tariff_id, number, new, wanted)
+    return 0 if base is None else base.number
 
 
-def _compare(tx: Connection, tariff_id: int, number: int, new: NewVersion, wanted: list[RateRow]) -> VersionChanges:
-    """Return what the new rates change of those of a version, and check them beside those that stay."""
-    touched = {each.prefix for each in wanted} | {each.prefix for each in new.removed}
-    rows: Iterable[StoredRate] = ()
+def _compare_in_steps(
+    tariff_id: int, number: int, new: NewVersion, wanted: list[RateRow]
+) -> Generator[Callable[[Connection], Any], Any, VersionChanges]:
+    """Yield the transactions that read the rates of a version, as far as new ones can change them; compare these."""
+    rows: list[StoredRate] = []
     if new.whole:
-        rows = list_all_rates(tx, tariff_id, number)
-    elif touched:
-        rows = list_destination_rates(tx, tariff_id, number, touched)
+        place: RatePlace | None = None
+        while chunk := (yield partial(list_rates, tariff_id=tariff_id, number=number, after=place, limit=CHUNK)):
+            rows += chunk
+            place = place_of(chunk[-1])
+    else:
+        touched = sorted({each.prefix for each in wanted} | {each.prefix for each in new.removed})
+        for start in range(0, len(touched), CHUNK):
+            prefixes = touched[start : start + CHUNK]
+            rows += yield partial(_list_rates_of, tariff_id=tariff_id, number=number, prefixes=prefixes)
+    return _compare(rows, new, wanted)
+
+
+def _list_rates_of(tx: Connection, *, tariff_id: int, number: int, prefixes: Sequence[str]) -> list[StoredRate]:
+    return [*list_destination_rates(tx, tariff_id, number, prefixes)]
+
+
+def _compare(rows: Iterable[StoredRate], new: NewVersion, wanted: list[RateRow]) -> VersionChanges:
+    """Return what the new rates change of the rows before, and check them beside those that stay."""
     before = {key_of(each.row): each for each in rows}
     after = {} if new.whole else {key: each.row for key, each in before.items()}
     for key in new.removed:
