@@ -209,6 +209,9 @@ _KEY = {
 }
 
 
+_PATH_WORDS = {"number": "the number of a version in its tariff"}
+
+
 def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
     for kind, argument, name in _PARAMETER.findall(route.path):
         schema: dict[str, Any] = {"type": "string", "minLength": 1}
@@ -216,7 +219,8 @@ def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
             schema = {"type": "integer", "minimum": 0, "maximum": ID_MAX}
         elif kind == "any":
             schema = {"type": "string", "enum": [each.strip() for each in argument.split(",")]}
-        yield {"name": name, "in": "path", "required": True, "schema": schema}
+        said = {"description": _PATH_WORDS[name]} if name in _PATH_WORDS else {}
+        yield {"name": name, "in": "path", "required": True, "schema": schema, **said}
 
 
 def _query_parameters(route: Route, components: dict[str, Any]) -> Iterable[dict[str, Any]]:

@@ -28,7 +28,7 @@ open_biller = biller_fixture(
 
 FOR_ANYBODY = {"GET /healthz", "GET /readyz", "POST /login", "GET /logout", "GET /api/v1/openapi.json"}
 FOR_ADMINISTRATORS = ("/api/v1/tokens", "/api/v1/trail")
-SOMEBODY_ELSES = {"username": "bia", "id": 2**53 - 1, "kind": "voice", "name": "nobody"}
+SOMEBODY_ELSES = {"number": 999, "username": "bia", "id": 2**53 - 1, "kind": "voice", "name": "nobody"}
 
 
 def address_of(route, **values):

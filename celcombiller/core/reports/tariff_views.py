@@ -41,7 +41,7 @@ class TariffView(msgspec.Struct, kw_only=True):
 class VersionView(msgspec.Struct, kw_only=True):
     """A version of a tariff. Its rates never change."""
 
-    number: int
+    number: Annotated[int, Meta(description="the number of the version in its tariff")]
     state: Annotated[
         VersionState, Meta(description="waiting, in_force, past, or withdrawn (also: it was never finished)")
     ]
@@ -58,10 +58,10 @@ class VersionView(msgspec.Struct, kw_only=True):
 class StepView(msgspec.Struct, kw_only=True):
     """From ``start`` units on, ``price`` credits buy ``per`` units, in whole increments."""
 
-    start: int
-    increment: int
-    price: int
-    per: int
+    start: Annotated[int, Meta(description="number of units before it")]
+    increment: Annotated[int, Meta(description="number of units that are charged together")]
+    price: Annotated[int, Meta(description="credits")]
+    per: Annotated[int, Meta(description="number of units that the price buys")]
 
 
 class TariffRateView(msgspec.Struct, kw_only=True):
@@ -76,7 +76,7 @@ class TariffRateView(msgspec.Struct, kw_only=True):
     valid_until: Annotated[datetime, Meta(tz=True, description="only before (RFC 3339, UTC)")] | None
     connect_fee: Annotated[int, Meta(description="credits, once")]
     minimum_charge: Annotated[int, Meta(description="credits: the least that a use costs")]
-    grace: Annotated[int, Meta(description="units: a use of no more costs nothing")]
+    grace: Annotated[int, Meta(description="number of units: a use of no more costs nothing")]
     steps: list[StepView]
     text: Annotated[str, Meta(description="the steps in words, in money where the tariff has a currency")]
 
@@ -86,9 +86,9 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
     name: str
-    tariff_id: Annotated[int, Meta(description="the tariff of members who have none of their own")] | None
-    calls_max: Annotated[int, Meta(description="calls at once of all members together; null: any number")] | None
-    subscriber_calls_max: Annotated[int, Meta(description="calls at once of each member; null: any number")] | None
+    tariff_id: Annotated[int, Meta(description="the number of the tariff of members who have none of their own")] | None
+    calls_max: Annotated[int, Meta(description="number of calls at once of all members together; null: any")] | None
+    subscriber_calls_max: Annotated[int, Meta(description="number of calls at once of each member; null: any")] | None
     barred: Annotated[list[str], Meta(description="prefixes that members may not call")]
     allowed: Annotated[list[str], Meta(description="prefixes that members may call; none: all that are not barred")]
     call_seconds_max: Annotated[int, Meta(description="the longest call, in seconds; null: no limit")] | None

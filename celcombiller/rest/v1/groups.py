@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Request
 
 TariffId = Annotated[int, Meta(ge=1, le=ID_MAX, description="the number of a tariff")]
-CallLimit = Annotated[int, Meta(ge=0, le=LIMIT_MAX, description=f"a whole number from 0 to {LIMIT_MAX}")]
+CallLimit = Annotated[
+    int, Meta(ge=0, le=LIMIT_MAX, description=f"a number of calls at once from 0 to {LIMIT_MAX}; null: any")
+]
+SecondsLimit = Annotated[int, Meta(ge=0, le=LIMIT_MAX, description=f"seconds from 0 to {LIMIT_MAX}; null: no limit")]
+CostLimit = Annotated[int, Meta(ge=0, le=LIMIT_MAX, description=f"credits from 0 to {LIMIT_MAX}; null: no limit")]
 PrefixList = Annotated[
     list[Annotated[str, Meta(pattern=r"^\+?[0-9*#]{1,32}$(?!\n)")]],
     Meta(max_length=PREFIXES_MAX, description=f"at most {PREFIXES_MAX} prefixes of up to 32 digits, * or #"),
@@ -37,8 +41,8 @@ class NewGroup(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     subscriber_calls_max: CallLimit | None = None
     barred: PrefixList = []
     allowed: PrefixList = []
-    call_seconds_max: CallLimit | None = None
-    call_cost_max: CallLimit | None = None
+    call_seconds_max: SecondsLimit | None = None
+    call_cost_max: CostLimit | None = None
 
 
 class GroupChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -50,8 +54,8 @@ class GroupChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     subscriber_calls_max: CallLimit | UnsetType | None = UNSET
     barred: PrefixList | UnsetType = UNSET
     allowed: PrefixList | UnsetType = UNSET
-    call_seconds_max: CallLimit | UnsetType | None = UNSET
-    call_cost_max: CallLimit | UnsetType | None = UNSET
+    call_seconds_max: SecondsLimit | UnsetType | None = UNSET
+    call_cost_max: CostLimit | UnsetType | None = UNSET
 
 
 class GroupQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

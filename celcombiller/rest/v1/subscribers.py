@@ -76,9 +76,11 @@ class SubscriberView(msgspec.Struct, kw_only=True):
     address: str
     level: LevelNumber
     enabled: Annotated[bool, Meta(description="whether they may call and log in")]
-    tariff_id: Annotated[int, Meta(description="their own tariff; null: that of the group, else the default")] | None
-    group_id: Annotated[int, Meta(description="their group")] | None
-    calls_max: Annotated[int, Meta(description="calls at once; null: as the group")] | None
+    tariff_id: (
+        Annotated[int, Meta(description="the number of their own tariff; null: as the group, or the default")] | None
+    )
+    group_id: Annotated[int, Meta(description="the number of their group")] | None
+    calls_max: Annotated[int, Meta(description="number of calls at once; null: as the group")] | None
     barred: Annotated[list[str], Meta(description="prefixes that they may not call; null: as the group")] | None
     allowed: Annotated[list[str], Meta(description="prefixes that they may call; null: as the group")] | None
     voice: BalanceView

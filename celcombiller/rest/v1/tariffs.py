@@ -46,8 +46,9 @@ Zone = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9_+/-]{1,64}$(?!\n)", description="a name of the IANA list, such as America/Sao_Paulo"),
 ]
-Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MAX, description=f"a whole number from 0 to {AMOUNT_MAX}")]
-Units = Annotated[int, Meta(ge=1, le=AMOUNT_MAX, description=f"a whole number from 1 to {AMOUNT_MAX}")]
+Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MAX, description=f"credits from 0 to {AMOUNT_MAX}")]
+Start = Annotated[int, Meta(ge=0, le=AMOUNT_MAX, description=f"a number of units from 0 to {AMOUNT_MAX}")]
+Units = Annotated[int, Meta(ge=1, le=AMOUNT_MAX, description=f"a number of units from 1 to {AMOUNT_MAX}")]
 Prefix = Annotated[
     str, Meta(pattern=r"^\+?[0-9*#]{0,20}$(?!\n)", description="the first digits of numbers; empty: all others")
 ]
@@ -94,7 +95,7 @@ class TariffChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class NewStep(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """From ``start`` units on, ``price`` credits buy ``per`` units, in whole increments."""
 
-    start: Amount = 0
+    start: Start = 0
     increment: Units = 1
     price: Amount
     per: Units = 1
@@ -112,7 +113,7 @@ class NewRate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     valid_until: Moment | None = None
     connect_fee: Amount = 0
     minimum_charge: Amount = 0
-    grace: Amount = 0
+    grace: Start = 0
     steps: Annotated[list[NewStep], Meta(min_length=1, max_length=STEPS_MAX, description="in order of their start")]
 
 
@@ -136,7 +137,12 @@ class VersionOrder(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         Annotated[list[date], Meta(max_length=1000, description="dates; not named: as in the version before")]
         | UnsetType
     ) = UNSET
-    effective_at: Annotated[datetime, Meta(tz=True, description="from when on it counts; null: at once")] | None = None
+    effective_at: (
+        Annotated[
+            datetime, Meta(tz=True, description="from when on it counts: an RFC 3339 time with its zone; null: at once")
+        ]
+        | None
+    ) = None
     note: Note = ""
 
 
@@ -163,9 +169,9 @@ class VersionMade(msgspec.Struct, kw_only=True):
     """A version that was written, and how many rates it changes."""
 
     version: VersionView
-    added: int
-    changed: int
-    removed: int
+    added: Annotated[int, Meta(description="number of rates added")]
+    changed: Annotated[int, Meta(description="number of rates changed")]
+    removed: Annotated[int, Meta(description="number of rates taken out")]
 
 
 # -- tariffs ---------------------------------------------------------------------------------------------------------
