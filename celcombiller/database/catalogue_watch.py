@@ -65,6 +65,11 @@ class CatalogueWatch(Service):
         self._tried, self._tried_at = -1, 0.0
         self._listening: Deferred[Any] | None = None
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue that is in use."""
+        return self._holder.current
+
     def startService(self) -> None:
         """Begin to look, and to listen."""
         super().startService()  # type: ignore[no-untyped-call]

@@ -21,6 +21,7 @@ from celcombiller.database.catalogue_watch import CatalogueWatch
 from celcombiller.database.reader import Reader
 from celcombiller.runtime.metrics import Metrics
 from tests.support import databases
+from tests.support.http.api_service import Biller, people
 from tests.support.tariffs import make_tariff, rate, write
 
 SECONDS = timedelta(seconds=1)
@@ -158,3 +159,21 @@ def listeners(engine):
     activity = "select pid from pg_stat_activity where query like 'listen%' and datname = current_database()"
     with engine.connect() as tx:
         return list(tx.execute(sa.text(activity)).scalars())
+
+
+@pytest_twisted.ensureDeferred
+async def test_service_has_tariffs_from_its_start(tmp_path):
+    engine = databases.sqlite(tmp_path / "ledger.sqlite", people)
+    with engine.begin() as tx:
+        tariff = make_tariff(tx, now())
+        tariff_records.set_default(tx, tariff.id)
+        made = write(tx, tariff.id, now(), rate("55", 7))
+    biller = Biller(tmp_path, {}, engine.url.render_as_string())
+    try:
+        (watch,) = [each for each in biller.service if isinstance(each, CatalogueWatch)]
+        tariff, version_id = watch.catalogue.tariff_for(ANA, Service.VOICE, made.effective_at)
+        assert (tariff.rate_for("55").price, version_id) == (7, made.id)
+        assert (await biller.client().get("/readyz")).body["catalogue_fault"] == ""
+    finally:
+        await biller.stop()
+        engine.dispose()
