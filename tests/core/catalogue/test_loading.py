@@ -27,8 +27,8 @@ PRICES = st.dictionaries(st.sampled_from(NUMBERS), st.integers(1, 9), max_size=6
 
 
 @pytest.fixture
-def tx():
-    with sqlite().connect() as made:
+def tx(engine):
+    with engine.connect() as made:
         yield made
 
 

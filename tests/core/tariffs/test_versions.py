@@ -12,7 +12,7 @@ from celcombiller.core.schema.catalogue_change import last_change
 from celcombiller.core.tariffs import tariff_records, versions
 from celcombiller.core.tariffs.rate_records import list_rates, place_of
 from celcombiller.core.tariffs.versions import NewVersion, VersionState, key_of, state_of
-from tests.support.databases import NOW, sqlite
+from tests.support.databases import NOW
 from tests.support.tariffs import content, make_tariff, rate, write
 
 HOUR = timedelta(hours=1)
@@ -20,8 +20,8 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def tx():
-    with sqlite().connect() as made:
+def tx(engine):
+    with engine.connect() as made:
         yield made
 
 
