@@ -457,6 +457,8 @@ NETWORKS = (
             b'{"code":200,"data":[{"imsi":"724000000002001","name":"Jos\xe9"},{"imsi":5},{},[],null]}',
             b'{"code":200,"data":[{"imsi":"a\tb","name":' + b"9" * 5000 + b"}]}",
             b'{"code":1e9999999999999999999,"data":[]}',
+            *(b"[" * depth + NODE_MANAGER for depth in (50, 167, 500, 1000, 5000)),
+            *(b'{"code":200,"data":' + b"[" * depth + b"]" * depth + b"}" for depth in (50, 500, 900, 1000, 5000)),
         ),
         separators=(b"{", b"[", b'"', b",", b'{"imsi":"x"},', b"\xe9"),
         expressions=("provisioning/openbts:_SPELLED",),
@@ -761,6 +763,8 @@ def original_file():
     return path.read_bytes()
 
 
+ORIGINAL = original_file()
+
 FILES = (
     Decoder(
         name="settings",
@@ -799,8 +803,11 @@ FILES = (
         name="original's file",
         decode=sqlite_file,
         errors=(InvalidValue,),
-        seeds=(original_file(),),
-        hostile=(b"SQLite format 3\x00" + b"garbage" * 100, b"", b"\x00" * 5000),
+        seeds=(ORIGINAL,),
+        hostile=(
+            *(b"SQLite format 3\x00" + b"garbage" * 100, b"", b"\x00" * 5000),
+            re.sub(b"create table", b"create txble", ORIGINAL.replace(b"users", b"us\xe4rs"), flags=re.IGNORECASE),
+        ),
         largest=4096,
     ),
     Decoder(

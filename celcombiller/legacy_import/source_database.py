@@ -324,7 +324,7 @@ def open_original(path: Path) -> Iterator[Original]:
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         connection.execute("begin")
         yield _recognise(path, connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's message may have a name of a damaged file in it
         raise InvalidValue(read_line(f"{path} cannot be read: {error}", LINE_MAX)) from None
     finally:
         if connection is not None:

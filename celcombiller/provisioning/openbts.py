@@ -188,7 +188,7 @@ def decode_answer(data: bytes) -> _Answer:
     """
     try:
         return msgspec.json.decode(data, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
         return msgspec.convert(json.loads(data.decode("utf-8", "replace"), strict=False), _Answer)
