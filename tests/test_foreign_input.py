@@ -53,12 +53,12 @@ from celcombiller.core.provisioning.network import check_digits
 from celcombiller.core.schedules import schedule_records
 from celcombiller.core.sms import encoding, network_ids
 from celcombiller.core.subscribers import number_forms
-from celcombiller.core.tariffs import file_cells
-from celcombiller.core.tariffs.cgrates_plan import read_plan
-from celcombiller.core.tariffs.findings import Findings
-from celcombiller.core.tariffs.presets import PRESETS
-from celcombiller.core.tariffs.price_cells import FileTerms
-from celcombiller.core.tariffs.tariff_file import read_tariff_file, write_tariff_file
+from celcombiller.core.tariffs.files import cells as file_cells
+from celcombiller.core.tariffs.files.cgrates_plan import read_plan
+from celcombiller.core.tariffs.files.findings import Findings
+from celcombiller.core.tariffs.files.presets import PRESETS
+from celcombiller.core.tariffs.files.price_cells import FileTerms
+from celcombiller.core.tariffs.files.tariff_file import read_tariff_file, write_tariff_file
 from celcombiller.http import decoding, origin, pagination, request_context, streaming
 from celcombiller.http.http_request import HttpRequest
 from celcombiller.legacy_import import cell_values, convert_users, source_database
@@ -860,8 +860,8 @@ PRICE_LISTS = (
             *(b"#Id,Prefix\n", b"D,1\n"),
         ),
         expressions=(
-            *("core/tariffs/tariff_file:_BRACKETS", "core/tariffs/tariff_file:_LOOKS_LIKE_FORMULA"),
-            *("core/tariffs/cgrates_plan:_DURATION", "core/tariffs/cgrates_plan:_CLOCK"),
+            *("core/tariffs/files/tariff_file:_BRACKETS", "core/tariffs/files/tariff_file:_LOOKS_LIKE_FORMULA"),
+            *("core/tariffs/files/cgrates_plan:_DURATION", "core/tariffs/files/cgrates_plan:_CLOCK"),
             "core/rating/windows:_WINDOW",
         ),
     ),
@@ -872,7 +872,7 @@ PRICE_LISTS = (
         hostile=(b"1" * 5000, b"0-" + b"9" * 20, "²".encode()),
         separators=(b"-", b" ", b",", b".", b"'", b"5-6 ", b"1.000", b"1 000", b"=", b"\xa0", b"+", b"5e"),
         expressions=tuple(
-            f"core/tariffs/file_cells:{each}"
+            f"core/tariffs/files/cells:{each}"
             for each in (
                 *("_EXPONENT", "_BETWEEN_PREFIXES", "_RANGE", "_AROUND_DASH", "_WITHOUT_FRACTION", "_THOUSANDS"),
                 *("_GROUPED", "_SPACE_IN_NUMBER", "_CURRENCY", "_UNPRINTABLE", "_FORMULA", "_DATE", "_PREFIX"),

@@ -222,6 +222,11 @@ class Rest(_Table, frozen=True):
     """Seconds for the head of a request, and from a new connection to its first request."""
     body_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
     """Seconds for the body of a request. The largest one comes over a slow mobile link in that time."""
+    upload_mib_max: Annotated[int, Meta(ge=1, le=1024)] = 32
+    """The largest file of CSV, such as a price list, in MiB: half a million rates. Two are received at once, in files
+    of the system's temporary folder."""
+    upload_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
+    """Seconds for the upload of a file, in place of ``body_seconds``."""
     idle_seconds: Annotated[int, Meta(ge=1, le=3600)] = 60
     """Seconds that a connection stays open between two requests, for the next page that a person looks at."""
     send_seconds: Annotated[int, Meta(ge=1, le=3600)] = 60

@@ -199,7 +199,7 @@ class BrokenRequest(BillerError):
 
 
 class TooLarge(BillerError):
-    """The request's body is larger than `rest.body_kib_max` allows."""
+    """The request's body is larger than `rest.body_kib_max` or, of a file, `rest.upload_mib_max` allows."""
 
     code = "TOO_LARGE"
 

@@ -20,7 +20,15 @@ from werkzeug.routing import BaseConverter
 from celcombiller.core.access import login_throttle, sessions, tokens
 from celcombiller.core.access.password_rules import check_password
 from celcombiller.core.access.subscriber_changes import NewPassword
-from celcombiller.core.errors import BillerError, BrokenRequest, Forbidden, NotFound, TooLarge, WrongMethod
+from celcombiller.core.errors import (
+    BillerError,
+    BrokenRequest,
+    Forbidden,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    WrongMethod,
+)
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.authorization import check_access
 from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, parse_body, parse_query
@@ -204,6 +212,10 @@ class Api:
         if any(NUL in each for each in request.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
         _check_key(request.key, needed=route.needs_idempotency_key)
+        if route.takes_upload and http_request.is_crowded:
+            raise Overloaded("other files are being uploaded: send it again in a minute")
+        if http_request.too_large and http_request.is_upload:
+            raise TooLarge(f"a file has at most {self.config.rest.upload_mib_max} MiB (rest.upload_mib_max)")
         if http_request.too_large:
             raise TooLarge(f"a body has at most {self.config.rest.body_kib_max} KiB (rest.body_kib_max)")
         query: Any = parse_query(http_request.uri.partition(b"?")[2])

@@ -48,6 +48,7 @@ class ConnectionLimits:
     connections_per_address_max: int = 100
     head_seconds: float = 10.0
     body_seconds: float = 30.0
+    upload_seconds: float = 600.0
     idle_seconds: float = 60.0
     send_seconds: float = 60.0
     unsent_bytes_max: int = 64 * 1024
@@ -228,7 +229,11 @@ class LimitedChannel(HTTPChannel):
         """Start the deadline of the body."""
         super().allHeadersReceived()
         self.phase = Phase.BODY
-        self._expect_within(self.connections.limits.body_seconds, "body_seconds")
+        limits = self.connections.limits
+        if any(getattr(each, "is_upload", False) for each in self.requests[-1:]):
+            self._expect_within(limits.upload_seconds, "upload_seconds")
+        else:
+            self._expect_within(limits.body_seconds, "body_seconds")
 
     def allContentReceived(self) -> None:
         """Answer. That may take as long as it takes."""

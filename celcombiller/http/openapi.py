@@ -157,6 +157,10 @@ def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]
     }
     if parameters:
         operation["parameters"] = parameters
+    if route.takes_upload:
+        schema = {"type": "string", "description": "a file, of at most rest.upload_mib_max"}
+        upload = {"schema": schema, "example": route.upload_example}
+        operation["requestBody"] = {"required": True, "content": {"text/csv": upload}}
     if route.body is not None:
         content: dict[str, Any] = {"schema": schemas[route.body]}
         if route.example is not None:
@@ -285,7 +289,7 @@ def _common(route: Route) -> Iterable[type[errors.BillerError]]:
         yield from (errors.NotAuthenticated, errors.Forbidden, errors.StoreUnavailable)
     if "<" in route.path:
         yield errors.NotFound
-    if route.body is not None:
+    if route.body is not None or route.takes_upload:
         yield errors.WrongMediaType
     if route.reads and route.query is not None:
         yield errors.TooSlow

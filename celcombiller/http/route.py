@@ -127,9 +127,11 @@ class Route:
     transactions, such as a login or a streamed download; it gets the API, Twisted's request and the checked request.
     ``free`` decides by the request alone whether such a route needs no login; then it works without the database.
     ``refusals`` are the errors of this route only, without those of every route (broken JSON, no login).
-    ``any_type``: the body is JSON, whatever its Content-Type. ``only_asks``: the route changes nothing, though its
-    method is not GET. ``example`` is a body that OpenAPI shows. ``operation`` describes a route of the original program
-    in OpenAPI, where else it is not. ``immutable_reason``: why nothing at this address can be changed.
+    ``any_type``: the body is JSON, whatever its Content-Type. ``takes_upload``: it is CSV, which may be long; `serve`
+    takes it from Twisted's request, and ``upload_example`` is what OpenAPI shows. ``only_asks``: the route changes
+    nothing, though its method is not GET. ``example`` is a body that OpenAPI shows. ``operation`` describes a route of
+    the original program in OpenAPI, where else it is not. ``immutable_reason``: why nothing at this address can be
+    changed.
     """
 
     method: str
@@ -143,6 +145,8 @@ class Route:
     takes_body: bool = False
     any_type: bool = False
     only_asks: bool = False
+    takes_upload: bool = False
+    upload_example: str = ""
     takes_password: bool = False
     immutable_reason: str = ""
     needs_idempotency_key: bool = False

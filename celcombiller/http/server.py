@@ -12,7 +12,7 @@ from twisted.web.server import Site
 
 from celcombiller.core.errors import BrokenRequest, Overloaded
 from celcombiller.http.connections import ConnectionLimits, Connections, LimitedChannel
-from celcombiller.http.http_request import HttpRequest
+from celcombiller.http.http_request import HttpRequest, Uploads
 from celcombiller.http.origin import allow_origin
 from celcombiller.http.request_context import find_client_address, is_proxy, is_secure
 from celcombiller.http.route import ALWAYS_SERVED
@@ -127,6 +127,7 @@ def make_site(api: Api, clock: Any, connections_max: int) -> ApiSite:
         connections_per_address_max=settings.connections_per_address_max,
         head_seconds=settings.head_seconds,
         body_seconds=settings.body_seconds,
+        upload_seconds=settings.upload_seconds,
         idle_seconds=settings.idle_seconds,
         send_seconds=settings.send_seconds,
         unsent_bytes_max=settings.unsent_kib_max * 1024,
@@ -145,7 +146,9 @@ def make_site(api: Api, clock: Any, connections_max: int) -> ApiSite:
         Front(api, connections),
         connections,
         lambda http_request: api.lines.admits(find_client_address(http_request, settings)),
-        requestFactory=partial(HttpRequest, settings.body_kib_max * 1024),
+        requestFactory=partial(
+            HttpRequest, settings.body_kib_max * 1024, uploads=Uploads(settings.upload_mib_max * 1024 * 1024)
+        ),
         logFormatter=_log_line,
     )
 

@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from celcombiller.core.model.tariffs import Service, Step
-from celcombiller.core.tariffs.findings import Findings
-from celcombiller.core.tariffs.price_cells import FileTerms
+from celcombiller.core.tariffs.files.findings import Findings
+from celcombiller.core.tariffs.files.price_cells import FileTerms
+from celcombiller.core.tariffs.files.tariff_file import read_tariff_file
 from celcombiller.core.tariffs.rate_row import RateRow, encode_steps
-from celcombiller.core.tariffs.tariff_file import read_tariff_file
 
 BELEM = ZoneInfo("America/Belem")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from celcombiller.cli.charging import tariff_files
 from celcombiller.cli.common import (
     LIST_MAX,
     add_command,
@@ -64,6 +65,7 @@ _COLUMNS = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions of ``tariff``."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
+    tariff_files.configure(actions)
     made = [
         add_command(actions, "list", _list, "List the tariffs, and the rates of the settings as one of them."),
         _add_show(actions),

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.core.model.tariffs import Service
+from celcombiller.core.tariffs.price_format import UNITS_OF_PRICE
 from celcombiller.core.tariffs.rate_row import decode_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from celcombiller.core.model.tariffs import Service
     from celcombiller.core.tariffs.rate_row import RateRow
+    from celcombiller.core.tariffs.versions import VersionChanges
 
 SHOWN_MAX = 1000
 """Rates of each kind of difference that are kept to be shown; all are counted."""
 
 SUSPICIOUS_TIMES = 10
-COMPARED_UNITS = {Service.VOICE: 60, Service.SMS: 1, Service.DATA: 1024 * 1024}
-"""The use by which two prices are compared: a minute, a message, a MiB, each with its fee."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,43 +56,21 @@ class Differences:
         if len(kept) < SHOWN_MAX:
             kept.append(item)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether both lists are the same."""
-        return not (self.counts["new"] or self.counts["changed"] or self.counts["gone"])
 
-
-def key_of(rate: RateRow) -> tuple[Any, ...]:
-    """Return what names a rate: it is the same one, if only its prices, name or end differ."""
-    return rate[:3] + rate[4:6]
-
-
-def merge_rates(before: Iterable[RateRow], given: Sequence[RateRow]) -> list[RateRow]:
-    """Return the rates before, with all rates of each prefix that is given replaced by those given."""
-    replaced = {each[:3] for each in given}
-    return [*(each for each in before if each[:3] not in replaced), *given]
-
-
-def find_differences(before: Iterable[RateRow], after: Sequence[RateRow]) -> Differences:
-    """Return what differs between two lists."""
+def find_differences(changes: VersionChanges, given: Sequence[RateRow]) -> Differences:
+    """Return what a version changes, for people; ``given`` are the rates that it was made of."""
     found = Differences()
-    old = {key_of(each): each for each in before}
-    new_rates: list[RateRow] = []
-    for rate in after:
-        was = old.pop(key_of(rate), None)
-        if was is None:
-            found.add("new", rate)
-            new_rates.append(rate)
-        elif was == rate:
-            found.counts["same"] += 1
-        else:
-            change = _compare(was, rate)
-            found.add("changed", change)
-            if change.reason:
-                found.add("suspicious", change)
-    for rate in old.values():
+    for rate in changes.added:
+        found.add("new", rate)
+    for before, after in changes.changed:
+        change = _compare(before, after)
+        found.add("changed", change)
+        if change.reason:
+            found.add("suspicious", change)
+    for rate in changes.removed:
         found.add("gone", rate)
-    _find_overlapping(new_rates, after, found)
+    found.counts["same"] = len(given) - len(changes.added) - len(changes.changed)
+    _find_overlapping(changes.added, given, found)
     return found
 
 
@@ -114,7 +92,7 @@ def _round(value: Fraction) -> int:
 
 def cost_of_use(rate: RateRow) -> Fraction:
     """Return what a minute, a message or a MiB costs exactly, with the fee of its beginning."""
-    units, steps, cost, at = COMPARED_UNITS[rate.service], decode_steps(rate.steps), Fraction(0), 0
+    units, steps, cost, at = UNITS_OF_PRICE[rate.service], decode_steps(rate.steps), Fraction(0), 0
     for step, end in zip(steps, [*(each.start for each in steps[1:]), units], strict=True):
         if at >= units:
             break

@@ -27,13 +27,13 @@ class RateRow(NamedTuple):
     steps: str
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def encode_steps(steps: tuple[Step, ...]) -> str:
     """Return steps as the column ``steps`` has them."""
     return msgspec.json.encode([(each.start, each.increment, each.price, each.per) for each in steps]).decode()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def decode_steps(text: str) -> tuple[Step, ...]:
     """Return the steps of a row."""
     return tuple(Step(*each) for each in msgspec.json.decode(text, type=list[tuple[int, int, int, int]]))

@@ -264,6 +264,13 @@ def _cut(items: Sequence[T]) -> Iterator[Sequence[T]]:
         yield items[start : start + ROWS_IN_ONE_TRANSACTION]
 
 
+def find_changes(tx: Connection, tariff_id: int, new: NewVersion, now: datetime) -> VersionChanges:
+    """Return what a version would change of the last one, without writing it. Raises as `write_version` does."""
+    wanted = [*map(normalise_rate, new.rates)]
+    _check_note(new.note)
+    return _compare_with_last(tx, tariff_id, new, wanted, now)[1]
+
+
 def begin_version(tx: Connection, tariff_id: int, new: NewVersion, now: datetime) -> Draft:
     """Make a version that has the rates of the last one, and no moment yet."""
     tariff_records.find_by_id(tx, tariff_id, lock=True)

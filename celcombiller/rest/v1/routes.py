@@ -23,6 +23,7 @@ from celcombiller.core.errors import (
     UnknownTariff,
     VersionConflict,
 )
+from celcombiller.core.reports.import_views import ImportView
 from celcombiller.core.reports.tariff_views import GroupView, TariffRateView, TariffView, VersionView
 from celcombiller.core.reports.views import DataSessionView, MessageView
 from celcombiller.http import openapi
@@ -51,6 +52,7 @@ from celcombiller.rest.v1 import (
     provisioning,
     schedules,
     subscribers,
+    tariff_files,
     tariffs,
     tokens,
     transfers,
@@ -561,6 +563,30 @@ V1_ROUTES = (
         do=tariffs.list_tariff_rates,
         query=tariffs.RateQuery,
         answer=Page[TariffRateView],
+        refusals=(UnknownTariff,),
+    ),
+    *(
+        Route(
+            method=method,
+            path=f"{TARIFF}/rates",
+            who=ADMINISTRATORS,
+            serve=serve,
+            takes_upload=True,
+            upload_example="prefix,name,price,increment\n5591,Belem,12,30/6\n",
+            query=tariff_files.ImportQuery,
+            answer=ImportView,
+            refusals=(UnknownTariff, VersionConflict),
+        )
+        for method, serve in (("PUT", tariff_files.replace_rates), ("POST", tariff_files.merge_rates))
+    ),
+    Route(
+        method="GET",
+        path=f"{TARIFF}/rates.csv",
+        who=STAFF_READ,
+        serve=tariff_files.download,
+        query=tariff_files.ExportQuery,
+        answer=str,
+        answer_type=CSV_TYPE,
         refusals=(UnknownTariff,),
     ),
     Route(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 REST_LIMITS = (
     *("connections_max", "connections_per_address_max", "requests_max", "head_seconds", "body_seconds"),
-    *("send_seconds", "hashes_waiting_max"),
+    *("upload_seconds", "send_seconds", "hashes_waiting_max"),
 )
 """The settings in ``[rest]`` that refuse or end something when they are reached."""
 

@@ -1,9 +1,24 @@
 import pytest
-from hypothesis import given
 
 from celcombiller.core.model.tariffs import Service
-from celcombiller.core.tariffs.differences import cost_of_use, find_differences, merge_rates
-from tests.support.tariff_files import rate, rate_lists
+from celcombiller.core.tariffs import differences
+from celcombiller.core.tariffs.differences import cost_of_use
+from celcombiller.core.tariffs.versions import VersionChanges, key_of
+from tests.support.tariff_files import rate
+
+
+def find_differences(before, after):
+    old, new = ({key_of(each): each for each in rates} for rates in (before, after))
+    both = old.keys() & new.keys()
+    return differences.find_differences(
+        VersionChanges(
+            added=[new[key] for key in new if key not in old],
+            changed=[(old[key], new[key]) for key in new if key in both and old[key] != new[key]],
+            removed=[old[key] for key in old if key not in new],
+            closed=[],
+        ),
+        after,
+    )
 
 
 def test_rates_are_new_changed_gone_or_the_same():
@@ -34,18 +49,6 @@ def test_a_price_ten_times_the_old_is_suspicious(before, after, reason):
 def test_a_new_rate_within_another_destination_is_named():
     after = [rate("55", name="Brazil"), rate("5511", name="São Paulo"), rate("5512", name="Brazil")]
     assert find_differences([], after).overlapping == [(after[1], after[0])]
-
-
-def test_merging_replaces_all_rates_of_a_prefix():
-    before = [rate("1"), rate("2"), rate("2", window="mon 08:00-18:00")]
-    assert merge_rates(before, [rate("2", (0, 1, 5, 60))]) == [rate("1"), rate("2", (0, 1, 5, 60))]
-
-
-@given(rate_lists())
-def test_a_list_differs_not_from_itself(rates):
-    found = find_differences(rates, rates)
-    assert found.is_empty
-    assert found.counts["same"] == len(rates)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celcombiller.core.model.tariffs import Service
-from celcombiller.core.tariffs.findings import FINDINGS_MAX, Findings
+from celcombiller.core.tariffs.files.findings import FINDINGS_MAX, Findings
+from celcombiller.core.tariffs.files.tariff_file import read_tariff_file, write_tariff_file
 from celcombiller.core.tariffs.rate_row import decode_steps
-from celcombiller.core.tariffs.tariff_file import read_tariff_file, write_tariff_file
 from tests.support.properties import share
 from tests.support.tariff_files import faults, rate, rate_lists, read, terms
 

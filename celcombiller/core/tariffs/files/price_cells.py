@@ -8,7 +8,7 @@ from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
 from celcombiller.core.model.tariffs import Service, Step
-from celcombiller.core.tariffs.file_cells import (
+from celcombiller.core.tariffs.files.cells import (
     AMOUNT_MAX,
     ZERO,
     Amount,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.rating.windows import format_window, parse_window
-from celcombiller.core.tariffs.file_cells import (
+from celcombiller.core.tariffs.files.cells import (
     AmountReader,
     CellError,
     read_name,
@@ -25,18 +25,18 @@ from celcombiller.core.tariffs.file_cells import (
     shorten,
     unquote,
 )
-from celcombiller.core.tariffs.file_rows import FileRows
-from celcombiller.core.tariffs.presets import COLUMNS, OWN, PRESETS, write_cells
-from celcombiller.core.tariffs.price_cells import PriceCells
-from celcombiller.core.tariffs.rate_list import RateList
+from celcombiller.core.tariffs.files.presets import COLUMNS, OWN, PRESETS, write_cells
+from celcombiller.core.tariffs.files.price_cells import PriceCells
+from celcombiller.core.tariffs.files.rate_list import RateList
+from celcombiller.core.tariffs.files.rows import FileRows
 from celcombiller.core.tariffs.rate_row import RateRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from celcombiller.core.tariffs.findings import Findings
-    from celcombiller.core.tariffs.presets import Preset
-    from celcombiller.core.tariffs.price_cells import FileTerms, RowPrices
+    from celcombiller.core.tariffs.files.findings import Findings
+    from celcombiller.core.tariffs.files.presets import Preset
+    from celcombiller.core.tariffs.files.price_cells import FileTerms, RowPrices
 
 T = TypeVar("T")
 
@@ -278,11 +278,11 @@ def _read_window(cell: str) -> str:
 _LOOKS_LIKE_FORMULA = re.compile(r"'*[=+\-@]")
 
 
-def write_tariff_file(rates: Iterable[RateRow]) -> Iterator[str]:
+def write_tariff_file(rates: Iterable[RateRow], *, header: bool = True) -> Iterator[str]:
     """Yield the lines of a file of our own columns, from which the same rates are read. Names are no formulas."""
     echo = _Echo()
     writer = csv.writer(echo)
-    for cells in chain([list(COLUMNS)], map(write_cells, rates)):
+    for cells in chain([list(COLUMNS)] if header else [], map(write_cells, rates)):
         writer.writerow([f"'{cell}" if _LOOKS_LIKE_FORMULA.match(cell) else cell for cell in cells])
         yield echo.line
 

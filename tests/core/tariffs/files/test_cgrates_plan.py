@@ -1,7 +1,7 @@
 import pytest
 
-from celcombiller.core.tariffs.cgrates_plan import read_plan
-from celcombiller.core.tariffs.findings import Findings
+from celcombiller.core.tariffs.files.cgrates_plan import read_plan
+from celcombiller.core.tariffs.files.findings import Findings
 from tests.support.tariff_files import rate, terms
 
 DESTINATIONS = "#Id,Prefix\nDST_1002,1002\nDST_DE,+49151\nDST_DE,+49161\n"

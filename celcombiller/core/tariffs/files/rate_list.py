@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from celcombiller.core.model.tariffs import Service
-    from celcombiller.core.tariffs.findings import Findings
+    from celcombiller.core.tariffs.files.findings import Findings
     from celcombiller.core.tariffs.rate_row import RateRow
 
 ROWS_MAX = 2_000_000

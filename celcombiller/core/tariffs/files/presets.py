@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from celcombiller.core.model.tariffs import Service, Step
-from celcombiller.core.tariffs.file_cells import CellError, read_whole_number, shorten, write_prefix
-from celcombiller.core.tariffs.price_cells import STEPS_MAX, PriceCells, RowPrices, block_steps
+from celcombiller.core.model.tariffs import Step
+from celcombiller.core.tariffs.files.cells import CellError, read_whole_number, shorten, write_prefix
+from celcombiller.core.tariffs.files.price_cells import STEPS_MAX, PriceCells, RowPrices, block_steps
+from celcombiller.core.tariffs.price_format import UNITS_OF_PRICE
 from celcombiller.core.tariffs.rate_row import decode_steps
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _read_increments(cells: PriceCells) -> list[Step]:
         cells.refuse("increment", f"{shorten(cells.text('increment'))}: has a first increment, as first_increment does")
     increment = _read_increment(cells, next_text or first_text) or 1
     first = cells.count("first_increment") or (_read_increment(cells, first_text) if next_text else 0)
-    per = cells.count("per") or (60 if cells.service is Service.VOICE else 1)
+    per = cells.count("per") or UNITS_OF_PRICE[cells.service]
     then = cells.step(first, increment, cells.needed("price"), per)
     if not first:
         if cells.text("first_price"):
@@ -370,3 +371,7 @@ ASTPP = Preset(
 
 PRESETS = {"a2billing": A2BILLING, "magnusbilling": MAGNUSBILLING, "astpp": ASTPP}
 """By the names that operators give; files of CGRateS are tables that refer to each other, read by `cgrates_plan`."""
+
+CGRATES = "cgrates"
+PRESET_NAMES = (*PRESETS, CGRATES)
+"""All presets that an operator can name."""

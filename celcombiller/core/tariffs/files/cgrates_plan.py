@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from celcombiller.core.model.tariffs import DAY_MINUTES, Window
 from celcombiller.core.rating.windows import format_window
-from celcombiller.core.tariffs.file_cells import AmountReader, CellError, read_name, read_prefixes, shorten
-from celcombiller.core.tariffs.file_rows import FileRows
-from celcombiller.core.tariffs.price_cells import PriceCells, RowPrices
-from celcombiller.core.tariffs.rate_list import RateList
+from celcombiller.core.tariffs.files.cells import AmountReader, CellError, read_name, read_prefixes, shorten
+from celcombiller.core.tariffs.files.price_cells import PriceCells, RowPrices
+from celcombiller.core.tariffs.files.rate_list import RateList
+from celcombiller.core.tariffs.files.rows import FileRows
 from celcombiller.core.tariffs.rate_row import RateRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from celcombiller.core.tariffs.findings import Findings
-    from celcombiller.core.tariffs.price_cells import FileTerms
+    from celcombiller.core.tariffs.files.findings import Findings
+    from celcombiller.core.tariffs.files.price_cells import FileTerms
 
 ALWAYS = frozenset({"*any", "*always", "always", ""})
 EXPANDED_MAX = 1_000_000

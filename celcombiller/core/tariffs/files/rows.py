@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from celcombiller.core.tariffs.findings import Findings
+    from celcombiller.core.tariffs.files.findings import Findings
 
 LINE_BYTES_MAX = 64 * 1024
 """The longest line; a row of a price list has some hundred octets, and a list of prefixes some thousand."""
