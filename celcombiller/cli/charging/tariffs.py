@@ -311,7 +311,7 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
             tariff = tariff_changes.change(tx, current_operator(), tariff.id, changes, now)
         if arguments.holidays is not None:
             new = NewVersion(holidays=frozenset(arguments.holidays), **_version_options(arguments))
-            written = tariff_changes.write_version(tx, current_operator(), tariff.id, new, now)
+            written = tariff_changes.write_version(tx, current_operator(), tariff.id, new, datetime.now(UTC))
         return tariff, written
 
     changed, written = transact(open_database(config), work)
@@ -340,7 +340,7 @@ def _rate(arguments: argparse.Namespace, config: Config) -> int:
             new = NewVersion(removed=[key], **_version_options(arguments))
         else:
             new = NewVersion([_row_of(arguments, tariff, key, was)], **_version_options(arguments))
-        return tariff, tariff_changes.write_version(tx, current_operator(), tariff.id, new, now)
+        return tariff, tariff_changes.write_version(tx, current_operator(), tariff.id, new, datetime.now(UTC))
 
     tariff, written = transact(open_database(config), work)
     if arguments.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -279,7 +279,8 @@ def add_version(tx: Connection, request: Request) -> Response:
         author=request.actor.name,
         note=body.note,
     )
-    written = tariff_changes.write_version(tx, request.actor, tariff.id, new, request.now)
+    # Now, and not when the request came: it may have waited, and all nodes need the time until the switch.
+    written = tariff_changes.write_version(tx, request.actor, tariff.id, new, datetime.now(UTC))
     if written.version is None:
         raise InvalidValue("nothing to change: the tariff has just these rates", {"rates": "are those it has"})
     changes, version = written.changes, written.version
