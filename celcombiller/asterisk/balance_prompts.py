@@ -71,6 +71,17 @@ def messages(available: int, *, unit: str) -> Iterator[Word]:
     return balance(available, _BARE, intro=AND, unit=unit)
 
 
+def bundles(seconds: int | None, messages: int | None, *, intro: str, unit: str) -> Iterator[Word]:
+    """Return the words of what bundles have left (``None``: there is none of this kind), which follow a balance."""
+    if seconds is None and messages is None:
+        return
+    yield Word(Verb.SOUND, intro)
+    if seconds is not None:
+        yield from balance(seconds, BalanceStyle(), intro="", unit="")
+    if messages is not None:
+        yield from balance(messages, _BARE, intro="" if seconds is None else AND, unit=unit)
+
+
 def _number(value: int) -> Word:
     return Word(Verb.NUMBER if value <= NUMBER_MAX else Verb.DIGITS, str(value))
 

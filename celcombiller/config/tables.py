@@ -617,10 +617,15 @@ class Balance(_Table, frozen=True):
     """The sound after the credit for messages, if a separate account pays for them. Empty: none."""
     sms_text: _Text = "For messages: {sms}."
     """Text that is then added to the answer, with the placeholders of ``text``. Empty: none."""
+    bundles_text: _Text = "Bundles: {bundles}."
+    """Text that is added where there are bundles: ``{bundles}`` is what is left of each. Empty: none."""
+    bundles_intro: _Sound = ""
+    """The sound before the seconds and the messages of a subscriber's bundles. Empty: they are not said."""
 
     def __post_init__(self) -> None:
         """Refuse texts with unknown placeholders."""
         allowed = ("balance", "credits", "data", "sms")
+        check_placeholders("bundles_text", self.bundles_text, (*allowed, "bundles"))
         check_words("text", self.text, allowed)
         check_placeholders("sms_text", self.sms_text, allowed)
 
@@ -639,10 +644,13 @@ class Notices(_Table, frozen=True):
     """The balance that is watched."""
     text: _Text = "Your balance is {balance}."
     """The notice: ``{balance}`` and ``{threshold}`` in the form of ``[balance]``, ``{credits}`` the bare number."""
+    not_renewed: _Text = ""
+    """The message when a bundle that renews itself could not be bought again: ``{name}`` is its name. Empty: none."""
 
     def __post_init__(self) -> None:
         """Refuse texts with unknown placeholders."""
         check_words("text", self.text, ("balance", "credits", "threshold"))
+        check_placeholders("not_renewed", self.not_renewed, ("name",))
 
 
 class Numbering(_Table, frozen=True):
@@ -771,7 +779,7 @@ class Config(_Table, frozen=True):
 
         table = self.balance
         of_sms = table.sms_text if self.sms.terms.account is Kind.SMS else ""
-        return Wording(" ".join(filter(None, (table.text, of_sms))), table.style)
+        return Wording(" ".join(filter(None, (table.text, of_sms))), table.style, table.bundles_text)
 
     @property
     def notice_rules(self) -> NoticeRules:
@@ -798,6 +806,8 @@ def _check_notifiable(config: Config) -> None:
         raise SettingError("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
     if config.notices.thresholds:
         raise SettingError("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
+    if config.notices.not_renewed:
+        raise SettingError("notices.not_renewed", "a notice needs a way to subscribers: sms.on_net_route")
 
 
 def _check_shared(config: Config) -> None:

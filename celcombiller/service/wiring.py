@@ -28,6 +28,7 @@ from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import ConfigError
 from celcombiller.core.model.messages import Route
 from celcombiller.core.model.tariffs import flat_rate
+from celcombiller.core.notifications.bundle_notices import BundleNotices
 from celcombiller.core.provisioning import desired_state
 from celcombiller.core.rating.tariff import Tariff
 from celcombiller.database.batch_writer import BatchWriter
@@ -39,6 +40,7 @@ from celcombiller.database.reader import READ_SECONDS_MAX, Reader
 from celcombiller.database.transaction import transact
 from celcombiller.http.application import Api
 from celcombiller.http.server import make_site
+from celcombiller.jobs.bundle_ends import BundleEndService
 from celcombiller.jobs.expiry import close_overdue, close_silent, expire_messages
 from celcombiller.jobs.ledger_audit import AUDIT_SECONDS_MAX, LedgerAuditService
 from celcombiller.jobs.low_balance import LowBalanceService
@@ -137,6 +139,7 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
         *_data(parts),
         *_settings_comparison(parts, engine),
         *_schedules(parts),
+        *_bundles(parts),
         *_notices(parts),
         *_observation(parts),
     ):
@@ -318,6 +321,19 @@ def _schedules(parts: _Parts) -> Iterator[IService]:
     """Yield the service of scheduled credits."""
     rules, now = parts.config.schedules.rules, partial(datetime.now, UTC)
     yield ScheduleCreditService(parts.reactor, parts.store.transact, rules, now, parts.metrics)
+
+
+def _bundles(parts: _Parts) -> Iterator[IService]:
+    """Yield what ends bundles and buys them again."""
+    config = parts.config
+    yield BundleEndService(
+        parts.reactor,
+        BundleNotices(config.notices.not_renewed, config.message_policy),
+        config.schedules.zone,
+        transact=parts.store.transact,
+        now=partial(datetime.now, UTC),
+        metrics=parts.metrics,
+    )
 
 
 def _notices(parts: _Parts) -> Iterator[IService]:

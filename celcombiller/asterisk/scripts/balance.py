@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from celcombiller.asterisk.agi.codec import AgiCommandRefused
 from celcombiller.asterisk.agi.commands import arguments_of, ask
 from celcombiller.asterisk.scripts.channel import NAMESPACE, refuse
 from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownSubscriber
-from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.accounts import BundleKind, Kind
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.subscribers.subscriber_records import subscriber_from_row
@@ -80,8 +81,26 @@ class BalanceScript:
             return None
         table = tables.account
         available = (table.c.posted - table.c.held - table.c.floor).label("available")
-        accounts = await self._reader.fetch(sa.select(table.c.kind, available).where(table.c.subscriber_id == payer.id))
-        return {row.kind: row.available for row in accounts}
+        own = (table.c.subscriber_id == payer.id, table.c.kind.in_(Kind))
+        accounts = await self._reader.fetch(sa.select(table.c.kind, available).where(*own))
+        found = {row.kind: row.available for row in accounts}
+        return found | (await self._bundles(payer.id) if self._config.balance.bundles_intro else {})
+
+    async def _bundles(self, subscriber_id: int) -> dict[str, int]:
+        """Return what is available in all the subscriber's bundles that pay now, by kind."""
+        table, bundle, now = tables.account, tables.bundle, datetime.now(UTC)
+        query = (
+            sa.select(table.c.kind, sa.func.sum(table.c.posted - table.c.held).label("available"))
+            .join(bundle, bundle.c.account_id == table.c.id)
+            .where(
+                bundle.c.subscriber_id == subscriber_id,
+                bundle.c.ended_at.is_(None),
+                bundle.c.valid_from <= now,
+                bundle.c.valid_until > now,
+            )
+            .group_by(table.c.kind)
+        )
+        return {row.kind: int(row.available) for row in await self._reader.fetch(query)}
 
     async def _say_balance(self, agi: Any, available: Mapping[str, int]) -> None:
         settings = self._config.balance
@@ -94,6 +113,13 @@ class BalanceScript:
         ]
         if self._config.sms.terms.account is Kind.SMS:
             words += balance_prompts.messages(available[Kind.SMS], unit=settings.sms_unit)
+        if settings.bundles_intro:
+            words += balance_prompts.bundles(
+                available.get(BundleKind.SECONDS),
+                available.get(BundleKind.MESSAGES),
+                intro=settings.bundles_intro,
+                unit=settings.sms_unit,
+            )
         lacking = await balance_prompts.say(agi, words)
         if lacking:
             _LOG.warn(

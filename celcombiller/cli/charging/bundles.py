@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from celcombiller.cli.bundle_rows import bundle_row
 from celcombiller.cli.common import (
     LIST_MAX,
     add_command,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from celcombiller.config.tables import Config
-    from celcombiller.core.model.bundles import Bundle, Offer
+    from celcombiller.core.model.bundles import Offer
 
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _ROW = ("id", "username", "name", "kind", "amount", "left", "held", "valid_from", "valid_until", "state", "renews")
@@ -64,7 +65,7 @@ def _give(arguments: argparse.Namespace, config: Config) -> int:
             note=arguments.note,
             now=now,
         )
-        return _bundle_row(who.username, made, now)
+        return bundle_row(who.username, made, now)
 
     return _print_bundle(arguments, transact(open_database(config), work), "has")
 
@@ -76,7 +77,7 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
         who = None if arguments.username is None else find_payer(tx, arguments.username).id
         ended = None if arguments.all else False
         found = bundle_records.list_all(tx, subscriber_id=who, ended=ended, limit=arguments.limit)
-        return [_bundle_row(username, each, now) for username, each in found]
+        return [bundle_row(username, each, now) for username, each in found]
 
     rows = transact(open_database(config).execution_options(reading=True), work)
     print_rows(rows, _ROW, as_json=arguments.json)
@@ -88,7 +89,7 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
 
     def work(tx: sa.Connection) -> dict[str, Any]:
         found = bundle_records.find(tx, arguments.bundle)
-        return _bundle_row(bundle_records.find_owner(tx, found).username, found, now)
+        return bundle_row(bundle_records.find_owner(tx, found).username, found, now)
 
     row = transact(open_database(config).execution_options(reading=True), work)
     if arguments.json:
@@ -115,7 +116,7 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> dict[str, Any]:
         renews = arguments.renews == "yes"
         changed = bundle_changes.set_renewal(tx, current_operator(), arguments.bundle, renews=renews, now=now)
-        return _bundle_row(bundle_records.find_owner(tx, changed).username, changed, now)
+        return bundle_row(bundle_records.find_owner(tx, changed).username, changed, now)
 
     return _print_bundle(arguments, transact(open_database(config), work), "has")
 
@@ -125,7 +126,7 @@ def _end(arguments: argparse.Namespace, config: Config) -> int:
 
     def work(tx: sa.Connection) -> dict[str, Any]:
         ended = bundle_changes.end(tx, current_operator(), arguments.bundle, note=arguments.note, now=now)
-        return _bundle_row(bundle_records.find_owner(tx, ended).username, ended, now)
+        return bundle_row(bundle_records.find_owner(tx, ended).username, ended, now)
 
     row = transact(open_database(config), work)
     bundle = f"Bundle {row['id']} ({row['name']}) of {row['username']}"
@@ -220,7 +221,7 @@ def _buy(arguments: argparse.Namespace, config: Config) -> int:
             today=local_date(now, config.schedules.zone),
             now=now,
         )
-        return _bundle_row(who.username, made, now)
+        return bundle_row(who.username, made, now)
 
     return _print_bundle(arguments, transact(open_database(config), work), "has bought")
 
@@ -234,16 +235,6 @@ def _content(arguments: argparse.Namespace) -> tuple[BundleKind, int]:
         if amount is not None:
             return kind, amount
     raise InvalidValue("say what it holds: --seconds, --messages, --octets or --money")
-
-
-def _bundle_row(username: str, bundle: Bundle, now: datetime) -> dict[str, Any]:
-    facts = asdict(bundle)
-    names = ("kind", "amount", "held", "destinations", "priority", "valid_from", "valid_until", "renews", "ended_at")
-    return (
-        {"id": bundle.account_id, "username": username, "name": bundle.name}
-        | {name: facts[name] for name in ("offer_id", *names, "reference")}
-        | {"left": bundle.posted, "services": sorted(bundle.services_paid), "state": bundle.state_at(now)}
-    )
 
 
 def _offer_row(offer: Offer) -> dict[str, Any]:

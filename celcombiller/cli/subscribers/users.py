@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celcombiller.cli.bundle_rows import bundle_row
 from celcombiller.cli.common import (
     LIST_MAX,
     add_command,
@@ -22,6 +23,7 @@ from celcombiller.cli.subscribers.groups import NO_LIMIT, limit
 from celcombiller.cli.terminal import echo
 from celcombiller.core.access import subscriber_changes
 from celcombiller.core.access.subscriber_changes import NewPassword
+from celcombiller.core.bundles import bundle_records
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
@@ -139,13 +141,24 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _show(arguments: argparse.Namespace, config: Config) -> int:
-    """Show a subscriber and their balances."""
-    user = transact(open_database(config), lambda tx: _with_names(tx, subscriber_records.find(tx, arguments.username)))
+    """Show a subscriber, their balances and their bundles."""
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> dict[str, Any]:
+        who = subscriber_records.find(tx, arguments.username)
+        bundles = [bundle_row(who.username, each, now) for each in bundle_records.list_of(tx, who.id)]
+        return _with_names(tx, who) | {"bundles": bundles}
+
+    user = transact(open_database(config), work)
     if arguments.json:
         print_json(user)
     else:
+        bundles = user.pop("bundles")
         for name, value in user.items():
             echo(f"{name:14} {' '.join(value) if isinstance(value, tuple) else value}")
+        if bundles:
+            echo()
+            print_rows(bundles, ("id", "name", "kind", "left", "held", "valid_until", "state"), as_json=False)
     return 0
 
 

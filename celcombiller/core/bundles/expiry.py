@@ -18,6 +18,7 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date, datetime
 
     from sqlalchemy.engine import Connection
@@ -81,21 +82,25 @@ def renew(tx: Connection, account_id: int, *, today: date, now: datetime) -> Ren
     return Renewal(bundle, renewed)
 
 
-def end_due(tx: Connection, now: datetime, *, limit: int) -> int:
-    """End the oldest ``limit`` bundles whose time is over and that hold nothing; return how many there were.
+def due_ends(tx: Connection, now: datetime, *, limit: int) -> list[int]:
+    """Return the accounts of bundles whose time is over and that hold nothing, the oldest first.
 
     One that is to be bought again waits until that is decided, and one with open holds until they have ended.
     """
-    rows = tx.execute(
-        sa.select(_bundle.c.account_id, _bundle.c.reference)
+    query = (
+        sa.select(_bundle.c.account_id)
         .join(_account, _account.c.id == _bundle.c.account_id)
         .where(_DUE, _bundle.c.valid_until <= now, sa.not_(_bundle.c.renews), _account.c.held == 0)
         .order_by(_bundle.c.valid_until, _bundle.c.account_id)
-        .limit(limit)
     )
-    references = {row.account_id: row.reference for row in rows}
-    if not references:
-        return 0
+    return list(tx.execute(query.limit(limit)).scalars())
+
+
+def end_expired(tx: Connection, account_ids: Sequence[int], now: datetime) -> int:
+    """End those of these bundles that have not ended yet, and return how many; what is left of each goes back."""
     book = Book()
-    book.load(tx, references)
+    book.load(tx, account_ids)
+    which = (_DUE, _bundle.c.account_id.in_(account_ids), _bundle.c.valid_until <= now)
+    rows = tx.execute(sa.select(_bundle.c.account_id, _bundle.c.reference).where(*which))
+    references = {row.account_id: row.reference for row in rows}
     return len(bundle_records.take_back(tx, book, references, origin=bundle_records.EXPIRED, now=now))

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from celcombiller.core.bundles import bundle_records
+from celcombiller.core.bundles.bundle_format import format_bundles
 from celcombiller.core.charging import messages
 from celcombiller.core.errors import UnknownSubscriber
 from celcombiller.core.ledger import accounts, balance_format
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The text of an answer, and the format of balances in it."""
+    """The text of an answer, and the format of balances in it; ``bundles_text`` is added where there are bundles."""
 
     text: str = "Your balance is {balance}."
     style: BalanceStyle = field(default_factory=BalanceStyle)
+    bundles_text: str = ""
 
 
 def answer(
@@ -47,7 +50,9 @@ def answer(
     if sender is None:
         raise UnknownSubscriber("neither the account code nor the sender's number is a subscriber's")
     available = {kind: account.available for kind, account in accounts.balances(tx, sender.id).items()}
-    text = wording.text.format(
+    bundles = format_bundles(bundle_records.list_of(tx, sender.id), wording.style, now) if wording.bundles_text else ""
+    text = " ".join(filter(None, (wording.text, wording.bundles_text if bundles else ""))).format(
+        bundles=bundles,
         balance=balance_format.format_balance(available[Kind.VOICE], Kind.VOICE, wording.style),
         credits=available[Kind.VOICE],
         data=balance_format.format_balance(available[Kind.DATA], Kind.DATA, wording.style),

@@ -26,7 +26,7 @@ from celcombiller.runtime.metrics.buckets import LATENCY_SECONDS
 from celcombiller.runtime.metrics.calls import CallMetrics
 from celcombiller.runtime.metrics.catalogue import CatalogueMetrics
 from celcombiller.runtime.metrics.database import DatabaseMetrics
-from celcombiller.runtime.metrics.jobs import AuditMetrics, NoticeMetrics, ScheduleMetrics
+from celcombiller.runtime.metrics.jobs import AuditMetrics, BundleMetrics, NoticeMetrics, ScheduleMetrics
 from celcombiller.runtime.metrics.messages import MessageMetrics
 from celcombiller.runtime.metrics.requests import RadiusMetrics, RestMetrics
 from celcombiller.runtime.metrics.scrape import MetricsCollector, open_item_families
@@ -72,6 +72,7 @@ class Metrics:
         )
         self.schedules = ScheduleMetrics.register(registry)
         self.notices = NoticeMetrics.register(registry)
+        self.bundles = BundleMetrics.register(registry)
         self.audit = AuditMetrics.register(registry)
         self.links = LinkMetrics(clock)
 

@@ -79,6 +79,34 @@ class NoticeMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleMetrics:
+    """The instruments of bundles."""
+
+    ended: Counter
+    _by_renewed: dict[bool, Counter]
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry) -> Self:
+        """Make the instruments in a registry."""
+        renewals = Counter(
+            "celcombiller_bundle_renewals",
+            "Bundles whose time was over and that renew themselves: bought again, or not (the log says why).",
+            ("result",),
+            registry=registry,
+        )
+        return cls(
+            ended=Counter(
+                "celcombiller_bundles_ended", "Bundles that ended because their time was over.", registry=registry
+            ),
+            _by_renewed={True: renewals.labels("renewed"), False: renewals.labels("refused")},
+        )
+
+    def count_renewal(self, *, renewed: bool) -> None:
+        """Count a bundle that was to be bought again, by whether it was."""
+        self._by_renewed[renewed].inc()
+
+
+@dataclass(frozen=True, slots=True)
 class AuditMetrics:
     """The instruments of the ledger's audit."""
 

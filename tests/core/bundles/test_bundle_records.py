@@ -40,6 +40,10 @@ def give(tx, reference="id:1", now=NOW, subscriber_id=1, terms=TERMS, **more):
     return bundle if is_new else None
 
 
+def end_due(tx, now, limit=10):
+    return expiry.end_expired(tx, expiry.due_ends(tx, now, limit=limit), now)
+
+
 def credit(tx, amount, subscriber_id=1):
     account = balances(tx, subscriber_id)[Kind.VOICE]
     book = Book()
@@ -192,17 +196,17 @@ def test_ending_waits_for_open_holds(tx):
     hold(tx, made, 100)
     ending = bundle_records.end(tx, made.account_id, now=NOW + HOUR)
     assert (ending.ended_at, ending.valid_until, ending.posted) == (None, NOW + HOUR, 3600)
-    assert expiry.end_due(tx, NOW + HOUR, limit=10) == 0
+    assert end_due(tx, NOW + HOUR, limit=10) == 0
     settle(tx, made, 40)
-    assert expiry.end_due(tx, NOW + HOUR, limit=10) == 1
+    assert end_due(tx, NOW + HOUR, limit=10) == 1
     assert [each.amount for each in ends_of(tx)] == [3560]
 
 
 def test_expiry_is_at_its_moment_and_once(tx):
     made = give(tx)
-    assert expiry.end_due(tx, NOW + DAY - timedelta(microseconds=1), limit=10) == 0
-    assert expiry.end_due(tx, NOW + DAY, limit=10) == 1
-    assert expiry.end_due(tx, NOW + 2 * DAY, limit=10) == 0
+    assert end_due(tx, NOW + DAY - timedelta(microseconds=1), limit=10) == 0
+    assert end_due(tx, NOW + DAY, limit=10) == 1
+    assert end_due(tx, NOW + 2 * DAY, limit=10) == 0
     (back,) = ends_of(tx)
     assert (back.reference, back.amount, back.origin) == ("end:id:1", 3600, "expiry")
     assert bundle_records.find(tx, made.account_id).ended_at == NOW + DAY
@@ -211,7 +215,7 @@ def test_expiry_is_at_its_moment_and_once(tx):
 def test_expiry_takes_the_oldest_first(tx):
     for number in range(5):
         give(tx, f"id:{number}", valid_hours=number + 1)
-    assert expiry.end_due(tx, NOW + 3 * HOUR, limit=2) == 2
+    assert end_due(tx, NOW + 3 * HOUR, limit=2) == 2
     assert [each.reference for each in bundle_records.list_of(tx, 1)] == ["id:2", "id:3", "id:4"]
 
 
@@ -335,12 +339,12 @@ def test_a_renewal_follows_its_bundle(tx):
     first = bought(tx)
     assert expiry.due_renewals(tx, NOW + DAY - HOUR, limit=10) == []
     assert expiry.due_renewals(tx, NOW + DAY, limit=10) == [first.account_id]
-    assert expiry.end_due(tx, NOW + DAY, limit=10) == 0
+    assert end_due(tx, NOW + DAY, limit=10) == 0
     done = renew(tx, first, NOW + DAY + HOUR)
     assert (done.renewed.valid_from, done.renewed.valid_until) == (NOW + DAY, NOW + 2 * DAY)
     assert (done.renewed.reference, done.renewed.renews) == (f"renewal:{first.account_id}", True)
     assert renew(tx, first, NOW + DAY + HOUR) is None
-    assert expiry.end_due(tx, NOW + DAY + HOUR, limit=10) == 1
+    assert end_due(tx, NOW + DAY + HOUR, limit=10) == 1
     assert balances(tx, 1)[Kind.VOICE].posted == 800
     assert [each.account_id for each in bundle_records.list_of(tx, 1)] == [done.renewed.account_id]
 
@@ -393,7 +397,7 @@ def test_a_renewal_refused_is_decided_once(tx, refuse, reason):
     assert (done.renewed, reason in done.reason) == (None, True), done.reason
     assert expiry.due_renewals(tx, NOW + DAY, limit=10) == []
     assert renew(tx, first, NOW + DAY) is None
-    assert expiry.end_due(tx, NOW + DAY, limit=10) == 1
+    assert end_due(tx, NOW + DAY, limit=10) == 1
     assert balances(tx, 1)[Kind.VOICE].posted == 900
 
 

@@ -1,0 +1,33 @@
+"""Format what is left of bundles for people, as balances are. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
+from celcombiller.core.model.accounts import BundleKind, Kind
+from celcombiller.core.model.bundles import BundleState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from celcombiller.core.model.bundles import Bundle
+
+_SECONDS = BalanceStyle(as_time=True)
+
+
+def format_bundles(bundles: Iterable[Bundle], style: BalanceStyle, now: datetime) -> str:
+    """Return the names of the bundles that pay now, and what is left of each: ``hour: 42 min; texts: 10``."""
+    return "; ".join(
+        f"{each.name}: {format_left(each, style)}" for each in bundles if each.state_at(now) is BundleState.VALID
+    )
+
+
+def format_left(bundle: Bundle, style: BalanceStyle) -> str:
+    """Return what is available of a bundle: seconds as minutes and seconds, money as a balance, others as a number."""
+    if bundle.kind is BundleKind.SECONDS:
+        return format_balance(bundle.available, Kind.VOICE, _SECONDS)
+    if bundle.kind is BundleKind.MONEY:
+        return format_balance(bundle.available, Kind.VOICE, style)
+    return str(bundle.available)
