@@ -21,6 +21,7 @@ from celcombiller.cli.common import (
 from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import echo, print_error, progress_bar
 from celcombiller.core.access import schedule_changes
+from celcombiller.core.bundles import offers
 from celcombiller.core.errors import InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.schedules import CatchUp, Membership, Recurrence, Run, Schedule, ScheduleKind
@@ -62,7 +63,8 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
             current_operator(),
             name=arguments.name,
             kind=_KINDS[arguments.kind],
-            value=arguments.value,
+            value=arguments.value or 0,
+            offer_id=None if arguments.offer is None else offers.resolve(tx, arguments.offer).id,
             first_on=arguments.first or arguments.once,
             count=arguments.count,
             time_zone=arguments.zone or config.schedules.zone,
@@ -94,6 +96,8 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
 
     def work(tx: sa.Connection) -> Schedule:
         was = _resolve(tx, arguments.schedule)
+        if arguments.offer is not None:
+            facts["offer_id"] = offers.resolve(tx, arguments.offer).id
         return schedule_changes.change(tx, current_operator(), was.id, facts, datetime.now(UTC))
 
     changed = transact(open_database(config), work)
@@ -416,7 +420,7 @@ def _next(schedule: Schedule) -> date | None:
 
 
 def _shown(schedule: Schedule) -> dict[str, Any]:
-    shown = asdict(schedule) | {"kind": schedule.kind.name.lower()}
+    shown = asdict(schedule) | {"kind": schedule.kind_word}
     del shown["deleted_at"]
     return shown | {"when": _rhythm(schedule), "next_on": _next(schedule)}
 
@@ -438,7 +442,7 @@ def _due_row(schedule: Schedule, due: forecast.DueForecast) -> dict[str, Any]:
 
 
 def _run_row(run: Run) -> dict[str, Any]:
-    row = asdict(run) | {"schedule": run.schedule_id, "kind": run.kind.name.lower()}
+    row = asdict(run) | {"schedule": run.schedule_id, "kind": run.kind_word}
     del row["schedule_id"], row["last_membership_id"]
     return row
 
@@ -496,9 +500,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_facts(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add the options for the properties of a schedule; the defaults are those of a new one."""
-    parser.add_argument(
-        "--value", type=whole_number(0, 2**53 - 1), required=required, help="whole credits on each due date"
-    )
+    gift = parser.add_mutually_exclusive_group(required=required)
+    gift.add_argument("--value", type=whole_number(0, 2**53 - 1), help="whole credits on each due date")
+    gift.add_argument("--offer", metavar="OFFER", help="a bundle of this offer (its name or id), for nothing")
     parser.add_argument("--kind", choices=tuple(_KINDS), default="voice" if required else None)
     when = parser.add_mutually_exclusive_group()
     when.add_argument(

@@ -12,7 +12,12 @@ from celcombiller.core.audit.bundle_checks import check_ends, check_fillings, ch
 from celcombiller.core.audit.ledger_checks import check_chain, check_held, check_posted
 from celcombiller.core.audit.other_checks import check_networks, check_notices
 from celcombiller.core.audit.price_checks import check_flat_prices, check_reratings, check_tariff_prices
-from celcombiller.core.audit.schedule_checks import check_runs, check_schedule_credits, check_schedule_transfers
+from celcombiller.core.audit.schedule_checks import (
+    check_runs,
+    check_schedule_bundles,
+    check_schedule_credits,
+    check_schedule_transfers,
+)
 from celcombiller.core.audit.usage_checks import (
     check_calls,
     check_charges,
@@ -52,6 +57,7 @@ CHECKS: tuple[Check, ...] = (
     check_prices,
     check_ends,
     check_schedule_credits,
+    check_schedule_bundles,
     check_schedule_transfers,
     check_runs,
     check_networks,

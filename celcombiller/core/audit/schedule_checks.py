@@ -28,11 +28,14 @@ credit = tables.schedule_credit
 run = tables.schedule_run
 
 
+bundle = tables.bundle
+
+
 def check_schedule_credits(tx: Connection) -> Iterator[Difference]:
     """Check law 6: a credited member got the run's value of each of its kinds; any other member got nothing."""
     for kind in Kind:
         kinds = [each for each in ScheduleKind if kind in each.kinds]
-        owed = sa.and_(credit.c.outcome == CreditOutcome.CREDITED, run.c.kind.in_(kinds))
+        owed = sa.and_(credit.c.outcome == CreditOutcome.CREDITED, run.c.offer_id.is_(None), run.c.kind.in_(kinds))
         expected = sa.case((owed, run.c.value), else_=None)
         is_credit = sa.and_(
             transfer.c.reference == credit.c[f"{kind}_reference"],
@@ -53,9 +56,40 @@ def check_schedule_credits(tx: Connection) -> Iterator[Difference]:
             yield Difference("a due date gives what its run says", subject, row.expected, row.amount)
 
 
+def check_schedule_bundles(tx: Connection) -> Iterator[Difference]:
+    """Check law 6: a credited member of a run of an offer got a bundle of it, filled with the run's value."""
+    owed = sa.and_(credit.c.outcome == CreditOutcome.CREDITED, run.c.offer_id.is_not(None))
+    expected = sa.case((owed, run.c.value), else_=None)
+    of_run = sa.and_(run.c.schedule_id == credit.c.schedule_id, run.c.due_on == credit.c.due_on)
+    of_member = sa.and_(
+        bundle.c.reference == credit.c.bundle_reference,
+        bundle.c.subscriber_id == credit.c.subscriber_id,
+        bundle.c.offer_id == run.c.offer_id,
+    )
+    is_filling = sa.and_(
+        transfer.c.reference == bundle.c.reference,
+        transfer.c.credit_account_id == bundle.c.account_id,
+        transfer.c.origin == "schedule",
+    )
+    rows = tx.execute(
+        sa.select(credit, expected.label("expected"), transfer.c.amount)
+        .select_from(credit.join(run, of_run).outerjoin(bundle, of_member).outerjoin(transfer, is_filling))
+        .where(
+            sa.or_(
+                expected.is_distinct_from(transfer.c.amount),
+                sa.and_(sa.not_(owed), credit.c.bundle_reference.is_not(None)),
+            )
+        )
+        .order_by(credit.c.id)
+    )
+    for row in rows:
+        subject = f"schedule {row.schedule_id}, due on {row.due_on}, subscriber {row.subscriber_id}, bundle"
+        yield Difference("a due date gives what its run says", subject, row.expected, row.amount)
+
+
 def check_schedule_transfers(tx: Connection) -> Iterator[Difference]:
     """Check law 6: each transfer of a schedule belongs to one member's due date."""
-    references = (credit.c.voice_reference, credit.c.data_reference, credit.c.sms_reference)
+    references = [credit.c[f"{each}_reference"] for each in (*Kind, "bundle")]
     known = sa.union_all(
         *(sa.select(each.label("reference")).where(each.is_not(None)) for each in references)
     ).subquery()

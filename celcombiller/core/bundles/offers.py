@@ -49,9 +49,10 @@ def add(
     return offer_from_row(row)
 
 
-def find(tx: Connection, offer_id: int) -> Offer:
-    """Return an offer that is not deleted. Raise `NotFound` if there is none."""
-    row = tx.execute(sa.select(_offer).where(_offer.c.id == offer_id, _NOT_DELETED)).first()
+def find(tx: Connection, offer_id: int, *, deleted: bool = False) -> Offer:
+    """Return an offer that is not deleted, or with ``deleted`` any. Raise `NotFound` if there is none."""
+    which = [_offer.c.id == offer_id, *([] if deleted else [_NOT_DELETED])]
+    row = tx.execute(sa.select(_offer).where(*which)).first()
     if row is None:
         raise NotFound(f"there is no offer {offer_id}")
     return offer_from_row(row)

@@ -13,7 +13,7 @@ from celcombiller.core.schema import bulk, tables
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.model.accounts import Kind
+    from celcombiller.core.model.accounts import AccountKind
 
 
 def lock_accounts(accounts: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -35,7 +35,7 @@ class GroupCredit:
     balances: sa.Update
 
     @classmethod
-    def to(cls, due: sa.Subquery, *, kind: Kind, origin: str) -> GroupCredit:
+    def to(cls, due: sa.Subquery, *, kind: AccountKind, origin: str) -> GroupCredit:
         """Make it for the rows of ``due``: each ``account_id`` with its transfer's ``reference`` (null: no credit)."""
         table = tables.account
         amount, now = sa.bindparam("granted", type_=sa.BigInteger), sa.bindparam("now", type_=tables.Instant)

@@ -58,7 +58,7 @@ class CreditOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A group's credit: ``value`` of a kind to each member on each due date from ``first_on`` on.
+    """A group's credit: ``value`` of a kind, or a bundle of an offer, to each member on each due date.
 
     ``day`` is of the month (1 to 31) or of the week (1 is Monday), ``interval_days`` the step of `Recurrence.DAYS`.
     ``count`` is how many runs a new member gets. Due dates up to ``done_until`` are decided already.
@@ -79,6 +79,17 @@ class Schedule:
     done_until: date
     created_at: datetime
     deleted_at: datetime | None = None
+    offer_id: int | None = None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of credit that it gives; none, where it gives bundles."""
+        return self.kind.kinds if self.offer_id is None else ()
+
+    @property
+    def kind_word(self) -> str:
+        """What it gives: voice, data, both, sms or bundle."""
+        return self.kind.name.lower() if self.offer_id is None else "bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +134,14 @@ class Run:
     passed: int = 0
     failed: int = 0
     note: str = ""
+    offer_id: int | None = None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of credit that it gives; none, where it gives bundles."""
+        return self.kind.kinds if self.offer_id is None else ()
+
+    @property
+    def kind_word(self) -> str:
+        """What it gives: voice, data, both, sms or bundle."""
+        return self.kind.name.lower() if self.offer_id is None else "bundle"

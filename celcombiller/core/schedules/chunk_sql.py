@@ -7,15 +7,17 @@ schedule and executed with other parameters each time, because building them cos
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from celcombiller.core.bundles import offers
 from celcombiller.core.ledger import group_credit
 from celcombiller.core.ledger.rows import AMOUNT_MAX
-from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.schedules import CreditOutcome, Run, ScheduleKind
+from celcombiller.core.model.accounts import BundleKind, Kind
+from celcombiller.core.model.schedules import CreditOutcome, Run
 from celcombiller.core.schema import bulk, tables
 
 if TYPE_CHECKING:
@@ -24,12 +26,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.model.bundles import Offer
+
 ORIGIN = "schedule"
 
 _membership, _credit, _subscriber = tables.membership, tables.schedule_credit, tables.subscriber
+_bundle = tables.bundle
 
 
-def reference_of(schedule_id: int, subscriber_id: int, due_on: date, kind: Kind) -> str:
+BUNDLE = "bundle"
+"""The last word of the reference of a transfer that fills a bundle."""
+
+
+def reference_of(schedule_id: int, subscriber_id: int, due_on: date, kind: str) -> str:
     """Return the reference of the transfer that credits a member for a due date."""
     return f"schedule:{schedule_id}:{subscriber_id}:{due_on}:{kind}"
 
@@ -73,19 +82,19 @@ def account_of_member(account: Any, kind: Kind) -> sa.ColumnElement[bool]:
 
 
 def skip_reasons(
-    kind: ScheduleKind, member_accounts: dict[Kind, Any], amount: Any
+    kinds: tuple[Kind, ...], member_accounts: dict[Kind, Any], amount: Any
 ) -> Iterator[tuple[sa.ColumnElement[bool], CreditOutcome, str]]:
     """Yield the reasons why a member gets nothing, the most important first: condition, outcome, note."""
     yield sa.not_(_subscriber.c.enabled), CreditOutcome.PASSED, "disabled"
-    for each in kind.kinds:
+    for each in kinds:
         yield member_accounts[each].c.id.is_(None), CreditOutcome.FAILED, f"there is no {each} account"
         full = member_accounts[each].c.posted > AMOUNT_MAX - amount
         yield full, CreditOutcome.FAILED, f"the {each} balance would pass {AMOUNT_MAX}"
 
 
-def members(kind: ScheduleKind) -> tuple[sa.FromClause, dict[Kind, Any]]:
-    """Return the join of memberships, subscribers and the accounts that this kind of schedule credits."""
-    member_accounts = {each: tables.account.alias(f"{each}_account") for each in kind.kinds}
+def members(kinds: tuple[Kind, ...]) -> tuple[sa.FromClause, dict[Kind, Any]]:
+    """Return the join of memberships, subscribers and their accounts of these kinds, which a schedule credits."""
+    member_accounts = {each: tables.account.alias(f"{each}_account") for each in kinds}
     source: sa.FromClause = _membership.join(_subscriber, _subscriber.c.id == _membership.c.subscriber_id)
     for each, account in member_accounts.items():
         source = source.outerjoin(account, account_of_member(account, each))
@@ -119,25 +128,44 @@ _IS_CREDIT_OF_MEMBER = sa.and_(
 class Chunk:
     """The statements that write a chunk of one kind of schedule."""
 
-    lock_accounts: sa.Select[Any]
+    lock: sa.Select[Any]
     write: sa.Insert
+    bundles: tuple[sa.Insert, ...]
     grants: tuple[group_credit.GroupCredit, ...]
 
     @classmethod
     @lru_cache
-    def of(cls, kind: ScheduleKind) -> Chunk:
-        """Return the statements, built once for each kind."""
+    def of(cls, kinds: tuple[Kind, ...]) -> Chunk:
+        """Return the statements that credit accounts of these kinds, built once for them."""
         account = tables.account.c
         of_members = account.subscriber_id.in_(sa.select(_membership.c.subscriber_id).where(_CHUNK))
-        lock_accounts = group_credit.lock_accounts(
-            sa.and_(of_members, account.kind.in_([each.value for each in kind.kinds]))
+        lock = group_credit.lock_accounts(sa.and_(of_members, account.kind.in_([each.value for each in kinds])))
+        return cls(lock, cls._write(kinds), (), tuple(map(cls._grant, kinds)))
+
+    @classmethod
+    @lru_cache
+    def of_bundles(cls, kind: BundleKind) -> Chunk:
+        """Return the statements that give bundles of this kind: they add an account for each, and fill it."""
+        columns = _subscriber.c
+        of_members = columns.id.in_(sa.select(_membership.c.subscriber_id).where(_CHUNK))
+        rows = sa.select(columns.id).where(of_members).order_by(columns.id).with_for_update(key_share=True).subquery()
+        due = (
+            sa.select(_bundle.c.account_id, _bundle.c.reference)
+            .select_from(_membership.join(_credit, _IS_CREDIT_OF_MEMBER))
+            .join(_bundle, _bundle.c.reference == _credit.c.bundle_reference)
+            .where(_CHUNK)
         )
-        return cls(lock_accounts, cls._write(kind), tuple(map(cls._grant, kind.kinds)))
+        return cls(
+            sa.select(sa.func.count()).select_from(rows),
+            cls._write(()),
+            (_add_accounts(kind), _add_bundles(kind)),
+            (group_credit.GroupCredit.to(due.subquery(), kind=kind, origin=ORIGIN),),
+        )
 
     @staticmethod
-    def _write(kind: ScheduleKind) -> sa.Insert:
-        source, member_accounts = members(kind)
-        reasons = [(_FAULT != "", CreditOutcome.FAILED, _FAULT), *skip_reasons(kind, member_accounts, _RUN.value)]
+    def _write(kinds: tuple[Kind, ...]) -> sa.Insert:
+        source, member_accounts = members(kinds)
+        reasons = [(_FAULT != "", CreditOutcome.FAILED, _FAULT), *skip_reasons(kinds, member_accounts, _RUN.value)]
         outcome = sa.case(
             *((condition, outcome.value) for condition, outcome, _ in reasons), else_=CreditOutcome.CREDITED.value
         )
@@ -155,10 +183,10 @@ class Chunk:
         )
         before, after = _parameter("reference_before", sa.Text), _parameter("reference_after", sa.Text)
 
-        def reference(each: Kind) -> sa.ColumnElement[Any]:
-            if each not in kind.kinds:
+        def reference(each: str) -> sa.ColumnElement[Any]:
+            if each not in (kinds or (BUNDLE,)):
                 return sa.null()
-            built = before + sa.cast(due.c.subscriber_id, sa.Text) + after + each.value
+            built = before + sa.cast(due.c.subscriber_id, sa.Text) + after + str(each)
             return sa.case((due.c.outcome == CreditOutcome.CREDITED.value, built), else_=None)
 
         row = {
@@ -170,6 +198,7 @@ class Chunk:
             "voice_reference": reference(Kind.VOICE),
             "data_reference": reference(Kind.DATA),
             "sms_reference": reference(Kind.SMS),
+            "bundle_reference": reference(BUNDLE),
             "at": _NOW,
             "note": due.c.note,
         }
@@ -184,6 +213,68 @@ class Chunk:
             .where(_CHUNK)
         )
         return group_credit.GroupCredit.to(due.subquery(), kind=kind, origin=ORIGIN)
+
+
+def _add_accounts(kind: BundleKind) -> sa.Insert:
+    """Return the insert of an empty account for each credited member of the chunk."""
+    pot = sa.select(sa.func.coalesce(_last_pot(kind), 0) + 1).scalar_subquery()
+    facts = {
+        "subscriber_id": _credit.c.subscriber_id,
+        "kind": sa.literal(kind.value),
+        "posted": sa.literal(0, sa.BigInteger),
+        "held": sa.literal(0, sa.BigInteger),
+        "pot": pot,
+    }
+    return sa.insert(tables.account).from_select(list(facts), _credited(*facts.values()))
+
+
+def _add_bundles(kind: BundleKind) -> sa.Insert:
+    """Return the insert of a bundle for each account that `_add_accounts` added: the last of its kind."""
+    account = tables.account
+    is_new = sa.and_(
+        account.c.subscriber_id == _credit.c.subscriber_id,
+        account.c.kind == kind.value,
+        account.c.pot == _last_pot(kind),
+    )
+    facts = {
+        "account_id": account.c.id,
+        "reference": _credit.c.bundle_reference,
+        "subscriber_id": _credit.c.subscriber_id,
+        "offer_id": _parameter("given_offer_id", sa.BigInteger),
+        "name": _parameter("given_name", sa.Text),
+        "services": _parameter("given_services", sa.Text),
+        "destinations": _parameter("given_destinations", sa.Text),
+        "priority": _parameter("given_priority", sa.Integer),
+        "valid_from": _NOW,
+        "valid_until": _parameter("given_until", tables.Instant),
+        "renews": sa.literal(value=False),
+    }
+    return sa.insert(_bundle).from_select(list(facts), _credited(*facts.values()).join(account, is_new))
+
+
+def _last_pot(kind: BundleKind) -> sa.ScalarSelect[Any]:
+    mine = tables.account.alias("mine")
+    same = (mine.c.subscriber_id == _credit.c.subscriber_id, mine.c.kind == kind.value)
+    return sa.select(sa.func.max(mine.c.pot)).where(*same).correlate(_credit).scalar_subquery()
+
+
+def _credited(*columns: Any) -> sa.Select[Any]:
+    """Select from the members whom the chunk credits, in the order of their memberships."""
+    source = _membership.join(_credit, _IS_CREDIT_OF_MEMBER)
+    is_credited = _credit.c.outcome == CreditOutcome.CREDITED.value
+    return sa.select(*columns).select_from(source).where(_CHUNK, is_credited).order_by(_membership.c.id)
+
+
+def _offer_parameters(offer: Offer, now: datetime) -> dict[str, Any]:
+    """Return what a bundle of this offer is made of."""
+    return {
+        "given_offer_id": offer.id,
+        "given_name": offer.name,
+        "given_services": " ".join(offer.services),
+        "given_destinations": " ".join(offer.destinations),
+        "given_priority": offer.priority,
+        "given_until": now + timedelta(hours=offer.valid_hours),
+    }
 
 
 _CHUNK_END = sa.select(
@@ -253,7 +344,7 @@ def credit_chunk(
     The credit rows are written first; the statements after them read what to do from these rows.
     """
     before, after = reference_of(run.schedule_id, 0, run.due_on, Kind.VOICE).removesuffix(Kind.VOICE).split(":0:")
-    parameters = {
+    parameters: dict[str, Any] = {
         "run_schedule_id": run.schedule_id,
         "run_due_on": run.due_on,
         "run_value": run.value,
@@ -264,9 +355,15 @@ def credit_chunk(
         "reference_after": f":{after}",
         "now": now,
     }
-    chunk = Chunk.of(run.kind)
-    tx.execute(chunk.lock_accounts, parameters)
+    if run.offer_id is None:
+        chunk = Chunk.of(run.kinds)
+    else:
+        offer = offers.find(tx, run.offer_id, deleted=True)
+        chunk, parameters = Chunk.of_bundles(offer.kind), parameters | _offer_parameters(offer, now)
+    tx.execute(chunk.lock, parameters)
     written = tx.execute(chunk.write, parameters, execution_options={"preserve_rowcount": True}).rowcount
+    for addition in chunk.bundles:
+        tx.execute(addition, parameters)
     credited, *others = (grant.perform(tx, run.value, parameters) for grant in chunk.grants)
     uncredited = []
     if written != credited:

@@ -45,7 +45,7 @@ class DueForecast:
 
     def total(self, kind: Kind) -> int:
         """Return the credits of a kind that the run would move."""
-        return self.credited * self.run.value if kind in self.run.kind.kinds else 0
+        return self.credited * self.run.value if kind in self.run.kinds else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _counted(tx: Connection, run: Run, before: Sequence[Run], rules: ScheduleRul
 
 def _outcomes(run: Run, before: Sequence[Run], rules: ScheduleRules) -> sa.Select[Any]:
     """Select the outcome for each member who would be due, after the runs ``before`` have used up their counts."""
-    source, member_accounts = members(run.kind)
+    source, member_accounts = members(run.kinds)
     earlier = [each for each in before if each.state is RunState.OPEN]
     used: sa.ColumnElement[int] = sa.literal(0)
     credited: sa.ColumnElement[int] = sa.literal(run.value, sa.BigInteger)
@@ -105,7 +105,7 @@ def _outcomes(run: Run, before: Sequence[Run], rules: ScheduleRules) -> sa.Selec
         credited = credited + sa.case((is_due, each.value), else_=0)
     if not rules.disabled_use_up:
         used = sa.case((_subscriber.c.enabled, used), else_=0)
-    reasons = list(skip_reasons(run.kind, member_accounts, credited))
+    reasons = list(skip_reasons(run.kinds, member_accounts, credited))
     outcome = sa.case(
         *((condition, outcome.value) for condition, outcome, _ in reasons), else_=CreditOutcome.CREDITED.value
     )

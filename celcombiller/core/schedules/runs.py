@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from celcombiller.core.bundles import offers
 from celcombiller.core.errors import InvalidValue, NotFound
 from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Run, RunState, Schedule
 from celcombiller.core.schedules.chunk_sql import credit_chunk, next_chunk_end
@@ -79,9 +80,12 @@ def plan(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iter
         sa.select(sa.func.max(_run.c.due_on)).where(_run.c.schedule_id == schedule.id, _run.c.state != RunState.SKIPPED)
     ).scalar_one()
     dates = list(due_dates(schedule, schedule.done_until, today))
+    value = _value(tx, schedule)
     for due_on in dates:
-        skip_reason = _skip_reason(schedule, due_on, today, dates[-1], credited_on)
-        run = Run(0, schedule.id, due_on, schedule.kind, schedule.value, RunState.OPEN, opened_at=now)
+        skip_reason = _skip_reason(schedule, value, due_on, today, dates[-1], credited_on)
+        run = Run(
+            0, schedule.id, due_on, schedule.kind, value, RunState.OPEN, opened_at=now, offer_id=schedule.offer_id
+        )
         if skip_reason:
             yield replace(run, state=RunState.SKIPPED, closed_at=now, note=skip_reason)
         else:
@@ -89,12 +93,24 @@ def plan(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iter
             yield run
 
 
-def _skip_reason(schedule: Schedule, due_on: date, today: date, last: date, credited_on: date | None) -> str:
+def _value(tx: Connection, schedule: Schedule) -> int:
+    """Return what each member gets: the schedule's value, or what a bundle of its offer holds now; 0: it is deleted."""
+    if schedule.offer_id is None:
+        return schedule.value
+    try:
+        return offers.find(tx, schedule.offer_id).amount
+    except NotFound:
+        return 0
+
+
+def _skip_reason(
+    schedule: Schedule, value: int, due_on: date, today: date, last: date, credited_on: date | None
+) -> str:
     """Return why a whole due date is skipped, or an empty string."""
     if not schedule.enabled:
         return "the schedule was disabled"
-    if schedule.value == 0:
-        return "its value is 0"
+    if value == 0:
+        return "its value is 0" if schedule.offer_id is None else "its offer was deleted"
     if schedule.catch_up is CatchUp.LAST and due_on != last:
         return f"missed, and only the last missed date ({last}) is caught up"
     if schedule.catch_up is CatchUp.NONE and due_on != today:

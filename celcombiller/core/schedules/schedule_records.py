@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
+from celcombiller.core.bundles import offers
 from celcombiller.core.errors import AlreadyTaken, InvalidValue, UnknownSchedule
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.schedules import CatchUp, Recurrence, Schedule, ScheduleKind
@@ -56,7 +57,7 @@ _DAYS = {Recurrence.MONTHLY: 31, Recurrence.WEEKLY: 7}
 
 _CHANGEABLE = (
     *("name", "kind", "value", "recurrence", "day", "interval_days", "first_on", "count", "time_zone"),
-    *("catch_up", "enabled"),
+    *("catch_up", "enabled", "offer_id"),
 )
 
 
@@ -76,6 +77,7 @@ def add(
     name: str,
     kind: int,
     value: int,
+    offer_id: int | None = None,
     recurrence: str,
     day: int | None,
     interval_days: int | None,
@@ -85,8 +87,14 @@ def add(
     catch_up: str = CatchUp.ALL,
     now: datetime,
 ) -> Schedule:
-    """Create a schedule, due today at the earliest. Names may repeat here. Raise `InvalidValue` for wrong fields."""
+    """Create a schedule, due today at the earliest. Names may repeat here.
+
+    With an ``offer_id`` it gives bundles of that offer; ``kind`` and ``value`` do not matter then. Raises
+    `InvalidValue` for wrong fields, and `NotFound` for an unknown offer.
+    """
     _check_name(name)
+    if offer_id is not None:
+        kind, value = ScheduleKind.VOICE, offers.find(tx, offer_id).amount
     today = local_date(now, time_zone)
     schedule = _checked(
         Schedule(
@@ -104,6 +112,7 @@ def add(
             enabled=True,
             done_until=today - timedelta(days=1),
             created_at=now,
+            offer_id=offer_id,
         )
     )
     if schedule.recurrence is Recurrence.ONCE and schedule.first_on < today:
@@ -158,7 +167,8 @@ def list_all(tx: Connection, *, after_id: int = 0, limit: int | None = None) -> 
 def change(tx: Connection, schedule_id: int, **changes: Any) -> Schedule:
     """Change fields of a schedule; runs that are open go on unchanged. Raises as `add` and `find` do.
 
-    A new ``recurrence`` resets ``day`` and ``interval_days`` unless they are passed with it.
+    A schedule that gets an ``offer_id`` gives bundles from then on, one that gets a ``kind`` or ``value`` credit. A new
+    ``recurrence`` resets ``day`` and ``interval_days`` unless they are passed with it.
     """
     for unknown in sorted(changes.keys() - set(_CHANGEABLE)):
         raise _wrong(unknown, "is nothing that can be changed")
@@ -169,6 +179,10 @@ def change(tx: Connection, schedule_id: int, **changes: Any) -> Schedule:
         changes = {"day": None, "interval_days": None} | changes
     if "name" in changes:
         _check_name(changes["name"])
+    if changes.get("offer_id") is not None:
+        changes |= {"kind": ScheduleKind.VOICE, "value": offers.find(tx, changes["offer_id"]).amount}
+    elif {"kind", "value"} & changes.keys():
+        changes = {"offer_id": None} | changes
     changed = _checked(replace(find(tx, schedule_id, lock=True), **changes))
     if changes:
         tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(changes))

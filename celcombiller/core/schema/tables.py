@@ -367,7 +367,8 @@ schedule = sa.Table(
 """A group's credit: ``value`` of a ``kind`` (1 voice, 2 data, 3 both, 4 sms) on each due date from ``first_on`` on.
 
 ``day`` is of the month (its last day, where the month is shorter) or of the week (1 is Monday). ``count`` is how
-many runs a new member gets. All due dates up to ``done_until`` have a row in ``schedule_run``.
+many runs a new member gets. All due dates up to ``done_until`` have a row in ``schedule_run``. With an ``offer_id`` it
+gives bundles of that offer, for nothing, and ``kind`` and ``value`` are not used.
 """
 
 membership = sa.Table(
@@ -437,6 +438,7 @@ schedule_credit = sa.Table(
     sa.Column("sms_reference", sa.Text),
     sa.Column("at", Instant, nullable=False),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("bundle_reference", sa.Text),
     sa.UniqueConstraint("schedule_id", "due_on", "subscriber_id"),
     sa.CheckConstraint("outcome in ('credited', 'passed', 'failed')", name="outcome"),
     sa.CheckConstraint("outcome = 'credited' or (voice_reference is null and data_reference is null)", name="nothing"),

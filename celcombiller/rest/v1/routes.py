@@ -383,7 +383,7 @@ V1_ROUTES = (
         example={"name": "monthly hour", "kind": "voice", "value": 3600, "recurrence": "monthly", "day": 1},
         answer=schedules.ScheduleView,
         status=201,
-        refusals=(AlreadyTaken,),
+        refusals=(AlreadyTaken, NotFound),
     ),
     Route(
         method="GET",

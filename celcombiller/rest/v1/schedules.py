@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from celcombiller.core.access import schedule_changes
+from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Recurrence, RunState, ScheduleKind
@@ -31,6 +32,14 @@ ScheduleName = Annotated[
 ]
 Kinds = Annotated[
     Literal["voice", "data", "both", "sms"], Meta(description="voice, data, both (the value of each) or sms")
+]
+KindsGiven = Annotated[
+    Literal["voice", "data", "both", "sms", "bundle"],
+    Meta(description="voice, data, both (the value of each), sms, or bundle: a bundle of the offer"),
+]
+OfferId = Annotated[
+    int,
+    Meta(ge=1, le=2**63 - 1, description=f"the number of an offer, from 1 to {2**63 - 1}: each gets a bundle of it"),
 ]
 Value = Annotated[
     int, Meta(ge=0, le=AMOUNT_MAX, description=f"credits from 0 to {AMOUNT_MAX}: to each member on each due date")
@@ -67,8 +76,11 @@ class ScheduleView(msgspec.Struct, kw_only=True):
 
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
     name: str
-    kind: Kinds
-    value: Annotated[int, Meta(description="credits: to each member on each due date")]
+    kind: KindsGiven
+    value: Annotated[
+        int, Meta(description="credits: to each member on each due date; of an offer, what a bundle holds")
+    ]
+    offer_id: Annotated[int, Meta(description="the number of the offer that it gives a bundle of; null: none")] | None
     recurrence: Rhythm
     day: Annotated[int, Meta(description="day number of the month, or of the week (1 is Monday)")] | None
     interval_days: Annotated[int, Meta(description="days from one due date to the next")] | None
@@ -86,7 +98,8 @@ class NewSchedule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     name: ScheduleName
     kind: Kinds = "voice"
-    value: Value
+    value: Value | None = None
+    offer_id: OfferId | None = None
     recurrence: Rhythm = Recurrence.MONTHLY
     day: Day | None = None
     interval_days: Step | None = None
@@ -102,6 +115,7 @@ class ScheduleChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: ScheduleName | UnsetType = UNSET
     kind: Kinds | UnsetType = UNSET
     value: Value | UnsetType = UNSET
+    offer_id: OfferId | UnsetType = UNSET
     recurrence: Rhythm | UnsetType = UNSET
     day: Day | UnsetType | None = UNSET
     interval_days: Step | UnsetType | None = UNSET
@@ -125,8 +139,9 @@ class RunView(msgspec.Struct, kw_only=True):
     id: Annotated[int, Meta(description="the number of its row; it never changes")]
     schedule_id: Annotated[int, Meta(description="the number of its schedule")]
     due_on: Annotated[date, Meta(description="the due date")]
-    kind: Kinds
-    value: Annotated[int, Meta(description="credits to each member")]
+    kind: KindsGiven
+    value: Annotated[int, Meta(description="credits to each member; of an offer, what a bundle holds")]
+    offer_id: Annotated[int, Meta(description="the number of the offer that it gave a bundle of; null: none")] | None
     state: Annotated[RunState, Meta(description="open (being credited), done or skipped")]
     opened_at: Annotated[datetime, Meta(tz=True, description="when it began (RFC 3339, UTC)")]
     closed_at: Annotated[datetime, Meta(tz=True, description="when it ended (RFC 3339, UTC)")] | None
@@ -207,12 +222,16 @@ def show(tx: Connection, request: Request) -> ScheduleView:
 def add(tx: Connection, request: Request) -> Response:
     """Make a schedule."""
     body: NewSchedule = request.body
+    if body.value is None and body.offer_id is None:
+        what = "is needed, or offer_id"
+        raise InvalidValue(f"value {what}", {"value": what})
     made = schedule_changes.add(
         tx,
         request.actor,
         name=body.name,
         kind=_kind_from_word(body.kind),
-        value=body.value,
+        value=body.value or 0,
+        offer_id=body.offer_id,
         recurrence=body.recurrence,
         day=body.day,
         interval_days=body.interval_days,
@@ -283,21 +302,17 @@ def show_run(tx: Connection, request: Request) -> RunWhole:
     """Show a run, and the members that it did not credit, with the reasons."""
     run = runs.find_run(tx, request.path["id"])
     uncredited = runs.uncredited(tx, run, limit=UNCREDITED_MAX)
-    return make_view(RunWhole, run, kind=_kind_word(run.kind), uncredited=uncredited)
+    return make_view(RunWhole, run, kind=run.kind_word, uncredited=uncredited)
 
 
 def _to_run_view(run: Run) -> RunView:
-    return make_view(RunView, run, kind=_kind_word(run.kind))
+    return make_view(RunView, run, kind=run.kind_word)
 
 
 def to_view(schedule: Schedule) -> ScheduleView:
     """Return the view of a schedule."""
     next_on = next_due_date(schedule, schedule.done_until)
-    return make_view(ScheduleView, schedule, kind=_kind_word(schedule.kind), next_on=next_on)
-
-
-def _kind_word(kind: ScheduleKind) -> str:
-    return kind.name.lower()
+    return make_view(ScheduleView, schedule, kind=schedule.kind_word, next_on=next_on)
 
 
 def _kind_from_word(word: str) -> ScheduleKind:

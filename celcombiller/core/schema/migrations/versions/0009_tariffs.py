@@ -301,3 +301,4 @@ def _widen_usage() -> None:
     op.add_column("message", sa.Column("bundles", sa.Text(), nullable=True))
     _refer("schedule", "offer_id", "offer")
     _refer("schedule_run", "offer_id", "offer")
+    op.add_column("schedule_credit", sa.Column("bundle_reference", sa.Text(), nullable=True))
