@@ -31,6 +31,7 @@ COMMANDS = (
     ("backup", "operations.backup:configure", "Copy the ledger while the biller works, and recompute the copy."),
     ("user", "subscribers.users:configure", "Subscribers."),
     ("credit", "charging.ledger:configure_credit", "Give credit to a subscriber; a negative VALUE takes it away."),
+    ("limit", "charging.limits:configure", "Show or change what a subscriber may owe, and spend in a day or month."),
     ("bundle", "charging.bundles:configure_bundle", "Bundles of subscribers, which pay before the balance."),
     ("offer", "charging.bundles:configure_offer", "Offers: bundles that can be bought."),
     ("calls", "charging.ledger:configure_calls", "List the last calls."),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from celcombiller.core.audit.difference import Difference, name_account
+from celcombiller.core.ledger.spending import SPENDING
 from celcombiller.core.model.accounts import HoldState
 from celcombiller.core.schema import tables
 
@@ -100,3 +102,28 @@ def check_held(tx: Connection) -> Iterator[Difference]:
     )
     for row in rows:
         yield Difference("held is the sum of the open holds", name_account(tx, row.id), int(row.expected), row.held)
+
+
+def check_spent(tx: Connection) -> Iterator[Difference]:
+    """Check that what a limited account has spent in its last day and month is what it was charged since they began.
+
+    The operator's time zone is a setting, so charges within 14 hours of a beginning may be on either side of it.
+    """
+    limited = sa.or_(account.c.day_limit.is_not(None), account.c.month_limit.is_not(None))
+    for row in tx.execute(sa.select(account).where(limited, account.c.spent_on.is_not(None)).order_by(account.c.id)):
+        for name, first in (("day", row.spent_on), ("month", row.spent_on.replace(day=1))):
+            began = datetime.combine(first, time(), UTC)
+            most, least = (_charged(tx, row.id, began + slack) for slack in (-_ZONES_APART, _ZONES_APART))
+            found = row.spent_day if name == "day" else row.spent_month
+            if not least <= found <= most:
+                law, expected = f"what was spent in a {name} is its charges", least if found < least else most
+                yield Difference(law, name_account(tx, row.id), expected, found)
+
+
+_ZONES_APART = timedelta(hours=14)
+"""The farthest that a time zone is from UTC."""
+
+
+def _charged(tx: Connection, account_id: int, since: datetime) -> int:
+    which = (transfer.c.debit_account_id == account_id, transfer.c.origin.in_(SPENDING), transfer.c.at >= since)
+    return int(tx.execute(sa.select(sa.func.coalesce(sa.func.sum(transfer.c.amount), 0)).where(*which)).scalar_one())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.core.audit.bundle_checks import check_ends, check_fillings, check_pots, check_prices
-from celcombiller.core.audit.ledger_checks import check_chain, check_held, check_posted
+from celcombiller.core.audit.ledger_checks import check_chain, check_held, check_posted, check_spent
 from celcombiller.core.audit.other_checks import check_networks, check_notices
 from celcombiller.core.audit.price_checks import check_flat_prices, check_reratings, check_tariff_prices
 from celcombiller.core.audit.schedule_checks import (
@@ -41,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     check_posted,
     check_chain,
     check_held,
+    check_spent,
     check_calls,
     check_charges,
     check_shares,

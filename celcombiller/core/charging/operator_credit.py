@@ -16,12 +16,14 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
+    from datetime import datetime, tzinfo
 
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.access.actor import Actor
     from celcombiller.core.charging.requests import Credit
+    from celcombiller.core.ledger.spending import Spending
     from celcombiller.core.model.accounts import Account, Kind, Transfer
 
 ORIGIN_CHARACTERS_MAX = 64
@@ -73,5 +75,31 @@ def set_credit_limit(tx: Connection, username: str, kind: Kind, limit: int, acto
     was = accounts.balances(tx, who.id)[kind]
     is_ = accounts.set_credit_limit(tx, was.id, -limit)
     action = f"change {kind} credit limit"
+    audit_trail.record(tx, actor, action, f"subscriber:{who.username}", before=was, after=is_, now=now)
+    return is_
+
+
+def set_spending_limits(
+    tx: Connection,
+    username: str,
+    kind: Kind,
+    changes: Mapping[str, int | None],
+    actor: Actor,
+    *,
+    zone: tzinfo,
+    now: datetime,
+) -> Spending:
+    """Change the limits of what an account may spend: ``day_limit`` and ``month_limit``, where they are named.
+
+    Raises `UnknownSubscriber`, `InvalidValue` and `Forbidden`.
+    """
+    actor.check_administers()
+    who = subscriber_records.find(tx, username)
+    today = now.astimezone(zone).date()
+    account_id = accounts.balances(tx, who.id)[kind].id
+    was = accounts.spendings(tx, who.id, today)[kind]
+    limits = {"day_limit": was.day_limit, "month_limit": was.month_limit} | dict(changes)
+    is_ = accounts.set_spending_limits(tx, account_id, **limits, today=today, zone=zone)
+    action = f"change {kind} spending limits"
     audit_trail.record(tx, actor, action, f"subscriber:{who.username}", before=was, after=is_, now=now)
     return is_

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import datetime, time
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.book import Book
-from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, account_from_columns
+from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, SPENDING_COLUMNS, account_from_columns
+from celcombiller.core.ledger.spending import SPENDING, Spending, on_day
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.schema import driver, tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from datetime import date, tzinfo
 
     from sqlalchemy.engine import Connection
 
@@ -30,6 +33,40 @@ def set_credit_limit(tx: Connection, account_id: int, floor: int) -> Account:
     book.load(tx, [account_id])
     tx.execute(sa.update(tables.account).where(tables.account.c.id == account_id).values(floor=floor))
     return replace(book.accounts[account_id], floor=floor)
+
+
+def set_spending_limits(
+    tx: Connection, account_id: int, day_limit: int | None, month_limit: int | None, *, today: date, zone: tzinfo
+) -> Spending:
+    """Set what an account may spend in a day and in a month (``None``: no limit); return it with what it has spent.
+
+    Spent is what it was charged on this day and in its month, in the operator's time zone. It applies to what is
+    granted from now on. Raises `InvalidValue`.
+    """
+    for name, limit in (("day_limit", day_limit), ("month_limit", month_limit)):
+        if limit is not None and not 0 <= limit <= AMOUNT_MAX:
+            what = f"must be a whole number from 0 to {AMOUNT_MAX}, or none"
+            raise InvalidValue(f"{name} {what}", {name: what})
+    Book().load(tx, [account_id])  # no charge moves between the sums and the row
+    day_began, month_began = (datetime.combine(each, time(), zone) for each in (today, today.replace(day=1)))
+    spent = (_spent_since(tx, account_id, began) for began in (day_began, month_began))
+    spending = Spending(day_limit, month_limit, today, *spent)
+    tx.execute(sa.update(tables.account).where(tables.account.c.id == account_id).values(asdict(spending)))
+    return spending
+
+
+def _spent_since(tx: Connection, account_id: int, began: datetime) -> int:
+    transfer = tables.transfer.c
+    which = (transfer.debit_account_id == account_id, transfer.origin.in_(SPENDING), transfer.at >= began)
+    return int(tx.execute(sa.select(sa.func.coalesce(sa.func.sum(transfer.amount), 0)).where(*which)).scalar_one())
+
+
+def spendings(tx: Connection, subscriber_id: int, today: date) -> dict[Kind, Spending]:
+    """Return the limits of a subscriber's accounts, and what each has spent by this day, by kind."""
+    columns = tables.account.c
+    which = (columns.subscriber_id == subscriber_id, columns.kind.in_(Kind))
+    rows = tx.execute(sa.select(columns.kind, *(columns[name] for name in SPENDING_COLUMNS)).where(*which))
+    return {Kind(kind): on_day(Spending(*spending), today) for kind, *spending in rows}
 
 
 def balances(tx: Connection, subscriber_id: int) -> dict[Kind, Account]:

@@ -6,15 +6,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from celcombiller.core.charging import operator_credit
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement as ledger_statement
+from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.reports import history
 from celcombiller.core.reports.history import RecordedTransfer
 from celcombiller.core.reports.views import AccountWord, make_view
+from celcombiller.core.schedules.due_dates import local_date, zone_of
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, RowId, Since, Until, decode_cursor, make_page
 from celcombiller.rest.v1.bundles import BundleView, views_of
@@ -24,6 +26,7 @@ from celcombiller.rest.v1.transfers import TransferView, to_view
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.ledger.spending import Spending
     from celcombiller.core.model.accounts import Account
     from celcombiller.core.reports.history import OpenHold
     from celcombiller.http.route import Request
@@ -31,10 +34,19 @@ if TYPE_CHECKING:
 CREDIT_LIMIT_MAX = 10**12
 
 
+SpendingLimit = Annotated[
+    int, Meta(ge=0, le=AMOUNT_MAX, description=f"credits from 0 to {AMOUNT_MAX} that may be spent; null: no limit")
+]
+
+
 class AccountView(BalanceView, kw_only=True):
     """An account: the credit of one kind, and its balance."""
 
     kind: Annotated[Kind, Meta(description="what the credit buys: voice, data or sms")]
+    day_limit: Annotated[int, Meta(description="credits that may be spent in a day; null: no limit")] | None
+    month_limit: Annotated[int, Meta(description="credits that may be spent in a month; null: no limit")] | None
+    spent_day: Annotated[int, Meta(description="credits spent today, where there is a limit")]
+    spent_month: Annotated[int, Meta(description="credits spent in this month, where there is a limit")]
 
 
 class AccountList(msgspec.Struct, kw_only=True):
@@ -45,16 +57,21 @@ class AccountList(msgspec.Struct, kw_only=True):
 
 
 class AccountChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A change of an account. Only transfers change its balance."""
+    """A change of an account's limits. Fields that are not named stay as they are. Only transfers change a balance."""
 
-    credit_limit: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=CREDIT_LIMIT_MAX,
-            description=f"credits from 0 (prepaid) to {CREDIT_LIMIT_MAX}: how far the balance may fall below 0",
-        ),
-    ]
+    credit_limit: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=CREDIT_LIMIT_MAX,
+                description=f"credits from 0 (prepaid) to {CREDIT_LIMIT_MAX}: how far the balance may fall below 0",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    day_limit: SpendingLimit | UnsetType | None = UNSET
+    month_limit: SpendingLimit | UnsetType | None = UNSET
 
 
 class StatementQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -95,15 +112,26 @@ def list_of(tx: Connection, request: Request) -> AccountList:
     accounts = subscriber_records.balances(tx, request.path["username"])
     who = subscriber_records.find(tx, request.path["username"])
     bundles = views_of(tx, who.id, who.username, request.now)
-    return AccountList(items=[_to_account_view(accounts[kind]) for kind in Kind], bundles=bundles)
+    spent = ledger_accounts.spendings(tx, who.id, local_date(request.now, request.config.schedules.zone))
+    return AccountList(items=[_to_account_view(accounts[kind], spent[kind]) for kind in Kind], bundles=bundles)
 
 
 def change(tx: Connection, request: Request) -> AccountView:
-    """Change the credit limit of an account. Grants that were made before stay valid."""
+    """Change the limits of an account. Grants that were made before stay valid."""
     body: AccountChange = request.body
     username, kind = request.path["username"], Kind(request.path["kind"])
-    changed = operator_credit.set_credit_limit(tx, username, kind, body.credit_limit, request.actor, request.now)
-    return _to_account_view(changed)
+    if body.credit_limit is not UNSET:
+        operator_credit.set_credit_limit(tx, username, kind, body.credit_limit, request.actor, request.now)
+    limits = {"day_limit": body.day_limit, "month_limit": body.month_limit}
+    changes = {name: limit for name, limit in limits.items() if limit is not UNSET}
+    zone = request.config.schedules.zone
+    if changes:
+        operator_credit.set_spending_limits(
+            tx, username, kind, changes, request.actor, zone=zone_of(zone), now=request.now
+        )
+    who = subscriber_records.find(tx, username)
+    spent = ledger_accounts.spendings(tx, who.id, local_date(request.now, zone))
+    return _to_account_view(ledger_accounts.balances(tx, who.id)[kind], spent[kind])
 
 
 def statement(tx: Connection, request: Request) -> Page[TransferView]:
@@ -145,5 +173,6 @@ def _to_hold_view(each: OpenHold) -> HoldView:
     return make_view(HoldView, each.hold, call_id=each.call_id, username=each.username, name=each.name, kind=each.kind)
 
 
-def _to_account_view(account: Account) -> AccountView:
-    return make_view(AccountView, account, credit_limit=-account.floor)
+def _to_account_view(account: Account, spending: Spending) -> AccountView:
+    facts = {name: getattr(spending, name) for name in ("day_limit", "month_limit", "spent_day", "spent_month")}
+    return make_view(AccountView, account, credit_limit=-account.floor, **facts)

@@ -163,3 +163,19 @@ async def test_wrong_fields_of_a_bundle_are_named(biller, wrong):
     answer = refused(await post(admin, "bundles", HOUR | wrong), 422, "INVALID")
     assert answer["fields"].keys() == wrong.keys()
     assert biller.rows(tables.bundle) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_schedule_may_give_an_offer(biller):
+    admin = await biller.logged_in("admin")
+    offer = await sold(admin)
+    body = {"name": "gifts", "recurrence": "monthly", "day": 1}
+    made = await admin.post("/api/v1/schedules", body | {"offer_id": offer["id"]})
+    assert made.code == 201, made.bytes
+    assert (made.body["kind"], made.body["value"], made.body["offer_id"]) == ("bundle", 3600, offer["id"])
+    assert refused(await admin.post("/api/v1/schedules", body | {"name": "x"}), 422, "INVALID")["fields"].keys() == {
+        "value"
+    }
+    refused(await admin.post("/api/v1/schedules", body | {"name": "x", "offer_id": 99}), 404, "NOT_FOUND")
+    changed = await admin.patch(f"/api/v1/schedules/{made.body['id']}", {"value": 5})
+    assert (changed.body["kind"], changed.body["value"], changed.body["offer_id"]) == ("voice", 5, None)

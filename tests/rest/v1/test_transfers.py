@@ -477,3 +477,19 @@ async def test_the_price_list_is_there_to_read(biller):
     ana = await biller.logged_in("ana")
     (rate,) = (await ana.get("/api/v1/rates")).body["items"]
     assert rate == {"prefix": "", "name": "", "connect_fee": 0, "price": 1, "increment_seconds": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_limits_of_spending_are_the_administrators(biller):
+    admin, clara = await biller.logged_in("admin"), await biller.logged_in("clara")
+    path = "/api/v1/subscribers/ana/accounts/voice"
+    refused(await clara.patch(path, {"day_limit": 5}), 403, "FORBIDDEN")
+    changed = await admin.patch(path, {"day_limit": 50, "month_limit": 500})
+    assert (changed.body["day_limit"], changed.body["month_limit"], changed.body["credit_limit"]) == (50, 500, 0)
+    changed = await admin.patch(path, {"day_limit": None, "credit_limit": 7})
+    assert (changed.body["day_limit"], changed.body["month_limit"], changed.body["credit_limit"]) == (None, 500, 7)
+    assert (changed.body["spent_day"], changed.body["spent_month"]) == (0, 0)
+    assert (await voice(admin)) == changed.body
+    refused(await admin.patch(path, {"day_limit": -1}), 422, "INVALID")
+    actions = [each["action"] for each in biller.rows(tables.trail) if "limit" in each["action"]]
+    assert actions == ["change voice spending limits", "change voice credit limit", "change voice spending limits"]
