@@ -43,7 +43,7 @@ def raise_config_error(
     ]
     wrong = error.__cause__
     if isinstance(wrong, SettingError):
-        steps.append(wrong.key)
+        steps += wrong.key.split(".")  # a check of several tables names the table too
         reason = wrong.reason
     else:
         reason = _reason(tables, steps)

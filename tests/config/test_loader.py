@@ -546,6 +546,12 @@ def test_any_tables_give_a_config_or_one_line(tables):
     assert isinstance(settled(tables), (Config, str))
 
 
+def test_an_error_of_two_tables_names_the_variable():
+    refusal = settled({}, {"CELCOMBILLER_SMS_BALANCE_CODE": "100"})
+    assert refusal.startswith("environment: CELCOMBILLER_SMS_BALANCE_CODE: the answer needs a way to subscribers")
+    assert settled({"sms": {"balance_code": "100"}}).startswith("celcombiller.toml: sms.balance_code: the answer")
+
+
 @given(keys, st.text())
 def test_any_environment_gives_a_config_or_one_line(key, value):
     name = f"CELCOMBILLER_{key[0]}_{key[1]}".upper()

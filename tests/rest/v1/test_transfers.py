@@ -14,6 +14,7 @@ from tests.support.http.api_service import biller_fixture, header
 
 biller = biller_fixture()
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
+UNLIMITED = {"day_limit": None, "month_limit": None, "spent_day": 0, "spent_month": 0}
 
 
 def charge(biller, *requests):
@@ -296,7 +297,7 @@ async def test_accounts_show_held_and_available_credit(biller):
     admin = await biller.logged_in("admin")
     await give(admin, 100)
     charge(biller, initiate(caller="1002", called="1003"))
-    held = {"kind": "voice", "posted": 100, "held": 100, "available": 0, "credit_limit": 0}
+    held = {"kind": "voice", "posted": 100, "held": 100, "available": 0, "credit_limit": 0} | UNLIMITED
     assert await voice(admin) == held
     ana = await biller.logged_in("ana")
     assert await voice(ana) == held
@@ -331,7 +332,7 @@ async def test_sms_credit_has_an_account_of_its_own(biller):
     address = "/api/v1/subscribers/ana"
     limited = await admin.patch(f"{address}/accounts/sms", {"credit_limit": 10})
     as_it_is = {"posted": 25, "held": 0, "available": 35, "credit_limit": 10}
-    assert limited.body == as_it_is | {"kind": "sms"}
+    assert limited.body == as_it_is | UNLIMITED | {"kind": "sms"}
     items = (await ana.get(f"{address}/accounts")).body["items"]
     assert [each["kind"] for each in items] == ["voice", "data", "sms"]
     assert items[2] == limited.body
