@@ -597,6 +597,11 @@ class Prompts(_Table, frozen=True):
     disabled: _Sound = ""
     bad_number: _Sound = ""
     no_rate: _Sound = ""
+    barred: _Sound = ""
+    too_many_calls: _Sound = ""
+    group_full: _Sound = ""
+    no_trunk: _Sound = ""
+    too_expensive: _Sound = ""
     failed: _Sound = ""
 
 

@@ -54,6 +54,36 @@ class NoRate(BillerError):
     code = "NO_RATE"
 
 
+class Barred(BillerError):
+    """The subscriber may not call this number: a prefix of it is barred, for them or for their group."""
+
+    code = "BARRED"
+
+
+class TooManyCalls(BillerError):
+    """The subscriber has as many calls at once as they may have."""
+
+    code = "TOO_MANY_CALLS"
+
+
+class GroupFull(BillerError):
+    """The subscriber's group has as many calls at once as it may have."""
+
+    code = "GROUP_FULL"
+
+
+class NoTrunk(BillerError):
+    """The number has a route, but all trunks of it are full or disabled."""
+
+    code = "NO_TRUNK"
+
+
+class TooExpensive(BillerError):
+    """The first increment of the call costs more than a call of the subscriber's group may cost."""
+
+    code = "TOO_EXPENSIVE"
+
+
 class WrongFields(BillerError):
     """Named fields are wrong: ``fields`` maps each field to what is wrong with it."""
 

@@ -96,6 +96,11 @@ _REASONS = {
     "UNKNOWN": "No subscriber has the number {caller}: add one by `celcombiller user add`.",
     "DISABLED": "The subscriber of {caller} is disabled: `celcombiller user enable`.",
     "NO_CREDIT": "The voice credit of {caller} does not pay for the shortest call: `celcombiller credit`.",
+    "BARRED": "{caller} or their group may not call {callee}: `celcombiller group show`, `celcombiller user show`.",
+    "TOO_MANY_CALLS": "{caller} has as many calls at once as they may have.",
+    "GROUP_FULL": "The group of {caller} has as many calls at once as it may have: `celcombiller group show`.",
+    "NO_TRUNK": "All trunks of the route of {callee} are full or disabled: `celcombiller trunk list`.",
+    "TOO_EXPENSIVE": "The shortest call to {callee} costs more than the group allows: `celcombiller group show`.",
     "NO_RATE": "No [[rates]] table has a prefix of {callee}.",
     "FAILED": "The biller could not decide; its log says why. What then happens: calls.on_failure.",
 }

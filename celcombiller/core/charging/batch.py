@@ -12,7 +12,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
 from celcombiller.core.bundles.pots import load_pots
-from celcombiller.core.charging.requests import CallAnswered, Credit, Initiate, Terminate
+from celcombiller.core.catalogue.catalogue import Catalogue
+from celcombiller.core.charging.requests import CallAnswered, Credit, Initiate, TakeTrunk, Terminate
 from celcombiller.core.charging.voice import VoiceCharging
 from celcombiller.core.data.accounting_reports import NasRestart, StaleSession, Usage
 from celcombiller.core.data.charging import DataCharging
@@ -22,10 +23,12 @@ from celcombiller.core.errors import BillerError, UnknownSubscriber
 from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState
+from celcombiller.core.routing.admission import CallAdmission
 from celcombiller.core.schema import bulk, tables
 from celcombiller.core.sms.charging import MessageCharging, MessageOutcome, MessageSubmission, refund_of, shares_of
 from celcombiller.core.sms.message_records import MessageRecords
 from celcombiller.core.subscribers.directory import Directory
+from celcombiller.core.subscribers.number_forms import plain_number
 from celcombiller.core.voice.call_records import CallRecords
 
 if TYPE_CHECKING:
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.catalogue.catalogue import Catalogue
     from celcombiller.core.charging.requests import ChargingPolicy, Outcome, Request, Result
     from celcombiller.core.data.accounting_reports import Report
     from celcombiller.core.model.accounts import Transfer
@@ -66,6 +68,10 @@ class BatchKeys:
     restarted: set[str] = field(default_factory=set)
     payers: list[tuple[str, str, Kind]] = field(default_factory=list)
     """Account code, caller number, and the kind of the account that pays."""
+    calls: list[Initiate] = field(default_factory=list)
+    """The calls to be admitted."""
+    trunks: set[int] = field(default_factory=set)
+    """The trunks that open calls may take next."""
     users: list[tuple[str, ...]] = field(default_factory=list)
     """The identities under which a data session's user may be known, the best first."""
 
@@ -73,6 +79,12 @@ class BatchKeys:
         """Add the subscribers of a call to be admitted."""
         self.identities.update((request.account_code, request.caller_number, request.called_number))
         self.payers.append((request.account_code, request.caller_number, Kind.VOICE))
+
+    def add_end(self, request: Terminate) -> None:
+        """Add a call that ended, and who pays where it was not admitted."""
+        self.uniqueids.add(request.uniqueid)
+        if request.unauthorized_request is not None:
+            self.add_call(request.unauthorized_request)
 
     def add_message(self, request: MessageSubmission, account: Kind) -> None:
         """Add a message to be sent, paid from the ``account`` of this kind."""
@@ -135,10 +147,11 @@ class ChargingBatch:
         book.load(tx, accounts, holds)
         refunds = {refund_of(reference) for each in messages for reference, _, _ in shares_of(each)}
         book.load_transfers(tx, keys.transfers | refunds)
+        admission = _load_admission(tx, catalogue, keys, directory)
         return cls(
             directory,
             book,
-            VoiceCharging(directory, book, calls, pots),
+            VoiceCharging(directory, book, calls, admission, pots),
             MessageCharging(directory, book, messages, pots),
             DataCharging(directory, book, sessions, pots, catalogue),
         )
@@ -152,6 +165,8 @@ class ChargingBatch:
                     answer = self.voice.initiate(policy, request, now)
                 case CallAnswered():
                     answer = self.voice.answer(request)
+                case TakeTrunk():
+                    answer = self.voice.take_trunk(request)
                 case Terminate():
                     answer = self.voice.terminate(policy, request, now)
                 case Credit():
@@ -202,13 +217,15 @@ def _named(requests: Iterable[Request], sms_account: Kind) -> BatchKeys:
         match request:
             case Initiate():
                 keys.uniqueids.add(request.uniqueid)
+                keys.calls.append(request)
                 keys.add_call(request)
             case CallAnswered():
                 keys.uniqueids.add(request.uniqueid)
-            case Terminate():
+            case TakeTrunk():
                 keys.uniqueids.add(request.uniqueid)
-                if request.unauthorized_request is not None:
-                    keys.add_call(request.unauthorized_request)
+                keys.trunks.update(request.trunk_ids)
+            case Terminate():
+                keys.add_end(request)
             case Credit():
                 keys.add_credit(request)
             case MessageSubmission():
@@ -237,6 +254,21 @@ def _read(tx: Connection, keys: BatchKeys) -> tuple[Directory, CallRecords, Mess
         MessageRecords.from_rows(messages),
         DataSessionRecords.from_rows(chain.from_iterable(sessions)),
     )
+
+
+def _load_admission(
+    tx: Connection, catalogue: Catalogue | None, keys: BatchKeys, directory: Directory
+) -> CallAdmission:
+    """Return the limits and routes of the calls of a batch, whose payers' accounts are locked."""
+    if catalogue is None or not (keys.calls or keys.trunks):
+        return CallAdmission(catalogue or Catalogue())
+    wanted = []
+    for request in keys.calls:
+        payer = directory.find_payer(request.account_code, request.caller_number)
+        if payer is not None:
+            is_off_net = bool(catalogue.routes) and directory.find_callee(request.called_number) is None
+            wanted.append((payer, plain_number(request.called_number) if is_off_net else ""))
+    return CallAdmission.load(tx, catalogue, wanted, keys.trunks)
 
 
 def _add_payers(keys: BatchKeys, directory: Directory, accounts: set[int], bundled: set[int]) -> None:

@@ -75,6 +75,21 @@ class CallAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeTrunk:
+    """Record by which trunk an open call is dialled next: the first of ``trunk_ids`` that can take it.
+
+    ``failed``: the trunk by which it was dialled before. The answer is the call, with its ``trunk_id``; asked again,
+    the same.
+    """
+
+    server: str
+    uniqueid: str
+    leg: int
+    failed: int
+    trunk_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Terminate:
     """Settle the call of this channel, as a witness reports its end.
 
@@ -104,7 +119,7 @@ class Credit:
     note: str = ""
 
 
-Request = Initiate | CallAnswered | Terminate | Credit | MessageSubmission | MessageOutcome | Report
+Request = Initiate | CallAnswered | TakeTrunk | Terminate | Credit | MessageSubmission | MessageOutcome | Report
 
 
 Outcome = CallGrant | Call | Settlement | Transfer | MessageResult | DataSession | list[DataSession] | None

@@ -31,7 +31,7 @@ from celcombiller.core.model.calls import (
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.rating.bill import Pot, affordable_with, make_bill
 from celcombiller.core.rating.numbering import normalise
-from celcombiller.core.rating.pricing import charged_ms, seconds_of
+from celcombiller.core.rating.pricing import charged_ms, price, seconds_of
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
 
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from celcombiller.core.bundles.pots import BundlePot
-    from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Initiate, Terminate
+    from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Initiate, TakeTrunk, Terminate
     from celcombiller.core.ledger.book import Book
+    from celcombiller.core.model.routing import TrunkDial
+    from celcombiller.core.routing.admission import CallAdmission
     from celcombiller.core.subscribers.directory import Directory
     from celcombiller.core.voice.call_records import CallRecords
 
@@ -57,32 +59,37 @@ class VoiceCharging:
     directory: Directory
     book: Book
     calls: CallRecords
+    admission: CallAdmission
     pots: Mapping[int, Sequence[BundlePot]] = field(default_factory=dict)
     """The bundles of each subscriber that pays for something new, in the order in which they are spent."""
 
     def initiate(self, policy: ChargingPolicy, request: Initiate, now: datetime) -> CallGrant:
         """Authorize a call and hold what its grant costs; the same request again gets the same grant.
 
-        Raises `UnknownSubscriber`, `SubscriberDisabled`, `BadNumber`, `NoRate` and `InsufficientBalance`, and
-        `UnknownCall` when the call of this authorization was let go without an answer, and is over.
+        Raises `UnknownSubscriber`, `SubscriberDisabled`, `BadNumber`, `Barred`, `TooManyCalls`, `GroupFull`, `NoTrunk`,
+        `NoRate`, `TooExpensive` and `InsufficientBalance`, and `UnknownCall` when the call of this authorization was
+        let go without an answer, and is over.
         """
         last = self.calls.last(request.server, request.uniqueid)
         if last is not None and last.state is CallState.OPEN:
             if last.authorization == request.authorization:
-                return self._grant(policy, last, request)
+                return self._grant(policy, last, request, self.admission.list_trunks_again(last))
             # A channel runs one application at a time: a new request proves that its last Dial is over.
             self._close(last, Witness.AGI, request.previous, now, limit_seconds=last.granted_seconds)
         if self.calls.authorized(request.server, request.uniqueid, request.authorization) is not None:
             raise UnknownCall("the call of this authorization is over")
         call, account = self._admit(policy, request, now, leg=0 if last is None else last.leg + 1)
+        call, trunks = self.admission.route(call)
         is_on_net = call.callee_id is not None
         pots = choose_pots(
             self.pots, call.subscriber_id, self.book, Service.VOICE, call.to_number, on_net=is_on_net, at=now
         )
+        available = self.admission.spendable(call, account.spendable)
         # The prices may change while it rings: the answer may come at the first or at the last moment.
         moments = (now, now + timedelta(seconds=policy.ring_seconds)) if call.rate.windows else (now,)
-        seconds = min(affordable_with(call.rate, pots, account.spendable, at, call.granted_seconds) for at in moments)
+        seconds = min(affordable_with(call.rate, pots, available, at, call.granted_seconds) for at in moments)
         if seconds == 0:
+            self.admission.check_cost(call, account.spendable, available)
             raise InsufficientBalance(f"{max(account.spendable, 0)} available")
         bills = [make_bill(call.rate, seconds, at, pots) for at in moments]
         taken = {pot.account_id: max(bill.takes.get(pot.account_id, 0) for bill in bills) for pot in pots}
@@ -90,7 +97,8 @@ class VoiceCharging:
         if seconds != call.granted_seconds or taken:
             call = replace(call, granted_seconds=seconds, bundles=tuple(taken))
         self.calls.add(call)
-        grant = self._grant(policy, call, request)
+        self.admission.open.begin(call)
+        grant = self._grant(policy, call, request, trunks)
         amount = max(bill.balance_amount for bill in bills)
         self.book.hold(call.reference, account.id, amount, now=now, expires_at=grant.expires_at)
         for account_id, taking in taken.items():
@@ -106,6 +114,21 @@ class VoiceCharging:
         if call.state is CallState.OPEN and call.answered_at is None:
             return self.calls.change(call, answered_at=request.at)
         return call
+
+    def take_trunk(self, request: TakeTrunk) -> Call:
+        """Record by which trunk an open call is dialled next, before it is. Raises `UnknownCall` and `NoTrunk`."""
+        call = self.calls.leg(request.server, request.uniqueid, request.leg)
+        if call is None or call.state is not CallState.OPEN:
+            raise _unknown(request)
+        if call.trunk_id != request.failed:  # asked again: the first answer was lost
+            return call
+        trunk = self.admission.next_trunk(call, request.trunk_ids)
+        rate = self.admission.rate_of(trunk, call.to_number, call.started_at)
+        tried = (*call.trunks_tried, request.failed)
+        self.admission.open.end(call)
+        taken = self.calls.change(call, trunk_id=trunk.id, trunk_rate=rate, trunks_tried=tried)
+        self.admission.open.begin(taken)
+        return taken
 
     def terminate(self, policy: ChargingPolicy, request: Terminate, now: datetime) -> Settlement:
         """Settle an open call by the report of its first witness; record the report of every witness.
@@ -124,7 +147,7 @@ class VoiceCharging:
             closed = self._close(
                 call, request.witness, request.ending, now, limit_seconds=limit_seconds, expired=request.expired
             )
-            return Settlement(closed, first=True)
+            return Settlement(closed, first=True, trunk=self.admission.trunk_name(closed))
         difference_ms = reported_ms - (call.talk_ms or 0)
         self._record_report(call, request.witness, request.ending, reported_ms, difference_ms, now)
         return Settlement(call, first=False, difference_ms=difference_ms)
@@ -145,9 +168,11 @@ class VoiceCharging:
         if not NUMBER.fullmatch(number):
             raise BadNumber("a number is made of digits, * and #")
         callee = self.directory.find_callee(request.called_number)
-        if callee is None and not policy.external:
-            raise BadNumber("nobody here has this number, and there is no way to others (calls.external_dial)")
+        if callee is None and not (policy.external or self.admission.has_route(number)):
+            raise BadNumber("nobody here has this number, and there is no way to others (a route, calls.external_dial)")
         to_number = number if callee is None else callee.clid
+        if not late:
+            self.admission.check(payer, to_number)
         tariff, version_id = policy.catalogue.current.tariff_for(payer, Service.VOICE, now)
         call = Call(
             server=request.server,
@@ -162,9 +187,10 @@ class VoiceCharging:
             callee_id=None if callee is None else callee.id,
             rate=tariff.rate_for(to_number, now, on_net=callee is not None),
             tariff_version_id=version_id,
-            granted_seconds=policy.max_call_seconds,
+            granted_seconds=self.admission.seconds_max(payer, policy.max_call_seconds),
             answered_early=request.answered_early,
             started_at=now,
+            group_id=payer.group_id,
         )
         return call, self.book.accounts[call.account_id]
 
@@ -185,7 +211,7 @@ class VoiceCharging:
         if not _was_closed_wrongly(call, request):
             return call
         unreported = replace(call, answered_at=None, ended_at=None, talk_ms=None, cost=None, witness=None, outcome="")
-        late = replace(unreported, leg=last.leg + 1, state=CallState.OPEN)
+        late = replace(unreported, leg=last.leg + 1, state=CallState.OPEN, trunk_cost=None)
         return self._add_late(late, f"answered, though it was {call.state} before; the charge is late", now)
 
     def _add_late(self, call: Call, note: str, now: datetime) -> Call:
@@ -194,7 +220,7 @@ class VoiceCharging:
         self.book.hold(call.reference, call.account_id, 0, now=now, expires_at=now + HOLD_MARGIN)
         return self.calls.add(call)
 
-    def _grant(self, policy: ChargingPolicy, call: Call, request: Initiate) -> CallGrant:
+    def _grant(self, policy: ChargingPolicy, call: Call, request: Initiate, trunks: Sequence[TrunkDial]) -> CallGrant:
         payer = self.directory.find_payer(request.account_code, request.caller_number)
         if payer is None:
             raise UnknownSubscriber("the subscriber was deleted after the call was authorized")
@@ -204,6 +230,7 @@ class VoiceCharging:
             callee=self.directory.find_callee(request.called_number),
             seconds=call.granted_seconds,
             expires_at=call.started_at + timedelta(seconds=policy.ring_seconds + call.granted_seconds) + HOLD_MARGIN,
+            trunks=tuple(trunks),
         )
 
     def _close(
@@ -242,6 +269,10 @@ class VoiceCharging:
             end, state = (self.book.expire, CallState.EXPIRED) if expired else (self.book.release, CallState.RELEASED)
             for reference in call.hold_references:
                 end(reference, now=now)
+        self.admission.open.end(call)
+        trunk_cost = None
+        if ending.answered and call.trunk_rate is not None:
+            trunk_cost = price(call.trunk_rate, seconds_of(reported_ms), answered_at)
         closed = self.calls.change(
             call,
             state=state,
@@ -252,6 +283,7 @@ class VoiceCharging:
             witness=witness,
             outcome=ending.outcome,
             note=note,
+            trunk_cost=trunk_cost,
         )
         self._record_report(closed, witness, ending, reported_ms, None, now)
         return closed
@@ -280,7 +312,7 @@ class VoiceCharging:
         )
 
 
-def _unknown(request: CallAnswered | Terminate) -> UnknownCall:
+def _unknown(request: CallAnswered | TakeTrunk | Terminate) -> UnknownCall:
     return UnknownCall(f"no call of {request.server} has the uniqueid {request.uniqueid}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from celcombiller.core.model.routing import TrunkDial
     from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.core.model.tariffs import Rate
 
@@ -40,6 +41,9 @@ class Call:
     ``answered_early``: the caller's channel was up before the Dial, so ANSWEREDTIME_MS includes the ringing.
     ``tariff_version_id``: the version of the tariff whose rate it is; ``None``: the settings' own. ``bundles``: the
     accounts of the bundles that it takes from, in their order, before the balance. ``cost`` is what the balance pays.
+    ``group_id``: the subscriber's group when it began. ``trunk_id``: the trunk that it goes by, or went by last;
+    ``trunks_tried`` those before that one. ``trunk_rate`` is what that trunk's provider charges, ``trunk_cost`` what
+    the talk cost the operator by it.
     """
 
     server: str
@@ -66,6 +70,16 @@ class Call:
     note: str = ""
     tariff_version_id: int | None = None
     bundles: tuple[int, ...] = ()
+    group_id: int | None = None
+    trunk_id: int | None = None
+    trunks_tried: tuple[int, ...] = ()
+    trunk_rate: Rate | None = None
+    trunk_cost: int | None = None
+
+    @property
+    def margin(self) -> int | None:
+        """What is left to the operator of what the balance paid; ``None``: what the trunk costs is not known."""
+        return None if self.cost is None or self.trunk_cost is None else self.cost - self.trunk_cost
 
     @property
     def reference(self) -> str:
@@ -111,19 +125,28 @@ class CallReport:
 
 @dataclass(frozen=True, slots=True)
 class CallGrant:
-    """What the network may use: ``seconds`` of talk, for a call, to a ``callee`` (``None``: off-net)."""
+    """What the network may use: ``seconds`` of talk, for a call, to a ``callee`` (``None``: off-net).
+
+    ``trunks``: how an off-net call is dialled, one after the other until one succeeds; the first is recorded as the
+    call's. None: it has no route.
+    """
 
     call: Call
     subscriber: Subscriber
     callee: Subscriber | None
     seconds: int
     expires_at: datetime
+    trunks: tuple[TrunkDial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The answer to every witness: the call as it was closed, and whether this witness was the first to report."""
+    """The answer to every witness: the call as it was closed, and whether this witness was the first to report.
+
+    ``trunk``: the name of the trunk that it went by last; empty: none.
+    """
 
     call: Call
     first: bool
     difference_ms: int | None = None
+    trunk: str = ""

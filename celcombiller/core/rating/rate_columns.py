@@ -20,8 +20,20 @@ def columns_of_rate(rate: Rate) -> RateColumns:
     prices, step = rate.prices, rate.prices.steps[0]
     flat = Prices(prices.connect_fee, (Step(0, step.increment, step.price, step.increment),))
     is_flat = not rate.windows and prices == flat
-    detail = None if is_flat else msgspec.json.encode(rate).decode()
+    detail = None if is_flat else text_of_rate(rate)
     return rate.prefix, rate.name, prices.connect_fee, step.price, step.increment, detail
+
+
+@lru_cache(maxsize=RATES_KNOWN)
+def text_of_rate(rate: Rate) -> str:
+    """Return the whole of a rate as JSON."""
+    return msgspec.json.encode(rate).decode()
+
+
+@lru_cache(maxsize=RATES_KNOWN)
+def rate_from_text(text: str) -> Rate:
+    """Return the rate of `text_of_rate`."""
+    return msgspec.json.decode(text, type=Rate)
 
 
 @lru_cache(maxsize=RATES_KNOWN)
@@ -29,4 +41,4 @@ def rate_from_columns(prefix: str, name: str, connect_fee: int, price: int, incr
     """Return the rate of these columns."""
     if detail is None:
         return flat_rate(prefix, name, connect_fee, price, increment)
-    return msgspec.json.decode(detail, type=Rate)
+    return rate_from_text(detail)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from celcombiller.core.model.calls import Call, CallState, Witness
-from celcombiller.core.rating.rate_columns import columns_of_rate, rate_from_columns
+from celcombiller.core.rating.rate_columns import columns_of_rate, rate_from_columns, rate_from_text, text_of_rate
 from celcombiller.core.schema import bulk, driver, tables
 
 if TYPE_CHECKING:
@@ -87,7 +87,17 @@ class CallRecords:
         if self._new:
             yield _INSERT, list(map(_columns_of, self._new.values()))
         if self._changed:
-            yield _UPDATE, [(*_ending_of(call), reference, _OPEN) for reference, call in self._changed.items()]
+            # One statement changes a row once, so those that go by a trunk have a statement of their own.
+            by_trunk = [each for each in self._changed.values() if each.trunk_id is not None]
+            yield (
+                _UPDATE,
+                [
+                    (*_ending_of(call), reference, _OPEN)
+                    for reference, call in self._changed.items()
+                    if call.trunk_id is None
+                ],
+            )
+            yield _UPDATE_BY_TRUNK, [(*_ending_of(each), *_trunk_of(each), each.reference, _OPEN) for each in by_trunk]
         if self._reports:
             yield _INSERT_REPORT, list(map(_report_columns, self._reports))
 
@@ -95,6 +105,7 @@ class CallRecords:
 _FACTS = (
     *("reference", "server", "uniqueid", "leg", "authorization", "channel", "subscriber_id", "account_id"),
     *("from_number", "to_number", "callee_id", "granted_seconds", "answered_early", "started_at"),
+    "group_id",
 )
 
 
@@ -116,7 +127,10 @@ _WITNESSES = {str(each): each for each in Witness}
 _CHANGING = ("state", "answered_at", "ended_at", "talk_ms", "cost", "witness", "outcome", "note")
 
 
-_COLUMNS = (*_FACTS[1:], *_RATE, *_PAYING, *_CHANGING)
+_TRUNK = ("trunk_id", "trunks_tried", "trunk_rate", "trunk_cost")
+
+
+_COLUMNS = (*_FACTS[1:], *_RATE, *_PAYING, *_CHANGING, *_TRUNK)
 
 
 _CALLS = bulk.BulkQuery(
@@ -133,18 +147,33 @@ _INSERT = bulk.insert(tables.call, ("reference", *_COLUMNS))
 _UPDATE = bulk.update(tables.call, _CHANGING, key="reference", unchanged=("state",))
 
 
+_UPDATE_BY_TRUNK = bulk.update(tables.call, (*_CHANGING, *_TRUNK), key="reference", unchanged=("state",))
+
+
 _INSERT_REPORT = bulk.insert(tables.testimony, tables.testimony.c.keys(), once=True)
 
 
 def _columns_of(call: Call) -> driver.Row:
     bundles = msgspec.json.encode(call.bundles).decode() if call.bundles else None
-    return (*_facts_of(call), *columns_of_rate(call.rate), call.tariff_version_id, bundles, *_ending_of(call))
+    paying = (*columns_of_rate(call.rate), call.tariff_version_id, bundles)
+    return (*_facts_of(call), *paying, *_ending_of(call), *_trunk_of(call))
 
 
 def _ending_of(call: Call) -> driver.Row:
     witness = None if call.witness is None else str(call.witness)
     times = (call.answered_at, call.ended_at)
     return (str(call.state), *times, call.talk_ms, call.cost, witness, call.outcome, call.note)
+
+
+def _trunk_of(call: Call) -> driver.Row:
+    if call.trunk_id is None:
+        return _NO_TRUNK
+    tried = " ".join(map(str, call.trunks_tried)) or None
+    rate = None if call.trunk_rate is None else text_of_rate(call.trunk_rate)
+    return (call.trunk_id, tried, rate, call.trunk_cost)
+
+
+_NO_TRUNK = (None,) * len(_TRUNK)
 
 
 def _report_columns(report: WitnessReport) -> driver.Row:
@@ -174,6 +203,7 @@ def _call_from_columns(
     granted_seconds: int,
     answered_early: Any,
     started_at: Any,
+    group_id: int | None,
     rate_prefix: str,
     rate_name: str,
     connect_fee: int,
@@ -190,6 +220,10 @@ def _call_from_columns(
     witness: str | None,
     outcome: str,
     note: str,
+    trunk_id: int | None,
+    trunks_tried: str | None,
+    trunk_rate: str | None,
+    trunk_cost: int | None,
 ) -> Call:
     """Return the call of these `_COLUMNS`, as SQLAlchemy or the driver gives them."""
     return Call(
@@ -217,4 +251,9 @@ def _call_from_columns(
         witness=None if witness is None else _WITNESSES[witness],
         outcome=outcome,
         note=note,
+        group_id=group_id,
+        trunk_id=trunk_id,
+        trunks_tried=() if trunks_tried is None else tuple(map(int, trunks_tried.split())),
+        trunk_rate=None if trunk_rate is None else rate_from_text(trunk_rate),
+        trunk_cost=trunk_cost,
     )

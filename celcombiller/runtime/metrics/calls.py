@@ -25,6 +25,8 @@ RESULTS = (
     GRANTED,
     *(each.code for each in (errors.InsufficientBalance, errors.UnknownSubscriber, errors.SubscriberDisabled)),
     *(each.code for each in (errors.BadNumber, errors.NoRate, errors.BillerError)),
+    *(each.code for each in (errors.Barred, errors.TooManyCalls, errors.GroupFull)),
+    *(each.code for each in (errors.NoTrunk, errors.TooExpensive)),
     ALWAYS_ALLOWED,
     ALLOWED_ON_FAILURE,
 )

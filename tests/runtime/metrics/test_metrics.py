@@ -12,11 +12,11 @@ from twisted.internet.task import Clock, deferLater
 
 from celcombiller.asterisk.agi.simulator import Channel, play
 from celcombiller.config.tables import Metrics as MetricsSettings
+from celcombiller.config.tables import Prompts
 from celcombiller.core.audit.difference import Difference
 from celcombiller.core.audit.report import AuditReport
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.charging.voice import HOLD_MARGIN
-from celcombiller.core.errors import BillerError
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.reports.open_items import calls_statement, count_open_items, holds_statement
@@ -279,8 +279,7 @@ def test_every_label_exists_from_the_start():
 
 
 def test_every_refusal_of_a_call_is_a_result():
-    prompts = {"NO_CREDIT", "UNKNOWN", "DISABLED", "BAD_NUMBER", "NO_RATE", BillerError.code}
-    assert prompts < set(RESULTS)
+    assert {each.upper() for each in Prompts.__struct_fields__} < set(RESULTS)
 
 
 def test_the_ami_gap_grows_only_while_down():
