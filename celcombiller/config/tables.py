@@ -324,6 +324,15 @@ class RadioNetwork(_Table, frozen=True, kw_only=True):
         return self.port or (45064 if self.kind == "openbts" else 4259)
 
 
+_Outcome = Annotated[
+    str,
+    Meta(
+        pattern=r"^(CONGESTION|CHANUNAVAIL|BUSY|NOANSWER)( [0-9]{1,3})?\Z",
+        description='CONGESTION, CHANUNAVAIL, BUSY or NOANSWER, alone or with a hangup cause such as "BUSY 34"',
+    ),
+]
+
+
 class Calls(_Table, frozen=True):
     """How calls are authorized, dialled and limited."""
 
@@ -343,6 +352,9 @@ class Calls(_Table, frozen=True):
     """What happens to a call that the ledger cannot authorize in time."""
     decision_seconds: Annotated[int, Meta(ge=1, le=60)] = 3
     """Seconds that a call waits for the ledger before ``on_failure`` decides."""
+    failover_on: tuple[_Outcome, ...] = ("CONGESTION", "CHANUNAVAIL")
+    """The ends of a Dial after which the next trunk of the route is tried: a DIALSTATUS, alone or with a hangup cause
+    (``"BUSY 34"``)."""
     dial_options: str = "gi"
     """Options of every Dial. ``t`` and ``T`` let phones transfer calls: see the guide to Asterisk."""
 

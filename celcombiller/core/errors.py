@@ -93,7 +93,7 @@ class WrongFields(BillerError):
 
 
 class AlreadyTaken(WrongFields):
-    """Another subscriber has this username, number, IMSI or CPF, or another schedule, tariff or group this name."""
+    """Another has it: this username, number, IMSI or CPF, this name of a schedule, tariff, group or trunk, ..."""
 
     code = "TAKEN"
 
@@ -144,6 +144,18 @@ class UnknownGroup(BillerError):
     """No group of subscribers has this id or name, or it was deleted."""
 
     code = "UNKNOWN_GROUP"
+
+
+class UnknownTrunk(BillerError):
+    """No trunk has this id or name, or it was deleted."""
+
+    code = "UNKNOWN_TRUNK"
+
+
+class UnknownRoute(BillerError):
+    """No route has this id or prefix, or it was deleted."""
+
+    code = "UNKNOWN_ROUTE"
 
 
 class VersionConflict(BillerError):

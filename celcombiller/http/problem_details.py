@@ -25,6 +25,8 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.UnknownSchedule: http.NOT_FOUND,
     errors.UnknownMembership: http.NOT_FOUND,
     errors.UnknownTariff: http.NOT_FOUND,
+    errors.UnknownTrunk: http.NOT_FOUND,
+    errors.UnknownRoute: http.NOT_FOUND,
     errors.UnknownGroup: http.NOT_FOUND,
     errors.WrongMethod: http.NOT_ALLOWED,
     errors.AlreadyTaken: http.CONFLICT,

@@ -174,7 +174,7 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
         metrics=metrics,
         monitors=monitors,
         catalogue=policy.catalogue,
-        scripts=Scripts(reactor, config, store, reader, monitors, metrics),
+        scripts=Scripts(reactor, config, store, reader, monitors, metrics, policy.catalogue),
         radio_networks=_radio_networks(reactor, config, engine),
         lines=PeerLines(reactor.seconds, config.service.log_lines_per_peer, metrics.suppressed_log_lines.inc),
         files=share_files(find_limit(), rest=config.rest.connections_max, agi=config.agi.connections_max),

@@ -27,7 +27,7 @@ SESSION_SECONDS = 60
 """How long one script may take here, where talk takes no time."""
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"?|((?:[^\s"\\]|\\.)+)')
-_CAUSES = {"ANSWER": "16", "BUSY": "17", "NOANSWER": "0", "CANCEL": "127", "CHANUNAVAIL": "3"}
+_CAUSES = {"ANSWER": "16", "BUSY": "17", "NOANSWER": "0", "CANCEL": "127", "CHANUNAVAIL": "3", "CONGESTION": "34"}
 
 
 @dataclass(slots=True)
@@ -144,7 +144,7 @@ class Channel:
             "ANSWEREDTIME_MS": str(talk_ms) if answered else "",
             "DIALEDTIME_MS": str(talk_ms + 6) if answered else "",
         }
-        return "200 result=0" if self.outcome in ("BUSY", "NOANSWER", "CHANUNAVAIL") else "200 result=-1"
+        return "200 result=0" if self.outcome in ("BUSY", "NOANSWER", "CHANUNAVAIL", "CONGESTION") else "200 result=-1"
 
 
 class AgiPeer(LineOnlyReceiver):

@@ -20,6 +20,7 @@ from celcombiller.asterisk.scripts.channel import NAMESPACE, set_result, uniquei
 from celcombiller.asterisk.scripts.hangup import HangupScript
 from celcombiller.asterisk.scripts.settlement import CallSettlement
 from celcombiller.asterisk.server_identity import ServerIdentity
+from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder
 from celcombiller.core.errors import BillerError
 from celcombiller.runtime.metrics import Metrics
 
@@ -47,13 +48,15 @@ class Scripts:
         reader: Reader,
         monitors: Mapping[str, AmiLink],
         metrics: Metrics | None = None,
+        catalogue: CatalogueHolder | None = None,
     ) -> None:
         metrics = metrics or Metrics()
         self._metrics = metrics
         self.updates = PendingUpdates(clock, metrics)
         settlement = CallSettlement(store, monitors, self.updates, metrics)
         servers = ServerIdentity(config.asterisk, monitors)
-        self.call = CallScript(clock, config, store, reader, monitors, servers, settlement, metrics)
+        catalogue = catalogue or CatalogueHolder(Catalogue())
+        self.call = CallScript(clock, config, store, reader, monitors, servers, settlement, metrics, catalogue)
         self.hangup = HangupScript(servers, monitors, settlement, metrics)
         self.balance = BalanceScript(config, reader, self.updates)
         self._by_name: dict[str, Callable[[Any], Awaitable[None]]] = {

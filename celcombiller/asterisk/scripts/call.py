@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from os import urandom
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred  # noqa: A004  Twisted's own name
@@ -31,9 +31,11 @@ from celcombiller.asterisk.scripts.channel import (
     uniqueid_of,
 )
 from celcombiller.asterisk.server_identity import ServerNotIdentified
-from celcombiller.core.charging.requests import Initiate, Terminate
+from celcombiller.core.charging.requests import Initiate, TakeTrunk, Terminate
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallGrant, CallReport, Witness
+from celcombiller.core.model.routing import TrunkDial
+from celcombiller.core.routing.admission import list_all_trunks
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
@@ -41,7 +43,7 @@ from celcombiller.core.subscribers.subscriber_records import subscriber_from_row
 from celcombiller.runtime.metrics.calls import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from twisted.python.failure import Failure
 
@@ -49,9 +51,12 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.scripts.settlement import CallSettlement
     from celcombiller.asterisk.server_identity import ServerIdentity
     from celcombiller.config.tables import Config
+    from celcombiller.core.catalogue.catalogue import CatalogueHolder
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
     from celcombiller.runtime.metrics import Metrics
+
+T = TypeVar("T")
 
 _LOG = Logger(namespace=NAMESPACE)
 
@@ -103,7 +108,9 @@ class CallScript:
         servers: ServerIdentity,
         settlement: CallSettlement,
         metrics: Metrics,
+        catalogue: CatalogueHolder,
     ) -> None:
+        self._catalogue = catalogue
         self._servers = servers
         self._clock = clock
         self._config = config
@@ -174,11 +181,13 @@ class CallScript:
             return None
         except Exception as fault:  # noqa: BLE001  the failure policy is for faults too
             return await self._without_decision(way, fault)
-        if grant.callee is None:
-            dial = self._config.calls.external_dial.format(number=grant.call.to_number)
+        if grant.trunks:
+            dials = grant.trunks
+        elif grant.callee is None:
+            dials = _one_way(self._config.calls.external_dial.format(number=grant.call.to_number))
         else:
-            dial = dial_string(self._config.calls.internal_dial, grant.callee)
-        return partial(self._dial, way, dial, grant.seconds, grant)
+            dials = _one_way(dial_string(self._config.calls.internal_dial, grant.callee))
+        return partial(self._dial, way, dials, grant.seconds, grant)
 
     async def _authorize(self, way: _Way) -> CallGrant:
         """Ask the ledger, but not for ever, and only while the caller waits.
@@ -186,7 +195,7 @@ class CallScript:
         A grant that comes too late is given back, unless the call goes without it: then its end will need it.
         """
         seconds = self._config.calls.decision_seconds
-        asked = self._ask_ledger(way.question, self._clock.seconds() + seconds)
+        asked = self._ask_ledger(partial(self._store.charge, way.question), self._clock.seconds() + seconds)
         hangup: Deferred[None] = getattr(way.agi, "whenHungUp", Deferred)()
         try:
             with self._metrics.calls.authorization_seconds.time():
@@ -195,18 +204,17 @@ class CallScript:
             asked.addCallbacks(self._give_back, lambda _refusal: None, callbackArgs=(way,))
             raise
 
-    def _ask_ledger(self, question: Initiate, ends_at: float) -> Deferred[CallGrant]:
+    def _ask_ledger(self, ask_once: Callable[[], Deferred[T]], ends_at: float) -> Deferred[T]:
         """Ask again while there is time: a database that restarts, or hands over to another, need not cost a call."""
 
-        def later(failure: Failure) -> Deferred[CallGrant]:
+        def later(failure: Failure) -> Deferred[T]:
             failure.trap(StoreUnavailable)
             if self._clock.seconds() + _ASK_AGAIN_SECONDS >= ends_at:
                 failure.raiseException()
             waiting: Deferred[None] = deferLater(self._clock, _ASK_AGAIN_SECONDS)
-            return waiting.addCallback(lambda _: self._ask_ledger(question, ends_at))
+            return waiting.addCallback(lambda _: self._ask_ledger(ask_once, ends_at))
 
-        asked = self._store.charge(question)
-        return asked.addErrback(later)
+        return ask_once().addErrback(later)
 
     def _give_back(self, grant: CallGrant, way: _Way) -> None:
         """Release what was granted too late; the leg is named, as the dialplan may have asked again since."""
@@ -223,8 +231,8 @@ class CallScript:
         """Do as the failure policy says: deny, or let go and charge when the ledger is back."""
         calls = self._config.calls
         number = plain_number(way.question.called_number)
-        dial = self._way_without_ledger(number)
-        allow = calls.on_failure == "allow" and dial != "" and NUMBER.fullmatch(number) and not way.agi.hungup
+        dials = self._ways_without_ledger(number, way.question.caller_number, way.question.authorization)
+        allow = calls.on_failure == "allow" and dials and NUMBER.fullmatch(number) and not way.agi.hungup
         expected = isinstance(error, StoreUnavailable | TimeoutError)
         if not expected:
             self._metrics.calls.script_faults.labels("caller").inc()
@@ -238,26 +246,32 @@ class CallScript:
         self._metrics.calls.count_authorization(ALLOWED_ON_FAILURE if allow else BillerError.code)
         if allow:
             way.let_go = True
-            return partial(self._dial, way, dial, calls.max_call_seconds, None)
+            return partial(self._dial, way, dials, calls.max_call_seconds, None)
         await refuse(way.agi, self._config.prompts, BillerError.code)
         return None
 
-    def _way_without_ledger(self, number: str) -> str:
-        """Return what to dial for a number of which nothing is known; empty when that takes the ledger."""
+    def _ways_without_ledger(self, number: str, caller: str, lot: str) -> Sequence[TrunkDial]:
+        """Return what to dial for a number of which nothing is known; nothing when that takes the ledger."""
         calls = self._config.calls
-        if calls.external_dial:
-            return calls.external_dial.format(number=number)
-        if "{imsi}" in calls.internal_dial or "{username}" in calls.internal_dial:
-            return ""
-        return calls.internal_dial.format(clid=number)
+        return self._ways_outside(number, caller, lot) or (
+            ()
+            if "{imsi}" in calls.internal_dial or "{username}" in calls.internal_dial
+            else _one_way(calls.internal_dial.format(clid=number))
+        )
+
+    def _ways_outside(self, number: str, caller: str, lot: str) -> Sequence[TrunkDial]:
+        """Return how a number outside is dialled without the ledger: by its route, full trunks too, or as it was."""
+        external = self._config.calls.external_dial
+        trunks = list_all_trunks(self._catalogue.current, number, plain_number(caller), datetime.now(UTC), lot)
+        return trunks or (_one_way(external.format(number=number)) if external else ())
 
     async def _allowed(self, agi: Any, number: str) -> Callable[[], Awaitable[None]] | None:
         """Let a number through that is always allowed: no ledger, no limit, no charge."""
         calls = self._config.calls
-        template = calls.always_allowed_dial or calls.external_dial
-        if template:
-            dial = template.format(number=number)
-        else:
+        dials = self._ways_outside(number, agi.variables.get("agi_callerid", ""), agi.variables["agi_uniqueid"])
+        if calls.always_allowed_dial:
+            dials = _one_way(calls.always_allowed_dial.format(number=number))
+        elif not dials:
             named = sa.select(tables.subscriber).where(Directory.is_named_by([number]))
             rows: Deferred[Any] = maybeDeferred(self._reader.fetch, named)
             try:
@@ -265,24 +279,28 @@ class CallScript:
                 callee = Directory(map(subscriber_from_row, read)).find_callee(number)
             except (StoreUnavailable, TimeoutError):
                 rows.addErrback(lambda _late: None)
-                dial = self._way_without_ledger(number)
+                dials = self._ways_without_ledger(number, "", "")
             else:
-                dial = "" if callee is None else dial_string(calls.internal_dial, callee)
-            if not dial:
+                dials = () if callee is None else _one_way(dial_string(calls.internal_dial, callee))
+            if not dials:
                 _LOG.error("{number} is always allowed, but there is no way to it", number=number)
                 await refuse(agi, self._config.prompts, BillerError.code)
                 return None
         _LOG.info("Let {number} through: it is always allowed", number=number)
         self._metrics.calls.count_authorization(ALWAYS_ALLOWED)
-        return partial(self._dial_allowed, agi, dial)
+        return partial(self._dial_allowed, agi, dials)
 
-    async def _dial_allowed(self, agi: Any, dial: str) -> None:
+    async def _dial_allowed(self, agi: Any, dials: Sequence[TrunkDial]) -> None:
+        """Dial by each way until one does not fail: each has the whole time to ring."""
         calls = self._config.calls
         await set_variable(agi, channel_variables.RESULT, "GRANTED")
-        await agi.execute("DIAL", f"{dial},{calls.ring_seconds},{calls.dial_options}")
+        for place, each in enumerate(dials, 1):
+            await agi.execute("DIAL", f"{each.dial},{calls.ring_seconds},{calls.dial_options}{_shown_caller(each)}")
+            if place == len(dials) or agi.hungup or not self._fails_over(await read_report(agi)):
+                return
 
-    async def _dial(self, way: _Way, dial: str, seconds: int, grant: CallGrant | None) -> None:
-        """Dial with both limits; then settle by what the channel says of the Dial.
+    async def _dial(self, way: _Way, dials: Sequence[TrunkDial], seconds: int, grant: CallGrant | None) -> None:
+        """Dial with both limits; then settle by what the channel says of the last Dial.
 
         The absolute time-out counts from now, so it includes the ringing until AMI sets it again at the answer; it
         survives transfers. ``L`` counts from the answer and works without AMI.
@@ -301,10 +319,9 @@ class CallScript:
         if not may_dial:
             self._abandon(grant, monitor, "the channel was gone before it was dialled")
             return
-        began = (monotonic(), datetime.now(UTC))
         report = None
         try:
-            report = await self._dial_and_read(way, f"{dial},{calls.ring_seconds},{options}")
+            report, began = await self._dial_in_turn(way, dials, options, grant)
         finally:
             if report is None and monitor is not None:
                 monitor.session_lost(question.uniqueid)
@@ -326,6 +343,71 @@ class CallScript:
         if settled is not None and not is_transferred and not way.agi.hungup:
             # The dialplan may go on, with a prompt or another Dial: the limit was this call's.
             await way.guard.attempt(partial(agi.setAutoHangup, 0), "taking its limit back")
+
+    async def _dial_in_turn(
+        self, way: _Way, dials: Sequence[TrunkDial], options: str, grant: CallGrant | None
+    ) -> tuple[CallReport | None, tuple[float, datetime]]:
+        """Dial by one way after the other until one does not fail; return the report of the last, and its beginning.
+
+        All together ring no longer than one would. Each next one is recorded before it is dialled.
+        """
+        calls, agi, last = self._config.calls, way.agi, dials[0]
+        rings_until = self._clock.seconds() + calls.ring_seconds
+        ring_seconds = calls.ring_seconds
+        while True:
+            began = (monotonic(), datetime.now(UTC))
+            report = await self._dial_and_read(way, f"{last.dial},{ring_seconds},{options}{_shown_caller(last)}")
+            if len(dials) == 1 or report is None or agi.hungup or not self._fails_over(report):
+                return report, began
+            taken = await self._take_next(way, dials, report, grant)
+            ring_seconds = int(rings_until - self._clock.seconds())
+            if taken is None or ring_seconds < 1 or agi.hungup:
+                return report, began
+            dials, last = dials[dials.index(taken) :], taken
+            # What the channel says of the last Dial must not be taken for this one's.
+            clear = partial(agi.execute, "MSET", *(f"{name}=" for name in _OF_LAST_DIAL))
+            await way.guard.attempt(clear, "clearing of its last Dial")
+
+    def _fails_over(self, report: CallReport) -> bool:
+        """Return whether a Dial that ended so is followed by one of the next trunk."""
+        status, _, _ = report.outcome.partition(" ")
+        return not report.answered and not {status, report.outcome}.isdisjoint(self._config.calls.failover_on)
+
+    async def _take_next(
+        self, way: _Way, dials: Sequence[TrunkDial], report: CallReport, grant: CallGrant | None
+    ) -> TrunkDial | None:
+        """Record the next trunk that can take the call, and return it; ``None``: there is none, or it is not recorded.
+
+        Without an authorization there is nothing to record it in.
+        """
+        failed, *others = dials
+        self._metrics.calls.count_failover(failed.name, report.outcome.partition(" ")[0])
+        reason: object = ""
+        taken = others[0]
+        if grant is not None:
+            call, seconds = grant.call, self._config.calls.decision_seconds
+            wish = TakeTrunk(
+                call.server, call.uniqueid, call.leg, failed.trunk_id, tuple(each.trunk_id for each in others)
+            )
+            asked = self._ask_ledger(partial(self._store.charge, wish), self._clock.seconds() + seconds)
+            hangup: Deferred[None] = getattr(way.agi, "whenHungUp", Deferred)()
+            try:
+                now_by = await self._settlement.updates.with_timeout(asked, seconds, until=hangup)
+                taken = next(each for each in others if each.trunk_id == now_by.trunk_id)
+            except (BillerError, TimeoutError) as error:
+                asked.addErrback(lambda _late: None)
+                reason = str(error) or type(error).__name__
+            except Exception:  # noqa: BLE001  the call ends as it stands
+                way.guard.count_fault("taking of the next trunk")
+                reason = "a fault"
+        _LOG.info(
+            "Trunk {failed} failed with {outcome} for channel {uniqueid!r}; {next}",
+            failed=failed.name,
+            outcome=report.outcome,
+            uniqueid=way.question.uniqueid,
+            next=f"no other is dialled: {reason}" if reason else f"{taken.name} is dialled",
+        )
+        return None if reason else taken
 
     async def _dial_and_read(self, way: _Way, words: str) -> CallReport | None:
         """Dial, and return what the channel says of it; ``None`` when it says nothing.
@@ -425,6 +507,19 @@ class CallScript:
             reference=grant.call.reference,
         )
         self._metrics.calls.count_authorization(GRANTED)
+
+
+def _one_way(dial: str) -> Sequence[TrunkDial]:
+    """Return a dial string as the only way: of no trunk."""
+    return (TrunkDial(0, "", dial),)
+
+
+def _shown_caller(way: TrunkDial) -> str:
+    """Return the option of Dial that sets which caller's number is sent, where the trunk has a rule of it.
+
+    The channel keeps its own: by that the payer is known.
+    """
+    return f"f({way.caller_id})" if way.caller_id else ""
 
 
 async def _limit_rest(way: _Way, seconds: int, report: CallReport) -> None:

@@ -6,6 +6,7 @@ Pure but for `CallAdmission.load`. An installation without groups, routes and li
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import Barred, GroupFull, NoRate, NoTrunk, TooExpensive, TooManyCalls
@@ -186,6 +187,16 @@ class CallAdmission:
     def _is_limited(self, trunk_id: int) -> bool:
         trunk = self.catalogue.trunks.get(trunk_id)
         return trunk is not None and trunk.calls_max is not None
+
+
+def list_all_trunks(catalogue: Catalogue, number: str, caller: str, at: datetime, lot: str) -> list[TrunkDial]:
+    """Return how a number is dialled by the trunks of its route, full ones too: for calls that no limit may stop."""
+    route = find_route(catalogue.routes, number)
+    if route is None:
+        return []
+    rate_of = partial(CallAdmission(catalogue).rate_of, number=number, at=at)
+    chosen = choose_trunks(route, catalogue.trunks, rate_of, at, lot)
+    return [each for each in (make_trunk_dial(trunk, number, caller) for trunk in chosen) if each is not None]
 
 
 def _calls_max(payer: Subscriber, group: Group | None) -> int | None:

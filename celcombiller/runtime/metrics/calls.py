@@ -34,6 +34,10 @@ RESULTS = (
 call, but the ledger did not decide it."""
 
 
+DESTINATIONS_MAX = 200
+"""The destinations that have counters of their own: a label of every rate of a tariff would be too many."""
+
+
 AGI_LIMITS = ("allow", "connections_max", "connections_per_address_max")
 """The settings in ``[agi]`` that refuse a connection."""
 
@@ -55,6 +59,14 @@ class CallMetrics:
     script_faults: Counter
     updates_pending: Gauge
     updates_lost: Counter
+    failovers: Counter
+    trunk_calls: Counter
+    trunk_talk_seconds: Counter
+    trunk_charged_credits: Counter
+    trunk_cost_credits: Counter
+    destination_calls: Counter
+    destination_talk_seconds: Counter
+    _destinations: set[str]
     _agi_limited: dict[str, Counter]
     _by_result: dict[str, Counter]
     _ended: dict[tuple[CallState, Witness], Counter]
@@ -132,6 +144,46 @@ class CallMetrics:
                 "Ends of calls and messages given up because the database can never take what they say.",
                 registry=registry,
             ),
+            failovers=Counter(
+                "celcombiller_trunk_failovers",
+                "Dials by a trunk that failed and that another trunk follows, by DIALSTATUS.",
+                ("trunk", "status"),
+                registry=registry,
+            ),
+            trunk_calls=Counter(
+                "celcombiller_trunk_calls",
+                "Calls that ended by a trunk, the last one that each tried: answered (yes) or not (no).",
+                ("trunk", "answered"),
+                registry=registry,
+            ),
+            trunk_talk_seconds=Counter(
+                "celcombiller_trunk_talk_seconds", "Talk of the calls by a trunk.", ("trunk",), registry=registry
+            ),
+            trunk_charged_credits=Counter(
+                "celcombiller_trunk_charged_credits",
+                "Credits that calls by a trunk were charged, where its cost is known: less that cost, the margin.",
+                ("trunk",),
+                registry=registry,
+            ),
+            trunk_cost_credits=Counter(
+                "celcombiller_trunk_cost_credits",
+                "Credits that calls by a trunk cost the operator, by the provider's tariff.",
+                ("trunk",),
+                registry=registry,
+            ),
+            destination_calls=Counter(
+                "celcombiller_destination_calls",
+                f"Calls that ended, by the name of their rate (the first {DESTINATIONS_MAX}; then: other).",
+                ("destination", "answered"),
+                registry=registry,
+            ),
+            destination_talk_seconds=Counter(
+                "celcombiller_destination_talk_seconds",
+                "Talk of calls, by the name of their rate.",
+                ("destination",),
+                registry=registry,
+            ),
+            _destinations=set(),
             _agi_limited={each: agi_limited.labels(each) for each in AGI_LIMITS},
             _by_result={each: authorizations.labels(each) for each in RESULTS},
             _ended={
@@ -151,6 +203,29 @@ class CallMetrics:
         """Count a refused AGI connection by its setting, one of `AGI_LIMITS`."""
         self._agi_limited[setting].inc()
 
+    def count_failover(self, trunk: str, status: str) -> None:
+        """Count a Dial by a trunk that another trunk follows."""
+        self.failovers.labels(trunk, status).inc()
+
+    def _count_destination(self, settlement: Settlement) -> None:
+        """Count a call that ended by its trunk and its destination."""
+        call = settlement.call
+        answered, talk_seconds = "yes" if call.state is CallState.SETTLED else "no", (call.talk_ms or 0) / 1000
+        destination = call.rate.name or call.rate.prefix or "all"
+        if destination not in self._destinations:
+            if len(self._destinations) < DESTINATIONS_MAX:
+                self._destinations.add(destination)
+            else:
+                destination = "other"
+        self.destination_calls.labels(destination, answered).inc()
+        self.destination_talk_seconds.labels(destination).inc(talk_seconds)
+        if settlement.trunk:
+            self.trunk_calls.labels(settlement.trunk, answered).inc()
+            self.trunk_talk_seconds.labels(settlement.trunk).inc(talk_seconds)
+            if call.trunk_cost is not None:
+                self.trunk_charged_credits.labels(settlement.trunk).inc(call.cost or 0)
+                self.trunk_cost_credits.labels(settlement.trunk).inc(call.trunk_cost)
+
     def count_end(self, witness: Witness, settlement: Settlement) -> None:
         """Count the end of a call that a witness reported."""
         call = settlement.call
@@ -158,6 +233,7 @@ class CallMetrics:
             self._ended[call.state, witness].inc()
             self.talk_seconds.inc((call.talk_ms or 0) / 1000)
             self.charged_credits.inc(call.cost or 0)
+            self._count_destination(settlement)
         elif settlement.difference_ms is not None:
             self._confirmed[witness].inc()
             if abs(settlement.difference_ms) > DISCREPANCY_MS:
