@@ -42,6 +42,8 @@ COMMANDS = (
     ("schedules", "charging.schedules:configure", "Scheduled credits of groups."),
     ("tariff", "charging.tariffs:configure", "Price lists, their versions and rates."),
     ("group", "subscribers.groups:configure", "Groups of subscribers, with a tariff and limits in common."),
+    ("trunk", "charging.trunks:configure_trunk", "Trunks: the ways to providers, for calls to numbers outside."),
+    ("route", "charging.trunks:configure_route", "Routes: which trunks the numbers with a prefix go by."),
     ("token", "subscribers.tokens:configure", "Keys for programs that use the API."),
     ("import", "subscribers.import_users:configure", "Add the subscribers of a CSV file."),
     ("import-legacy", "operations.import_legacy:configure", "Import the database of an original CELCOMBiller."),

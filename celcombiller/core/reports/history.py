@@ -25,6 +25,7 @@ from celcombiller.core.voice.call_records import call_from_row
 from celcombiller.core.voice.evidence import WitnessReport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Row
@@ -115,6 +116,17 @@ def find_call(tx: Connection, call_id: int) -> RecordedCall:
     if row is None:
         raise NotFound(f"there is no call {call_id}")
     return _recorded_call_from_row(row)
+
+
+def find_trunk_names(tx: Connection, rows: Iterable[RecordedCall]) -> dict[int, str]:
+    """Return the names of the trunks that calls went by or tried, deleted ones too, by their ids."""
+    ids = {
+        each for row in rows if row.call.trunk_id is not None for each in (row.call.trunk_id, *row.call.trunks_tried)
+    }
+    if not ids:
+        return {}
+    table = tables.trunk
+    return {row.id: row.name for row in tx.execute(sa.select(table.c.id, table.c.name).where(table.c.id.in_(ids)))}
 
 
 def find_hold(tx: Connection, reference: str) -> Hold | None:

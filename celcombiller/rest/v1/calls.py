@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 from msgspec import Meta
@@ -20,8 +20,11 @@ from celcombiller.http.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.model.calls import Call
     from celcombiller.http.application import Api
     from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
@@ -68,6 +71,13 @@ class CallView(msgspec.Struct, kw_only=True):
     witness: Annotated[Witness, Meta(description="who reported its end first")] | None
     outcome: Annotated[str, Meta(description="Asterisk's DIALSTATUS, or the word that stands for it")]
     note: str
+    trunk: Annotated[str, Meta(description="the trunk that it went by, the last one tried; shown to staff")] | None
+    trunks_tried: Annotated[list[str], Meta(description="the trunks that failed before it; shown to staff")]
+    trunk_cost: (
+        Annotated[int, Meta(description="credits that the trunk's provider charges; null: not known; shown to staff")]
+        | None
+    )
+    margin: Annotated[int, Meta(description="cost less trunk_cost; null: not known; shown to staff")] | None
 
 
 class CallHold(msgspec.Struct, kw_only=True):
@@ -140,7 +150,8 @@ def list_all(tx: Connection, request: Request) -> Page[CallView]:
     query: CallQuery = request.query
     after = decode_cursor(query.cursor, Place)
     rows = history.list_calls(tx, _criteria(tx, request, query), limit=query.limit + 1, after=after)
-    return make_page(rows, query.limit, _place, _to_view)
+    trunks = _trunks_shown(tx, request, rows)
+    return make_page(rows, query.limit, _place, lambda each: _to_view(each, trunks))
 
 
 def show(tx: Connection, request: Request) -> CallWhole:
@@ -155,6 +166,7 @@ def show(tx: Connection, request: Request) -> CallWhole:
         id=found.id,
         username=found.username,
         name=found.name,
+        **_by_trunk(call, _trunks_shown(tx, request, [found])),
         hold=history.find_hold(tx, call.reference),
         transfer_id=None if charge is None else charge.line.id,
         testimonies=history.list_witness_reports(tx, call.reference),
@@ -168,9 +180,11 @@ async def download(api: Api, http_request: HttpRequest, request: Request) -> Res
         return Response(headers=headers)
 
     def piece(tx: Connection, after: history.Place | None) -> tuple[bytes, history.Place | None]:
-        criteria = _criteria(tx, api.readmit(tx, request), request.query)
+        admitted = api.readmit(tx, request)
+        criteria = _criteria(tx, admitted, request.query)
         rows = history.list_calls(tx, criteria, limit=PIECE_ROWS, after=after)
-        lines = [_cells(each) for each in rows]
+        trunks = _trunks_shown(tx, admitted, rows)
+        lines = [_cells(each, trunks) for each in rows]
         text = format_csv(lines if after is not None else [COLUMNS, *lines])
         return text, None if len(rows) < PIECE_ROWS else _place(rows[-1])
 
@@ -179,8 +193,9 @@ async def download(api: Api, http_request: HttpRequest, request: Request) -> Res
 
 
 _OF_RATE = {"prefix": "rate_prefix", "name": "rate_name"}
-_FIELDS = (*(name for name in CallView.__struct_fields__ if name != "name"), "name")
-"""The fields of a call in a file; the name came last, so that those before kept their columns."""
+_BY_TRUNK = ("trunk", "trunks_tried", "trunk_cost", "margin")
+_FIELDS = (*(name for name in CallView.__struct_fields__ if name not in ("name", *_BY_TRUNK)), "name", *_BY_TRUNK)
+"""The fields of a call in a file; the last came later, so that those before kept their columns."""
 COLUMNS = tuple(
     column
     for name in _FIELDS
@@ -212,19 +227,41 @@ def _place(each: RecordedCall) -> tuple[datetime, int]:
     return each.call.started_at, each.id
 
 
-def _to_view(each: RecordedCall) -> CallView:
-    return make_view(CallView, each.call, id=each.id, username=each.username, name=each.name)
+def _trunks_shown(tx: Connection, request: Request, rows: Sequence[RecordedCall]) -> Mapping[int, str] | None:
+    """Return the names of the trunks of calls, by id; ``None`` for who may not see what calls cost the operator."""
+    return history.find_trunk_names(tx, rows) if request.only_subscriber_id is None else None
 
 
-def _cells(each: RecordedCall) -> list[object]:
+def _by_trunk(call: Call, trunks: Mapping[int, str] | None) -> dict[str, object]:
+    """Return the facts of a call's trunk."""
+    if trunks is None:
+        return {"trunk": None, "trunks_tried": [], "trunk_cost": None, "margin": None}
+    return {
+        "trunk": None if call.trunk_id is None else trunks[call.trunk_id],
+        "trunks_tried": [trunks[each] for each in call.trunks_tried],
+        "trunk_cost": call.trunk_cost,
+        "margin": call.margin,
+    }
+
+
+def _to_view(each: RecordedCall, trunks: Mapping[int, str] | None) -> CallView:
+    facts = _by_trunk(each.call, trunks)
+    return make_view(CallView, each.call, id=each.id, username=each.username, name=each.name, **facts)
+
+
+def _cells(each: RecordedCall, trunks: Mapping[int, str] | None) -> list[object]:
     """Return a call as the cells of a line, in the order of `COLUMNS`."""
     call = each.call
     cells: list[object] = []
+    by_trunk = _by_trunk(call, trunks)
+    by_trunk["trunks_tried"] = " ".join(cast("list[str]", by_trunk["trunks_tried"]))
     for name in _FIELDS:
         if name == "rate":
             cells += (getattr(call.rate, field) for field in RateView.__struct_fields__)
         elif name in ("id", "username", "name"):
             cells.append(getattr(each, name))
+        elif name in by_trunk:
+            cells.append(by_trunk[name])
         else:
             value = getattr(call, name)
             cells.append(f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else value)

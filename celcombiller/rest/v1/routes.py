@@ -18,9 +18,11 @@ from celcombiller.core.errors import (
     TransferConflict,
     UnknownGroup,
     UnknownMembership,
+    UnknownRoute,
     UnknownSchedule,
     UnknownSubscriber,
     UnknownTariff,
+    UnknownTrunk,
     VersionConflict,
 )
 from celcombiller.core.reports.import_views import ImportView
@@ -56,6 +58,7 @@ from celcombiller.rest.v1 import (
     tariffs,
     tokens,
     transfers,
+    trunks,
 )
 
 V1 = "/api/v1"
@@ -65,6 +68,12 @@ SUBSCRIBER = f"{V1}/subscribers/<username>"
 
 
 SCHEDULE = f"{V1}/schedules/{ID}"
+
+
+TRUNK = f"{V1}/trunks/{ID}"
+
+
+ROUTE = f"{V1}/routes/{ID}"
 
 
 MEMBERS_OF = f"{SCHEDULE}/members"
@@ -428,6 +437,96 @@ V1_ROUTES = (
         query=schedules.PageQuery,
         answer=Page[schedules.RunView],
         refusals=(UnknownSchedule,),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/trunks",
+        who=STAFF_READ,
+        do=trunks.list_trunks,
+        query=trunks.PageQuery,
+        answer=Page[trunks.TrunkView],
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/trunks",
+        who=ADMINISTRATORS,
+        do=trunks.add_trunk,
+        body=trunks.NewTrunk,
+        example={"name": "north", "dial": "PJSIP/{number}@north", "strip": "+", "calls_max": 30},
+        answer=trunks.TrunkView,
+        status=201,
+        refusals=(AlreadyTaken, UnknownTariff),
+    ),
+    Route(
+        method="GET",
+        path=TRUNK,
+        who=STAFF_READ,
+        do=trunks.show_trunk,
+        answer=trunks.TrunkView,
+        refusals=(UnknownTrunk,),
+    ),
+    Route(
+        method="PATCH",
+        path=TRUNK,
+        who=ADMINISTRATORS,
+        do=trunks.change_trunk,
+        body=trunks.TrunkChange,
+        example={"enabled": False},
+        answer=trunks.TrunkView,
+        refusals=(UnknownTrunk, AlreadyTaken, UnknownTariff),
+    ),
+    Route(
+        method="DELETE",
+        path=TRUNK,
+        who=ADMINISTRATORS,
+        do=trunks.delete_trunk,
+        status=204,
+        refusals=(UnknownTrunk, InUse),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/routes",
+        who=STAFF_READ,
+        do=trunks.list_routes,
+        query=trunks.PageQuery,
+        answer=Page[trunks.RouteView],
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/routes",
+        who=ADMINISTRATORS,
+        do=trunks.add_route,
+        body=trunks.NewRoute,
+        example={"prefix": "55", "choose": "order", "trunks": [{"trunk_id": 1}, {"trunk_id": 2}]},
+        answer=trunks.RouteView,
+        status=201,
+        refusals=(AlreadyTaken, UnknownTrunk),
+    ),
+    Route(
+        method="GET",
+        path=ROUTE,
+        who=STAFF_READ,
+        do=trunks.show_route,
+        answer=trunks.RouteView,
+        refusals=(UnknownRoute,),
+    ),
+    Route(
+        method="PATCH",
+        path=ROUTE,
+        who=ADMINISTRATORS,
+        do=trunks.change_route,
+        body=trunks.RouteChange,
+        example={"choose": "cost"},
+        answer=trunks.RouteView,
+        refusals=(UnknownRoute, AlreadyTaken, UnknownTrunk),
+    ),
+    Route(
+        method="DELETE",
+        path=ROUTE,
+        who=ADMINISTRATORS,
+        do=trunks.delete_route,
+        status=204,
+        refusals=(UnknownRoute,),
     ),
     Route(method="GET", path=f"{V1}/runs/{ID}", who=STAFF_READ, do=schedules.show_run, answer=schedules.RunWhole),
     Route(
