@@ -207,24 +207,31 @@ class CallMetrics:
         """Count a Dial by a trunk that another trunk follows."""
         self.failovers.labels(trunk, status).inc()
 
-    def _count_destination(self, settlement: Settlement) -> None:
-        """Count a call that ended by its trunk and its destination."""
-        call = settlement.call
-        answered, talk_seconds = "yes" if call.state is CallState.SETTLED else "no", (call.talk_ms or 0) / 1000
-        destination = call.rate.name or call.rate.prefix or "all"
+    def count_way(
+        self,
+        destination: str,
+        trunk: str,
+        *,
+        answered: bool,
+        talk_seconds: float = 0.0,
+        charged: int = 0,
+        trunk_cost: int | None = None,
+    ) -> None:
+        """Count a call that ended by its destination and its trunk; an empty trunk is none."""
+        word = "yes" if answered else "no"
         if destination not in self._destinations:
             if len(self._destinations) < DESTINATIONS_MAX:
                 self._destinations.add(destination)
             else:
                 destination = "other"
-        self.destination_calls.labels(destination, answered).inc()
+        self.destination_calls.labels(destination, word).inc()
         self.destination_talk_seconds.labels(destination).inc(talk_seconds)
-        if settlement.trunk:
-            self.trunk_calls.labels(settlement.trunk, answered).inc()
-            self.trunk_talk_seconds.labels(settlement.trunk).inc(talk_seconds)
-            if call.trunk_cost is not None:
-                self.trunk_charged_credits.labels(settlement.trunk).inc(call.cost or 0)
-                self.trunk_cost_credits.labels(settlement.trunk).inc(call.trunk_cost)
+        if trunk:
+            self.trunk_calls.labels(trunk, word).inc()
+            self.trunk_talk_seconds.labels(trunk).inc(talk_seconds)
+        if trunk and trunk_cost is not None:
+            self.trunk_charged_credits.labels(trunk).inc(charged)
+            self.trunk_cost_credits.labels(trunk).inc(trunk_cost)
 
     def count_end(self, witness: Witness, settlement: Settlement) -> None:
         """Count the end of a call that a witness reported."""
@@ -233,7 +240,14 @@ class CallMetrics:
             self._ended[call.state, witness].inc()
             self.talk_seconds.inc((call.talk_ms or 0) / 1000)
             self.charged_credits.inc(call.cost or 0)
-            self._count_destination(settlement)
+            self.count_way(
+                call.rate.name or call.rate.prefix or "all",
+                settlement.trunk,
+                answered=call.state is CallState.SETTLED,
+                talk_seconds=(call.talk_ms or 0) / 1000,
+                charged=call.cost or 0,
+                trunk_cost=call.trunk_cost,
+            )
         elif settlement.difference_ms is not None:
             self._confirmed[witness].inc()
             if abs(settlement.difference_ms) > DISCREPANCY_MS:

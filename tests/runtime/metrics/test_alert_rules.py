@@ -21,6 +21,8 @@ def known_names():
     metrics.rest.count("GET /healthz", 200)
     metrics.radius.count_request("ACCEPTED")
     metrics.radius.count_disconnect("ACK")
+    metrics.calls.count_failover("north", "CONGESTION")
+    metrics.calls.count_way("Brazil", "north", answered=True, trunk_cost=1)
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0, failing=0, done_total=1, failed_total=0)
     progress = OpenItems(
         holds=1,

@@ -282,6 +282,17 @@ def test_every_refusal_of_a_call_is_a_result():
     assert {each.upper() for each in Prompts.__struct_fields__} < set(RESULTS)
 
 
+def test_destinations_beyond_the_bound_share_one_label(monkeypatch):
+    monkeypatch.setattr("celcombiller.runtime.metrics.calls.DESTINATIONS_MAX", 2)
+    metrics = Metrics()
+    for each in ("Brazil", "Peru", "Chile", "Brazil"):
+        metrics.calls.count_way(each, "", answered=True, talk_seconds=1.5)
+    found = told(metrics)
+    counted = {name: value for name, value in found.items() if name.startswith("celcombiller_destination_calls_total")}
+    label = 'celcombiller_destination_calls_total{{answered="yes",destination="{}"}}'
+    assert counted == {label.format("Brazil"): 2, label.format("Peru"): 1, label.format("other"): 1}
+
+
 def test_the_ami_gap_grows_only_while_down():
     now = [0.0]
     metrics = Metrics(lambda: now[0])
