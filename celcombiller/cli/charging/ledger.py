@@ -26,12 +26,14 @@ from celcombiller.core.errors import TransferConflict
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement
 from celcombiller.core.model.accounts import Kind, Transfer
+from celcombiller.core.reports.history import find_trunk_names
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.voice import call_queries
 from celcombiller.database.transaction import transact
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     import sqlalchemy as sa
 
@@ -108,9 +110,15 @@ def _credit(arguments: argparse.Namespace, config: Config) -> int:
 
 def _calls(arguments: argparse.Namespace, config: Config) -> int:
     """List the last calls."""
-    rows = transact(open_database(config), lambda tx: call_queries.recent(tx, limit=arguments.limit))
+
+    def work(tx: sa.Connection) -> list[dict[str, Any]]:
+        found = call_queries.recent(tx, limit=arguments.limit)
+        trunks = find_trunk_names(tx, [call for *_, call in found])
+        return [_call(*each, trunks) for each in found]
+
     columns = ("started_at", "user", "name", "from", "to", "state", "talk_ms", "cost", "witness", "server", "uniqueid")
-    print_rows([_call(*each) for each in rows], columns, as_json=arguments.json)
+    rows = transact(open_database(config), work)
+    print_rows(rows, (*columns, "trunk") if any(row["trunk"] for row in rows) else columns, as_json=arguments.json)
     return 0
 
 
@@ -144,7 +152,7 @@ def _audit(arguments: argparse.Namespace, config: Config) -> int:
     return DONE if report.ok else DIFFERS
 
 
-def _call(user: str, name: str, call: Call) -> dict[str, Any]:
+def _call(user: str, name: str, call: Call, trunks: Mapping[int, str]) -> dict[str, Any]:
     return {
         "server": call.server,
         "uniqueid": call.uniqueid,
@@ -161,4 +169,8 @@ def _call(user: str, name: str, call: Call) -> dict[str, Any]:
         "witness": call.witness,
         "outcome": call.outcome,
         "note": call.note,
+        "trunk": None if call.trunk_id is None else trunks[call.trunk_id],
+        "trunks_tried": [trunks[each] for each in call.trunks_tried],
+        "trunk_cost": call.trunk_cost,
+        "margin": call.margin,
     }

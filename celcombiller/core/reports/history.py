@@ -118,11 +118,9 @@ def find_call(tx: Connection, call_id: int) -> RecordedCall:
     return _recorded_call_from_row(row)
 
 
-def find_trunk_names(tx: Connection, rows: Iterable[RecordedCall]) -> dict[int, str]:
+def find_trunk_names(tx: Connection, calls: Iterable[Call]) -> dict[int, str]:
     """Return the names of the trunks that calls went by or tried, deleted ones too, by their ids."""
-    ids = {
-        each for row in rows if row.call.trunk_id is not None for each in (row.call.trunk_id, *row.call.trunks_tried)
-    }
+    ids = {each for call in calls if call.trunk_id is not None for each in (call.trunk_id, *call.trunks_tried)}
     if not ids:
         return {}
     table = tables.trunk

@@ -229,7 +229,7 @@ def _place(each: RecordedCall) -> tuple[datetime, int]:
 
 def _trunks_shown(tx: Connection, request: Request, rows: Sequence[RecordedCall]) -> Mapping[int, str] | None:
     """Return the names of the trunks of calls, by id; ``None`` for who may not see what calls cost the operator."""
-    return history.find_trunk_names(tx, rows) if request.only_subscriber_id is None else None
+    return history.find_trunk_names(tx, [each.call for each in rows]) if request.only_subscriber_id is None else None
 
 
 def _by_trunk(call: Call, trunks: Mapping[int, str] | None) -> dict[str, object]:
