@@ -443,7 +443,7 @@ V1_ROUTES = (
         path=f"{V1}/trunks",
         who=STAFF_READ,
         do=trunks.list_trunks,
-        query=trunks.PageQuery,
+        query=schedules.PageQuery,
         answer=Page[trunks.TrunkView],
     ),
     Route(
@@ -488,7 +488,7 @@ V1_ROUTES = (
         path=f"{V1}/routes",
         who=STAFF_READ,
         do=trunks.list_routes,
-        query=trunks.PageQuery,
+        query=schedules.PageQuery,
         answer=Page[trunks.RouteView],
     ),
     Route(

@@ -15,7 +15,7 @@ from celcombiller.core.routing import route_records, trunk_records
 from celcombiller.core.routing.route_records import TRUNKS_MAX, WEIGHT_MAX
 from celcombiller.core.routing.trunk_dial import DIAL_CHARACTERS_MAX
 from celcombiller.core.routing.trunk_records import CALLS_MAX
-from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
+from celcombiller.http.pagination import Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import ID_MAX, Response
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from celcombiller.core.model.routing import CallRoute, Trunk
     from celcombiller.http.route import Request
+    from celcombiller.rest.v1.schedules import PageQuery
 
 TrunkName = Annotated[
     str, Meta(pattern=rf"^[^{UNPRINTABLE}\s]{{1,64}}$(?!\n)", description="1 to 64 characters without spaces")
@@ -139,13 +140,6 @@ class RouteChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     prefix: RoutePrefix | UnsetType = UNSET
     choose: Choice | UnsetType = UNSET
     trunks: Trunks | UnsetType = UNSET
-
-
-class PageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The size of a page, and the cursor."""
-
-    limit: Limit = 50
-    cursor: Cursor | None = None
 
 
 def list_trunks(tx: Connection, request: Request) -> Page[TrunkView]:
