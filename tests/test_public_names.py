@@ -214,6 +214,9 @@ def _exposed(worker):
     made.rest.count(ANY, ANY)
     made.radius.count_request(ANY)
     made.radius.count_disconnect(ANY)
+    made.calls.count_failover(ANY, ANY)
+    for answered in (True, False):
+        made.calls.count_way(ANY, ANY, answered=answered, trunk_cost=0)
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0.0, failing=0, done_total=0, failed_total=0)
     text = made.exposition(OpenItems(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}), {ANY: 1}).decode()
     kinds = dict(re.findall(r"^# TYPE (celcombiller_\S+) (\S+)$", text, re.MULTILINE))

@@ -42,12 +42,13 @@ def check(biller, *, cost, trunk, tried, credit=CREDIT):
 def test_congestion_and_no_way_go_on(trunks, biller, pbx, tmp_path, with_ami):
     if not with_ami:
         biller.ami_port = biller.pbx = None
-    trunks("2001", "nowhere", "2002")
+    trunks("2001", "nowhere", "2002", options=("--caller-id", "+55{number}"))
     first, third = answering(pbx, tmp_path, "2001", "congested"), answering(pbx, tmp_path, "2002")
     phone = calling(pbx, tmp_path, talk=1.3)
     for each in (phone, first, third):
         each.finish()
     check(biller, cost=2, trunk="t2002", tried=["t2001", "tnowhere"])
+    assert "<sip:+551000@" in third.messages  # the caller as the provider gets them
 
 
 def test_a_busy_callee_is_tried_once(trunks, biller, pbx, tmp_path):
