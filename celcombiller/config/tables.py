@@ -343,11 +343,11 @@ class Calls(_Table, frozen=True):
     internal_dial: str = "PJSIP/IMSI{imsi}@openbts"
     """Dial string to a subscriber: ``{imsi}``, ``{clid}``, ``{username}``."""
     external_dial: str = ""
-    """Dial string to any other ``{number}``. Empty: only subscribers can be called."""
+    """Dial string to any other ``{number}`` that has no route. Empty: only subscribers and numbers with a route."""
     always_allowed: tuple[_Number, ...] = ("112", "190")
     """Numbers that are put through without billing, whatever else fails."""
     always_allowed_dial: str = ""
-    """Dial string for those. Empty: ``external_dial``, else the subscriber who has that number."""
+    """Dial string for those. Empty: their route, else ``external_dial``, else the subscriber who has that number."""
     on_failure: Literal["deny", "allow"] = "deny"
     """What happens to a call that the ledger cannot authorize in time."""
     decision_seconds: Annotated[int, Meta(ge=1, le=60)] = 3

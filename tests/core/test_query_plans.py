@@ -6,12 +6,15 @@ import pytest
 import sqlalchemy as sa
 
 from celcombiller.core.charging.batch import process_batch
-from celcombiller.core.charging.requests import CallAnswered
+from celcombiller.core.charging.requests import CallAnswered, TakeTrunk
 from celcombiller.core.model.calls import Witness
+from celcombiller.core.model.subscribers import Group
 from celcombiller.core.schema import bulk, driver, tables
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.voice import asterisk_heartbeat, call_queries
+from tests.core.charging.test_call_limits import OFF_NET, terms, write
 from tests.core.ledger.test_book import NOW, TERMS, credit, database, ended, initiate
+from tests.core.routing.test_trunk_choice import trunk
 
 
 @pytest.fixture
@@ -32,6 +35,12 @@ def the_path_of_a_call(engine, monkeypatch):
         asked.append((text, values))
         return tell(cursor, tx, text, values)
 
+    limited = terms(
+        groups=[Group(5, "shop", calls_max=9, subscriber_calls_max=9)],
+        trunks=[trunk(1, calls_max=9), trunk(2, calls_max=9)],
+        max_call_seconds=5,
+    )
+    write(engine, limited, group_id=5)
     tell = driver.execute_on
     monkeypatch.setattr(driver, "execute_on", told)
     monkeypatch.setattr(bulk, "execute_on", told)
@@ -45,6 +54,10 @@ def the_path_of_a_call(engine, monkeypatch):
         ):
             with engine.begin() as tx:
                 process_batch(tx, TERMS, requests, NOW)
+        for request in (initiate("3.0", called=OFF_NET), TakeTrunk("pbx1", "3.0", 0, 1, (2,)), ended("3.0")):
+            with engine.begin() as tx:
+                (answer,) = process_batch(tx, limited, [request], NOW)
+            assert not isinstance(answer, Exception), answer
         with engine.begin() as tx:
             tx.execute(sa.select(tables.subscriber).where(Directory.is_named_by(["u1001"]))).all()
             tx.execute(sa.select(tables.account).where(tables.account.c.subscriber_id == 1)).all()

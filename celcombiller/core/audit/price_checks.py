@@ -10,7 +10,7 @@ from celcombiller.core.audit.difference import Difference
 from celcombiller.core.model.accounts import ACCOUNT_KINDS
 from celcombiller.core.model.calls import RERATING, CallState
 from celcombiller.core.rating.bill import Pot, make_bill
-from celcombiller.core.rating.pricing import LATE_CUT_MS, charged_ms, seconds_of
+from celcombiller.core.rating.pricing import LATE_CUT_MS, charged_ms, price, seconds_of
 from celcombiller.core.schema import tables
 from celcombiller.core.voice.call_records import call_from_row
 
@@ -56,6 +56,21 @@ def check_tariff_prices(tx: Connection) -> Iterator[Difference]:
         shares = _shares(tx, calls)
         for call in calls:
             yield from _check_bill(call, shares)
+
+
+def check_trunk_costs(tx: Connection) -> Iterator[Difference]:
+    """Check that a settled call cost the operator what the rate of its trunk's provider says of its talk."""
+    is_priced = sa.or_(_call.c.trunk_rate.is_not(None), _call.c.trunk_cost.is_not(None))
+    wanted = sa.select(_call).where(is_priced).order_by(_call.c.id).limit(CHUNK_ROWS)
+    last = 0
+    while rows := tx.execute(wanted.where(_call.c.id > last)).all():
+        last = rows[-1].id
+        for call in map(call_from_row, rows):
+            expected = None
+            if call.state is CallState.SETTLED and call.trunk_rate is not None:
+                expected = price(call.trunk_rate, seconds_of(call.talk_ms or 0), call.answered_at or call.started_at)
+            if call.trunk_cost != expected:
+                yield Difference("a call's trunk costs what its rate says", call.reference, expected, call.trunk_cost)
 
 
 def check_reratings(tx: Connection) -> Iterator[Difference]:

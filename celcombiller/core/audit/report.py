@@ -11,7 +11,12 @@ import sqlalchemy as sa
 from celcombiller.core.audit.bundle_checks import check_ends, check_fillings, check_pots, check_prices
 from celcombiller.core.audit.ledger_checks import check_chain, check_held, check_posted, check_spent
 from celcombiller.core.audit.other_checks import check_networks, check_notices
-from celcombiller.core.audit.price_checks import check_flat_prices, check_reratings, check_tariff_prices
+from celcombiller.core.audit.price_checks import (
+    check_flat_prices,
+    check_reratings,
+    check_tariff_prices,
+    check_trunk_costs,
+)
 from celcombiller.core.audit.schedule_checks import (
     check_runs,
     check_schedule_bundles,
@@ -47,6 +52,7 @@ CHECKS: tuple[Check, ...] = (
     check_shares,
     check_flat_prices,
     check_tariff_prices,
+    check_trunk_costs,
     check_reratings,
     check_messages,
     check_message_accounts,

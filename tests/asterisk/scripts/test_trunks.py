@@ -161,6 +161,21 @@ async def test_a_trunk_not_recorded_is_not_dialled(houses, expected_failures, tr
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_hangup_between_two_dials_ends_it(houses, monkeypatch):
+    house = houses()
+    take_next = house.scripts.call._take_next
+
+    async def leave(way, *arguments):
+        taken = await take_next(way, *arguments)
+        way.agi.hungup = True
+        return taken
+
+    monkeypatch.setattr(house.scripts.call, "_take_next", leave)
+    channel = await call(house, "CONGESTION", "ANSWER")
+    assert (len(channel.dials), voice(house.engine).posted, voice(house.engine).held) == (1, 60, 0)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_taking_whose_answer_is_lost_repeats(houses):
     house = houses()
     house.store.trouble[TakeTrunk] = [StoreUnavailable("restarting")]

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celcombiller.core.audit.report import audit
 from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder, CatalogueTariff, TariffVersion
 from celcombiller.core.charging.requests import ChargingPolicy, TakeTrunk
 from celcombiller.core.errors import (
@@ -281,6 +282,20 @@ def test_a_talk_costs_what_its_trunk_charges(funded, answered, cost, margin):
     (settled,) = ask(funded, ended(talk_ms=2100, answered=answered), terms=policy)
     assert (settled.trunk, settled.call.trunk_cost, settled.call.margin) == ("t2", cost, margin)
     assert tried(funded) == [(2, "1", cost)]
+
+
+@pytest.mark.parametrize(("tampered", "expected"), [({"trunk_cost": 9}, 3), ({"trunk_rate": None}, None)])
+def test_the_audit_proves_what_a_trunk_costs(engine, tampered, expected):
+    ask(engine, credit(60))
+    policy = terms(trunks=[trunk(1, tariff_id=7)], tariffs=[provider(7, flat_rate(price=1))])
+    write(engine, policy)
+    called(engine, policy)
+    ask(engine, ended(talk_ms=2100), terms=policy)
+    proved(engine)
+    with engine.begin() as tx:
+        tx.execute(tables.call.update().values(**tampered))
+        (difference,) = audit(tx).differences
+    assert (difference.law, difference.expected) == ("a call's trunk costs what its rate says", expected)
 
 
 def test_a_trunk_without_prices_has_no_margin(funded):
