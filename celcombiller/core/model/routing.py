@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from celcombiller.core.model.tariffs import Rate
 
 
 class TrunkChoice(StrEnum):
@@ -56,13 +52,12 @@ class CallRoute:
 
 @dataclass(frozen=True, slots=True)
 class TrunkDial:
-    """How one call is dialled by a trunk: its dial string with the number in it, and what its provider charges.
+    """How one call is dialled by a trunk: its dial string with the number in it.
 
-    ``caller_id``: the number that is shown; empty: the caller's own, as it is. ``rate``: None where it is not known.
+    ``caller_id``: the number that is shown; empty: the caller's own, as it is.
     """
 
     trunk_id: int
     name: str
     dial: str
     caller_id: str = ""
-    rate: Rate | None = None

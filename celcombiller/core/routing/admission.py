@@ -111,7 +111,9 @@ class CallAdmission:
             return call, []
         trunks = self.list_trunks(call.to_number, call.from_number, call.started_at, call.authorization)
         if trunks:
-            call = replace(call, trunk_id=trunks[0].trunk_id, trunk_rate=trunks[0].rate)
+            trunk = self.catalogue.trunks[trunks[0].trunk_id]
+            rate = self.rate_of(trunk, call.to_number, call.started_at)
+            call = replace(call, trunk_id=trunk.id, trunk_rate=rate)
         return call, trunks
 
     def trunk_name(self, call: Call) -> str:
@@ -135,8 +137,7 @@ class CallAdmission:
             lot,
             self._full(each.trunk_id for each in route.trunks),
         )
-        dials = (make_trunk_dial(each, number, caller, self.rate_of(each, number, at)) for each in chosen)
-        found = [each for each in dials if each is not None]
+        found = [each for each in (make_trunk_dial(trunk, number, caller) for trunk in chosen) if each is not None]
         if not found:
             raise NoTrunk(f"all trunks of the route {route.prefix!r} are full or disabled")
         return found
@@ -146,7 +147,7 @@ class CallAdmission:
         trunk = None if call.trunk_id is None else self.catalogue.trunks.get(call.trunk_id)
         if trunk is None:
             return []
-        first = make_trunk_dial(trunk, call.to_number, call.from_number, call.trunk_rate)
+        first = make_trunk_dial(trunk, call.to_number, call.from_number)
         try:
             others = self.list_trunks(call.to_number, call.from_number, call.started_at, call.authorization)
         except NoTrunk:

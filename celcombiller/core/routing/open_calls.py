@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
-from celcombiller.core.schema import tables
+from celcombiller.core.schema import bulk, tables
+from celcombiller.core.schema.driver import execute_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection
 
+    import sqlalchemy as sa
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.calls import Call
@@ -38,18 +38,19 @@ class OpenCalls:
         locked here, always in this order. PostgreSQL counts what others committed while it waited for the lock;
         SQLite has one writer.
         """
-        for table, ids in ((tables.subscriber_group, groups), (tables.trunk, trunks)):
-            if ids and tx.dialect.name == "postgresql":
-                locked = sa.select(table.c.id).where(table.c.id.in_(ids)).order_by(table.c.id)
-                # FOR NO KEY UPDATE: a call that names the row does not wait for it.
-                tx.execute(locked.with_for_update(key_share=True)).all()
+        if tx.dialect.name == "postgresql":
+            for lock, ids in ((_LOCK_GROUPS, groups), (_LOCK_TRUNKS, trunks)):
+                if ids:
+                    execute_raw(tx, lock, [[*ids]]).fetchall()
         found = cls(dict.fromkeys(subscribers, 0), dict.fromkeys(groups, 0), dict.fromkeys(trunks, 0))
-        counts = {"subscriber": found.of_subscribers, "group": found.of_groups, "trunk": found.of_trunks}
-        queries = [*_queries(subscribers, groups, trunks)]
-        if queries:
-            rows: Iterable[Any] = tx.execute(sa.union_all(*queries))
-            for kind, row_id, count in rows:
-                counts[kind][row_id] = count
+        counted = bulk.read(
+            tx,
+            _OF_SUBSCRIBERS.with_values(subscribers),
+            _OF_GROUPS.with_values(groups),
+            _OF_TRUNKS.with_values(trunks),
+        )
+        for counts, rows in zip((found.of_subscribers, found.of_groups, found.of_trunks), counted, strict=True):
+            counts.update((row_id, count) for row_id, count in rows)
         return found
 
     def begin(self, call: Call) -> None:
@@ -70,19 +71,18 @@ class OpenCalls:
                 counts[row_id] += by
 
 
-def _queries(
-    subscribers: Collection[int], groups: Collection[int], trunks: Collection[int]
-) -> Iterator[sa.Select[tuple[str, int, int]]]:
-    """Yield a query for each kind that has some. The state is a literal: with a parameter no partial index is used."""
-    columns = tables.call.c
-    for kind, column, ids in (
-        ("subscriber", columns.subscriber_id, subscribers),
-        ("group", columns.group_id, groups),
-        ("trunk", columns.trunk_id, trunks),
-    ):
-        if ids:
-            yield (
-                sa.select(sa.literal_column(f"'{kind}'"), column, sa.func.count())
-                .where(column.in_(ids), columns.state == sa.literal_column("'open'"))
-                .group_by(column)
-            )
+# FOR NO KEY UPDATE: a call that names the row does not wait for it.
+_LOCK_GROUPS = "select id from subscriber_group where id = any(%s) order by id for no key update"
+_LOCK_TRUNKS = "select id from trunk where id = any(%s) order by id for no key update"
+
+
+def _count_by(column: sa.Column[int]) -> bulk.BulkQuery:
+    """Return the query that counts open calls by a column. The state is a literal: so its partial index is used."""
+    name = column.name
+    rest = f"from (select {name}, count(*) as open from call where state = 'open' and {name} {{among}} group by {name})"  # noqa: S608  ours
+    return bulk.BulkQuery(f"{name}, open", f"{rest} as counted", of=column)
+
+
+_OF_SUBSCRIBERS = _count_by(tables.call.c.subscriber_id)
+_OF_GROUPS = _count_by(tables.call.c.group_id)
+_OF_TRUNKS = _count_by(tables.call.c.trunk_id)

@@ -11,7 +11,6 @@ from celcombiller.core.model.routing import TrunkDial
 
 if TYPE_CHECKING:
     from celcombiller.core.model.routing import Trunk
-    from celcombiller.core.model.tariffs import Rate
 
 DIALLED = re.compile(r"\+?[0-9*#]{1,48}", re.ASCII)
 """What may stand for ``{number}`` in a dial string: nothing that is special there (``& , / @``)."""
@@ -27,13 +26,13 @@ def rewrite_number(number: str, strip: str, prepend: str) -> str:
     return f"{prepend}{number.removeprefix(strip)}"
 
 
-def make_trunk_dial(trunk: Trunk, number: str, caller: str, rate: Rate | None = None) -> TrunkDial | None:
+def make_trunk_dial(trunk: Trunk, number: str, caller: str) -> TrunkDial | None:
     """Return how a trunk dials a number for a caller; None where nothing is left of the number to be dialled."""
     dialled = rewrite_number(number, trunk.strip, trunk.prepend)
     if not DIALLED.fullmatch(dialled):
         return None
     caller_id = trunk.caller_id.format(number=caller) if trunk.caller_id else ""
-    return TrunkDial(trunk.id, trunk.name, trunk.dial.format(number=dialled), caller_id, rate)
+    return TrunkDial(trunk.id, trunk.name, trunk.dial.format(number=dialled), caller_id)
 
 
 def check_dial(template: str) -> str:
