@@ -35,6 +35,7 @@ from celcombiller.core.charging.requests import Initiate, TakeTrunk, Terminate
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallGrant, CallReport, Witness
 from celcombiller.core.model.routing import TrunkDial
+from celcombiller.core.rating.numbering import normalise
 from celcombiller.core.routing.admission import list_all_trunks
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.directory import Directory
@@ -111,6 +112,7 @@ class CallScript:
         catalogue: CatalogueHolder,
     ) -> None:
         self._catalogue = catalogue
+        self._numbering = config.numbering_plan
         self._servers = servers
         self._clock = clock
         self._config = config
@@ -262,7 +264,8 @@ class CallScript:
     def _ways_outside(self, number: str, caller: str, lot: str) -> Sequence[TrunkDial]:
         """Return how a number outside is dialled without the ledger: by its route, full trunks too, or as it was."""
         external = self._config.calls.external_dial
-        trunks = list_all_trunks(self._catalogue.current, number, plain_number(caller), datetime.now(UTC), lot)
+        to = normalise(self._numbering, number)
+        trunks = list_all_trunks(self._catalogue.current, to, plain_number(caller), datetime.now(UTC), lot)
         return trunks or (_one_way(external.format(number=number)) if external else ())
 
     async def _allowed(self, agi: Any, number: str) -> Callable[[], Awaitable[None]] | None:

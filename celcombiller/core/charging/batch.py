@@ -23,6 +23,7 @@ from celcombiller.core.errors import BillerError, UnknownSubscriber
 from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState
+from celcombiller.core.rating.numbering import AS_DIALLED, normalise
 from celcombiller.core.routing.admission import CallAdmission
 from celcombiller.core.schema import bulk, tables
 from celcombiller.core.sms.charging import MessageCharging, MessageOutcome, MessageSubmission, refund_of, shares_of
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from celcombiller.core.charging.requests import ChargingPolicy, Outcome, Request, Result
     from celcombiller.core.data.accounting_reports import Report
     from celcombiller.core.model.accounts import Transfer
+    from celcombiller.core.rating.numbering import NumberingPlan
 
 
 def process_batch(tx: Connection, policy: ChargingPolicy, requests: Sequence[Request], now: datetime) -> list[Result]:
@@ -50,6 +52,7 @@ def process_batch(tx: Connection, policy: ChargingPolicy, requests: Sequence[Req
         sms_account=policy.messages.account,
         catalogue=policy.catalogue.current,
         today=now.astimezone(policy.time_zone).date(),
+        numbering=policy.numbering,
     )
     results = [batch.process(policy, request, now) for request in requests]
     batch.save(tx)
@@ -131,6 +134,7 @@ class ChargingBatch:
         sms_account: Kind = Kind.VOICE,
         catalogue: Catalogue | None = None,
         today: date | None = None,
+        numbering: NumberingPlan = AS_DIALLED,
     ) -> ChargingBatch:
         """Read what the requests name; lock calls, messages, data sessions, then accounts.
 
@@ -147,7 +151,7 @@ class ChargingBatch:
         book.load(tx, accounts, holds)
         refunds = {refund_of(reference) for each in messages for reference, _, _ in shares_of(each)}
         book.load_transfers(tx, keys.transfers | refunds)
-        admission = _load_admission(tx, catalogue, keys, directory)
+        admission = _load_admission(tx, catalogue, keys, directory, numbering)
         return cls(
             directory,
             book,
@@ -257,7 +261,7 @@ def _read(tx: Connection, keys: BatchKeys) -> tuple[Directory, CallRecords, Mess
 
 
 def _load_admission(
-    tx: Connection, catalogue: Catalogue | None, keys: BatchKeys, directory: Directory
+    tx: Connection, catalogue: Catalogue | None, keys: BatchKeys, directory: Directory, numbering: NumberingPlan
 ) -> CallAdmission:
     """Return the limits and routes of the calls of a batch, whose payers' accounts are locked."""
     if catalogue is None or not (keys.calls or keys.trunks):
@@ -267,7 +271,7 @@ def _load_admission(
         payer = directory.find_payer(request.account_code, request.caller_number)
         if payer is not None:
             is_off_net = bool(catalogue.routes) and directory.find_callee(request.called_number) is None
-            wanted.append((payer, plain_number(request.called_number) if is_off_net else ""))
+            wanted.append((payer, normalise(numbering, plain_number(request.called_number)) if is_off_net else ""))
     return CallAdmission.load(tx, catalogue, wanted, keys.trunks)
 
 

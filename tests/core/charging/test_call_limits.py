@@ -23,6 +23,7 @@ from celcombiller.core.model.calls import CallGrant, CallState
 from celcombiller.core.model.routing import CallRoute, RouteTrunk, TrunkChoice
 from celcombiller.core.model.subscribers import Group
 from celcombiller.core.model.tariffs import Rate, Service, flat_rate
+from celcombiller.core.rating.numbering import NumberingPlan
 from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schema import tables
 from celcombiller.core.voice import call_queries
@@ -221,6 +222,14 @@ def test_a_full_trunk_is_passed_over(funded):
     firsts = [called(funded, policy, f"{n}.0").trunks[0].trunk_id for n in range(3)]
     ask(funded, ended("0.0"), terms=policy)
     assert (firsts, called(funded, policy, "9.0").trunks[0].trunk_id) == ([1, 2, 2], 1)
+
+
+def test_a_route_is_of_the_international_number(funded):
+    plan = NumberingPlan(country_code="55", trunk="0", international="00")
+    policy = replace(terms(trunks=[trunk(1, calls_max=1)], prefix="+5591"), numbering=plan)
+    write(funded, policy)
+    assert called(funded, policy, to="09133334444").trunks[0].dial == "PJSIP/+559133334444@t1"
+    assert kind(called(funded, policy, "2.0", to="00559133334444")) is NoTrunk
 
 
 def test_a_subscriber_is_called_by_no_trunk(funded):
