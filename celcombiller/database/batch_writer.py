@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Outcome,
         Request,
         Result,
+        TakeTrunk,
         Terminate,
     )
     from celcombiller.core.data.accounting_reports import NasRestart, StaleSession, Usage
@@ -125,6 +126,8 @@ class BatchWriter:
     def charge(self, request: Initiate, *, deferrable: bool = ...) -> Deferred[CallGrant]: ...
     @overload
     def charge(self, request: CallAnswered, *, deferrable: bool = ...) -> Deferred[Call]: ...
+    @overload
+    def charge(self, request: TakeTrunk, *, deferrable: bool = ...) -> Deferred[Call]: ...
     @overload
     def charge(self, request: Terminate, *, deferrable: bool = ...) -> Deferred[Settlement]: ...
     @overload

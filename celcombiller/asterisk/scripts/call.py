@@ -31,12 +31,12 @@ from celcombiller.asterisk.scripts.channel import (
     uniqueid_of,
 )
 from celcombiller.asterisk.server_identity import ServerNotIdentified
+from celcombiller.core.charging.admission import list_all_trunks
 from celcombiller.core.charging.requests import Initiate, TakeTrunk, Terminate
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallGrant, CallReport, Witness
 from celcombiller.core.model.routing import TrunkDial
 from celcombiller.core.rating.numbering import normalise
-from celcombiller.core.routing.admission import list_all_trunks
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
@@ -183,12 +183,11 @@ class CallScript:
             return None
         except Exception as fault:  # noqa: BLE001  the failure policy is for faults too
             return await self._without_decision(way, fault)
-        if grant.trunks:
-            dials = grant.trunks
-        elif grant.callee is None:
-            dials = _one_way(self._config.calls.external_dial.format(number=grant.call.to_number))
-        else:
-            dials = _one_way(dial_string(self._config.calls.internal_dial, grant.callee))
+        dials: Sequence[TrunkDial] = grant.trunks
+        if not dials:
+            calls, callee = self._config.calls, grant.callee
+            external = calls.external_dial.format(number=grant.call.to_number)
+            dials = _one_way(external if callee is None else dial_string(calls.internal_dial, callee))
         return partial(self._dial, way, dials, grant.seconds, grant)
 
     async def _authorize(self, way: _Way) -> CallGrant:
@@ -392,7 +391,7 @@ class CallScript:
             wish = TakeTrunk(
                 call.server, call.uniqueid, call.leg, failed.trunk_id, tuple(each.trunk_id for each in others)
             )
-            asked = self._ask_ledger(partial(self._store.charge, wish), self._clock.seconds() + seconds)
+            asked = self._ask_ledger(lambda: self._store.charge(wish), self._clock.seconds() + seconds)
             hangup: Deferred[None] = getattr(way.agi, "whenHungUp", Deferred)()
             try:
                 now_by = await self._settlement.updates.with_timeout(asked, seconds, until=hangup)

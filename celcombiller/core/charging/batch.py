@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from celcombiller.core.bundles.pots import load_pots
 from celcombiller.core.catalogue.catalogue import Catalogue
+from celcombiller.core.charging.admission import CallAdmission
 from celcombiller.core.charging.requests import CallAnswered, Credit, Initiate, TakeTrunk, Terminate
 from celcombiller.core.charging.voice import VoiceCharging
 from celcombiller.core.data.accounting_reports import NasRestart, StaleSession, Usage
@@ -24,7 +25,6 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState
 from celcombiller.core.rating.numbering import AS_DIALLED, normalise
-from celcombiller.core.routing.admission import CallAdmission
 from celcombiller.core.schema import bulk, tables
 from celcombiller.core.sms.charging import MessageCharging, MessageOutcome, MessageSubmission, refund_of, shares_of
 from celcombiller.core.sms.message_records import MessageRecords

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from celcombiller.core.bundles.pots import BundlePot
+    from celcombiller.core.charging.admission import CallAdmission
     from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Initiate, TakeTrunk, Terminate
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.routing import TrunkDial
-    from celcombiller.core.routing.admission import CallAdmission
     from celcombiller.core.subscribers.directory import Directory
     from celcombiller.core.voice.call_records import CallRecords
 

@@ -1,1 +1,1 @@
-"""Ways of calls to other networks: trunks and routes, and the limits of calls."""
+"""Ways of calls to other networks: trunks and routes, and how many calls are open."""
