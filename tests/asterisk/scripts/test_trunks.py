@@ -11,10 +11,10 @@ from celcombiller.asterisk.agi.simulator import Channel
 from celcombiller.core.charging.requests import Initiate, TakeTrunk
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.schema import tables
-from tests.asterisk.scripts.test_scripts import House, StoreHere
 from tests.core.charging.test_call_limits import OFF_NET, terms, tried, write
 from tests.core.ledger.test_book import ask, proved, voice
 from tests.core.routing.test_trunk_choice import trunk
+from tests.support.script_biller import House, StoreHere
 
 
 @dataclass(slots=True)
