@@ -48,6 +48,8 @@ _TAGS = {
     "data-sessions": "Data sessions, as NASes reported them.",
     "schedules": "Groups whose members are credited on due dates.",
     "runs": "The due dates of schedules, and what they credited.",
+    "trunks": "The ways to providers, for calls to numbers outside.",
+    "routes": "Which trunks the numbers with a prefix go by.",
     "rates": "The price list.",
     "provisioning": "The radio networks, and what differs between them and the biller.",
     "me": "The principal of a request.",
