@@ -77,7 +77,7 @@ class CallView(msgspec.Struct, kw_only=True):
         Annotated[int, Meta(description="credits that the trunk's provider charges; null: not known; shown to staff")]
         | None
     )
-    margin: Annotated[int, Meta(description="cost less trunk_cost; null: not known; shown to staff")] | None
+    margin: Annotated[int, Meta(description="credits: cost less trunk_cost; null: not known; shown to staff")] | None
 
 
 class CallHold(msgspec.Struct, kw_only=True):
