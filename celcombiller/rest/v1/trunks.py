@@ -46,7 +46,7 @@ CallerId = Annotated[
         description="digits, with {number} at most once for the caller's own number; empty: that number as it is",
     ),
 ]
-CallsMax = Annotated[int, Meta(ge=0, le=CALLS_MAX, description=f"calls at once, from 0 to {CALLS_MAX}")]
+CallsMax = Annotated[int, Meta(ge=0, le=CALLS_MAX, description=f"number of calls at once, from 0 to {CALLS_MAX}")]
 TariffId = Annotated[int, Meta(ge=1, le=ID_MAX, description="the number of a tariff")]
 RoutePrefix = Annotated[
     str,
@@ -71,9 +71,9 @@ class TrunkView(msgspec.Struct, kw_only=True):
     prepend: Annotated[str, Meta(description="what is put before the number then")]
     caller_id: Annotated[str, Meta(description="the caller's number that is shown; empty: as it is")]
     tariff_id: Annotated[int, Meta(description="the number of its provider's tariff; null: unknown cost")] | None
-    calls_max: Annotated[int, Meta(description="calls at once at most; null: any number")] | None
+    calls_max: Annotated[int, Meta(description="number of calls at once at most; null: any")] | None
     enabled: Annotated[bool, Meta(description="whether calls may go by it")]
-    open_calls: Annotated[int, Meta(description="calls that go by it now")]
+    open_calls: Annotated[int, Meta(description="number of calls that go by it now")]
 
 
 class NewTrunk(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -107,7 +107,12 @@ class TrunkOfRoute(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     trunk_id: Annotated[int, Meta(ge=1, le=ID_MAX, description="the number of a trunk")]
     weight: Annotated[
-        int, Meta(ge=1, le=WEIGHT_MAX, description=f"1 to {WEIGHT_MAX}: twice as much is first twice as often")
+        int,
+        Meta(
+            ge=1,
+            le=WEIGHT_MAX,
+            description=f"number of lots, from 1 to {WEIGHT_MAX}: with twice as many it is first twice as often",
+        ),
     ] = 1
 
 
