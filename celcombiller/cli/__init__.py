@@ -36,6 +36,8 @@ COMMANDS = (
     ("offer", "charging.bundles:configure_offer", "Offers: bundles that can be bought."),
     ("calls", "charging.ledger:configure_calls", "List the last calls."),
     ("statement", "charging.ledger:configure_statement", "List a subscriber's last movements of credit."),
+    ("rate", "charging.prices:configure_rate", "Say what a call would cost, and why."),
+    ("rerate", "charging.prices:configure_rerate", "Show what recorded calls cost by another version; charge it."),
     ("audit", "charging.ledger:configure_audit", "Recompute every balance and hold; exit 1 at a difference."),
     ("messages", "charging.messages:configure", "Text messages, and how far their queues are."),
     ("data-sessions", "charging.data_sessions:configure", "List the data sessions that are open, newest first."),

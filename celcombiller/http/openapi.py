@@ -51,6 +51,7 @@ _TAGS = {
     "trunks": "The ways to providers, for calls to numbers outside.",
     "routes": "Which trunks the numbers with a prefix go by.",
     "rates": "The price list.",
+    "rate": "What a call would cost, and why.",
     "provisioning": "The radio networks, and what differs between them and the biller.",
     "me": "The principal of a request.",
     "sessions": "Browsers that are logged in.",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from twisted.application import strports
 from twisted.logger import Logger
@@ -21,16 +20,14 @@ from celcombiller.asterisk.ami.message_sender import AmiCarrier
 from celcombiller.asterisk.ami.starpy_manager import StarpyFactory
 from celcombiller.asterisk.scripts import Scripts
 from celcombiller.asterisk.scripts.sms import SmsScript
+from celcombiller.config.charging_policy import charging_policy
 from celcombiller.core.catalogue.loading import read_catalogue
 from celcombiller.core.charging import messages
 from celcombiller.core.charging.batch import process_batch
-from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import ConfigError
 from celcombiller.core.model.messages import Route
-from celcombiller.core.model.tariffs import flat_rate
 from celcombiller.core.notifications.bundle_notices import BundleNotices
 from celcombiller.core.provisioning import desired_state
-from celcombiller.core.rating.tariff import Tariff
 from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.catalogue_watch import CatalogueWatch
 from celcombiller.database.engine import open_engine
@@ -380,21 +377,6 @@ def _port_of(listen: str) -> int | None:
 def with_backlog(listen: str) -> str:
     """Return the endpoint with `AGI_BACKLOG`, where it has no backlog of its own."""
     return f"{listen}:backlog={AGI_BACKLOG}" if listen.startswith("tcp") and "backlog=" not in listen else listen
-
-
-def charging_policy(config: Config) -> ChargingPolicy:
-    """Return the settings that charging needs."""
-    return ChargingPolicy(
-        tariff=Tariff(
-            flat_rate(row.prefix, row.name, row.connect_fee, row.price, row.increment_seconds) for row in config.rates
-        ),
-        ring_seconds=config.calls.ring_seconds,
-        max_call_seconds=config.calls.max_call_seconds,
-        external=config.calls.external_dial != "",
-        messages=config.message_policy,
-        time_zone=ZoneInfo(config.schedules.zone),
-        numbering=config.numbering_plan,
-    )
 
 
 def _radio_networks(reactor: Any, config: Config, engine: sa.Engine) -> dict[str, Network]:

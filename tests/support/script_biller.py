@@ -6,11 +6,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from celcombiller.asterisk.agi.server import FastAGIFactory
 from celcombiller.asterisk.agi.simulator import Channel, play
 from celcombiller.asterisk.scripts import Scripts
+from celcombiller.config.charging_policy import charging_policy
 from celcombiller.config.tables import Calls, Config, Prompts
 from celcombiller.core.errors import BillerError
 from celcombiller.database.reader import Reader
 from celcombiller.runtime.metrics import Metrics
-from celcombiller.service.wiring import charging_policy
 from tests.core.ledger.test_book import ask, credit, database
 
 

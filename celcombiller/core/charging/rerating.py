@@ -78,11 +78,10 @@ def list_rerated(
 
     ``subscriber_ids``: the calls of these subscribers only.
     """
-    which = [_call.c.state == CallState.SETTLED, _call.c.id > after_id]
-    which += [_call.c.started_at >= since, _call.c.started_at < until]
-    if subscriber_ids is not None:
-        which.append(_call.c.subscriber_id.in_(list(subscriber_ids)))
-    rows = tx.execute(sa.select(_call).where(*which).order_by(_call.c.id).limit(CHUNK_CALLS)).all()
+    which = _settled(since, until, subscriber_ids)
+    rows = tx.execute(
+        sa.select(_call).where(which, _call.c.id > after_id).order_by(_call.c.id).limit(CHUNK_CALLS)
+    ).all()
     calls = [(row.id, call_from_row(row)) for row in rows]
     shares = _shares(tx, [call for _, call in calls])
     charged = _recharged(tx, [call for _, call in calls], new.version_id)
@@ -91,6 +90,14 @@ def list_rerated(
         for number, call in calls
         for before, known in (charged.get(call.reference, (0, False)),)
     ]
+
+
+def count_calls(
+    tx: Connection, *, since: datetime, until: datetime, subscriber_ids: Iterable[int] | None = None
+) -> int:
+    """Return how many calls `list_rerated` would list in all."""
+    counted = sa.select(sa.func.count()).select_from(_call).where(_settled(since, until, subscriber_ids))
+    return int(tx.execute(counted).scalar_one())
 
 
 def charge_again(tx: Connection, new: NewPrices, rerated: Sequence[Rerated], now: datetime) -> int:
@@ -124,6 +131,13 @@ def price_again(call: Call, rate: Rate, pots: Sequence[Pot]) -> int:
     """Return what the balance pays for a settled call by another rate, where bundles gave these amounts."""
     talk_ms = charged_ms(call.talk_ms or 0, call.granted_seconds)
     return make_bill(rate, seconds_of(talk_ms), call.answered_at or call.started_at, pots).balance_amount
+
+
+def _settled(since: datetime, until: datetime, subscriber_ids: Iterable[int] | None) -> sa.ColumnElement[bool]:
+    which = [_call.c.state == CallState.SETTLED, _call.c.started_at >= since, _call.c.started_at < until]
+    if subscriber_ids is not None:
+        which.append(_call.c.subscriber_id.in_(list(subscriber_ids)))
+    return sa.and_(*which)
 
 
 def _post(book: Book, new: NewPrices, each: Rerated, difference: int, now: datetime) -> None:

@@ -78,12 +78,8 @@ class VoiceCharging:
             self._close(last, Witness.AGI, request.previous, now, limit_seconds=last.granted_seconds)
         if self.calls.authorized(request.server, request.uniqueid, request.authorization) is not None:
             raise UnknownCall("the call of this authorization is over")
-        call, account = self._admit(policy, request, now, leg=0 if last is None else last.leg + 1)
+        call, account, pots = self.rate_call(policy, request, now, leg=0 if last is None else last.leg + 1)
         call, trunks = self.admission.route(call)
-        is_on_net = call.callee_id is not None
-        pots = choose_pots(
-            self.pots, call.subscriber_id, self.book, Service.VOICE, call.to_number, on_net=is_on_net, at=now
-        )
         available = self.admission.spendable(call, account.spendable)
         # The prices may change while it rings: the answer may come at the first or at the last moment.
         moments = (now, now + timedelta(seconds=policy.ring_seconds)) if call.rate.windows else (now,)
@@ -105,6 +101,20 @@ class VoiceCharging:
             reference = share_reference(account_id, call.reference)
             self.book.hold(reference, account_id, taking, now=now, expires_at=grant.expires_at)
         return grant
+
+    def rate_call(
+        self, policy: ChargingPolicy, request: Initiate, now: datetime, *, leg: int = 0
+    ) -> tuple[Call, Account, list[Pot]]:
+        """Return an admitted call with its rate, the account of its payer, and the bundles that may pay for it.
+
+        Nothing is recorded. Raises what `initiate` does, except for want of credit or of a trunk.
+        """
+        call, account = self._admit(policy, request, now, leg=leg)
+        is_on_net = call.callee_id is not None
+        pots = choose_pots(
+            self.pots, call.subscriber_id, self.book, Service.VOICE, call.to_number, on_net=is_on_net, at=now
+        )
+        return call, account, pots
 
     def answer(self, request: CallAnswered) -> Call:
         """Record when the callee answered. Raises `UnknownCall`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from celcombiller.core.schema import bulk, tables
-from celcombiller.core.schema.driver import execute_raw
+from celcombiller.core.schema.driver import execute_raw, is_reading
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,7 +38,7 @@ class OpenCalls:
         locked here, always in this order. PostgreSQL counts what others committed while it waited for the lock;
         SQLite has one writer.
         """
-        if tx.dialect.name == "postgresql":
+        if tx.dialect.name == "postgresql" and not is_reading(tx):
             for lock, ids in ((_LOCK_GROUPS, groups), (_LOCK_TRUNKS, trunks)):
                 if ids:
                     execute_raw(tx, lock, [[*ids]]).fetchall()

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from celcombiller.core.schema.driver import Row, cursor_of, encode_timestamp, execute_on, execute_raw, refuse_naive
+from celcombiller.core.schema.driver import (
+    Row,
+    cursor_of,
+    encode_timestamp,
+    execute_on,
+    execute_raw,
+    is_reading,
+    refuse_naive,
+)
 from celcombiller.core.schema.tables import Instant
 
 if TYPE_CHECKING:
@@ -193,10 +201,11 @@ class BulkQuery:
         self.sqlite = f"(select json_group_array(json_array({columns})) {rest.format(among=among)})"
         # An array: PostgreSQL would plan a subquery here as a join, sometimes a slow one.
         rest = rest.format(among=f"= any(array(select json_array_elements_text(%s::json)::{_type(of)}))")
+        self.postgresql = self.unlocked = f"(select json_agg(json_build_array({columns}))::text {rest})"
         if lock:
             # Ordered by row(...): no index has that order, so a plan made for an empty table cannot scan one whole.
             rest = f"from (select {columns} {rest} order by row({lock}) for update) as locked"
-        self.postgresql = f"(select json_agg(json_build_array({columns}))::text {rest})"
+            self.postgresql = f"(select json_agg(json_build_array({columns}))::text {rest})"
 
     def with_values(self, *values: Collection[Any]) -> BoundQuery:
         """Return the query of these values, a collection of them for each ``{among}``."""
@@ -213,7 +222,7 @@ def read(tx: Connection, *queries: BoundQuery) -> list[Rows]:
     """Return the rows of each query, in no order; `parse_timestamp` reads their timestamps, `bool` their truth values.
 
     All are one statement, and lock their rows in this order. Where a query must wait for a lock, those that lock
-    nothing may return what was committed before the wait.
+    nothing may return what was committed before the wait. On a connection that only reads nothing is locked.
     """
     asked: list[BulkQuery] = []
     values: list[str] = []
@@ -221,13 +230,15 @@ def read(tx: Connection, *queries: BoundQuery) -> list[Rows]:
         if texts:
             asked.append(query)
             values += texts
-    found = iter(execute_raw(tx, _as_one_select(tx.dialect.name, *asked), values).fetchone() if asked else ())
+    form = "unlocked" if is_reading(tx) and tx.dialect.name != "sqlite" else tx.dialect.name
+    found = iter(execute_raw(tx, _as_one_select(form, *asked), values).fetchone() if asked else ())
     return [_decoded(next(found)) if texts else () for _, texts in queries]
 
 
 @lru_cache
-def _as_one_select(dialect: str, *queries: BulkQuery) -> str:
-    return f"select {', '.join(each.sqlite if dialect == 'sqlite' else each.postgresql for each in queries)}"
+def _as_one_select(form: str, *queries: BulkQuery) -> str:
+    """Return the statement in this form of the queries: ``sqlite``, ``postgresql`` or ``unlocked``."""
+    return f"select {', '.join(getattr(each, form) for each in queries)}"
 
 
 def _decoded(text: str | None) -> Rows:

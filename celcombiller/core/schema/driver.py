@@ -46,6 +46,11 @@ class PreparedQuery:
         return self._compiled[dialect.name]
 
 
+def is_reading(tx: Connection) -> bool:
+    """Return whether the connection only reads, and so may not lock rows either."""
+    return bool(tx.get_execution_options().get("reading"))
+
+
 def parse_timestamp(value: Any) -> Any:
     """Return the timestamp of a database's JSON; SQLite writes UTC without a zone, as `Instant` stores it.
 

@@ -6,6 +6,7 @@ from celcombiller.core.access.tokens import NewToken
 from celcombiller.core.errors import (
     AlreadyTaken,
     BadNumber,
+    Barred,
     InsufficientBalance,
     InUse,
     InvalidValue,
@@ -25,6 +26,7 @@ from celcombiller.core.errors import (
     UnknownTrunk,
     VersionConflict,
 )
+from celcombiller.core.reports.call_price import CallPriceView
 from celcombiller.core.reports.import_views import ImportView
 from celcombiller.core.reports.tariff_views import GroupView, TariffRateView, TariffView, VersionView
 from celcombiller.core.reports.views import DataSessionView, MessageView
@@ -51,6 +53,7 @@ from celcombiller.rest.v1 import (
     memberships,
     messages,
     offers,
+    prices,
     provisioning,
     schedules,
     subscribers,
@@ -437,6 +440,17 @@ V1_ROUTES = (
         query=schedules.PageQuery,
         answer=Page[schedules.RunView],
         refusals=(UnknownSchedule,),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/rate",
+        who=OWN_READ,
+        do=prices.rate,
+        only_asks=True,
+        body=prices.CallToRate,
+        example={"username": "ana", "to_number": "+5511987654321", "seconds": 90},
+        answer=CallPriceView,
+        refusals=(UnknownSubscriber, SubscriberDisabled, BadNumber, NoRate, Barred),
     ),
     Route(
         method="GET",

@@ -14,13 +14,13 @@ from celcombiller.asterisk.agi.commands import AgiCommands
 from celcombiller.asterisk.agi.simulator import AgiPeer, Channel
 from celcombiller.asterisk.pending_updates import PendingUpdates
 from celcombiller.asterisk.scripts import settlement
+from celcombiller.config.charging_policy import charging_policy
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import Initiate, Terminate
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
 from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.runtime.metrics import Metrics
-from celcombiller.service.wiring import charging_policy
 from tests.core.ledger.test_book import proved, voice
 
 COMMANDS_MAX = 8

@@ -12,13 +12,13 @@ from twisted.internet.task import deferLater
 
 from celcombiller.asterisk.agi.simulator import Channel, play
 from celcombiller.asterisk.scripts import settlement
+from celcombiller.config.charging_policy import charging_policy
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import Initiate, Terminate
 from celcombiller.core.errors import StoreUnavailable
 from celcombiller.core.schema import tables
 from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.transaction import transact
-from celcombiller.service.wiring import charging_policy
 from tests.core.ledger.test_book import proved, voice
 
 

@@ -1,0 +1,180 @@
+"""What a call would cost, as data for programs and as lines for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from celcombiller.core.ledger.balance_format import decimal_parts
+from celcombiller.core.model.accounts import BundleKind
+from celcombiller.core.rating.pricing import PieceKind
+from celcombiller.core.rating.windows import format_window
+
+if TYPE_CHECKING:
+    from celcombiller.core.charging.simulation import SimulatedCall
+    from celcombiller.core.rating.pricing import Piece
+
+
+class PricePieceView(msgspec.Struct, kw_only=True):
+    """A part of a price: a stretch of talk at one price, the connect fee, the minimum, or the grace."""
+
+    kind: Annotated[PieceKind, Meta(description="use, connect fee, minimum (what lacks to it) or grace (free)")]
+    from_second: Annotated[int, Meta(description="the second of the talk at which it begins")]
+    seconds: Annotated[int, Meta(description="the seconds that count: whole increments")]
+    price: Annotated[int, Meta(description="credits for each `per` seconds")] | None = None
+    per: Annotated[int, Meta(description="the seconds that `price` buys")] | None = None
+    increment: Annotated[int, Meta(description="the seconds of one increment")] | None = None
+    window: Annotated[str, Meta(description="the time of the week whose prices apply; empty: all other times")] = ""
+    exact: Annotated[str, Meta(description="its share before rounding, a fraction of credits")]
+    credits: Annotated[int, Meta(description="its whole credits; the sum of all pieces is the price")]
+    bundle: Annotated[str, Meta(description="the bundle whose units pay for it; empty: credit does")] = ""
+
+
+class BundleShareView(msgspec.Struct, kw_only=True):
+    """What a bundle would pay."""
+
+    name: str
+    kind: Annotated[str, Meta(description="seconds, or money (credits)")]
+    amount: int
+
+
+class TrunkCostView(msgspec.Struct, kw_only=True):
+    """A trunk by which the call would go."""
+
+    name: str
+    dial: Annotated[str, Meta(description="its dial string")]
+    cost: Annotated[int, Meta(description="what it would cost the operator; null: not known")] | None
+    margin: Annotated[int, Meta(description="what the balance pays less the cost; null: not known")] | None
+
+
+class RefusalView(msgspec.Struct, kw_only=True):
+    """Why the call would not be granted."""
+
+    code: str
+    detail: str
+
+
+class CallPriceView(msgspec.Struct, kw_only=True):
+    """What a call would cost, and why."""
+
+    username: Annotated[str, Meta(description="the subscriber who would pay")]
+    number: Annotated[str, Meta(description="the number as it is priced")]
+    on_net: Annotated[bool, Meta(description="whether it is a subscriber's")]
+    tariff: Annotated[str, Meta(description="the tariff; `settings`: the rates of the settings file")]
+    version: Annotated[int, Meta(description="the version of the tariff; null: the settings have none")] | None
+    prefix: Annotated[str, Meta(description="the prefix of the rate")]
+    destination: Annotated[str, Meta(description="the destination of the rate")]
+    seconds: Annotated[int, Meta(description="the seconds of talk that were asked for")]
+    cost: Annotated[int, Meta(description="the credits that the balance would pay")]
+    money: Annotated[str, Meta(description="the same in the currency of the tariff; empty: it has none")]
+    bundles: Annotated[list[BundleShareView], Meta(description="what bundles would pay")]
+    pieces: list[PricePieceView]
+    available: Annotated[int, Meta(description="the credits that the balance has for it")]
+    affordable_seconds: Annotated[int, Meta(description="the talk that would be granted")]
+    trunks: Annotated[
+        list[TrunkCostView], Meta(description="by which it would go, in order; none: on-net, or no route")
+    ]
+    refusal: Annotated[RefusalView, Meta(description="why it would be refused now; null: it would not")] | None
+
+
+def call_price_view(simulated: SimulatedCall, *, with_trunks: bool = True) -> CallPriceView:
+    """Return the view of a simulated call; without trunks for whom the operator's costs are no business of."""
+    call, bill = simulated.call, simulated.bill
+    refusal = simulated.refusal
+    return CallPriceView(
+        username=simulated.payer.username,
+        number=call.to_number,
+        on_net=simulated.is_on_net,
+        tariff=simulated.tariff.name,
+        version=simulated.tariff.version,
+        prefix=call.rate.prefix,
+        destination=call.rate.name,
+        seconds=simulated.seconds,
+        cost=bill.balance_amount,
+        money=format_money(bill.balance_amount, simulated.tariff.credits_per_unit, simulated.tariff.currency),
+        bundles=[
+            BundleShareView(name=simulated.bundle_names[pot.account_id], kind=pot.kind.value, amount=amount)
+            for pot in simulated.pots
+            if (amount := bill.takes.get(pot.account_id, 0))
+        ],
+        pieces=[_piece_view(simulated, piece) for piece in simulated.pieces],
+        available=simulated.available,
+        affordable_seconds=simulated.affordable_seconds,
+        trunks=[
+            TrunkCostView(
+                name=each.name,
+                dial=each.dial,
+                cost=each.cost,
+                margin=None if each.cost is None else bill.balance_amount - each.cost,
+            )
+            for each in (simulated.trunks if with_trunks else ())
+        ],
+        refusal=None if refusal is None else RefusalView(code=refusal.code, detail=str(refusal)),
+    )
+
+
+def describe_call_price(view: CallPriceView) -> list[str]:
+    """Return the lines that say what a call would cost, and why."""
+    way = "to a subscriber (on-net)" if view.on_net else "to another network"
+    version = "" if view.version is None else f", version {view.version}"
+    name = f" {view.destination}" if view.destination else ""
+    lines = [
+        f"Call of {view.username} to {view.number}, {way}, {view.seconds} s of talk.",
+        f"Tariff {view.tariff}{version}: prefix {view.prefix or 'of all numbers'}{name}.",
+        *(f"  {_describe_piece(each)}" for each in view.pieces),
+        *(f"  The bundle {each.name} pays {each.amount} credits." for each in view.bundles if each.kind == _MONEY),
+        f"The balance pays {view.cost} credits{f' ({view.money})' if view.money else ''}, rounded up once.",
+        f"It has {view.available} credits for it: {view.affordable_seconds} s would be granted.",
+    ]
+    for place, trunk in enumerate(view.trunks, 1):
+        cost = "cost not known" if trunk.cost is None else f"costs {trunk.cost} credits, margin {trunk.margin}"
+        lines.append(f"Trunk {place}: {trunk.name}, {cost}.")
+    if view.refusal is not None:
+        lines.append(f"It would be refused now: {view.refusal.code}, {view.refusal.detail}.")
+    return lines
+
+
+def format_money(amount: int, credits_per_unit: int, currency: str) -> str:
+    """Return credits as money of a currency, exactly: a decimal number, else a fraction. Empty without a currency."""
+    if not currency:
+        return ""
+    scale = len(str(credits_per_unit)) - 1
+    if credits_per_unit == 10**scale:
+        return f"{decimal_parts(amount, scale)} {currency}"
+    return f"{amount}/{credits_per_unit} {currency}"
+
+
+_MONEY = BundleKind.MONEY.value
+
+
+def _piece_view(simulated: SimulatedCall, piece: Piece) -> PricePieceView:
+    step = piece.step
+    return PricePieceView(
+        kind=piece.kind,
+        from_second=piece.start,
+        seconds=piece.units,
+        price=None if step is None else step.price,
+        per=None if step is None else step.per,
+        increment=None if step is None else step.increment,
+        window="" if piece.window is None else format_window(piece.window),
+        exact=str(piece.exact),
+        credits=piece.credits,
+        bundle="" if piece.account_id is None else simulated.bundle_names[piece.account_id],
+    )
+
+
+def _describe_piece(piece: PricePieceView) -> str:
+    if piece.kind is PieceKind.CONNECT_FEE:
+        return f"connect fee: {piece.credits} credits"
+    if piece.kind is PieceKind.MINIMUM:
+        return f"up to the minimum charge: {piece.credits} credits"
+    if piece.kind is PieceKind.GRACE:
+        return f"{piece.seconds} s are within the grace: free"
+    end = piece.from_second + piece.seconds
+    window = f" in {piece.window}" if piece.window else ""
+    stretch = f"second {piece.from_second} to {end}{window}: {piece.seconds} s in increments of {piece.increment} s"
+    if piece.bundle:
+        return f"{stretch}, paid by the bundle {piece.bundle}"
+    return f"{stretch}, {piece.price} credits for each {piece.per} s: {piece.exact}, {piece.credits} credits"
