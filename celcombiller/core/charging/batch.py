@@ -141,7 +141,7 @@ class ChargingBatch:
         ``sms_account``: the kind of the account that pays for new messages; a known message has its own account.
         """
         keys = _named(requests, sms_account)
-        directory, calls, messages, sessions = _read(tx, keys)
+        directory, calls, messages, sessions = _read(tx, keys, numbering)
         accounts, holds, bundled = set[int](), set[str](), set[int]()
         _add_payers(keys, directory, accounts, bundled)
         _add_known(calls, messages, sessions, accounts, holds, bundled)
@@ -243,17 +243,19 @@ def _named(requests: Iterable[Request], sms_account: Kind) -> BatchKeys:
     return keys
 
 
-def _read(tx: Connection, keys: BatchKeys) -> tuple[Directory, CallRecords, MessageRecords, DataSessionRecords]:
+def _read(
+    tx: Connection, keys: BatchKeys, numbering: NumberingPlan
+) -> tuple[Directory, CallRecords, MessageRecords, DataSessionRecords]:
     """Read the rows of these keys in one statement."""
     subscribers, calls, messages, *sessions = bulk.read(
         tx,
-        Directory.query_identities(keys.identities),
+        Directory.query_identities(keys.identities, numbering),
         CallRecords.query(keys.uniqueids),
         MessageRecords.query(keys.messages),
         *DataSessionRecords.queries(keys.sessions, keys.restarted),
     )
     return (
-        Directory.from_rows(subscribers),
+        Directory.from_rows(subscribers, numbering),
         CallRecords.from_rows(calls),
         MessageRecords.from_rows(messages),
         DataSessionRecords.from_rows(chain.from_iterable(sessions)),

@@ -70,7 +70,12 @@ def submit(
         free=payer is None,
     )
     batch = ChargingBatch.load(
-        tx, [request], sms_account=policy.account, catalogue=catalogue, today=now.astimezone(time_zone).date()
+        tx,
+        [request],
+        sms_account=policy.account,
+        catalogue=catalogue,
+        today=now.astimezone(time_zone).date(),
+        numbering=policy.numbering,
     )
     result = batch.sms.send(policy, request, now, catalogue)
     batch.save(tx)
@@ -100,7 +105,7 @@ def accept_inbound(tx: Connection, policy: MessagePolicy, inbound: InboundMessag
         text=inbound.text,
         free=True,
     )
-    batch = ChargingBatch.load(tx, [request])
+    batch = ChargingBatch.load(tx, [request], numbering=policy.numbering)
     if batch.directory.find_callee(inbound.to_number) is None:
         raise UnknownSubscriber("no subscriber has the number that a message came for")
     result = batch.sms.send(policy, request, now)

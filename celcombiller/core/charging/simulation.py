@@ -112,7 +112,7 @@ def simulate_call(
         previous=CallReport(answered=False, at=at),
     )
     catalogue, today = policy.catalogue.current, at.astimezone(policy.time_zone).date()
-    batch = ChargingBatch.load(tx, [request], catalogue=catalogue, today=today)
+    batch = ChargingBatch.load(tx, [request], catalogue=catalogue, today=today, numbering=policy.numbering)
     call, account, pots = batch.voice.rate_call(policy, request, at)
     refusal: BillerError | None = None
     trunks: list[TrunkCost] = []

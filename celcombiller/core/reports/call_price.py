@@ -21,7 +21,7 @@ class PricePieceView(msgspec.Struct, kw_only=True):
     """A part of a price: a stretch of talk at one price, the connect fee, the minimum, or the grace."""
 
     kind: Annotated[PieceKind, Meta(description="use, connect fee, minimum (what lacks to it) or grace (free)")]
-    from_second: Annotated[int, Meta(description="the second of the talk at which it begins")]
+    from_second: Annotated[int, Meta(description="the seconds of talk before it")]
     seconds: Annotated[int, Meta(description="the seconds that count: whole increments")]
     price: Annotated[int, Meta(description="credits for each `per` seconds")] | None = None
     per: Annotated[int, Meta(description="the seconds that `price` buys")] | None = None
@@ -37,7 +37,7 @@ class BundleShareView(msgspec.Struct, kw_only=True):
 
     name: str
     kind: Annotated[str, Meta(description="seconds, or money (credits)")]
-    amount: int
+    amount: Annotated[int, Meta(description="seconds, or credits of a bundle of money")]
 
 
 class TrunkCostView(msgspec.Struct, kw_only=True):
@@ -45,8 +45,8 @@ class TrunkCostView(msgspec.Struct, kw_only=True):
 
     name: str
     dial: Annotated[str, Meta(description="its dial string")]
-    cost: Annotated[int, Meta(description="what it would cost the operator; null: not known")] | None
-    margin: Annotated[int, Meta(description="what the balance pays less the cost; null: not known")] | None
+    cost: Annotated[int, Meta(description="credits that it would cost the operator; null: not known")] | None
+    margin: Annotated[int, Meta(description="credits: what the balance pays less the cost; null: not known")] | None
 
 
 class RefusalView(msgspec.Struct, kw_only=True):
@@ -63,7 +63,7 @@ class CallPriceView(msgspec.Struct, kw_only=True):
     number: Annotated[str, Meta(description="the number as it is priced")]
     on_net: Annotated[bool, Meta(description="whether it is a subscriber's")]
     tariff: Annotated[str, Meta(description="the tariff; `settings`: the rates of the settings file")]
-    version: Annotated[int, Meta(description="the version of the tariff; null: the settings have none")] | None
+    version: Annotated[int, Meta(description="the number of the tariff's version; null: the settings have none")] | None
     prefix: Annotated[str, Meta(description="the prefix of the rate")]
     destination: Annotated[str, Meta(description="the destination of the rate")]
     seconds: Annotated[int, Meta(description="the seconds of talk that were asked for")]
@@ -72,7 +72,7 @@ class CallPriceView(msgspec.Struct, kw_only=True):
     bundles: Annotated[list[BundleShareView], Meta(description="what bundles would pay")]
     pieces: list[PricePieceView]
     available: Annotated[int, Meta(description="the credits that the balance has for it")]
-    affordable_seconds: Annotated[int, Meta(description="the talk that would be granted")]
+    affordable_seconds: Annotated[int, Meta(description="the seconds of talk that would be granted")]
     trunks: Annotated[
         list[TrunkCostView], Meta(description="by which it would go, in order; none: on-net, or no route")
     ]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.rating.numbering import AS_DIALLED, normalise
 from celcombiller.core.schema import bulk, tables
-from celcombiller.core.subscribers.number_forms import forms_of
+from celcombiller.core.subscribers.number_forms import forms_of, plain_number
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED, SUBSCRIBER_COLUMNS, subscriber_from_columns
 
 if TYPE_CHECKING:
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.rating.numbering import NumberingPlan
 
 
 class Directory:
-    """Subscribers in memory for one transaction, found by the identities that a call carries."""
+    """Subscribers in memory for one transaction, found by the identities that a call carries.
 
-    def __init__(self, subscribers: Iterable[Subscriber]) -> None:
+    With a ``numbering`` plan a number is also looked for in its international form: a subscriber with that number is
+    found however it is dialled.
+    """
+
+    def __init__(self, subscribers: Iterable[Subscriber], numbering: NumberingPlan = AS_DIALLED) -> None:
+        self._numbering = numbering
         self._by_username: dict[str, Subscriber] = {}
         self._by_clid: dict[str, Subscriber] = {}
         self._by_imsi: dict[str, Subscriber] = {}
@@ -44,14 +51,14 @@ class Directory:
         return cls.from_rows(rows)
 
     @staticmethod
-    def query_identities(identities: Iterable[str]) -> bulk.BoundQuery:
+    def query_identities(identities: Iterable[str], numbering: NumberingPlan = AS_DIALLED) -> bulk.BoundQuery:
         """Return the query for all that ``identities`` may name: a username, or a number or IMSI in any form."""
-        return _BY_IDENTITIES.with_values(*_keys_of(identities))
+        return _BY_IDENTITIES.with_values(*_keys_of(identities, numbering))
 
     @classmethod
-    def from_rows(cls, rows: bulk.Rows) -> Directory:
+    def from_rows(cls, rows: bulk.Rows, numbering: NumberingPlan = AS_DIALLED) -> Directory:
         """Return a directory of the rows that answer `query_identities`."""
-        directory = cls(())
+        directory = cls((), numbering)
         for row in rows:
             *columns, voice_id, data_id, sms_id, has_bundle = row
             subscriber = subscriber_from_columns(*columns)
@@ -89,7 +96,10 @@ class Directory:
     def find_callee(self, number: str) -> Subscriber | None:
         """Return who has the called number or IMSI, or None."""
         forms = forms_of(number)
-        return self._of_number(forms.numbers) or self._by_imsi.get(forms.imsi)
+        found = self._of_number(forms.numbers) or self._by_imsi.get(forms.imsi)
+        if found is None and self._numbering is not AS_DIALLED:
+            found = self._of_number(_expand(number, self._numbering))
+        return found
 
     def _of_number(self, numbers: Iterable[str]) -> Subscriber | None:
         for number in numbers:
@@ -118,13 +128,20 @@ _BY_IDENTITIES = bulk.BulkQuery(
 )
 
 
-def _keys_of(words: Iterable[str]) -> tuple[set[str], set[str], set[str]]:
+def _expand(number: str, numbering: NumberingPlan) -> tuple[str, ...]:
+    """Return the international form of a number, as a subscriber may have it."""
+    return forms_of(normalise(numbering, plain_number(number))).numbers
+
+
+def _keys_of(words: Iterable[str], numbering: NumberingPlan = AS_DIALLED) -> tuple[set[str], set[str], set[str]]:
     """Return the usernames, numbers and IMSIs that these words may be."""
     names, numbers, imsis = set(words), set[str](), set[str]()
     names.discard("")
     for name in names:
         forms = forms_of(name)
         numbers.update(forms.numbers)
+        if numbering is not AS_DIALLED:
+            numbers.update(_expand(name, numbering))
         if forms.imsi:
             imsis.add(forms.imsi)
     return names, numbers, imsis

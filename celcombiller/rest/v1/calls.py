@@ -71,6 +71,10 @@ class CallView(msgspec.Struct, kw_only=True):
     witness: Annotated[Witness, Meta(description="who reported its end first")] | None
     outcome: Annotated[str, Meta(description="Asterisk's DIALSTATUS, or the word that stands for it")]
     note: str
+    tariff_version_id: (
+        Annotated[int, Meta(description="the number of the version of the tariff that priced it; null: the settings")]
+        | None
+    )
     trunk: Annotated[str, Meta(description="the trunk that it went by, the last one tried; shown to staff")] | None
     trunks_tried: Annotated[list[str], Meta(description="the trunks that failed before it; shown to staff")]
     trunk_cost: (
@@ -194,7 +198,8 @@ async def download(api: Api, http_request: HttpRequest, request: Request) -> Res
 
 _OF_RATE = {"prefix": "rate_prefix", "name": "rate_name"}
 _BY_TRUNK = ("trunk", "trunks_tried", "trunk_cost", "margin")
-_FIELDS = (*(name for name in CallView.__struct_fields__ if name not in ("name", *_BY_TRUNK)), "name", *_BY_TRUNK)
+_LATER = ("name", *_BY_TRUNK, "tariff_version_id")
+_FIELDS = (*(name for name in CallView.__struct_fields__ if name not in _LATER), *_LATER)
 """The fields of a call in a file; the last came later, so that those before kept their columns."""
 COLUMNS = tuple(
     column

@@ -11,7 +11,6 @@ from msgspec import Meta
 from celcombiller.config.charging_policy import charging_policy
 from celcombiller.core.catalogue.catalogue import CatalogueHolder
 from celcombiller.core.charging.simulation import SECONDS_MAX, simulate_call
-from celcombiller.core.errors import InvalidValue
 from celcombiller.core.reports.call_price import CallPriceView, call_price_view
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
@@ -26,7 +25,7 @@ Number = Annotated[
 
 
 class CallToRate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A call to be priced. Its payer is ``username``, else who has the number ``from_number``."""
+    """A call to be priced. Its payer is ``username``, else who has ``from_number``, else who asks."""
 
     to_number: Number
     seconds: Annotated[int, Meta(ge=0, le=SECONDS_MAX, description=f"seconds of talk, from 0 to {SECONDS_MAX}")]
@@ -38,9 +37,8 @@ class CallToRate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def rate(tx: Connection, request: Request) -> CallPriceView:
     """Price a call, piece by piece, with nothing recorded. A subscriber asks for themselves, without trunks."""
     body: CallToRate = request.body
-    payer = visible_subscriber(tx, request, body.username)
-    if payer is None and body.from_number is None:
-        raise InvalidValue("username: give it, or from_number", {"username": "is missing, and so is from_number"})
+    own = request.principal.username if body.from_number is None else None
+    payer = visible_subscriber(tx, request, body.username or own)
     simulated = simulate_call(
         tx,
         charging_policy(request.config, CatalogueHolder(request.catalogue)),

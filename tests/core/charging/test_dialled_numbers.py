@@ -11,6 +11,7 @@ from celcombiller.core.model.tariffs import Service, flat_rate
 from celcombiller.core.rating.numbering import NumberingPlan
 from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.sms.charging import MessagePolicy, MessageSubmission
+from celcombiller.core.subscribers import subscriber_records
 from tests.core.charging.test_rerating import version
 from tests.core.ledger.test_book import NOW, ask, credit, database, initiate, proved, voice
 
@@ -57,3 +58,18 @@ def test_a_message_is_priced_internationally(engine):
     request = MessageSubmission("m", MessageOrigin.API, "u1001", "", "011987654321", "hello")
     (result,) = ask(engine, request, terms=replace(POLICY, catalogue=CatalogueHolder(catalogue)))
     assert (result.message.to_number, result.message.price, voice(engine).held) == ("011987654321", 3, 3)
+
+
+@pytest.mark.parametrize("called", ["5511987654321", "+5511987654321", "011987654321", "987654321", "005511987654321"])
+def test_a_subscriber_is_reached_however_dialled(engine, called):
+    with engine.begin() as tx:
+        subscriber_records.change(tx, "u1002", {"clid": "5511987654321"}, NOW)
+    (grant,) = ask(engine, initiate(called=called), terms=POLICY)
+    assert (grant.callee.username, grant.call.to_number) == ("u1002", "5511987654321")
+    (sent,) = ask(
+        engine,
+        MessageSubmission("m", MessageOrigin.API, "u1001", "", called, "hello"),
+        terms=replace(POLICY, messages=replace(POLICY.messages, on_net_route=Route.ASTERISK)),
+    )
+    assert (sent.callee.username, sent.message.to_number) == ("u1002", "5511987654321")
+    proved(engine)

@@ -91,6 +91,11 @@ async def test_a_call_shows_rate_times_and_cost(biller):
         "witness": "agi",
         "outcome": "",
         "note": "",
+        "tariff_version_id": None,
+        "trunk": None,
+        "trunks_tried": [],
+        "trunk_cost": None,
+        "margin": None,
     }
 
 

@@ -66,9 +66,9 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
 [[operations]]
 include-name = ["POST /login"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 403, 404, 429]
-# Nor whom a message reaches, and that who was disabled a moment ago sends none.
+# Nor whom a message or a call reaches, and that who was disabled a moment ago sends none.
 [[operations]]
-include-name = ["POST /api/v1/messages"]
+include-name = ["POST /api/v1/messages", "POST /api/v1/rate"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 422]
 """
 
