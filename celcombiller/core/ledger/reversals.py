@@ -22,7 +22,8 @@ def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Tran
     """Reverse a transfer, once; the ``note`` says why.
 
     The same request again gets the first answer. Raises `NotFound` for an unknown transfer, `TransferConflict` when it
-    was reversed with another note, `InsufficientBalance` when its credit is no longer available.
+    was reversed with another note or would give back to a bundle that has ended, `InsufficientBalance` when its credit
+    is no longer available.
     """
     table = tables.transfer
     row = tx.execute(sa.select(table).where(table.c.reference == reference)).first()
@@ -32,8 +33,16 @@ def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Tran
     book = Book()
     book.load(tx, (row.debit_account_id, row.credit_account_id))
     book.load_transfers(tx, [back])
+    _refuse_ended(tx, row.debit_account_id)
     made = book.post(back, row.credit_account_id, row.debit_account_id, row.amount, origin=REVERSAL, now=now, note=note)
     if made.note != note:
         raise TransferConflict(f"{reference} is reversed already: {made.note}")
     book.save(tx)
     return made
+
+
+def _refuse_ended(tx: Connection, account_id: int) -> None:
+    """Raise `TransferConflict` where a locked account is of a bundle that has ended: nothing could use what it gets."""
+    ended_at = tx.execute(sa.select(tables.bundle.c.ended_at).where(tables.bundle.c.account_id == account_id)).scalar()
+    if ended_at is not None:
+        raise TransferConflict("the bundle has ended: give the subscriber another one instead")

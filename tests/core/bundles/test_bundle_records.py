@@ -18,6 +18,7 @@ from celcombiller.core.errors import (
     TransferConflict,
     UnknownSubscriber,
 )
+from celcombiller.core.ledger import reversals
 from celcombiller.core.ledger.accounts import balances
 from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import BundleKind, Kind
@@ -421,6 +422,26 @@ def test_bundles_are_listed_newest_first(tx):
     assert listed(subscriber_id=1, ended=False) == [("u1001", ids[2])]
     assert listed(ended=True) == [("u1001", ids[0])]
     assert listed(before_id=ids[1]) == [("u1001", ids[0])]
+
+
+# -- reversals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_gift_is_reversed_while_unspent(tx):
+    made = give(tx)
+    reversals.reverse(tx, "id:1", note="a mistake", now=NOW)
+    assert bundle_records.find(tx, made.account_id).posted == 0
+    bundle_records.end(tx, made.account_id, now=NOW)
+
+
+def test_an_ended_bundle_gets_nothing_back(tx):
+    made = give(tx)
+    hold(tx, made, 60)
+    settle(tx, made, 60)
+    bundle_records.end(tx, made.account_id, now=NOW)
+    for reference in ("use:1", "end:id:1"):
+        with pytest.raises(TransferConflict, match="has ended"):
+            reversals.reverse(tx, reference, note="a mistake", now=NOW)
 
 
 # -- the audit -------------------------------------------------------------------------------------------------------
