@@ -661,6 +661,10 @@ class Notices(_Table, frozen=True):
     """The balance that is watched."""
     text: _Text = "Your balance is {balance}."
     """The notice: ``{balance}`` and ``{threshold}`` in the form of ``[balance]``, ``{credits}`` the bare number."""
+    spending_share: Annotated[int, Meta(ge=0, le=100)] = 0
+    """The share of a limit of spending, in percent, at which a message is sent, once a day or month; 0: none."""
+    spending_text: _Text = "You have spent {spent} of {limit}."
+    """That message: ``{spent}`` and ``{limit}`` in the form of ``[balance]``."""
     not_renewed: _Text = ""
     """The message when a bundle that renews itself could not be bought again: ``{name}`` is its name. Empty: none."""
 
@@ -668,6 +672,7 @@ class Notices(_Table, frozen=True):
         """Refuse texts with unknown placeholders."""
         check_words("text", self.text, ("balance", "credits", "threshold"))
         check_placeholders("not_renewed", self.not_renewed, ("name",))
+        check_words("spending_text", self.spending_text, ("spent", "limit"))
 
 
 class Numbering(_Table, frozen=True):
@@ -823,6 +828,8 @@ def _check_notifiable(config: Config) -> None:
         raise SettingError("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
     if config.notices.thresholds:
         raise SettingError("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
+    if config.notices.spending_share:
+        raise SettingError("notices.spending_share", "a notice needs a way to subscribers: sms.on_net_route")
     if config.notices.not_renewed:
         raise SettingError("notices.not_renewed", "a notice needs a way to subscribers: sms.on_net_route")
 

@@ -44,6 +44,7 @@ from celcombiller.jobs.low_balance import LowBalanceService
 from celcombiller.jobs.schedule_credits import ScheduleCreditService
 from celcombiller.jobs.settings_comparison import SettingsComparison
 from celcombiller.jobs.sms_outbox import Outbox, OutboxService
+from celcombiller.jobs.spending_notices import notify_spenders
 from celcombiller.provisioning.factory import kinds_of, network_of
 from celcombiller.provisioning.worker import ProvisioningService, ProvisioningWorker
 from celcombiller.radius.service import RadiusService
@@ -85,6 +86,10 @@ EXPIRY_SECONDS = 60.0
 
 NODES_SECONDS = 15.0
 """The interval between two announcements of a node, where there can be several."""
+
+
+SPENDING_SECONDS = 60.0
+"""The interval between two looks for accounts that have spent a share of their limits."""
 
 
 AGI_BACKLOG = 4096
@@ -334,7 +339,10 @@ def _bundles(parts: _Parts) -> Iterator[IService]:
 
 
 def _notices(parts: _Parts) -> Iterator[IService]:
-    """Yield what looks for low balances, if subscribers get notices."""
+    """Yield what looks for low balances and for spending near its limit, if subscribers get notices."""
+    if parts.config.notices.spending_share and parts.is_first:
+        look = partial(notify_spenders, parts.store.transact, parts.config)
+        yield PeriodicService(parts.reactor, SPENDING_SECONDS, lambda: look(datetime.now(UTC)))
     if parts.config.notices.thresholds and parts.is_first:
         yield LowBalanceService(
             parts.reactor,

@@ -138,6 +138,7 @@ account = sa.Table(
     sa.CheckConstraint("day_limit >= 0 and month_limit >= 0", name="limits"),
     sa.CheckConstraint("kind not in ('voice', 'data', 'sms') or pot = 0", name="pot"),
     sa.UniqueConstraint("subscriber_id", "kind", "pot"),
+    _where("ix_account_limited", "spent_on", condition="day_limit is not null or month_limit is not null"),
 )
 """``spent_day`` and ``spent_month`` were charged on the day ``spent_on`` and in its month, where a limit is set.
 

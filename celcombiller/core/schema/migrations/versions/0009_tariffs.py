@@ -278,6 +278,7 @@ def _widen_accounts() -> None:
         account.create_check_constraint(op.f("ck_account_limits"), "day_limit >= 0 and month_limit >= 0")
         account.create_check_constraint(op.f("ck_account_pot"), "kind not in ('voice', 'data', 'sms') or pot = 0")
         account.create_unique_constraint(op.f("uq_account_subscriber_id_kind_pot"), ["subscriber_id", "kind", "pot"])
+    _where("ix_account_limited", "account", ["spent_on"], "day_limit is not null or month_limit is not null")
 
 
 def _widen_usage() -> None:
