@@ -822,6 +822,7 @@ bundle = sa.Table(
     sa.CheckConstraint("valid_until > valid_from", name="validity"),
     _where("ix_bundle_living", "subscriber_id", "valid_until", condition="ended_at is null"),
     _where("ix_bundle_due", "valid_until", condition="ended_at is null"),
+    sa.Index(None, "subscriber_id", "account_id"),
 )
 """A pot of its own account, for some destinations and a time. ``destinations``: prefixes and ``on-net``, by spaces.
 

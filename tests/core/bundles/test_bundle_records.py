@@ -24,6 +24,7 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import BundleKind, Kind
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
+from tests.support import databases
 from tests.support.databases import NOW
 
 HOUR = timedelta(hours=1)
@@ -482,3 +483,27 @@ def test_the_audit_finds_a_spoilt_bundle(engine, spoil, law):
     with engine.begin() as tx:
         tx.execute(spoil(tx, bought(tx)))
         assert law in {each.law for each in audit(tx).differences}
+
+
+# -- plans -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("work", "index"),
+    [
+        (lambda tx: expiry.due_ends(tx, NOW, limit=5), "ix_bundle_due"),
+        (lambda tx: expiry.due_renewals(tx, NOW, limit=5), "ix_bundle_due"),
+        (lambda tx: bundle_records.list_all(tx, subscriber_id=1, limit=5), "ix_bundle_subscriber_id_account_id"),
+        (lambda tx: bundle_records.list_of(tx, 1), "ix_bundle_living"),
+    ],
+)
+def test_lists_of_bundles_use_an_index(tmp_path, work, index):
+    engine = databases.sqlite(tmp_path / "plans.sqlite", databases.three_subscribers)
+    asked = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *words: asked.append((words[2], words[3])))
+    with engine.begin() as tx:
+        work(tx)
+        text, values = next(each for each in asked if "bundle" in each[0])
+        plan = [row[-1] for row in tx.exec_driver_sql(f"explain query plan {text}", values)]
+    engine.dispose()
+    assert any(index in line for line in plan), plan

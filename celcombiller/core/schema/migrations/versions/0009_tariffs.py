@@ -232,6 +232,7 @@ def _add_bundles() -> None:
         sa.UniqueConstraint("reference", name=op.f("uq_bundle_reference")),
     )
     _where("ix_bundle_due", "bundle", ["valid_until"], "ended_at is null")
+    op.create_index(op.f("ix_bundle_subscriber_id_account_id"), "bundle", ["subscriber_id", "account_id"])
     _where("ix_bundle_living", "bundle", ["subscriber_id", "valid_until"], "ended_at is null")
 
 
