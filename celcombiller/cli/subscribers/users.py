@@ -147,7 +147,7 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> dict[str, Any]:
         who = subscriber_records.find(tx, arguments.username)
         bundles = [bundle_row(who.username, each, now) for each in bundle_records.list_of(tx, who.id)]
-        return _with_names(tx, who) | {"bundles": bundles}
+        return with_balances(tx, who) | {"bundles": bundles}
 
     user = transact(open_database(config), work)
     if arguments.json:
@@ -160,13 +160,6 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
             echo()
             print_rows(bundles, ("id", "name", "kind", "left", "held", "valid_until", "state"), as_json=False)
     return 0
-
-
-def _with_names(tx: sa.Connection, subscriber: Subscriber) -> dict[str, Any]:
-    """Return a subscriber's fields and balances, with the names of their tariff and group."""
-    tariff = None if subscriber.tariff_id is None else tariff_records.find_by_id(tx, subscriber.tariff_id).name
-    group = None if subscriber.group_id is None else group_records.find_by_id(tx, subscriber.group_id).name
-    return with_balances(tx, subscriber) | {"tariff": tariff, "group": group}
 
 
 def _list(arguments: argparse.Namespace, config: Config) -> int:
@@ -261,7 +254,10 @@ def _print_changed(arguments: argparse.Namespace, subscriber: Subscriber, text: 
 
 
 def with_balances(tx: sa.Connection, subscriber: Subscriber) -> dict[str, Any]:
-    """Return a subscriber's fields with the balance and the held credit of each account."""
+    """Return a subscriber's fields, the names of their tariff and group, and the balance and hold of each account."""
+    tariff = None if subscriber.tariff_id is None else tariff_records.find_by_id(tx, subscriber.tariff_id).name
+    group = None if subscriber.group_id is None else group_records.find_by_id(tx, subscriber.group_id).name
     accounts = ledger_accounts.balances(tx, subscriber.id)
     posted = {f"{kind}_balance": accounts[kind].posted for kind in Kind}
-    return asdict(subscriber) | posted | {f"{kind}_held": accounts[kind].held for kind in Kind}
+    names = {"tariff": tariff, "group": group}
+    return asdict(subscriber) | names | posted | {f"{kind}_held": accounts[kind].held for kind in Kind}
