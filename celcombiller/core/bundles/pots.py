@@ -7,6 +7,7 @@ left is in its account, which the ledger's book loads and locks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,8 @@ def pots_from_rows(rows: bulk.Rows) -> dict[int, list[BundlePot]]:
     for subscriber_id, account_id, kind, services, destinations, priority, valid_from, valid_until in rows:
         pot = BundlePot(
             account_id,
-            BundleKind(kind),
-            services_of(BundleKind(kind), services),
+            _KINDS[kind],
+            services_of(kind, services),
             tuple(each.removeprefix("+") for each in destinations.split()),
             priority,
             driver.parse_timestamp(valid_from),
@@ -85,11 +86,13 @@ def pots_from_rows(rows: bulk.Rows) -> dict[int, list[BundlePot]]:
     return pots
 
 
-def services_of(kind: BundleKind, words: str) -> frozenset[Service]:
+@lru_cache
+def services_of(kind: str, words: str) -> frozenset[Service]:
     """Return the services that a bundle pays for, of their names in a row; without names those of its kind."""
-    return frozenset(map(Service, words.split())) or SERVICES_OF_KIND[kind]
+    return frozenset(map(Service, words.split())) or SERVICES_OF_KIND[_KINDS[kind]]
 
 
+_KINDS = {str(each): each for each in BundleKind}
 _SPENT_FIRST = attrgetter("priority", "valid_until", "account_id")
 
 

@@ -76,7 +76,8 @@ class Catalogue:
     default_tariff_id: int | None = None
     groups: Mapping[int, Group] = field(default_factory=dict)
     trunks: Mapping[int, Trunk] = field(default_factory=dict)
-    routes: tuple[CallRoute, ...] = ()
+    routes: Mapping[str, CallRoute] = field(default_factory=dict)
+    """By their prefixes, without ``+``."""
     offers: Mapping[int, Offer] = field(default_factory=dict)
 
     def version_at(self, tariff_id: int, at: datetime) -> TariffVersion | None:

@@ -65,7 +65,7 @@ class CatalogueHead:
     versions: dict[int, list[VersionRecord]]
     groups: dict[int, Group]
     trunks: dict[int, Trunk]
-    routes: tuple[CallRoute, ...]
+    routes: dict[str, CallRoute]
     offers: dict[int, Offer]
 
 
@@ -167,15 +167,15 @@ def _living(tx: Connection, table: sa.Table) -> Iterable[sa.Row[Any]]:
     return tx.execute(sa.select(table).where(table.c.deleted_at.is_(None)).order_by(table.c.id))
 
 
-def _read_routes(tx: Connection) -> tuple[CallRoute, ...]:
+def _read_routes(tx: Connection) -> dict[str, CallRoute]:
     of_route = defaultdict(list)
     trunk = tables.route_trunk
     for row in tx.execute(sa.select(trunk).order_by(trunk.c.route_id, trunk.c.position)):
         of_route[row.route_id].append(RouteTrunk(row.trunk_id, row.weight))
-    return tuple(
-        CallRoute(row.id, row.prefix, TrunkChoice(row.choose), tuple(of_route[row.id]))
+    return {
+        row.prefix: CallRoute(row.id, row.prefix, TrunkChoice(row.choose), tuple(of_route[row.id]))
         for row in _living(tx, tables.route)
-    )
+    }
 
 
 def _read_version(

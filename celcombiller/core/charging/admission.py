@@ -5,7 +5,7 @@ Pure but for `CallAdmission.load`. An installation without groups, routes and li
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from celcombiller.core.routing.trunk_choice import choose_trunks, find_route, is
 from celcombiller.core.routing.trunk_dial import make_trunk_dial
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -105,16 +105,18 @@ class CallAdmission:
         """Return whether a number outside has a route."""
         return find_route(self.catalogue.routes, number) is not None
 
-    def route(self, call: Call) -> tuple[Call, list[TrunkDial]]:
-        """Return an off-net call with its first trunk, and how it is dialled. Raises as `list_trunks` does."""
+    def route(self, call: Call) -> list[TrunkDial]:
+        """Return how a new call is dialled, if it goes outside by a route. Raises as `list_trunks` does."""
         if call.callee_id is not None or not self.catalogue.routes:
-            return call, []
-        trunks = self.list_trunks(call.to_number, call.from_number, call.started_at, call.authorization)
-        if trunks:
-            trunk = self.catalogue.trunks[trunks[0].trunk_id]
-            rate = self.rate_of(trunk, call.to_number, call.started_at)
-            call = replace(call, trunk_id=trunk.id, trunk_rate=rate)
-        return call, trunks
+            return []
+        return self.list_trunks(call.to_number, call.from_number, call.started_at, call.authorization)
+
+    def find_first(self, call: Call, dials: Sequence[TrunkDial]) -> tuple[int | None, Rate | None]:
+        """Return the trunk by which a new call is dialled first, and what its provider charges; None: by none."""
+        if not dials:
+            return None, None
+        trunk = self.catalogue.trunks[dials[0].trunk_id]
+        return trunk.id, self.rate_of(trunk, call.to_number, call.started_at)
 
     def trunk_name(self, call: Call) -> str:
         """Return the name of the trunk that a call went by last; empty: by none that is known."""

@@ -269,10 +269,11 @@ def _load_admission(
     if catalogue is None or not (keys.calls or keys.trunks):
         return CallAdmission(catalogue or Catalogue())
     wanted = []
+    are_limited = any(trunk.calls_max is not None for trunk in catalogue.trunks.values())
     for request in keys.calls:
         payer = directory.find_payer(request.account_code, request.caller_number)
         if payer is not None:
-            is_off_net = bool(catalogue.routes) and directory.find_callee(request.called_number) is None
+            is_off_net = are_limited and directory.find_callee(request.called_number) is None
             wanted.append((payer, normalise(numbering, plain_number(request.called_number)) if is_off_net else ""))
     return CallAdmission.load(tx, catalogue, wanted, keys.trunks)
 

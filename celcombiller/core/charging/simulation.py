@@ -117,7 +117,7 @@ def simulate_call(
     refusal: BillerError | None = None
     trunks: list[TrunkCost] = []
     try:
-        call, ways = batch.voice.admission.route(call)
+        ways = batch.voice.admission.route(call)
         for way in ways:
             rate = batch.voice.admission.rate_of(catalogue.trunks[way.trunk_id], call.to_number, at)
             trunks.append(TrunkCost(way.name, way.dial, None if rate is None else price(rate, seconds, at)))

@@ -29,7 +29,7 @@ from celcombiller.core.model.calls import (
     share_reference,
 )
 from celcombiller.core.model.tariffs import Service
-from celcombiller.core.rating.bill import Pot, affordable_with, make_bill
+from celcombiller.core.rating.bill import Pot, make_bill, make_grant
 from celcombiller.core.rating.numbering import normalise
 from celcombiller.core.rating.pricing import charged_ms, price, seconds_of
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
@@ -79,27 +79,28 @@ class VoiceCharging:
         if self.calls.authorized(request.server, request.uniqueid, request.authorization) is not None:
             raise UnknownCall("the call of this authorization is over")
         call, account, pots = self.rate_call(policy, request, now, leg=0 if last is None else last.leg + 1)
-        call, trunks = self.admission.route(call)
+        trunks = self.admission.route(call)
         available = self.admission.spendable(call, account.spendable)
-        # The prices may change while it rings: the answer may come at the first or at the last moment.
-        moments = (now, now + timedelta(seconds=policy.ring_seconds)) if call.rate.windows else (now,)
-        seconds = min(affordable_with(call.rate, pots, available, at, call.granted_seconds) for at in moments)
+        seconds, bill = make_grant(call.rate, pots, available, now, call.granted_seconds, policy.ring_seconds)
         if seconds == 0:
             self.admission.check_cost(call, account.spendable, available)
             raise InsufficientBalance(f"{max(account.spendable, 0)} available")
-        bills = [make_bill(call.rate, seconds, at, pots) for at in moments]
-        taken = {pot.account_id: max(bill.takes.get(pot.account_id, 0) for bill in bills) for pot in pots}
-        taken = {account_id: amount for account_id, amount in taken.items() if amount}
-        if seconds != call.granted_seconds or taken:
-            call = replace(call, granted_seconds=seconds, bundles=tuple(taken))
+        if seconds != call.granted_seconds or bill.takes or trunks:
+            trunk_id, trunk_rate = self.admission.find_first(call, trunks)
+            call = replace(
+                call,
+                granted_seconds=seconds,
+                bundles=tuple(pot.account_id for pot in pots if pot.account_id in bill.takes),
+                trunk_id=trunk_id,
+                trunk_rate=trunk_rate,
+            )
         self.calls.add(call)
         self.admission.open.begin(call)
         grant = self._grant(policy, call, request, trunks)
-        amount = max(bill.balance_amount for bill in bills)
-        self.book.hold(call.reference, account.id, amount, now=now, expires_at=grant.expires_at)
-        for account_id, taking in taken.items():
+        self.book.hold(call.reference, account.id, bill.balance_amount, now=now, expires_at=grant.expires_at)
+        for account_id in call.bundles:
             reference = share_reference(account_id, call.reference)
-            self.book.hold(reference, account_id, taking, now=now, expires_at=grant.expires_at)
+            self.book.hold(reference, account_id, bill.takes[account_id], now=now, expires_at=grant.expires_at)
         return grant
 
     def rate_call(

@@ -9,6 +9,7 @@ A bundle of money pays what is left to credit, before the balance does.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from celcombiller.core.model.accounts import BundleKind
@@ -23,6 +24,7 @@ from celcombiller.core.rating.pricing import (
     make_pieces,
     price,
     prices_at,
+    rate_throughout,
     window_at,
 )
 
@@ -54,6 +56,7 @@ def make_bill(rate: Rate, used: int, at: datetime, pots: Sequence[Pot] = ()) -> 
     """Return who pays for ``used`` units of a use that began ``at`` this time; without pots the balance pays all."""
     if not pots:
         return Bill(price(rate, used, at))
+    rate = rate_throughout(rate, at, used)
     prices = prices_at(rate, at)
     if is_in_grace(prices, used):
         return Bill(0)
@@ -90,14 +93,20 @@ def list_bill_pieces(rate: Rate, used: int, at: datetime, pots: Sequence[Pot]) -
 
 def affordable_with(rate: Rate, pots: Sequence[Pot], available: int, at: datetime, most: int) -> int:
     """Return the units that bundles and ``available`` credits pay for, at most ``most``; 0: not even the least use."""
+    if not pots:
+        return affordable(rate, max(available, 0), at, most)
     credit = max(available, 0) + sum(max(pot.amount, 0) for pot in pots if pot.kind is BundleKind.MONEY)
     if all(pot.kind is BundleKind.MONEY for pot in pots):
         return affordable(rate, credit, at, most)
     prices = prices_at(rate, at)
-    if make_bill(rate, prices.grace + 1, at, pots).balance_amount > max(available, 0):
-        return 0
+    least = prices.grace + 1
+    is_checked = False  # where bundles pay the least use, credit need not
     total, parts, used = 0, 1, 0
-    for run, pot in assign_runs(rate, most, at, pots):
+    for run, pot in assign_runs(rate, max(most, least), at, pots):
+        if pot is None and not is_checked:
+            if make_bill(rate, least, at, pots).balance_amount > max(available, 0):
+                return 0
+            is_checked = True
         if pot is None and run.start == 0:
             total = prices.connect_fee * parts
         share = 0 if pot is not None else run.step.increment * run.step.price
@@ -112,20 +121,43 @@ def affordable_with(rate: Rate, pots: Sequence[Pot], available: int, at: datetim
     return min(used, most)
 
 
+def make_grant(
+    rate: Rate, pots: Sequence[Pot], available: int, at: datetime, most: int, wait_seconds: int
+) -> tuple[int, Bill]:
+    """Return the units that can be granted to a use, at most ``most``, and who has to pay how much for them.
+
+    The use begins ``at`` this time or up to ``wait_seconds`` later, as a call that rings. Where the prices may change
+    in that time, the units and the bill are good for the first and for the last moment.
+    """
+    steady = rate_throughout(rate, at, wait_seconds + most)
+    if not steady.windows and steady.prices.grace < most:
+        units = affordable_with(steady, pots, available, at, most)
+        return units, make_bill(steady, units, at, pots)
+    moments = (at, at + timedelta(seconds=wait_seconds))
+    units = min(affordable_with(rate, pots, available, moment, most) for moment in moments)
+    bills = [make_bill(rate, units, moment, pots) for moment in moments]
+    takes = {
+        account_id: max(bill.takes.get(account_id, 0) for bill in bills) for bill in bills for account_id in bill.takes
+    }
+    return units, Bill(max(bill.balance_amount for bill in bills), takes)
+
+
 def assign_runs(rate: Rate, units: int, at: datetime, pots: Sequence[Pot]) -> Iterator[tuple[Run, Pot | None]]:
     """Yield the increments of the first ``units``, in runs, each with the pot that pays for it; ``None``: credit."""
     waiting = [pot for pot in reversed(pots) if pot.kind is not BundleKind.MONEY]
     for whole in list_runs(rate, at, units):
         run = whole
-        while waiting and run.increments and run.step.price:
+        while waiting and run.step.price:
             pot = waiting[-1]
-            count = min(run.increments, max(pot.amount, 0) // run.step.increment)
+            count = max(pot.amount, 0) // run.step.increment
+            if count >= run.increments:
+                yield run, pot
+                waiting[-1] = Pot(pot.account_id, pot.kind, pot.amount - (run.end - run.start))
+                break
             if count:
-                yield run._replace(increments=count), pot
-                taken = count * run.step.increment
-                waiting[-1] = pot._replace(amount=pot.amount - taken)
-                run = run._replace(start=run.start + taken, increments=run.increments - count)
-            if run.increments:
-                waiting.pop()
-        if run.increments:
+                part = Run(run.start, count, run.step, run.window)
+                yield part, pot
+                run = Run(part.end, run.increments - count, run.step, run.window)
+            waiting.pop()
+        else:
             yield run, None

@@ -19,17 +19,23 @@ from fractions import Fraction
 from math import lcm
 from typing import TYPE_CHECKING, NamedTuple
 
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.rate_memo import RateMemo
 from celcombiller.core.rating.windows import find_window, list_stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from celcombiller.core.model.tariffs import Prices, Rate, Step, Window
+    from celcombiller.core.model.tariffs import Prices, Step, Window
 
 LATE_CUT_MS = 1000
 """Asterisk's limit cuts a call up to a few milliseconds late (measured: 0 to 10). Talk beyond the grant by no more than
 this is not charged; more is an overrun and is charged whole."""
+
+
+STRETCH_SECONDS = 86_400
+"""How far ahead the next change of prices is looked for at least: until it comes, the calendar is not read again."""
 
 
 class PieceKind(StrEnum):
@@ -77,6 +83,7 @@ class Run(NamedTuple):
 
 def price(rate: Rate, used: int, at: datetime) -> int:
     """Return the credits for ``used`` units of a use that began at ``at``."""
+    rate = rate_throughout(rate, at, used)
     prices = prices_at(rate, at)
     if is_in_grace(prices, used):
         return 0
@@ -101,6 +108,11 @@ def affordable(rate: Rate, available: int, at: datetime, most: int) -> int:
     prices = prices_at(rate, at)
     if available < price(rate, prices.grace + 1, at):
         return 0
+    if len(prices.steps) == 1 and not rate.windows:
+        step = prices.steps[0]
+        share = step.increment * step.price
+        count = (available - prices.connect_fee) * step.per // share if share else most
+        return min(count * step.increment, most)
     total, parts, used = prices.connect_fee, 1, 0
     for run in list_runs(rate, at, most):
         step = run.step
@@ -171,7 +183,7 @@ def window_at(rate: Rate, at: datetime) -> Window | None:
     """Return the window of a rate that is in force at ``at``; ``None``: none of them."""
     if not rate.windows:
         return None
-    place = find_window(tuple(window for window, _ in rate.windows), rate.calendar, at)
+    place = find_window(_windows_of(rate), rate.calendar, at)
     return None if place is None else rate.windows[place][0]
 
 
@@ -179,8 +191,46 @@ def prices_at(rate: Rate, at: datetime) -> Prices:
     """Return the prices of a rate that are in force at ``at``."""
     if not rate.windows:
         return rate.prices
-    place = find_window(tuple(window for window, _ in rate.windows), rate.calendar, at)
+    place = find_window(_windows_of(rate), rate.calendar, at)
     return rate.prices if place is None else rate.windows[place][1]
+
+
+def rate_throughout(rate: Rate, at: datetime, units: int) -> Rate:
+    """Return a rate without windows that prices ``units`` from ``at`` on the same, as long as they fall in one window.
+
+    A use that goes beyond them, or from one window into the next, needs the rate itself: then that is returned. Most
+    uses begin and end in one window, so what is asked of their rate several times need not look at the clock again.
+    """
+    if not rate.windows:
+        return rate
+    until = at + timedelta(seconds=units)
+    known = _STRETCHES.get(rate)
+    if known is None or at < known.start or until > known.end:
+        known = _STRETCHES.put(rate, _find_stretch(rate, at, units))
+    return known.rate if until <= known.end else rate
+
+
+class Stretch(NamedTuple):
+    """A time in which one window of a rate is in force, and the rate with its prices only."""
+
+    start: datetime
+    end: datetime
+    rate: Rate
+
+
+_STRETCHES = RateMemo[Stretch]()
+
+
+def _find_stretch(rate: Rate, at: datetime, units: int) -> Stretch:
+    """Return the stretch from ``at`` on: to the next change of the prices, or a day or ``units`` long."""
+    seconds, place = next(iter(list_stretches(_windows_of(rate), rate.calendar, at, max(units, STRETCH_SECONDS))))
+    prices = rate.prices if place is None else rate.windows[place][1]
+    return Stretch(at, at + timedelta(seconds=seconds), Rate(rate.prefix, rate.name, prices, (), rate.calendar))
+
+
+def _windows_of(rate: Rate) -> tuple[Window, ...]:
+    windows: tuple[Window, ...] = next(zip(*rate.windows, strict=True))
+    return windows
 
 
 def rate_at(rate: Rate, at: datetime) -> Rate:
@@ -201,14 +251,17 @@ def list_runs(rate: Rate, at: datetime, units: int) -> Iterator[Run]:
                 unit += count * step.increment
 
 
-def _list_prices(rate: Rate, at: datetime, units: int) -> Iterator[tuple[int, Window | None, Prices]]:
-    """Yield the prices of the first ``units`` of a use, with the unit before which each ends."""
+def _list_prices(rate: Rate, at: datetime, units: int) -> Iterable[tuple[int, Window | None, Prices]]:
+    """Return the prices of the first ``units`` of a use, with the unit before which each ends."""
     if not rate.windows:
-        yield units, None, rate.prices
-    elif units > 0:
-        for end, place in list_stretches(tuple(window for window, _ in rate.windows), rate.calendar, at, units):
-            window, prices = (None, rate.prices) if place is None else rate.windows[place]
-            yield end, window, prices
+        return ((units, None, rate.prices),)
+    return _list_window_prices(rate, at, units) if units > 0 else ()
+
+
+def _list_window_prices(rate: Rate, at: datetime, units: int) -> Iterator[tuple[int, Window | None, Prices]]:
+    for end, place in list_stretches(_windows_of(rate), rate.calendar, at, units):
+        window, prices = (None, rate.prices) if place is None else rate.windows[place]
+        yield end, window, prices
 
 
 def add_share(total: int, parts: int, share: int, per: int) -> tuple[int, int]:

@@ -7,16 +7,21 @@ from functools import lru_cache
 import msgspec
 
 from celcombiller.core.model.tariffs import Prices, Rate, Step, flat_rate
-
-RATES_KNOWN = 1024
-"""The rates whose columns are remembered: the calls of a network go to some hundred destinations."""
+from celcombiller.core.rating.rate_memo import RATES_KNOWN, RateMemo
 
 RateColumns = tuple[str, str, int, int, int, str | None]
 
 
-@lru_cache(maxsize=RATES_KNOWN)
+_COLUMNS = RateMemo[RateColumns]()
+_TEXTS = RateMemo[str]()
+
+
 def columns_of_rate(rate: Rate) -> RateColumns:
     """Return prefix, name, connect fee, price and increment of the first step, and the whole as JSON if it has more."""
+    return _COLUMNS.get(rate) or _COLUMNS.put(rate, _make_columns(rate))
+
+
+def _make_columns(rate: Rate) -> RateColumns:
     prices, step = rate.prices, rate.prices.steps[0]
     flat = Prices(prices.connect_fee, (Step(0, step.increment, step.price, step.increment),))
     is_flat = not rate.windows and prices == flat
@@ -24,10 +29,9 @@ def columns_of_rate(rate: Rate) -> RateColumns:
     return rate.prefix, rate.name, prices.connect_fee, step.price, step.increment, detail
 
 
-@lru_cache(maxsize=RATES_KNOWN)
 def text_of_rate(rate: Rate) -> str:
     """Return the whole of a rate as JSON."""
-    return msgspec.json.encode(rate).decode()
+    return _TEXTS.get(rate) or _TEXTS.put(rate, msgspec.json.encode(rate).decode())
 
 
 @lru_cache(maxsize=RATES_KNOWN)

@@ -7,10 +7,11 @@ from math import log
 from typing import TYPE_CHECKING
 
 from celcombiller.core.model.routing import TrunkChoice
-from celcombiller.core.rating.pricing import price
+from celcombiller.core.rating.pricing import price, rate_throughout
+from celcombiller.core.rating.rate_memo import RateMemo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from celcombiller.core.model.routing import CallRoute, RouteTrunk, Trunk
@@ -22,11 +23,17 @@ COMPARED_SECONDS = (60, 3600)
 _TWO_TO_64 = 1 << 64
 
 
-def find_route(routes: Iterable[CallRoute], number: str) -> CallRoute | None:
-    """Return the route with the longest prefix of a number, with or without ``+``; None: there is none."""
+def find_route(routes: Mapping[str, CallRoute], number: str) -> CallRoute | None:
+    """Return the route with the longest prefix of a number, with or without ``+``; None: there is none.
+
+    ``routes`` are by their prefixes, without ``+``.
+    """
     digits = number.removeprefix("+")
-    found = (each for each in routes if digits.startswith(each.prefix.removeprefix("+")))
-    return max(found, key=lambda each: len(each.prefix.removeprefix("+")), default=None)
+    for length in range(len(digits) if routes else -1, -1, -1):
+        found = routes.get(digits[:length])
+        if found is not None:
+            return found
+    return None
 
 
 def choose_trunks(
@@ -72,4 +79,16 @@ def _draw(place: RouteTrunk, lot: str) -> float:
 
 
 def _cost_of(rate: Rate | None, at: datetime) -> tuple[bool, list[int]]:
-    return rate is None, [] if rate is None else [price(rate, seconds, at) for seconds in COMPARED_SECONDS]
+    if rate is None:
+        return True, []
+    steady = rate_throughout(rate, at, max(COMPARED_SECONDS))
+    if steady.windows:
+        return False, _compared_prices(steady, at)
+    return False, _COMPARED.get(steady) or _COMPARED.put(steady, _compared_prices(steady, at))
+
+
+_COMPARED = RateMemo[list[int]]()
+
+
+def _compared_prices(rate: Rate, at: datetime) -> list[int]:
+    return [price(rate, seconds, at) for seconds in COMPARED_SECONDS]

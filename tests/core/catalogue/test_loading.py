@@ -99,7 +99,9 @@ def test_groups_trunks_routes_and_offers_are_read(tx):
     catalogue = read(tx)
     assert catalogue.groups == {group.id: group}
     assert catalogue.trunks[3].dial == "PJSIP/{number}@a"
-    assert [(each.prefix, each.choose, each.trunks[0].weight) for each in catalogue.routes] == [("55", "cost", 2)]
+    assert [(each.prefix, each.choose, each.trunks[0].weight) for each in catalogue.routes.values()] == [
+        ("55", "cost", 2)
+    ]
     assert catalogue.offers[5].destinations == ("55", "on-net")
 
 

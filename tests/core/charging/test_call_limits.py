@@ -47,7 +47,7 @@ def terms(*, groups=(), trunks=(), order=None, prefix="", tariffs=(), rate=None,
         settings={Service.VOICE: Tariff([rate or Rate()])},
         groups={each.id: each for each in groups},
         trunks={each.id: each for each in trunks},
-        routes=(route,) if trunks else (),
+        routes={route.prefix.removeprefix("+"): route} if trunks else {},
         tariffs=dict(tariffs),
     )
     return ChargingPolicy(Tariff([Rate()]), catalogue=CatalogueHolder(catalogue), **facts)

@@ -93,7 +93,7 @@ def trunked(*, enabled=True):
     }
     trunk = Trunk(4, "north", "PJSIP/{number}@north", "", "", "", 2, None, enabled)
     route = CallRoute(1, "55", TrunkChoice.ORDER, (RouteTrunk(4),))
-    catalogue = Catalogue({}, 1, tariffs, 1, trunks={4: trunk}, routes=(route,))
+    catalogue = Catalogue({}, 1, tariffs, 1, trunks={4: trunk}, routes={route.prefix: route})
     return ChargingPolicy(Tariff([]), catalogue=CatalogueHolder(catalogue))
 
 

@@ -1,6 +1,6 @@
 """Who pays for a use: bundles in their order, then the balance."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.model.tariffs import Prices, Rate, Step, flat_rate
-from celcombiller.core.rating.bill import Pot, affordable_with, assign_runs, list_bill_pieces, make_bill
+from celcombiller.core.rating.bill import Pot, affordable_with, assign_runs, list_bill_pieces, make_bill, make_grant
 from celcombiller.core.rating.pricing import PieceKind, list_pieces, price
 from tests.core.rating.rates import any_rates as rates
 from tests.core.rating.rates import moments, slow_increments, slow_prices
@@ -83,6 +83,17 @@ def test_what_is_affordable_is_paid_and_no_more(rate, given_pots, available, mos
         assert make_bill(rate, units, AT, given_pots).balance_amount <= max(available, 0)
         if units < most:
             assert make_bill(rate, units + 1, AT, given_pots).balance_amount > max(available, 0)
+
+
+@given(rates, pots, st.integers(-50, 2000), moments, st.integers(0, 4000), st.integers(0, 300))
+def test_a_grant_is_paid_whenever_it_is_answered(rate, given_pots, available, at, most, wait):
+    units, held = make_grant(rate, given_pots, available, at, most, wait)
+    ends = (at, at + timedelta(seconds=wait))
+    assert units == min(affordable_with(rate, given_pots, available, each, most) for each in ends)
+    for answered_at in ends if units else ():
+        bill = make_bill(rate, units, answered_at, given_pots)
+        assert bill.balance_amount <= held.balance_amount <= max(available, 0)
+        assert all(amount <= held.takes[account_id] for account_id, amount in bill.takes.items())
 
 
 def slow_bill(rate, used, at, given_pots):

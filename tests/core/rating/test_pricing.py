@@ -1,6 +1,6 @@
 """The price of a use: its laws, against a slow model, and worked examples from public tariff sheets."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import hypothesis.strategies as st
@@ -8,7 +8,16 @@ import pytest
 from hypothesis import assume, example, given
 
 from celcombiller.core.model.tariffs import HOLIDAY, Calendar, Prices, Rate, Step, Window, flat_rate
-from celcombiller.core.rating.pricing import PieceKind, affordable, list_pieces, next_step, price, prices_at, rate_at
+from celcombiller.core.rating.pricing import (
+    PieceKind,
+    affordable,
+    list_pieces,
+    next_step,
+    price,
+    prices_at,
+    rate_at,
+    rate_throughout,
+)
 from tests.core.rating.rates import (
     any_rates,
     moments,
@@ -124,6 +133,16 @@ def test_a_price_is_the_slow_models(rate, used, at):
 def test_prices_are_those_on_the_wall(rate, at):
     assert prices_at(rate, at) == slow_prices(rate, at)
     assert price(rate_at(rate, at), 1, at) == price(Rate(prices=slow_prices(rate, at)), 1, at)
+
+
+@given(any_rates, moments, st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 7200)), min_size=1, max_size=4))
+def test_a_rate_throughout_prices_the_same(rate, at, uses):
+    for since, seconds in uses:  # the second one asks of what the first one remembered
+        begun = at + timedelta(milliseconds=since)
+        steady = rate_throughout(rate, begun, seconds)
+        for used in (0, 1, seconds // 2, seconds):
+            costs = [sum(each.credits for each in list_pieces(one, used, begun)) for one in (rate, steady)]
+            assert costs[0] == costs[1]
 
 
 @given(any_rates, units, units, moments)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from celcombiller.core.model.routing import CallRoute, RouteTrunk, Trunk, TrunkChoice
 from celcombiller.core.model.tariffs import flat_rate
 from celcombiller.core.routing.trunk_choice import choose_trunks, find_route
+from tests.support.steps import count_function_calls
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -80,12 +81,17 @@ def test_the_same_lot_draws_the_same_order(lot):
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [("5511", "55"), ("+5511", "55"), ("+5521", "+5521"), ("5", ""), ("5521", "+5521")]
+    ("number", "expected"), [("5511", "55"), ("+5511", "55"), ("+5521", "5521"), ("5", ""), ("5521", "5521")]
 )
 def test_the_route_has_the_longest_prefix(number, expected):
-    routes = [route("order", prefix=each) for each in ("", "55", "+5521", "9")]
+    routes = {each: route("order", prefix=each) for each in ("", "55", "5521", "9")}
     assert find_route(routes, number).prefix == expected
 
 
+def test_a_route_is_found_by_its_prefix_alone():
+    routes = {each: route("order", prefix=each) for each in map(str, range(2000))}
+    assert count_function_calls(lambda: find_route(routes, "551199999999")) < 10
+
+
 def test_without_a_matching_prefix_is_no_route():
-    assert find_route([route("order", prefix="55")], "4411") is None
+    assert find_route({"55": route("order", prefix="55")}, "4411") is None
