@@ -28,6 +28,9 @@ FIRST_NUMBER = 1_000_000
 
 TALK_MS = 30_000
 
+FAR_APART = 61_803_399
+"""What lies between the numbers outside of two neighbours (the golden section): any few go to as many destinations."""
+
 _ENVIRONMENT = (
     b"agi_network: yes\nagi_network_script: %b\nagi_request: agi://127.0.0.1/%b\nagi_channel: PJSIP/%b-%b\n"
     b"agi_language: en\nagi_type: PJSIP\nagi_uniqueid: %b\nagi_version: 22.0.0\nagi_callerid: %b\n"
@@ -54,6 +57,7 @@ class Plan(msgspec.Struct, kw_only=True):
     name: str = "bench"
     source: str = "127.0.0.1"
     subscribers: int = 1000
+    called_prefix: str = ""
     tells_all: bool = False
 
 
@@ -205,7 +209,7 @@ class Traffic:
             made.bind((self.plan.source, 0))
         made.connect_ex(self._address)
         caller = b"%d" % (FIRST_NUMBER + call.number)
-        called = b"%d" % (FIRST_NUMBER + (call.number + 1) % self.plan.subscribers)
+        called = self._called_by(call)
         extension = called if script == b"caller" else b"h"
         self._calls[made.fileno()] = call
         self._epoll.register(made.fileno(), select.EPOLLIN)
@@ -213,6 +217,13 @@ class Traffic:
             call,
             _ENVIRONMENT % (script, script, caller, call.uniqueid, call.uniqueid, caller, called, extension, caller),
         )
+
+    def _called_by(self, call: Call) -> bytes:
+        """Return the number that is called: the next subscriber's, or one outside; these are far from one another."""
+        plan = self.plan
+        if plan.called_prefix:
+            return b"%b%08d" % (plan.called_prefix.encode(), call.number * FAR_APART % 10**8)
+        return b"%d" % (FIRST_NUMBER + (call.number + 1) % plan.subscribers)
 
     def _say(self, call: Call, data: bytes) -> None:
         data = call.out + data

@@ -91,6 +91,7 @@ def run(
     in_flight: int = 0,
     rate: float = 0.0,
     subscribers: int,
+    called_prefix: str = "",
     cluster: PostgreSQL | None = None,
 ) -> Run:
     """Load a server for ``seconds``, in a closed loop or at an offered rate."""
@@ -105,6 +106,7 @@ def run(
         in_flight=in_flight,
         rate=rate,
         subscribers=subscribers,
+        called_prefix=called_prefix,
         name=f"{name}{in_flight or int(rate)}",
     )
     drivers = play([plan])

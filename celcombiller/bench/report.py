@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from celcombiller.bench import environment
 from celcombiller.bench.long_history import fill_history, rates
 from celcombiller.bench.measurements import Run, hold, load, run
 from celcombiller.bench.postgresql import PostgreSQL
+from celcombiller.bench.priced_network import EXTERNAL_DIAL, OUTSIDE, add_prices
 from celcombiller.core.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ OFFERED = (100, 500, 1000)
 HELD = 15_000
 BURST = 5_000
 COMMITS_SECONDS = 1.0
+PLAIN, PRICED = "without prices", "with prices"
 
 UNBATCHED_IN_FLIGHT = 32
 """Calls at once where each request has its own transaction: more would only wait, some of them for the whole run."""
@@ -40,6 +43,10 @@ A2BILLING_CPU_MS = 53
 """A2Billing 2.3 on two cores, 8 calls in flight: the most common program of this kind."""
 
 Aim = tuple[str, str, str, dict[str, float]]
+PRICES_AIM: Aim = (
+    *("i", "calls/s at 256 with tariff, bundle and trunks : without", ">="),
+    {"sqlite": 0.9, "postgresql": 0.9},
+)
 AIMS: tuple[Aim, ...] = (
     ("a", "calls/s at 256 in flight : the wire alone", ">=", {"sqlite": 0.6, "postgresql": 0.5}),
     ("b", "CPU of the biller per call at 256 : the wire alone", "<=", {"sqlite": 2, "postgresql": 2}),
@@ -51,6 +58,7 @@ AIMS: tuple[Aim, ...] = (
     ("g", "A2Billing's 53 ms of CPU a call : ours with the database's", ">=", {"sqlite": 80, "postgresql": 40}),
     ("h", "KiB a call in progress, of 15,000", "<=", {"sqlite": 16, "postgresql": 16}),
     ("h", "seconds until 5,000 calls begun at once are dialled", "<=", {"sqlite": 1, "postgresql": 1.5}),
+    PRICES_AIM,
 )
 
 
@@ -83,6 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="TRANSFERS",
         help="also compare with a database of this many transfers, a tenth as many subscribers and 200,000 rates",
+    )
+    parser.add_argument(
+        "--only-prices",
+        action="store_true",
+        help="only compare calls with tariffs, bundles and trunks with the same without",
     )
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="the JSON file (default: bench.json)")
 
@@ -131,6 +144,12 @@ class Series:
                 ending.callback(cluster.remove)
                 slow_cluster = PostgreSQL(self._folder, environment=slowly)
                 ending.callback(slow_cluster.remove)
+            if self._arguments.only_prices:
+                self._cluster = cluster
+                medians = [self._floor(), *self._with_prices()]
+                self._result.ratios[self._database] = _price_ratios(medians)
+                self._result.runs += medians
+                return
             rounds: list[list[Run]] = []
             for _ in range(self._arguments.rounds):
                 self._cluster = cluster
@@ -141,6 +160,7 @@ class Series:
                 rounds.append(now)
             medians = [median_of(list(runs)) for runs in zip(*rounds, strict=True)]
             self._cluster = cluster
+            medians += self._with_prices()
             medians += self._many()
             self._result.commits_per_second[self._database] = environment.commits_per_second(
                 self._url(), COMMITS_SECONDS
@@ -179,7 +199,15 @@ class Series:
         if differences:
             raise StoreUnavailable(f"the audit found {differences} differences after a run on {self._database}")
 
-    def _run(self, name: str, server: environment.Process, *, in_flight: int = 0, rate: float = 0.0) -> Run:
+    def _run(
+        self,
+        name: str,
+        server: environment.Process,
+        *,
+        in_flight: int = 0,
+        rate: float = 0.0,
+        called_prefix: str = "",
+    ) -> Run:
         made = run(
             name,
             self._database,
@@ -188,6 +216,7 @@ class Series:
             in_flight=in_flight,
             rate=rate,
             subscribers=self._subscribers,
+            called_prefix=called_prefix,
             cluster=self._cluster,
         )
         return _shown(made)
@@ -219,6 +248,21 @@ class Series:
                 found = hold(name, self._database, server, calls, seconds=seconds, subscribers=self._subscribers)
                 yield _shown(found)
 
+    def _with_prices(self) -> Iterator[Run]:
+        """Compare calls that have a tariff, a bundle and trunks with the same calls without, in pairs."""
+        plain, priced = self._url(), self._url()
+        add_prices(priced)
+        pairs: list[list[Run]] = []
+        for number in range(self._arguments.rounds):
+            of_round: dict[str, list[Run]] = {}
+            for name, url in ((PLAIN, plain), (PRICED, priced))[:: -1 if number % 2 else 1]:
+                with self._biller(url=url, settings=EXTERNAL_DIAL) as server:
+                    of_round[name] = [
+                        self._run(name, server, in_flight=in_flight, called_prefix=OUTSIDE) for in_flight in (1, 256)
+                    ]
+            pairs.append(of_round[PLAIN] + of_round[PRICED])
+        yield from (median_of(list(runs)) for runs in zip(*pairs, strict=True))
+
     def _with_history(self) -> Iterator[Run]:
         """Compare a long history with none, in pairs, so that other work of the machine affects both alike."""
         subscribers = max(SUBSCRIBERS, self._arguments.history // 10)
@@ -241,13 +285,7 @@ class Series:
         yield from (median_of(list(runs)) for runs in zip(*pairs, strict=True))
 
     def _ratios(self, runs: list[Run]) -> dict[str, float]:
-        def one(name: str, in_flight: int = 0, offered: float = 0) -> Run:
-            return next(
-                each
-                for each in runs
-                if (each.name, each.offered) == (name, offered) and in_flight in (0, each.in_flight)
-            )
-
+        one = partial(_find, runs)
         floor, busy, eight = one("the wire alone"), one("biller", 256), one("biller", 8)
         slow, slow_single = one("slow"), one("slow, unbatched")
         cpu_ms = eight.cpu_ms_per_call + eight.database_cpu_ms_per_call
@@ -263,7 +301,8 @@ class Series:
             one("held").kib_per_call,
             one("burst").all_dialled_seconds,
         )
-        ratios = {f"{letter}: {what}": value for (letter, what, *_), value in zip(AIMS, values, strict=True)}
+        ratios = {f"{letter}: {what}": value for (letter, what, *_), value in zip(AIMS[:-1], values, strict=True)}
+        ratios |= _price_ratios(runs)
         ratios["calls/s at 256 in flight : commits/s of one row"] = (
             busy.calls_per_second / self._result.commits_per_second[self._database]
         )
@@ -278,6 +317,33 @@ class Series:
                 one("with history", 1).dial_p50_ms / one("no history", 1).dial_p50_ms
             )
         return ratios
+
+
+def _find(runs: list[Run], name: str, in_flight: int = 0, offered: float = 0) -> Run:
+    """Return the run of this name and load."""
+    return next(
+        each for each in runs if (each.name, each.offered) == (name, offered) and in_flight in (0, each.in_flight)
+    )
+
+
+def _price_ratios(runs: list[Run]) -> dict[str, float]:
+    """Return what tariffs, bundles and trunks add to a call, and where the same calls stand beside the wire alone."""
+    one = partial(_find, runs)
+    plain, priced, floor = one(PLAIN, 256), one(PRICED, 256), one("the wire alone")
+    letter, what, *_ = PRICES_AIM
+    return {
+        f"{letter}: {what}": _over(priced.calls_per_second, plain.calls_per_second),
+        "calls/s at 256 with prices : the wire alone": _over(priced.calls_per_second, floor.calls_per_second),
+        "CPU of the biller per call at 256, with prices : without": _over(
+            priced.cpu_ms_per_call, plain.cpu_ms_per_call
+        ),
+        "CPU of the database per call at 256, with prices : without": _over(
+            priced.database_cpu_ms_per_call, plain.database_cpu_ms_per_call
+        ),
+        "ms to Dial, p50, one call at a time, with prices : without": _over(
+            one(PRICED, 1).dial_p50_ms, one(PLAIN, 1).dial_p50_ms
+        ),
+    }
 
 
 def _over(calls: float, others: float) -> float:

@@ -4,13 +4,16 @@ import re
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 from twisted.internet import reactor
 
 from celcombiller.asterisk.agi.server import FastAGIFactory
 from celcombiller.asterisk.agi.simulator import Channel, play
-from celcombiller.bench import environment, long_history, measurements, report, wire_baseline
+from celcombiller.bench import environment, long_history, measurements, priced_network, report, wire_baseline
 from celcombiller.bench.measurements import Run, percentile
 from celcombiller.config.tables import Calls
+from celcombiller.core.schema import tables
+from celcombiller.database.engine import open_engine
 from tests.support.script_biller import House
 from tests.system.lab.waiting import until
 
@@ -78,6 +81,23 @@ def test_a_made_history_can_be_proved_and_charged(url, tmp_path):
         made = measurements.run("x", "sqlite", server, 0.5, in_flight=4, subscribers=100)
     assert (made.broken, made.refused) == (0, 0)
     assert environment.differences(url) == 0
+
+
+def test_calls_with_all_prices_can_be_proved(url, tmp_path):
+    priced_network.add_prices(url, 1)
+    with environment.biller(url, tmp_path, settings=priced_network.EXTERNAL_DIAL) as server:
+        made = measurements.run(
+            "x", "sqlite", server, 0.5, in_flight=4, subscribers=SUBSCRIBERS, called_prefix=priced_network.OUTSIDE
+        )
+    assert (made.broken, made.refused) == (0, 0)
+    assert made.calls_per_second > 0
+    assert environment.differences(url) == 0
+    engine = open_engine(url, lock_seconds=5)
+    with engine.begin() as tx:
+        columns = tables.call.c
+        cheapest = sa.select(columns.trunk_id, columns.bundles.is_not(None), columns.trunk_cost > 0).distinct()
+        assert tx.execute(cheapest).all() == [(1, True, True)]
+    engine.dispose()
 
 
 def test_syncs_are_slower_under_the_shim(url, tmp_path):

@@ -1,19 +1,32 @@
 """What a batch costs when it has one request, as on a quiet network: counted, as times depend on the machine.
 
+That a call has a tariff with windows and steps, a bundle and two trunks with a cost may add only so much.
+
 The limits are a sixth above what was counted on CPython 3.11. Raise one only for what a call cannot do without.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
 
+from celcombiller.bench import environment
+from celcombiller.bench.load_generator import FIRST_NUMBER
+from celcombiller.bench.priced_network import OUTSIDE, add_prices
+from celcombiller.core.catalogue.loading import read_catalogue
 from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy, Initiate, Terminate
+from celcombiller.core.model.calls import CallReport, Witness
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
+from celcombiller.database.engine import open_engine
 from tests.core.ledger.test_book import NOW, TERMS, credit, database, ended, initiate
 from tests.support.steps import count_function_calls
 
 INITIATE_CALLS_MAX = 205
 TERMINATE_CALLS_MAX = 205
+PRICED_INITIATE_CALLS_MAX = 370
+PRICED_TERMINATE_CALLS_MAX = 285
 
 
 @pytest.fixture
@@ -37,3 +50,40 @@ def count_of(engine, make_request):
 def test_one_request_takes_few_steps(engine):
     assert count_of(engine, initiate) <= INITIATE_CALLS_MAX
     assert count_of(engine, ended) <= TERMINATE_CALLS_MAX
+
+
+def count_priced(tx, policy, make_request):
+    """Return the function calls of a batch of one call's request, once all caches are filled."""
+    answers = []
+    for number in range(3):
+        now = datetime.now(UTC)
+        steps = partial(process_batch, tx, policy, [make_request(number, now)], now)
+        calls = count_function_calls(lambda steps=steps: answers.extend(steps()))
+    return calls, answers[-1].call
+
+
+def begun(number, now):
+    clid = str(FIRST_NUMBER)
+    before = CallReport(answered=False, at=now)
+    return Initiate("s", f"{number}.0", f"a{number}", "PJSIP/x", clid, clid, f"{OUTSIDE}1199", False, before)
+
+
+def talked(number, now):
+    report = CallReport(answered=True, at=now, talk_ms=30_000, outcome="ANSWER")
+    return Terminate("s", f"{number}.0", Witness.AGI, report, leg=0)
+
+
+def test_tariffs_bundles_and_trunks_add_few_steps(tmp_path):
+    url = f"sqlite:///{tmp_path}/priced.sqlite"
+    environment.fill(url, 2)
+    add_prices(url, 1)
+    engine, policy = open_engine(url, lock_seconds=1), ChargingPolicy(Tariff([Rate()]))
+    with engine.begin() as tx:
+        policy.catalogue.current = read_catalogue(tx, policy.catalogue.current, lambda: datetime.now(UTC))
+        initiate_calls, call = count_priced(tx, policy, begun)
+        terminate_calls, settled = count_priced(tx, policy, talked)
+    engine.dispose()
+    assert call.bundles
+    assert None not in (call.tariff_version_id, call.trunk_id, settled.trunk_cost)
+    assert initiate_calls <= PRICED_INITIATE_CALLS_MAX
+    assert terminate_calls <= PRICED_TERMINATE_CALLS_MAX
