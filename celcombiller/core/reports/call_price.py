@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from celcombiller.core.ledger.balance_format import decimal_parts
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.rating.pricing import PieceKind
 from celcombiller.core.rating.windows import format_window
+from celcombiller.core.tariffs.price_format import format_money
 
 if TYPE_CHECKING:
-    from celcombiller.core.charging.simulation import SimulatedCall
+    from celcombiller.core.charging.simulation import SimulatedCall, UsedTariff
     from celcombiller.core.rating.pricing import Piece
 
 
@@ -93,7 +93,7 @@ def call_price_view(simulated: SimulatedCall, *, with_trunks: bool = True) -> Ca
         destination=call.rate.name,
         seconds=simulated.seconds,
         cost=bill.balance_amount,
-        money=format_money(bill.balance_amount, simulated.tariff.credits_per_unit, simulated.tariff.currency),
+        money=_money(bill.balance_amount, simulated.tariff),
         bundles=[
             BundleShareView(name=simulated.bundle_names[pot.account_id], kind=pot.kind.value, amount=amount)
             for pot in simulated.pots
@@ -136,17 +136,11 @@ def describe_call_price(view: CallPriceView) -> list[str]:
     return lines
 
 
-def format_money(amount: int, credits_per_unit: int, currency: str) -> str:
-    """Return credits as money of a currency, exactly: a decimal number, else a fraction. Empty without a currency."""
-    if not currency:
-        return ""
-    scale = len(str(credits_per_unit)) - 1
-    if credits_per_unit == 10**scale:
-        return f"{decimal_parts(amount, scale)} {currency}"
-    return f"{amount}/{credits_per_unit} {currency}"
-
-
 _MONEY = BundleKind.MONEY.value
+
+
+def _money(amount: int, tariff: UsedTariff) -> str:
+    return format_money(amount, tariff.currency, tariff.credits_per_unit) if tariff.currency else ""
 
 
 def _piece_view(simulated: SimulatedCall, piece: Piece) -> PricePieceView:

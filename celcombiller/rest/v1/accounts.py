@@ -19,7 +19,7 @@ from celcombiller.core.reports.views import AccountWord, make_view
 from celcombiller.core.schedules.due_dates import local_date, zone_of
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, RowId, Since, Until, decode_cursor, make_page
-from celcombiller.rest.v1.bundles import BundleView, views_of
+from celcombiller.rest.v1.pricing.bundles import BundleView, views_of
 from celcombiller.rest.v1.subscribers import BalanceView, Sought, visible_subscriber
 from celcombiller.rest.v1.transfers import TransferView, to_view
 

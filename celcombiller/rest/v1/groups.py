@@ -8,12 +8,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from celcombiller.core.access import group_changes
+from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports.tariff_views import GroupView, view_group
 from celcombiller.core.subscribers import group_records
 from celcombiller.core.subscribers.fields import LIMIT_MAX, PREFIXES_MAX
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import ID_MAX, Response
-from celcombiller.rest.v1.tariffs import TariffName
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -31,11 +31,15 @@ PrefixList = Annotated[
     Meta(max_length=PREFIXES_MAX, description=f"at most {PREFIXES_MAX} prefixes of up to 32 digits, * or #"),
 ]
 
+LongName = Annotated[
+    str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{1,200}}$(?!\n)", description="1 to 200 characters on one line")
+]
+
 
 class NewGroup(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A group to make, without members."""
 
-    name: TariffName
+    name: LongName
     tariff_id: TariffId | None = None
     calls_max: CallLimit | None = None
     subscriber_calls_max: CallLimit | None = None
@@ -48,7 +52,7 @@ class NewGroup(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class GroupChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A change, from the next call on. Fields that are not named stay as they are; null takes a limit away."""
 
-    name: TariffName | UnsetType = UNSET
+    name: LongName | UnsetType = UNSET
     tariff_id: TariffId | UnsetType | None = UNSET
     calls_max: CallLimit | UnsetType | None = UNSET
     subscriber_calls_max: CallLimit | UnsetType | None = UNSET

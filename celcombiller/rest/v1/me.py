@@ -16,8 +16,8 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.reports.views import make_view
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.rest.v1.bundles import BundleView, views_of
 from celcombiller.rest.v1.calls import RateView
+from celcombiller.rest.v1.pricing.bundles import BundleView, views_of
 from celcombiller.rest.v1.subscribers import LevelNumber, visible_subscriber
 
 if TYPE_CHECKING:

@@ -45,24 +45,19 @@ from celcombiller.http.streaming import CSV_TYPE
 from celcombiller.rest.v1 import (
     accounts,
     audit_trail,
-    bundles,
     calls,
     data_sessions,
     groups,
     me,
     memberships,
     messages,
-    offers,
-    prices,
     provisioning,
     schedules,
     subscribers,
-    tariff_files,
-    tariffs,
     tokens,
     transfers,
-    trunks,
 )
+from celcombiller.rest.v1.pricing import bundles, offers, prices, tariff_files, tariffs, trunks
 
 V1 = "/api/v1"
 

@@ -101,7 +101,7 @@ def test_tariff_trunk_and_margin_are_named(engine):
     ask(engine, credit(1000))
     view = call_price_view(simulate(engine, trunked(), to="5511999", seconds=61))
     assert (view.tariff, view.version, view.prefix, view.destination) == ("retail", 3, "55", "Brazil")
-    assert (view.cost, view.money) == (125, "1.25 BRL")
+    assert (view.cost, view.money) == (125, "BRL 1.25")
     assert [(each.name, each.cost, each.margin) for each in view.trunks] == [("north", 30, 95)]
     assert view.refusal is None
 
@@ -120,7 +120,7 @@ def test_the_words_tell_each_piece(engine):
         "Tariff retail, version 3: prefix 55 Brazil.",
         "  second 0 to 60: 60 s in increments of 60 s, paid by the bundle B",
         "  second 60 to 180: 120 s in increments of 60 s, 60 credits for each 60 s: 120, 120 credits",
-        "The balance pays 120 credits (1.2 BRL), rounded up once.",
+        "The balance pays 120 credits (BRL 1.20), rounded up once.",
         "It has 1000 credits for it: 1020 s would be granted.",
         "Trunk 1: north, costs 50 credits, margin 70.",
     ]

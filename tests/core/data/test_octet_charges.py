@@ -19,7 +19,7 @@ from tests.core.data.test_data_sessions import give as give_credit
 from tests.core.data.test_data_sessions import hear, interim, pot, start, stop
 from tests.core.ledger.test_book import NOW, database, proved
 from tests.support.bundles import give
-from tests.support.catalogues import make_policy
+from tests.support.tariffs import make_policy
 
 NIGHT = Window(frozenset(range(7)), 0, 6 * 60)
 BY_HOUR = Rate("", "data", Prices(steps=(Step(0, 1, 2, 1),)), ((NIGHT, Prices(steps=(Step(0, 1, 1, 1),))),), Calendar())

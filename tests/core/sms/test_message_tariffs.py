@@ -10,7 +10,7 @@ from celcombiller.core.model.tariffs import Service, flat_rate
 from celcombiller.core.schema import tables
 from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageSubmission
 from tests.core.ledger.test_book import NOW, ask, credit, proved, voice
-from tests.support.catalogues import make_policy
+from tests.support.tariffs import make_policy
 
 SETTINGS = MessagePolicy(on_net_route=Route.ASTERISK, off_net_route=Route.SMPP, on_net_price=7, off_net_price=7)
 RATES = (flat_rate("1002", "Bia", price=2), flat_rate("55", "Brazil", 1, 4))

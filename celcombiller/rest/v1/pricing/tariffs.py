@@ -28,6 +28,7 @@ from celcombiller.core.tariffs.tariff_records import CREDITS_PER_UNIT_MAX
 from celcombiller.core.tariffs.versions import NewVersion, RateKey
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
+from celcombiller.rest.v1.groups import LongName
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from celcombiller.core.tariffs.versions import VersionRecord
     from celcombiller.http.route import Request
 
-TariffName = Annotated[
-    str, Meta(pattern=rf"^[^{UNPRINTABLE}]{{1,200}}$(?!\n)", description="1 to 200 characters on one line")
-]
 Currency = Annotated[str, Meta(pattern=rf"^[^{UNPRINTABLE}0-9.,+-]{{0,16}}$(?!\n)", description="such as R$ or EUR")]
 CreditsPerUnit = Annotated[
     int, Meta(ge=1, le=CREDITS_PER_UNIT_MAX, description="the credits of one unit of the currency")
@@ -76,7 +74,7 @@ RatePlaceKey = tuple[
 class NewTariff(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A tariff to make, without a version: it prices nothing yet."""
 
-    name: TariffName
+    name: LongName
     currency: Currency = ""
     credits_per_unit: CreditsPerUnit = 1
     time_zone: Zone | None = None
@@ -85,7 +83,7 @@ class NewTariff(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class TariffChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A change. Fields that are not named stay as they are. Of all tariffs, one or none is the default."""
 
-    name: TariffName | UnsetType = UNSET
+    name: LongName | UnsetType = UNSET
     currency: Currency | UnsetType = UNSET
     credits_per_unit: CreditsPerUnit | UnsetType = UNSET
     time_zone: Zone | UnsetType = UNSET

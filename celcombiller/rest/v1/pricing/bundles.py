@@ -21,7 +21,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.rest.v1.offers import (
+from celcombiller.rest.v1.pricing.offers import (
     Amount,
     BundleName,
     Destinations,

@@ -1,0 +1,1 @@
+"""``/api/v1``: what things cost and what is sold: tariffs, bundles, offers, trunks, and the price of a call."""
