@@ -34,6 +34,7 @@ from celcombiller.asterisk.scripts import call as call_script
 from celcombiller.asterisk.scripts import channel, sms
 from celcombiller.asterisk.scripts import hangup as hangup_script
 from celcombiller.config import loader
+from celcombiller.config.dialling_rules import find_plan
 from celcombiller.config.tables import RadiusClient, Rest, Smpp
 from celcombiller.core.access import password_rules
 from celcombiller.core.charging import request_keys
@@ -48,8 +49,11 @@ from celcombiller.core.errors import (
 )
 from celcombiller.core.ledger.rows import check_line
 from celcombiller.core.model import text
+from celcombiller.core.model.routing import Trunk
 from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import check_digits
+from celcombiller.core.rating.numbering import NumberingPlan, normalise
+from celcombiller.core.routing.trunk_dial import make_trunk_dial
 from celcombiller.core.schedules import schedule_records
 from celcombiller.core.sms import encoding, network_ids
 from celcombiller.core.subscribers import number_forms
@@ -882,9 +886,56 @@ PRICE_LISTS = (
     ),
 )
 
-DECODERS = (*ASTERISK, *RADIUS, *SMPP, *NETWORKS, *HTTP, *FILES, *PRICE_LISTS)
+PLANS = (
+    NumberingPlan("55", international="00", trunk="0", area_code="11", local_digits_max=9),
+    *filter(None, map(find_plan, ("BR", "MX", "US"))),
+)
+TRUNK = Trunk(1, "north", "PJSIP/{number}@north", "+", "00", "{number}", None, None, enabled=True)
+
+
+def dialled_number(data):
+    word = number_forms.plain_number(as_text(data))
+    for plan in PLANS:
+        number = normalise(plan, word)
+        assert normalise(plan, number) == number
+        way = make_trunk_dial(TRUNK, number, word)
+        assert way is None or not set(way.dial) & set("&,| ")
+
+
+NUMBERS = (
+    Decoder(
+        name="dialled number",
+        decode=dialled_number,
+        seeds=(b"011987654321", b"+5511987654321", b"0055", b"tel:+55-11;ext=1", b"*100#", b"IMSI724000000000001"),
+        hostile=(b"0" * 5000, b"55" * 5000, b"5,60&PJSIP/x", "٣".encode() * 12),
+        separators=(b"0", b"00", b"+", b"55", b"*", b"#", b"-", b"(", b",", b"&"),
+        expressions=(
+            *("core/rating/numbering:_DIGITS", "core/rating/numbering:_match", "core/rating/numbering:_expand"),
+            *(f"core/rating/numbering:_expand#{number}" for number in (2, 3, 4)),
+            *("core/routing/trunk_dial:DIALLED", "core/routing/trunk_dial:_NUMBER_PART"),
+        ),
+    ),
+)
+
+DECODERS = (*ASTERISK, *RADIUS, *SMPP, *NETWORKS, *HTTP, *FILES, *PRICE_LISTS, *NUMBERS)
+
+_OF_ADMINISTRATORS = "what administrators write; a body of the API has its form and its length checked before"
 
 OWN_TEXT = {
+    "core/bundles/terms:_DESTINATION": _OF_ADMINISTRATORS,
+    "core/rating/prefix_index:_OTHER": _OF_ADMINISTRATORS,
+    "core/routing/trunk_dial:_CALLER_ID": _OF_ADMINISTRATORS,
+    "core/routing/trunk_records:_NAME": _OF_ADMINISTRATORS,
+    "core/subscribers/fields:_PREFIX": _OF_ADMINISTRATORS,
+    "core/subscribers/group_records:_NAME": _OF_ADMINISTRATORS,
+    "core/tariffs/rate_checks:_NAME": _OF_ADMINISTRATORS,
+    "core/tariffs/rate_checks:_PREFIX": _OF_ADMINISTRATORS,
+    "core/tariffs/tariff_records:_CURRENCY": _OF_ADMINISTRATORS,
+    "core/tariffs/tariff_records:_NAME": _OF_ADMINISTRATORS,
+    "core/tariffs/versions:_NOTE": _OF_ADMINISTRATORS,
+    "cli/charging/bundles:_parse_hours": "an argument of the operator's own command",
+    "cli/charging/bundles:_parse_words": "an argument of the operator's own command",
+    "cli/charging/tariffs:_INCREMENTS": "an argument of the operator's own command",
     "asterisk/agi/simulator:_WORD": "the command `call`, which plays Asterisk, reads what the biller sends",
     "asterisk/agi/simulator:answer": "the same",
     "asterisk/agi/simulator:answer#2": "the same",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from twisted.application import strports
 from twisted.logger import Logger
@@ -276,8 +277,10 @@ def _messages(parts: _Parts) -> Iterator[IService]:
 def _smsc_client(parts: _Parts) -> SmscClient:
     store, terms = parts.store, parts.config.message_policy
 
+    zone = ZoneInfo(parts.config.schedules.zone)
+
     async def apply(receipt: DeliveryReceipt, now: datetime) -> MessageResult | None:
-        result = await store.transact(lambda tx: messages.apply_receipt(tx, receipt, now))
+        result = await store.transact(lambda tx: messages.apply_receipt(tx, receipt, now, zone))
         if result is not None:
             log_message_outcome(_LOG, parts.metrics, result)
         return result

@@ -149,6 +149,8 @@ class ChargingBatch:
         accounts.update(pot.account_id for each in pots.values() for pot in each)
         book = Book(today=today)
         book.load(tx, accounts, holds)
+        if any(each.bundles for each in messages):  # a refund goes to none that ended before its account was locked
+            pots = load_pots(tx, bundled)
         refunds = {refund_of(reference) for each in messages for reference, _, _ in shares_of(each)}
         book.load_transfers(tx, keys.transfers | refunds)
         admission = _load_admission(tx, catalogue, keys, directory, numbering)

@@ -118,21 +118,24 @@ def reference_of(reference: str) -> str:
     return f"{ORIGIN}:{reference}"
 
 
-def record_outcome(tx: Connection, outcome: MessageOutcome, now: datetime) -> MessageResult:
+def record_outcome(tx: Connection, outcome: MessageOutcome, now: datetime, time_zone: tzinfo = UTC) -> MessageResult:
     """Record the outcome of one message; `BatchWriter.charge` records many in one transaction.
 
-    Raises `NotFound`.
+    ``time_zone`` is that of the days of spending limits. Raises `NotFound`.
     """
-    batch = ChargingBatch.load(tx, [outcome])
+    batch = ChargingBatch.load(tx, [outcome], today=now.astimezone(time_zone).date())
     result = batch.sms.apply_outcome(outcome, now)
     batch.save(tx)
     return result
 
 
-def apply_receipt(tx: Connection, receipt: DeliveryReceipt, now: datetime) -> MessageResult | None:
+def apply_receipt(
+    tx: Connection, receipt: DeliveryReceipt, now: datetime, time_zone: tzinfo = UTC
+) -> MessageResult | None:
     """Apply a delivery receipt to the part that it is of. ``None``: it is of no part, or of one of several.
 
-    A message is delivered when all of its parts are, and has failed when one has.
+    A message is delivered when all of its parts are, and has failed when one has. It may be charged by its receipt:
+    ``time_zone`` is that of the days of spending limits.
     """
     if receipt.outcome is None:
         return None
@@ -148,4 +151,4 @@ def apply_receipt(tx: Connection, receipt: DeliveryReceipt, now: datetime) -> Me
         if tx.execute(count).scalar_one() < parts:
             found = tx.execute(sa.select(_message).where(_message.c.reference == row.reference)).one()
             result = MessageResult(message_from_row(found), first=False)
-    return result or record_outcome(tx, MessageOutcome(row.reference, receipt.outcome, receipt.note), now)
+    return result or record_outcome(tx, MessageOutcome(row.reference, receipt.outcome, receipt.note), now, time_zone)

@@ -7,10 +7,16 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celcombiller.core.charging import messages
+from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import InsufficientBalance
 from celcombiller.core.ledger.spending import Spending, on_day, remaining, spend
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
+from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schema import tables
+from celcombiller.core.sms.charging import MessageOutcome, MessagePolicy, MessageSubmission
 from tests.core.ledger.test_book import NOW, ask, credit, ended, initiate, proved, voice
 
 TODAY = date(2026, 11, 1)
@@ -77,3 +83,18 @@ def test_credit_and_corrections_are_no_spending(engine):
     ask(engine, credit(100), credit(-50, "taken back"))
     assert (voice(engine).posted, spent(engine)[1:]) == (50, (0, 0))
     assert voice(engine).kind is Kind.VOICE
+
+
+def test_a_charge_by_a_receipt_counts_as_spent(engine):
+    ask(engine, credit(100))
+    limit(engine, day_limit=50)
+    sent = MessageSubmission("m", MessageOrigin.API, "u1001", "", "1002", "hello")
+    ask(
+        engine,
+        sent,
+        terms=ChargingPolicy(Tariff([Rate()]), messages=MessagePolicy(on_net_route=Route.SMPP, on_net_price=7)),
+    )
+    with engine.begin() as tx:
+        messages.record_outcome(tx, MessageOutcome("m", MessageState.DELIVERED), NOW)
+    assert spent(engine) == (TODAY, 7, 7)
+    proved(engine)
