@@ -229,11 +229,16 @@ FIELDS = {
     "name": st.sampled_from(["eve", "gold", "silver"]),
     "to": st.just("1002"),
     "renews": st.booleans(),
+    "seconds": st.integers(0, 90),
+    "dial": st.just("PJSIP/{number}@north"),
+    "prefix": st.sampled_from(["", "55"]),
+    "trunks": st.just([{"trunk_id": 1}]),
     **dict.fromkeys(("user_id", "from_user_id", "schedule_id", "offer_id", "id"), row_ids),
     **dict.fromkeys(
         ("value", "count", "months", "number", "credit_limit", "day", "price", "amount", "valid_hours"),
         st.integers(1, 5),
     ),
+    **dict.fromkeys(("to_number", "from_number"), st.just("1002")),
     **dict.fromkeys(("note", "origin", "address", "text", "msg"), st.just("word")),
 }
 PATHS = {"id": row_ids, "kind": st.just("voice"), "name": st.sampled_from(["gold", "silver"])}
@@ -252,7 +257,7 @@ def bodies(route):
     return chosen.flatmap(lambda names: st.fixed_dictionaries(needed | {name: FIELDS[name] for name in sorted(names)}))
 
 
-BODIES = {route.name: bodies(route) for route in WRITING}
+BODIES = {route.name: bodies(route) for route in (*WRITING, *(each for each in READING if each.body is not None))}
 
 
 class Here:
@@ -379,7 +384,7 @@ class PrincipalMachine(RuleBasedStateMachine):
         who = data.draw(st.sampled_from(self.principals()))
         paths = PATHS | {"username": usernames | st.just(who.username)}
         path = {name: data.draw(values) for name, values in paths.items() if f"{{{name}}}" in route.open_path}
-        body = data.draw(BODIES[route.name]) if route in WRITING else None
+        body = data.draw(BODIES[route.name]) if route.name in BODIES else None
         said = (body or {}).get("password")
         return Request(
             config=Config(),

@@ -96,6 +96,7 @@ class _PlanReader:
         self._findings = findings
         self._amounts = AmountReader()
         self._tables: dict[str, dict[str, list[_Cells]]] = {name: {} for name in TABLES}
+        self._known: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
         self._prices: dict[str, RowPrices | None] = {}
         self._times: dict[str, tuple[frozenset[int], int] | None] = {}
         self._windows: dict[tuple[_Interval, ...], list[tuple[str, RowPrices]] | None] = {}
@@ -124,7 +125,8 @@ class _PlanReader:
             self._findings.add_fault(row, f"{table}: has no {missing[0] if missing else 'id'}")
         elif more > 0 and any(list(cells.values())[-more:]) and table != "Rates":
             self._findings.add_fault(row, f"{table}: has {more} cells more than there are columns")
-        else:
+        elif (content := (table, tuple(cells.items()))) not in self._known:  # a repeated row adds nothing
+            self._known.add(content)
             self._tables[table].setdefault(key, []).append(_Cells(name, row, cells))
 
     def make_rates(self) -> RateList:
