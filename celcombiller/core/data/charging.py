@@ -20,6 +20,7 @@ from celcombiller.core.data.octet_charges import (
     OctetUse,
     encode_rate,
     encode_use,
+    find_data_rate,
     price_octets,
     use_of,
     window_of,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.accounts import Account
     from celcombiller.core.model.subscribers import Subscriber
-    from celcombiller.core.model.tariffs import Rate
     from celcombiller.core.subscribers.directory import Directory
 
 
@@ -147,7 +147,7 @@ class DataCharging:
         self._close(session, Closing.RESTART, "", usage.started_at, now)
 
     def _begin(self, payer: Subscriber, usage: Usage, now: datetime) -> DataSession:
-        rate, version_id = self._rate_of(payer, now)
+        rate, version_id = (None, None) if self.catalogue is None else find_data_rate(self.catalogue, payer, now)
         session = DataSession(
             key=usage.key,
             generation=self.sessions.next_generation(usage.key),
@@ -165,13 +165,6 @@ class DataCharging:
             pieces=None if rate is None else encode_use(OctetUse()),
         )
         return self._hold(self.sessions.add(session), usage.conditions, now)
-
-    def _rate_of(self, payer: Subscriber, now: datetime) -> tuple[Rate | None, int | None]:
-        """Return the rate of data in the payer's tariff and its version; ``None``: it has none."""
-        if self.catalogue is None:
-            return None, None
-        tariff, version_id = self.catalogue.tariff_for(payer, Service.DATA, now)
-        return (None, None) if version_id is None else (tariff.rate_for("", now), version_id)
 
     def _continue(self, session: DataSession, usage: Usage, payer: Subscriber | None, now: datetime) -> DataSession:
         """Settle the hold for what was used of it and hold again, or keep the hold where it still serves."""

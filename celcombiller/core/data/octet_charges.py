@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from celcombiller.core.model.tariffs import Prices, Rate, Step
+from celcombiller.core.errors import NoRate
+from celcombiller.core.model.tariffs import Prices, Rate, Service, Step
 from celcombiller.core.rating.pricing import octets_price
 from celcombiller.core.rating.segments import price_segments
 from celcombiller.core.rating.windows import find_window
@@ -19,7 +20,9 @@ from celcombiller.core.rating.windows import find_window
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from celcombiller.core.catalogue.catalogue import Catalogue
     from celcombiller.core.data.session import DataSession
+    from celcombiller.core.model.subscribers import Subscriber
 
 OUTSIDE = -1
 """The window of octets that were reported outside all windows of the rate."""
@@ -50,6 +53,20 @@ class OctetUse:
 def decode_rate(detail: str) -> Rate:
     """Return the rate of a session's column."""
     return msgspec.json.decode(detail, type=Rate)
+
+
+def find_data_rate(catalogue: Catalogue, payer: Subscriber, at: datetime) -> tuple[Rate | None, int | None]:
+    """Return the rate of data in a payer's tariff and its version; ``None``: the settings' price counts.
+
+    It counts too where the tariff has a price of data at other times only: no octet is free by an oversight.
+    """
+    tariff, version_id = catalogue.tariff_for(payer, Service.DATA, at)
+    if version_id is None:
+        return None, None
+    try:
+        return tariff.rate_for("", at), version_id
+    except NoRate:
+        return None, None
 
 
 def encode_rate(rate: Rate) -> str:

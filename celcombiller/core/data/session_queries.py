@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.bundles.pots import load_pots
 from celcombiller.core.data.accounting_reports import StaleSession
+from celcombiller.core.data.octet_charges import find_data_rate
 from celcombiller.core.data.session import find_payer
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
@@ -62,10 +63,7 @@ class CreditStanding:
 def find_credit_standing(
     tx: Connection, directory: Directory, identities: Collection[str], catalogue: Catalogue, now: datetime
 ) -> CreditStanding | None:
-    """Return the standing of the subscriber of these names; ``None``: no subscriber has one.
-
-    Raises `NoRate` where their tariff has rates of data, and none now.
-    """
+    """Return the standing of the subscriber of these names; ``None``: no subscriber has one."""
     who = find_payer(directory, identities)
     if who is None:
         return None
@@ -75,8 +73,7 @@ def find_credit_standing(
         .join(account, account.c.subscriber_id == person.c.id)
         .where(person.c.id == who.id, account.c.kind == Kind.DATA)
     ).one()
-    tariff, version_id = catalogue.tariff_for(who, Service.DATA, now)
-    rate = None if version_id is None else tariff.rate_for("", now)
+    rate, _ = find_data_rate(catalogue, who, now)
     return CreditStanding(who, row.password_hash, row.available, _bundled_octets(tx, directory, who, now), rate)
 
 

@@ -99,6 +99,17 @@ def test_each_report_has_the_price_of_its_time(engine):
     proved(engine)
 
 
+def test_data_without_a_rate_is_never_free(engine):
+    give_credit(engine, 100)
+    with engine.begin() as tx:
+        policy = make_policy(tx, Service.DATA, flat_rate("999"))
+    for report in (start(), stop(40)):
+        with engine.begin() as tx:
+            (session,) = process_batch(tx, policy, [report], NOW)
+    assert (session.charged, session.tariff_version_id) == (40, None)
+    proved(engine)
+
+
 steps = st.builds(
     lambda gaps, increments, prices, pers: tuple(
         Step(sum(gaps[:n]), increments[n], prices[n], pers[n]) for n in range(len(gaps) + 1)
