@@ -33,7 +33,9 @@ def shown(monkeypatch):
             patch.setattr(sys, "stderr", stream)
             work()
             stream.flush()
-            while select.select([screen], [], [], 0)[0]:
+            written = select.poll()  # `select` has no place for descriptors beyond 1023
+            written.register(screen, select.POLLIN)
+            while written.poll(0):
                 text += screen.read(65536)
         return text.decode()
 

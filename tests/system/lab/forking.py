@@ -73,9 +73,12 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def _over(self, seconds: float) -> bool:
-        if self._handle is not None and select.select([self._handle], [], [], seconds)[0]:
-            os.close(self._handle)
-            self._handle = None
+        if self._handle is not None:
+            ended = select.poll()  # `select` has no place for descriptors beyond 1023
+            ended.register(self._handle, select.POLLIN)
+            if ended.poll(seconds * 1000):
+                os.close(self._handle)
+                self._handle = None
         return self._handle is None
 
 
