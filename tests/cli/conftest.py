@@ -1,6 +1,7 @@
 """The command as tests run it: in this process, in a folder of its own, and never with a traceback."""
 
 import contextlib
+import gc
 import os
 import sqlite3
 
@@ -14,6 +15,8 @@ _ready = []
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # A command ends its process; in this one, what it froze would never be collected, with its open files.
+    monkeypatch.setattr(gc, "freeze", lambda: None)
     for name in [name for name in os.environ if name.startswith("CELCOMBILLER_")]:
         monkeypatch.delenv(name)
     return tmp_path
