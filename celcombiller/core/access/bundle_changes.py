@@ -42,7 +42,7 @@ def give(
     note: str = "",
     now: datetime,
 ) -> tuple[Bundle, bool]:
-    """Give a subscriber a bundle; return it, and whether it is new.
+    """Give a subscriber a bundle. Return it, and whether this request made it.
 
     Raises as `bundle_records.give` does, `UnknownSubscriber` and `Forbidden`.
     """
@@ -68,7 +68,7 @@ def buy(
     today: date,
     now: datetime,
 ) -> tuple[Bundle, bool]:
-    """Buy an offer for a subscriber, who may do so themselves; return the bundle, and whether it is new.
+    """Buy an offer for a subscriber, who may do so themselves. Return the bundle, and whether this request made it.
 
     Raises as `bundle_records.buy` does, `UnknownSubscriber` and `Forbidden`.
     """

@@ -69,7 +69,7 @@ def give(
     note: str = "",
     now: datetime,
 ) -> tuple[Bundle, bool]:
-    """Give a subscriber a bundle for nothing, once for a ``reference``; return it, and whether it is new.
+    """Give a subscriber a free bundle, once for a ``reference``. Return it, and whether this request made it.
 
     The same request again gets the first answer. Raises `UnknownSubscriber`, `InvalidValue`, and `TransferConflict`
     when the reference was used for something else.
@@ -109,7 +109,7 @@ def buy(
     today: date,
     now: datetime,
 ) -> tuple[Bundle, bool]:
-    """Buy a bundle of an offer from the voice balance, once for a ``reference``; return it, and whether it is new.
+    """Buy a bundle of an offer from the voice balance, once for a ``reference``. Return it, and whether it is new.
 
     ``renews``: whether it is bought again at its end, by default as the offer says. ``today`` is the operator's day,
     for the limits of spending. The same request again gets the

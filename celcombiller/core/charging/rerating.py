@@ -1,7 +1,7 @@
 """Charge recorded calls again by another version of a tariff: the difference is a transfer that names the call.
 
 Nothing recorded is changed. A call is charged again by a version at most once. What its bundles gave stays given: only
-what the balance pays is priced anew.
+the part that the balance pays is priced again.
 """
 
 from __future__ import annotations

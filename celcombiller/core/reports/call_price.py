@@ -80,7 +80,7 @@ class CallPriceView(msgspec.Struct, kw_only=True):
 
 
 def call_price_view(simulated: SimulatedCall, *, with_trunks: bool = True) -> CallPriceView:
-    """Return the view of a simulated call; without trunks for whom the operator's costs are no business of."""
+    """Return the view of a simulated call. Subscribers get it without trunks: costs are for staff only."""
     call, bill = simulated.call, simulated.bill
     refusal = simulated.refusal
     return CallPriceView(

@@ -259,7 +259,7 @@ def _last_pot(kind: BundleKind) -> sa.ScalarSelect[Any]:
 
 
 def _credited(*columns: Any) -> sa.Select[Any]:
-    """Select from the members whom the chunk credits, in the order of their memberships."""
+    """Select from the members that the chunk credits, in the order of their memberships."""
     source = _membership.join(_credit, _IS_CREDIT_OF_MEMBER)
     is_credited = _credit.c.outcome == CreditOutcome.CREDITED.value
     return sa.select(*columns).select_from(source).where(_CHUNK, is_credited).order_by(_membership.c.id)

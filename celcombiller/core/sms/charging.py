@@ -228,7 +228,7 @@ class MessageCharging:
                 self.book.settle(reference, amount, origin=ORIGIN, now=now)
 
     def _refund(self, message: Message, why: str, now: datetime) -> None:
-        """Give back what was charged; a bundle that is over meanwhile gets nothing back."""
+        """Refund what was charged. A bundle that has ended meanwhile gets no refund."""
         living = {each.account_id for each in self.pots.get(message.subscriber_id or 0, ())}
         for reference, account_id, amount in shares_of(message):
             if amount == 0 or (account_id != message.account_id and account_id not in living):

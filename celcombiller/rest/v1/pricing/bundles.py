@@ -148,7 +148,7 @@ def show(tx: Connection, request: Request) -> BundleView:
 
 
 def give(tx: Connection, request: Request) -> Response:
-    """Give a subscriber a bundle for nothing, once for each Idempotency-Key."""
+    """Give a subscriber a free bundle, once for each Idempotency-Key."""
     body: NewBundle = request.body
     terms = BundleTerms(
         body.name, body.kind, body.amount, tuple(body.services), tuple(body.destinations), body.priority

@@ -288,7 +288,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_subscriber")),
         *(sa.UniqueConstraint(name, name=op.f(f"uq_subscriber_{name}")) for name in IDENTITIES),
     )
-    with op.batch_alter_table("subscriber", copy_from=before) as subscriber:  # SQLite makes the table anew
+    with op.batch_alter_table("subscriber", copy_from=before) as subscriber:  # SQLite copies the table
         subscriber.add_column(sa.Column("deleted_at", INSTANT, nullable=True))
         for name in IDENTITIES:
             subscriber.drop_constraint(op.f(f"uq_subscriber_{name}"), type_="unique")

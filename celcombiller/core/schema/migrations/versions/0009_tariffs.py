@@ -263,7 +263,7 @@ def _widen_accounts() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_account")),
         sa.UniqueConstraint("subscriber_id", "kind", name=op.f("uq_account_subscriber_id_kind")),
     )
-    with op.batch_alter_table("account", copy_from=before) as account:  # SQLite makes the table anew
+    with op.batch_alter_table("account", copy_from=before) as account:  # SQLite copies the table
         account.drop_constraint(op.f("ck_account_kind"), type_="check")
         account.drop_constraint(op.f("uq_account_subscriber_id_kind"), type_="unique")
         account.create_check_constraint(
