@@ -18,7 +18,6 @@ from celcombiller.core.bundles.choice import choose_pots
 from celcombiller.core.data.accounting_reports import AcctStatusType, NasRestart, Report, StaleSession, Usage
 from celcombiller.core.data.octet_charges import (
     OctetUse,
-    encode_rate,
     encode_use,
     find_data_rate,
     price_octets,
@@ -44,6 +43,7 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import share_reference
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.rating.pricing import octets_price
+from celcombiller.core.rating.rate_columns import text_of_rate
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class DataCharging:
             started_at=usage.started_at,
             heard_at=now,
             note="" if usage.status_type is AcctStatusType.START else BEGINNING_UNKNOWN,
-            rate_detail=None if rate is None else encode_rate(rate),
+            rate_detail=None if rate is None else text_of_rate(rate),
             tariff_version_id=version_id,
             pieces=None if rate is None else encode_use(OctetUse()),
         )

@@ -6,7 +6,6 @@ A session that has no rate of a tariff, and never had a bundle, is priced by its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from celcombiller.core.errors import NoRate
 from celcombiller.core.model.tariffs import Prices, Rate, Service, Step
 from celcombiller.core.rating.pricing import octets_price
+from celcombiller.core.rating.rate_columns import rate_from_text
 from celcombiller.core.rating.segments import price_segments
 from celcombiller.core.rating.windows import find_window
 
@@ -49,12 +49,6 @@ class OctetUse:
         return OctetUse(self.bundled, (*self.paid, (window, octets)))
 
 
-@lru_cache(maxsize=1024)
-def decode_rate(detail: str) -> Rate:
-    """Return the rate of a session's column."""
-    return msgspec.json.decode(detail, type=Rate)
-
-
 def find_data_rate(catalogue: Catalogue, payer: Subscriber, at: datetime) -> tuple[Rate | None, int | None]:
     """Return the rate of data in a payer's tariff and its version; ``None``: the settings' price counts.
 
@@ -67,11 +61,6 @@ def find_data_rate(catalogue: Catalogue, payer: Subscriber, at: datetime) -> tup
         return tariff.rate_for("", at), version_id
     except NoRate:
         return None, None
-
-
-def encode_rate(rate: Rate) -> str:
-    """Return a rate as the text of a session's column."""
-    return msgspec.json.encode(rate).decode()
 
 
 def encode_use(use: OctetUse) -> str:
@@ -89,7 +78,7 @@ def use_of(session: DataSession) -> OctetUse:
 
 def price_use(session: DataSession, use: OctetUse) -> int:
     """Return the credits that the balance pays for a use of this session."""
-    rate = None if session.rate_detail is None else decode_rate(session.rate_detail)
+    rate = None if session.rate_detail is None else rate_from_text(session.rate_detail)
 
     def prices_of(window: int) -> Prices:
         if rate is None:
@@ -103,7 +92,7 @@ def window_of(session: DataSession, at: datetime) -> int:
     """Return the window of the session's rate in which a report of this time is."""
     if session.rate_detail is None:
         return OUTSIDE
-    rate = decode_rate(session.rate_detail)
+    rate = rate_from_text(session.rate_detail)
     windows = tuple(window for window, _ in rate.windows)
     window = find_window(windows, rate.calendar, at) if windows else None
     return OUTSIDE if window is None else window

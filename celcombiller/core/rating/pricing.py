@@ -239,9 +239,14 @@ def rate_at(rate: Rate, at: datetime) -> Rate:
 
 
 def list_runs(rate: Rate, at: datetime, units: int) -> Iterator[Run]:
-    """Yield the increments of the first ``units`` of a use, as runs of one step and one window; none for 0 units."""
+    """Return the increments of the first ``units`` of a use, as runs of one step and one window; none for 0 units."""
+    return step_through(_list_prices(rate, at, units))
+
+
+def step_through(stretches: Iterable[tuple[int, Window | None, Prices]]) -> Iterator[Run]:
+    """Yield the increments of a use whose stretches have these prices, each up to the unit before which it ends."""
     unit = 0
-    for end, window, prices in _list_prices(rate, at, units):
+    for end, window, prices in stretches:
         last = len(prices.steps) - 1
         for place, step in enumerate(prices.steps):
             step_end = end if place == last else min(end, prices.steps[place + 1].start)

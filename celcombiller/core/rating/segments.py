@@ -5,14 +5,15 @@ Unlike talk, octets do not say when they were used. So those of one report are p
 
 from __future__ import annotations
 
-from itertools import pairwise
-from math import inf, lcm
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from celcombiller.core.rating.pricing import add_share, step_through
 
-    from celcombiller.core.model.tariffs import Prices, Step
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from celcombiller.core.model.tariffs import Prices
 
 
 def price_segments(segments: Iterable[tuple[Prices, int]]) -> int:
@@ -22,22 +23,11 @@ def price_segments(segments: Iterable[tuple[Prices, int]]) -> int:
     grace are those of the first segment. Nothing used costs nothing. The sum is rounded up once.
     """
     used = [(prices, units) for prices, units in segments if units > 0]
-    total = sum(units for _, units in used)
-    if not used or total <= used[0][0].grace:
+    ends = [*accumulate(units for _, units in used)]
+    if not used or ends[-1] <= used[0][0].grace:
         return 0
     first = used[0][0]
-    common = lcm(*(step.per for prices, _ in used for step in prices.steps))
-    place = until = cost = 0
-    for prices, units in used:
-        until += units
-        for step, end in _spans(prices.steps):
-            if place < min(until, end):
-                increments = -(-(int(min(until, end)) - place) // step.increment)
-                cost += increments * step.increment * step.price * (common // step.per)
-                place += increments * step.increment
-    return max(first.connect_fee - (-cost // common), first.minimum_charge)
-
-
-def _spans(steps: Sequence[Step]) -> Iterable[tuple[Step, float]]:
-    """Return each step with the unit at which the next one starts."""
-    return [*((step, after.start) for step, after in pairwise(steps)), (steps[-1], inf)]
+    total, parts = first.connect_fee, 1
+    for run in step_through((end, None, prices) for end, (prices, _) in zip(ends, used, strict=True)):
+        total, parts = add_share(total, parts, (run.end - run.start) * run.step.price, run.step.per)
+    return max(-(-total // parts), first.minimum_charge)
