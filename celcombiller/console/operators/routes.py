@@ -1,0 +1,48 @@
+"""The pages of operators, each with who may see it."""
+
+from __future__ import annotations
+
+from celcombiller.console.operators import calls, live, sellers, start, subscriber, subscribers, trail, transfers
+from celcombiller.console.page import form, page, serving_form
+from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, STAFF_READ, STAFF_WRITE
+from celcombiller.http.route import ID
+
+SUBSCRIBER = "/ui/subscribers/<username>"
+
+SELLER = "/ui/sellers/<username>"
+
+OPERATOR_ROUTES = (
+    page("/ui/sellers", STAFF_READ, sellers.show),
+    page("/ui/sellers/new", ADMINISTRATORS, sellers.show_new),
+    form("/ui/sellers/new", ADMINISTRATORS, sellers.add, shown_by=sellers.show_new),
+    page(SELLER, STAFF_READ, sellers.show_one),
+    form(SELLER, ADMINISTRATORS, sellers.change, shown_by=sellers.show_one),
+    page(f"{SELLER}/refills", STAFF_WRITE, sellers.show_one),
+    form(f"{SELLER}/refills", STAFF_WRITE, sellers.refill, shown_by=sellers.show_one, needs_idempotency_key=True),
+    page("/ui/calls", STAFF_READ, calls.show),
+    page(f"/ui/calls/{ID}", STAFF_READ, calls.show_one),
+    page("/ui/live", STAFF_READ, live.show),
+    serving_form(f"/ui/live/{ID}/hangup", STAFF_WRITE, live.hang_up, shown_by=live.show),
+    page("/ui/start", STAFF_READ, start.show),
+    page("/ui/subscribers", STAFF_READ, subscribers.show),
+    page("/ui/subscribers/new", STAFF_WRITE, subscribers.show_new),
+    form("/ui/subscribers/new", STAFF_WRITE, subscribers.add, shown_by=subscribers.show_new, takes_password=True),
+    page(SUBSCRIBER, STAFF_READ, subscriber.show),
+    page(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.show_change),
+    form(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.change, shown_by=subscriber.show_change, takes_password=True),
+    page(f"{SUBSCRIBER}/delete", STAFF_WRITE, subscriber.show_delete),
+    form(f"{SUBSCRIBER}/delete", STAFF_WRITE, subscriber.delete, shown_by=subscriber.show_delete),
+    page(f"/ui/transfers/{ID}", OWN_READ, transfers.show),
+    page(f"/ui/transfers/{ID}/reversal", STAFF_WRITE, transfers.show),
+    form(f"/ui/transfers/{ID}/reversal", STAFF_WRITE, transfers.reverse, shown_by=transfers.show),
+    page("/ui/trail", ADMINISTRATORS, trail.show),
+    page(f"{SUBSCRIBER}/credit", STAFF_WRITE, subscriber.show_credit),
+    page(f"{SUBSCRIBER}/transfers", STAFF_WRITE, subscriber.show_credit),
+    form(
+        f"{SUBSCRIBER}/transfers",
+        STAFF_WRITE,
+        subscriber.credit,
+        shown_by=subscriber.show_credit,
+        needs_idempotency_key=True,
+    ),
+)

@@ -1,0 +1,59 @@
+"""One subscriber, and their credit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celcombiller.console.page import Redirect, View, ask
+from celcombiller.core.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from celcombiller.http.route import Request
+
+
+def show(tx: Connection, request: Request) -> View:
+    """Show one subscriber with their balances and their last movements."""
+    who = ask(tx, request, "GET /api/v1/subscribers/<username>")
+    statement = ask(tx, request, "GET /api/v1/subscribers/<username>/statement", query={"limit": 10})
+    return View("operators/subscriber.html", {"who": who, "statement": statement})
+
+
+def show_change(tx: Connection, request: Request) -> View:
+    """Show the form that changes a subscriber."""
+    return View("operators/change_subscriber.html", {"who": ask(tx, request, "GET /api/v1/subscribers/<username>")})
+
+
+def change(tx: Connection, request: Request) -> Redirect:
+    """Change a subscriber. Without a new password the old one stays."""
+    if not request.body:
+        raise InvalidValue("the form has no field")
+    given = {name: text for name, text in request.body.items() if text or name != "password"}
+    changed = ask(tx, request, "PATCH /api/v1/subscribers/<username>", body=given)
+    return Redirect(f"/ui/subscribers/{changed.username}", done="subscriber_changed")
+
+
+def show_delete(tx: Connection, request: Request) -> View:
+    """Ask whether a subscriber is to be deleted."""
+    return View("operators/delete_subscriber.html", {"who": ask(tx, request, "GET /api/v1/subscribers/<username>")})
+
+
+def delete(tx: Connection, request: Request) -> Redirect:
+    """Delete a subscriber. Their records stay."""
+    if request.body.get("username") != request.path["username"]:
+        raise InvalidValue("the form does not name the subscriber of its page")
+    ask(tx, request, "DELETE /api/v1/subscribers/<username>")
+    return Redirect("/ui/subscribers", done="subscriber_deleted")
+
+
+def show_credit(tx: Connection, request: Request) -> View:
+    """Show the form by which a subscriber gets credit."""
+    return View("operators/credit.html", {"who": ask(tx, request, "GET /api/v1/subscribers/<username>")})
+
+
+def credit(tx: Connection, request: Request) -> Redirect:
+    """Give a subscriber credit, once for each form."""
+    username = request.path["username"]
+    ask(tx, request, "POST /api/v1/transfers", body=request.body | {"username": username})
+    return Redirect(f"/ui/subscribers/{username}", done="credit_given")

@@ -1,0 +1,1 @@
+"""Pages of sellers, who sell credit on a phone."""

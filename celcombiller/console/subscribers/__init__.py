@@ -1,0 +1,1 @@
+"""Pages of subscribers: their own balance, calls and plans."""

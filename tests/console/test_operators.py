@@ -1,0 +1,89 @@
+"""What operators change on pages: subscribers, reversals, and who did it. Over real HTTP."""
+
+from urllib.parse import urlencode
+
+import pytest_twisted
+
+from tests.support.http.api_service import PASSWORD, biller_fixture
+from tests.support.http.pages import Reader, voice_of
+
+biller = biller_fixture()
+NEW = {"username": "eva", "name": "Eva", "clid": "5511970000001", "imsi": "724050000000009"}
+
+
+def prices(**fields):
+    return f"/ui/prices?{urlencode(fields)}"
+
+
+@pytest_twisted.ensureDeferred
+async def test_reversal_needs_a_reason_and_happens_once(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    form = await clara.look("/ui/subscribers/ana/credit")
+    await clara.fill(form, "/ui/subscribers/ana/transfers", value="60")
+    before = await voice_of(biller, "ana")
+    shown = await clara.look("/ui/subscribers/ana")
+    place = shown.content.select_one("tbody a")["href"]
+    refused = await clara.send(f"{place}/reversal", note="")
+    assert refused.status == 422
+    assert refused.error_of("note")
+    for _ in range(2):
+        page = await clara.send(f"{place}/reversal", note="to the wrong number")
+    assert "-60" in page.text
+    assert await voice_of(biller, "ana") == before - 60
+
+
+@pytest_twisted.ensureDeferred
+async def test_subscribers_are_changed_and_deleted(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    await clara.send("/ui/subscribers/new", **NEW, password=PASSWORD)
+    form = await clara.look("/ui/subscribers/eva/change")
+    page = await clara.fill(form, "/ui/subscribers/eva/change", name="Eva Maria", enabled="false")
+    assert page.path == "/ui/subscribers/eva?done=subscriber_changed"
+    assert "Eva Maria" in page.text
+    assert "disabled" in page.text
+    assert (await biller.client().post("/login", {"username": "eva", "password": PASSWORD})).code == 404
+    page = await clara.fill(form, "/ui/subscribers/eva/change", clid="abc")
+    assert (page.status, bool(page.error_of("clid"))) == (422, True)
+    assert (await clara.send("/ui/subscribers/eva/delete")).status == 422
+    page = await clara.fill(await clara.look("/ui/subscribers/eva/delete"), "/ui/subscribers/eva/delete")
+    assert page.path == "/ui/subscribers?done=subscriber_deleted"
+    assert (await clara.look("/ui/subscribers/eva")).status == 404
+    assert (await clara.fill(form, "/ui/subscribers/eva/change")).status == 404, "their page was still open"
+
+
+@pytest_twisted.ensureDeferred
+async def test_emptied_fields_are_cleared_or_refused(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    place = "/ui/subscribers/bia/change"
+    await clara.fill(await clara.look(place), place, address="Rua 1")
+    assert "Rua 1" in (await clara.look("/ui/subscribers/bia")).text
+    page = await clara.fill(await clara.look(place), place, address="")
+    assert page.path == "/ui/subscribers/bia?done=subscriber_changed"
+    assert "Rua 1" not in page.text
+    page = await clara.fill(await clara.look(place), place, name="", clid="")
+    assert page.status == 422
+    assert page.error_of("clid")
+    assert (await biller.client().post("/login", {"username": "bia", "password": PASSWORD})).code == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_trail_names_who_did_it(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    await clara.send("/ui/subscribers/new", **NEW | {"username": "ivo"})
+    page = await Reader(await biller.logged_in("admin")).look("/ui/trail?subject=subscriber:ivo")
+    assert "clara" in page.text
+    assert (await clara.look("/ui/trail")).status == 403
+    await clara.send("/ui/subscribers/ivo/delete", username="ivo")
+
+
+@pytest_twisted.ensureDeferred
+async def test_price_of_a_call_is_told_beforehand(biller):
+    number = (await (await biller.logged_in("admin")).get("/api/v1/subscribers/bia")).body["clid"]
+    for name, fields in (("ana", {}), ("clara", {"username": "ana"})):
+        page = await Reader(await biller.logged_in(name)).look(prices(to_number=number, seconds="61", **fields))
+        assert page.status == 200, page.text
+        assert "61 credits" in page.text
+    refused = await Reader(await biller.logged_in("ana")).look(prices(to_number=number, seconds="-1"))
+    assert refused.error_of("seconds")
+    other = await Reader(await biller.logged_in("ana")).look(prices(to_number="9", seconds="1", username="bia"))
+    assert other.status == 404

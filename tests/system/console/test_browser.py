@@ -1,0 +1,163 @@
+"""The console in a real browser: Debian's Chromium, driven by Playwright. The whole file takes about 25 s."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from celcombiller.console.routes import CONSOLE_ROUTES
+from celcombiller.http.route import ResponseStyle
+from tests.system.lab.biller import Biller
+from tests.system.lab.requirements import find_chromium
+
+PASSWORD = "correct horse"
+AXE = (Path(__file__).parent / "axe.min.js").read_text()
+"""axe-core of Deque (MPL-2.0): it finds what keeps people with a screen reader, or without a mouse, out."""
+PLACES = {"username": "user2001", "id": 1, "receipt": "S1-000001"}
+PAGES = sorted(
+    each.open_path.format(**PLACES)
+    for each in CONSOLE_ROUTES
+    if (each.method, each.style) == ("GET", ResponseStyle.PAGE) and not each.path.endswith(("<path:unknown>", "<name>"))
+)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def biller(tmp_path_factory):
+    """Give a biller with two subscribers; one has called the other, who sells credit."""
+    made = Biller(tmp_path_factory.mktemp("console"))
+    made.write()
+    (made.folder / "password").write_text(PASSWORD)
+    made.run("init", "--admin", "admin", "--password-file", "password")
+    made.subscriber(2001, 60)
+    made.subscriber(2002)
+    made.run("seller", "add", "user2002")
+    made.run("seller", "refill", "user2002", 1000)
+    made.run("user", "password", "user2002", "--password-file", "password")
+    made.start()
+    made.run("call", "user2001", 2002, "--talk", 10.2)
+    yield made
+    made.stop()
+
+
+class Visit:
+    """One browser window, and all that went wrong in it."""
+
+    def __init__(self, chromium, biller, **options):
+        self.base = f"http://127.0.0.1:{biller.rest_port}"
+        self.faults = []
+        self.context = chromium.new_context(locale="en", **options)
+        self.page = self.context.new_page()
+        self.page.on("console", lambda message: self._hear(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self._hear(str(error)))
+        self.page.on("request", self._see)
+
+    def _hear(self, text):
+        if "status of 4" not in text:  # a refused form is an answer that was asked for
+            self.faults.append(f"{self.page.url}: {text[:200]}")
+
+    def _see(self, request):
+        if not request.url.startswith((self.base, "data:")):
+            self.faults.append(f"{self.page.url} asks {request.url}")
+
+    def go(self, path):
+        self.page.goto(self.base + path)
+        return self.page
+
+    def log_in(self, username="admin"):
+        self.go("/")
+        self.page.fill("[name=username]", username)
+        self.page.fill("[name=password]", PASSWORD)
+        self.page.click("main button")
+        return self
+
+    def find_barriers(self):
+        """Return what axe-core finds on the page, in words."""
+        self.context.new_cdp_session(self.page).send("Runtime.evaluate", {"expression": AXE})
+        return self.page.evaluate(
+            "axe.run().then(found => found.violations.map(each => each.id + ': ' + each.nodes[0].html.slice(0, 200)))"
+        )
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_pages_are_open_to_all(chromium, biller, width):
+    visit = Visit(chromium, biller, viewport={"width": width, "height": 800}).log_in()
+    for path in PAGES:
+        page = visit.go(path)
+        visit.faults += [f"{path}: {each}" for each in visit.find_barriers()]
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            visit.faults.append(f"{path} is wider than the window")
+    visit.context.close()
+    assert not visit.faults
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no_scripts"])
+def test_a_subscriber_is_added_and_credited(chromium, biller, scripts):
+    name = f"eva{int(scripts)}"
+    visit = Visit(chromium, biller, java_script_enabled=scripts).log_in()
+    page = visit.go("/ui/subscribers")
+    page.click("text=New subscriber")
+    for field, value in (
+        ("username", name),
+        ("name", "Eva <b>"),
+        ("clid", "x"),
+        ("imsi", f"72400000009900{int(scripts)}"),
+    ):
+        page.fill(f"[name={field}]", value)
+    page.click("main button")
+    assert page.locator("#clid-error").inner_text()
+    page.fill("[name=clid]", f"300{int(scripts)}")
+    page.click("main button")
+    page.click("text=Give credit")
+    page.fill("[name=value]", "60")
+    page.dblclick("main button")
+    page.wait_for_url("**/ui/subscribers/*")
+    page.go_back()
+    page.fill("[name=value]", "60")
+    page.click("main button")
+    page.wait_for_url("**/ui/subscribers/*")
+    assert biller.json("user", "show", name)["voice_balance"] == 60
+    assert "Eva <b>" in page.inner_text("h1")
+    page.click("text=Log out")
+    assert "/ui/login" in page.url
+    visit.context.close()
+    assert not visit.faults
+    biller.run("audit")
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no_scripts"])
+def test_back_after_a_sale_sells_nothing(chromium, biller, scripts):
+    visit = Visit(chromium, biller, java_script_enabled=scripts, viewport={"width": 360, "height": 800})
+    page = visit.log_in("user2002").page
+    stock = biller.json("seller", "show", "user2002")["posted"]
+    page.fill("[name=to]", "2001")
+    page.fill("[name=amount]", "60")
+    page.click("main form button")
+    assert "user2001" in page.inner_text("main")
+    page.dblclick("main form button")
+    page.wait_for_url("**/ui/receipts/*")
+    first = page.url
+    page.go_back()
+    page.click("main form button")
+    page.wait_for_url("**/ui/receipts/*")
+    assert page.url == first
+    assert biller.json("seller", "show", "user2002")["posted"] == stock - 60
+    visit.context.close()
+    assert not visit.faults
+
+
+def test_search_follows_what_is_typed(chromium, biller):
+    visit = Visit(chromium, biller).log_in()
+    page = visit.go("/ui/subscribers")
+    page.fill("[name=search]", "ER2002")
+    page.wait_for_selector("#found tbody tr:only-child >> text=user2002")
+    assert page.url.endswith("search=ER2002")
+    visit.context.close()
+    assert not visit.faults
