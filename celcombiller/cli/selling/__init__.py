@@ -1,0 +1,1 @@
+"""Commands for selling and handing on credit."""

@@ -1,0 +1,1 @@
+"""Credit that one subscriber hands to another."""

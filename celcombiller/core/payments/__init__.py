@@ -1,0 +1,1 @@
+"""Payments that providers report: money of a subscriber's outside, and the credit that it became."""

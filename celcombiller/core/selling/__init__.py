@@ -1,0 +1,1 @@
+"""Credit that sellers sell: sellers, sales, receipts and settlements."""

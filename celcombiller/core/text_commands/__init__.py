@@ -1,0 +1,1 @@
+"""Commands that subscribers and sellers send by text message."""

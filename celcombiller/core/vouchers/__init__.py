@@ -1,0 +1,1 @@
+"""Vouchers: cards with a secret code, made in batches, activated, and redeemed once."""

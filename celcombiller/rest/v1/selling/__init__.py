@@ -1,0 +1,1 @@
+"""Routes for those who sell and hand on credit."""
