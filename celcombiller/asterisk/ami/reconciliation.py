@@ -34,11 +34,15 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.ami.event_clock import EventClock
     from celcombiller.asterisk.ami.live_calls import LiveCall, LiveCalls
     from celcombiller.asterisk.ami.witness import AmiWitness
+    from celcombiller.asterisk.cdr_evidence import CdrEvidence
     from celcombiller.core.model.calls import Call
     from celcombiller.database.batch_writer import BatchWriter
 
 SETTLING_IN = timedelta(seconds=5)
 """A call younger than this may not be in a list that was asked for before it began."""
+
+AHEAD_MAX = timedelta(minutes=1)
+"""A call that begins later than this from now began before the clock was set back. Less is another biller's clock."""
 
 _LOG = Logger(namespace=LOG_NAMESPACE)
 
@@ -47,17 +51,28 @@ class Reconciliation:
     """Compares the calls of one server, and has its witness report those that ended unheard."""
 
     def __init__(
-        self, server: str, calls: LiveCalls, witness: AmiWitness, events_clock: EventClock, store: BatchWriter
+        self,
+        server: str,
+        calls: LiveCalls,
+        witness: AmiWitness,
+        events_clock: EventClock,
+        store: BatchWriter,
+        cdrs: CdrEvidence | None = None,
     ) -> None:
         self._server = server
         self._calls = calls
         self._witness = witness
         self._events_clock = events_clock
         self._store = store
+        self._cdrs = cdrs
         self._link_lost_at: datetime | None = None
+        self._began_at = datetime.now(UTC)
+        self._knows_all = False
+        """The last list has settled whether the calls are alive that were open when this connection began."""
 
     async def begin(self) -> None:
         """Read when the server was last heard, before anything is recorded of the new connection."""
+        self._began_at, self._knows_all = datetime.now(UTC), False
         try:
             self._link_lost_at, event_at = await self._store.transact(
                 lambda tx: (server_last_seen(tx, self._server), last_call_event(tx, self._server))
@@ -69,14 +84,16 @@ class Reconciliation:
             self._witness.last_call_event = event_at
 
     async def record_seen(self) -> None:
-        """Record that the server is heard now: what is found gone later was alive until then.
+        """Record that the server is heard now, by its clock: what is found gone later was alive until then.
 
+        Not while a call is missing that may have ended before this connection began: it was not alive until now.
         Raises a `BillerError` when the ledger takes no record.
         """
-        now, event_at = datetime.now(UTC), self._witness.last_call_event
+        now, event_at, knows_all = self._now(), self._witness.last_call_event, self._knows_all
 
         def record(tx: Connection) -> None:
-            server_seen(tx, self._server, now)
+            if knows_all:
+                server_seen(tx, self._server, now)
             if event_at is not None:
                 record_call_event(tx, self._server, event_at)
 
@@ -94,18 +111,24 @@ class Reconciliation:
         alive = {item.get("uniqueid", ""): item for item in items if item.get("event") == "Status"}
         calls: list[Call] = await self._store.transact(lambda tx: open_calls(tx, self._server))
         self._calls.forget_ended(alive, {call.reference for call in calls})
+        unresolved = False
         for call in calls:
             live = self._calls.add_open(call, self._events_clock.steps.total)
             if call.uniqueid in alive:
-                live.missing, live.seen_at = 0, asked_at
+                live.missing, live.seen_at = 0, asked_at + self._events_clock.offset
                 if live.answered_at is None and alive[call.uniqueid].get("bridgeid"):
                     await self._find_answer(ami, live)
                 continue
-            if live.in_session or call.started_at > asked_at - SETTLING_IN:
+            if live.in_session:
                 continue
-            live.missing += 1
+            is_from_before_a_step = call.started_at > asked_at + AHEAD_MAX
+            if call.started_at <= asked_at - SETTLING_IN or is_from_before_a_step:
+                live.missing += 1
             if live.missing > 1:
                 await self._close_gone(ami, live)
+            elif call.started_at < self._began_at or is_from_before_a_step:
+                unresolved = True
+        self._knows_all = not unresolved
 
     @property
     def is_in_doubt(self) -> bool:
@@ -122,7 +145,9 @@ class Reconciliation:
             elif live.hung_up_at is not None:
                 await self._witness.record_end(ami, live, live.hung_up_at)
             elif live.answered_at is not None and left[reference].answered_at is None:
-                await self._witness.record_answer(ami, live, live.remaining_seconds(self._now()))
+                await self._witness.record_answer(
+                    ami, live, live.remaining_seconds(self._now() + live.clock_step - self._events_clock.steps.total)
+                )
 
     async def _find_answer(self, ami: Any, live: LiveCall) -> None:
         """Find when a call was answered that was not heard.
@@ -137,11 +162,11 @@ class Reconciliation:
             except AmiRefused:  # the channel is gone by now, or the user lacks the right: other calls go on
                 continue
             if said_at is not None and self._witness.is_possible(live.call, said_at):
-                live.answered_at = said_at
+                live.answered_at, live.clock_step = said_at, self._events_clock.steps.total
                 elapsed_seconds = max(0.0, (self._now() - said_at).total_seconds())
                 await self._witness.record_answer(ami, live, max(0.1, live.call.granted_seconds - elapsed_seconds))
                 return
-        live.answered_at = self._now()
+        live.answered_at, live.clock_step = self._now(), self._events_clock.steps.total
         await self._witness.record_answer(ami, live, None)
 
     def _now(self) -> datetime:
@@ -149,14 +174,19 @@ class Reconciliation:
         return datetime.now(UTC) + self._events_clock.offset
 
     async def _close_gone(self, ami: Any, live: LiveCall) -> None:
-        """Close a call that two lists do not have, by the best evidence there is."""
-        report = await self._witness.read_note(ami, live.call)
+        """Close a call that two lists do not have, by the best evidence there is.
+
+        The dialplan's note is exact. A CDR counts in whole seconds, from the answer of the caller's channel.
+        """
+        report, witness = await self._witness.read_note(ami, live.call), Witness.SWEEP
+        if report is None and self._cdrs is not None:
+            report, witness = await self._cdrs.find(live.call), Witness.CDR
         if report is None:
-            alive_until = live.talk_ended_at or live.alive_until(self._link_lost_at)
+            witness = Witness.SWEEP
             report = estimated_report(
                 live.call,
-                live.answered_at or live.call.answered_at,
-                alive_until,
+                self._witness.answered_at(live),
+                live.talk_ended_at or live.alive_until(self._link_lost_at),
                 answers_are_heard=self._witness.hears_answers(live.call),
             )
-        await self._witness.record_report(live.call, Witness.SWEEP, report)
+        await self._witness.record_report(live.call, witness, report)

@@ -1,0 +1,1 @@
+"""Call detail records of Asterisk against the calls of the ledger."""
