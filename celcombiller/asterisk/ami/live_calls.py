@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+from celcombiller.core.model.calls import RenewalReason
+from celcombiller.runtime.timers.clock_steps import STEP_LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
-    from datetime import datetime
 
     from celcombiller.core.model.calls import Call
 
 
 MISSED = 3
 """So many calls in a row without an event that came before: one may end in a way that has none."""
+
+
+LEFT_LEAST_SECONDS = 0.1
+"""0 would be no limit."""
+
+_AT_ONCE = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -32,10 +40,14 @@ class LiveCall:
     answered_at: datetime | None = None
     clock_step: timedelta = timedelta()
     """The steps of Asterisk's clock up to the answer."""
+    off_by: timedelta = timedelta()
+    """How far its answer's Timestamp was from the time of its arrival, where Asterisk's clock may have been set."""
     callee: str = ""
     """The uniqueid of the channel that answered."""
     talk_ended_at: datetime | None = None
     transferred: bool = False
+    handed_on: bool = False
+    """Its caller left the callee's leg to others, by an attended transfer or in a parking lot: the leg goes on."""
     closed: bool = False
     """Settled: what AMI says of its end is a confirmation."""
     missing: int = 0
@@ -54,21 +66,41 @@ class LiveCall:
     """A DialEnd of it was heard."""
     talked: bool = False
     """Another witness reported talk."""
+    callee_channel: str = ""
+    """The name of the channel that answered; empty: not known, or the call was moved since."""
+    look_at: datetime = _AT_ONCE
+    """When its grant is looked at next, by Asterisk's clock."""
+    reason: RenewalReason = RenewalReason.RENEWAL
+    """Why."""
+    is_updating: bool = False
+    """The ledger is being asked about it."""
+    is_final: bool = False
+    """When the ledger was last asked, no more could be granted."""
+    limit_seconds: int = 0
+    """The limit that its channels have, in seconds since the answer; 0: not known."""
+    warned_seconds: int | None = None
+    """How long before the end of its grant its caller was last warned."""
+
+    def look_now(self, reason: RenewalReason) -> None:
+        """Have its grant looked at for this reason, at once."""
+        self.look_at, self.reason = _AT_ONCE, reason
 
     def earliest_end(self, at: datetime) -> datetime:
         """Return when it ended, if its channel ended at ``at``."""
         return at if self.gave_up_at is None else min(at, self.gave_up_at)
 
     def remaining_seconds(self, now: datetime) -> float:
-        """Return the granted seconds that are left since the answer; all of them, if that cannot be right."""
+        """Return the granted seconds that are left since the answer: more than none, for that would be no limit."""
         elapsed = 0.0 if self.answered_at is None else (now - self.answered_at).total_seconds()
-        granted = self.call.granted_seconds
-        return granted - (elapsed if 0 <= elapsed < granted else 0)
+        return max(LEFT_LEAST_SECONDS, self.call.granted_seconds - max(0.0, elapsed))
 
     def alive_until(self, link_lost_at: datetime | None) -> datetime:
-        """Return when it was last known to be alive: at its Hangup, on a list, or when the link was lost."""
-        known = (self.hung_up_at, self.seen_at, link_lost_at, self.call.started_at)
-        return max(each for each in known if each is not None)
+        """Return when it was last known to be alive: at its Hangup, on a list, or when the link was lost.
+
+        All by Asterisk's clock. When it began is known by the biller's, and counts only where nothing else is known.
+        """
+        known = [each for each in (self.hung_up_at, self.seen_at, link_lost_at) if each is not None]
+        return max(known, default=self.call.started_at)
 
 
 class Hearing:
@@ -104,6 +136,9 @@ class LiveCalls:
     def __iter__(self) -> Iterator[LiveCall]:
         return iter(self._calls.values())
 
+    def __len__(self) -> int:
+        return len(self._calls)
+
     def find(self, uniqueid: str) -> LiveCall | None:
         """Return the call of a channel."""
         return self._calls.get(uniqueid)
@@ -115,7 +150,7 @@ class LiveCalls:
 
     def watch(self, call: Call, *, linked: bool) -> None:
         """Add a call that is about to be dialled; ``linked``: the link is up."""
-        self._calls[call.uniqueid] = LiveCall(call, in_session=True, linked=linked)
+        self._calls[call.uniqueid] = LiveCall(call, in_session=True, linked=linked, limit_seconds=call.granted_seconds)
 
     def lose_link(self) -> None:
         """Expect no events of the calls that are in progress: some may be missed from now on."""
@@ -127,8 +162,23 @@ class LiveCalls:
         live = self._calls.get(call.uniqueid)
         if live is None or live.call.leg < call.leg:
             live = LiveCall(call, in_session=False, answered_at=call.answered_at, clock_step=clock_step, elsewhere=True)
+            live.limit_seconds = call.granted_seconds
             self._calls[call.uniqueid] = live
+        elif live.call.granted_seconds != call.granted_seconds and not live.is_updating:
+            # Another biller changed its grant, and moved its limit.
+            live.call, live.limit_seconds, live.is_final = call, call.granted_seconds, False
+            live.look_now(RenewalReason.RENEWAL)
         return live
+
+    def take_step(self, step: timedelta, total: timedelta) -> None:
+        """Follow a step of Asterisk's clock: limits are moments of it, and some answers were stamped beyond it."""
+        for live in self:
+            live.limit_seconds = 0
+            live.look_now(live.reason)
+            if live.answered_at is not None and live.off_by and abs(live.off_by - step) < STEP_LEAST:
+                live.answered_at += live.off_by
+                live.clock_step = total
+            live.off_by = timedelta()
 
     def forget(self, uniqueid: str) -> None:
         """Remove a call."""
@@ -180,8 +230,8 @@ class LiveCalls:
             self.hearing.hear("DialEnd")
         if live is None or event.get("dialstatus") != "ANSWER" or live.answered_at is not None or live.closed:
             return None
-        live.answered_at = at
-        live.callee = event.get("destuniqueid", "")
+        live.answered_at = live.look_at = at
+        live.callee, live.callee_channel = event.get("destuniqueid", ""), event.get("destchannel", "")
         self._callees[live.callee] = live
         return live
 
@@ -190,7 +240,29 @@ class LiveCalls:
         for value in event.values():
             live = self._calls.get(value) or self._callees.get(value)
             if live is not None:
-                live.transferred, live.talk_ended_at = True, None
+                live.transferred, live.talk_ended_at, live.callee_channel = True, None, ""
+
+        handed_on = self._find_handed_on(event)
+        if handed_on is not None:
+            handed_on.handed_on = True
+
+    def _find_handed_on(self, event: Mapping[str, str]) -> LiveCall | None:
+        """Return the call whose caller leaves its callee's leg to others by what this event tells.
+
+        Of two calls of one phone the second goes on, which was made to ask first. Asterisk's own feature does the whole
+        transfer on one channel, and its second call is one of a Local channel, which stays.
+        """
+        if event.get("event") == "ParkedCall":
+            return self._callees.get(event.get("parkeeuniqueid", ""))
+        first, second = (event.get(f"{place}transfereruniqueid", "") for place in ("orig", "second"))
+        return None if first == second else self._calls.get(second) or self._calls.get(first)
+
+    def go_on(self, call: Call, at: datetime) -> LiveCall:
+        """Add the call that a leg is which outlived the call that it was dialled by."""
+        live = LiveCall(call, in_session=False, answered_at=at, linked=True, dialled=True)
+        live.limit_seconds = call.granted_seconds
+        self._calls[call.uniqueid] = live
+        return live
 
     def give_up(self, event: Mapping[str, str], at: datetime) -> None:
         """Apply a HangupRequest that was heard late."""

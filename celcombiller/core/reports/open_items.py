@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller.core.charging.voice import HOLD_MARGIN
+from celcombiller.core.charging.slices import HOLD_MARGIN
+from celcombiller.core.payments.payment_records import count_unassigned
 from celcombiller.core.provisioning import status
+from celcombiller.core.reports.seller_items import SellerItems, count_seller_items
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import message_queries
 
@@ -47,7 +49,10 @@ class NetworkProgress:
 
 @dataclass(frozen=True, slots=True)
 class OpenItems:
-    """Open holds and their amount, open calls of each server, and what is overdue. Ages are in seconds."""
+    """Open holds and their amount, open calls of each server, and what is overdue. Ages are in seconds.
+
+    ``granted_seconds`` are those that answered calls may still talk, all together.
+    """
 
     holds: int
     held: int
@@ -59,12 +64,21 @@ class OpenItems:
     queued_messages: int = 0
     oldest_message_seconds: float = 0.0
     data_sessions: int = 0
+    granted_seconds: int = 0
+    waiting_orders: int = 0
+    oldest_order_seconds: float = 0.0
+    unassigned_payments: int = 0
+    sellers: SellerItems = field(default_factory=SellerItems)
+    owed_fees: int = 0
+    suspended: int = 0
 
 
 def count_open_items(tx: Connection, now: datetime) -> OpenItems:
     """Count what is open. A hold outlives the limit of its call by `HOLD_MARGIN`; a call past its limit is overdue."""
     row = tx.execute(holds_statement(now)).one()
     queued, queued_since = message_queries.count_backlog(tx)
+    orders = tx.execute(orders_statement()).one()
+    fees = tx.execute(fees_statement()).one()
     return OpenItems(
         holds=row.holds,
         held=int(row.held),
@@ -76,6 +90,13 @@ def count_open_items(tx: Connection, now: datetime) -> OpenItems:
         networks={each.network: _network(each, now) for each in status.backlog(tx)},
         queued_messages=queued,
         oldest_message_seconds=_seconds_since(queued_since, now),
+        granted_seconds=max(0, round(tx.execute(granted_statement(now)).scalar_one())),
+        waiting_orders=orders.waiting,
+        oldest_order_seconds=_seconds_since(orders.made_at, now),
+        unassigned_payments=count_unassigned(tx),
+        sellers=count_seller_items(tx, now),
+        owed_fees=fees.owed,
+        suspended=fees.suspended,
     )
 
 
@@ -107,6 +128,31 @@ def calls_statement() -> sa.Select[str, int]:
     """Return the query for the open calls of each server."""
     counted = sa.select(_SERVER.label("server"), sa.func.count().label("calls")).select_from(call)
     return counted.where(_OPEN).group_by(_SERVER)
+
+
+def granted_statement(now: datetime) -> sa.Select[Any]:
+    """Return the query for the seconds that answered calls may still talk."""
+    ahead = call.c.granted_seconds + sa.extract("epoch", call.c.answered_at) - round(now.timestamp())
+    return (
+        sa.select(sa.func.coalesce(sa.func.sum(sa.case((ahead > 0, ahead), else_=0)), 0))
+        .select_from(call)
+        .where(_OPEN, call.c.answered_at.is_not(None))
+    )
+
+
+def orders_statement() -> sa.Select[Any]:
+    """Return the query for the orders to live calls that wait for a biller."""
+    order = tables.call_order
+    columns: tuple[Any, ...] = (sa.func.count().label("waiting"), sa.func.min(order.c.made_at).label("made_at"))
+    return sa.select(*columns).select_from(order).where(sa.text("done_at is null"))
+
+
+def fees_statement() -> sa.Select[Any]:
+    """Return the query for the fees that are owed, and the subscribers who are suspended for one."""
+    period = tables.fee_period
+    who = sa.func.count(sa.distinct(sa.case((period.c.suspended_at.is_not(None), period.c.subscriber_id), else_=None)))
+    columns: tuple[Any, ...] = (sa.func.count().label("owed"), who.label("suspended"))
+    return sa.select(*columns).select_from(period).where(sa.text("state = 'owed'"))
 
 
 def _seconds_since(at: datetime | None, now: datetime) -> float:

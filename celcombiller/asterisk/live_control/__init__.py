@@ -1,0 +1,1 @@
+"""Control of live calls: their grants are renewed and shared, and changes and orders act on them at once."""
