@@ -1,0 +1,76 @@
+"""Chaos for some minutes: a failing seed is printed, and makes the same calls and the same faults again.
+
+Each takes about 35 s: calls and faults, then rest until nothing is open.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import WEIGHTS
+from tests.chaos.run import run
+from tests.system.lab.asterisk import Asterisk
+from tests.system.lab.requirements import missing
+
+SECONDS = 18.0
+CALLS_LEAST = 40
+FAULTS = [each.__name__ for each in WEIGHTS if not each.__name__.endswith(("clock", "clocks"))]
+"""All but steps of clocks: beside other faults some of them are not got over yet. `make chaos` has them."""
+SEED = os.environ.get("CHAOS_SEED", "")
+
+
+@pytest.fixture(autouse=True)
+def parts():
+    if missing() and os.environ.get("CI") != "true":
+        pytest.skip(missing())
+
+
+@pytest.fixture
+def folder():
+    """Give a folder that the user postgres can reach."""
+    made = Path(tempfile.mkdtemp(prefix="celcombiller-chaos-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def pbx():
+    """Give a real Asterisk that faults may kill."""
+    made = Asterisk()
+    made.begin()
+    yield made
+    made.remove()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_every_law_holds_in_chaos(folder, database, capsys):
+    _check(
+        capsys, run(folder, _seed(), SECONDS, database, rate=12, talk_seconds=(1, 12), every_seconds=1.5, only=FAULTS)
+    )
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_every_law_holds_on_real_asterisk(folder, pbx, capsys):
+    _check(
+        capsys,
+        run(folder, _seed(), SECONDS, "sqlite", pbx=pbx, rate=6, talk_seconds=(1, 12), every_seconds=2.0, only=FAULTS),
+    )
+
+
+def _seed():
+    return SEED or str(random.SystemRandom().randrange(10**9))
+
+
+def _check(capsys, outcome):
+    with capsys.disabled():
+        print(f"\n{outcome}")
+    assert not outcome.broken, str(outcome)
+    assert len(outcome.records) > CALLS_LEAST  # an Asterisk that is down for long puts calls off, and drops none
