@@ -10,9 +10,11 @@ from msgspec import Meta
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.rating.pricing import PieceKind
 from celcombiller.core.rating.windows import format_window
-from celcombiller.core.tariffs.price_format import format_money
+from celcombiller.core.tariffs.price_format import count_credits, format_money
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celcombiller.core.charging.simulation import SimulatedCall, UsedTariff
     from celcombiller.core.rating.pricing import Piece
 
@@ -99,7 +101,7 @@ def call_price_view(simulated: SimulatedCall, *, with_trunks: bool = True) -> Ca
             for pot in simulated.pots
             if (amount := bill.takes.get(pot.account_id, 0))
         ],
-        pieces=[_piece_view(simulated, piece) for piece in simulated.pieces],
+        pieces=[view_piece(piece, simulated.bundle_names) for piece in simulated.pieces],
         available=simulated.available,
         affordable_seconds=simulated.affordable_seconds,
         trunks=[
@@ -123,13 +125,17 @@ def describe_call_price(view: CallPriceView) -> list[str]:
     lines = [
         f"Call of {view.username} to {view.number}, {way}, {view.seconds} s of talk.",
         f"Tariff {view.tariff}{version}: prefix {view.prefix or 'of all numbers'}{name}.",
-        *(f"  {_describe_piece(each)}" for each in view.pieces),
-        *(f"  The bundle {each.name} pays {each.amount} credits." for each in view.bundles if each.kind == _MONEY),
-        f"The balance pays {view.cost} credits{f' ({view.money})' if view.money else ''}, rounded up once.",
-        f"It has {view.available} credits for it: {view.affordable_seconds} s would be granted.",
+        *(f"  {describe_piece(each)}" for each in view.pieces),
+        *(
+            f"  The bundle {each.name} pays {count_credits(each.amount)}."
+            for each in view.bundles
+            if each.kind == _MONEY
+        ),
+        f"The balance pays {count_credits(view.cost)}{f' ({view.money})' if view.money else ''}, rounded up once.",
+        f"It has {count_credits(view.available)} for it: {view.affordable_seconds} s would be granted.",
     ]
     for place, trunk in enumerate(view.trunks, 1):
-        cost = "cost not known" if trunk.cost is None else f"costs {trunk.cost} credits, margin {trunk.margin}"
+        cost = "cost not known" if trunk.cost is None else f"costs {count_credits(trunk.cost)}, margin {trunk.margin}"
         lines.append(f"Trunk {place}: {trunk.name}, {cost}.")
     if view.refusal is not None:
         lines.append(f"It would be refused now: {view.refusal.code}, {view.refusal.detail}.")
@@ -143,7 +149,8 @@ def _money(amount: int, tariff: UsedTariff) -> str:
     return format_money(amount, tariff.currency, tariff.credits_per_unit) if tariff.currency else ""
 
 
-def _piece_view(simulated: SimulatedCall, piece: Piece) -> PricePieceView:
+def view_piece(piece: Piece, bundle_names: Mapping[int, str]) -> PricePieceView:
+    """Return the view of a piece; ``bundle_names`` is by account."""
     step = piece.step
     return PricePieceView(
         kind=piece.kind,
@@ -155,15 +162,16 @@ def _piece_view(simulated: SimulatedCall, piece: Piece) -> PricePieceView:
         window="" if piece.window is None else format_window(piece.window),
         exact=str(piece.exact),
         credits=piece.credits,
-        bundle="" if piece.account_id is None else simulated.bundle_names[piece.account_id],
+        bundle="" if piece.account_id is None else bundle_names[piece.account_id],
     )
 
 
-def _describe_piece(piece: PricePieceView) -> str:
+def describe_piece(piece: PricePieceView) -> str:
+    """Return the line of a piece."""
     if piece.kind is PieceKind.CONNECT_FEE:
-        return f"connect fee: {piece.credits} credits"
+        return f"connect fee: {count_credits(piece.credits)}"
     if piece.kind is PieceKind.MINIMUM:
-        return f"up to the minimum charge: {piece.credits} credits"
+        return f"up to the minimum charge: {count_credits(piece.credits)}"
     if piece.kind is PieceKind.GRACE:
         return f"{piece.seconds} s are within the grace: free"
     end = piece.from_second + piece.seconds
@@ -171,4 +179,5 @@ def _describe_piece(piece: PricePieceView) -> str:
     stretch = f"second {piece.from_second} to {end}{window}: {piece.seconds} s in increments of {piece.increment} s"
     if piece.bundle:
         return f"{stretch}, paid by the bundle {piece.bundle}"
-    return f"{stretch}, {piece.price} credits for each {piece.per} s: {piece.exact}, {piece.credits} credits"
+    price = f"{count_credits(piece.price or 0)} for each {piece.per} s"
+    return f"{stretch}, {price}: {piece.exact}, {count_credits(piece.credits)}"
