@@ -357,7 +357,7 @@ def metrics() -> Iterator[str]:
     for answered in (True, False):
         made.calls.count_way(ANY, ANY, answered=answered, trunk_cost=0)
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0.0, failing=0, done_total=0, failed_total=0)
-    text = made.exposition(OpenItems(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}), {ANY: 1}).decode()
+    text = made.exposition(OpenItems(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}), {ANY: 1}, {ANY: True}).decode()
     kinds = dict(re.findall(r"^# TYPE (celcombiller_\S+) (\S+)$", text, re.MULTILINE))
     helps = dict(re.findall(r"^# HELP (celcombiller_\S+) (.*)$", text, re.MULTILINE))
     labels: dict[str, dict[str, list[str]]] = {name: {} for name in kinds}
@@ -388,7 +388,7 @@ def errors() -> Iterator[str]:
         "# Errors",
         "Every refusal has a code. Programs look at the code: it never changes once released. The sentence beside it "
         "is for people and may change. The API sends the code in a problem document (RFC 9457), the command prints the "
-        "sentence and exits with status 1, and FastAGI sets a code as the channel variable `CELCOMBILLER_RESULT`.",
+        "sentence and exits with status 3, and FastAGI sets a code as the channel variable `CELCOMBILLER_RESULT`.",
     )
     for each in pkgutil.walk_packages(celcombiller.__path__, f"{celcombiller.__name__}."):
         if ".migrations." not in each.name:
@@ -405,10 +405,10 @@ def errors() -> Iterator[str]:
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             internal.append((f"`{code}`", meaning))
         else:
-            sent.append((f"`{code}`", str(status), str(make_legacy_message(error)[0]), meaning))
+            sent.append((f"`{code}`", str(status), str(make_legacy_message(error)[0]), meaning, kind.remedy))
     yield "## Refusals"
     yield "The first status is that of `/api/v1/`, the second that of the original program's routes."
-    yield _table(("code", "status", "legacy status", "meaning"), sent)
+    yield _table(("code", "status", "legacy status", "meaning", "what to do"), sent)
     yield "## Faults"
     yield (
         "These have no status of their own: the command and the log show them. If one reached the API, the answer "
