@@ -29,7 +29,7 @@ def change(tx: Connection, actor: Actor, group_id: int, changes: Mapping[str, An
     """Change fields of a group. Raises as `group_records.change` does, and `Forbidden`."""
     actor.check_administers()
     was = group_records.find_by_id(tx, group_id)
-    is_ = group_records.change(tx, group_id, changes)
+    is_ = group_records.change(tx, group_id, changes, now)
     audit_trail.record(tx, actor, "change", _subject(was), before=was, after=is_, now=now)
     return is_
 

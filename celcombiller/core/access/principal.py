@@ -25,13 +25,20 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The authenticated client. ``scopes`` is ``None`` for a browser session, which may do all its level allows."""
+    """The authenticated client. ``scopes`` is ``None`` for a browser session, which may do all its level allows.
+
+    Of a browser session it is known, too, which ``language`` its subscriber chose (empty: none), their ``name``, and
+    whether they are a seller (``sells``).
+    """
 
     subscriber_id: int
     username: str
     level: Level
     scopes: frozenset[Scope] | None = None
     token_id: int | None = None
+    language: str = ""
+    name: str = ""
+    sells: bool = False
 
     @property
     def is_staff(self) -> bool:

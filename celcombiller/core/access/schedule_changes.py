@@ -1,4 +1,4 @@
-"""Changes of schedules and memberships by an author, who must be allowed to, with their rows of the audit trail.
+"""Changes of schedules, memberships and fees by an author, who must be allowed to, with their rows of the audit trail.
 
 What a schedule credits is credit for its members. So a schedule with staff in it, and the membership of one of them,
 are the administrator's.
@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.access import audit_trail
+from celcombiller.core.ledger.rows import check_line
+from celcombiller.core.model.schedules import FeeState
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.schedules import memberships, schedule_records
+from celcombiller.core.schedules import fee_periods, memberships, schedule_records
+from celcombiller.core.schedules.runs import find_run
 from celcombiller.core.subscribers import subscriber_records
 
 if TYPE_CHECKING:
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.access.actor import Actor
-    from celcombiller.core.model.schedules import Membership, Schedule
+    from celcombiller.core.model.schedules import FeePeriod, Membership, Run, Schedule
     from celcombiller.core.model.subscribers import Subscriber
+
+NOTE_CHARACTERS_MAX = 200
 
 
 def add(
@@ -104,6 +109,38 @@ def leave(tx: Connection, actor: Actor, was: Membership, now: datetime) -> None:
     _check_member(tx, actor, was)
     memberships.leave(tx, was, now)
     audit_trail.record(tx, actor, "leave", _subject(was.schedule_id), before=was, now=now)
+
+
+def waive_fee(tx: Connection, actor: Actor, period_id: int, *, note: str, now: datetime) -> FeePeriod:
+    """Waive a fee. Raises as `fee_periods.waive` does, and `Forbidden`."""
+    check_line("note", note, NOTE_CHARACTERS_MAX)
+    was = fee_periods.find(tx, period_id)
+    actor.check_manages(subscriber_records.level_of(tx, was.subscriber_id))
+    is_ = fee_periods.waive(tx, period_id, note=note, now=now)
+    if was.state is not FeeState.WAIVED:
+        audit_trail.record(tx, actor, "waive", f"fee:{period_id}", before=was, after=is_, now=now)
+    return is_
+
+
+def pay_fee(tx: Connection, actor: Actor, period_id: int, now: datetime) -> FeePeriod:
+    """Take what is owed of a fee now; a subscriber may pay their own. Raises as `fee_periods.pay`, and `Forbidden`."""
+    was = fee_periods.find(tx, period_id)
+    if actor.subscriber_id != was.subscriber_id:
+        actor.check_manages(subscriber_records.level_of(tx, was.subscriber_id))
+    is_ = fee_periods.pay(tx, period_id, now)
+    audit_trail.record(tx, actor, "pay", f"fee:{period_id}", before=was, after=is_, now=now)
+    return is_
+
+
+def undo_run(tx: Connection, actor: Actor, run_id: int, *, note: str, now: datetime) -> Run:
+    """Have a whole run of a fee given back. Raises as `fee_periods.request_undo` does, and `Forbidden`."""
+    check_line("note", note, NOTE_CHARACTERS_MAX)
+    was = find_run(tx, run_id)
+    _find_managed(tx, actor, was.schedule_id)
+    is_ = fee_periods.request_undo(tx, run_id, note=note, now=now)
+    if was.undone_at is None:
+        audit_trail.record(tx, actor, "undo", f"run:{run_id}", before=was, after=is_, now=now)
+    return is_
 
 
 def _find_managed(tx: Connection, actor: Actor, schedule_id: int) -> Schedule:

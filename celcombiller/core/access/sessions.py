@@ -28,9 +28,16 @@ if TYPE_CHECKING:
 
 
 def open_session(
-    tx: Connection, secret: str, subscriber_id: int, *, address: str, now: datetime, lifetime: timedelta
+    tx: Connection,
+    secret: str,
+    subscriber_id: int,
+    *,
+    address: str,
+    now: datetime,
+    lifetime: timedelta,
+    awaits_code: bool = False,
 ) -> None:
-    """Record a login, and delete all expired sessions."""
+    """Record a login, and delete all expired sessions. ``awaits_code``: it opens nothing until `complete`."""
     table = tables.session
     tx.execute(sa.delete(table).where(table.c.expires_at <= now))
     tx.execute(
@@ -40,8 +47,27 @@ def open_session(
             address=address,
             created_at=now,
             expires_at=now + lifetime,
+            awaits_code=awaits_code,
         )
     )
+
+
+def find_waiting(tx: Connection, secret: str, now: datetime) -> tuple[int, str] | None:
+    """Return id and username of whose session this is, while it waits for a code; else None."""
+    table = tables.session
+    row = tx.execute(
+        sa.select(tables.subscriber.c.id, tables.subscriber.c.username)
+        .join(table, table.c.subscriber_id == tables.subscriber.c.id)
+        .where(table.c.secret_hash == hash_secret(secret), table.c.expires_at > now, table.c.awaits_code, MAY_LOG_IN)
+    ).first()
+    return None if row is None else (row.id, row.username)
+
+
+def complete(tx: Connection, secret: str, new_secret: str, expires_at: datetime) -> None:
+    """Open a session whose code came, under a new secret."""
+    table = tables.session
+    values = {"secret_hash": hash_secret(new_secret), "awaits_code": False, "expires_at": expires_at}
+    tx.execute(sa.update(table).where(table.c.secret_hash == hash_secret(secret), table.c.awaits_code).values(values))
 
 
 def close_session(tx: Connection, *secrets: str) -> None:
@@ -103,22 +129,32 @@ def revoke_session(tx: Connection, actor: Actor, session_id: str, now: datetime)
 
 def by_session(tx: Connection, secret: str, now: datetime) -> Principal | None:
     """Return the principal who is logged in with this cookie, or None."""
-    for subscriber_id, username, level in _BY_SESSION.rows(tx, secret_hash=hash_secret(secret), now=now):
-        return Principal(subscriber_id, username, Level(level))
+    for subscriber_id, username, level, language, name, seller_id in _BY_SESSION.rows(
+        tx, secret_hash=hash_secret(secret), now=now
+    ):
+        return Principal(
+            subscriber_id, username, Level(level), language=language, name=name, sells=seller_id is not None
+        )
     return None
 
 
 _BY_SESSION = driver.PreparedQuery(
-    sa.select(*PRINCIPAL_COLUMNS)
+    sa.select(*PRINCIPAL_COLUMNS, tables.subscriber.c.language, tables.subscriber.c.name, tables.seller.c.subscriber_id)
     .join(tables.session, tables.session.c.subscriber_id == tables.subscriber.c.id)
+    .outerjoin(tables.seller, tables.seller.c.subscriber_id == tables.subscriber.c.id)
     .where(
         tables.session.c.secret_hash == sa.bindparam("secret_hash"),
         tables.session.c.expires_at > sa.bindparam("now"),
+        sa.not_(tables.session.c.awaits_code),
         MAY_LOG_IN,
     )
 )
 
 
-_SESSIONS = sa.select(
-    tables.session.c.secret_hash.label("id"), tables.session, tables.subscriber.c.username, tables.subscriber.c.name
-).join(tables.subscriber, tables.subscriber.c.id == tables.session.c.subscriber_id)
+_SESSIONS = (
+    sa.select(
+        tables.session.c.secret_hash.label("id"), tables.session, tables.subscriber.c.username, tables.subscriber.c.name
+    )
+    .join(tables.subscriber, tables.subscriber.c.id == tables.session.c.subscriber_id)
+    .where(sa.not_(tables.session.c.awaits_code))
+)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.core.audit.difference import Difference, name_account
+from celcombiller.core.ledger.accounts import not_undone
 from celcombiller.core.ledger.spending import SPENDING
-from celcombiller.core.model.accounts import HoldState
+from celcombiller.core.model.accounts import HoldState, Kind, SellerKind
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
@@ -85,6 +86,23 @@ def check_chain(tx: Connection) -> Iterator[Difference]:
         yield Difference("the balance after continues the one before", subject, row.expected, row.posted)
 
 
+def check_kinds(tx: Connection) -> Iterator[Difference]:
+    """Check that credit moved between accounts of one kind only; a seller's account holds voice credit."""
+    debit, credit = account.alias("debit"), account.alias("credit")
+    sold = (SellerKind.SELLER.value, Kind.VOICE.value)
+    rows = tx.execute(
+        sa.select(transfer.c.reference, debit.c.kind.label("from_kind"), credit.c.kind.label("to_kind"))
+        .join(debit, debit.c.id == transfer.c.debit_account_id)
+        .join(credit, credit.c.id == transfer.c.credit_account_id)
+        .where(debit.c.kind != credit.c.kind, sa.not_(sa.and_(debit.c.kind.in_(sold), credit.c.kind.in_(sold))))
+        .order_by(transfer.c.id)
+    )
+    for row in rows:
+        yield Difference(
+            "credit keeps its kind", f"transfer {row.reference}", f"{row.from_kind} to {row.from_kind}", row.to_kind
+        )
+
+
 def check_held(tx: Connection) -> Iterator[Difference]:
     """Check law 2: held = the sum of the open holds."""
     sums = (
@@ -125,5 +143,6 @@ _ZONES_APART = timedelta(hours=14)
 
 
 def _charged(tx: Connection, account_id: int, since: datetime) -> int:
-    which = (transfer.c.debit_account_id == account_id, transfer.c.origin.in_(SPENDING), transfer.c.at >= since)
+    is_spent = sa.and_(transfer.c.origin.in_(SPENDING), not_undone())
+    which = (transfer.c.debit_account_id == account_id, is_spent, transfer.c.at >= since)
     return int(tx.execute(sa.select(sa.func.coalesce(sa.func.sum(transfer.c.amount), 0)).where(*which)).scalar_one())

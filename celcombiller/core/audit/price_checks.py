@@ -53,9 +53,9 @@ def check_tariff_prices(tx: Connection) -> Iterator[Difference]:
     last = 0
     while rows := tx.execute(wanted.where(_call.c.id > last)).all():
         last, calls = rows[-1].id, [call_from_row(row) for row in rows]
-        shares = _shares(tx, calls)
+        shares = read_shares(tx, calls)
         for call in calls:
-            yield from _check_bill(call, shares)
+            yield from check_bill(call, shares)
 
 
 def check_trunk_costs(tx: Connection) -> Iterator[Difference]:
@@ -116,7 +116,7 @@ def _flat_price(talk_ms: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     return _call.c.connect_fee + increments * _call.c.price
 
 
-def _shares(tx: Connection, calls: list[Call]) -> dict[str, Any]:
+def read_shares(tx: Connection, calls: list[Call]) -> dict[str, Any]:
     """Return by reference what was held on each bundle of these calls, of which kind it is, and what it paid."""
     references = [name for call in calls for name in call.hold_references[1:]]
     hold, account, transfer = tables.hold, tables.account, tables.transfer
@@ -130,20 +130,32 @@ def _shares(tx: Connection, calls: list[Call]) -> dict[str, Any]:
     return {row.reference: row for row in rows}
 
 
-def _check_bill(call: Call, shares: dict[str, Any]) -> Iterator[Difference]:
-    talk_ms, answered_at = call.talk_ms or 0, call.answered_at or call.started_at
+def list_possible_seconds(call: Call) -> tuple[int, ...]:
+    """Return the seconds that a settled call may have been charged for, the likeliest first.
+
+    Talk that goes a little beyond the grant counts as the grant, or whole where it was dialled with another limit.
+    """
+    talk_ms = call.talk_ms or 0
+    return tuple(dict.fromkeys(map(seconds_of, (charged_ms(talk_ms, call.granted_seconds), talk_ms))))
+
+
+def pots_of(call: Call, shares: dict[str, Any]) -> list[Pot]:
+    """Return what was held for a call on each of its bundles, of what `read_shares` found."""
     known = [shares[name] for name in call.hold_references[1:] if name in shares]
-    if len(known) != len(call.bundles):
-        yield Difference("a call has a hold on each of its bundles", call.reference, len(call.bundles), len(known))
+    return [Pot(share.account_id, ACCOUNT_KINDS[share.kind], share.amount) for share in known]
+
+
+def check_bill(call: Call, shares: dict[str, Any]) -> Iterator[Difference]:
+    """Check that a settled call cost what its rate and its bundles say, and each bundle its part."""
+    answered_at, pots = call.answered_at or call.started_at, pots_of(call, shares)
+    if len(pots) != len(call.bundles):
+        yield Difference("a call has a hold on each of its bundles", call.reference, len(call.bundles), len(pots))
         return
-    pots = [Pot(share.account_id, ACCOUNT_KINDS[share.kind], share.amount) for share in known]
-    bills = [
-        make_bill(call.rate, seconds_of(milliseconds), answered_at, pots)
-        for milliseconds in {charged_ms(talk_ms, call.granted_seconds), talk_ms}
-    ]
+    bills = [make_bill(call.rate, seconds, answered_at, pots) for seconds in list_possible_seconds(call)]
     if all(bill.balance_amount != call.cost for bill in bills):
         yield Difference("a call costs the price of its talk", call.reference, bills[0].balance_amount, call.cost)
-    for share in known:
+    for name in call.hold_references[1:]:
+        share = shares[name]
         if all(bill.takes.get(share.account_id, 0) != share.paid for bill in bills):
             expected = bills[0].takes.get(share.account_id, 0)
             yield Difference("a bundle pays its part of a call", share.reference, expected, share.paid)

@@ -104,12 +104,15 @@ def check_schedule_transfers(tx: Connection) -> Iterator[Difference]:
 
 
 def check_runs(tx: Connection) -> Iterator[Difference]:
-    """Check law 6: a run counts the members that it credited, passed over and failed to credit."""
-    counts = (
-        sa.select(credit.c.schedule_id, credit.c.due_on, credit.c.outcome, sa.func.count().label("members"))
-        .group_by(credit.c.schedule_id, credit.c.due_on, credit.c.outcome)
-        .subquery()
-    )
+    """Check law 6: a run counts the members that it credited (or charged), passed over, and failed to."""
+    counts = sa.union_all(
+        *(
+            sa.select(each.c.schedule_id, each.c.due_on, each.c.outcome, sa.func.count().label("members"))
+            .where(each.c.outcome.is_not(None))
+            .group_by(each.c.schedule_id, each.c.due_on, each.c.outcome)
+            for each in (credit, tables.fee_period)
+        )
+    ).subquery()
     for outcome in CreditOutcome:
         counted = counts.alias()
         expected = sa.func.coalesce(counted.c.members, 0)

@@ -13,7 +13,7 @@ from celcombiller.core.audit.difference import Difference, name_account
 from celcombiller.core.data.session import ORIGIN, REFERENCE_CHARACTERS
 from celcombiller.core.ledger.book import REVERSAL
 from celcombiller.core.model.accounts import HoldState, Kind
-from celcombiller.core.model.calls import SHARE, CallState
+from celcombiller.core.model.calls import BY_CDR, SHARE, CallState, Witness
 from celcombiller.core.model.messages import MessageState
 from celcombiller.core.schema import tables
 
@@ -72,6 +72,23 @@ def check_charges(tx: Connection) -> Iterator[Difference]:
     )
     for stray in strays:
         yield Difference("a call's charge has a call", stray.reference, None, stray.amount)
+
+
+def check_cdr_witnesses(tx: Connection) -> Iterator[Difference]:
+    """Check that a call that a CDR settled has its report, which names where the record stands."""
+    report = tables.testimony
+    is_named = sa.and_(report.c.reference == call.c.reference, report.c.witness == Witness.CDR.value)
+    rows = tx.execute(
+        sa.select(call.c.reference, report.c.note)
+        .outerjoin(report, is_named)
+        .where(
+            call.c.witness == Witness.CDR.value,
+            sa.or_(report.c.note.is_(None), sa.not_(report.c.note.startswith(BY_CDR, autoescape=True))),
+        )
+        .order_by(call.c.id)
+    )
+    for row in rows:
+        yield Difference("a call that a CDR settled names its record", row.reference, f"{BY_CDR}…", row.note)
 
 
 _HOLD_OF_MESSAGE = {

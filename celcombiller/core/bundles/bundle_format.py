@@ -26,6 +26,8 @@ def format_bundles(bundles: Iterable[Bundle], style: BalanceStyle, now: datetime
 
 def format_left(bundle: Bundle, style: BalanceStyle) -> str:
     """Return what is available of a bundle: seconds as minutes and seconds, money as a balance, others as a number."""
+    if bundle.unlimited:
+        return "unlimited"
     if bundle.kind is BundleKind.SECONDS:
         return format_balance(bundle.available, Kind.VOICE, _SECONDS)
     if bundle.kind is BundleKind.MONEY:

@@ -6,6 +6,7 @@ the operator. Whoever makes or changes one locks its subscriber first, then the 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from datetime import date, datetime
 
     from sqlalchemy.engine import Connection, Row
@@ -136,13 +138,91 @@ def buy(
         begins=begins,
         ends=begins + timedelta(hours=offer.valid_hours),
         origin=BOUGHT,
-        offer=offer,
+        offer_id=offer.id,
+        price=offer.price,
         renews=offer.renews if renews is None else renews,
         note=note,
         today=today,
         now=now,
     )
     return made, True
+
+
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """A bundle to give for nothing, as an offer had these terms for it; it is not bought again at its end."""
+
+    subscriber_id: int
+    terms: BundleTerms
+    offer_id: int
+    valid_hours: int
+    reference: str
+    note: str = ""
+
+
+def give_many(tx: Connection, gifts: Sequence[Gift], *, origin: str, now: datetime) -> None:
+    """Give bundles to many subscribers in a few statements; the caller has locked them.
+
+    The caller makes sure that each is given once for its reference.
+    """
+    if not gifts:
+        return
+    pots = _read_last_pots(tx, gifts)
+    accounts = []
+    for each in gifts:
+        pots[each.subscriber_id, each.terms.kind] += 1
+        pot = pots[each.subscriber_id, each.terms.kind]
+        owner: dict[str, Any] = {"subscriber_id": each.subscriber_id, "kind": each.terms.kind, "pot": pot}
+        accounts.append(owner | {"posted": 0, "held": 0})
+    inserted = sa.insert(_account).returning(_account.c.id, sort_by_parameter_order=True)
+    account_ids = list(tx.execute(inserted, accounts).scalars())
+    rows = [
+        _bundle_columns(
+            account_id,
+            each.subscriber_id,
+            each.terms,
+            reference=each.reference,
+            begins=now,
+            ends=now + timedelta(hours=each.valid_hours),
+            offer_id=each.offer_id,
+            renews=False,
+        )
+        for account_id, each in zip(account_ids, gifts, strict=True)
+    ]
+    tx.execute(sa.insert(_bundle), rows)
+    book = Book()
+    book.load(tx, account_ids)
+    for account_id, each in zip(account_ids, gifts, strict=True):
+        operator_id = tables.OPERATOR_ACCOUNT_IDS[each.terms.kind]
+        note = each.note or each.terms.name
+        book.post(each.reference, operator_id, account_id, each.terms.amount, origin=origin, now=now, note=note)
+    book.save(tx)
+
+
+def _read_last_pots(tx: Connection, gifts: Sequence[Gift]) -> Counter[tuple[int, BundleKind]]:
+    """Return the number of the last pot that each of these subscribers has of each kind."""
+    columns = (_account.c.subscriber_id, _account.c.kind)
+    which = (_account.c.subscriber_id.in_({each.subscriber_id for each in gifts}), _account.c.pot > 0)
+    rows = tx.execute(sa.select(*columns, sa.func.max(_account.c.pot)).where(*which).group_by(*columns))
+    return Counter({(subscriber_id, BundleKind(kind)): pot for subscriber_id, kind, pot in rows})
+
+
+def give_paid(
+    tx: Connection, subscriber_id: int, offer: Offer, *, reference: str, origin: str, until: datetime, now: datetime
+) -> None:
+    """Give a bundle of an offer that is paid already, from now to ``until``; the caller has locked the subscriber."""
+    terms = offers.terms_of(offer)
+    _insert(
+        tx,
+        subscriber_id,
+        terms,
+        reference=reference,
+        begins=now,
+        ends=until,
+        origin=origin,
+        offer_id=offer.id,
+        now=now,
+    )
 
 
 def lock_subscriber(tx: Connection, subscriber_id: int) -> bool:
@@ -157,6 +237,13 @@ def lock_subscriber(tx: Connection, subscriber_id: int) -> bool:
     return bool(row.enabled)
 
 
+def lock_subscribers(tx: Connection, subscriber_ids: Collection[int]) -> None:
+    """Lock the bundles of these subscribers until the transaction ends, in the order of their ids."""
+    if subscriber_ids:
+        rows = sa.select(_subscriber.c.id).where(_subscriber.c.id.in_(subscriber_ids)).order_by(_subscriber.c.id)
+        tx.execute(rows.with_for_update(key_share=True))
+
+
 def _insert(
     tx: Connection,
     subscriber_id: int,
@@ -166,14 +253,14 @@ def _insert(
     begins: datetime,
     ends: datetime,
     origin: str,
-    offer: Offer | None = None,
+    offer_id: int | None = None,
+    price: int = 0,
     renews: bool = False,
-    note: str,
+    note: str = "",
     today: date | None = None,
     now: datetime,
 ) -> Bundle:
     book = Book(today=today)
-    price = 0 if offer is None else offer.price
     voice_id = _pay(tx, book, subscriber_id, price) if price else 0
     next_pot = sa.select(sa.func.coalesce(sa.func.max(_account.c.pot), 0) + 1).where(
         _account.c.subscriber_id == subscriber_id, _account.c.kind == terms.kind.value
@@ -182,21 +269,17 @@ def _insert(
     account["pot"] = next_pot.scalar_subquery()
     inserted = sa.insert(_account).values(account).returning(_account.c.id)
     account_id: int = tx.execute(inserted).scalar_one()
-    tx.execute(
-        sa.insert(_bundle).values(
-            account_id=account_id,
-            reference=reference,
-            subscriber_id=subscriber_id,
-            offer_id=None if offer is None else offer.id,
-            name=terms.name,
-            services=" ".join(terms.services),
-            destinations=" ".join(terms.destinations),
-            priority=terms.priority,
-            valid_from=begins,
-            valid_until=ends,
-            renews=renews,
-        )
+    columns = _bundle_columns(
+        account_id,
+        subscriber_id,
+        terms,
+        reference=reference,
+        begins=begins,
+        ends=ends,
+        offer_id=offer_id,
+        renews=renews,
     )
+    tx.execute(sa.insert(_bundle).values(columns))
     book.load(tx, [account_id])
     if price:
         operator_id = tables.OPERATOR_ACCOUNT_IDS[Kind.VOICE]
@@ -207,6 +290,33 @@ def _insert(
     book.post(reference, operator_id, account_id, terms.amount, origin=origin, now=now, note=note or terms.name)
     book.save(tx)
     return find(tx, account_id)
+
+
+def _bundle_columns(
+    account_id: int,
+    subscriber_id: int,
+    terms: BundleTerms,
+    *,
+    reference: str,
+    begins: datetime,
+    ends: datetime,
+    offer_id: int | None,
+    renews: bool,
+) -> dict[str, Any]:
+    return {
+        "account_id": account_id,
+        "reference": reference,
+        "subscriber_id": subscriber_id,
+        "offer_id": offer_id,
+        "name": terms.name,
+        "services": " ".join(terms.services),
+        "destinations": " ".join(terms.destinations),
+        "priority": terms.priority,
+        "call_seconds_max": terms.call_seconds_max,
+        "valid_from": begins,
+        "valid_until": ends,
+        "renews": renews,
+    }
 
 
 def _pay(tx: Connection, book: Book, subscriber_id: int, price: int) -> int:
@@ -312,6 +422,7 @@ def bundle_from_row(row: Row[Any]) -> Bundle:
         ended_at=row.ended_at,
         posted=row.posted,
         held=row.held,
+        call_seconds_max=row.call_seconds_max,
     )
 
 
@@ -328,7 +439,15 @@ def _conflict(reference: str) -> TransferConflict:
 
 
 def _terms_of(bundle: Bundle) -> BundleTerms:
-    return BundleTerms(bundle.name, bundle.kind, bundle.amount, bundle.services, bundle.destinations, bundle.priority)
+    return BundleTerms(
+        bundle.name,
+        bundle.kind,
+        bundle.amount,
+        bundle.services,
+        bundle.destinations,
+        bundle.priority,
+        bundle.call_seconds_max,
+    )
 
 
 # -- changing and ending ---------------------------------------------------------------------------------------------

@@ -27,10 +27,12 @@ def choose_pots(
 ) -> list[Pot]:
     """Return what is left of the bundles of a subscriber that are good for this use, in the order of ``bundles``.
 
+    Of one that pays a part of each call only, no more than that.
+
     ``book`` has their accounts. ``number`` is empty for data, which goes to no number.
     """
     return [
-        Pot(each.account_id, each.kind, book.accounts[each.account_id].available)
+        Pot(each.account_id, each.kind, each.most_of_one_use(book.accounts[each.account_id].available))
         for each in bundles.get(subscriber_id, ())
         if each.is_for(service, number, on_net=on_net, at=at)
     ]

@@ -24,7 +24,10 @@ _offer = tables.offer
 
 _NOT_DELETED = _offer.c.deleted_at.is_(None)
 
-CHANGEABLE = (*("name", "price", "amount", "services", "destinations", "valid_hours", "priority", "renews", "enabled"),)
+CHANGEABLE = (
+    *("name", "price", "amount", "services", "destinations", "valid_hours", "priority", "renews", "enabled"),
+    "call_seconds_max",
+)
 """What of an offer can be changed: not the kind, as bundles that renew themselves would become others."""
 
 
@@ -122,7 +125,15 @@ def delete(tx: Connection, offer_id: int, now: datetime) -> Offer:
 
 def terms_of(offer: Offer) -> BundleTerms:
     """Return what a bundle of this offer is made of."""
-    return BundleTerms(offer.name, offer.kind, offer.amount, offer.services, offer.destinations, offer.priority)
+    return BundleTerms(
+        offer.name,
+        offer.kind,
+        offer.amount,
+        offer.services,
+        offer.destinations,
+        offer.priority,
+        offer.call_seconds_max,
+    )
 
 
 def offer_from_row(row: Row[Any]) -> Offer:
@@ -139,6 +150,7 @@ def offer_from_row(row: Row[Any]) -> Offer:
         priority=row.priority,
         renews=row.renews,
         enabled=row.enabled,
+        call_seconds_max=row.call_seconds_max,
     )
 
 
@@ -158,6 +170,7 @@ def _columns(terms: BundleTerms) -> dict[str, Any]:
         "services": " ".join(terms.services),
         "destinations": " ".join(terms.destinations),
         "priority": terms.priority,
+        "call_seconds_max": terms.call_seconds_max,
     }
 
 

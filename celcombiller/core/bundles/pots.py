@@ -38,6 +38,11 @@ class BundlePot:
     priority: int
     valid_from: datetime
     valid_until: datetime
+    call_seconds_max: int | None = None
+
+    def most_of_one_use(self, amount: int) -> int:
+        """Return how much of an amount may pay for one use."""
+        return amount if self.call_seconds_max is None else min(amount, self.call_seconds_max)
 
     def is_for(self, service: Service, number: str, *, on_net: bool, at: datetime) -> bool:
         """Return whether it pays for a use of ``service`` towards ``number`` that begins at this time.
@@ -70,7 +75,7 @@ def query_pots(subscriber_ids: Collection[int]) -> bulk.BoundQuery:
 def pots_from_rows(rows: bulk.Rows) -> dict[int, list[BundlePot]]:
     """Return the bundles of the rows that answer `query_pots`, by subscriber."""
     pots: dict[int, list[BundlePot]] = {}
-    for subscriber_id, account_id, kind, services, destinations, priority, valid_from, valid_until in rows:
+    for subscriber_id, account_id, kind, services, destinations, priority, valid_from, valid_until, most in rows:
         pot = BundlePot(
             account_id,
             _KINDS[kind],
@@ -79,6 +84,7 @@ def pots_from_rows(rows: bulk.Rows) -> dict[int, list[BundlePot]]:
             priority,
             driver.parse_timestamp(valid_from),
             driver.parse_timestamp(valid_until),
+            most,
         )
         pots.setdefault(subscriber_id, []).append(pot)
     for each in pots.values():
@@ -98,7 +104,7 @@ _SPENT_FIRST = attrgetter("priority", "valid_until", "account_id")
 
 _LIVING = bulk.BulkQuery(
     "bundle.subscriber_id, bundle.account_id, account.kind, bundle.services, bundle.destinations, bundle.priority,"
-    " bundle.valid_from, bundle.valid_until",
+    " bundle.valid_from, bundle.valid_until, bundle.call_seconds_max",
     "from bundle join account on account.id = bundle.account_id"
     " where bundle.subscriber_id {among} and bundle.ended_at is null",
     of=tables.bundle.c.subscriber_id,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.rows import AMOUNT_MAX, check_line
 from celcombiller.core.model.accounts import BundleKind
-from celcombiller.core.model.bundles import ON_NET, SERVICES_OF_KIND
+from celcombiller.core.model.bundles import ON_NET, SERVICES_OF_KIND, UNLIMITED
 from celcombiller.core.model.tariffs import Service
 
 NAME_CHARACTERS_MAX = 64
@@ -16,6 +16,8 @@ NAME_CHARACTERS_MAX = 64
 DESTINATIONS_MAX = 500
 
 PRIORITY_MAX = 1000
+
+CALL_SECONDS_MAX = 86_400
 
 HOURS_MAX = 87_600
 """Ten years of 365 days."""
@@ -28,7 +30,8 @@ class BundleTerms:
     """A bundle's content, and what it is good for.
 
     ``services``: none named, those of its kind. ``destinations`` are prefixes of numbers and ``on-net``; none named:
-    all of them. A lower ``priority`` is spent first.
+    all of them. A lower ``priority`` is spent first. ``call_seconds_max``: the seconds of one call that it pays at
+    most.
     """
 
     name: str
@@ -37,6 +40,7 @@ class BundleTerms:
     services: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
     priority: int = 0
+    call_seconds_max: int | None = None
 
 
 def check_terms(terms: BundleTerms) -> BundleTerms:
@@ -46,6 +50,9 @@ def check_terms(terms: BundleTerms) -> BundleTerms:
     check_line("name", terms.name, NAME_CHARACTERS_MAX)
     check_whole("amount", terms.amount, 1, AMOUNT_MAX)
     check_whole("priority", terms.priority, -PRIORITY_MAX, PRIORITY_MAX)
+    if terms.call_seconds_max is not None:
+        check_whole("call_seconds_max", terms.call_seconds_max, 1, CALL_SECONDS_MAX)
+        _require("call_seconds_max", terms.kind is BundleKind.SECONDS, "is for bundles of seconds only")
     possible = SERVICES_OF_KIND[terms.kind] | ({Service.DATA} if terms.kind is BundleKind.MONEY else frozenset())
     for service in terms.services:
         names = ", ".join(sorted(possible))
@@ -61,6 +68,14 @@ def check_terms(terms: BundleTerms) -> BundleTerms:
         services=tuple(sorted(set(terms.services))),
         destinations=tuple(dict.fromkeys(each.removeprefix("+") for each in terms.destinations)),
     )
+
+
+def unlimited_amount(kind: BundleKind) -> int:
+    """Return the amount of a bundle without limit. Raise `InvalidValue` for money, which always has one."""
+    amount = UNLIMITED.get(kind)
+    if amount is None:
+        raise InvalidValue(f"a bundle of {kind} cannot be without limit", {"unlimited": f"is not for {kind}"})
+    return amount
 
 
 def check_hours(hours: int) -> int:

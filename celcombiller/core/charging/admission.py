@@ -73,33 +73,45 @@ class CallAdmission:
     def check(self, payer: Subscriber, number: str) -> None:
         """Raise `Barred`, `TooManyCalls` or `GroupFull` where a subscriber may not begin a call to this number now."""
         group = self.group_of(payer)
+        self.check_prefixes(payer, number)
+        calls_max = _calls_max(payer, group)
+        if calls_max is not None and self.open.of_subscribers.get(payer.id, calls_max) >= calls_max:
+            raise TooManyCalls(f"{payer.username} may have {calls_max} calls at once (calls_max)")
+        if group is None or group.calls_max is None:
+            return
+        if self.open.of_groups.get(group.id, group.calls_max) >= group.calls_max:
+            raise GroupFull(f"the group {group.name} may have {group.calls_max} calls at once (its calls_max)")
+
+    def check_prefixes(self, payer: Subscriber, number: str) -> None:
+        """Raise `Barred` where a subscriber may not call this number."""
+        group = self.group_of(payer)
         barred = payer.barred if payer.barred is not None or group is None else group.barred
         allowed = payer.allowed if payer.allowed is not None or group is None else group.allowed
         if (barred or allowed) and is_barred(number, barred or (), allowed or ()):
             raise Barred("the prefixes that this subscriber may call do not include the number")
-        calls_max = _calls_max(payer, group)
-        if calls_max is not None and self.open.of_subscribers.get(payer.id, calls_max) >= calls_max:
-            raise TooManyCalls(f"{payer.username} may have {calls_max} calls at once")
-        if group is None or group.calls_max is None:
-            return
-        if self.open.of_groups.get(group.id, group.calls_max) >= group.calls_max:
-            raise GroupFull(f"the group {group.name} may have {group.calls_max} calls at once")
 
     def seconds_max(self, payer: Subscriber, most: int) -> int:
         """Return the seconds that a call may last at most: those of the group, where it has fewer."""
         group = self.group_of(payer)
         return most if group is None or group.call_seconds_max is None else min(most, group.call_seconds_max)
 
+    def cost_max(self, call: Call) -> int | None:
+        """Return the credits that a call may cost the balance at most; ``None``: any."""
+        group = None if call.group_id is None else self.catalogue.groups.get(call.group_id)
+        return None if group is None else group.call_cost_max
+
     def spendable(self, call: Call, available: int) -> int:
         """Return the credits that a call may cost the balance at most, of those available."""
-        group = None if call.group_id is None else self.catalogue.groups.get(call.group_id)
-        return available if group is None or group.call_cost_max is None else min(available, group.call_cost_max)
+        most = self.cost_max(call)
+        return available if most is None else min(available, most)
 
     @staticmethod
     def check_cost(call: Call, available: int, spendable: int) -> None:
         """Raise `TooExpensive` where a call that gets no second would get one for all that is available."""
         if spendable < available and affordable(call.rate, available, call.started_at, call.granted_seconds):
-            raise TooExpensive(f"a call of the group may cost {spendable} credits, and its first increment costs more")
+            raise TooExpensive(
+                f"a call of the group may cost {spendable} credits, and its first increment costs more (call_cost_max)"
+            )
 
     def has_route(self, number: str) -> bool:
         """Return whether a number outside has a route."""
@@ -141,7 +153,9 @@ class CallAdmission:
         )
         found = [each for each in (make_trunk_dial(trunk, number, caller) for trunk in chosen) if each is not None]
         if not found:
-            raise NoTrunk(f"all trunks of the route {route.prefix!r} are full or disabled")
+            raise NoTrunk(
+                f"all trunks of the route {route.prefix!r} are full or disabled: enable one, or raise its calls_max"
+            )
         return found
 
     def list_trunks_again(self, call: Call) -> list[TrunkDial]:

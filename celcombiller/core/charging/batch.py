@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
-from celcombiller.core.bundles.pots import load_pots
+from celcombiller.core.bundles.pots import load_pots, pots_from_rows, query_pots
 from celcombiller.core.catalogue.catalogue import Catalogue
 from celcombiller.core.charging.admission import CallAdmission
-from celcombiller.core.charging.requests import CallAnswered, Credit, Initiate, TakeTrunk, Terminate
+from celcombiller.core.charging.payer_memory import Guess, PayerMemory
+from celcombiller.core.charging.requests import CallAnswered, Credit, Initiate, TakeTrunk, Terminate, Update
+from celcombiller.core.charging.updates import CallUpdates
 from celcombiller.core.charging.voice import VoiceCharging
 from celcombiller.core.data.accounting_reports import NasRestart, StaleSession, Usage
 from celcombiller.core.data.charging import DataCharging
@@ -25,6 +27,7 @@ from celcombiller.core.ledger.book import Book
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState
 from celcombiller.core.rating.numbering import AS_DIALLED, normalise
+from celcombiller.core.routing.open_calls import count_open_calls
 from celcombiller.core.schema import bulk, tables
 from celcombiller.core.sms.charging import MessageCharging, MessageOutcome, MessageSubmission, refund_of, shares_of
 from celcombiller.core.sms.message_records import MessageRecords
@@ -38,14 +41,30 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.bundles.pots import BundlePot
+    from celcombiller.core.charging.payer_memory import PayerKey
     from celcombiller.core.charging.requests import ChargingPolicy, Outcome, Request, Result
     from celcombiller.core.data.accounting_reports import Report
     from celcombiller.core.model.accounts import Transfer
+    from celcombiller.core.model.calls import Call
+    from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.core.rating.numbering import NumberingPlan
 
 
-def process_batch(tx: Connection, policy: ChargingPolicy, requests: Sequence[Request], now: datetime) -> list[Result]:
-    """Process requests on an open transaction; return their answers and refusals, in the order of the requests."""
+def process_batch(
+    tx: Connection,
+    policy: ChargingPolicy,
+    requests: Sequence[Request],
+    now: datetime,
+    *,
+    commits: bool = False,
+    save: bool = True,
+) -> list[Result]:
+    """Process requests on an open transaction; return their answers and refusals, in the order of the requests.
+
+    ``commits``: the transaction has nothing else to do, and may be committed here. Without ``save`` nothing is written:
+    the answers are what they would be.
+    """
     batch = ChargingBatch.load(
         tx,
         requests,
@@ -53,9 +72,11 @@ def process_batch(tx: Connection, policy: ChargingPolicy, requests: Sequence[Req
         catalogue=policy.catalogue.current,
         today=now.astimezone(policy.time_zone).date(),
         numbering=policy.numbering,
+        memory=policy.payers,
     )
     results = [batch.process(policy, request, now) for request in requests]
-    batch.save(tx)
+    if save:
+        batch.save(tx, commits=commits)
     return results
 
 
@@ -75,17 +96,40 @@ class BatchKeys:
     """The calls to be admitted."""
     trunks: set[int] = field(default_factory=set)
     """The trunks that open calls may take next."""
+    updates: set[tuple[str, str]] = field(default_factory=set)
+    """The server and uniqueid of each call whose grant is to be renewed or limited."""
     users: list[tuple[str, ...]] = field(default_factory=list)
     """The identities under which a data session's user may be known, the best first."""
+    charged: set[str] = field(default_factory=set)
+    """The uniqueids of the calls whose holds may change."""
+    known: list[Call] = field(default_factory=list)
+    """Calls that may end, as the senders know them."""
+    can_guess: bool = True
+    """Whether a payer memory may know all the accounts and holds: not those of requests that name only a record."""
 
     def add_call(self, request: Initiate) -> None:
         """Add the subscribers of a call to be admitted."""
         self.identities.update((request.account_code, request.caller_number, request.called_number))
         self.payers.append((request.account_code, request.caller_number, Kind.VOICE))
 
+    def add_open_call(self, request: Update | CallAnswered | TakeTrunk) -> None:
+        """Add a call in progress, and by what it goes on."""
+        self.uniqueids.add(request.uniqueid)
+        if isinstance(request, Update):
+            self.charged.add(request.uniqueid)
+            self.can_guess = False
+            self.updates.add((request.server, request.uniqueid))
+        elif isinstance(request, TakeTrunk):
+            self.trunks.update(request.trunk_ids)
+
     def add_end(self, request: Terminate) -> None:
         """Add a call that ended, and who pays where it was not admitted."""
         self.uniqueids.add(request.uniqueid)
+        self.charged.add(request.uniqueid)
+        if request.known is None:
+            self.can_guess = False
+        else:
+            self.known.append(request.known)
         if request.unauthorized_request is not None:
             self.add_call(request.unauthorized_request)
 
@@ -104,6 +148,7 @@ class BatchKeys:
 
     def add_report(self, report: Report) -> None:
         """Add a data session and its user, or the NAS whose sessions are over."""
+        self.can_guess = False
         if isinstance(report, NasRestart):
             self.restarted.add(report.nas)
             return
@@ -122,6 +167,7 @@ class ChargingBatch:
     directory: Directory
     book: Book
     voice: VoiceCharging
+    updates: CallUpdates
     sms: MessageCharging
     data: DataCharging
 
@@ -135,29 +181,44 @@ class ChargingBatch:
         catalogue: Catalogue | None = None,
         today: date | None = None,
         numbering: NumberingPlan = AS_DIALLED,
+        memory: PayerMemory | None = None,
     ) -> ChargingBatch:
         """Read what the requests name; lock calls, messages, data sessions, then accounts.
 
-        ``sms_account``: the kind of the account that pays for new messages; a known message has its own account.
+        ``sms_account``: the kind of the account that pays for new messages; a known message has its own account. With a
+        ``memory`` of payers all of it is mostly read by the first statement.
         """
         keys = _named(requests, sms_account)
-        directory, calls, messages, sessions = _read(tx, keys, numbering)
+        memory = memory or PayerMemory()
+        guess, book = _guess(keys, memory), Book(today=today)
+        directory, calls, messages, sessions, pots = _read(tx, keys, numbering, guess, book)
         accounts, holds, bundled = set[int](), set[str](), set[int]()
-        _add_payers(keys, directory, accounts, bundled)
-        _add_known(calls, messages, sessions, accounts, holds, bundled)
-        pots = load_pots(tx, bundled) if bundled else {}
+        paid = _add_payers(keys, directory, accounts, bundled)
+        _add_known(keys, calls, messages, sessions, accounts, holds, bundled)
+        payers = _load_payers(tx, keys, calls, bundled)
+        unread = bundled - guess.bundled
+        if unread:
+            pots |= load_pots(tx, unread)
         accounts.update(pot.account_id for each in pots.values() for pot in each)
-        book = Book(today=today)
-        book.load(tx, accounts, holds)
-        if any(each.bundles for each in messages):  # a refund goes to none that ended before its account was locked
-            pots = load_pots(tx, bundled)
-        refunds = {refund_of(reference) for each in messages for reference, _, _ in shares_of(each)}
-        book.load_transfers(tx, keys.transfers | refunds)
+        if not (accounts <= book.accounts.keys() and holds <= book.holds.keys()):
+            book.load(tx, accounts, holds)
+        for key, account_id, payer_id in paid:
+            of_bundles = [pot.account_id for pot in pots.get(payer_id, ())]
+            memory.remember(key, (account_id, *of_bundles), payer_id if payer_id in bundled else None)
+        refunds = set()
+        if keys.messages:
+            if any(each.bundles for each in messages):  # a refund goes to none that ended before its account was locked
+                pots = load_pots(tx, bundled)
+            refunds = {refund_of(reference) for each in messages for reference, _, _ in shares_of(each)}
+        if refunds or keys.transfers:
+            book.load_transfers(tx, keys.transfers | refunds)
         admission = _load_admission(tx, catalogue, keys, directory, numbering)
+        open_calls = _count_sharers(tx, keys, directory, payers, book)
         return cls(
             directory,
             book,
-            VoiceCharging(directory, book, calls, admission, pots),
+            VoiceCharging(directory, book, calls, admission, pots, open_calls),
+            CallUpdates(book, calls, admission, pots, payers, open_calls),
             MessageCharging(directory, book, messages, pots),
             DataCharging(directory, book, sessions, pots, catalogue),
         )
@@ -169,10 +230,10 @@ class ChargingBatch:
             match request:
                 case Initiate():
                     answer = self.voice.initiate(policy, request, now)
-                case CallAnswered():
-                    answer = self.voice.answer(request)
-                case TakeTrunk():
-                    answer = self.voice.take_trunk(request)
+                case Update():
+                    answer = self.updates.update(policy, request, now)
+                case CallAnswered() | TakeTrunk():
+                    answer = self.voice.record(request)
                 case Terminate():
                     answer = self.voice.terminate(policy, request, now)
                 case Credit():
@@ -210,10 +271,11 @@ class ChargingBatch:
             note=request.note,
         )
 
-    def save(self, tx: Connection) -> None:
-        """Write what changed."""
+    def save(self, tx: Connection, *, commits: bool = False) -> None:
+        """Write what changed; ``commits``: see `bulk.write`."""
         calls, messages, sessions = self.voice.calls, self.sms.messages, self.data.sessions
-        bulk.write(tx, chain(calls.changes(), messages.changes(), sessions.changes(), self.book.changes()))
+        writes = chain(calls.changes(), messages.changes(), sessions.changes(), self.book.changes())
+        bulk.write(tx, writes, commits=commits)
 
 
 def _named(requests: Iterable[Request], sms_account: Kind) -> BatchKeys:
@@ -223,13 +285,11 @@ def _named(requests: Iterable[Request], sms_account: Kind) -> BatchKeys:
         match request:
             case Initiate():
                 keys.uniqueids.add(request.uniqueid)
+                keys.charged.add(request.uniqueid)
                 keys.calls.append(request)
                 keys.add_call(request)
-            case CallAnswered():
-                keys.uniqueids.add(request.uniqueid)
-            case TakeTrunk():
-                keys.uniqueids.add(request.uniqueid)
-                keys.trunks.update(request.trunk_ids)
+            case Update() | CallAnswered() | TakeTrunk():
+                keys.add_open_call(request)
             case Terminate():
                 keys.add_end(request)
             case Credit():
@@ -238,6 +298,7 @@ def _named(requests: Iterable[Request], sms_account: Kind) -> BatchKeys:
                 keys.add_message(request, sms_account)
             case MessageOutcome():
                 keys.messages.add(request.reference)
+                keys.can_guess = False
             case Usage() | NasRestart() | StaleSession():
                 keys.add_report(request)
             case _:
@@ -245,22 +306,45 @@ def _named(requests: Iterable[Request], sms_account: Kind) -> BatchKeys:
     return keys
 
 
+def _guess(keys: BatchKeys, memory: PayerMemory) -> Guess:
+    """Return what the requests will probably need; nothing, unless it is known for all of them.
+
+    So the accounts of a batch are mostly locked by one statement, in the order of their ids.
+    """
+    guess = Guess()
+    if not keys.can_guess or not memory.recall(keys.payers, guess):
+        return Guess()
+    for call in keys.known:
+        guess.accounts.update((call.account_id, *call.bundles))
+        guess.holds.update(call.hold_references)
+    return guess
+
+
 def _read(
-    tx: Connection, keys: BatchKeys, numbering: NumberingPlan
-) -> tuple[Directory, CallRecords, MessageRecords, DataSessionRecords]:
-    """Read the rows of these keys in one statement."""
-    subscribers, calls, messages, *sessions = bulk.read(
+    tx: Connection, keys: BatchKeys, numbering: NumberingPlan, guess: Guess, book: Book
+) -> tuple[Directory, CallRecords, MessageRecords, DataSessionRecords, dict[int, list[BundlePot]]]:
+    """Read the rows of these keys, and what they are guessed to need, in one statement."""
+    others: tuple[bulk.BoundQuery, ...] = ()
+    if keys.messages or keys.sessions or keys.restarted:
+        others = (
+            MessageRecords.query(keys.messages),
+            *DataSessionRecords.queries(keys.sessions, keys.restarted),
+        )
+    subscribers, calls, *found, pots, accounts, holds = bulk.read(
         tx,
         Directory.query_identities(keys.identities, numbering),
         CallRecords.query(keys.uniqueids),
-        MessageRecords.query(keys.messages),
-        *DataSessionRecords.queries(keys.sessions, keys.restarted),
+        *others,
+        query_pots(guess.bundled),
+        *book.queries(guess.accounts, guess.holds),
     )
+    book.add_rows(accounts, holds)
     return (
         Directory.from_rows(subscribers, numbering),
         CallRecords.from_rows(calls),
-        MessageRecords.from_rows(messages),
-        DataSessionRecords.from_rows(chain.from_iterable(sessions)),
+        MessageRecords.from_rows(found[0]) if found else MessageRecords(),
+        DataSessionRecords.from_rows(chain.from_iterable(found[1:])) if found else DataSessionRecords(),
+        pots_from_rows(pots) if pots else {},
     )
 
 
@@ -280,19 +364,57 @@ def _load_admission(
     return CallAdmission.load(tx, catalogue, wanted, keys.trunks)
 
 
-def _add_payers(keys: BatchKeys, directory: Directory, accounts: set[int], bundled: set[int]) -> None:
-    """Add the accounts of who pays for what is new, and those of them who have bundles."""
-    payers = [(directory.find_payer(code, number), kind) for code, number, kind in keys.payers]
-    if keys.users:
-        payers += [(find_payer(directory, identities), Kind.DATA) for identities in keys.users]
-    for payer, kind in payers:
+def _load_payers(tx: Connection, keys: BatchKeys, calls: CallRecords, bundled: set[int]) -> dict[int, Subscriber]:
+    """Return who pays for the calls to be updated, by id, and add those of them who have bundles."""
+    if not keys.updates:
+        return {}
+    paying = {call.subscriber_id for call in calls if (call.server, call.uniqueid) in keys.updates}
+    directory = Directory.load_ids(tx, paying)
+    bundled |= directory.with_bundles
+    return {payer.id: payer for payer in directory}
+
+
+def _count_sharers(
+    tx: Connection, keys: BatchKeys, directory: Directory, payers: Iterable[int], book: Book
+) -> dict[int, int]:
+    """Return how many open calls each of those has who may have to share; where nothing is held, nothing is shared."""
+    sharers = set(payers)
+    for request in keys.calls:
+        if request.slice_seconds:
+            payer = directory.find_payer(request.account_code, request.caller_number)
+            if payer is not None and book.accounts[directory.account_ids[payer.id, Kind.VOICE]].held:
+                sharers.add(payer.id)
+    return count_open_calls(tx, sharers) if sharers else {}
+
+
+def _add_payers(
+    keys: BatchKeys, directory: Directory, accounts: set[int], bundled: set[int]
+) -> list[tuple[PayerKey, int, int]]:
+    """Add the accounts of who pays for what is new, and those of them who have bundles.
+
+    Return the account and the subscriber of each key that has a payer.
+    """
+    paid = []
+    for key in keys.payers:
+        code, number, kind = key
+        payer = directory.find_payer(code, number)
         if payer is not None:
-            accounts.add(directory.account_ids[payer.id, kind])
+            account_id = directory.account_ids[payer.id, kind]
+            paid.append((key, account_id, payer.id))
+            accounts.add(account_id)
             if payer.id in directory.with_bundles:
                 bundled.add(payer.id)
+    for identities in keys.users:
+        payer = find_payer(directory, identities)
+        if payer is not None:
+            accounts.add(directory.account_ids[payer.id, Kind.DATA])
+            if payer.id in directory.with_bundles:
+                bundled.add(payer.id)
+    return paid
 
 
 def _add_known(
+    keys: BatchKeys,
     calls: CallRecords,
     messages: MessageRecords,
     sessions: DataSessionRecords,
@@ -302,6 +424,8 @@ def _add_known(
 ) -> None:
     """Add the accounts that pay for what is known already, the holds that may end, and who may get bundles back."""
     for call in calls:
+        if call.uniqueid not in keys.charged:
+            continue
         if call.state is not CallState.SETTLED:
             accounts.update((call.account_id, *call.bundles))
         if call.state is CallState.OPEN:

@@ -17,6 +17,7 @@ from celcombiller.core.schema import tables
 from celcombiller.core.sms.charging import ORIGIN, MessageOutcome, MessageResult, MessageSubmission
 from celcombiller.core.sms.message_records import message_from_row
 from celcombiller.core.sms.receipt_match import find_part
+from celcombiller.core.subscribers.directory import Directory
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
@@ -88,8 +89,7 @@ def accept_inbound(tx: Connection, policy: MessagePolicy, inbound: InboundMessag
     Its id is its ``key`` and the hour. Raises `UnknownSubscriber` when no subscriber has the number, `BadNumber` when
     there is no route to phones, and `InvalidValue` (of the text).
     """
-    if policy.on_net_route is not Route.ASTERISK:
-        raise BadNumber("there is no way for messages to phones ([sms] on_net_route)")
+    _check_route(policy)
     hour = now.timestamp() // REPEATED.total_seconds()
     before, reference = (reference_of(f"smpp:{inbound.key}:{each:.0f}") for each in (hour - 1, hour))
     same = sa.select(_message).where(_message.c.reference == before, _message.c.queued_at > now - REPEATED)
@@ -106,11 +106,26 @@ def accept_inbound(tx: Connection, policy: MessagePolicy, inbound: InboundMessag
         free=True,
     )
     batch = ChargingBatch.load(tx, [request], numbering=policy.numbering)
-    if batch.directory.find_callee(inbound.to_number) is None:
-        raise UnknownSubscriber("no subscriber has the number that a message came for")
+    _check_callee(batch.directory, inbound.to_number)
     result = batch.sms.send(policy, request, now)
     batch.save(tx)
     return result
+
+
+def check_inbound(tx: Connection, policy: MessagePolicy, to_number: str) -> None:
+    """Raise `BadNumber` where there is no route to phones, `UnknownSubscriber` where no subscriber has the number."""
+    _check_route(policy)
+    _check_callee(Directory.load(tx, [to_number], policy.numbering), to_number)
+
+
+def _check_route(policy: MessagePolicy) -> None:
+    if policy.on_net_route is not Route.ASTERISK:
+        raise BadNumber("there is no way for messages to phones ([sms] on_net_route)")
+
+
+def _check_callee(directory: Directory, to_number: str) -> None:
+    if directory.find_callee(to_number) is None:
+        raise UnknownSubscriber("no subscriber has the number that a message came for")
 
 
 def reference_of(reference: str) -> str:

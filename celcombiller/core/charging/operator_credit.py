@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.access import audit_trail
 from celcombiller.core.charging.batch import ChargingBatch
+from celcombiller.core.errors import InsufficientBalance
 from celcombiller.core.ledger import accounts, reversals
 from celcombiller.core.ledger.book import REVERSAL
 from celcombiller.core.ledger.rows import check_line
@@ -33,14 +34,23 @@ NOTE_CHARACTERS_MAX = 500
 def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tuple[Transfer, bool]:
     """Credit a subscriber for an operator, with an audit-trail row; return the transfer and whether it is new.
 
-    Raises `UnknownSubscriber`, `Forbidden`, `InsufficientBalance`, `TransferConflict`, `InvalidValue`.
+    Raises `UnknownSubscriber`, `Forbidden`, `InsufficientBalance` (which says how much is held), `TransferConflict`,
+    `InvalidValue`.
     """
-    actor.check_manages(subscriber_records.find(tx, request.username).level)
+    who = subscriber_records.find(tx, request.username)
+    actor.check_manages(who.level)
     check_line("origin", request.origin, ORIGIN_CHARACTERS_MAX)
     check_line("note", request.note, NOTE_CHARACTERS_MAX)
     batch = ChargingBatch.load(tx, [request])
     is_new = request.reference not in batch.book.transfers
-    made = batch.credit(request, now)
+    try:
+        made = batch.credit(request, now)
+    except InsufficientBalance as refusal:
+        held = batch.book.accounts[batch.directory.account_ids[who.id, request.kind]].held
+        if held == 0:
+            raise
+        what = f"calls and other uses in progress hold {held} more, which is free when they have ended"
+        raise InsufficientBalance(f"{refusal}; {what}") from None
     batch.save(tx)
     if is_new:
         audit_trail.record(tx, actor, "credit", f"subscriber:{request.username}", after=made, now=now)
@@ -73,7 +83,7 @@ def set_credit_limit(tx: Connection, username: str, kind: Kind, limit: int, acto
     actor.check_administers()
     who = subscriber_records.find(tx, username)
     was = accounts.balances(tx, who.id)[kind]
-    is_ = accounts.set_credit_limit(tx, was.id, -limit)
+    is_ = accounts.set_credit_limit(tx, was.id, -limit, now)
     action = f"change {kind} credit limit"
     audit_trail.record(tx, actor, action, f"subscriber:{who.username}", before=was, after=is_, now=now)
     return is_
@@ -99,7 +109,7 @@ def set_spending_limits(
     account_id = accounts.balances(tx, who.id)[kind].id
     was = accounts.spendings(tx, who.id, today)[kind]
     limits = {"day_limit": was.day_limit, "month_limit": was.month_limit} | dict(changes)
-    is_ = accounts.set_spending_limits(tx, account_id, **limits, today=today, zone=zone)
+    is_ = accounts.set_spending_limits(tx, account_id, **limits, zone=zone, now=now)
     action = f"change {kind} spending limits"
     audit_trail.record(tx, actor, action, f"subscriber:{who.username}", before=was, after=is_, now=now)
     return is_

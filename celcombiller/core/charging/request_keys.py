@@ -34,12 +34,13 @@ def find_reference(tx: Connection, actor: Actor, key: str) -> str:
 
     It is ``id:`` and the key; where another author has that, ``id@``, the author's own id, a colon and the key.
     """
-    reference, mine = f"id:{key}", _identity_of(actor)
+    reference, mine = f"id:{key}", identity_of(actor)
     is_anothers = _find_sender(tx, reference) not in (None, mine)
     return f"id@{mine}:{key}" if is_anothers else reference
 
 
-def _identity_of(actor: Actor) -> str:
+def identity_of(actor: Actor) -> str:
+    """Return what names the author of requests: their id, or the command and its user."""
     return f"{actor.name} {actor.address}" if actor.subscriber_id is None else str(actor.subscriber_id)
 
 

@@ -11,10 +11,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from celcombiller.core.bundles.choice import choose_pots
+from celcombiller.core.charging.requests import CallAnswered
+from celcombiller.core.charging.slices import HOLD_MARGIN, first_slice, held_pots, make_slice, valid_until
 from celcombiller.core.errors import (
     BadNumber,
     InsufficientBalance,
+    SharedBalance,
     SubscriberDisabled,
+    SubscriberSuspended,
     UnknownCall,
     UnknownSubscriber,
 )
@@ -22,34 +26,47 @@ from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.model.calls import (
     Call,
     CallGrant,
+    CallRenewal,
     CallReport,
     CallState,
+    RenewalReason,
     Settlement,
     Witness,
     share_reference,
 )
 from celcombiller.core.model.tariffs import Service
-from celcombiller.core.rating.bill import Pot, make_bill, make_grant
+from celcombiller.core.rating.bill import Pot, make_bill
 from celcombiller.core.rating.numbering import normalise
 from celcombiller.core.rating.pricing import charged_ms, price, seconds_of
+from celcombiller.core.routing.prefixes import match_length
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
-from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, talk_ms
+from celcombiller.core.voice.authorization import is_overtaken
+from celcombiller.core.voice.dialled_numbers import encode_dialled
+from celcombiller.core.voice.evidence import DISCREPANCY_MS, WitnessReport, is_of_talk, is_weakly_closed, talk_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from celcombiller.core.bundles.pots import BundlePot
     from celcombiller.core.charging.admission import CallAdmission
-    from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Initiate, TakeTrunk, Terminate
+    from celcombiller.core.charging.requests import (
+        ChargingPolicy,
+        Initiate,
+        TakeTrunk,
+        Terminate,
+    )
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.routing import TrunkDial
+    from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.core.subscribers.directory import Directory
     from celcombiller.core.voice.call_records import CallRecords
 
 
-HOLD_MARGIN = timedelta(minutes=10)
-"""How long a hold stays open after the last moment its call can be alive, so that a late witness still finds it."""
+_MAY_TALK = (CallState.OPEN, CallState.SETTLED)
+
+_EARLIER_MAX = timedelta(days=1)
+"""A call that the ledger did not authorize is not believed to have begun earlier than this: a clock may be wrong."""
 
 
 @dataclass(slots=True)
@@ -62,28 +79,51 @@ class VoiceCharging:
     admission: CallAdmission
     pots: Mapping[int, Sequence[BundlePot]] = field(default_factory=dict)
     """The bundles of each subscriber that pays for something new, in the order in which they are spent."""
+    open_calls: dict[int, int] = field(default_factory=dict)
+    """How many open calls each subscriber has who may have to share."""
 
     def initiate(self, policy: ChargingPolicy, request: Initiate, now: datetime) -> CallGrant:
         """Authorize a call and hold what its grant costs; the same request again gets the same grant.
 
-        Raises `UnknownSubscriber`, `SubscriberDisabled`, `BadNumber`, `Barred`, `TooManyCalls`, `GroupFull`, `NoTrunk`,
-        `NoRate`, `TooExpensive` and `InsufficientBalance`, and `UnknownCall` when the call of this authorization was
-        let go without an answer, and is over.
+        Raises `UnknownSubscriber`, `SubscriberDisabled`, `BadNumber`, `SubscriberSuspended`, `Barred`, `TooManyCalls`,
+        `GroupFull`, `NoTrunk`, `NoRate`, `TooExpensive` and `InsufficientBalance`, and `UnknownCall` when the call of
+        this authorization was let go without an answer, and is over, or when the channel has asked another biller
+        meanwhile.
         """
         last = self.calls.last(request.server, request.uniqueid)
+        if last is not None and last.state in _MAY_TALK and is_overtaken(request.authorization, last.authorization):
+            raise UnknownCall("the channel has asked another biller since")
         if last is not None and last.state is CallState.OPEN:
             if last.authorization == request.authorization:
                 return self._grant(policy, last, request, self.admission.list_trunks_again(last))
             # A channel runs one application at a time: a new request proves that its last Dial is over.
-            self._close(last, Witness.AGI, request.previous, now, limit_seconds=last.granted_seconds)
+            # One that never dialled says nothing of a call that AMI saw answered: a leg that outlived its first call.
+            previous = replace(request.previous, answered=True) if _says_nothing(request, last) else request.previous
+            self._close(last, Witness.AGI, previous, now, limit_seconds=last.granted_seconds)
         if self.calls.authorized(request.server, request.uniqueid, request.authorization) is not None:
             raise UnknownCall("the call of this authorization is over")
         call, account, pots = self.rate_call(policy, request, now, leg=0 if last is None else last.leg + 1)
         trunks = self.admission.route(call)
-        available = self.admission.spendable(call, account.spendable)
-        seconds, bill = make_grant(call.rate, pots, available, now, call.granted_seconds, policy.ring_seconds)
+        most, sharers = call.granted_seconds, 1
+        if request.slice_seconds:
+            most = min(most, first_slice(call.reference, request.slice_seconds))
+            sharers += self.open_calls.get(call.subscriber_id, 0)
+        seconds, bill = make_slice(
+            call.rate,
+            pots,
+            now,
+            most,
+            policy.ring_seconds,
+            spendable=account.spendable,
+            cost_max=self.admission.cost_max(call),
+            sharers=sharers,
+        )
         if seconds == 0:
-            self.admission.check_cost(call, account.spendable, available)
+            self.admission.check_cost(call, account.spendable, self.admission.spendable(call, account.spendable))
+            if sharers > 1:
+                raise SharedBalance(
+                    f"{max(account.spendable, 0)} available; the rest is held for other calls", call.subscriber_id
+                )
             raise InsufficientBalance(f"{max(account.spendable, 0)} available")
         if seconds != call.granted_seconds or bill.takes or trunks:
             trunk_id, trunk_rate = self.admission.find_first(call, trunks)
@@ -96,6 +136,7 @@ class VoiceCharging:
             )
         self.calls.add(call)
         self.admission.open.begin(call)
+        self._count_open(call, 1)
         grant = self._grant(policy, call, request, trunks)
         self.book.hold(call.reference, account.id, bill.balance_amount, now=now, expires_at=grant.expires_at)
         for account_id in call.bundles:
@@ -116,6 +157,10 @@ class VoiceCharging:
             self.pots, call.subscriber_id, self.book, Service.VOICE, call.to_number, on_net=is_on_net, at=now
         )
         return call, account, pots
+
+    def record(self, request: CallAnswered | TakeTrunk) -> Call:
+        """Record the answer of a call in progress, or its next trunk. Raises what its own method does."""
+        return self.answer(request) if isinstance(request, CallAnswered) else self.take_trunk(request)
 
     def answer(self, request: CallAnswered) -> Call:
         """Record when the callee answered. Raises `UnknownCall`."""
@@ -152,16 +197,38 @@ class VoiceCharging:
             if _is_stale_dialstatus(call, request):
                 self._record_report(call, request.witness, request.ending, reported_ms, None, now)
                 return Settlement(call, first=False)
-            limit_seconds = call.granted_seconds
-            if request.unauthorized_request is not None:  # it was dialled with the limit of the policy
-                limit_seconds = max(limit_seconds, policy.max_call_seconds)
+            limit_seconds = request.limit_seconds
+            if limit_seconds is None and request.unauthorized_request is not None:
+                limit_seconds = policy.max_call_seconds  # it was dialled with the limit of the policy
+            if limit_seconds is not None and request.ending.answered:
+                call = self._extend(call, limit_seconds, now)
             closed = self._close(
-                call, request.witness, request.ending, now, limit_seconds=limit_seconds, expired=request.expired
+                call, request.witness, request.ending, now, limit_seconds=call.granted_seconds, expired=request.expired
             )
             return Settlement(closed, first=True, trunk=self.admission.trunk_name(closed))
         difference_ms = reported_ms - (call.talk_ms or 0)
         self._record_report(call, request.witness, request.ending, reported_ms, difference_ms, now)
         return Settlement(call, first=False, difference_ms=difference_ms)
+
+    def _extend(self, call: Call, limit_seconds: int, now: datetime) -> Call:
+        """Record that a call was limited to more than it was granted, without the ledger; it held no more for that."""
+        if limit_seconds <= call.granted_seconds:
+            return call
+        held = self.book.holds[call.reference].amount
+        renewal = CallRenewal(
+            call.reference,
+            now,
+            RenewalReason.RENEWAL,
+            seconds_before=call.granted_seconds,
+            seconds_after=limit_seconds,
+            held_before=held,
+            held_after=held,
+            note="it went on while the ledger was away",
+        )
+        return self.calls.renew(call, renewal)
+
+    def _count_open(self, call: Call, change: int) -> None:
+        self.open_calls[call.subscriber_id] = self.open_calls.get(call.subscriber_id, 0) + change
 
     def _admit(
         self, policy: ChargingPolicy, request: Initiate, now: datetime, *, leg: int, late: bool = False
@@ -172,9 +239,11 @@ class VoiceCharging:
         """
         payer = self.directory.find_payer(request.account_code, request.caller_number)
         if payer is None:
-            raise UnknownSubscriber("neither the account code nor the caller's number is a subscriber's")
+            raise UnknownSubscriber(
+                "neither the account code nor the caller's number is a subscriber's: set the accountcode to a username"
+            )
         if not (payer.enabled or late):
-            raise SubscriberDisabled(payer.username)
+            raise SubscriberDisabled(f"{payer.username} is disabled")
         number = normalise(policy.numbering, plain_number(request.called_number))
         if not NUMBER.fullmatch(number):
             raise BadNumber("a number is made of digits, * and #")
@@ -183,8 +252,10 @@ class VoiceCharging:
             raise BadNumber("nobody here has this number, and there is no way to others (a route, calls.external_dial)")
         to_number = number if callee is None else callee.clid
         if not late:
+            check_suspension(policy.suspended_allowed, payer, plain_number(request.called_number), to_number)
             self.admission.check(payer, to_number)
-        tariff, version_id = policy.catalogue.current.tariff_for(payer, Service.VOICE, now)
+        at = request.began_at or now
+        tariff, version_id = policy.catalogue.current.tariff_for(payer, Service.VOICE, at)
         call = Call(
             server=request.server,
             uniqueid=request.uniqueid,
@@ -196,12 +267,13 @@ class VoiceCharging:
             from_number=payer.clid,
             to_number=to_number,
             callee_id=None if callee is None else callee.id,
-            rate=tariff.rate_for(to_number, now, on_net=callee is not None),
+            rate=tariff.rate_for(to_number, at, on_net=callee is not None),
             tariff_version_id=version_id,
             granted_seconds=self.admission.seconds_max(payer, policy.max_call_seconds),
             answered_early=request.answered_early,
-            started_at=now,
+            started_at=at,
             group_id=payer.group_id,
+            dialled=_dialled_text(request, payer, to_number),
         )
         return call, self.book.accounts[call.account_id]
 
@@ -210,20 +282,38 @@ class VoiceCharging:
         channel, asked = (request.server, request.uniqueid), request.unauthorized_request
         last = self.calls.last(*channel)
         if asked is not None:
-            call = self.calls.authorized(*channel, asked.authorization)
+            call = self.calls.authorized(*channel, asked.authorization) or self._find_same_talk(request)
         else:
             call = last if request.leg is None else self.calls.leg(*channel, request.leg)
         if call is None or last is None:
             if asked is None:
                 raise _unknown(request)
-            admitted, _ = self._admit(policy, asked, now, leg=0 if last is None else last.leg + 1, late=True)
-            return self._add_late(admitted, "let go without an authorization: the ledger did not answer", now)
+            began_at, let_go = now, ""
+            if request.witness is not Witness.CDR:
+                let_go = "let go without an authorization: the ledger did not answer"
+                began_at = asked.previous.at if now - _EARLIER_MAX < asked.previous.at <= now else now
+            admitted, _ = self._admit(policy, asked, began_at, leg=0 if last is None else last.leg + 1, late=True)
+            if request.limit_seconds is not None:
+                admitted = replace(admitted, granted_seconds=request.limit_seconds)
+            return self._add_late(admitted, let_go, now)
         call = self.calls.authorized(*channel, call.authorization) or call
         if not _was_closed_wrongly(call, request):
             return call
         unreported = replace(call, answered_at=None, ended_at=None, talk_ms=None, cost=None, witness=None, outcome="")
         late = replace(unreported, leg=last.leg + 1, state=CallState.OPEN, trunk_cost=None)
         return self._add_late(late, f"answered, though it was {call.state} before; the charge is late", now)
+
+    def _find_same_talk(self, request: Terminate) -> Call | None:
+        """Return the leg that has the talk of this report already, where a CDR is the witness of one or the other."""
+        ending = request.ending
+        if not ending.answered:
+            return None
+        answered_at = ending.answered_at or ending.at - timedelta(milliseconds=ending.talk_ms or 0)
+        for leg in self.calls.legs(request.server, request.uniqueid):
+            by_cdr = Witness.CDR in (request.witness, leg.witness)
+            if by_cdr and not is_weakly_closed(leg) and is_of_talk(leg, answered_at, ending.at):
+                return leg
+        return None
 
     def _add_late(self, call: Call, note: str, now: datetime) -> Call:
         """Add a leg that has no credit held for it: its talk has happened, and is charged."""
@@ -240,7 +330,7 @@ class VoiceCharging:
             subscriber=payer,
             callee=self.directory.find_callee(request.called_number),
             seconds=call.granted_seconds,
-            expires_at=call.started_at + timedelta(seconds=policy.ring_seconds + call.granted_seconds) + HOLD_MARGIN,
+            expires_at=valid_until(policy, call, call.granted_seconds),
             trunks=tuple(trunks),
         )
 
@@ -262,10 +352,7 @@ class VoiceCharging:
         note = "; ".join(filter(None, (call.note, ending.note)))
         answered_at = ending.answered_at or call.answered_at or ending.at - timedelta(milliseconds=reported_ms)
         if ending.answered:
-            pots = [
-                Pot(account_id, self.book.accounts[account_id].kind, self.book.holds[reference].amount)
-                for account_id, reference in zip(call.bundles, call.hold_references[1:], strict=True)
-            ]
+            pots = held_pots(self.book, call)
             bill = make_bill(call.rate, seconds_of(charged_ms(reported_ms, limit_seconds)), answered_at, pots)
             cost, hold = bill.balance_amount, self.book.holds[call.reference]
             if cost > hold.amount:
@@ -281,6 +368,7 @@ class VoiceCharging:
             for reference in call.hold_references:
                 end(reference, now=now)
         self.admission.open.end(call)
+        self._count_open(call, -1)
         trunk_cost = None
         if ending.answered and call.trunk_rate is not None:
             trunk_cost = price(call.trunk_rate, seconds_of(reported_ms), answered_at)
@@ -323,8 +411,29 @@ class VoiceCharging:
         )
 
 
+def check_suspension(allowed: Collection[str], payer: Subscriber, *numbers: str) -> None:
+    """Raise `SubscriberSuspended` where who has not paid calls a number that begins with none of these prefixes.
+
+    ``numbers`` are the forms of the number that is called.
+    """
+    if payer.suspended and all(match_length(number, allowed) < 0 for number in numbers):
+        raise SubscriberSuspended(f"a fee of {payer.username} is unpaid: they may call chosen numbers only")
+
+
+def _dialled_text(request: Initiate, payer: Subscriber, to_number: str) -> str | None:
+    """Return what Asterisk sent, as the text of a call's row; ``None`` where the row has the same."""
+    code, caller = request.account_code, request.caller_number
+    if request.called_number == to_number and caller in ("", payer.clid) and code in ("", payer.username):
+        return None
+    return encode_dialled(code, caller, request.called_number)
+
+
 def _unknown(request: CallAnswered | TakeTrunk | Terminate) -> UnknownCall:
     return UnknownCall(f"no call of {request.server} has the uniqueid {request.uniqueid}")
+
+
+def _says_nothing(request: Initiate, call: Call) -> bool:
+    return request.previous.outcome == "" and call.answered_at is not None
 
 
 def _is_stale_dialstatus(call: Call, request: Terminate) -> bool:
@@ -345,7 +454,11 @@ def _was_closed_wrongly(call: Call, request: Terminate) -> bool:
     So a hold that expired because a clock jumped, or a call that the sweep missed, is no free call. A call that was let
     go without an authorization is charged too where its late grant was released.
     """
-    if not request.ending.answered or request.witness not in _OF_THE_CHANNEL:
+    if not request.ending.answered:
+        return False
+    if request.witness is Witness.CDR:
+        return is_weakly_closed(call)
+    if request.witness not in _OF_THE_CHANNEL:
         return False
     if call.state is CallState.EXPIRED:
         return True

@@ -32,6 +32,7 @@ from celcombiller.core.data.session import (
     HOLD_MARGIN,
     ORIGIN,
     SPENT,
+    SUSPENDED,
     Closing,
     DataSession,
     DataState,
@@ -331,9 +332,9 @@ class DataCharging:
         """Mark a session that the NAS must end, or remove the mark when it may go on."""
         if payer is None or payer.id != session.subscriber_id:
             # The subscriber was renamed or deleted; `request_disconnects` finds that by their id.
-            why = session.disconnect if session.disconnect in (GONE, DISABLED) else ""
+            why = session.disconnect if session.disconnect in (GONE, DISABLED, SUSPENDED) else ""
         else:
-            why = "" if payer.enabled else DISABLED
+            why = DISABLED if not payer.enabled else SUSPENDED if payer.suspended else ""
         if not why and self.book.holds[session.hold_reference].amount == 0 and not session.shares:
             why = SPENT
         if why == session.disconnect:

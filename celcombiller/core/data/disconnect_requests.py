@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from celcombiller.core.data.session import DISABLED, GONE, SPENT
+from celcombiller.core.data.session import DISABLED, GONE, SPENT, SUSPENDED
 from celcombiller.core.data.session_records import session_from_row
 from celcombiller.core.schema import leases, tables
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
@@ -30,7 +30,8 @@ RETRY_MAX = timedelta(minutes=5)
 _table, _person = tables.data_session, tables.subscriber
 _OPEN = _table.c.state == sa.literal("open", literal_execute=True)
 _BARRED = sa.exists().where(
-    _person.c.id == _table.c.subscriber_id, sa.or_(sa.not_(NOT_DELETED), sa.not_(_person.c.enabled))
+    _person.c.id == _table.c.subscriber_id,
+    sa.or_(sa.not_(NOT_DELETED), sa.not_(_person.c.enabled), _person.c.suspended_at.is_not(None)),
 )
 
 
@@ -42,9 +43,10 @@ def is_due(tx: Connection, now: datetime) -> bool:
 
 
 def request_disconnects(tx: Connection, now: datetime) -> None:
-    """Mark the sessions of subscribers who were disabled or deleted meanwhile."""
+    """Mark the sessions of subscribers who were disabled, suspended or deleted meanwhile."""
     gone = sa.exists().where(_person.c.id == _table.c.subscriber_id, sa.not_(NOT_DELETED))
-    why = sa.case((gone, GONE), else_=DISABLED)
+    disabled = sa.exists().where(_person.c.id == _table.c.subscriber_id, sa.not_(_person.c.enabled))
+    why = sa.case((gone, GONE), (disabled, DISABLED), else_=SUSPENDED)
     marked = sa.update(_table).where(_OPEN, _table.c.disconnect == "", _BARRED)
     tx.execute(marked.values(disconnect=why, disconnect_at=now, disconnect_tries=0, disconnect_said=""))
 
@@ -54,7 +56,8 @@ def withdraw_disconnects(tx: Connection, now: datetime) -> None:
     account = tables.account.c
     has_credit = sa.exists().where(account.id == _table.c.account_id, account.posted - account.held > account.floor)
     lifted = sa.or_(
-        sa.and_(_table.c.disconnect == SPENT, has_credit), sa.and_(_table.c.disconnect == DISABLED, sa.not_(_BARRED))
+        sa.and_(_table.c.disconnect == SPENT, has_credit),
+        sa.and_(_table.c.disconnect.in_((DISABLED, SUSPENDED)), sa.not_(_BARRED)),
     )
     tx.execute(
         sa.update(_table)

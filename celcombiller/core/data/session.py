@@ -34,6 +34,9 @@ SPENT = "the credit is spent"
 DISABLED = "the subscriber is disabled"
 
 
+SUSPENDED = "the subscriber has not paid a fee"
+
+
 GONE = "the subscriber is gone"
 """Why a session may not go on."""
 

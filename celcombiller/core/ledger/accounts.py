@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.book import Book
 from celcombiller.core.ledger.rows import ACCOUNT_COLUMNS, AMOUNT_MAX, SPENDING_COLUMNS, account_from_columns
-from celcombiller.core.ledger.spending import SPENDING, Spending, on_day
+from celcombiller.core.ledger.spending import SPENDING, Spending, on_day, undo_reference
 from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.schema import driver, tables
+from celcombiller.core.schema.live_change import record_live_change
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -22,43 +23,54 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
-def set_credit_limit(tx: Connection, account_id: int, floor: int) -> Account:
+def set_credit_limit(tx: Connection, account_id: int, floor: int, now: datetime) -> Account:
     """Set down to which balance an account may be used: 0 for prepaid, less for a credit limit.
 
-    It applies to what is granted from now on; holds and charges stay as they are. Raises `InvalidValue`.
+    It applies to what is granted from now on, open calls included. Raises `InvalidValue`.
     """
     if not -AMOUNT_MAX <= floor <= 0:
         raise InvalidValue(f"a floor is a whole number from -{AMOUNT_MAX} to 0")
     book = Book()
     book.load(tx, [account_id])
     tx.execute(sa.update(tables.account).where(tables.account.c.id == account_id).values(floor=floor))
+    record_live_change(tx, book.accounts[account_id].subscriber_id, now)
     return replace(book.accounts[account_id], floor=floor)
 
 
 def set_spending_limits(
-    tx: Connection, account_id: int, day_limit: int | None, month_limit: int | None, *, today: date, zone: tzinfo
+    tx: Connection, account_id: int, day_limit: int | None, month_limit: int | None, *, zone: tzinfo, now: datetime
 ) -> Spending:
     """Set what an account may spend in a day and in a month (``None``: no limit); return it with what it has spent.
 
     Spent is what it was charged on this day and in its month, in the operator's time zone. It applies to what is
-    granted from now on. Raises `InvalidValue`.
+    granted from now on, open calls included. Raises `InvalidValue`.
     """
     for name, limit in (("day_limit", day_limit), ("month_limit", month_limit)):
         if limit is not None and not 0 <= limit <= AMOUNT_MAX:
             what = f"must be a whole number from 0 to {AMOUNT_MAX}, or none"
             raise InvalidValue(f"{name} {what}", {name: what})
-    Book().load(tx, [account_id])  # no charge moves between the sums and the row
+    book = Book()
+    book.load(tx, [account_id])  # no charge moves between the sums and the row
+    today = now.astimezone(zone).date()
     day_began, month_began = (datetime.combine(each, time(), zone) for each in (today, today.replace(day=1)))
     spent = (_spent_since(tx, account_id, began) for began in (day_began, month_began))
     spending = Spending(day_limit, month_limit, today, *spent)
     tx.execute(sa.update(tables.account).where(tables.account.c.id == account_id).values(asdict(spending)))
+    record_live_change(tx, book.accounts[account_id].subscriber_id, now)
     return spending
 
 
 def _spent_since(tx: Connection, account_id: int, began: datetime) -> int:
     transfer = tables.transfer.c
-    which = (transfer.debit_account_id == account_id, transfer.origin.in_(SPENDING), transfer.at >= began)
+    which = (transfer.debit_account_id == account_id, transfer.origin.in_(SPENDING), transfer.at >= began, not_undone())
     return int(tx.execute(sa.select(sa.func.coalesce(sa.func.sum(transfer.amount), 0)).where(*which)).scalar_one())
+
+
+def not_undone() -> sa.ColumnElement[bool]:
+    """Return the condition on transfers that no other one undid."""
+    undo = tables.transfer.alias()
+    reference = sa.literal(undo_reference("")).concat(tables.transfer.c.reference)
+    return ~sa.exists(sa.select(undo.c.id).where(undo.c.reference == reference))
 
 
 def spendings(tx: Connection, subscriber_id: int, today: date) -> dict[Kind, Spending]:

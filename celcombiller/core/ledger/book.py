@@ -22,13 +22,21 @@ from celcombiller.core.ledger.rows import (
     account_from_columns,
     check_amount,
 )
-from celcombiller.core.ledger.spending import SPENDING, Spending, remaining, spend
-from celcombiller.core.model.accounts import Account, Hold, HoldState, Transfer
+from celcombiller.core.ledger.spending import (
+    SPENDING,
+    UNDO,
+    Spending,
+    give_back,
+    remaining,
+    spend,
+    undo_reference,
+)
+from celcombiller.core.model.accounts import Account, Hold, HoldState, Transfer, is_same_credit
 from celcombiller.core.schema import bulk, driver, tables
 from celcombiller.core.schema.rows import value_from_row
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -56,6 +64,7 @@ class Book:
     _new_transfers: list[Transfer] = field(default_factory=list)
     _new_holds: set[str] = field(default_factory=set)
     _ended_holds: set[str] = field(default_factory=set)
+    _resized_holds: set[str] = field(default_factory=set)
 
     def post(
         self,
@@ -83,7 +92,7 @@ class Book:
             return known
         debit, credit = self.accounts[debit_account_id], self.accounts[credit_account_id]
         check_amount(amount, least=1)
-        if debit.kind is not credit.kind or debit.id == credit.id:
+        if debit.id == credit.id or not is_same_credit(debit.kind, credit.kind):
             raise InvalidValue("credit moves between two accounts of one kind")
         if not (debit.is_system or beyond_floor):
             available = debit.spendable if origin in SPENDING else debit.available
@@ -108,6 +117,21 @@ class Book:
             self._spend(debit.id, amount)
         return transfer
 
+    def undo(self, transfer: Transfer, *, spent_on: date | None = None, now: datetime, note: str = "") -> Transfer:
+        """Move the credit of a transfer back, once, and give it back to the limits of the day when it was spent.
+
+        Whether the credit is still there is the caller's to check: it may go beyond the floor.
+        """
+        debit, credit = transfer.credit_account_id, transfer.debit_account_id
+        reference = undo_reference(transfer.reference)
+        is_new = reference not in self.transfers
+        why = note or "undone"
+        made = self.post(reference, debit, credit, transfer.amount, origin=UNDO, now=now, note=why, beyond_floor=True)
+        if is_new and credit in self._spending and spent_on is not None and transfer.origin in SPENDING:
+            assert self.today is not None
+            self._count(credit, give_back(self._spending[credit], transfer.amount, spent_on, self.today))
+        return made
+
     def hold(self, reference: str, account_id: int, amount: int, *, now: datetime, expires_at: datetime) -> Hold:
         """Set ``amount`` credits aside: they remain the account's, but are not available.
 
@@ -124,6 +148,21 @@ class Book:
         self.holds[reference] = made
         self._new_holds.add(reference)
         return made
+
+    def resize(self, reference: str, amount: int, *, expires_at: datetime) -> Hold:
+        """Change what an open hold sets aside, and its validity.
+
+        Raises `HoldNotOpen` when it has ended already, `InsufficientBalance` when less is available than is added.
+        """
+        hold = self._open(reference)
+        check_amount(amount)
+        account, added = self.accounts[hold.account_id], amount - hold.amount
+        if added > 0 and added > account.spendable:
+            raise InsufficientBalance(f"{added} more asked for, {max(account.spendable, 0)} available")
+        self.accounts[account.id] = _with(account, posted=account.posted, held=account.held + added)
+        self.holds[reference] = resized = replace(hold, amount=amount, expires_at=expires_at)
+        self._resized_holds.add(reference)
+        return resized
 
     def settle(self, reference: str, amount: int, *, origin: str, now: datetime, note: str = "") -> Transfer | None:
         """End an open hold by charging ``amount`` to its account; 0 charges nothing and leaves no transfer.
@@ -175,22 +214,39 @@ class Book:
     def _spend(self, account_id: int, amount: int) -> None:
         """Count a charge against the limits of an account."""
         assert self.today is not None
-        self._spending[account_id] = spending = spend(self._spending[account_id], amount, self.today)
+        self._count(account_id, spend(self._spending[account_id], amount, self.today))
+
+    def _count(self, account_id: int, spending: Spending) -> None:
+        assert self.today is not None
+        self._spending[account_id] = spending
         self._spent.add(account_id)
         account, left = self.accounts[account_id], remaining(spending, self.today)
         self.accounts[account_id] = replace(account, spending_left=left)
 
     # -- the book and the database ------------------------------------------------------------------------------
 
-    def load(self, tx: Connection, account_ids: Iterable[int], holds: Collection[str] = ()) -> None:
-        """Read and lock these accounts, in id order, so that transactions cannot deadlock.
+    def load(self, tx: Connection, account_ids: Collection[int], holds: Collection[str] = ()) -> None:
+        """Read and lock those of these accounts that are not loaded, in id order, so that transactions cannot deadlock.
 
-        The ``holds`` of these references are read in the same statement. Their calls, messages and sessions are locked
-        already, so the holds cannot change in between.
+        The ``holds`` of these references are read in the same statement.
         """
+        accounts, held = (
+            set(account_ids) - self.accounts.keys() - _OPERATOR_ACCOUNTS.keys(),
+            set(holds) - self.holds.keys(),
+        )
+        self.add_rows(*(bulk.read(tx, *self.queries(accounts, held)) if accounts or held else ((), ())))
+
+    @staticmethod
+    def queries(account_ids: Collection[int], holds: Collection[str]) -> tuple[bulk.BoundQuery, bulk.BoundQuery]:
+        """Return the queries of these accounts and holds, which lock them; for `add_rows`.
+
+        The holds are locked so that those are read which are there after a wait for their call, not before.
+        """
+        return _ACCOUNTS.with_values(sorted(account_ids)), _HOLDS.with_values(holds)
+
+    def add_rows(self, accounts: bulk.Rows, holds: bulk.Rows) -> None:
+        """Add the rows of `queries`, and the operator's accounts."""
         self.accounts.update(_OPERATOR_ACCOUNTS)
-        wanted = sorted(set(account_ids) - self.accounts.keys())
-        accounts, held = bulk.read(tx, _ACCOUNTS.with_values(wanted), _HOLDS.with_values(holds))
         for columns in accounts:
             read = account_from_columns(*columns[: len(ACCOUNT_COLUMNS)])
             day_limit, month_limit, spent_on, *spent = columns[len(ACCOUNT_COLUMNS) :]
@@ -199,7 +255,7 @@ class Book:
                 self._spending[read.id] = spending = Spending(day_limit, month_limit, last, *spent)
                 read = replace(read, spending_left=remaining(spending, self.today))
             self.accounts[read.id] = self._loaded[read.id] = read
-        for reference, account_id, amount, state, *times in held:
+        for reference, account_id, amount, state, *times in holds:
             opened_at, expires_at, ended_at = map(driver.parse_timestamp, times)
             self.holds[reference] = Hold(
                 reference, account_id, amount, _HOLD_STATES[state], opened_at, expires_at, ended_at
@@ -221,10 +277,13 @@ class Book:
             yield _POST, list(map(_transfer_columns, self._new_transfers))
         if self._new_holds:
             yield _HOLD, [_hold_columns(self.holds[reference]) for reference in sorted(self._new_holds)]
-        ended = self._ended_holds - self._new_holds
+        resized = self._resized_holds - self._new_holds
+        ended = self._ended_holds - self._new_holds - resized
         if ended:
             holds = [self.holds[reference] for reference in sorted(ended)]
             yield _END_HOLD, [(str(each.state), each.ended_at, each.reference, _OPEN) for each in holds]
+        if resized:  # one statement changes a row once, so it says as well whether the hold has ended
+            yield _RESIZE_HOLD, [_resized_columns(self.holds[reference]) for reference in sorted(resized)]
         yield (
             _MOVE,
             [
@@ -261,6 +320,7 @@ _HOLDS = bulk.BulkQuery(
     "reference, account_id, amount, state, opened_at, expires_at, ended_at",
     "from hold where reference {among}",
     of=tables.hold.c.reference,
+    lock="reference",
 )
 
 
@@ -286,6 +346,11 @@ _HOLD = bulk.insert(tables.hold, tables.hold.c.keys())
 _END_HOLD = bulk.update(tables.hold, ("state", "ended_at"), key="reference", unchanged=("state",))
 
 
+_RESIZE_HOLD = bulk.update(
+    tables.hold, ("amount", "expires_at", "state", "ended_at"), key="reference", unchanged=("state",)
+)
+
+
 _MOVE = bulk.update(tables.account, ("posted", "held"), key="id", unchanged=("posted", "held"))
 
 
@@ -300,6 +365,10 @@ _MOVE_AND_SPEND = bulk.update(
 def _hold_columns(hold: Hold) -> driver.Row:
     times = (hold.opened_at, hold.expires_at, hold.ended_at)
     return (hold.reference, hold.account_id, hold.amount, str(hold.state), *times)
+
+
+def _resized_columns(hold: Hold) -> driver.Row:
+    return (hold.amount, hold.expires_at, str(hold.state), hold.ended_at, hold.reference, _OPEN)
 
 
 def _with(account: Account, *, posted: int, held: int) -> Account:

@@ -1,4 +1,4 @@
-"""One credit to a whole group, set-wise."""
+"""One credit to a whole group, or debits of a whole group, set-wise."""
 
 from __future__ import annotations
 
@@ -63,6 +63,53 @@ class GroupCredit:
         """
         check_amount(amount, least=1)
         values = values | {"granted": amount}
+        moved = tx.execute(self.transfers, values, execution_options={"preserve_rowcount": True}).rowcount
+        if tx.execute(self.balances, values).rowcount != moved:
+            raise bulk.LedgerRace(tables.account)
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDebit:
+    """`Book.post` the other way: each of many locked accounts gives the operator an amount of its own.
+
+    No account gives more than it has beside what is held; so none falls below 0.
+    """
+
+    transfers: sa.Insert
+    balances: sa.Update
+
+    @classmethod
+    def of(cls, due: sa.Subquery, *, kind: AccountKind, origin: str) -> GroupDebit:
+        """Make it for the rows of ``due``: each ``account_id`` with the ``amount`` and the transfer's ``reference``.
+
+        Rows with an amount of 0, or none, give nothing.
+        """
+        table = tables.account
+        mine = table.c.id == due.c.account_id
+        is_enough = table.c.posted - table.c.held >= due.c.amount
+        enough = sa.and_(table.c.kind == kind.value, due.c.amount > 0, is_enough)
+        facts = {
+            "reference": due.c.reference,
+            "debit_account_id": table.c.id,
+            "credit_account_id": sa.literal(tables.OPERATOR_ACCOUNT_IDS[kind], sa.BigInteger),
+            "amount": due.c.amount,
+            "origin": sa.literal(origin),
+            "at": sa.bindparam("now", type_=tables.Instant),
+            "debit_posted": table.c.posted - due.c.amount,
+            "note": sa.bindparam("debit_note", type_=sa.Text),
+        }
+        rows = sa.select(*facts.values()).join_from(due, table, mine).where(enough)
+        return cls(
+            sa.insert(tables.transfer).from_select(list(facts), rows),
+            sa.update(table).where(mine, enough).values(posted=table.c.posted - due.c.amount),
+        )
+
+    def perform(self, tx: Connection, values: dict[str, Any]) -> int:
+        """Move the credits, and return how many accounts gave some.
+
+        ``values``: ``now``, ``debit_note``, and the parameters of ``due``. Raises `LedgerRace`.
+        """
         moved = tx.execute(self.transfers, values, execution_options={"preserve_rowcount": True}).rowcount
         if tx.execute(self.balances, values).rowcount != moved:
             raise bulk.LedgerRace(tables.account)

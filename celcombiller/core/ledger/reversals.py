@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import NotFound, TransferConflict
 from celcombiller.core.ledger.book import REVERSAL, Book
+from celcombiller.core.ledger.spending import commission_reference, undo_reference
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
@@ -22,14 +23,15 @@ def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Tran
     """Reverse a transfer, once; the ``note`` says why.
 
     The same request again gets the first answer. Raises `NotFound` for an unknown transfer, `TransferConflict` when it
-    was reversed with another note or would give back to a bundle that has ended, `InsufficientBalance` when its credit
-    is no longer available.
+    was reversed with another note, would give back to a bundle that has ended, or has a receipt, and
+    `InsufficientBalance` when its credit is no longer available.
     """
     table = tables.transfer
     row = tx.execute(sa.select(table).where(table.c.reference == reference)).first()
     if row is None:
         raise NotFound(f"there is no transfer {reference}")
     back = f"{REVERSAL}:{reference}"
+    _refuse_receipted(tx, reference)
     book = Book()
     book.load(tx, (row.debit_account_id, row.credit_account_id))
     book.load_transfers(tx, [back])
@@ -39,6 +41,16 @@ def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Tran
         raise TransferConflict(f"{reference} is reversed already: {made.note}")
     book.save(tx)
     return made
+
+
+def _refuse_receipted(tx: Connection, reference: str) -> None:
+    """Raise `TransferConflict` for a transfer with a receipt, and for the bonus or the undoing of one."""
+    receipt = tables.receipt
+    own = reference.removeprefix(undo_reference("")).removeprefix(commission_reference(""))
+    row = tx.execute(sa.select(receipt.c.series, receipt.c.number).where(receipt.c.reference == own)).first()
+    if row is not None:
+        which = f"{row.series}-{row.number:06}"
+        raise TransferConflict(f"it has the receipt {which}: undo that (`celcombiller seller undo {which}`)")
 
 
 def _refuse_ended(tx: Connection, account_id: int) -> None:

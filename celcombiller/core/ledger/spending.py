@@ -9,8 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import date  # noqa: TC003  `value_from_row` reads the types of the fields
 
-SPENDING = frozenset(("call", "sms", "data", "offer"))
-"""The origins of transfers that spend."""
+SPENDING = frozenset(("call", "sms", "data", "offer", "sale", "vouchers"))
+"""The origins of transfers that spend; a sale spends what the seller has, and so do cards that they pay for."""
+
+UNDO = "undo"
+"""The origin of a transfer that undoes one, and the first word of its reference: its limits get it back."""
+
+
+def undo_reference(reference: str) -> str:
+    """Return the id of the transfer that undoes the one of this reference."""
+    return f"{UNDO}:{reference}"
+
+
+def commission_reference(reference: str) -> str:
+    """Return the id of the transfer of a seller's bonus for the sale of this reference."""
+    return f"commission:{reference}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +60,13 @@ def spend(spending: Spending, amount: int, today: date) -> Spending:
     """Return the spending after ``amount`` more credits today."""
     now = on_day(spending, today)
     return replace(now, spent_day=now.spent_day + amount, spent_month=now.spent_month + amount)
+
+
+def give_back(spending: Spending, amount: int, spent_on: date, today: date) -> Spending:
+    """Return the spending after credits that were spent on the day ``spent_on`` have come back."""
+    now = on_day(spending, today)
+    last = now.spent_on
+    if last is None or (spent_on.year, spent_on.month) != (last.year, last.month):
+        return now
+    month = max(now.spent_month - amount, 0)
+    return replace(now, spent_month=month, spent_day=max(now.spent_day - amount * (spent_on == last), 0))

@@ -30,10 +30,24 @@ class BundleKind(StrEnum):
     MONEY = "money"
 
 
-AccountKind = Kind | BundleKind
+class SellerKind(StrEnum):
+    """What a seller has to sell: voice credit, which calls cannot spend until it is sold."""
 
-ACCOUNT_KINDS: dict[str, AccountKind] = {each.value: each for each in (*Kind, *BundleKind)}
+    SELLER = "seller"
+
+
+AccountKind = Kind | BundleKind | SellerKind
+
+ACCOUNT_KINDS: dict[str, AccountKind] = {each.value: each for each in (*Kind, *BundleKind, *SellerKind)}
 """The kind of an account, by its name in the database."""
+
+
+def is_same_credit(kind: AccountKind, other: AccountKind) -> bool:
+    """Return whether credit may move between accounts of these kinds: a seller's is voice credit."""
+    return kind is other or {kind, other} == _SOLD
+
+
+_SOLD: set[AccountKind] = {Kind.VOICE, SellerKind.SELLER}
 
 
 class HoldState(StrEnum):

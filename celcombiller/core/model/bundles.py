@@ -24,12 +24,28 @@ SERVICES_OF_KIND: dict[BundleKind, frozenset[Service]] = {
 """The services that a bundle pays for where it names none. One of money pays as voice credit does."""
 
 
+UNLIMITED: dict[BundleKind, int] = {
+    BundleKind.SECONDS: 10**9,
+    BundleKind.MESSAGES: 10**9,
+    BundleKind.OCTETS: 10**15,
+}
+"""The amount of a bundle without limit, which no subscriber can use up: 31 years of talk, a petabyte of data.
+
+It is an amount like any other, so an unlimited bundle is filled, held, taken from and emptied by the same laws.
+"""
+
+
+def is_unlimited(kind: BundleKind, amount: int) -> bool:
+    """Return whether a bundle of this amount is without limit."""
+    return amount == UNLIMITED.get(kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A bundle of ``amount`` for ``valid_hours`` that can be bought for ``price`` credits.
 
     ``services`` and ``destinations``: what it is good for; none named: everything. One that ``renews`` is bought again
-    at its end.
+    at its end. ``call_seconds_max``: the seconds of one call that a bundle of it pays at most; ``None``: all.
     """
 
     id: int
@@ -43,6 +59,12 @@ class Offer:
     priority: int
     renews: bool
     enabled: bool
+    call_seconds_max: int | None = None
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether a bundle of it is without limit."""
+        return is_unlimited(self.kind, self.amount)
 
 
 class BundleState(StrEnum):
@@ -79,6 +101,12 @@ class Bundle:
     ended_at: datetime | None
     posted: int
     held: int
+    call_seconds_max: int | None = None
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether it is without limit."""
+        return is_unlimited(self.kind, self.amount)
 
     @property
     def available(self) -> int:

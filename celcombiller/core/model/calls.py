@@ -30,6 +30,25 @@ class Witness(StrEnum):
     REDUCER = "reducer"
     AMI = "ami"
     SWEEP = "sweep"
+    CDR = "cdr"
+
+
+class RenewalReason(StrEnum):
+    """Why the grant of an open call changed: its slice ended, credit came, another call shares it, a limit fell."""
+
+    RENEWAL = "renewal"
+    CREDIT = "credit"
+    SHARING = "sharing"
+    LIMIT = "limit"
+
+
+class CallEnd(StrEnum):
+    """Why an open call may not go on."""
+
+    DISABLED = "disabled"
+    DELETED = "deleted"
+    BARRED = "barred"
+    SUSPENDED = "suspended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +60,11 @@ class Call:
     ``answered_early``: the caller's channel was up before the Dial, so ANSWEREDTIME_MS includes the ringing.
     ``tariff_version_id``: the version of the tariff whose rate it is; ``None``: the settings' own. ``bundles``: the
     accounts of the bundles that it takes from, in their order, before the balance. ``cost`` is what the balance pays.
+    ``granted_seconds``: how long it may talk, counted from the answer; of a call in slices, the end of the present one.
     ``group_id``: the subscriber's group when it began. ``trunk_id``: the trunk that it goes by, or went by last;
     ``trunks_tried`` those before that one. ``trunk_rate`` is what that trunk's provider charges, ``trunk_cost`` what
-    the talk cost the operator by it.
+    the talk cost the operator by it. ``dialled``: what Asterisk sent of who calls and of the number, as the text of
+    `dialled_numbers`; ``None``: just what the call has.
     """
 
     server: str
@@ -75,6 +96,7 @@ class Call:
     trunks_tried: tuple[int, ...] = ()
     trunk_rate: Rate | None = None
     trunk_cost: int | None = None
+    dialled: str | None = None
 
     @property
     def margin(self) -> int | None:
@@ -91,6 +113,9 @@ class Call:
         """The ids of its holds: of the balance, then of each bundle."""
         return (self.reference, *(share_reference(each, self.reference) for each in self.bundles))
 
+
+BY_CDR = "by the CDR of "
+"""The beginning of the note of a report that a CDR made: then follows where the record stands."""
 
 RERATING = "rerate"
 """The origin of what a call was charged again by another tariff, and the first word of its id."""
@@ -137,6 +162,35 @@ class CallGrant:
     seconds: int
     expires_at: datetime
     trunks: tuple[TrunkDial, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallUpdate:
+    """The answer to an update: the call with its present grant.
+
+    ``is_final``: no more can be granted now (RFC 8506, Final-Unit-Indication), or the call is over. ``end``: why it
+    must be hung up now. ``at_most``: its grant is longer than it may be by now; shorten its channel to so many seconds
+    from the answer, then the grant.
+    """
+
+    call: Call
+    is_final: bool = False
+    end: CallEnd | None = None
+    at_most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRenewal:
+    """A change of what an open call is granted: in seconds since the answer, and in credits held on the balance."""
+
+    reference: str
+    at: datetime
+    reason: RenewalReason
+    seconds_before: int
+    seconds_after: int
+    held_before: int
+    held_after: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,12 +56,43 @@ class CreditOutcome(StrEnum):
     FAILED = "failed"
 
 
+class WhenShort(StrEnum):
+    """What a fee does where the balance is too low: try again while it is, take what there is, or wait for credit."""
+
+    RETRY = "retry"
+    PART = "part"
+    WAIT = "wait"
+
+
+class Joining(StrEnum):
+    """What a member who joins between two due dates pays: the whole fee, by the days left, or nothing yet."""
+
+    WHOLE = "whole"
+    DAYS = "days"
+    NEXT = "next"
+
+
+class FeeState(StrEnum):
+    """A fee period is owed, then ends once: paid, waived, passed over, cancelled as the member left, or undone."""
+
+    OWED = "owed"
+    PAID = "paid"
+    WAIVED = "waived"
+    PASSED = "passed"
+    CANCELLED = "cancelled"
+    UNDONE = "undone"
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A group's credit: ``value`` of a kind, or a bundle of an offer, to each member on each due date.
 
     ``day`` is of the month (1 to 31) or of the week (1 is Monday), ``interval_days`` the step of `Recurrence.DAYS`.
     ``count`` is how many runs a new member gets. Due dates up to ``done_until`` are decided already.
+
+    With ``when_short`` it takes a fee of ``value`` voice credits, which buys a bundle of the offer. ``remind_days``:
+    how many days before a due date members are reminded; ``suspend_days``: after how many unpaid ones they are
+    suspended.
     """
 
     id: int
@@ -80,15 +111,26 @@ class Schedule:
     created_at: datetime
     deleted_at: datetime | None = None
     offer_id: int | None = None
+    when_short: WhenShort | None = None
+    joining: Joining | None = None
+    remind_days: str | None = None
+    suspend_days: int | None = None
+
+    @property
+    def takes(self) -> bool:
+        """Whether it takes a fee."""
+        return self.when_short is not None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of credit that it gives; none, where it gives bundles."""
-        return self.kind.kinds if self.offer_id is None else ()
+        """The kinds of credit that it moves; none, where it gives bundles for nothing."""
+        return self.kind.kinds if self.offer_id is None or self.takes else ()
 
     @property
     def kind_word(self) -> str:
-        """What it gives: voice, data, both, sms or bundle."""
+        """What it gives: voice, data, both, sms or bundle; or that it takes: fee."""
+        if self.takes:
+            return "fee"
         return self.kind.name.lower() if self.offer_id is None else "bundle"
 
 
@@ -135,13 +177,57 @@ class Run:
     failed: int = 0
     note: str = ""
     offer_id: int | None = None
+    when_short: WhenShort | None = None
+    undone_at: datetime | None = None
+
+    @property
+    def takes(self) -> bool:
+        """Whether it takes a fee."""
+        return self.when_short is not None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of credit that it gives; none, where it gives bundles."""
-        return self.kind.kinds if self.offer_id is None else ()
+        """The kinds of credit that it moves; none, where it gives bundles for nothing."""
+        return self.kind.kinds if self.offer_id is None or self.takes else ()
 
     @property
     def kind_word(self) -> str:
-        """What it gives: voice, data, both, sms or bundle."""
+        """What it gives: voice, data, both, sms or bundle; or that it takes: fee."""
+        if self.takes:
+            return "fee"
         return self.kind.name.lower() if self.offer_id is None else "bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class FeePeriod:
+    """The fee of one subscriber for the period that begins on a due date: ``paid`` of its ``amount``.
+
+    It buys a bundle of the offer until ``ends_at`` when it is paid whole. ``outcome`` is what its run found; ``None``:
+    the subscriber joined after the due date.
+    """
+
+    id: int
+    schedule_id: int
+    subscriber_id: int
+    due_on: date
+    membership_id: int
+    outcome: CreditOutcome | None
+    state: FeeState
+    amount: int
+    paid: int
+    parts: int
+    when_short: WhenShort
+    offer_id: int | None
+    due_at: datetime
+    ends_at: datetime | None
+    suspend_at: datetime | None
+    suspended_at: datetime | None
+    seen_transfer_id: int
+    bundle_reference: str | None
+    closed_at: datetime | None
+    note: str = ""
+
+    @property
+    def left(self) -> int:
+        """The credits that are owed still."""
+        return self.amount - self.paid if self.state is FeeState.OWED else 0

@@ -19,7 +19,7 @@ class Subscriber:
     """Who holds the service. Identity numbers are text: leading zeros count.
 
     ``tariff_id``, ``calls_max``, ``barred`` and ``allowed`` (prefixes) stand before those of the group, where they are
-    not ``None``.
+    not ``None``. Who is ``suspended``, because a fee is unpaid, may call some numbers only.
     """
 
     id: int
@@ -36,6 +36,7 @@ class Subscriber:
     calls_max: int | None = None
     barred: tuple[str, ...] | None = None
     allowed: tuple[str, ...] | None = None
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

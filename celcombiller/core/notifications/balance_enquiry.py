@@ -14,6 +14,7 @@ from celcombiller.core.ledger import accounts, balance_format
 from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.subscribers.directory import Directory
+from celcombiller.core.validity.end_dates import read_last_day
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The text of an answer, and the format of balances in it; ``bundles_text`` is added where there are bundles."""
+    """The text of an answer, and the format of balances in it; ``bundles_text`` is added where there are bundles.
+
+    ``valid_until_text`` is added where voice credit has an end; ``zone`` is that of the operator's days.
+    """
 
     text: str = "Your balance is {balance}."
     style: BalanceStyle = field(default_factory=BalanceStyle)
     bundles_text: str = ""
+    valid_until_text: str = ""
+    zone: str = "UTC"
 
 
 def answer(
@@ -49,10 +55,14 @@ def answer(
     sender = Directory.load(tx, (account_code, caller_number)).find_payer(account_code, caller_number)
     if sender is None:
         raise UnknownSubscriber("neither the account code nor the sender's number is a subscriber's")
-    available = {kind: account.available for kind, account in accounts.balances(tx, sender.id).items()}
+    balances = accounts.balances(tx, sender.id)
+    available = {kind: account.available for kind, account in balances.items()}
+    last_day = read_last_day(tx, balances[Kind.VOICE], wording.zone) if wording.valid_until_text else None
     bundles = format_bundles(bundle_records.list_of(tx, sender.id), wording.style, now) if wording.bundles_text else ""
-    text = " ".join(filter(None, (wording.text, wording.bundles_text if bundles else ""))).format(
+    parts = (wording.text, wording.bundles_text if bundles else "", wording.valid_until_text if last_day else "")
+    text = " ".join(filter(None, parts)).format(
         bundles=bundles,
+        valid_until=last_day,
         balance=balance_format.format_balance(available[Kind.VOICE], Kind.VOICE, wording.style),
         credits=available[Kind.VOICE],
         data=balance_format.format_balance(available[Kind.DATA], Kind.DATA, wording.style),

@@ -5,10 +5,6 @@ A transfer stores the balance after it, so whether it crossed a threshold can be
 credit re-arms the notice and no state is needed. Transfers are therefore read from a bookmark on, at no cost to the
 path of calls. Notices, messages and the new bookmark are written in one transaction, which does nothing if the bookmark
 has moved: of two nodes that find the same crossings, one writes them.
-
-Ids are assigned when a row is inserted, and on PostgreSQL the rows of a transaction may become visible after rows with
-higher ids. So the bookmark passes an id only after all transactions have ended that were writing transfers when the id
-was seen: in PostgreSQL each holds a lock on the table from before its first id until its commit is visible.
 """
 
 from __future__ import annotations
@@ -23,6 +19,7 @@ from celcombiller.core.charging import messages
 from celcombiller.core.errors import BillerError
 from celcombiller.core.ledger import balance_format
 from celcombiller.core.ledger.balance_format import BalanceStyle
+from celcombiller.core.ledger.bookmarks import move_bookmark
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
@@ -47,7 +44,7 @@ OLD = timedelta(hours=24)
 """Older crossings get no notice: notices were off, or the history was imported from another biller."""
 
 _account, _transfer, _subscriber = tables.account, tables.transfer, tables.subscriber
-_notice, _bookmark = tables.notice, tables.bookmark
+_notice = tables.notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +77,6 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
-class Watermark:
-    """The last transfer seen, and the transactions then writing: until they end, lower ids may still appear."""
-
-    last_id: int
-    writers: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """The crossings among the transfers after one id and up to another."""
 
@@ -106,37 +95,6 @@ class NoticeResult:
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
-
-
-def read_until(tx: Connection) -> int | None:
-    """Return the id up to which transfers have been scanned, or None before the first scan."""
-    return tx.execute(sa.select(_bookmark.c.transfer_id).where(_bookmark.c.name == BOOKMARK)).scalar()
-
-
-def find_watermark(tx: Connection) -> Watermark:
-    """Return the last transfer's id and, read after it, the transactions that write transfers."""
-    last_id = tx.execute(sa.select(sa.func.coalesce(sa.func.max(_transfer.c.id), 0))).scalar_one()
-    return Watermark(int(last_id), _writers(tx))
-
-
-def is_complete(tx: Connection, seen: Watermark) -> bool:
-    """Return whether all transfers up to a watermark are visible; once true, it stays true."""
-    return not (seen.writers and seen.writers & _writers(tx))
-
-
-def _writers(tx: Connection) -> frozenset[str]:
-    """Return the open transactions that may have written transfers; none on SQLite, which has one writer."""
-    if tx.dialect.name == "sqlite":
-        return frozenset()
-    return frozenset(tx.execute(_WRITERS).scalars())
-
-
-# A virtual transaction id (backend and local counter) is never reused.
-_WRITERS = sa.text(
-    "select distinct virtualtransaction from pg_locks where locktype = 'relation' and granted"
-    " and mode = 'RowExclusiveLock' and relation = 'transfer'::regclass"
-    " and database = (select oid from pg_database where datname = current_database())"
-)
 
 
 def find(tx: Connection, rules: NoticeRules, after_id: int, last_id: int, now: datetime) -> Found:
@@ -180,18 +138,11 @@ def crossings_statement(rules: NoticeRules, after_id: int, until_id: int, now: d
 # -- writing, one transaction each -----------------------------------------------------------------------------------
 
 
-def begin(tx: Connection, last_id: int) -> None:
-    """Set the bookmark if there is none, so that crossings before notices were enabled get none."""
-    if read_until(tx) is None:
-        tx.execute(sa.insert(_bookmark).values(name=BOOKMARK, transfer_id=last_id))
-
-
 def queue(
     tx: Connection, rules: NoticeRules, terms: MessagePolicy, found: Found, now: datetime
 ) -> Collection[NoticeResult] | None:
     """Queue a notice for each crossing and move the bookmark; return None if another node has moved it first."""
-    is_unmoved = sa.and_(_bookmark.c.name == BOOKMARK, _bookmark.c.transfer_id == found.after_id)
-    if tx.execute(sa.update(_bookmark).where(is_unmoved).values(transfer_id=found.until_id)).rowcount != 1:
+    if not move_bookmark(tx, BOOKMARK, after_id=found.after_id, until_id=found.until_id):
         return None
     results = [_queue_notice(tx, rules, terms, each, now) for each in found.crossings]
     if results:

@@ -77,6 +77,7 @@ def _due(rules: SpendingRules, period: str, length: int, today: date) -> sa.Sele
         .where(
             sa.or_(_account.c.day_limit.is_not(None), _account.c.month_limit.is_not(None)),
             _account.c.spent_on >= today - timedelta(days=1),
+            _account.c.kind.in_(Kind),
             limit > 0,
             spent * 100 >= limit * rules.share,
             said.scalar_subquery().is_(None),

@@ -109,7 +109,7 @@ class Tariff:
             if valid[0] is valid[1] is None or _is_valid(valid, at):
                 return valid[2]
             place, length = self._index.find(digits, below=place)
-        raise NoRate("no rate for this number")
+        raise NoRate("no rate for this number: add one to the tariff, or [[rates]] to the settings")
 
     def on_net_rate(self, at: datetime | None = None) -> Rate | None:
         """Return the on-net rate that is valid at this time, or None."""

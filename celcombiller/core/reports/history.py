@@ -118,6 +118,20 @@ def find_call(tx: Connection, call_id: int) -> RecordedCall:
     return _recorded_call_from_row(row)
 
 
+def find_call_by_reference(tx: Connection, reference: str) -> RecordedCall:
+    """Return the call of a reference, or raise `NotFound`."""
+    row = tx.execute(_CALLS.where(tables.call.c.reference == reference)).first()
+    if row is None:
+        raise NotFound(f"there is no call {reference}")
+    return _recorded_call_from_row(row)
+
+
+def list_calls_of_channel(tx: Connection, uniqueid: str) -> list[RecordedCall]:
+    """Return the billed legs of the channels that have this id on their server, the oldest first."""
+    rows = tx.execute(_CALLS.where(tables.call.c.uniqueid == uniqueid).order_by(tables.call.c.id))
+    return list(map(_recorded_call_from_row, rows))
+
+
 def find_trunk_names(tx: Connection, calls: Iterable[Call]) -> dict[int, str]:
     """Return the names of the trunks that calls went by or tried, deleted ones too, by their ids."""
     ids = {each for call in calls if call.trunk_id is not None for each in (call.trunk_id, *call.trunks_tried)}

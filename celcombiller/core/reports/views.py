@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from celcombiller.core.sms.message_queries import RecordedMessage
 
 AccountWord = Annotated[
-    Literal["voice", "data", "sms", "seconds", "messages", "octets", "money"],
-    Meta(description="which account: voice, data or sms, or what the bundle holds whose account it is"),
+    Literal["voice", "data", "sms", "seconds", "messages", "octets", "money", "seller"],
+    Meta(description="which account: voice, data or sms; what a bundle holds; or seller, what a seller has to sell"),
 ]
 
 

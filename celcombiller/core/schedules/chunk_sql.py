@@ -62,17 +62,20 @@ class RunParameters:
         columns = _membership.c
         return sa.and_(columns.schedule_id == self.schedule_id, columns.ended_at.is_(None), columns.id > self.after_id)
 
-    def due(self) -> sa.ColumnElement[bool]:
-        """Return the condition on memberships that are due: joined by the due date, with no credit row for it yet."""
+    def due(self, record: sa.Table = _credit) -> sa.ColumnElement[bool]:
+        """Return the condition on memberships that are due: joined by the due date, with no record of it yet.
+
+        The record is a credit, or a fee period.
+        """
         columns = _membership.c
         # A scalar subquery, looked up for each member: PostgreSQL may turn EXISTS into a scan of all rows of the date.
-        already_credited = sa.select(_credit.c.subscriber_id).where(
-            _credit.c.schedule_id == self.schedule_id,
-            _credit.c.due_on == self.due_on,
-            _credit.c.subscriber_id == columns.subscriber_id,
+        already_done = sa.select(record.c.subscriber_id).where(
+            record.c.schedule_id == self.schedule_id,
+            record.c.due_on == self.due_on,
+            record.c.subscriber_id == columns.subscriber_id,
         )
         return sa.and_(
-            self.not_yet_processed(), columns.joined_on <= self.due_on, already_credited.scalar_subquery().is_(None)
+            self.not_yet_processed(), columns.joined_on <= self.due_on, already_done.scalar_subquery().is_(None)
         )
 
 
@@ -101,27 +104,43 @@ def members(kinds: tuple[Kind, ...]) -> tuple[sa.FromClause, dict[Kind, Any]]:
     return source, member_accounts
 
 
-def _parameter(name: str, type_: Any) -> sa.BindParameter[Any]:
+def parameter(name: str, type_: Any) -> sa.BindParameter[Any]:
     """Return a bind parameter. Its name must not be a column's: an UPDATE would set that column."""
     return sa.bindparam(name, type_=type_)
 
 
-_RUN = RunParameters(
-    _parameter("run_schedule_id", sa.BigInteger),
-    _parameter("run_due_on", sa.Date),
-    _parameter("run_value", sa.BigInteger),
-    _parameter("run_after_id", sa.BigInteger),
+RUN = RunParameters(
+    parameter("run_schedule_id", sa.BigInteger),
+    parameter("run_due_on", sa.Date),
+    parameter("run_value", sa.BigInteger),
+    parameter("run_after_id", sa.BigInteger),
 )
-_NOW = _parameter("now", tables.Instant)
-_FAULT = _parameter("fault", sa.Text)
-_CHUNK = sa.and_(_RUN.not_yet_processed(), _membership.c.id <= _parameter("run_last_id", sa.BigInteger))
-_IS_CREDIT_OF_MEMBER = sa.and_(
-    _credit.c.schedule_id == _RUN.schedule_id,
-    _credit.c.due_on == _RUN.due_on,
-    _credit.c.subscriber_id == _membership.c.subscriber_id,
-    _credit.c.membership_id == _membership.c.id,
-)
-"""Joins a member of the chunk to the credit row that the chunk wrote for them."""
+NOW = parameter("now", tables.Instant)
+FAULT = parameter("fault", sa.Text)
+CHUNK = sa.and_(RUN.not_yet_processed(), _membership.c.id <= parameter("run_last_id", sa.BigInteger))
+
+
+def is_of_member(record: sa.Table) -> sa.ColumnElement[bool]:
+    """Return what joins a member of the chunk to the credit, or fee period, that the chunk wrote for them."""
+    return sa.and_(
+        record.c.schedule_id == RUN.schedule_id,
+        record.c.due_on == RUN.due_on,
+        record.c.subscriber_id == _membership.c.subscriber_id,
+        record.c.membership_id == _membership.c.id,
+    )
+
+
+def is_of_chunk(record: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the condition on the credits, or fee periods, that the chunk wrote.
+
+    Each is looked up by its key, member by member: in a join PostgreSQL may scan all records of the due date, for each
+    chunk again. ``OFFSET 0`` keeps the subquery from becoming a join.
+    """
+    of_member = sa.select(record.c.id).where(is_of_member(record)).correlate(_membership).scalar_subquery()
+    return record.c.id.in_(sa.select(of_member).select_from(_membership).where(CHUNK).offset(sa.literal_column("0")))
+
+
+_IS_CREDIT_OF_MEMBER = is_of_member(_credit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +157,7 @@ class Chunk:
     def of(cls, kinds: tuple[Kind, ...]) -> Chunk:
         """Return the statements that credit accounts of these kinds, built once for them."""
         account = tables.account.c
-        of_members = account.subscriber_id.in_(sa.select(_membership.c.subscriber_id).where(_CHUNK))
+        of_members = account.subscriber_id.in_(sa.select(_membership.c.subscriber_id).where(CHUNK))
         lock = group_credit.lock_accounts(sa.and_(of_members, account.kind.in_([each.value for each in kinds])))
         return cls(lock, cls._write(kinds), (), tuple(map(cls._grant, kinds)))
 
@@ -146,26 +165,13 @@ class Chunk:
     @lru_cache
     def of_bundles(cls, kind: BundleKind) -> Chunk:
         """Return the statements that give bundles of this kind: they add an account for each, and fill it."""
-        columns = _subscriber.c
-        of_members = columns.id.in_(sa.select(_membership.c.subscriber_id).where(_CHUNK))
-        rows = sa.select(columns.id).where(of_members).order_by(columns.id).with_for_update(key_share=True).subquery()
-        due = (
-            sa.select(_bundle.c.account_id, _bundle.c.reference)
-            .select_from(_membership.join(_credit, _IS_CREDIT_OF_MEMBER))
-            .join(_bundle, _bundle.c.reference == _credit.c.bundle_reference)
-            .where(_CHUNK)
-        )
-        return cls(
-            sa.select(sa.func.count()).select_from(rows),
-            cls._write(()),
-            (_add_accounts(kind), _add_bundles(kind)),
-            (group_credit.GroupCredit.to(due.subquery(), kind=kind, origin=ORIGIN),),
-        )
+        bundles, filling = add_bundles(_credit, kind, ORIGIN)
+        return cls(lock_members(), cls._write(()), bundles, (filling,))
 
     @staticmethod
     def _write(kinds: tuple[Kind, ...]) -> sa.Insert:
         source, member_accounts = members(kinds)
-        reasons = [(_FAULT != "", CreditOutcome.FAILED, _FAULT), *skip_reasons(kinds, member_accounts, _RUN.value)]
+        reasons = [(FAULT != "", CreditOutcome.FAILED, FAULT), *skip_reasons(kinds, member_accounts, RUN.value)]
         outcome = sa.case(
             *((condition, outcome.value) for condition, outcome, _ in reasons), else_=CreditOutcome.CREDITED.value
         )
@@ -177,11 +183,11 @@ class Chunk:
                 sa.case(*((condition, note) for condition, _, note in reasons), else_="").label("note"),
             )
             .select_from(source)
-            .where(_CHUNK, _RUN.due(), _membership.c.count > 0, _subscriber.c.deleted_at.is_(None))
+            .where(CHUNK, RUN.due(), _membership.c.count > 0, _subscriber.c.deleted_at.is_(None))
             .order_by(_membership.c.id)
             .subquery()
         )
-        before, after = _parameter("reference_before", sa.Text), _parameter("reference_after", sa.Text)
+        before, after = parameter("reference_before", sa.Text), parameter("reference_after", sa.Text)
 
         def reference(each: str) -> sa.ColumnElement[Any]:
             if each not in (kinds or (BUNDLE,)):
@@ -190,16 +196,16 @@ class Chunk:
             return sa.case((due.c.outcome == CreditOutcome.CREDITED.value, built), else_=None)
 
         row = {
-            "schedule_id": _RUN.schedule_id,
+            "schedule_id": RUN.schedule_id,
             "subscriber_id": due.c.subscriber_id,
-            "due_on": _RUN.due_on,
+            "due_on": RUN.due_on,
             "membership_id": due.c.id,
             "outcome": due.c.outcome,
             "voice_reference": reference(Kind.VOICE),
             "data_reference": reference(Kind.DATA),
             "sms_reference": reference(Kind.SMS),
             "bundle_reference": reference(BUNDLE),
-            "at": _NOW,
+            "at": NOW,
             "note": due.c.note,
         }
         return sa.insert(_credit).from_select(list(row), sa.select(*row.values()))
@@ -210,79 +216,101 @@ class Chunk:
         due = (
             sa.select(tables.account.c.id.label("account_id"), reference.label("reference"))
             .select_from(_membership.join(tables.account, account_of_member(tables.account, kind)))
-            .where(_CHUNK)
+            .where(CHUNK)
         )
         return group_credit.GroupCredit.to(due.subquery(), kind=kind, origin=ORIGIN)
 
 
-def _add_accounts(kind: BundleKind) -> sa.Insert:
-    """Return the insert of an empty account for each credited member of the chunk."""
-    pot = sa.select(sa.func.coalesce(_last_pot(kind), 0) + 1).scalar_subquery()
+def lock_members() -> sa.Select[Any]:
+    """Return the statement that locks the subscribers of the chunk, in id order: whoever adds bundles does so."""
+    columns = _subscriber.c
+    of_members = columns.id.in_(sa.select(_membership.c.subscriber_id).where(CHUNK))
+    rows = sa.select(columns.id).where(of_members).order_by(columns.id).with_for_update(key_share=True).subquery()
+    return sa.select(sa.func.count()).select_from(rows)
+
+
+def add_bundles(
+    record: sa.Table, kind: BundleKind, origin: str
+) -> tuple[tuple[sa.Insert, ...], group_credit.GroupCredit]:
+    """Return what gives a bundle to each member of the chunk whose record has the reference of one, and fills it."""
+    due = (
+        sa.select(_bundle.c.account_id, _bundle.c.reference)
+        .select_from(record.join(_bundle, _bundle.c.reference == record.c.bundle_reference))
+        .where(is_of_chunk(record))
+    )
+    filling = group_credit.GroupCredit.to(due.subquery(), kind=kind, origin=origin)
+    return (_add_accounts(record, kind), _add_bundle_rows(record, kind)), filling
+
+
+def _add_accounts(record: sa.Table, kind: BundleKind) -> sa.Insert:
+    """Return the insert of an empty account for each member of the chunk who gets a bundle."""
+    pot = sa.select(sa.func.coalesce(_last_pot(record, kind), 0) + 1).scalar_subquery()
     facts = {
-        "subscriber_id": _credit.c.subscriber_id,
+        "subscriber_id": record.c.subscriber_id,
         "kind": sa.literal(kind.value),
         "posted": sa.literal(0, sa.BigInteger),
         "held": sa.literal(0, sa.BigInteger),
         "pot": pot,
     }
-    return sa.insert(tables.account).from_select(list(facts), _credited(*facts.values()))
+    return sa.insert(tables.account).from_select(list(facts), _credited(record, *facts.values()))
 
 
-def _add_bundles(kind: BundleKind) -> sa.Insert:
+def _add_bundle_rows(record: sa.Table, kind: BundleKind) -> sa.Insert:
     """Return the insert of a bundle for each account that `_add_accounts` added: the last of its kind."""
     account = tables.account
     is_new = sa.and_(
-        account.c.subscriber_id == _credit.c.subscriber_id,
+        account.c.subscriber_id == record.c.subscriber_id,
         account.c.kind == kind.value,
-        account.c.pot == _last_pot(kind),
+        account.c.pot == _last_pot(record, kind),
     )
     facts = {
         "account_id": account.c.id,
-        "reference": _credit.c.bundle_reference,
-        "subscriber_id": _credit.c.subscriber_id,
-        "offer_id": _parameter("given_offer_id", sa.BigInteger),
-        "name": _parameter("given_name", sa.Text),
-        "services": _parameter("given_services", sa.Text),
-        "destinations": _parameter("given_destinations", sa.Text),
-        "priority": _parameter("given_priority", sa.Integer),
-        "valid_from": _NOW,
-        "valid_until": _parameter("given_until", tables.Instant),
+        "reference": record.c.bundle_reference,
+        "subscriber_id": record.c.subscriber_id,
+        "offer_id": parameter("given_offer_id", sa.BigInteger),
+        "name": parameter("given_name", sa.Text),
+        "services": parameter("given_services", sa.Text),
+        "destinations": parameter("given_destinations", sa.Text),
+        "priority": parameter("given_priority", sa.Integer),
+        "valid_from": NOW,
+        "valid_until": parameter("given_until", tables.Instant),
         "renews": sa.literal(value=False),
+        "call_seconds_max": parameter("given_call_seconds_max", sa.Integer),
     }
-    return sa.insert(_bundle).from_select(list(facts), _credited(*facts.values()).join(account, is_new))
+    return sa.insert(_bundle).from_select(list(facts), _credited(record, *facts.values()).join(account, is_new))
 
 
-def _last_pot(kind: BundleKind) -> sa.ScalarSelect[Any]:
+def _last_pot(record: sa.Table, kind: BundleKind) -> sa.ScalarSelect[Any]:
     mine = tables.account.alias("mine")
-    same = (mine.c.subscriber_id == _credit.c.subscriber_id, mine.c.kind == kind.value)
-    return sa.select(sa.func.max(mine.c.pot)).where(*same).correlate(_credit).scalar_subquery()
+    same = (mine.c.subscriber_id == record.c.subscriber_id, mine.c.kind == kind.value)
+    return sa.select(sa.func.max(mine.c.pot)).where(*same).correlate(record).scalar_subquery()
 
 
-def _credited(*columns: Any) -> sa.Select[Any]:
-    """Select from the members that the chunk credits, in the order of their memberships."""
-    source = _membership.join(_credit, _IS_CREDIT_OF_MEMBER)
-    is_credited = _credit.c.outcome == CreditOutcome.CREDITED.value
-    return sa.select(*columns).select_from(source).where(_CHUNK, is_credited).order_by(_membership.c.id)
+def _credited(record: sa.Table, *columns: Any) -> sa.Select[Any]:
+    """Select from the members of the chunk who get a bundle, in the order of their memberships."""
+    gets = record.c.bundle_reference.is_not(None)
+    return sa.select(*columns).select_from(record).where(is_of_chunk(record), gets).order_by(record.c.id)
 
 
-def _offer_parameters(offer: Offer, now: datetime) -> dict[str, Any]:
-    """Return what a bundle of this offer is made of."""
+def offer_parameters(offer: Offer, until: datetime) -> dict[str, Any]:
+    """Return what a bundle of this offer is made of, valid until this time."""
     return {
         "given_offer_id": offer.id,
         "given_name": offer.name,
         "given_services": " ".join(offer.services),
         "given_destinations": " ".join(offer.destinations),
         "given_priority": offer.priority,
-        "given_until": now + timedelta(hours=offer.valid_hours),
+        "given_call_seconds_max": offer.call_seconds_max,
+        "given_until": until,
     }
 
 
 _CHUNK_END = sa.select(
     sa.func.max(
         sa.select(_membership.c.id)
-        .where(_RUN.not_yet_processed())
+        .where(RUN.not_yet_processed())
         .order_by(_membership.c.id)
-        .limit(_parameter("chunk_size", sa.Integer))
+        .limit(parameter("chunk_size", sa.Integer))
         .subquery()
         .c.id
     )
@@ -290,26 +318,26 @@ _CHUNK_END = sa.select(
 _UNCREDITED = (
     sa.select(_credit.c.subscriber_id, _credit.c.outcome, _credit.c.note)
     .join_from(_membership, _credit, _IS_CREDIT_OF_MEMBER)
-    .where(_CHUNK, _credit.c.outcome != CreditOutcome.CREDITED.value)
+    .where(CHUNK, _credit.c.outcome != CreditOutcome.CREDITED.value)
     .order_by(_credit.c.id)
 )
-_COUNT_DOWN = (
-    sa.update(_membership)
-    .where(
-        _CHUNK,
-        sa.or_(
-            _membership.c.count == 0,
-            sa.select(_credit.c.outcome)
-            .where(_IS_CREDIT_OF_MEMBER)
-            .scalar_subquery()
-            .in_(sa.bindparam("used_up", expanding=True)),
-        ),
+
+
+def count_down(record: sa.Table) -> sa.Update:
+    """Return what counts the runs of the chunk's members down, and ends the memberships that have none left."""
+    outcome = sa.select(record.c.outcome).where(is_of_member(record)).scalar_subquery()
+    used_up = outcome.in_(sa.bindparam("used_up", expanding=True))
+    return (
+        sa.update(_membership)
+        .where(CHUNK, sa.or_(_membership.c.count == 0, used_up))
+        .values(
+            count=sa.case((_membership.c.count > 0, _membership.c.count - 1), else_=0),
+            ended_at=sa.case((_membership.c.count <= 1, NOW), else_=None),
+        )
     )
-    .values(
-        count=sa.case((_membership.c.count > 0, _membership.c.count - 1), else_=0),
-        ended_at=sa.case((_membership.c.count <= 1, _NOW), else_=None),
-    )
-)
+
+
+_COUNT_DOWN = count_down(_credit)
 _INDEX_SCANS_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 _CHUNK_END_POSTGRESQL = _CHUNK_END.add_columns(*(sa.func.set_config(*each, True) for each in _INDEX_SCANS_ONLY.items()))
 """A chunk is a few rows of big tables, found by their keys. PostgreSQL's statistics may be older than the group or than
@@ -359,7 +387,8 @@ def credit_chunk(
         chunk = Chunk.of(run.kinds)
     else:
         offer = offers.find(tx, run.offer_id, deleted=True)
-        chunk, parameters = Chunk.of_bundles(offer.kind), parameters | _offer_parameters(offer, now)
+        until = now + timedelta(hours=offer.valid_hours)
+        chunk, parameters = Chunk.of_bundles(offer.kind), parameters | offer_parameters(offer, until)
     tx.execute(chunk.lock, parameters)
     written = tx.execute(chunk.write, parameters, execution_options={"preserve_rowcount": True}).rowcount
     for addition in chunk.bundles:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue
-from celcombiller.core.model.schedules import CreditOutcome, Run, RunState, Schedule
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.schedules import CreditOutcome, Run, RunState, Schedule, WhenShort
+from celcombiller.core.schedules import fee_chunk
 from celcombiller.core.schedules.chunk_sql import RunParameters, members, skip_reasons
 from celcombiller.core.schedules.due_dates import due_dates
 from celcombiller.core.schedules.runs import open_runs, plan
@@ -25,13 +27,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.core.model.accounts import Kind
     from celcombiller.core.schedules.runs import ScheduleRules
 
 DATES_MAX = 100
 """Most due dates in one forecast; each costs a scan of the whole group."""
 
-_membership, _subscriber = tables.membership, tables.subscriber
+_membership, _subscriber, _credit = tables.membership, tables.subscriber, tables.schedule_credit
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ class DueForecast:
 
 @dataclass(frozen=True, slots=True)
 class DueMember:
-    """What one member would get from a run: ``value`` of each of its kinds, or 0 with the reason in ``note``."""
+    """What one member would get from a run: ``value`` of each of its kinds, or 0 with the reason in ``note``.
+
+    Of a fee it is what would be taken; ``lacking`` is what the balance lacks of it.
+    """
 
     username: str
     subscriber_id: int
@@ -58,6 +62,7 @@ class DueMember:
     outcome: CreditOutcome
     value: int
     note: str
+    lacking: int = 0
 
 
 def due(tx: Connection, schedule: Schedule, rules: ScheduleRules, today: date, now: datetime) -> list[DueForecast]:
@@ -80,7 +85,11 @@ def due_members(tx: Connection, dues: Sequence[DueForecast], rules: ScheduleRule
             for row in tx.execute(outcomes.order_by(_membership.c.id).limit(limit - len(found))):
                 outcome = CreditOutcome(row.outcome)
                 value = run.value if outcome is CreditOutcome.CREDITED else 0
-                found.append(DueMember(row.username, row.subscriber_id, run.due_on, outcome, value, row.note))
+                if run.when_short is not None and outcome is CreditOutcome.FAILED:
+                    value = run.value - row.lacking if run.when_short is WhenShort.PART else 0
+                found.append(
+                    DueMember(row.username, row.subscriber_id, run.due_on, outcome, value, row.note, row.lacking)
+                )
     return found
 
 
@@ -100,17 +109,30 @@ def _outcomes(run: Run, before: Sequence[Run], rules: ScheduleRules) -> sa.Selec
     used: sa.ColumnElement[int] = sa.literal(0)
     credited: sa.ColumnElement[int] = sa.literal(run.value, sa.BigInteger)
     for each in earlier:
-        is_due = RunParameters.of(each).due()
+        is_due = RunParameters.of(each).due(_credit if run.when_short is None else tables.fee_period)
         used = used + sa.case((is_due, 1), else_=0)
         credited = credited + sa.case((is_due, each.value), else_=0)
     if not rules.disabled_use_up:
         used = sa.case((_subscriber.c.enabled, used), else_=0)
-    reasons = list(skip_reasons(run.kinds, member_accounts, credited))
+    record = _credit
+    lacking: sa.ColumnElement[int] = sa.literal(0)
+    if run.when_short is None:
+        reasons = list(skip_reasons(run.kinds, member_accounts, credited))
+    else:
+        record, account = tables.fee_period, member_accounts[Kind.VOICE]
+        reasons = list(fee_chunk.outcomes(account, credited))
+        left = sa.case((fee_chunk.available(account) > 0, fee_chunk.available(account)), else_=0)
+        after_others = sa.case((left > credited - run.value, left - (credited - run.value)), else_=0)
+        lacking = sa.case((after_others < run.value, run.value - after_others), else_=0)
     outcome = sa.case(
         *((condition, outcome.value) for condition, outcome, _ in reasons), else_=CreditOutcome.CREDITED.value
     )
     return (
-        sa.select(outcome.label("outcome"), sa.case(*((c, note) for c, _, note in reasons), else_="").label("note"))
+        sa.select(
+            outcome.label("outcome"),
+            sa.case(*((c, note) for c, _, note in reasons), else_="").label("note"),
+            lacking.label("lacking"),
+        )
         .select_from(source)
-        .where(RunParameters.of(run).due(), _membership.c.count > used, _subscriber.c.deleted_at.is_(None))
+        .where(RunParameters.of(run).due(record), _membership.c.count > used, _subscriber.c.deleted_at.is_(None))
     )

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import AlreadyTaken, UnknownMembership
 from celcombiller.core.model.schedules import Contract, Membership, Schedule
+from celcombiller.core.schedules import fee_periods
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, NOT_DELETED, check_whole, find
 from celcombiller.core.schema import tables
@@ -27,6 +28,9 @@ _membership = tables.membership
 
 
 _contract = tables.contract
+
+
+_LEFT = "the subscriber has left"
 
 
 _IS_ACTIVE = sa.and_(
@@ -59,7 +63,9 @@ def join(
     values = asdict(membership)
     del values["id"]
     membership_id = tx.execute(sa.insert(_membership).values(values).returning(_membership.c.id)).scalar_one()
-    return replace(membership, id=membership_id)
+    membership = replace(membership, id=membership_id)
+    fee_periods.open_first(tx, schedule, membership, now)
+    return membership
 
 
 def find_membership(tx: Connection, membership_id: int) -> Membership:
@@ -145,8 +151,13 @@ def set_count(tx: Connection, membership: Membership, count: int) -> Membership:
 
 
 def leave(tx: Connection, membership: Membership, now: datetime) -> Membership:
-    """End a membership; what is not credited yet is lost. Raise `UnknownMembership` when it has ended."""
+    """End a membership; what is not credited yet is lost, and a fee that is unpaid is not owed any more.
+
+    Raise `UnknownMembership` when it has ended.
+    """
     _update(tx, membership, ended_at=now)
+    mine = tables.fee_period.c.membership_id == membership.id
+    fee_periods.cancel_owed(tx, mine, note=_LEFT, now=now)
     return replace(membership, ended_at=now)
 
 
@@ -154,7 +165,9 @@ def leave_all(tx: Connection, subscriber_id: int, now: datetime) -> int:
     """End all memberships of a (deleted) subscriber; return how many there were."""
     theirs = (_membership.c.subscriber_id == subscriber_id, _membership.c.ended_at.is_(None))
     _lock(tx, sa.select(_membership.c.schedule_id).where(*theirs))
-    return tx.execute(sa.update(_membership).where(*theirs).values(ended_at=now)).rowcount
+    ended = tx.execute(sa.update(_membership).where(*theirs).values(ended_at=now)).rowcount
+    fee_periods.cancel_owed(tx, tables.fee_period.c.subscriber_id == subscriber_id, note=_LEFT, now=now)
+    return ended
 
 
 def contracts(tx: Connection, membership_ids: Collection[int]) -> list[Contract]:

@@ -20,6 +20,7 @@ from celcombiller.core.errors import InvalidValue, NotFound
 from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Run, RunState, Schedule
 from celcombiller.core.schedules.chunk_sql import credit_chunk, next_chunk_end
 from celcombiller.core.schedules.due_dates import comes_at, due_dates, next_due_date, period
+from celcombiller.core.schedules.fee_chunk import TOO_LOW, charge_chunk
 from celcombiller.core.schedules.schedule_records import find, list_all
 from celcombiller.core.schema import tables
 from celcombiller.core.schema.rows import value_from_row
@@ -84,7 +85,15 @@ def plan(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iter
     for due_on in dates:
         skip_reason = _skip_reason(schedule, value, due_on, today, dates[-1], credited_on)
         run = Run(
-            0, schedule.id, due_on, schedule.kind, value, RunState.OPEN, opened_at=now, offer_id=schedule.offer_id
+            0,
+            schedule.id,
+            due_on,
+            schedule.kind,
+            value,
+            RunState.OPEN,
+            opened_at=now,
+            offer_id=schedule.offer_id,
+            when_short=schedule.when_short,
         )
         if skip_reason:
             yield replace(run, state=RunState.SKIPPED, closed_at=now, note=skip_reason)
@@ -94,8 +103,11 @@ def plan(tx: Connection, schedule: Schedule, today: date, now: datetime) -> Iter
 
 
 def _value(tx: Connection, schedule: Schedule) -> int:
-    """Return what each member gets: the schedule's value, or what a bundle of its offer holds now; 0: it is deleted."""
-    if schedule.offer_id is None:
+    """Return what each member gets: the schedule's value, or what a bundle of its offer holds now; 0: it is deleted.
+
+    Of a fee it is what each pays.
+    """
+    if schedule.offer_id is None or schedule.takes:
         return schedule.value
     try:
         return offers.find(tx, schedule.offer_id).amount
@@ -110,14 +122,14 @@ def _skip_reason(
     if not schedule.enabled:
         return "the schedule was disabled"
     if value == 0:
-        return "its value is 0" if schedule.offer_id is None else "its offer was deleted"
+        return "its value is 0" if schedule.offer_id is None or schedule.takes else "its offer was deleted"
     if schedule.catch_up is CatchUp.LAST and due_on != last:
         return f"missed, and only the last missed date ({last}) is caught up"
     if schedule.catch_up is CatchUp.NONE and due_on != today:
         return "missed, and missed dates are not caught up"
-    span = period(schedule, due_on)
+    span, moved = period(schedule, due_on), "fee was taken" if schedule.takes else "credit was given"
     if credited_on is not None and span is not None and span == period(schedule, credited_on):
-        return f"the day was changed: the same {schedule.recurrence} credit was given on {credited_on}"
+        return f"the day was changed: the same {schedule.recurrence} {moved} on {credited_on}"
     return ""
 
 
@@ -156,11 +168,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A run after one chunk, and the members it failed to credit; ``more``: the next chunk may follow at once."""
+    """A run after one chunk, and the members it failed to credit; ``more``: the next chunk may follow at once.
+
+    ``done`` members of the chunk were credited, or paid their fee; ``unpaid`` ones owe it.
+    """
 
     run: Run
     more: bool
     failures: list[Failure] = field(default_factory=list)
+    done: int = 0
+    unpaid: int = 0
 
 
 def owed_since(tx: Connection, rules: ScheduleRules, now: datetime) -> datetime | None:
@@ -184,7 +201,7 @@ def _came_at(schedule: Schedule, due_on: date | None, rules: ScheduleRules) -> d
 
 
 def advance(tx: Connection, run_id: int, rules: ScheduleRules, now: datetime, *, size: int, fault: str = "") -> Advance:
-    """Credit the next ``size`` members of an open run.
+    """Credit the next ``size`` members of an open run, or take its fee from them.
 
     ``fault``: crediting the next member alone aborted the transaction, for this reason; they are recorded as failed.
     """
@@ -197,20 +214,33 @@ def advance(tx: Connection, run_id: int, rules: ScheduleRules, now: datetime, *,
     last_id = next_chunk_end(tx, run, size)
     if last_id is None:
         return Advance(_close(tx, run, now, "") if run.due_on < row.done_until else run, more=False)
-    chunk = credit_chunk(tx, run, last_id, disabled_use_up=rules.disabled_use_up, fault=fault, now=now)
+    if run.when_short is None:
+        chunk = credit_chunk(tx, run, last_id, disabled_use_up=rules.disabled_use_up, fault=fault, now=now)
+    else:
+        chunk = charge_chunk(
+            tx,
+            find(tx, run.schedule_id),
+            run,
+            last_id,
+            run_at=rules.run_at,
+            disabled_use_up=rules.disabled_use_up,
+            fault=fault,
+            now=now,
+        )
     failures = [
         Failure(subscriber_id, reason)
         for subscriber_id, outcome, reason in chunk.uncredited
-        if outcome is CreditOutcome.FAILED
+        if outcome is CreditOutcome.FAILED and reason != TOO_LOW
     ]
+    failed = sum(outcome is CreditOutcome.FAILED for _, outcome, _ in chunk.uncredited)
     values: dict[str, Any] = {
         "last_membership_id": last_id,
         "credited": run.credited + chunk.credited,
-        "passed": run.passed + len(chunk.uncredited) - len(failures),
-        "failed": run.failed + len(failures),
+        "passed": run.passed + len(chunk.uncredited) - failed,
+        "failed": run.failed + failed,
     }
     tx.execute(_UPDATE_PROGRESS, {"run_id": run.id} | values)
-    return Advance(replace(run, **values), more=True, failures=failures)
+    return Advance(replace(run, **values), more=True, failures=failures, done=chunk.credited, unpaid=failed)
 
 
 _LOCK = (
@@ -247,6 +277,14 @@ def find_run(tx: Connection, run_id: int) -> Run:
     return value_from_row(row, Run)
 
 
+def find_of_date(tx: Connection, schedule_id: int, due_on: date) -> Run:
+    """Return the run of a due date of a schedule. Raise `NotFound` if there was none."""
+    row = tx.execute(sa.select(_run).where(_run.c.schedule_id == schedule_id, _run.c.due_on == due_on)).first()
+    if row is None:
+        raise NotFound(f"schedule {schedule_id} has no run of {due_on}")
+    return value_from_row(row, Run)
+
+
 def history(tx: Connection, *, schedule_id: int | None = None, before: date | None = None, limit: int) -> list[Run]:
     """Return the last runs, latest due date first, filtered by schedule and ``before`` a date where these are set."""
     statement = sa.select(_run).order_by(_run.c.due_on.desc(), _run.c.id.desc()).limit(limit)
@@ -269,17 +307,21 @@ class Uncredited:
 
 
 def uncredited(tx: Connection, run: Run, *, limit: int) -> list[Uncredited]:
-    """Return the members that a run passed over or failed to credit, in the order of processing."""
+    """Return the members that a run passed over or failed to credit or to charge, in the order of processing."""
     subscriber = tables.subscriber.c
+    record = _credit if run.when_short is None else tables.fee_period
+    at = _credit.c.at if run.when_short is None else sa.func.coalesce(record.c.closed_at, record.c.due_at)
+    of_record = (record.c[name] for name in ("subscriber_id", "outcome", "note"))
+    columns: list[sa.ColumnElement[Any]] = [*of_record, subscriber.username, at.label("at")]
     rows = tx.execute(
-        sa.select(_credit, subscriber.username)
-        .join(tables.subscriber, subscriber.id == _credit.c.subscriber_id)
+        sa.select(*columns)
+        .join(tables.subscriber, subscriber.id == record.c.subscriber_id)
         .where(
-            _credit.c.schedule_id == run.schedule_id,
-            _credit.c.due_on == run.due_on,
-            _credit.c.outcome != CreditOutcome.CREDITED,
+            record.c.schedule_id == run.schedule_id,
+            record.c.due_on == run.due_on,
+            record.c.outcome != CreditOutcome.CREDITED,
         )
-        .order_by(_credit.c.id)
+        .order_by(record.c.id)
         .limit(limit)
     )
     return [value_from_row(row, Uncredited) for row in rows]

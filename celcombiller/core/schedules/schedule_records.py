@@ -8,6 +8,7 @@ being credited, and no member leaves while they are being credited.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,9 +18,10 @@ import sqlalchemy as sa
 from celcombiller.core.bundles import offers
 from celcombiller.core.errors import AlreadyTaken, InvalidValue, UnknownSchedule
 from celcombiller.core.ledger.rows import AMOUNT_MAX
-from celcombiller.core.model.schedules import CatchUp, Recurrence, Schedule, ScheduleKind
+from celcombiller.core.model.schedules import CatchUp, Joining, Recurrence, Schedule, ScheduleKind, WhenShort
 from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.schedules.due_dates import local_date, zone_of
+from celcombiller.core.schedules.fee_terms import DAYS_MAX, parse_days
 from celcombiller.core.schema import tables
 from celcombiller.core.schema.rows import value_from_row
 
@@ -57,7 +59,7 @@ _DAYS = {Recurrence.MONTHLY: 31, Recurrence.WEEKLY: 7}
 
 _CHANGEABLE = (
     *("name", "kind", "value", "recurrence", "day", "interval_days", "first_on", "count", "time_zone"),
-    *("catch_up", "enabled", "offer_id"),
+    *("catch_up", "enabled", "offer_id", "when_short", "joining", "remind_days", "suspend_days"),
 )
 
 
@@ -85,16 +87,25 @@ def add(
     count: int,
     time_zone: str,
     catch_up: str = CatchUp.ALL,
+    when_short: str | None = None,
+    joining: str | None = None,
+    remind_days: str | None = None,
+    suspend_days: int | None = None,
     now: datetime,
 ) -> Schedule:
     """Create a schedule, due today at the earliest. Names may repeat here.
 
-    With an ``offer_id`` it gives bundles of that offer; ``kind`` and ``value`` do not matter then. Raises
-    `InvalidValue` for wrong fields, and `NotFound` for an unknown offer.
+    With an ``offer_id`` it gives bundles of that offer; ``kind`` and ``value`` do not matter then. With ``when_short``
+    it takes a fee of ``value`` voice credits, which buys that offer. Raises `InvalidValue` for wrong fields, and
+    `NotFound` for an unknown offer.
     """
     _check_name(name)
+    if when_short is not None:
+        kind, joining, remind_days = ScheduleKind.VOICE, joining or Joining.NEXT, remind_days or ""
     if offer_id is not None:
-        kind, value = ScheduleKind.VOICE, offers.find(tx, offer_id).amount
+        offer = offers.find(tx, offer_id)
+        if when_short is None:
+            kind, value = ScheduleKind.VOICE, offer.amount
     today = local_date(now, time_zone)
     schedule = _checked(
         Schedule(
@@ -113,6 +124,10 @@ def add(
             done_until=today - timedelta(days=1),
             created_at=now,
             offer_id=offer_id,
+            when_short=None if when_short is None else _one_of(WhenShort, "when_short", when_short),
+            joining=None if joining is None else _one_of(Joining, "joining", joining),
+            remind_days=remind_days,
+            suspend_days=suspend_days,
         )
     )
     if schedule.recurrence is Recurrence.ONCE and schedule.first_on < today:
@@ -139,6 +154,28 @@ def find_by_name(tx: Connection, name: str) -> list[Schedule]:
     """Return all schedules of this name, oldest first."""
     rows = tx.execute(sa.select(_schedule).where(_schedule.c.name == name, NOT_DELETED).order_by(_schedule.c.id))
     return [value_from_row(row, Schedule) for row in rows]
+
+
+def resolve(tx: Connection, word: str) -> Schedule:
+    """Return the schedule with this id, or with this name when only one has it.
+
+    Raises `UnknownSchedule`, and `InvalidValue` where several have the name.
+    """
+    if word.isdecimal():
+        with suppress(UnknownSchedule):
+            return find(tx, int(word))
+    found = find_by_name(tx, word)
+    if not found:
+        raise UnknownSchedule(f"no schedule has the id or the name {word}")
+    if len(found) > 1:
+        ids = ", ".join(str(each.id) for each in found)
+        raise InvalidValue(f"{len(found)} schedules have the name {word}; say which by its id: {ids}")
+    return found[0]
+
+
+def name_of(tx: Connection, schedule_id: int) -> str:
+    """Return the name of a schedule, also of one that was deleted."""
+    return str(tx.execute(sa.select(_schedule.c.name).where(_schedule.c.id == schedule_id)).scalar_one())
 
 
 def refuse_taken(tx: Connection, name: str) -> None:
@@ -170,23 +207,35 @@ def change(tx: Connection, schedule_id: int, **changes: Any) -> Schedule:
     A schedule that gets an ``offer_id`` gives bundles from then on, one that gets a ``kind`` or ``value`` credit. A new
     ``recurrence`` resets ``day`` and ``interval_days`` unless they are passed with it.
     """
+    changes = _in_their_types(changes)
+    was = find(tx, schedule_id, lock=True)
+    offer = None if changes.get("offer_id") is None else offers.find(tx, changes["offer_id"])
+    if offer is not None and not was.takes:
+        changes |= {"kind": ScheduleKind.VOICE, "value": offer.amount}
+    elif {"kind", "value"} & changes.keys() and not was.takes:
+        changes = {"offer_id": None} | changes
+    if was.takes is (changes.get("when_short", was.when_short) is None):
+        raise _wrong("when_short", "cannot be changed: a schedule that gives takes no fee; make another one")
+    changed = _checked(replace(was, **changes))
+    if changes:
+        changes = {name: getattr(changed, name) for name in changes}
+        tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(changes))
+    return changed
+
+
+def _in_their_types(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return changes with their words as values. Raise `InvalidValue` for what is none, or cannot be changed."""
     for unknown in sorted(changes.keys() - set(_CHANGEABLE)):
         raise _wrong(unknown, "is nothing that can be changed")
-    for name, kind in (("kind", ScheduleKind), ("recurrence", Recurrence), ("catch_up", CatchUp)):
-        if name in changes:
-            changes[name] = _one_of(kind, name, changes[name])
+    words: dict[str, type[Any]] = {"kind": ScheduleKind, "recurrence": Recurrence, "catch_up": CatchUp}
+    of_fees: dict[str, type[Any]] = {"when_short": WhenShort, "joining": Joining}
+    words |= {name: kind for name, kind in of_fees.items() if changes.get(name) is not None}
+    changes = changes | {name: _one_of(kind, name, changes[name]) for name, kind in words.items() if name in changes}
     if "recurrence" in changes:
         changes = {"day": None, "interval_days": None} | changes
     if "name" in changes:
         _check_name(changes["name"])
-    if changes.get("offer_id") is not None:
-        changes |= {"kind": ScheduleKind.VOICE, "value": offers.find(tx, changes["offer_id"]).amount}
-    elif {"kind", "value"} & changes.keys():
-        changes = {"offer_id": None} | changes
-    changed = _checked(replace(find(tx, schedule_id, lock=True), **changes))
-    if changes:
-        tx.execute(sa.update(_schedule).where(_schedule.c.id == schedule_id).values(changes))
-    return changed
+    return changes
 
 
 def delete(tx: Connection, schedule_id: int, now: datetime) -> Schedule:
@@ -228,7 +277,23 @@ def _checked(schedule: Schedule) -> Schedule:
     elif schedule.interval_days is not None:
         raise _wrong("interval_days", f"has no meaning for {recurrence}")
     zone_of(schedule.time_zone)
-    return schedule
+    return _checked_fee(schedule)
+
+
+def _checked_fee(schedule: Schedule) -> Schedule:
+    """Return the schedule with its reminders in their one form. Raise `InvalidValue` for terms that it cannot have."""
+    if not schedule.takes:
+        for name in ("joining", "remind_days", "suspend_days"):
+            if getattr(schedule, name) is not None:
+                raise _wrong(name, "has no meaning for a schedule that gives: it is for a fee")
+        return schedule
+    if schedule.kind is not ScheduleKind.VOICE:
+        raise _wrong("kind", "of a fee is voice: it is taken from the voice balance")
+    if schedule.joining is None:
+        raise _wrong("joining", "of a fee is one of whole, days, next")
+    if schedule.suspend_days is not None:
+        check_whole("suspend_days", schedule.suspend_days, 0, DAYS_MAX)
+    return replace(schedule, remind_days=" ".join(map(str, parse_days(schedule.remind_days or ""))))
 
 
 def check_whole(name: str, value: int | None, least: int, most: int) -> None:

@@ -22,6 +22,7 @@ from celcombiller.core.schema.driver import (
     encode_timestamp,
     execute_on,
     execute_raw,
+    fetch_row,
     is_reading,
     refuse_naive,
 )
@@ -66,8 +67,8 @@ class BulkWrite:
         sqlite_row: str | None = None,
         guarded: bool = False,
     ) -> None:
-        self._table = table
-        self._guarded = guarded
+        self.table = table
+        self.is_guarded = guarded
         places = f"({', '.join('?' * len(columns))})"
         self._sqlite = {count: sqlite.format(given=", ".join([places] * count)) for count in GROUPS}
         if sqlite_row is not None:
@@ -97,8 +98,8 @@ class BulkWrite:
 
     def check(self, rows: list[Row], written: int) -> None:
         """Raise `LedgerRace` when the statement is guarded and a row was not as it was read."""
-        if self._guarded and written != len(rows):
-            raise LedgerRace(self._table)
+        if self.is_guarded and written != len(rows):
+            raise LedgerRace(self.table)
 
     def _flat(self, rows: list[Row]) -> list[Any]:
         if not self._timestamps:
@@ -125,10 +126,11 @@ def _groups(rows: list[Row]) -> Iterator[list[Row]]:
 Writes = Iterable[tuple[BulkWrite, list[Row]]]
 
 
-def write(tx: Connection, writes: Writes) -> None:
+def write(tx: Connection, writes: Writes, *, commits: bool = False) -> None:
     """Write rows by each of these statements; PostgreSQL executes them as one, so none may depend on another.
 
-    Raises `LedgerRace` when a row to be updated was not as it was read.
+    ``commits``: nothing else is to be done in the transaction, so PostgreSQL ends it in the same round trip. Raises
+    `LedgerRace` when a row to be updated was not as it was read.
     """
     if tx.dialect.name == "sqlite":
         cursor = cursor_of(tx)
@@ -137,18 +139,34 @@ def write(tx: Connection, writes: Writes) -> None:
                 statement.check(rows, statement.execute_sqlite(tx, cursor, rows))
         return
     some = [(statement, rows) for statement, rows in writes if rows]
-    if some:
-        given = [statement.encode_rows(rows) for statement, rows in some]
-        counts = execute_raw(tx, _as_one_write(tuple(statement for statement, _ in some)), given).fetchone()
-        for (statement, rows), written in zip(some, counts, strict=True):
-            statement.check(rows, written)
+    if not some:
+        return
+    values = [statement.encode_rows(rows) for statement, rows in some]
+    values += [str(len(rows)) for statement, rows in some if statement.is_guarded]
+    try:
+        fetch_row(tx, _as_one_write(*(statement for statement, _ in some)), values, commits=commits)
+    except sa.exc.DataError as error:
+        if getattr(error.orig, "sqlstate", None) != _DIVISION_BY_ZERO:
+            raise
+        raise LedgerRace(*(statement.table for statement, _ in some if statement.is_guarded)) from error
+
+
+_DIVISION_BY_ZERO = "22012"
 
 
 @lru_cache
-def _as_one_write(statements: tuple[BulkWrite, ...]) -> str:
+def _as_one_write(*statements: BulkWrite) -> str:
+    """Return these statements as one, which fails where a guarded one finds fewer rows than it is given.
+
+    It divides by zero then: the transaction must fail in PostgreSQL, where it may be committed before we could look.
+    """
     parts = ", ".join(f"w{number} as ({each.postgresql} returning 1)" for number, each in enumerate(statements))
-    counts = ", ".join(f"(select count(*) from w{number})" for number in range(len(statements)))  # noqa: S608  ours
-    return f"with {parts} select {counts}"
+    same = " and ".join(
+        f"(select count(*) from w{number}) = %s::bigint"  # noqa: S608  ours
+        for number, each in enumerate(statements)
+        if each.is_guarded
+    )
+    return f"with {parts} select 1 / case when {same or 'true'} then 1 else 0 end"
 
 
 def insert(table: sa.Table, columns: Sequence[str], *, once: bool = False) -> BulkWrite:
@@ -209,7 +227,9 @@ class BulkQuery:
 
     def with_values(self, *values: Collection[Any]) -> BoundQuery:
         """Return the query of these values, a collection of them for each ``{among}``."""
-        return self, [_json(list(each)) for each in values] if any(values) else []
+        if not any(values):
+            return self, []
+        return self, [_json(list(each)) for each in values]
 
 
 BoundQuery = tuple[BulkQuery, list[str]]
@@ -230,9 +250,17 @@ def read(tx: Connection, *queries: BoundQuery) -> list[Rows]:
         if texts:
             asked.append(query)
             values += texts
-    form = "unlocked" if is_reading(tx) and tx.dialect.name != "sqlite" else tx.dialect.name
-    found = iter(execute_raw(tx, _as_one_select(form, *asked), values).fetchone() if asked else ())
+    found = iter(_fetch(tx, asked, values) if asked else ())
     return [_decoded(next(found)) if texts else () for _, texts in queries]
+
+
+def _fetch(tx: Connection, queries: list[BulkQuery], values: list[str]) -> Sequence[str | bytes | None]:
+    form = tx.dialect.name
+    if form == "postgresql" and not is_reading(tx):
+        return fetch_row(tx, _as_one_select(form, *queries), values)
+    text = _as_one_select("unlocked" if form == "postgresql" else form, *queries)
+    row: Sequence[str | None] = execute_raw(tx, text, values).fetchone()
+    return row
 
 
 @lru_cache
@@ -241,7 +269,7 @@ def _as_one_select(form: str, *queries: BulkQuery) -> str:
     return f"select {', '.join(getattr(each, form) for each in queries)}"
 
 
-def _decoded(text: str | None) -> Rows:
+def _decoded(text: str | bytes | None) -> Rows:
     rows: Rows = () if text is None else msgspec.json.decode(text)
     return rows
 

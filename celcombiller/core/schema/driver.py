@@ -19,6 +19,10 @@ _SQLITE_CHARACTERS = len("2026-11-28 12:00:00.000000")
 """Of a timestamp that `encode_timestamp` wrote; one with a zone never has so many."""
 
 
+ROUND_TRIPS = "round_trips"
+"""The key, in the ``info`` of a connection to PostgreSQL, of its `celcombiller.database.round_trip.RoundTrips`."""
+
+
 class PreparedQuery:
     """A query of SQLAlchemy Core for the path of every request, compiled once for each database.
 
@@ -88,11 +92,29 @@ def execute_on(
     try:
         cursor.execute(text, values, **how)
     except tx.dialect.loaded_dbapi.Error as error:
-        raise _translated(tx, text, error) from error
+        raise translate_error(tx, text, error) from error
     return cursor
 
 
-def _translated(tx: Connection, text: str, error: Exception) -> BaseException:
+def fetch_row(
+    tx: Connection, text: str, values: Sequence[str], *, commits: bool = False
+) -> Sequence[str | bytes | None]:
+    """Return the first row of a statement on PostgreSQL, its values as text.
+
+    It goes by the connection's `RoundTrips`, which may ``commits`` the transaction with it. Raises SQLAlchemy's errors.
+    """
+    trips = tx.info.get(ROUND_TRIPS)
+    if trips is None:  # no engine of `open_engine`
+        row: Sequence[str | bytes | None] = execute_raw(tx, text, values).fetchone()
+        return row
+    try:
+        row = trips.execute(text, values, commits=commits)
+    except tx.dialect.loaded_dbapi.Error as error:
+        raise translate_error(tx, text, error) from error
+    return row
+
+
+def translate_error(tx: Connection, text: str, error: Exception) -> BaseException:
     """Return SQLAlchemy's error for the driver's."""
     is_gone = tx.dialect.is_disconnect(error, tx.connection.dbapi_connection, None)  # type: ignore[arg-type]
     if is_gone:

@@ -1,13 +1,21 @@
-"""SQL expressions that steer index use."""
+"""SQL expressions that steer index use, and inserts that may find their row there."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
     from enum import StrEnum
+
+    from sqlalchemy.engine import Connection
+
+
+def upsert(tx: Connection, table: sa.Table) -> Any:
+    """Return an insert that can have an ``on conflict`` clause, in the words of this database."""
+    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def inline_literal(state: StrEnum) -> sa.BindParameter[str]:

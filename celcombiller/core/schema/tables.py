@@ -103,13 +103,16 @@ subscriber = sa.Table(
     sa.Column("calls_max", sa.Integer),
     sa.Column("barred", sa.Text),
     sa.Column("allowed", sa.Text),
+    sa.Column("suspended_at", Instant),
+    sa.Column("language", sa.Text, nullable=False, server_default=""),
     sa.CheckConstraint("level in (0, 1, 2)", name="level"),
     *(_living(f"uq_subscriber_{name}", name, unique=True) for name in ("username", "clid", "imsi", "cpf")),
 )
 """A deleted subscriber keeps the row, for what refers to it; the identities are free for others.
 
 ``tariff_id``, ``calls_max``, ``barred`` and ``allowed`` stand before those of the group. The last two are lists of
-prefixes, separated by spaces; no list: those of the group.
+prefixes, separated by spaces; no list: those of the group. ``suspended_at``: since when they are switched off, because
+a fee is unpaid too long. ``language`` is the name of a locale such as ``pt_BR``; empty: they chose none.
 """
 
 IS_STAFF = subscriber.c.level != sa.literal_column("1")
@@ -130,19 +133,22 @@ account = sa.Table(
     sa.Column("spent_on", sa.Date),
     sa.Column("spent_day", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("spent_month", sa.BigInteger, nullable=False, server_default="0"),
-    sa.CheckConstraint("kind in ('voice', 'data', 'sms', 'seconds', 'messages', 'octets', 'money')", name="kind"),
+    sa.CheckConstraint(
+        "kind in ('voice', 'data', 'sms', 'seller', 'seconds', 'messages', 'octets', 'money')", name="kind"
+    ),
     sa.CheckConstraint("held >= 0", name="held"),
     sa.CheckConstraint("floor <= 0", name="floor"),
     sa.CheckConstraint("subscriber_id is not null or (posted = 0 and held = 0)", name="system"),
-    sa.CheckConstraint("kind in ('voice', 'data', 'sms') or posted >= 0", name="bundle"),
+    sa.CheckConstraint("kind in ('voice', 'data', 'sms', 'seller') or posted >= 0", name="bundle"),
     sa.CheckConstraint("day_limit >= 0 and month_limit >= 0", name="limits"),
-    sa.CheckConstraint("kind not in ('voice', 'data', 'sms') or pot = 0", name="pot"),
+    sa.CheckConstraint("kind not in ('voice', 'data', 'sms', 'seller') or pot = 0", name="pot"),
     sa.UniqueConstraint("subscriber_id", "kind", "pot"),
     _where("ix_account_limited", "spent_on", condition="day_limit is not null or month_limit is not null"),
 )
 """``spent_day`` and ``spent_month`` were charged on the day ``spent_on`` and in its month, where a limit is set.
 
-A subscriber has one account of each kind of credit, and any number of bundles: ``pot`` counts those of a kind.
+A subscriber has one account of each kind of credit, a seller one of the kind ``seller`` as well, and any number of
+bundles: ``pot`` counts those of a kind.
 """
 
 transfer = sa.Table(
@@ -231,6 +237,7 @@ call = sa.Table(
     sa.Column("witness", sa.Text),
     sa.Column("outcome", sa.Text, nullable=False, server_default=""),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("dialled", sa.Text),
     sa.CheckConstraint("state in ('open', 'settled', 'released', 'expired')", name="state"),
     sa.CheckConstraint("(state = 'open') = (witness is null)", name="witness"),
     sa.CheckConstraint("state <> 'settled' or (cost >= 0 and talk_ms >= 0)", name="settled"),
@@ -248,7 +255,61 @@ call = sa.Table(
 
 ``tariff_version_id``: the version it was priced by; null: the settings' own rates. ``bundles``: the accounts of the
 bundles that it may take from, in their order (JSON). ``trunk_rate`` and ``trunk_cost`` are what its trunk costs the
-operator, for the trunk that it took; ``trunks_tried`` those before it (ids, separated by spaces).
+operator, for the trunk that it took; ``trunks_tried`` those before it (ids, separated by spaces). ``dialled``: the
+account code, the caller's number and the dialled number as Asterisk sent them (JSON); null: just what the row has.
+"""
+
+call_renewal = sa.Table(
+    "call_renewal",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, sa.ForeignKey("call.reference"), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("seconds_before", sa.Integer, nullable=False),
+    sa.Column("seconds_after", sa.Integer, nullable=False),
+    sa.Column("held_before", sa.BigInteger, nullable=False),
+    sa.Column("held_after", sa.BigInteger, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("reason in ('renewal', 'credit', 'sharing', 'limit')", name="reason"),
+    sa.Index(None, "reference", "id"),
+)
+"""A change of what an open call is granted: in seconds since the answer, and in credits held on the balance.
+
+The first grant of a call is that before its first renewal; the last one is in the call's own row.
+"""
+
+call_order = sa.Table(
+    "call_order",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, sa.ForeignKey("call.reference"), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("made_at", Instant, nullable=False),
+    sa.Column("done_at", Instant),
+    sa.Column("result", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("kind in ('hangup', 'say')", name="kind"),
+    sa.CheckConstraint("(done_at is null) = (result = '')", name="result"),
+    sa.Index(None, "reference", "id"),
+    _where("ix_call_order_waiting", "id", condition="done_at is null"),
+)
+"""What an operator wants of a live call, for the biller that has a link to its server: to hang it up, say something.
+
+``reason`` is the operator's own words; ``result`` is ``done``, or why not.
+"""
+
+live_change = sa.Table(
+    "live_change",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("at", Instant, nullable=False, index=True),
+)
+"""The live calls of a subscriber (null: of all) must be looked at again: who may call, or how long, has changed.
+
+Each biller reads the new rows; old ones are deleted.
 """
 
 testimony = sa.Table(
@@ -265,6 +326,49 @@ testimony = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
     _where("ix_testimony_discrepancy", "reference", condition="discrepancy"),
 )
+
+cdr_source = sa.Table(
+    "cdr_source",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("place", sa.Text, nullable=False),
+    sa.Column("read_at", Instant, nullable=False),
+    sa.Column("claimed_by", sa.Text),
+    sa.Column("claimed_until", Instant),
+)
+"""How far the records of an Asterisk were read (JSON, of the reader of that kind), and by whom they are read now."""
+
+cdr_difference = sa.Table(
+    "cdr_difference",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("server", sa.Text, nullable=False),
+    sa.Column("uniqueid", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("row", sa.BigInteger),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("context", sa.Text, nullable=False),
+    sa.Column("from_number", sa.Text, nullable=False),
+    sa.Column("to_number", sa.Text, nullable=False),
+    sa.Column("cdr_ms", sa.BigInteger),
+    sa.Column("ledger_ms", sa.BigInteger),
+    sa.Column("reference", sa.Text),
+    sa.Column("cost", sa.BigInteger),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("refusal", sa.Text, nullable=False, server_default=""),
+    sa.Column("found_at", Instant, nullable=False),
+    sa.Column("settled_at", Instant),
+    sa.CheckConstraint("kind in ('missing', 'open', 'duration', 'no_cdr')", name="kind"),
+    sa.CheckConstraint("state in ('found', 'settled', 'refused')", name="state"),
+    sa.CheckConstraint("(state = 'settled') = (settled_at is not null)", name="settled"),
+    sa.UniqueConstraint("server", "uniqueid", "kind", "started_at"),
+)
+"""A difference between a record of Asterisk's and the ledger, found once; ``reference`` is the call, if there is one.
+
+``source`` and ``row`` are where the record stands. ``refusal`` says why it could not be settled.
+"""
 
 server = sa.Table(
     "server",
@@ -290,8 +394,34 @@ session = sa.Table(
     sa.Column("address", sa.Text, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("expires_at", Instant, nullable=False, index=True),
+    sa.Column("awaits_code", sa.Boolean, nullable=False, server_default=sa.false()),
 )
-"""A browser that is logged in. Only a hash of its cookie is kept; without this row the cookie is invalid."""
+"""A browser that is logged in. Only a hash of its cookie is kept; without this row the cookie is invalid.
+
+``awaits_code``: its password was right, and the second factor is still to come; until then it opens nothing.
+"""
+
+second_factor = sa.Table(
+    "second_factor",
+    metadata,
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), primary_key=True, autoincrement=False),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("last_step", sa.BigInteger, nullable=False),
+    sa.Column("set_at", Instant, nullable=False),
+)
+"""The secret of somebody's authenticator (RFC 6238), in base 32.
+
+``last_step``: the step of 30 seconds whose code was used last; no older one is right.
+"""
+
+recovery_code = sa.Table(
+    "recovery_code",
+    metadata,
+    sa.Column("code_hash", sa.Text, primary_key=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False, index=True),
+    sa.Column("used_at", Instant),
+)
+"""Codes for who has lost the authenticator, each good once, as their SHA-256."""
 
 token = sa.Table(
     "token",
@@ -351,6 +481,10 @@ schedule = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
     sa.Column("offer_id", BigId, sa.ForeignKey("offer.id")),
+    sa.Column("when_short", sa.Text),
+    sa.Column("joining", sa.Text),
+    sa.Column("remind_days", sa.Text),
+    sa.Column("suspend_days", sa.Integer),
     sa.CheckConstraint("kind in (1, 2, 3, 4)", name="kind"),
     sa.CheckConstraint("value >= 0", name="value"),
     sa.CheckConstraint("count >= 0", name="count"),
@@ -370,6 +504,10 @@ schedule = sa.Table(
 ``day`` is of the month (its last day, where the month is shorter) or of the week (1 is Monday). ``count`` is how
 many runs a new member gets. All due dates up to ``done_until`` have a row in ``schedule_run``. With an ``offer_id`` it
 gives bundles of that offer, for nothing, and ``kind`` and ``value`` are not used.
+
+With ``when_short`` it takes ``value`` voice credits, a fee, and then the offer is what the fee buys. ``joining`` is the
+rule for who joins between two due dates, ``remind_days`` are the days before a due date on which its members are
+reminded (separated by spaces), ``suspend_days`` after how many unpaid days a member is switched off (null: never).
 """
 
 membership = sa.Table(
@@ -415,6 +553,8 @@ schedule_run = sa.Table(
     sa.Column("failed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.Column("offer_id", BigId, sa.ForeignKey("offer.id")),
+    sa.Column("when_short", sa.Text),
+    sa.Column("undone_at", Instant),
     sa.UniqueConstraint("schedule_id", "due_on"),
     sa.CheckConstraint("kind in (1, 2, 3, 4)", name="kind"),
     sa.CheckConstraint("state in ('open', 'done', 'skipped')", name="state"),
@@ -423,6 +563,8 @@ schedule_run = sa.Table(
 )
 """One due date of a schedule, decided once: credited member by member (in the order of their memberships, as far as
 ``last_membership_id``), or skipped as a whole, and then why. Kind and value are those of its beginning.
+
+``when_short``: it takes a fee. ``undone_at``: since when all that it took is given back.
 """
 
 schedule_credit = sa.Table(
@@ -448,6 +590,59 @@ schedule_credit = sa.Table(
     _where("ix_schedule_credit_odd", "schedule_id", "due_on", "id", condition="outcome <> 'credited'"),
 )
 """What one due date gave one member, once: credited, passed over (disabled), or failed and why."""
+
+fee_period = sa.Table(
+    "fee_period",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("schedule_id", BigId, sa.ForeignKey("schedule.id"), nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("due_on", sa.Date, nullable=False),
+    sa.Column("membership_id", BigId, sa.ForeignKey("membership.id"), nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("paid", sa.BigInteger, nullable=False),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("when_short", sa.Text, nullable=False),
+    sa.Column("offer_id", BigId, sa.ForeignKey("offer.id")),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("ends_at", Instant),
+    sa.Column("suspend_at", Instant),
+    sa.Column("suspended_at", Instant),
+    sa.Column("seen_transfer_id", BigId, nullable=False),
+    sa.Column("bundle_reference", sa.Text),
+    sa.Column("closed_at", Instant),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.UniqueConstraint("schedule_id", "due_on", "subscriber_id"),
+    sa.CheckConstraint("outcome in ('credited', 'passed', 'failed')", name="outcome"),
+    sa.CheckConstraint("state in ('owed', 'paid', 'waived', 'passed', 'cancelled', 'undone')", name="state"),
+    sa.CheckConstraint("(state = 'owed') = (closed_at is null)", name="closed"),
+    sa.CheckConstraint("amount >= 0 and paid >= 0 and paid <= amount and parts >= 0", name="amounts"),
+    sa.CheckConstraint("state <> 'paid' or paid = amount", name="paid"),
+    sa.CheckConstraint("state <> 'owed' or paid < amount", name="owed"),
+    sa.CheckConstraint("when_short in ('retry', 'part', 'wait')", name="when_short"),
+    _where("ix_fee_period_owed", "subscriber_id", "due_at", condition="state = 'owed'"),
+    sa.Index(None, "subscriber_id", "id"),
+)
+"""A fee of one subscriber for the period that begins on one due date, once: ``paid`` of its ``amount`` in ``parts``.
+
+``outcome`` is what its run found: credited (paid at once), failed (the balance was too low), passed (disabled); null:
+the subscriber joined after the due date. From ``due_at`` on it is taken, at ``ends_at`` ends what it buys. It suspends
+the subscriber at ``suspend_at``, and has done so since ``suspended_at``. Transfers up to ``seen_transfer_id`` came
+before it was last tried.
+"""
+
+fee_reminder = sa.Table(
+    "fee_reminder",
+    metadata,
+    sa.Column("schedule_id", BigId, sa.ForeignKey("schedule.id"), primary_key=True),
+    sa.Column("due_on", sa.Date, primary_key=True),
+    sa.Column("days", sa.Integer, primary_key=True),
+    sa.Column("last_membership_id", BigId, nullable=False),
+    sa.Column("done", sa.Boolean, nullable=False),
+)
+"""How far the members of a schedule were reminded of a due date, so many days before it."""
 
 network = sa.Table(
     "network",
@@ -550,6 +745,94 @@ message_part = sa.Table(
     sa.Column("delivered_at", Instant),
 )
 """A part that an SMSC accepted, with its id there: a retry of the message does not send this part again."""
+
+inbound_part = sa.Table(
+    "inbound_part",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("group_key", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("from_number", sa.Text, nullable=False),
+    sa.Column("to_number", sa.Text, nullable=False),
+    sa.Column("data_coding", sa.Integer, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("arrived_at", Instant, nullable=False),
+    sa.Column("joined_as", sa.Text),
+    sa.CheckConstraint("number between 1 and total", name="number"),
+    sa.Index(None, "group_key", "id"),
+    sa.Index(None, "arrived_at"),
+)
+"""A part of a long message that an SMSC delivered (its octets in hexadecimal), until an hour after it was joined.
+
+``joined_as``: the message that it became a part of, or why there is none.
+"""
+
+credit_transfer = sa.Table(
+    "credit_transfer",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("payer_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("recipient_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("fee", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("code_hash", sa.Text),
+    sa.Column("codes", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("coded_at", Instant),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("asked_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.Column("made_on", sa.Date),
+    sa.Column("day_limit", sa.BigInteger),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("amount > 0 and fee >= 0", name="amounts"),
+    sa.CheckConstraint("state in ('asked', 'made', 'cancelled')", name="state"),
+    sa.CheckConstraint("(state = 'asked') = (ended_at is null)", name="ended"),
+    sa.CheckConstraint("(state = 'made') = (made_on is not null)", name="made"),
+    sa.CheckConstraint("payer_id <> recipient_id", name="sides"),
+    _where("ix_credit_transfer_asked", "expires_at", condition="state = 'asked'"),
+    sa.Index(None, "payer_id", "id"),
+    sa.Index(None, "payer_id", "made_on"),
+    sa.Index(None, "recipient_id", "id"),
+)
+"""A transfer between subscribers (`CreditTransfer`): what was asked for, and what became of it.
+
+``code_hash`` is of the last of the ``codes`` that were sent; null: it waits for the payer's PIN. ``tries`` counts wrong
+ones.
+"""
+
+phone_command = sa.Table(
+    "phone_command",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("way", sa.Text, nullable=False),
+    sa.Column("command", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("result", sa.Text, nullable=False),
+    sa.Column("words", sa.Text),
+    sa.Column("number", sa.Text),
+    sa.Column("amount", sa.BigInteger),
+    sa.Column("answer", sa.Text),
+    sa.Column("answers", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("code", sa.Text),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("expires_at", Instant),
+    sa.Column("answered_at", Instant),
+    sa.CheckConstraint("way in ('asterisk', 'smpp', 'keypad')", name="way"),
+    sa.Index(None, "subscriber_id", "at"),
+    sa.Index(None, "at"),
+)
+"""A command from a phone, by the ``key`` of its message: a repeat of the message does nothing again.
+
+``result`` is ``done``, ``asked`` (``code`` does it after all, until ``expires_at``) or the code of a refusal. ``words``
+is a digest of what was asked for, without any PIN; there is none where nothing was done.
+"""
 
 notice = sa.Table(
     "notice",
@@ -798,11 +1081,15 @@ offer = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
+    sa.Column("call_seconds_max", sa.Integer),
     sa.CheckConstraint("kind in ('seconds', 'messages', 'octets', 'money')", name="kind"),
     sa.CheckConstraint("price >= 0 and amount > 0 and valid_hours > 0", name="amounts"),
     _living("uq_offer_name", "name", unique=True),
 )
-"""A bundle of ``amount`` for ``valid_hours`` that can be bought; one that ``renews`` is bought again at its end."""
+"""A bundle of ``amount`` for ``valid_hours`` that can be bought; one that ``renews`` is bought again at its end.
+
+A bundle of seconds pays at most ``call_seconds_max`` seconds of one call.
+"""
 
 bundle = sa.Table(
     "bundle",
@@ -819,6 +1106,7 @@ bundle = sa.Table(
     sa.Column("valid_until", Instant, nullable=False),
     sa.Column("renews", sa.Boolean, nullable=False),
     sa.Column("ended_at", Instant),
+    sa.Column("call_seconds_max", sa.Integer),
     sa.CheckConstraint("valid_until > valid_from", name="validity"),
     _where("ix_bundle_living", "subscriber_id", "valid_until", condition="ended_at is null"),
     _where("ix_bundle_due", "valid_until", condition="ended_at is null"),
@@ -842,3 +1130,248 @@ rerating = sa.Table(
     sa.CheckConstraint("price >= 0 and difference <> 0", name="amounts"),
 )
 """A call that was charged again by another version: its new price, and the difference that one transfer moved."""
+
+credit_validity_terms = sa.Table(
+    "credit_validity_terms",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("days", sa.Integer, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("looked_at", Instant, nullable=False),
+    sa.Column("paused_until", Instant),
+    sa.Column("opened_until", BigId, nullable=False, server_default="0"),
+    sa.CheckConstraint("days >= 1", name="days"),
+)
+"""Credit of a kind ends ``days`` after the last top-up, and ``days`` after ``since`` at the earliest.
+
+``opened_until``: the accounts up to this one have rows in ``credit_validity``, where they have credit. Nothing ends
+before ``paused_until``. ``looked_at`` is when a biller last looked, to the hour.
+"""
+
+credit_validity = sa.Table(
+    "credit_validity",
+    metadata,
+    sa.Column("account_id", BigId, sa.ForeignKey("account.id"), primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("topped_up_at", Instant, nullable=False),
+    sa.Column("counted_before", Instant),
+    sa.Column("valid_until", sa.Date),
+    sa.Column("warned_at", Instant),
+    sa.Column("ended_at", Instant),
+    _where("ix_credit_validity_due", "kind", "topped_up_at", condition="ended_at is null"),
+    _where("ix_credit_validity_warn", "kind", "topped_up_at", condition="ended_at is null and warned_at is null"),
+)
+"""The last top-up of an account, or when its credit was first seen. ``valid_until``: it ends after this day at least.
+
+``ended_at``: when nothing was left of it; null again after another movement to the account. ``counted_before``: from
+when it counts if the top-ups of the last day are undone.
+"""
+
+credit_expiry = sa.Table(
+    "credit_expiry",
+    metadata,
+    sa.Column("reference", sa.Text, sa.ForeignKey("transfer.reference"), primary_key=True),
+    _account_id("account_id", index=True),
+    sa.Column("topped_up_at", Instant, nullable=False),
+    sa.Column("days", sa.Integer, nullable=False),
+    sa.Column("top_ups", sa.Text, nullable=False),
+    sa.Column("valid_until", sa.Date, nullable=False),
+    sa.Column("ended_at", Instant, nullable=False),
+    sa.CheckConstraint("days >= 1", name="days"),
+)
+"""Why a transfer took credit whose time was over: it was valid through the day ``valid_until``, which was over at
+``ended_at``, ``days`` after ``topped_up_at`` at the earliest. ``top_ups``: what counted as one, by spaces.
+"""
+
+voucher_batch = sa.Table(
+    "voucher_batch",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("cards", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+    sa.Column("credit_days", sa.Integer),
+    sa.Column("offer_id", BigId, sa.ForeignKey("offer.id")),
+    sa.Column("bundle_name", sa.Text, nullable=False, server_default=""),
+    sa.Column("services", sa.Text, nullable=False, server_default=""),
+    sa.Column("destinations", sa.Text, nullable=False, server_default=""),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("call_seconds_max", sa.Integer),
+    sa.Column("valid_hours", sa.Integer),
+    sa.Column("valid_until", Instant),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("made_at", Instant, nullable=False),
+    sa.Column("completed_at", Instant),
+    sa.CheckConstraint("kind in ('voice', 'data', 'sms', 'seconds', 'messages', 'octets', 'money')", name="kind"),
+    sa.CheckConstraint("cards > 0 and value > 0", name="amounts"),
+    sa.CheckConstraint(
+        "(kind in ('voice', 'data', 'sms')) = (offer_id is null) and (offer_id is null) = (valid_hours is null)",
+        name="offer",
+    ),
+    sa.CheckConstraint("credit_days is null or (credit_days > 0 and offer_id is null)", name="credit_days"),
+    _where("uq_voucher_batch_name", "name", condition="completed_at is not null", unique=True),
+    _where("uq_voucher_batch_reference", "reference", condition="completed_at is not null", unique=True),
+)
+"""Cards that were made together: what each gives, and until when it can be redeemed (null: for ever).
+
+It gives ``value`` credits of ``kind``, valid for ``credit_days``, or a bundle as its offer was when it was made. Until
+``completed_at`` it is being made, and no card of it is of any use.
+"""
+
+voucher = sa.Table(
+    "voucher",
+    metadata,
+    sa.Column("batch_id", BigId, sa.ForeignKey("voucher_batch.id"), primary_key=True, autoincrement=False),
+    sa.Column("serial", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("code_hash", sa.Text, nullable=False, unique=True),
+)
+"""A card: its place in its batch from 1 on, and the SHA-256 of its code. No row of it ever changes."""
+
+voucher_range = sa.Table(
+    "voucher_range",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("batch_id", BigId, sa.ForeignKey("voucher_batch.id"), nullable=False),
+    sa.Column("first_serial", sa.Integer, nullable=False),
+    sa.Column("last_serial", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("seller_id", BigId, sa.ForeignKey("subscriber.id"), index=True),
+    sa.Column("price", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Index(None, "batch_id", "first_serial"),
+    sa.CheckConstraint("state in ('active', 'revoked')", name="state"),
+    sa.CheckConstraint("first_serial >= 1 and last_serial >= first_serial", name="serials"),
+    sa.CheckConstraint("price >= 0 and (price = 0 or seller_id is not null)", name="price"),
+)
+"""Cards that were activated together, maybe for a seller, who maybe paid a price for them; or revoked together.
+
+A card is active when an active range has it and no revoked one; it can be active in one range only.
+"""
+
+voucher_redemption = sa.Table(
+    "voucher_redemption",
+    metadata,
+    sa.Column("batch_id", BigId, primary_key=True, autoincrement=False),
+    sa.Column("serial", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.ForeignKeyConstraint(["batch_id", "serial"], ["voucher.batch_id", "voucher.serial"]),
+    sa.Index(None, "subscriber_id", "at"),
+)
+"""Who redeemed a card, and when: its key is the card, so that no two nodes can redeem it twice.
+
+The transfer that it made, or that filled its bundle, has the reference ``voucher:{batch_id}:{serial}``.
+"""
+
+
+seller = sa.Table(
+    "seller",
+    metadata,
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), primary_key=True, autoincrement=False),
+    sa.Column("account_id", BigId, sa.ForeignKey("account.id"), nullable=False, unique=True),
+    sa.Column("parent_id", BigId, sa.ForeignKey("seller.subscriber_id"), index=True),
+    sa.Column("seller_class", sa.Text, nullable=False, server_default=""),
+    sa.Column("commission", sa.Text, nullable=False),
+    sa.Column("commission_rate", sa.Integer, nullable=False),
+    sa.Column("sale_max", sa.BigInteger),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.CheckConstraint("commission in ('none', 'discount', 'bonus')", name="commission"),
+    sa.CheckConstraint("commission_rate between 0 and 10000", name="commission_rate"),
+    sa.CheckConstraint("sale_max > 0", name="sale_max"),
+    sa.CheckConstraint("parent_id <> subscriber_id", name="parent"),
+)
+"""A subscriber who sells voice credit from the account ``account_id``, which the operator or the parent refills.
+
+``commission_rate`` is in hundredths of a percent. Their credit line and the limit of a day are those of the account.
+"""
+
+receipt_series = sa.Table(
+    "receipt_series",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("seller_id", BigId, sa.ForeignKey("seller.subscriber_id"), unique=True),
+    sa.Column("last_number", sa.BigInteger, nullable=False, server_default="0"),
+    sa.CheckConstraint("last_number >= 0", name="last_number"),
+)
+"""A row of numbers without gaps, of a seller or of an office; its row is locked by who takes the next number."""
+
+receipt = sa.Table(
+    "receipt",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("series", sa.Text, sa.ForeignKey("receipt_series.name"), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("giver_id", BigId, sa.ForeignKey("seller.subscriber_id")),
+    sa.Column("taker_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False),
+    sa.Column("to_number", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("commission", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("paid", sa.BigInteger),
+    sa.Column("tax_rate", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("voided_at", Instant),
+    sa.CheckConstraint("kind in ('sale', 'refill', 'return', 'credit')", name="kind"),
+    sa.CheckConstraint("number > 0 and amount > 0 and commission >= 0 and tax_rate >= 0", name="amounts"),
+    sa.UniqueConstraint("series", "number"),
+    sa.Index(None, "giver_id", "id"),
+    sa.Index(None, "taker_id", "id"),
+    sa.Index(None, "at", "id"),
+)
+"""A numbered receipt of one transfer. One that was undone is void, and keeps its number.
+
+``giver_id``: the seller who gave the credit; null: the operator. ``paid`` is what a refill cost, in credits.
+"""
+
+pin = sa.Table(
+    "pin",
+    metadata,
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), primary_key=True, autoincrement=False),
+    sa.Column("pin_hash", sa.Text, nullable=False),
+    sa.Column("changed_at", Instant, nullable=False),
+)
+"""The PIN by which a subscriber confirms a request from a phone, as its hash (Argon2id)."""
+payment = sa.Table(
+    "payment",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("provider_id", sa.Text, nullable=False),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("amount", sa.Text, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("credits", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id")),
+    sa.Column("account_id", BigId, sa.ForeignKey("account.id")),
+    sa.Column("received_at", Instant, nullable=False),
+    sa.Column("paid_at", Instant),
+    sa.Column("credited_at", Instant),
+    sa.Column("reversed_at", Instant),
+    sa.Column("taken", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("debt", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("reversal_note", sa.Text, nullable=False, server_default=""),
+    sa.CheckConstraint("credits > 0 and taken >= 0 and debt >= 0", name="amounts"),
+    sa.CheckConstraint("state in ('credited', 'unassigned', 'reversed')", name="state"),
+    sa.CheckConstraint("(state = 'reversed') = (reversed_at is not null)", name="reversed"),
+    sa.CheckConstraint("(account_id is null) = (credited_at is null)", name="credited"),
+    sa.CheckConstraint("state <> 'credited' or account_id is not null", name="account"),
+    sa.CheckConstraint("state <> 'unassigned' or account_id is null", name="unassigned"),
+    sa.UniqueConstraint("provider", "provider_id"),
+    _where("ix_payment_unassigned", "id", condition="state = 'unassigned'"),
+    _where("ix_payment_debt", "id", condition="debt > 0"),
+    sa.Index(None, "subscriber_id", "id"),
+)
+"""Money that a provider reported, as it wrote the ``amount``, and the credit that it became.
+
+``taken`` credits of a payment that was reversed were taken back; ``debt`` were spent before.
+"""

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from celcombiller.core.bundles.choice import choose_pots
-from celcombiller.core.errors import BadNumber, NotFound, SubscriberDisabled, TransferConflict, UnknownSubscriber
+from celcombiller.core.errors import (
+    BadNumber,
+    NotFound,
+    SubscriberDisabled,
+    SubscriberSuspended,
+    TransferConflict,
+    UnknownSubscriber,
+)
 from celcombiller.core.ledger.book import REVERSAL
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import share_reference
@@ -24,6 +31,7 @@ from celcombiller.core.model.tariffs import Service, flat_rate
 from celcombiller.core.rating.bill import make_bill
 from celcombiller.core.rating.numbering import AS_DIALLED, NumberingPlan, normalise
 from celcombiller.core.rating.pricing import rate_at
+from celcombiller.core.routing.prefixes import match_length
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding
 from celcombiller.core.sms.encoding import DefaultAlphabet
@@ -55,7 +63,8 @@ class MessagePolicy:
     """The operator's conditions for messages: which account pays; route and price of a part, on-net and off-net.
 
     ``smsc_alphabet`` decides whether a text to the SMSC is UCS-2. By ``numbering`` a number gets its international form
-    to be priced; the message goes to the number as it was said.
+    to be priced; the message goes to the number as it was said. Who is suspended may write to
+    ``suspended_allowed`` only.
     """
 
     account: Kind = Kind.VOICE
@@ -68,6 +77,7 @@ class MessagePolicy:
     validity: timedelta = timedelta(hours=24)
     smsc_alphabet: DefaultAlphabet = DefaultAlphabet.GSM
     numbering: NumberingPlan = AS_DIALLED
+    suspended_allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +137,8 @@ class MessageCharging:
 
         The policy's prices count where the payer's tariff in the ``catalogue`` has none of messages.
 
-        Raises `TransferConflict`, `BadNumber`, `UnknownSubscriber`, `SubscriberDisabled`, `InvalidValue` (of the text)
-        and `InsufficientBalance`.
+        Raises `TransferConflict`, `BadNumber`, `UnknownSubscriber`, `SubscriberDisabled`, `SubscriberSuspended`,
+        `InvalidValue` (of the text) and `InsufficientBalance`.
         """
         digest = digest_of(request)
         known = self.messages.get(request.reference)
@@ -143,7 +153,9 @@ class MessageCharging:
         if payer is None and not request.free:
             raise UnknownSubscriber("neither the account code nor the sender's number is a subscriber's")
         if payer is not None and not payer.enabled:
-            raise SubscriberDisabled(payer.username)
+            raise SubscriberDisabled(f"{payer.username} is disabled")
+        if payer is not None and payer.suspended and match_length(number, policy.suspended_allowed) < 0:
+            raise SubscriberSuspended(f"a fee of {payer.username} is unpaid: they may write to chosen numbers only")
         callee = self.directory.find_callee(request.to_number)
         route, price = (
             (policy.off_net_route, policy.off_net_price)

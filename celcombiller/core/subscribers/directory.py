@@ -13,7 +13,7 @@ from celcombiller.core.subscribers.number_forms import forms_of, plain_number
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED, SUBSCRIBER_COLUMNS, subscriber_from_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from sqlalchemy.engine import Connection
 
@@ -37,23 +37,45 @@ class Directory:
         self.with_bundles: set[int] = set()
         """The subscribers who have a bundle that is not over."""
         for subscriber in subscribers:
-            self._add(subscriber)
+            self.add(subscriber)
 
-    def _add(self, subscriber: Subscriber) -> None:
+    def add(self, subscriber: Subscriber) -> None:
+        """Add a subscriber, who has none of the identities of another."""
         self._by_username[subscriber.username] = subscriber
         self._by_clid[subscriber.clid] = subscriber
         self._by_imsi[subscriber.imsi] = subscriber
 
+    def remove(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber; what another has by now of these identities stays."""
+        for found, key in (
+            (self._by_username, subscriber.username),
+            (self._by_clid, subscriber.clid),
+            (self._by_imsi, subscriber.imsi),
+        ):
+            if found.get(key) is subscriber:
+                del found[key]
+
     @classmethod
-    def load(cls, tx: Connection, identities: Iterable[str]) -> Directory:
+    def load(cls, tx: Connection, identities: Collection[str], numbering: NumberingPlan = AS_DIALLED) -> Directory:
         """Return a directory of the subscribers that any of ``identities`` may name, with their account ids."""
-        (rows,) = bulk.read(tx, cls.query_identities(identities))
-        return cls.from_rows(rows)
+        (rows,) = bulk.read(tx, cls.query_identities(identities, numbering))
+        return cls.from_rows(rows, numbering)
 
     @staticmethod
-    def query_identities(identities: Iterable[str], numbering: NumberingPlan = AS_DIALLED) -> bulk.BoundQuery:
+    def query_identities(identities: Collection[str], numbering: NumberingPlan = AS_DIALLED) -> bulk.BoundQuery:
         """Return the query for all that ``identities`` may name: a username, or a number or IMSI in any form."""
+        if not identities:
+            return _BY_IDENTITIES, []
         return _BY_IDENTITIES.with_values(*_keys_of(identities, numbering))
+
+    @classmethod
+    def load_ids(cls, tx: Connection, subscriber_ids: Collection[int]) -> Directory:
+        """Return a directory of the subscribers with these ids who are not deleted."""
+        (rows,) = bulk.read(tx, _BY_IDS.with_values(subscriber_ids))
+        return cls.from_rows(rows)
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        return iter(self._by_username.values())
 
     @classmethod
     def from_rows(cls, rows: bulk.Rows, numbering: NumberingPlan = AS_DIALLED) -> Directory:
@@ -62,7 +84,7 @@ class Directory:
         for row in rows:
             *columns, voice_id, data_id, sms_id, has_bundle = row
             subscriber = subscriber_from_columns(*columns)
-            directory._add(subscriber)
+            directory.add(subscriber)
             directory.account_ids[subscriber.id, Kind.VOICE] = voice_id
             directory.account_ids[subscriber.id, Kind.DATA] = data_id
             directory.account_ids[subscriber.id, Kind.SMS] = sms_id
@@ -112,19 +134,29 @@ class Directory:
 _BY_ONE = f"select {bulk.names(SUBSCRIBER_COLUMNS)} from subscriber where {{}} {{{{among}}}} and deleted_at is null"  # noqa: S608  ours
 
 
+_FOUND = ", ".join(
+    (
+        bulk.names(SUBSCRIBER_COLUMNS),
+        "(select id from account where subscriber_id = named.id and kind = 'voice')",
+        "(select id from account where subscriber_id = named.id and kind = 'data')",
+        "(select id from account where subscriber_id = named.id and kind = 'sms')",
+        "exists (select 1 from bundle where subscriber_id = named.id and ended_at is null)",
+    )
+)
+
+
 _BY_IDENTITIES = bulk.BulkQuery(
-    ", ".join(
-        (
-            bulk.names(SUBSCRIBER_COLUMNS),
-            "(select id from account where subscriber_id = named.id and kind = 'voice')",
-            "(select id from account where subscriber_id = named.id and kind = 'data')",
-            "(select id from account where subscriber_id = named.id and kind = 'sms')",
-            "exists (select 1 from bundle where subscriber_id = named.id and ended_at is null)",
-        )
-    ),
+    _FOUND,
     # A union, so that each branch uses its own index: for an OR, PostgreSQL scans a table of some thousand rows.
     f"from ({' union all '.join(map(_BY_ONE.format, ('username', 'clid', 'imsi')))}) as named",
     of=tables.subscriber.c.username,
+)
+
+
+_BY_IDS = bulk.BulkQuery(
+    _FOUND,
+    "from subscriber as named where id {among} and deleted_at is null",
+    of=tables.subscriber.c.id,
 )
 
 

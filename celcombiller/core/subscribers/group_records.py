@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from celcombiller.core.model.subscribers import Group
 from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.schema import tables
 from celcombiller.core.schema.catalogue_change import record_change
+from celcombiller.core.schema.live_change import record_live_change
 from celcombiller.core.subscribers.fields import check_limit, check_prefixes
 from celcombiller.core.tariffs import tariff_records
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 _NAME = re.compile(rf"[^{UNPRINTABLE}]{{1,200}}")
 _PREFIX_LISTS = ("barred", "allowed")
 _LIMITS = ("calls_max", "subscriber_calls_max", "call_seconds_max", "call_cost_max")
+
+_may_call = attrgetter(*_LIMITS, *_PREFIX_LISTS)
+"""What of a group decides whether the open calls of its members may go on."""
 
 _group = tables.subscriber_group
 _NOT_DELETED = _group.c.deleted_at.is_(None)
@@ -72,14 +77,18 @@ def count_members(tx: Connection, group_ids: Iterable[int]) -> dict[int, int]:
     return {row[0]: row[1] for row in tx.execute(counts)}
 
 
-def change(tx: Connection, group_id: int, changes: Mapping[str, Any]) -> Group:
-    """Change fields of a group, from the next call on. Raises as `add` does, and `UnknownGroup`."""
-    find_by_id(tx, group_id, lock=True)
+def change(tx: Connection, group_id: int, changes: Mapping[str, Any], now: datetime) -> Group:
+    """Change fields of a group. Raises as `add` does, and `UnknownGroup`."""
+    was = find_by_id(tx, group_id, lock=True)
     values = _checked(tx, changes, but=group_id)
     if values:
         tx.execute(sa.update(_group).where(_group.c.id == group_id).values(values))
+    is_ = find_by_id(tx, group_id)
+    if _may_call(was) != _may_call(is_):
+        record_live_change(tx, None, now)
+    if values:
         record_change(tx)
-    return find_by_id(tx, group_id)
+    return is_
 
 
 def delete(tx: Connection, group_id: int, now: datetime) -> Group:

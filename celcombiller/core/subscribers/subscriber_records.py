@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -13,18 +14,23 @@ from celcombiller.core.model.accounts import Account, Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.provisioning import desired_state
 from celcombiller.core.schema import driver, tables
+from celcombiller.core.schema.live_change import record_live_change
 from celcombiller.core.subscribers import group_records
 from celcombiller.core.subscribers.fields import FIELD_TYPES, IDENTITIES, check, check_limit, check_prefixes
 from celcombiller.core.tariffs import tariff_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
 NOT_DELETED = tables.subscriber.c.deleted_at.is_(None)
 """The condition of every look-up of a subscriber by identity, and of the partial indexes that serve it."""
+
+
+_may_call = attrgetter("enabled", "calls_max", "barred", "allowed", "group_id")
+"""What of a subscriber decides whether their open calls may go on."""
 
 
 def add(
@@ -82,6 +88,7 @@ SUBSCRIBER_COLUMNS = (
     "calls_max",
     "barred",
     "allowed",
+    "suspended_at",
 )
 
 
@@ -112,6 +119,23 @@ def find_by_clid(tx: Connection, clid: str) -> Subscriber:
 def find_by_imsi(tx: Connection, imsi: str) -> Subscriber:
     """Return the subscriber of this IMSI. Raise `UnknownSubscriber` if there is none."""
     return _find_one(tx, tables.subscriber.c.imsi == imsi, f"no subscriber has the IMSI {imsi}")
+
+
+def usernames_of(tx: Connection, subscriber_ids: Collection[int]) -> dict[int, str]:
+    """Return the usernames of these subscribers, who may have been deleted."""
+    if not subscriber_ids:
+        return {}
+    columns = (tables.subscriber.c.id, tables.subscriber.c.username)
+    rows = tx.execute(sa.select(*columns).where(tables.subscriber.c.id.in_(subscriber_ids)))
+    return {row.id: row.username for row in rows}
+
+
+def level_of(tx: Connection, subscriber_id: int) -> Level:
+    """Return the level of a subscriber, who may have been deleted. Raise `UnknownSubscriber` if there never was one."""
+    level = tx.execute(sa.select(tables.subscriber.c.level).where(tables.subscriber.c.id == subscriber_id)).scalar()
+    if level is None:
+        raise UnknownSubscriber(f"no subscriber has the id {subscriber_id}")
+    return Level(level)
 
 
 def _find_one(tx: Connection, which: sa.ColumnElement[bool], otherwise: str) -> Subscriber:
@@ -204,19 +228,22 @@ def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datet
         tx.execute(sa.update(table).where(table.c.id == before.id).values(values))
     after = subscriber_from_row(tx.execute(sa.select(table).where(table.c.id == before.id)).one())
     desired_state.sync_subscriber(tx, after, now)
+    if _may_call(before) != _may_call(after):
+        record_live_change(tx, after.id, now)
     return after
 
 
 def delete(tx: Connection, username: str, now: datetime) -> Subscriber:
     """Mark a subscriber as deleted: their identities become free, their row and their credit stay.
 
-    Their current calls go on and are settled. Raises `UnknownSubscriber` and `LastAdministrator`.
+    Their calls in progress are looked at again, and settled. Raises `UnknownSubscriber` and `LastAdministrator`.
     """
     subscriber = find(tx, username)
     _refuse_last(tx, subscriber)
     table = tables.subscriber
     tx.execute(sa.update(table).where(table.c.id == subscriber.id).values(deleted_at=now))
     desired_state.sync_subscriber(tx, subscriber, now, deleted=True)
+    record_live_change(tx, subscriber.id, now)
     return subscriber
 
 
@@ -264,11 +291,16 @@ def list_all(tx: Connection) -> Iterable[Subscriber]:
 
 def search(tx: Connection, text: str, *, limit: int) -> Iterable[Subscriber]:
     """Return subscribers with this part in a name or a number, without regard to ASCII case, by username."""
+    by_name = tables.subscriber.c.username
+    query = sa.select(tables.subscriber).where(has_part(text), NOT_DELETED).order_by(by_name).limit(limit)
+    return map(subscriber_from_row, tx.execute(query))
+
+
+def has_part(text: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a name or a number of a subscriber has this part, without regard to ASCII case."""
     columns = tables.subscriber.c
     sought = (columns.username, columns.name, columns.clid, columns.imsi, columns.cpf)
-    matches = sa.or_(*(each.icontains(text, autoescape=True) for each in sought))
-    query = sa.select(tables.subscriber).where(matches, NOT_DELETED).order_by(columns.username).limit(limit)
-    return map(subscriber_from_row, tx.execute(query))
+    return sa.or_(*(each.icontains(text, autoescape=True) for each in sought))
 
 
 _TAKEN_AT_ONCE = 500
@@ -286,7 +318,7 @@ def list_taken(tx: Connection, field: str, values: Sequence[str]) -> set[str]:
 
 
 def enable(tx: Connection, username: str, now: datetime, *, enabled: bool) -> Subscriber:
-    """Enable or disable a subscriber, from the next call on. Raises as `change` does."""
+    """Enable or disable a subscriber; their calls in progress are looked at again. Raises as `change` does."""
     return change(tx, username, {"enabled": enabled}, now)
 
 
@@ -322,6 +354,7 @@ def subscriber_from_columns(
     calls_max: int | None,
     barred: str | None,
     allowed: str | None,
+    suspended_at: Any,
 ) -> Subscriber:
     """Return the subscriber of `SUBSCRIBER_COLUMNS`, as SQLAlchemy or the bare driver returns them."""
     return Subscriber(
@@ -339,4 +372,5 @@ def subscriber_from_columns(
         calls_max,
         None if barred is None else tuple(barred.split()),
         None if allowed is None else tuple(allowed.split()),
+        suspended_at is not None,
     )

@@ -35,6 +35,11 @@ def format_money(amount: Fraction | int, currency: str, credits_per_unit: int) -
     return f"{'' if scaled.denominator == 1 else '~'}{currency} {figures}".strip()
 
 
+def count_credits(amount: int) -> str:
+    """Return an amount of credits as ``1 credit`` or ``120 credits``."""
+    return f"{amount} {'credit' if abs(amount) == 1 else 'credits'}"
+
+
 def format_steps(service: Service, steps: Sequence[Step], currency: str = "", credits_per_unit: int = 1) -> str:
     """Return steps as a text: ``12 per min, 30/6``; ``12 per min, 1/1; from 60: 6 per min, 1/1``.
 

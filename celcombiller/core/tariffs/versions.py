@@ -142,12 +142,16 @@ class VersionWritten:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A version that is being written. ``base``: its rows are still those of this version; ``None``: some are new."""
+    """A version that is being written, with the rates of the version ``base``.
+
+    ``is_behind``: versions after that one were withdrawn or never finished, so some of its rows must be made again.
+    """
 
     id: int
     tariff_id: int
     number: int
-    base: int | None
+    base: int
+    is_behind: bool
 
 
 def key_of(rate: RateRow) -> RateKey:
@@ -247,21 +251,23 @@ def write_in_steps(
     if not changes.count and not (yield lambda tx: _changes_holidays(tx, tariff_id, new)):
         return VersionWritten(None, changes)
     draft: Draft = yield lambda tx: begin_version(tx, tariff_id, new, clock())
-    if draft.base != base:
+    if draft.is_behind:
+        yield from _restore_in_steps(draft)
+    if draft.is_behind or draft.base != base:
         changes = yield from _compare_in_steps(tariff_id, draft.number, new, wanted)
-    for closed in _cut(changes.closed):
+    for closed in _cut(changes.closed, ROWS_IN_ONE_TRANSACTION):
         yield partial(_close_rates, draft=draft, ids=closed)
     last_id = 0
-    for rows in _cut(changes.new_rows):
+    for rows in _cut(changes.new_rows, ROWS_IN_ONE_TRANSACTION):
         last_id = last_id or (yield _find_last_id)
         last_id = yield partial(_add_rates, draft=draft, rates=rows, last_id=last_id)
     written: VersionWritten = yield lambda tx: _finish_version(tx, draft, new.effective_at, changes, clock(), record)
     return written
 
 
-def _cut(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), ROWS_IN_ONE_TRANSACTION):
-        yield items[start : start + ROWS_IN_ONE_TRANSACTION]
+def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def find_changes(tx: Connection, tariff_id: int, new: NewVersion, now: datetime) -> VersionChanges:
@@ -272,7 +278,7 @@ def find_changes(tx: Connection, tariff_id: int, new: NewVersion, now: datetime)
 
 
 def begin_version(tx: Connection, tariff_id: int, new: NewVersion, now: datetime) -> Draft:
-    """Make a version that has the rates of the last one, and no moment yet."""
+    """Make a version that has no moment yet, and begins with the rates of the last one."""
     tariff_records.find_by_id(tx, tariff_id, lock=True)
     _check_moment(tx, tariff_id, new.effective_at, now)
     base = find_last_version(tx, tariff_id)
@@ -288,9 +294,7 @@ def begin_version(tx: Connection, tariff_id: int, new: NewVersion, now: datetime
     }
     version_id = tx.execute(sa.insert(_version).values(values).returning(_version.c.id)).scalar_one()
     number = 0 if base is None else base.number
-    if number != last:
-        _drop_withdrawn(tx, tariff_id, number, last)
-    return Draft(version_id, tariff_id, last + 1, number if number == last else None)
+    return Draft(version_id, tariff_id, last + 1, number, is_behind=number != last)
 
 
 def withdraw(tx: Connection, tariff_id: int, number: int, now: datetime) -> VersionRecord:
@@ -405,25 +409,55 @@ def _changes_holidays(tx: Connection, tariff_id: int, new: NewVersion) -> bool:
     return new.holidays != parse_holidays("" if last is None else last.holidays)
 
 
-def _drop_withdrawn(tx: Connection, tariff_id: int, base: int, last: int) -> None:
-    """Let the open rows be those of the ``base``, where versions behind it were withdrawn or never finished."""
-    of_tariff, number = _rate.c.tariff_id == tariff_id, last + 1
-    tx.execute(
-        sa.update(_rate)
-        .where(of_tariff, _rate.c.since_version > base, _rate.c.until_version.is_(None))
-        .values(until_version=number)
-    )
-    closed = sa.select(_rate.c.tariff_id, sa.literal(number), *(_rate.c[name] for name in RateRow._fields)).where(
-        of_tariff, _rate.c.since_version <= base, _rate.c.until_version > base
-    )
-    tx.execute(sa.insert(_rate).from_select(("tariff_id", "since_version", *RateRow._fields), closed))
+def _restore_in_steps(draft: Draft) -> Generator[Callable[[Connection], Any], Any, None]:
+    """Yield the transactions that let the open rows be those of the base: without what was withdrawn behind it."""
+    after_id = 0
+    while ended := (yield partial(_close_withdrawn, draft=draft, after_id=after_id)):
+        after_id = ended[-1]
+    after_id, last_id = 0, (yield _find_last_id)
+    while made := (yield partial(_add_closed, draft=draft, after_id=after_id, last_id=last_id)):
+        after_id, last_id = made[-1], (yield _find_last_id)
+
+
+def _close_withdrawn(tx: Connection, draft: Draft, after_id: int) -> Sequence[int]:
+    """End the next rows of withdrawn versions, those behind ``after_id``; return their ids."""
+    _check_newest(tx, draft)
+    ids = _list_ids(tx, draft, after_id, _rate.c.since_version > draft.base, _rate.c.until_version.is_(None))
+    for some in _cut(ids, _IDS_IN_ONE_STATEMENT):
+        tx.execute(sa.update(_rate).where(_rate.c.id.in_(some)).values(until_version=draft.number))
+    return ids
+
+
+def _add_closed(tx: Connection, draft: Draft, after_id: int, last_id: int) -> Sequence[int]:
+    """Make the next rows of the base again that withdrawn versions ended, those behind ``after_id``; return their ids.
+
+    Unless they were made before: behind ``last_id`` there are none of the draft then.
+    """
+    _check_newest(tx, draft)
+    ids = _list_ids(tx, draft, after_id, _rate.c.since_version <= draft.base, _rate.c.until_version > draft.base)
+    if not _has_rates(tx, draft, last_id):
+        columns = (_rate.c.tariff_id, sa.literal(draft.number), *(_rate.c[name] for name in RateRow._fields))
+        for some in _cut(ids, _IDS_IN_ONE_STATEMENT):
+            rows = sa.select(*columns).where(_rate.c.id.in_(some)).order_by(_rate.c.id)
+            tx.execute(sa.insert(_rate).from_select(("tariff_id", "since_version", *RateRow._fields), rows))
+    return ids
+
+
+def _list_ids(tx: Connection, draft: Draft, after_id: int, *which: sa.ColumnElement[bool]) -> Sequence[int]:
+    """Return the ids of the next rows of the tariff behind ``after_id``, in their order.
+
+    Not by an index of the tariff's: to sort all of its rows each time would take the square of their number.
+    """
+    of_tariff = _rate.c.tariff_id + 0 == draft.tariff_id
+    rows = sa.select(_rate.c.id).where(of_tariff, _rate.c.id > after_id, *which).order_by(_rate.c.id)
+    return tx.execute(rows.limit(ROWS_IN_ONE_TRANSACTION)).scalars().all()
 
 
 def _close_rates(tx: Connection, draft: Draft, ids: Sequence[int]) -> None:
     """End rows with the version before the draft; those that the draft itself has made again are deleted."""
     _check_newest(tx, draft)
-    for start in range(0, len(ids), _IDS_IN_ONE_STATEMENT):
-        which = (_rate.c.id.in_(ids[start : start + _IDS_IN_ONE_STATEMENT]), _rate.c.until_version.is_(None))
+    for some in _cut(ids, _IDS_IN_ONE_STATEMENT):
+        which = (_rate.c.id.in_(some), _rate.c.until_version.is_(None))
         tx.execute(sa.delete(_rate).where(*which, _rate.c.since_version == draft.number))
         tx.execute(sa.update(_rate).where(*which).values(until_version=draft.number))
 
@@ -436,10 +470,15 @@ def _find_last_id(tx: Connection) -> int:
 def _add_rates(tx: Connection, draft: Draft, rates: Sequence[RateRow], last_id: int) -> int:
     """Add rows, unless they were added before: behind ``last_id`` there are none of the draft. Return the last id."""
     _check_newest(tx, draft)
-    own = (_rate.c.id > last_id, _rate.c.tariff_id == draft.tariff_id, _rate.c.since_version == draft.number)
-    if tx.execute(sa.select(_rate.c.id).where(*own).limit(1)).first() is None:
+    if not _has_rates(tx, draft, last_id):
         bulk.write(tx, [(_INSERT_RATES, [(draft.tariff_id, draft.number, *each) for each in rates])])
     return _find_last_id(tx)
+
+
+def _has_rates(tx: Connection, draft: Draft, last_id: int) -> bool:
+    """Return whether the draft has a row behind this id."""
+    own = (_rate.c.id > last_id, _rate.c.tariff_id == draft.tariff_id, _rate.c.since_version == draft.number)
+    return tx.execute(sa.select(_rate.c.id).where(*own).limit(1)).first() is not None
 
 
 def _finish_version(

@@ -5,6 +5,7 @@ Both are rows of the same table. The second has a key with a space, which no nam
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
+
+SET_BACK_LEAST = timedelta(minutes=1)
+"""A time so much before the one recorded is a clock that was set back. Less is another biller's record, or drift."""
 
 CALLS_LOOKED_AT = 100
 """The last calls of a server that show whether AMI reports them."""
@@ -33,9 +37,10 @@ _INSERT_SERVER = _insert_once(tables.server)
 
 
 def server_seen(tx: Connection, name: str, at: datetime) -> None:
-    """Record that an Asterisk server was heard at ``at``: a call found gone later was alive until then."""
+    """Record that an Asterisk server was heard at ``at``, by its clock: a call found gone was alive until then."""
     table = tables.server
-    statement = sa.update(table).where(table.c.name == name, table.c.seen_at < at).values(seen_at=at)
+    is_other = sa.or_(table.c.seen_at < at, table.c.seen_at > at + SET_BACK_LEAST)
+    statement = sa.update(table).where(table.c.name == name, is_other).values(seen_at=at)
     if tx.execute(statement).rowcount == 0:
         tx.execute(_INSERT_SERVER, {"name": name, "seen_at": at})
 
@@ -43,6 +48,12 @@ def server_seen(tx: Connection, name: str, at: datetime) -> None:
 def server_last_seen(tx: Connection, name: str) -> datetime | None:
     """Return when a biller last heard an Asterisk server; ``None``: never."""
     return tx.execute(sa.select(tables.server.c.seen_at).where(tables.server.c.name == name)).scalar_one_or_none()
+
+
+def servers_seen(tx: Connection, after: datetime) -> frozenset[str]:
+    """Return the Asterisk servers that a biller has heard since then."""
+    table = tables.server
+    return frozenset(tx.execute(sa.select(table.c.name).where(table.c.seen_at > after)).scalars())
 
 
 def record_call_event(tx: Connection, name: str, at: datetime) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from celcombiller.core.errors import UnknownCall
 from celcombiller.core.model.calls import Call, CallState
 from celcombiller.core.schema import tables
 from celcombiller.core.schema.expressions import inline_literal, without_index
@@ -36,17 +38,63 @@ def still_open(tx: Connection, references: Collection[str]) -> list[Call]:
     return list(map(call_from_row, rows))
 
 
-def overdue_calls(tx: Connection, now: datetime, *, limit: int) -> list[Call]:
+def find_open(tx: Connection, call_id: int) -> Call:
+    """Return the open call of this number. Raises `UnknownCall` if there is none."""
+    table = tables.call
+    which = (table.c.id == call_id, table.c.state == inline_literal(CallState.OPEN))
+    row = tx.execute(sa.select(table).where(*which)).first()
+    if row is None:
+        raise UnknownCall(f"no call in progress has the number {call_id}: it has ended, or never was")
+    return call_from_row(row)
+
+
+def find_open_ids(tx: Connection, name: str) -> list[int]:
+    """Return the numbers of the open calls of this reference, or with this uniqueid."""
+    table = tables.call
+    is_named = sa.or_(table.c.reference == name, table.c.uniqueid == name)
+    return list(tx.execute(sa.select(table.c.id).where(is_named, table.c.state == CallState.OPEN)).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Whose overdue calls are left alone: those of ``linked`` servers, and those of ``lost`` ones up to a time.
+
+    A call of a lost server is returned when its hold expired before ``lost_before``.
+    """
+
+    linked: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+    lost_before: datetime | None = None
+
+
+def overdue_calls(tx: Connection, now: datetime, *, limit: int, patience: Patience = Patience()) -> list[Call]:
     """Return open calls whose hold has expired: no call can live that long under Asterisk's limit."""
     table, hold = tables.call, tables.hold
+    conditions = [table.c.state == inline_literal(CallState.OPEN), hold.c.expires_at < now]
+    if patience.linked:
+        conditions.append(table.c.server.not_in(patience.linked))
+    if patience.lost and patience.lost_before is not None:
+        conditions.append(sa.or_(table.c.server.not_in(patience.lost), hold.c.expires_at < patience.lost_before))
     rows = tx.execute(
         sa.select(table)
         .join(hold, hold.c.reference == table.c.reference)
-        .where(table.c.state == inline_literal(CallState.OPEN), hold.c.expires_at < now)
+        .where(*conditions)
         .order_by(table.c.started_at, table.c.id)
         .limit(limit)
     )
     return list(map(call_from_row, rows))
+
+
+def count_overdue(tx: Connection, now: datetime) -> dict[str, int]:
+    """Return for each server how many open calls have an expired hold; one without any is left out."""
+    table, hold = tables.call, tables.hold
+    rows = tx.execute(
+        sa.select(table.c.server, sa.func.count())
+        .join(hold, hold.c.reference == table.c.reference)
+        .where(table.c.state == inline_literal(CallState.OPEN), hold.c.expires_at < now)
+        .group_by(table.c.server)
+    )
+    return dict(map(tuple, rows))
 
 
 def recent(tx: Connection, *, limit: int) -> list[tuple[str, str, Call]]:

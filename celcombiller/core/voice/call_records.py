@@ -14,8 +14,9 @@ from celcombiller.core.rating.rate_columns import columns_of_rate, rate_from_col
 from celcombiller.core.schema import bulk, driver, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
+    from celcombiller.core.model.calls import CallRenewal
     from celcombiller.core.voice.evidence import WitnessReport
 
 
@@ -26,6 +27,8 @@ class CallRecords:
     _legs: dict[tuple[str, str], list[Call]] = field(default_factory=dict)
     _new: dict[str, Call] = field(default_factory=dict)
     _changed: dict[str, Call] = field(default_factory=dict)
+    _renewed: set[str] = field(default_factory=set)
+    _renewals: list[CallRenewal] = field(default_factory=list)
     _reports: list[WitnessReport] = field(default_factory=list)
 
     @staticmethod
@@ -59,6 +62,10 @@ class CallRecords:
         """Return a leg of a channel by its number."""
         return next((each for each in self._legs.get((server, uniqueid), ()) if each.leg == number), None)
 
+    def legs(self, server: str, uniqueid: str) -> Sequence[Call]:
+        """Return the legs of a channel, in their order."""
+        return self._legs.get((server, uniqueid), ())
+
     def authorized(self, server: str, uniqueid: str, authorization: str) -> Call | None:
         """Return the last leg that came of this authorization: one that was charged late is a leg of its own."""
         legs = self._legs.get((server, uniqueid), ())
@@ -78,6 +85,12 @@ class CallRecords:
         (self._new if call.reference in self._new else self._changed)[call.reference] = changed
         return changed
 
+    def renew(self, call: Call, renewal: CallRenewal, **facts: Any) -> Call:
+        """Record another grant of an open leg, and return it with that and other new ``facts``."""
+        self._renewals.append(renewal)
+        self._renewed.add(call.reference)
+        return self.change(call, granted_seconds=renewal.seconds_after, **facts)
+
     def record_report(self, report: WitnessReport) -> None:
         """Record a report; of each witness the first one stays."""
         self._reports.append(report)
@@ -88,16 +101,17 @@ class CallRecords:
             yield _INSERT, list(map(_columns_of, self._new.values()))
         if self._changed:
             # One statement changes a row once, so those that go by a trunk have a statement of their own.
-            by_trunk = [each for each in self._changed.values() if each.trunk_id is not None]
-            yield (
-                _UPDATE,
-                [
-                    (*_ending_of(call), reference, _OPEN)
-                    for reference, call in self._changed.items()
-                    if call.trunk_id is None
-                ],
-            )
+            renewed = [each for reference, each in self._changed.items() if reference in self._renewed]
+            others = [each for reference, each in self._changed.items() if reference not in self._renewed]
+            by_trunk = [each for each in others if each.trunk_id is not None]
+            yield _UPDATE, [(*_ending_of(each), each.reference, _OPEN) for each in others if each.trunk_id is None]
             yield _UPDATE_BY_TRUNK, [(*_ending_of(each), *_trunk_of(each), each.reference, _OPEN) for each in by_trunk]
+            yield (
+                _UPDATE_RENEWED,
+                [(*_ending_of(each), *_trunk_of(each), *_grant_of(each), each.reference, _OPEN) for each in renewed],
+            )
+        if self._renewals:
+            yield _INSERT_RENEWAL, list(map(_renewal_columns, self._renewals))
         if self._reports:
             yield _INSERT_REPORT, list(map(_report_columns, self._reports))
 
@@ -105,7 +119,7 @@ class CallRecords:
 _FACTS = (
     *("reference", "server", "uniqueid", "leg", "authorization", "channel", "subscriber_id", "account_id"),
     *("from_number", "to_number", "callee_id", "granted_seconds", "answered_early", "started_at"),
-    "group_id",
+    *("group_id", "dialled"),
 )
 
 
@@ -150,11 +164,23 @@ _UPDATE = bulk.update(tables.call, _CHANGING, key="reference", unchanged=("state
 _UPDATE_BY_TRUNK = bulk.update(tables.call, (*_CHANGING, *_TRUNK), key="reference", unchanged=("state",))
 
 
+_GRANT = ("granted_seconds", "bundles")
+
+
+_UPDATE_RENEWED = bulk.update(tables.call, (*_CHANGING, *_TRUNK, *_GRANT), key="reference", unchanged=("state",))
+
+
+_RENEWAL = ("reference", "at", "reason", "seconds_before", "seconds_after", "held_before", "held_after", "note")
+
+
+_INSERT_RENEWAL = bulk.insert(tables.call_renewal, _RENEWAL)
+
+
 _INSERT_REPORT = bulk.insert(tables.testimony, tables.testimony.c.keys(), once=True)
 
 
 def _columns_of(call: Call) -> driver.Row:
-    bundles = msgspec.json.encode(call.bundles).decode() if call.bundles else None
+    _, bundles = _grant_of(call)
     paying = (*columns_of_rate(call.rate), call.tariff_version_id, bundles)
     return (*_facts_of(call), *paying, *_ending_of(call), *_trunk_of(call))
 
@@ -174,6 +200,18 @@ def _trunk_of(call: Call) -> driver.Row:
 
 
 _NO_TRUNK = (None,) * len(_TRUNK)
+
+
+def _grant_of(call: Call) -> driver.Row:
+    return (call.granted_seconds, msgspec.json.encode(call.bundles).decode() if call.bundles else None)
+
+
+def _renewal_columns(renewal: CallRenewal) -> driver.Row:
+    at, reason = renewal.at, str(renewal.reason)
+    return (renewal.reference, at, reason, *_renewal_facts(renewal))
+
+
+_renewal_facts = attrgetter(*_RENEWAL[3:])
 
 
 def _report_columns(report: WitnessReport) -> driver.Row:
@@ -204,6 +242,7 @@ def _call_from_columns(
     answered_early: Any,
     started_at: Any,
     group_id: int | None,
+    dialled: str | None,
     rate_prefix: str,
     rate_name: str,
     connect_fee: int,
@@ -252,6 +291,7 @@ def _call_from_columns(
         outcome=outcome,
         note=note,
         group_id=group_id,
+        dialled=dialled,
         trunk_id=trunk_id,
         trunks_tried=() if trunks_tried is None else tuple(map(int, trunks_tried.split())),
         trunk_rate=None if trunk_rate is None else rate_from_text(trunk_rate),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from celcombiller.core.model.calls import Call, CallReport, Witness
+from celcombiller.core.model.calls import Call, CallReport, CallState, Witness
 
 DISCREPANCY_MS = 1000
 """Two witnesses of one call that differ by more than this are recorded as a discrepancy."""
@@ -28,8 +29,42 @@ def talk_ms(call: Call, ending: CallReport) -> int:
     return min(limits or [milliseconds(call.started_at, ending.at)])
 
 
+CLOCKS_APART = timedelta(seconds=2)
+"""How far the times of a CDR and of a witness of the same talk may be apart: CDRs have whole seconds."""
+
+
+def is_of_talk(call: Call, answered_at: datetime, ended_at: datetime) -> bool:
+    """Return whether a talk at this time, by Asterisk's CDR, is the talk of a call on the same channel.
+
+    They share at least half of the shorter one. A call that is open, or was given up, may have lasted for ever.
+    """
+    has_end = call.ended_at is not None and not is_weakly_closed(call)
+    call_ended_at = call.ended_at if call.ended_at is not None and has_end else max(ended_at, call.started_at)
+    shared = min(ended_at, call_ended_at) - max(answered_at, call.started_at)
+    shorter = min(ended_at - answered_at, call_ended_at - (call.answered_at or call.started_at))
+    if shorter <= CLOCKS_APART:
+        return shared >= -CLOCKS_APART
+    return shared * 2 >= shorter
+
+
+def is_weakly_closed(call: Call) -> bool:
+    """Return whether a call was closed without a charge by no witness: a CDR that has a talk knows better."""
+    if call.state is CallState.EXPIRED:
+        return True
+    return call.state is CallState.RELEASED and call.witness is Witness.SWEEP
+
+
+class Limited(Protocol):
+    """A call as far as an estimate needs it: when it began, and the seconds that it may talk."""
+
+    @property
+    def started_at(self) -> datetime: ...  # noqa: D102
+    @property
+    def granted_seconds(self) -> int: ...  # noqa: D102
+
+
 def estimated_report(
-    call: Call, answered_at: datetime | None, alive_until: datetime, *, answers_are_heard: bool = True
+    call: Limited, answered_at: datetime | None, alive_until: datetime, *, answers_are_heard: bool = True
 ) -> CallReport:
     """Return a report of a call without witness: it talked while it was known to be alive, at most its grant.
 

@@ -1,0 +1,1 @@
+"""What subscribers prove themselves by from phones."""
