@@ -16,8 +16,20 @@ LIMIT = "TIMEOUT(absolute)"
 LET_GO = "CELCOMBILLER_LET_GO"
 """Of a call that the ledger did not authorize in time: the id of the request and the number that was dialled."""
 
+DIALLED_CHANNEL = "DIALEDPEERNAME"
+"""The channel of the callee, which Dial sets at the answer."""
+
 NUMBER = "CELCOMBILLER_NUMBER"
 """The number to call, where the dialplan sets it; else the argument ``number=``, else the extension."""
+
+PAID = "CELCOMBILLER_PAID"
+"""Of a paid call, on its channel and on all that it dials: the payer's number, the called number, and its uniqueid."""
+
+MOVED_BY = "CELCOMBILLER_MOVED_BY"
+"""The channel of who transferred the call that dials this one; they pay for it."""
+
+KEPT = "VOLUME(TX)"
+"""Setting it, to no change, puts a hook on the channel's audio, and Asterisk optimizes away no channel that has one."""
 
 ANSWERED = "CELCOMBILLER_ANSWERED"
 """When the callee answered, set by the dialplan fragment's subroutine."""

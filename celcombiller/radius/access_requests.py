@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 WRONG_LOGIN = "Wrong user name or password"
 """One answer for both: otherwise a stranger could learn who is a subscriber."""
-NO_PASSWORDS = "Only passwords (PAP) can be checked here"
-DISABLED = "This account is disabled"
-NO_CREDIT = "There is no data credit left"
+NO_PASSWORDS = "Only passwords (PAP) can be checked here: set the client to PAP"
+DISABLED = "This account is disabled: ask the operator"
+SUSPENDED = "A fee is unpaid: top up first"
+NO_CREDIT = "There is no data credit left: buy credit"
 TOO_MANY = "Too many logins failed; try again later"
 
 
@@ -131,6 +132,8 @@ def _refusal_now(checked: CreditStanding | None, standing: CreditStanding | None
         return WRONG_LOGIN
     if not standing.subscriber.enabled:
         return DISABLED
+    if standing.subscriber.suspended:
+        return SUSPENDED
     return "" if standing.available > 0 or standing.bundled_octets else NO_CREDIT
 
 

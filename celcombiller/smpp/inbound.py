@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from smpplib import consts
@@ -10,6 +11,7 @@ from twisted.logger import Logger
 
 from celcombiller.core.errors import BillerError, StoreUnavailable, UnknownSubscriber
 from celcombiller.core.sms.encoding import DefaultAlphabet
+from celcombiller.core.sms.inbound_message import InboundPart
 from celcombiller.smpp.deliver_sm import inbound_from_pdu
 from celcombiller.smpp.pdu import STATUS_OK
 from celcombiller.smpp.receipts import is_receipt, parse_receipt
@@ -36,11 +38,19 @@ _MESSAGE_TYPE, _RECEIPT, _INTERMEDIATE = 0x3C, 0x04, 0x20
 """Of the esm_class (SMPP 3.4, 5.2.12)."""
 
 
+class Accepted(StrEnum):
+    """What became of a message that was accepted."""
+
+    QUEUED = "queued"
+    KEPT = "kept"
+    KNOWN = "known already"
+
+
 class Inbox:
     """Takes what an SMSC delivers, and returns the status of the answer (SMPP 3.4, 5.1.3).
 
     ``apply_receipt`` records a receipt and returns ``None`` where it is of no part. ``accept_inbound`` queues a message
-    for a phone; without it messages are refused.
+    for a phone, and keeps a part until all are there; without it messages are refused.
     """
 
     _log = Logger()
@@ -48,7 +58,7 @@ class Inbox:
     def __init__(
         self,
         apply_receipt: Callable[[DeliveryReceipt, datetime], Awaitable[MessageResult | None]],
-        accept_inbound: Callable[[InboundMessage, datetime], Awaitable[MessageResult]] | None = None,
+        accept_inbound: Callable[[InboundMessage | InboundPart, datetime], Awaitable[Accepted]] | None = None,
         default_alphabet: DefaultAlphabet = DefaultAlphabet.GSM,
     ) -> None:
         self._apply_receipt = apply_receipt
@@ -92,12 +102,12 @@ class Inbox:
         return STATUS_OK
 
     async def _take_message(
-        self, pdu: Pdu, accept_inbound: Callable[[InboundMessage, datetime], Awaitable[MessageResult]]
+        self, pdu: Pdu, accept_inbound: Callable[[InboundMessage | InboundPart, datetime], Awaitable[Accepted]]
     ) -> int:
         """Queue a message from another network; a repeat gets the same answer again."""
         try:
             inbound = inbound_from_pdu(pdu, self._default_alphabet)
-            result = await accept_inbound(inbound, datetime.now(UTC))
+            accepted = await accept_inbound(inbound, datetime.now(UTC))
         except StoreUnavailable:
             raise
         except UnknownSubscriber:
@@ -106,8 +116,14 @@ class Inbox:
         except BillerError as error:
             self._log.info("SMPP: a message is refused: {reason}", reason=str(error))
             return PERMANENT_ERROR
-        became = "queued" if result.first else "known already"
-        self._log.info("SMPP: a message to …{last} is {became}", last=inbound.to_number[-4:], became=became)
+        what = (
+            f"part {inbound.number} of {inbound.total} of a message"
+            if isinstance(inbound, InboundPart)
+            else "a message"
+        )
+        self._log.info(
+            "SMPP: {what} to …{last} is {became}", what=what, last=inbound.to_number[-4:], became=str(accepted)
+        )
         return STATUS_OK
 
     def _count_fault(self, pdu: Pdu) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gsm0338 import Codec
+from smpplib.consts import OPTIONAL_PARAMS
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.sms.encoding import DefaultAlphabet
@@ -20,6 +21,22 @@ HAS_HEADER = 0x40
 
 _PORTS = frozenset({0x04, 0x05})
 """Elements that address a program in the phone (TS 23.040, 9.2.3.24.3 and 4): what follows is not for people."""
+
+_PLACES = {0x00: 3, 0x08: 4}
+"""Elements that say which part of a message this is, with their lengths: a reference of 8 or 16 bits, total, number."""
+
+_BY_PARAMETERS = -1
+_SAR = ("sar_msg_ref_num", "sar_total_segments", "sar_segment_seqnum")
+
+
+class MessagePlace(NamedTuple):
+    """Part ``number`` of ``total`` of the message with a ``reference``, by an element of this ``kind``."""
+
+    kind: int
+    reference: int
+    total: int
+    number: int
+
 
 _UCS2 = "utf-16-be"
 _SMPP_CODECS = {
@@ -44,7 +61,29 @@ _COMPRESSED, _OCTETS, _ALPHABET_UCS2 = 0x20, 0x04, 0x08
 def read_text(pdu: Pdu, default_alphabet: DefaultAlphabet) -> str:
     """Return the text. Raises `InvalidValue` where it is none, or its header is broken."""
     decode = decoder_of(pdu.data_coding, default_alphabet)
-    return decode(without_header(pdu.text) if pdu.esm_class & HAS_HEADER else pdu.text)
+    return decode(read_payload(pdu))
+
+
+def read_payload(pdu: Pdu) -> bytes:
+    """Return the text as octets, without its header. Raises `InvalidValue` where that is broken, or it is no text."""
+    return without_header(pdu.text) if pdu.esm_class & HAS_HEADER else pdu.text
+
+
+def find_place(pdu: Pdu) -> MessagePlace | None:
+    """Return of which message a PDU is which part; ``None``: it is a message of its own.
+
+    Its header says it (TS 23.040, 9.2.3.24.1 and 8), or optional parameters do (SMPP 3.4, 5.3.2.22 to 24). A place
+    that cannot be counts as none, as a phone ignores it. The last element of a header counts.
+    """
+    places = [
+        MessagePlace(identifier, int.from_bytes(value[:-2]), value[-2], value[-1])
+        for identifier, value in (_list_elements(pdu.text) if pdu.esm_class & HAS_HEADER else ())
+        if len(value) == _PLACES.get(identifier)
+    ]
+    reference, total, number = (pdu.parameters.get(OPTIONAL_PARAMS[name], b"") for name in _SAR)
+    if not places and (len(reference), len(total), len(number)) == (2, 1, 1):
+        places.append(MessagePlace(_BY_PARAMETERS, int.from_bytes(reference), total[0], number[0]))
+    return places[-1] if places and 1 <= places[-1].number <= places[-1].total > 1 else None
 
 
 def decoder_of(data_coding: int, default_alphabet: DefaultAlphabet) -> Callable[[bytes], str]:
@@ -90,15 +129,20 @@ def without_header(data: bytes) -> bytes:
 
     A phone ignores elements that it does not know (TS 23.040, 9.2.3.24), and so does this.
     """
+    if any(identifier in _PORTS for identifier, _ in _list_elements(data)):
+        raise InvalidValue("it is no text, but for a program in the phone")
+    return data[1 + data[0] :]
+
+
+def _list_elements(data: bytes) -> list[tuple[int, bytes]]:
+    """Return the elements of a header: their identifiers and values. Raises `InvalidValue` where it is broken."""
     size = data[0] if data else 0
-    header, text = data[1 : 1 + size], data[1 + size :]
-    at = 0
-    while at < len(header):
-        if at + 2 > len(header) or at + 2 + header[at + 1] > len(header):
-            break
-        if header[at] in _PORTS:
-            raise InvalidValue("it is no text, but for a program in the phone")
-        at += 2 + header[at + 1]
+    header = data[1 : 1 + size]
+    elements, at = [], 0
+    while at + 2 <= len(header) and at + 2 + header[at + 1] <= len(header):
+        end = at + 2 + header[at + 1]
+        elements.append((header[at], header[at + 2 : end]))
+        at = end
     if at != len(header) or size != len(header) or not data:
         raise InvalidValue("it is no text: its header is broken")
-    return text
+    return elements

@@ -108,6 +108,7 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
         self._closing: list[Deferred[None]] | None = None
         self._socket: socket.socket | None = None
         self._is_closed = False
+        self._is_awaited = False
         self._hangup: Deferred[None] | None = None
 
     # ---- what Twisted calls ----
@@ -205,10 +206,13 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
         self._write(line)
         if seconds is not None:
             self._expect_in(seconds, "a command was not answered in time")
+            if seconds == self.factory.command_seconds:
+                self._is_awaited = True
+                self.factory.answers_awaited += 1
 
     def _answer(self, reply: AgiReply) -> None:
         answer, self._pending = self._pending, None
-        self.factory.deadlines.met(self)
+        self._meet_deadline()
         if answer is not None:
             if reply.code == 200:  # noqa: PLR2004 - AGI's own, as everywhere in its documentation
                 answer.callback(reply.text.removeprefix("result="))
@@ -237,7 +241,7 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
 
     def _give_up(self, reason: Failure | Exception) -> None:
         self._is_closed = True
-        self.factory.deadlines.met(self)
+        self._meet_deadline()
         waiting = [answer for *_, answer in self._queue]
         if self._pending is not None:
             waiting.insert(0, self._pending)
@@ -248,6 +252,12 @@ class FastAGIProtocol(AgiCommands, TwistedProtocol):
 
     def _expect_in(self, seconds: float, fault: str) -> None:
         self.factory.deadlines.set(self, seconds, partial(self._drop, fault))
+
+    def _meet_deadline(self) -> None:
+        self.factory.deadlines.met(self)
+        if self._is_awaited:
+            self._is_awaited = False
+            self.factory.answers_awaited -= 1
 
     def _write(self, line: bytes) -> None:
         """Send a command at once: nothing waits before it, since it is asked after the answer to the last one.
@@ -322,6 +332,8 @@ class FastAGIFactory(Factory):
         self.connections_max = connections_max
         self.connections_per_address_max = connections_per_address_max
         self.connections = 0
+        self.answers_awaited = 0
+        """How many sessions wait for the answer to a command that Asterisk answers at once."""
         self.connections_from: Counter[str] = Counter()
         self._count_limit = count_limit
         self.lines = lines or PeerLines(clock.seconds)

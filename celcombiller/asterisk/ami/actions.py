@@ -17,6 +17,9 @@ Fields = dict[str, str]
 Request = Mapping[str, object] | Iterable[tuple[str, object]]
 """The keys and values of an action; a sequence where a key comes more than once."""
 
+TONE_MS = 300
+"""How long the tone of `playDTMF` is."""
+
 ORIGINATE_SECONDS = 30.0
 """How long Asterisk lets an Originate ring unless the action says otherwise."""
 
@@ -82,6 +85,10 @@ class AmiActions:
         if channel.startswith("/"):  # Asterisk would take it for a pattern, and hang up all that match
             raise AmiActionInvalid("a channel to hang up is named, not matched")
         return self._act("Hangup", ("Channel", channel))
+
+    def playDTMF(self, channel: str, digit: str) -> Deferred[Fields]:
+        """Send a digit to the phone of a channel, which sounds as a short tone there."""
+        return self._act("PlayDTMF", ("Channel", channel), ("Digit", digit), ("Duration", TONE_MS))
 
     def getVar(self, channel: str | None, variable: str) -> Deferred[str | None]:
         """Read a channel's variable or function, or a global one."""

@@ -6,11 +6,12 @@ reach the biller late, when one of the two stood still. One that cannot be right
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from celcombiller.asterisk import channel_variables
-from celcombiller.runtime.timers.clock_steps import ClockSteps
+from celcombiller.runtime.timers.clock_steps import STEP_LEAST, ClockSteps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 LATE_MAX = timedelta(hours=1)
 """An event that seems later or earlier than this by its Timestamp has a wrong one."""
+
+FRESH_SECONDS = 5.0
+"""A time that Asterisk told longer ago than this is not compared: one of the two may have stood still since."""
 
 SKEW_MAX = timedelta(seconds=5)
 """A difference of the two clocks from which on it is reported: times of both are compared where evidence is scarce."""
@@ -37,6 +41,7 @@ class EventClock:
         self.offset = timedelta()
         """By how much Asterisk's clock is ahead of the biller's, as last measured."""
         self._stamp_fault = ""
+        self._measured_at = -math.inf
 
     @property
     def faults(self) -> list[str]:
@@ -45,21 +50,34 @@ class EventClock:
 
     def reset(self) -> None:
         """Begin again, for a new connection."""
-        self.offset, self._stamp_fault = timedelta(), ""
+        self.offset, self._stamp_fault, self._measured_at = timedelta(), "", -math.inf
 
-    def measure(self, text: str | None, now: datetime, monotonic_seconds: float) -> None:
-        """Compare the clocks by the Timestamp of an answer that came just now."""
-        stamp = channel_variables.instant(text)
+    def measure(self, stamp: datetime | None, now: datetime, monotonic_seconds: float) -> timedelta:
+        """Compare the clocks by what Asterisk's said just now, if it can be read; return the step since the last."""
+        before = self.steps.total
         if stamp is not None:
-            self.offset = stamp - now
+            self.offset, self._measured_at = stamp - now, monotonic_seconds
             self.steps.look(stamp, monotonic_seconds)
+        return self.steps.total - before
 
-    def time_of(self, event: Mapping[str, str], now: datetime) -> datetime:
-        """Return when an event happened by Asterisk's clock: its own Timestamp, else ``now``, when it came."""
-        text, arrived_at = event.get("timestamp"), now + self.offset
-        stamp = channel_variables.instant(text)
-        if stamp is not None and abs(stamp - arrived_at) < LATE_MAX:
-            self._stamp_fault = ""
-            return stamp
-        self._stamp_fault = MISSING if text is None else UNREADABLE if stamp is None else WRONG
-        return arrived_at
+    def time_of(
+        self, event: Mapping[str, str], now: datetime, monotonic_seconds: float
+    ) -> tuple[datetime, timedelta, timedelta]:
+        """Return when an event happened, by Asterisk's clock of that moment, and the sum of its steps up to then.
+
+        That is its own Timestamp; else, by the clock as last measured, when it came. A Timestamp that is far from a
+        clock that was measured just now is from the other side of a step, or wrong: the third is how far it is off,
+        for the next measurement to tell.
+        """
+        text, arrived_at, steps = event.get("timestamp"), now + self.offset, self.steps.total
+        stamp, nothing = channel_variables.instant(text), timedelta()
+        self._stamp_fault = MISSING if text is None else UNREADABLE if stamp is None else ""
+        if stamp is None:
+            return arrived_at, steps, nothing
+        off_by = stamp - arrived_at
+        if abs(off_by) >= LATE_MAX:
+            self._stamp_fault = WRONG
+        if abs(off_by) >= STEP_LEAST and monotonic_seconds - self._measured_at < FRESH_SECONDS:
+            was_before = abs(off_by + self.steps.last) < STEP_LEAST and bool(self.steps.last)
+            return (stamp, steps - self.steps.last, nothing) if was_before else (arrived_at, steps, off_by)
+        return (arrived_at if self._stamp_fault else stamp), steps, nothing

@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionClosed
+from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.ami.alive_signal import SIGNAL_SECONDS, AliveSignal
 from celcombiller.asterisk.ami.codec import AmiProtocolError, AmiRefused
-from celcombiller.asterisk.ami.event_clock import EventClock
+from celcombiller.asterisk.ami.event_clock import FRESH_SECONDS, EventClock
 from celcombiller.asterisk.ami.live_calls import Hearing, LiveCalls
+from celcombiller.asterisk.ami.outliving_legs import OutlivingLegs
 from celcombiller.asterisk.ami.probe import NO_EVENTS, UNHEARD, Probed, probe
 from celcombiller.asterisk.ami.reconciliation import Reconciliation
 from celcombiller.asterisk.ami.witness import LOG_NAMESPACE, AmiWitness
 from celcombiller.core.errors import BillerError
 from celcombiller.core.voice.evidence import without_step
 from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.timers.clock_steps import STEP_LEAST
 from celcombiller.runtime.timers.reconnecting import stay_connected
 
 if TYPE_CHECKING:
@@ -33,14 +36,23 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.asterisk.ami.live_calls import LiveCall
+    from celcombiller.asterisk.ami.witness import Dialled
+    from celcombiller.asterisk.cdr_evidence import CdrEvidence
+    from celcombiller.core.charging.requests import Terminate
     from celcombiller.core.model.calls import Call, CallReport
     from celcombiller.database.batch_writer import BatchWriter
 
 SWEEP_SECONDS = 5.0
 """How often the open calls are compared with what is alive."""
 
+SWEEP_SHARE = 20
+"""A comparison takes one of so many seconds at most: of very many channels the list alone takes a second to read."""
+
 HEARTBEAT_SECONDS = 1.0
 """How often it is recorded that calls are alive, while there are any."""
+
+LATE_BEATS = 2
+"""After a pause of more heartbeats the process stood still."""
 
 SECOND_LIST_SECONDS = 1.0
 """How soon a second list is asked for when a call is missing in one."""
@@ -72,8 +84,11 @@ class AmiLink(Service):
         metrics: Metrics | None = None,
         *,
         sends_messages: bool = False,
+        plays_sounds: bool = False,
         agi_port: int | None = None,
         links: Mapping[str, AmiLink] = MappingProxyType({}),
+        cdrs: CdrEvidence | None = None,
+        complete_end: Callable[[Terminate], Terminate] | None = None,
     ) -> None:
         self.setName(f"monitor-{server}")
         self._clock = clock
@@ -82,20 +97,24 @@ class AmiLink(Service):
         self._metrics = metrics or Metrics()
         self._calls, self._events_clock = LiveCalls(), EventClock()
         self._witness = AmiWitness(server, self._calls, self._events_clock, store, self._metrics)
-        self._reconciliation = Reconciliation(server, self._calls, self._witness, self._events_clock, store)
-        self._sends_messages = sends_messages
+        if complete_end is not None:
+            self._witness.complete_end = complete_end
+        self._reconciliation = Reconciliation(server, self._calls, self._witness, self._events_clock, store, cdrs)
+        self._sends_messages, self._plays_sounds = sends_messages, plays_sounds
+        self._outliving = OutlivingLegs(clock, server, self._calls, self._witness, store)
         self._links = links
         self._ami: Any = None
-        self._address = ""
+        self._address, self._connected_at = "", datetime.max.replace(tzinfo=UTC)
         self._probed = Probed()
-        self._lists, self._put_off = 0, ""
+        self._lists, self._put_off, self._sweep_due_at = 0, "", 0.0
+        self._beat_at, self._is_late = 0.0, False
         self._logged: set[str] = set()
         self._elsewhere: dict[str, LiveCall] = {}
         self._make_good_later: IDelayedCall | None = None
         self._sweeps = LoopingCall(self._begin_sweep)
         self._sweeps.clock = clock
         self._signal = AliveSignal(agi_port)
-        self._beats = LoopingCall(self._begin_beat)
+        self._beats = LoopingCall.withCount(self._begin_beat)
         self._signals = LoopingCall(self._begin_signal)
         self._beats.clock = self._signals.clock = clock
         self._running: Deferred[None] | None = None
@@ -131,9 +150,66 @@ class AmiLink(Service):
         if self._ami is None:
             return []
         faults = [*self._probed.faults, *(UNHEARD[name] for name in self._calls.hearing.unheard)]
-        if self._lists > 1 and not getattr(self._ami, "fullyBooted", True):  # it may still boot at the first
+        if self._hears_nothing:
             faults.append(NO_EVENTS)
         return [*faults, *self._events_clock.faults, *self._lookalikes()]
+
+    @property
+    def _hears_nothing(self) -> bool:
+        return self._lists > 1 and not getattr(self._ami, "fullyBooted", True)  # it may still boot at the first
+
+    # -- what the control of live calls needs ------------------------------------------------------------------------
+
+    @property
+    def live_calls(self) -> LiveCalls:
+        """The calls in progress, as far as they are known here."""
+        return self._calls
+
+    @property
+    def renewal_fault(self) -> str:
+        """Why the grants of its calls cannot be renewed; empty: they can."""
+        if self._ami is None:
+            return "its AMI link is down"
+        if not self._probed.may_limit:
+            return "its AMI user may not set limits, or it is not known yet"
+        if self._hears_nothing or "DialEnd" in self._calls.hearing.unheard:
+            return "its AMI user hears no answers of calls"
+        return ""
+
+    def now(self) -> datetime:
+        """Return the time by Asterisk's clock."""
+        return datetime.now(UTC) + self._events_clock.offset
+
+    @property
+    def clock_step(self) -> timedelta:
+        """The steps that Asterisk's clock has made, in all."""
+        return self._events_clock.steps.total
+
+    def used_seconds(self, live: LiveCall) -> float:
+        """Return the seconds of talk so far; 0 before the answer."""
+        if live.answered_at is None:
+            return 0.0
+        step = self._events_clock.steps.total - live.clock_step
+        return max(0.0, (self.now() - live.answered_at - step).total_seconds())
+
+    def is_alive(self, live: LiveCall) -> bool:
+        """Return whether a call is in progress by all that this connection has shown.
+
+        Asterisk uses names of channels again when it is started again: one that is known from before may be another's.
+        """
+        is_seen = live.linked or (live.seen_at is not None and live.seen_at >= self._connected_at)
+        return is_seen and not live.missing and not live.closed and live.hung_up_at is None
+
+    def granted_seconds(self, uniqueid: str, known: int) -> int:
+        """Return what a call is granted by now; ``known``: what was granted when it began."""
+        live = self._calls.find(uniqueid)
+        return known if live is None else live.call.granted_seconds
+
+    async def has_channel(self, live: LiveCall) -> bool:
+        """Ask Asterisk whether the channel of a call is there; only a clear No is a No. A lost link raises."""
+        if self._ami is None:
+            raise ConnectionDone("the AMI link is down")
+        return await self._witness.is_alive(self._ami, live.call)
 
     def _lookalikes(self) -> Iterator[str]:
         """Yield a fault for each other server whose calls can only be told from this one's by asking both."""
@@ -205,19 +281,26 @@ class AmiLink(Service):
         if not self.connected:  # its Hangup will not be heard
             self._calls.forget(uniqueid)
 
-    def correct(self, uniqueid: str, report: CallReport) -> CallReport:
+    def correct(self, uniqueid: str, report: CallReport, *, is_fresh: bool = False) -> CallReport:
         """Return what a channel reports of its call without what only a clock or a standstill added.
 
         Asterisk measures talk by the wall clock, so a step of it is in there. And a channel in AGI ends late when the
-        biller stands still.
+        biller stands still. ``is_fresh``: the report has Asterisk's time of just now, so it shows a step that no
+        heartbeat has shown yet.
         """
         live = self._calls.find(uniqueid)
         if live is None:
             return report
+        if is_fresh and self._probed.tells_time:
+            self._compare_clocks(report.at)
         step = self._events_clock.steps.total - live.clock_step
-        if step and live.answered_at is not None:
+        if abs(step) >= STEP_LEAST and live.answered_at is not None:
             report = without_step(report, step)
         return replace(report, at=live.earliest_end(report.at))
+
+    async def read_note(self, call: Dialled) -> CallReport | None:
+        """Return what the dialplan noted of the end of a call; ``None``: nothing, or the link is down."""
+        return None if self._ami is None else await self._witness.read_note(self._ami, call)
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
@@ -240,10 +323,12 @@ class AmiLink(Service):
         ami.registerEvent("DialEnd", self._on_dial_end)
         ami.registerEvent("Hangup", self._on_hangup)
         ami.registerEvent("HangupRequest", self._on_hangup_request)
-        ami.registerEvent(("BlindTransfer", "AttendedTransfer", "LocalOptimizationEnd"), self._on_move)
+        ami.registerEvent(("BlindTransfer", "AttendedTransfer", "LocalOptimizationEnd", "ParkedCall"), self._on_move)
         await self._reconciliation.begin()
         self._ami, self._probed, self._lists = ami, Probed(self._probed.system_name), 0
         self._events_clock.reset()
+        self._connected_at, self._sweep_due_at = datetime.now(UTC), 0.0
+        self._beat_at, self._is_late = self._clock.seconds(), False
         self._address = getattr(ami.transport.getPeer(), "host", "")
         self._logged.clear()
         self._calls.hearing = Hearing()
@@ -265,13 +350,15 @@ class AmiLink(Service):
         _LOG.warn("AMI of {server} is lost; connecting again", server=self._server)
 
     async def _record_loss(self) -> None:
+        if self._is_late or self._clock.seconds() - self._beat_at > LATE_BEATS * HEARTBEAT_SECONDS:
+            return  # this process stood still, and may hear late of an Asterisk that is gone long since
         try:
             await self._reconciliation.record_seen()
         except BillerError as error:
             _LOG.warn("That {server} was seen is not recorded: {error}", server=self._server, error=str(error))
 
     async def _probe(self, ami: Any) -> None:
-        probed = await probe(ami, sends_messages=self._sends_messages)
+        probed = await probe(ami, sends_messages=self._sends_messages, plays_sounds=self._plays_sounds)
         if self._ami is ami:
             self._probed = probed
             self._log_faults()
@@ -291,13 +378,15 @@ class AmiLink(Service):
     def _on_dial_end(self, ami: Any, event: dict[str, str]) -> None:
         now = datetime.now(UTC)
         self._hear_call_event()
-        live = self._calls.answer(event, self._time_of(event, now))
+        at, steps, off_by = self._time_of(event, now)
+        live = self._calls.answer(event, at)
         if live is not None:
-            live.clock_step = self._events_clock.steps.total
+            live.clock_step, live.off_by = steps, off_by
         if live is not None and live.elsewhere:
             self._leave_to_its_biller(ami, live)
         elif live is not None:
-            self._start(self._witness.record_answer(ami, live, live.remaining_seconds(now + self._events_clock.offset)))
+            now_there = now + self._events_clock.offset + steps - self._events_clock.steps.total
+            self._start(self._witness.record_answer(ami, live, live.remaining_seconds(now_there)))
 
     def _on_move(self, _ami: Any, event: dict[str, str]) -> None:
         self._calls.move(event)
@@ -308,24 +397,35 @@ class AmiLink(Service):
         Otherwise the channel ends at once and its own times count: a text of a phone must not end a call earlier.
         """
         now = datetime.now(UTC)
-        at = self._time_of(event, now)
+        at = self._end_of(event, now)
         if now + self._events_clock.offset - at > STOOD_STILL:
             self._calls.give_up(event, at)
 
     def _on_hangup(self, ami: Any, event: dict[str, str]) -> None:
-        live = self._calls.hang_up(event, self._time_of(event, datetime.now(UTC)))
+        live = self._calls.hang_up(event, self._end_of(event, datetime.now(UTC)))
         if live is None or live.hung_up_at is None:
             return
         if live.elsewhere:
             self._leave_to_its_biller(ami, live)
         else:
-            self._start(self._witness.record_end(ami, live, live.hung_up_at))
+            self._start(self._end(ami, live, live.hung_up_at))
 
-    def _time_of(self, event: dict[str, str], now: datetime) -> datetime:
-        """Return when an event happened; report what is wrong with its Timestamp."""
-        at = self._events_clock.time_of(event, now)
+    async def _end(self, ami: Any, live: LiveCall, at: datetime) -> None:
+        """Report the end of a call, and go on with its callee's leg where that was left to others."""
+        await self._witness.record_end(ami, live, at)
+        if live.handed_on and live.hung_up_at is not None:
+            await self._outliving.go_on(ami, live)
+
+    def _time_of(self, event: dict[str, str], now: datetime) -> tuple[datetime, timedelta, timedelta]:
+        """Return `EventClock.time_of` an event; report what is wrong with its Timestamp."""
+        moment = self._events_clock.time_of(event, now, self._clock.seconds())
         self._log_faults()
-        return at
+        return moment
+
+    def _end_of(self, event: dict[str, str], now: datetime) -> datetime:
+        """Return when an event happened, by Asterisk's clock as last measured."""
+        at, steps, _ = self._time_of(event, now)
+        return at + self._events_clock.steps.total - steps
 
     def _leave_to_its_biller(self, ami: Any, live: LiveCall) -> None:
         """Leave a call to the biller that began it, and see in a moment whether it was there to do it."""
@@ -336,7 +436,13 @@ class AmiLink(Service):
     def _make_good(self, ami: Any) -> None:
         self._make_good_later = None
         lives, self._elsewhere = self._elsewhere, {}
-        self._start(self._reconciliation.make_good(ami, lives))
+        self._start(self._make_good_of(ami, lives))
+
+    async def _make_good_of(self, ami: Any, lives: dict[str, LiveCall]) -> None:
+        await self._reconciliation.make_good(ami, lives)
+        for live in lives.values():
+            if live.handed_on and live.hung_up_at is not None:
+                await self._outliving.go_on(ami, live)
 
     def _leave_elsewhere(self) -> None:
         later, self._make_good_later = self._make_good_later, None
@@ -346,11 +452,11 @@ class AmiLink(Service):
 
     # -- the comparison ----------------------------------------------------------------------------------------------
 
-    def _begin_sweep(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._sweep())
+    def _begin_sweep(self) -> Deferred[None] | None:
+        return Deferred.fromCoroutine(self._sweep()) if self._clock.seconds() >= self._sweep_due_at else None
 
     async def _sweep(self) -> None:
-        ami = self._ami
+        ami, began = self._ami, self._clock.seconds()
         try:
             if ami is not None:
                 self._lists += 1
@@ -371,19 +477,32 @@ class AmiLink(Service):
             self._put_off = str(error)
         except Exception:  # noqa: BLE001  one error must not end the loop
             _LOG.failure("Sweep of {server} failed", server=self._server)
+        now = self._clock.seconds()
+        self._sweep_due_at = now + (now - began) * (SWEEP_SHARE - 1)
 
-    def _begin_beat(self) -> Deferred[None]:
+    def _begin_beat(self, count: int) -> Deferred[None]:
+        """Begin a heartbeat; ``count``: how many are due since the last one."""
+        self._beat_at, self._is_late = self._clock.seconds(), self._is_late or count > LATE_BEATS
         return Deferred.fromCoroutine(self._quietly(self._beat))
 
     async def _beat(self, ami: Any) -> None:
         """Keep that the calls in progress are alive: if the biller dies, they are charged up to here at least."""
-        if any(not live.closed for live in self._calls):
+        if self._is_late or any(not live.closed for live in self._calls):
             await self._measure_clock(ami)
+            self._is_late = False
             await self._reconciliation.record_seen()
 
     async def _measure_clock(self, ami: Any) -> None:
+        asked_at = self._clock.seconds()
         stamp = (await ami.sendDeferred({"Action": "Ping"})).get("timestamp")
-        self._events_clock.measure(stamp, datetime.now(UTC), self._clock.seconds())
+        if self._clock.seconds() - asked_at < FRESH_SECONDS:
+            self._compare_clocks(channel_variables.instant(stamp))
+
+    def _compare_clocks(self, stamp: datetime | None) -> None:
+        """Compare the clocks by what Asterisk's said just now, and take a step into the calls."""
+        step = self._events_clock.measure(stamp, datetime.now(UTC), self._clock.seconds())
+        if step:
+            self._calls.take_step(step, self._events_clock.steps.total)
 
     def _begin_signal(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._quietly(self._signal.send))

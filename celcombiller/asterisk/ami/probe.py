@@ -15,6 +15,8 @@ from celcombiller.asterisk.ami.codec import AmiRefused
 _ACTIONS = {
     "Status": "call",
     "AbsoluteTimeout": "call",
+    "Hangup": "call",
+    "PlayDTMF": "call",
     "Getvar": "call",
     "Setvar": "call",
     "DBGet": "reporting",
@@ -23,6 +25,7 @@ _ACTIONS = {
 """The actions that the biller takes, and the right among ``write=`` that manager.conf gives them by."""
 
 _MESSAGES = {"MessageSend": "message"}
+_SOUNDS = {"Originate": "originate"}
 
 _FUNCTIONS = {
     "func_timeout": ("TIMEOUT(absolute)", "the limit of a call is set less exactly"),
@@ -30,6 +33,8 @@ _FUNCTIONS = {
     "func_db": ("DB_EXISTS(celcombiller/none)", "ends of calls are not noted while the biller is away"),
 }
 """For each module a function of it that has a value without a channel, and what is lost without it."""
+
+_TIME = "func_strings"
 
 NO_EVENTS = 'its AMI user hears no events: put "read=call,system" in manager.conf'
 UNHEARD = {
@@ -44,26 +49,33 @@ class Probed:
 
     system_name: str | None = None
     faults: tuple[str, ...] = ()
+    may_limit: bool = False
+    """Whether the limit of a live call can be moved, and the call be hung up."""
+    tells_time: bool = False
+    """Whether a channel can say what time it is by Asterisk's clock."""
 
 
-async def probe(ami: Any, *, sends_messages: bool = False) -> Probed:
+async def probe(ami: Any, *, sends_messages: bool = False, plays_sounds: bool = False) -> Probed:
     """Return what a logged-in connection, ours or starpy's, cannot do."""
     listed = await ami.sendDeferred({"Action": "ListCommands"})
     allowed = {key.lower() for key in listed}
-    wanted = _ACTIONS | (_MESSAGES if sends_messages else {})
+    wanted = _ACTIONS | (_MESSAGES if sends_messages else {}) | (_SOUNDS if plays_sounds else {})
     lacking = {name: right for name, right in wanted.items() if name.lower() not in allowed}
-    faults = []
+    faults, tells_time = [], False
     if lacking:
         names, rights = ", ".join(lacking), ",".join(dict.fromkeys(lacking.values()))
         faults.append(f'its AMI user may not {names}: "write=" in manager.conf needs {rights}')
     if "Getvar" not in lacking:
         for module, (function, loss) in _FUNCTIONS.items():
-            if not await _has_function(ami, function):
+            if await _has_function(ami, function):
+                tells_time = tells_time or module == _TIME
+            else:
                 faults.append(f"{module} is not loaded: {loss}")
     name = None
     if "CoreSettings" not in lacking:
         name = (await ami.sendDeferred({"Action": "CoreSettings"})).get("systemname")
-    return Probed(name, tuple(faults))
+    may_limit = lacking.keys().isdisjoint(("AbsoluteTimeout", "Hangup"))
+    return Probed(name, tuple(faults), may_limit=may_limit, tells_time=tells_time)
 
 
 async def _has_function(ami: Any, function: str) -> bool:

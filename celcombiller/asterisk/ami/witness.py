@@ -8,7 +8,7 @@ whether the channel is alive.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
@@ -23,6 +23,8 @@ from celcombiller.core.voice.evidence import estimated_report
 from celcombiller.runtime.log.charging import log_settlement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celcombiller.asterisk.ami.event_clock import EventClock
     from celcombiller.asterisk.ami.live_calls import LiveCall, LiveCalls
     from celcombiller.core.model.calls import Call
@@ -38,6 +40,15 @@ HEARING_LASTS = timedelta(days=1)
 _LOG = Logger(namespace=LOG_NAMESPACE)
 
 
+class Dialled(Protocol):
+    """A call as far as its note needs it: its channel, and when it began."""
+
+    @property
+    def uniqueid(self) -> str: ...  # noqa: D102
+    @property
+    def started_at(self) -> datetime: ...  # noqa: D102
+
+
 class AmiWitness:
     """Reports the calls of one server as its AMI connection shows them."""
 
@@ -51,6 +62,8 @@ class AmiWitness:
         self._metrics = metrics
         self.last_call_event: datetime | None = None
         """When an event of a call last came from this server, to this biller or before it was started."""
+        self.complete_end: Callable[[Terminate], Terminate] = lambda end: end
+        """What adds to an end the limit to which its call went on without the ledger."""
 
     def hears_answers(self, call: Call) -> bool:
         """Return whether an answer of this call would have been heard, as far as is known."""
@@ -69,13 +82,11 @@ class AmiWitness:
 
     async def record_end(self, ami: Any, live: LiveCall, at: datetime) -> None:
         """Report the end of a call, after asking Asterisk: an event alone does not prove that an open call ended."""
-        if not live.closed and await self._is_alive(ami, live.call):
+        if not live.closed and await self.is_alive(ami, live.call):
             _LOG.warn("An AMI Hangup of {channel!r} is not true: the channel is alive", channel=live.call.channel)
             live.hung_up_at = None
             return
-        answered_at = live.answered_at or live.call.answered_at
-        if answered_at is not None:
-            answered_at += self._events_clock.steps.total - live.clock_step
+        answered_at = self.answered_at(live)
         report = CallReport(
             answered=answered_at is not None,
             at=(live.talk_ended_at or at) if answered_at is not None else at,
@@ -88,7 +99,12 @@ class AmiWitness:
             report = await self.read_note(ami, live.call) or report
         await self.record_report(live.call, Witness.AMI, report)
 
-    async def _is_alive(self, ami: Any, call: Call) -> bool:
+    def answered_at(self, live: LiveCall) -> datetime | None:
+        """Return when a call was answered, by Asterisk's clock as it is set now."""
+        at = live.answered_at or live.call.answered_at
+        return None if at is None else at + self._events_clock.steps.total - live.clock_step
+
+    async def is_alive(self, ami: Any, call: Call) -> bool:
         """Ask for this one channel; only a clear No is a No."""
         try:
             items = await ami.status(call.channel)
@@ -99,7 +115,8 @@ class AmiWitness:
     async def record_report(self, call: Call, witness: Witness, report: CallReport) -> None:
         """Report an end to the ledger; one that cannot be recorded now is found again by the reconciliation."""
         try:
-            settlement = await self._store.charge(Terminate(self._server, call.uniqueid, witness, report, leg=call.leg))
+            end = self.complete_end(Terminate(self._server, call.uniqueid, witness, report, leg=call.leg))
+            settlement = await self._store.charge(end)
         except BillerError as error:
             _LOG.warn("{witness} on {call}: {error}", witness=witness, call=call.reference, error=str(error))
             return
@@ -111,12 +128,12 @@ class AmiWitness:
         if settlement.call.state is not CallState.OPEN:
             self._calls.forget(call.uniqueid)
 
-    def is_possible(self, call: Call, at: datetime) -> bool:
+    def is_possible(self, call: Dialled, at: datetime) -> bool:
         """Return whether this can have happened to a call by now, by Asterisk's clock."""
         offset = self._events_clock.offset
         return call.started_at + offset - LATE_MAX <= at <= datetime.now(UTC) + offset + LATE_MAX
 
-    async def read_note(self, ami: Any, call: Call) -> CallReport | None:
+    async def read_note(self, ami: Any, call: Dialled) -> CallReport | None:
         """Return what the dialplan noted of an end that no biller took; read for open calls only, so it may stay."""
         request = {"Action": "DBGet", "Family": channel_variables.NOTE_FAMILY, "Key": call.uniqueid}
         try:

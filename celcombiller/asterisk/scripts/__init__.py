@@ -1,4 +1,4 @@
-"""The scripts of the dialplan over FastAGI: ``caller`` instead of Dial, ``reducer`` at hangup, ``balance``, ``sms``.
+"""The scripts of the dialplan over FastAGI: for calls, balances, text messages, and for selling by keypad.
 
 A script is a conversation with one channel. It owns no credit: it asks the ledger and does what it answers. The
 first thing it does is a question with a number in it that cannot be guessed: lines that a phone smuggled into the
@@ -13,6 +13,8 @@ from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
 
 from celcombiller.asterisk.agi.codec import AgiCommandRefused, AgiProtocolError
+from celcombiller.asterisk.live_control.control import LiveControl
+from celcombiller.asterisk.outage.control import make_control
 from celcombiller.asterisk.pending_updates import PendingUpdates
 from celcombiller.asterisk.scripts.balance import BalanceScript
 from celcombiller.asterisk.scripts.call import CallScript
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from celcombiller.asterisk.ami.link import AmiLink
+    from celcombiller.asterisk.outage.control import OutageControl
+    from celcombiller.asterisk.scripts.selling import KeypadScripts
     from celcombiller.asterisk.scripts.sms import SmsScript
     from celcombiller.config.tables import Config
     from celcombiller.database.batch_writer import BatchWriter
@@ -49,16 +53,24 @@ class Scripts:
         monitors: Mapping[str, AmiLink],
         metrics: Metrics | None = None,
         catalogue: CatalogueHolder | None = None,
+        control: LiveControl | None = None,
+        outage: OutageControl | None = None,
     ) -> None:
         metrics = metrics or Metrics()
         self._metrics = metrics
         self.updates = PendingUpdates(clock, metrics)
-        settlement = CallSettlement(store, monitors, self.updates, metrics)
-        servers = ServerIdentity(config.asterisk, monitors)
         catalogue = catalogue or CatalogueHolder(Catalogue())
-        self.call = CallScript(clock, config, store, reader, monitors, servers, settlement, metrics, catalogue)
-        self.hangup = HangupScript(servers, monitors, settlement, metrics)
+        control = control or LiveControl(clock, config.calls, store, reader, monitors, metrics, catalogue)
+        outage = outage or make_control(clock, config, catalogue, metrics)
+        settlement = CallSettlement(store, monitors, self.updates, metrics, outage)
+        self.servers = servers = ServerIdentity(config.asterisk, monitors)
+        self.call = CallScript(
+            clock, config, store, reader, monitors, servers, settlement, metrics, catalogue, control, outage
+        )
+        self.hangup = HangupScript(servers, monitors, settlement, metrics, outage)
         self.balance = BalanceScript(config, reader, self.updates)
+        self.awaits_answers: Callable[[], bool] = lambda: False
+        """Tells whether an answer of Asterisk is awaited that comes at once."""
         self._by_name: dict[str, Callable[[Any], Awaitable[None]]] = {
             "caller": self.call,
             "reducer": self.hangup,
@@ -86,6 +98,10 @@ class Scripts:
             self._metrics.calls.script_faults.labels(name).inc()
             if script is not self.hangup:
                 await set_result(agi, BillerError.code)
+
+    def add_keypad(self, scripts: KeypadScripts) -> None:
+        """Add the scripts ``sell`` and ``transfer``."""
+        self._by_name |= {"sell": scripts.sell, "transfer": scripts.transfer}
 
     def add_sms(self, script: SmsScript) -> None:
         """Add the script ``sms``, which serves the messages that phones send."""

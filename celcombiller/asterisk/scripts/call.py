@@ -19,6 +19,8 @@ from twisted.logger import Logger
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.agi.codec import DEAD, AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.agi.commands import argument_of, ask, set_variable
+from celcombiller.asterisk.ami.event_clock import FRESH_SECONDS
+from celcombiller.asterisk.scripts.call_origin import ORIGIN, CallOrigin, paid_text, read_origin
 from celcombiller.asterisk.scripts.channel import (
     NAMESPACE,
     Guard,
@@ -33,14 +35,15 @@ from celcombiller.asterisk.scripts.channel import (
 from celcombiller.asterisk.server_identity import ServerNotIdentified
 from celcombiller.core.charging.admission import list_all_trunks
 from celcombiller.core.charging.requests import Initiate, TakeTrunk, Terminate
-from celcombiller.core.errors import BillerError, StoreUnavailable
-from celcombiller.core.model.calls import CallGrant, CallReport, Witness
+from celcombiller.core.errors import BadNumber, BillerError, InsufficientBalance, SharedBalance, StoreUnavailable
+from celcombiller.core.model.calls import CallGrant, CallReport, CallState, Witness
 from celcombiller.core.model.routing import TrunkDial
 from celcombiller.core.rating.numbering import normalise
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 from celcombiller.core.subscribers.subscriber_records import subscriber_from_row
+from celcombiller.core.voice.authorization import make_authorization
 from celcombiller.runtime.metrics.calls import ALLOWED_ON_FAILURE, ALWAYS_ALLOWED, GRANTED
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.asterisk.ami.link import AmiLink
+    from celcombiller.asterisk.live_control.control import LiveControl
+    from celcombiller.asterisk.outage.control import LedgerlessCall, OutageControl
     from celcombiller.asterisk.scripts.settlement import CallSettlement
     from celcombiller.asterisk.server_identity import ServerIdentity
     from celcombiller.config.tables import Config
@@ -68,10 +73,17 @@ _NUMBER = re.compile(r"number=(.{1,80})")
 _STATE = (
     *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{channel_variables.LIMIT}}}"),
     *(f"${{{channel_variables.NUMBER}}}", "${DIALSTATUS}", "${ANSWEREDTIME_MS}"),
+    f"${{{channel_variables.ANSWERED}}}",
+    *ORIGIN,
 )
 """What is asked of a channel before the decision."""
 
 _OF_LAST_DIAL = ("DIALSTATUS", "ANSWEREDTIME_MS", channel_variables.ANSWERED, channel_variables.LET_GO)
+
+_AS_MOVED = {"DIALSTATUS": "ANSWER", "ANSWEREDTIME_MS": ""}
+"""What the channel of a caller who was transferred says of its own call."""
+
+_PLACE = re.compile(r"[A-Za-z0-9*#+._-]{1,80}@[A-Za-z0-9._-]{1,80}")
 
 _CLOCK_SET_SECONDS = 2.0
 """The clock was set where it and the monotonic clock differ by more than this over one Dial."""
@@ -80,12 +92,20 @@ _UP = {"Up", "6"}
 
 _ASK_AGAIN_SECONDS = 0.25
 
+_LEFT_TRIES = 5
+"""How often the credit of a caller who sent the callee on is asked for: their first call is settled meanwhile."""
+
+ON_FAILURE = "as calls.on_failure says"
+
+JOURNAL_SECONDS = 2.0
+"""How long a caller waits for the line in the journal, after `decision_seconds` for the ledger."""
+
 
 @dataclass(slots=True)
 class _Way:
     """A call on its way: its session, the request, and what the channel has and did before.
 
-    ``let_go``: it goes without the ledger's answer.
+    ``let_go``: it goes without the ledger's answer; ``late``: the grant that came while this was decided.
     """
 
     agi: Any
@@ -94,6 +114,9 @@ class _Way:
     has_limit: bool
     has_dialled: bool
     let_go: bool = False
+    is_fresh: bool = True
+    """What the channel said of its last Dial, it said just now."""
+    late: CallGrant | None = None
 
 
 class CallScript:
@@ -110,8 +133,12 @@ class CallScript:
         settlement: CallSettlement,
         metrics: Metrics,
         catalogue: CatalogueHolder,
+        control: LiveControl,
+        outage: OutageControl,
     ) -> None:
         self._catalogue = catalogue
+        self._control = control
+        self._outage = outage
         self._numbering = config.numbering_plan
         self._servers = servers
         self._clock = clock
@@ -145,7 +172,7 @@ class CallScript:
     async def _decide(self, agi: Any, guard: Guard) -> Callable[[], Awaitable[None]] | None:
         """Decide, and return what dials; ``None`` when the call was refused."""
         asked = await guard.attempt(partial(ask, agi, *_STATE), "asking of its state", tries=2)
-        state, code, limit, named, *previous = asked or [""] * len(_STATE)
+        state, code, limit, named, status, talk_ms, answered, *moves = asked or [""] * len(_STATE)
         if not state:  # func_channel is not loaded
             state = str(await guard.attempt(agi.channelStatus, "asking of its state") or "")
             code = agi.variables.get("agi_accountcode", "")
@@ -153,36 +180,38 @@ class CallScript:
         number = plain_number(called_number)
         if number in self._config.calls.always_allowed:
             return await self._allowed(agi, number)
+        origin = read_origin(agi.variables["agi_uniqueid"], *moves)
+        code, caller_number = origin.payer(code or "", agi.variables.get("agi_callerid", ""))
+        server = await self._servers.identify(agi)
+        dial = await self._dial_for_paid_call(agi, guard, server, origin, code, caller_number, number)
+        if dial is not None:
+            return dial
         question = Initiate(
-            server=await self._servers.identify(agi),
+            server=server,
             uniqueid=agi.variables["agi_uniqueid"],
-            authorization=urandom(8).hex(),
+            authorization=make_authorization(datetime.now(UTC), urandom(3)),
             channel=agi.variables.get("agi_channel", ""),
-            account_code=code or "",
-            caller_number=agi.variables.get("agi_callerid", ""),
+            account_code=code,
+            caller_number=caller_number,
             called_number=called_number,
             answered_early=state in _UP,
-            previous=report_of(previous[0], previous[1], None, datetime.now(UTC)),
+            previous=report_of(status, talk_ms, answered, datetime.now(UTC)),
+            slice_seconds=self._control.slice_seconds(server),
         )
-        way = _Way(agi, guard, question, has_limit=limit != "", has_dialled=previous[0] != "")
+        way = _Way(agi, guard, question, has_limit=limit != "", has_dialled=status != "")
         self._settlement.forget(question.server, question.uniqueid)
         try:
-            grant = await self._authorize(way)
+            grant = await self._authorize(way, tries=_LEFT_TRIES if origin.is_left else 1)
         except BillerError as refusal:
             if isinstance(refusal, StoreUnavailable):
                 return await self._without_decision(way, refusal)
-            _LOG.info(
-                "Refused {called} to {caller}: {code}, {reason}",
-                called=shorten(number),
-                caller=shorten(question.caller_number),
-                code=refusal.code,
-                reason=str(refusal),
-            )
-            self._metrics.calls.count_authorization(refusal.code)
-            await refuse(agi, self._config.prompts, refusal.code)
+            self._outage.record_answer()
+            await self._refuse(way, refusal)
             return None
         except Exception as fault:  # noqa: BLE001  the failure policy is for faults too
             return await self._without_decision(way, fault)
+        self._outage.record_answer()
+        self._outage.known.use(grant.subscriber.id, *(() if grant.callee is None else (grant.callee.id,)))
         dials: Sequence[TrunkDial] = grant.trunks
         if not dials:
             calls, callee = self._config.calls, grant.callee
@@ -190,20 +219,56 @@ class CallScript:
             dials = _one_way(external if callee is None else dial_string(calls.internal_dial, callee))
         return partial(self._dial, way, dials, grant.seconds, grant)
 
-    async def _authorize(self, way: _Way) -> CallGrant:
+    async def _refuse(self, way: _Way, refusal: BillerError) -> None:
+        """Refuse a call, with its reason in the log."""
+        _LOG.info(
+            "Refused {called} to {caller}: {code}, {reason}",
+            called=shorten(plain_number(way.question.called_number)),
+            caller=shorten(way.question.caller_number),
+            code=refusal.code,
+            reason=str(refusal),
+        )
+        self._metrics.calls.count_authorization(refusal.code)
+        await refuse(way.agi, self._config.prompts, refusal.code)
+
+    async def _authorize(self, way: _Way, *, tries: int) -> CallGrant:
+        """Ask the ledger, again where the credit is held by a call that is about to end. Raises what refuses it."""
+        for _ in range(tries - 1):
+            try:
+                return await self._authorize_once(way)
+            except InsufficientBalance:
+                waiting: Deferred[None] = deferLater(self._clock, _ASK_AGAIN_SECONDS)
+                await waiting
+        return await self._authorize_once(way)
+
+    async def _authorize_once(self, way: _Way) -> CallGrant:
         """Ask the ledger, but not for ever, and only while the caller waits.
 
         A grant that comes too late is given back, unless the call goes without it: then its end will need it.
         """
         seconds = self._config.calls.decision_seconds
-        asked = self._ask_ledger(partial(self._store.charge, way.question), self._clock.seconds() + seconds)
+        asked = self._ask_ledger(partial(self._initiate, way.question), self._clock.seconds() + seconds)
         hangup: Deferred[None] = getattr(way.agi, "whenHungUp", Deferred)()
+        began = monotonic()
         try:
-            with self._metrics.calls.authorization_seconds.time():
-                return await self._settlement.updates.with_timeout(asked, seconds, until=hangup)
+            return await self._settlement.updates.with_timeout(asked, seconds, until=hangup)
         except TimeoutError:
             asked.addCallbacks(self._give_back, lambda _refusal: None, callbackArgs=(way,))
             raise
+        finally:
+            self._metrics.calls.authorization_seconds.observe(monotonic() - began)
+
+    def _initiate(self, question: Initiate) -> Deferred[CallGrant]:
+        """Ask for a grant; where other live calls hold the credit, they leave a part, and it is asked once more."""
+
+        def share(failure: Failure) -> Deferred[CallGrant]:
+            shared = failure.value
+            if not isinstance(shared, SharedBalance):
+                failure.raiseException()
+            room = Deferred.fromCoroutine(self._control.make_room(shared.subscriber_id))
+            return room.addCallback(lambda has_room: self._store.charge(question) if has_room else failure)
+
+        return self._store.charge(question).addErrback(share)
 
     def _ask_ledger(self, ask_once: Callable[[], Deferred[T]], ends_at: float) -> Deferred[T]:
         """Ask again while there is time: a database that restarts, or hands over to another, need not cost a call."""
@@ -218,42 +283,74 @@ class CallScript:
         return ask_once().addErrback(later)
 
     def _give_back(self, grant: CallGrant, way: _Way) -> None:
-        """Release what was granted too late; the leg is named, as the dialplan may have asked again since."""
-        if not way.let_go:
+        """Release what was granted too late, unless the call goes, or may go, without that."""
+        if way.let_go:
+            way.late = grant
+        else:
             self._release(grant, "decided too late to be dialled")
 
     def _release(self, grant: CallGrant, note: str) -> None:
         """Release the grant of a call that was not dialled."""
         call = grant.call
         report = CallReport(answered=False, at=datetime.now(UTC), note=note)
-        self._settlement.submit(Terminate(call.server, call.uniqueid, Witness.AGI, report, leg=call.leg))
+        end = Terminate(call.server, call.uniqueid, Witness.AGI, report, leg=call.leg, known=call)
+        self._settlement.submit(end)
 
     async def _without_decision(self, way: _Way, error: Exception) -> Callable[[], Awaitable[None]] | None:
-        """Do as the failure policy says: deny, or let go and charge when the ledger is back."""
-        calls = self._config.calls
+        """Do as `OutageRules` say: deny, or let go and charge when the ledger is back."""
+        expected = isinstance(error, StoreUnavailable | TimeoutError)
+        reason = (expected and str(error)) or type(error).__name__
+        if expected:
+            self._outage.record_failure(reason)
+        else:
+            self._metrics.calls.script_faults.labels("caller").inc()
+        say = partial(_LOG.error if expected else _LOG.failure, uniqueid=way.question.uniqueid, error=reason)
         number = plain_number(way.question.called_number)
         dials = self._ways_without_ledger(number, way.question.caller_number, way.question.authorization)
-        allow = calls.on_failure == "allow" and dials and NUMBER.fullmatch(number) and not way.agi.hungup
-        expected = isinstance(error, StoreUnavailable | TimeoutError)
-        if not expected:
-            self._metrics.calls.script_faults.labels("caller").inc()
-        say = _LOG.error if expected else _LOG.failure
-        say(
-            "No decision for channel {uniqueid!r}: {error}; {what} as calls.on_failure says",
-            uniqueid=way.question.uniqueid,
-            error=(expected and str(error)) or type(error).__name__,
-            what="allowed" if allow else "denied",
-        )
-        self._metrics.calls.count_authorization(ALLOWED_ON_FAILURE if allow else BillerError.code)
-        if allow:
+        refusal: BillerError = StoreUnavailable("there is no way to the number without the ledger")
+        if dials and NUMBER.fullmatch(number) and not way.agi.hungup:
             way.let_go = True
-            return partial(self._dial, way, dials, calls.max_call_seconds, None)
-        await refuse(way.agi, self._config.prompts, BillerError.code)
+            try:
+                call = await self._let_go(way)
+            except BillerError as reason_not:
+                refusal = reason_not
+            except TimeoutError:
+                refusal = StoreUnavailable("the journal did not take it in time, or the caller hung up")
+            except Exception:  # noqa: BLE001  what was granted meanwhile is given back, and the caller has an answer
+                way.guard.count_fault("deciding without the ledger")
+                refusal = StoreUnavailable("a fault of the program")
+            else:
+                by = f"for {call.seconds} s by [[outage]] {call.rule.prefix!r}" if call.rule.is_bounded else ON_FAILURE
+                say("No decision for channel {uniqueid!r}: {error}; allowed {by}", by=by)
+                self._metrics.calls.count_authorization(ALLOWED_ON_FAILURE)
+                return partial(self._dial, way, dials, call.seconds, None)
+            way.let_go = False
+            if way.late is not None:
+                self._give_back(way.late, way)
+        say("No decision for channel {uniqueid!r}: {error}; denied: {why}", why=str(refusal))
+        code = BillerError.code if isinstance(refusal, StoreUnavailable) else refusal.code
+        self._metrics.calls.count_authorization(code)
+        await refuse(way.agi, self._config.prompts, code)
         return None
 
+    async def _let_go(self, way: _Way) -> LedgerlessCall:
+        """Return the call that may go without the ledger: its line is in the journal.
+
+        Raises a `BillerError` where it may not, and `TimeoutError` where the journal takes too long.
+        """
+        asked = Deferred.fromCoroutine(self._outage.let_go(way.question))
+        hangup: Deferred[None] = getattr(way.agi, "whenHungUp", Deferred)()
+        try:
+            return await self._settlement.updates.with_timeout(asked, JOURNAL_SECONDS, until=hangup)
+        except TimeoutError:
+            asked.addCallbacks(lambda _late: self._outage.withdraw(way.question.authorization), lambda _refused: None)
+            raise
+
     def _ways_without_ledger(self, number: str, caller: str, lot: str) -> Sequence[TrunkDial]:
-        """Return what to dial for a number of which nothing is known; nothing when that takes the ledger."""
-        calls = self._config.calls
+        """Return what to dial, by what is known of the number; nothing when that takes the ledger."""
+        calls, callee = self._config.calls, self._outage.callee_of(number)
+        if callee is not None:
+            return _one_way(dial_string(calls.internal_dial, callee))
         return self._ways_outside(number, caller, lot) or (
             ()
             if "{imsi}" in calls.internal_dial or "{username}" in calls.internal_dial
@@ -275,12 +372,9 @@ class CallScript:
             dials = _one_way(calls.always_allowed_dial.format(number=number))
         elif not dials:
             named = sa.select(tables.subscriber).where(Directory.is_named_by([number]))
-            rows: Deferred[Any] = maybeDeferred(self._reader.fetch, named)
             try:
-                read = await self._settlement.updates.with_timeout(rows, calls.decision_seconds)
-                callee = Directory(map(subscriber_from_row, read)).find_callee(number)
+                callee = Directory(map(subscriber_from_row, await self._read(named))).find_callee(number)
             except (StoreUnavailable, TimeoutError):
-                rows.addErrback(lambda _late: None)
                 dials = self._ways_without_ledger(number, "", "")
             else:
                 dials = () if callee is None else _one_way(dial_string(calls.internal_dial, callee))
@@ -291,6 +385,79 @@ class CallScript:
         _LOG.info("Let {number} through: it is always allowed", number=number)
         self._metrics.calls.count_authorization(ALWAYS_ALLOWED)
         return partial(self._dial_allowed, agi, dials)
+
+    async def _dial_for_paid_call(
+        self, agi: Any, guard: Guard, server: str, origin: CallOrigin, code: str, caller_number: str, number: str
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Return what dials for a call that is paid already: its caller was transferred, or it dials from within."""
+        if origin.is_moved:
+            return self._move_on(agi, guard, origin, number)
+        if origin.within:
+            dials = await self._find_way_within(server, origin.within, code, caller_number, number)
+            if dials:
+                return partial(self._dial_within, agi, dials)
+        return None
+
+    async def _find_way_within(
+        self, server: str, uniqueid: str, code: str, caller_number: str, number: str
+    ) -> Sequence[TrunkDial]:
+        """Return how a number is dialled from within a paid call of the same payer; nothing where there is none.
+
+        A queue, a ring group or another part of the dialplan that was called has the biller asked about each phone that
+        it dials: the caller pays for that talk already.
+        """
+        call = tables.call
+        is_paid = (call.c.uniqueid == uniqueid, call.c.server == server, call.c.state == CallState.OPEN)
+        named = sa.select(tables.subscriber).where(Directory.is_named_by([code, caller_number, number]))
+        try:
+            payers = {row.subscriber_id for row in await self._read(sa.select(call.c.subscriber_id).where(*is_paid))}
+            directory = Directory(map(subscriber_from_row, await self._read(named)), self._numbering)
+        except (StoreUnavailable, TimeoutError):
+            return ()
+        payer, callee = directory.find_payer(code, caller_number), directory.find_callee(number)
+        if payer is None or payer.id not in payers:
+            return ()
+        if callee is not None:
+            return _one_way(dial_string(self._config.calls.internal_dial, callee))
+        return self._ways_outside(number, caller_number, uniqueid) if NUMBER.fullmatch(number) else ()
+
+    async def _read(self, query: sa.Select[Any]) -> Sequence[Any]:
+        rows: Deferred[Any] = maybeDeferred(self._reader.fetch, query)
+        try:
+            read: Sequence[Any] = await self._settlement.updates.with_timeout(rows, self._config.calls.decision_seconds)
+        except (StoreUnavailable, TimeoutError):
+            rows.addErrback(lambda _late: None)
+            raise
+        return read
+
+    async def _dial_within(self, agi: Any, dials: Sequence[TrunkDial]) -> None:
+        """Dial from within a paid call: that call has the limit, and the charge."""
+        _LOG.info("Channel {uniqueid!r} is part of a paid call: no other charge", uniqueid=uniqueid_of(agi))
+        await set_variable(agi, channel_variables.SETTLED, "1")
+        await self._dial_allowed(agi, dials)
+
+    def _move_on(self, agi: Any, guard: Guard, origin: CallOrigin, number: str) -> Callable[[], Awaitable[None]]:
+        """Return what sends a caller on who was transferred here.
+
+        Their call goes on, and they pay for it to its end. Whoever transferred them pays for the rest of the way: a
+        call of its own, on a channel of its own that runs this place of the dialplan once more.
+        """
+        place = f"{agi.variables.get('agi_extension', '')}@{agi.variables.get('agi_context', '')}"
+        if not _PLACE.fullmatch(place) or not NUMBER.fullmatch(number):
+            return partial(refuse, agi, self._config.prompts, BadNumber.code)
+        words = {
+            f"_{channel_variables.MOVED_BY}": origin.mover,
+            f"_{channel_variables.NUMBER}": number,
+            "BLINDTRANSFER": "",
+        }
+        return partial(self._dial_on, agi, guard, f"Local/{place}/n", words)
+
+    async def _dial_on(self, agi: Any, guard: Guard, place: str, words: dict[str, str]) -> None:
+        await guard.attempt(partial(_set_many, agi, words), "saying who transferred it")
+        dialled = partial(agi.execute, "DIAL", f"{place},{self._config.calls.ring_seconds},g")
+        await guard.attempt(dialled, "Dial of where it was transferred")
+        # What the channel says of its last Dial is of its own call again.
+        await guard.attempt(partial(_set_many, agi, _AS_MOVED), "saying that it was transferred")
 
     async def _dial_allowed(self, agi: Any, dials: Sequence[TrunkDial]) -> None:
         """Dial by each way until one does not fail: each has the whole time to ring."""
@@ -316,35 +483,45 @@ class CallScript:
         try:
             may_dial = await self._prepare(way, seconds, grant, monitor)
         except (ConnectionClosed, AgiProtocolError):
-            self._abandon(grant, monitor, "the channel was gone before it was dialled")
+            self._abandon(way, grant, monitor, "the channel was gone before it was dialled")
             raise
         if not may_dial:
-            self._abandon(grant, monitor, "the channel was gone before it was dialled")
+            self._abandon(way, grant, monitor, "the channel was gone before it was dialled")
             return
         report = None
         try:
             report, began = await self._dial_in_turn(way, dials, options, grant)
         finally:
-            if report is None and monitor is not None:
-                monitor.session_lost(question.uniqueid)
+            if report is None:
+                self._record_lost_session(question, monitor)
         if report is None:  # its hangup and AMI are left to say how it ended
             return
         if monitor is not None:
-            report = monitor.correct(question.uniqueid, report)
+            report = monitor.correct(question.uniqueid, report, is_fresh=way.is_fresh)
         report, was_clock_set = self._limit(report, question, began)
         is_transferred = report.answered and report.talk_ms is None and not was_clock_set
-        if is_transferred and monitor is not None and monitor.connected and grant is not None:
-            # The caller was transferred: their channel lives on, and they pay to its end, which AMI reports.
-            monitor.transferred(question.uniqueid)
-            _LOG.info("Channel {uniqueid!r} was transferred; it is charged at its end", uniqueid=question.uniqueid)
+        granted = seconds if monitor is None else monitor.granted_seconds(question.uniqueid, seconds)
+        if is_transferred and grant is not None and (monitor is not None or stamp is not None):
+            await self._leave_transferred(way, granted, report, monitor)
             return
-        await _limit_rest(way, seconds, report)
-        late, leg = (question, None) if grant is None else (None, grant.call.leg)
-        end = Terminate(question.server, question.uniqueid, Witness.AGI, report, unauthorized_request=late, leg=leg)
+        await _limit_rest(way, granted, report)
+        end = self._end_of(question, report, grant, seconds)
         settled = await self._settlement.settle(end)
         if settled is not None and not is_transferred and not way.agi.hungup:
             # The dialplan may go on, with a prompt or another Dial: the limit was this call's.
             await way.guard.attempt(partial(agi.setAutoHangup, 0), "taking its limit back")
+
+    @staticmethod
+    async def _leave_transferred(way: _Way, granted: int, report: CallReport, monitor: AmiLink | None) -> None:
+        """Leave a call open whose caller was transferred: their channel lives on, and they pay to its end.
+
+        AMI reports it, or the sweep when the link is back, or the hangup handler of the fragment that has the stamp.
+        """
+        if not _is_heard(monitor):
+            await _limit_rest(way, granted, report)
+        if monitor is not None:
+            monitor.transferred(way.question.uniqueid)
+        _LOG.info("Channel {uniqueid!r} was transferred; it is charged at its end", uniqueid=way.question.uniqueid)
 
     async def _dial_in_turn(
         self, way: _Way, dials: Sequence[TrunkDial], options: str, grant: CallGrant | None
@@ -416,9 +593,11 @@ class CallScript:
 
         A Dial that failed before it began, which no DIALSTATUS shows, is answered as calls.on_failure says.
         """
-        for _ in range(2 if self._config.calls.on_failure == "allow" else 1):
+        for _ in range(2 if way.let_go or self._config.calls.on_failure == "allow" else 1):
             dialled = await way.guard.attempt(partial(way.agi.execute, "DIAL", words), "Dial")
+            asked_at = monotonic()
             report = await way.guard.attempt(partial(read_report, way.agi), "reading of its end", tries=2)
+            way.is_fresh = monotonic() - asked_at < FRESH_SECONDS
             if dialled is not None or report is None or report.outcome.strip("0123456789"):
                 return report
         await set_result(way.agi, BillerError.code)
@@ -432,7 +611,12 @@ class CallScript:
             words[channel_variables.LIMIT] = str(limit_seconds)
         if way.has_dialled:  # what the channel says of its last Dial must not be taken for this one's
             words |= dict.fromkeys(_OF_LAST_DIAL, "")
-        if grant is None:
+        if question.channel.startswith("Local/"):  # or its end would come in mid-call, and the talk go on
+            words[channel_variables.KEPT] = "0"
+        if grant is not None:
+            call = grant.call
+            words[f"__{channel_variables.PAID}"] = paid_text(call.from_number, call.to_number, call.uniqueid)
+        else:
             words[channel_variables.LET_GO] = f"{question.authorization}:{plain_number(question.called_number)}"
         return await self._set_words(way, words, grant, monitor) and (
             way.has_limit or await self._set_limit(way, limit_seconds)
@@ -478,9 +662,28 @@ class CallScript:
             way.guard.count_fault("setting its limit")
         return True
 
-    def _abandon(self, grant: CallGrant | None, monitor: AmiLink | None, note: str) -> None:
+    def _end_of(self, question: Initiate, report: CallReport, grant: CallGrant | None, seconds: int) -> Terminate:
+        """Return the request that settles a call which was dialled with a limit of so many seconds."""
+        if grant is not None:
+            call = grant.call
+            return Terminate(call.server, call.uniqueid, Witness.AGI, report, leg=call.leg, known=call)
+        self._outage.record_end(question.authorization, Witness.AGI, report)
+        end = Terminate(question.server, question.uniqueid, Witness.AGI, report, limit_seconds=seconds)
+        return replace(end, unauthorized_request=question)
+
+    def _record_lost_session(self, question: Initiate, monitor: AmiLink | None) -> None:
+        """Leave it to other witnesses how a call ended."""
+        self._outage.record_loss(question.authorization)
+        if monitor is not None:
+            monitor.session_lost(question.uniqueid)
+
+    def _abandon(self, way: _Way, grant: CallGrant | None, monitor: AmiLink | None, note: str) -> None:
         """End a call that was not dialled."""
         if grant is None:
+            self._outage.withdraw(way.question.authorization)
+            way.let_go = False
+            if way.late is not None:
+                self._give_back(way.late, way)
             return
         if monitor is not None:
             monitor.session_lost(grant.call.uniqueid)
@@ -511,9 +714,18 @@ class CallScript:
         self._metrics.calls.count_authorization(GRANTED)
 
 
+def _is_heard(monitor: AmiLink | None) -> bool:
+    return monitor is not None and monitor.connected
+
+
 def _one_way(dial: str) -> Sequence[TrunkDial]:
     """Return a dial string as the only way: of no trunk."""
     return (TrunkDial(0, "", dial),)
+
+
+async def _set_many(agi: Any, words: Mapping[str, str]) -> None:
+    """Set several variables of a channel at once."""
+    await agi.execute("MSET", *(f"{name}={value}" for name, value in words.items()))
 
 
 def _shown_caller(way: TrunkDial) -> str:

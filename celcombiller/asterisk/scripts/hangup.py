@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celcombiller.asterisk.ami.link import AmiLink
+    from celcombiller.asterisk.outage.control import OutageControl
     from celcombiller.asterisk.scripts.settlement import CallSettlement
     from celcombiller.asterisk.server_identity import ServerIdentity
     from celcombiller.core.model.calls import CallReport
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 
 _LOG = Logger(namespace=NAMESPACE)
 
-_DECISION = (f"${{{channel_variables.RESULT}}}", f"${{{channel_variables.LET_GO}}}", "${CHANNEL(accountcode)}")
+_DECISION = (
+    *(f"${{{channel_variables.RESULT}}}", f"${{{channel_variables.LET_GO}}}", f"${{{channel_variables.SECONDS}}}"),
+    "${CHANNEL(accountcode)}",
+)
 """What is asked of a channel at its end, besides how it ended."""
 
 _LET_GO = re.compile(r"([0-9a-f]{16}):(.{1,40})")
@@ -42,7 +47,9 @@ class HangupScript:
         monitors: Mapping[str, AmiLink],
         settlement: CallSettlement,
         metrics: Metrics,
+        outage: OutageControl,
     ) -> None:
+        self._outage = outage
         self._servers = servers
         self._monitors = monitors
         self._settlement = settlement
@@ -58,7 +65,7 @@ class HangupScript:
         read = await guard.attempt(partial(read_end, agi, *_DECISION), "reading of its end", tries=2)
         if read is None:  # AMI and the sweep are left to say how it ended
             return
-        report, (result, let_go, code) = read
+        report, (result, let_go, seconds, code) = read
         uniqueid = agi.variables["agi_uniqueid"]
         try:
             server = await self._servers.identify(agi)
@@ -68,7 +75,11 @@ class HangupScript:
         if server in self._monitors:
             report = self._monitors[server].correct(uniqueid, report)
         request = _let_go_request(agi, server, report, let_go, code)
-        end = Terminate(server, uniqueid, Witness.REDUCER, report, unauthorized_request=request)
+        end = Terminate(server, uniqueid, Witness.REDUCER, report)
+        if request is not None:
+            limit_seconds = int(seconds) if seconds.isascii() and seconds.isdecimal() and len(seconds) <= 5 else None  # noqa: PLR2004
+            end = replace(end, unauthorized_request=request, limit_seconds=limit_seconds)
+            self._outage.record_end(request.authorization, Witness.REDUCER, report)
         if self._settlement.is_repeat(end):
             self._settlement.submit(end, deferrable=True)
         elif result not in ("", GRANTED):

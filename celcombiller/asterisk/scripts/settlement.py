@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.asterisk.ami.link import AmiLink
+    from celcombiller.asterisk.outage.control import OutageControl
     from celcombiller.asterisk.pending_updates import PendingUpdates
     from celcombiller.core.charging.requests import Terminate
     from celcombiller.core.model.calls import Settlement
@@ -52,7 +53,9 @@ class CallSettlement:
         monitors: Mapping[str, AmiLink],
         updates: PendingUpdates,
         metrics: Metrics,
+        outage: OutageControl,
     ) -> None:
+        self._outage = outage
         self._store = store
         self._monitors = monitors
         self.updates = updates
@@ -85,6 +88,7 @@ class CallSettlement:
         return known is not None and _WORDS(known) == _WORDS(end.ending)
 
     def _charge(self, end: Terminate, *, deferrable: bool) -> Deferred[Settlement | None]:
+        end = self._outage.with_limit(end)
         charged = self._store.charge(end, deferrable=deferrable)
         return charged.addCallbacks(self._record_settlement, self._log_refusal, (end,), {}, (end,))
 
@@ -92,6 +96,7 @@ class CallSettlement:
         error = failure.value
         if isinstance(error, StoreUnavailable) or not isinstance(error, BillerError):
             failure.raiseException()
+        self._outage.record_charge(end, error)
         if not isinstance(error, UnknownCall):
             _LOG.error(
                 "The end of channel {uniqueid!r} was refused: {code}, {reason}",
@@ -102,6 +107,9 @@ class CallSettlement:
 
     def _record_settlement(self, settlement: Settlement, end: Terminate) -> Settlement:
         call = settlement.call
+        self._outage.record_answer()
+        self._outage.record_charge(end, settlement)
+        self._outage.known.use(call.subscriber_id)
         monitor = self._monitors.get(call.server)
         if call.state is not CallState.OPEN:
             if monitor is not None:

@@ -15,8 +15,9 @@ import re
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
 from twisted.logger import Logger
@@ -31,6 +32,9 @@ from celcombiller.core.model.messages import MessageOrigin, MessageState
 from celcombiller.core.notifications import balance_enquiry
 from celcombiller.core.sms.charging import MessageOutcome, MessageSubmission
 from celcombiller.core.subscribers.number_forms import plain_number
+from celcombiller.core.text_commands.command_formats import parse_command
+from celcombiller.core.text_commands.command_records import ASKED, DONE
+from celcombiller.core.text_commands.phone_requests import PhoneRequest
 from celcombiller.runtime.log.charging import log_message_outcome
 from celcombiller.runtime.metrics.calls import GRANTED
 
@@ -41,8 +45,11 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Config
     from celcombiller.core.model.messages import Message
     from celcombiller.core.sms.charging import MessageResult
+    from celcombiller.core.text_commands.conversation import Conversation
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.runtime.metrics import Metrics
+
+T = TypeVar("T")
 
 _LOG = Logger(namespace="celcombiller.asterisk.sms_script.SmsScript")
 """Operators filter by this name."""
@@ -56,7 +63,30 @@ _FROM = re.compile(
 _PAYER = re.compile(r"payer=([\x21-\x7e]{1,64})")
 
 
+_HEADERS = ("Call-ID", "CSeq", "Date", "Authorization")
+
+_DIGEST_USER = re.compile(r'^Digest\b.*?\busername="([^"\\]{1,64})"', re.IGNORECASE | re.DOTALL)
+
+_AUTHENTICATED = "authenticated"
+"""The argument of ``sms`` by which the dialplan says that Asterisk asks the phones of this context for a password."""
+
 _NO_HEADERS = base64.b64encode(b"|").decode()
+
+
+def _decode_header(answer: str) -> str:
+    try:
+        return base64.b64decode(answer, validate=True).decode("utf-8", "replace")
+    except binascii.Error:
+        return ""
+
+
+def _parse_date(text: str) -> datetime | None:
+    """Return the time of a header ``Date`` (RFC 3261, 20.17); ``None``: it has none that can be read."""
+    try:
+        found = parsedate_to_datetime(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 class SmsScript:
@@ -68,18 +98,24 @@ class SmsScript:
         store: BatchWriter,
         updates: PendingUpdates,
         metrics: Metrics,
+        commands: Conversation | None = None,
     ) -> None:
         self._config = config
         self._charge: Callable[[MessageSubmission | MessageOutcome], Deferred[MessageResult]] = store.charge
         self._transact = store.transact
         self._updates = updates
         self._metrics = metrics
+        self._commands = commands
 
     async def __call__(self, agi: Any) -> None:
         """Authorize, send, charge."""
         try:
             request = await self._read_message(agi)
-            if plain_number(request.to_number) == self._config.sms.balance_code:
+            number = plain_number(request.to_number)
+            if self._commands is not None and number in self._config.text_commands.service_codes:
+                await self._serve_command(agi, self._commands, number, request)
+                return
+            if number == self._config.sms.balance_code:
                 result = await self._answer_enquiry(agi, request)
             else:
                 result = await self._authorize(request)
@@ -132,14 +168,50 @@ class SmsScript:
             caller_number=request.caller_number,
             now=datetime.now(UTC),
         )
-        asked = self._transact(work)
+        result: MessageResult = await self._wait(self._transact(work))
+        _LOG.info("Balance of …{last} asked for by message: answered", last=result.message.to_number[-4:])
+        return result
+
+    async def _serve_command(self, agi: Any, commands: Conversation, number: str, message: MessageSubmission) -> None:
+        """Do what a message to a service code asks for. Its text is in no log: it may have a PIN."""
+        answers = await ask(agi, *(f"${{BASE64_ENCODE(${{MESSAGE_DATA({name})}})}}" for name in _HEADERS))
+        call_id, sequence, date, authorization = (_decode_header(each) for each in answers)
+        request = PhoneRequest(
+            way="asterisk",
+            key=f"{call_id}|{sequence}" if call_id else message.reference,
+            has_key=bool(call_id),
+            command=parse_command(commands.rules.formats, number, message.text),
+            account_code=message.account_code,
+            from_number=message.caller_number,
+            is_trusted=message.account_code != "" or self._is_authenticated(agi, message.caller_number, authorization),
+            service_code=number,
+            sent_at=_parse_date(date),
+            random=secrets.token_hex(16),
+        )
+        answered = await self._wait(Deferred.fromCoroutine(commands.serve(request, datetime.now(UTC))))
+        kind, sender = request.command.kind, (message.account_code or message.caller_number)[-4:]
+        self._metrics.messages.count_command("asterisk", kind, answered.result, is_new=answered.is_new)
+        _LOG.info("Command {kind} of …{sender}: {result}", kind=str(kind), sender=sender, result=answered.result)
+        is_granted = answered.result in (DONE, ASKED)
+        await set_variable(agi, channel_variables.RESULT, GRANTED if is_granted else answered.result)
+
+    @staticmethod
+    def _is_authenticated(agi: Any, number: str, authorization: str) -> bool:
+        """Return whether the phones of the dialplan have passwords, and the message came with that of its sender.
+
+        A message without credentials is from an endpoint that Asterisk knows by its address (RFC 3261, 22).
+        """
+        user = _DIGEST_USER.search(authorization)
+        return _AUTHENTICATED in arguments_of(agi) and user is not None and user[1] == number.partition(";")[0]
+
+    async def _wait(self, asked: Deferred[T]) -> T:
+        """Return the answer, if it comes in time; what was asked goes on all the same."""
         try:
-            result: MessageResult = await self._updates.with_timeout(asked, self._config.calls.decision_seconds)
+            answered: T = await self._updates.with_timeout(asked, self._config.calls.decision_seconds)
         except TimeoutError:
             asked.addErrback(lambda _refusal: None)
             raise
-        _LOG.info("Balance of …{last} asked for by message: answered", last=result.message.to_number[-4:])
-        return result
+        return answered
 
     async def _authorize(self, request: MessageSubmission) -> MessageResult:
         asked = self._charge(request)
