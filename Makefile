@@ -8,9 +8,10 @@ CONFIG_OPTION := $(if $(CONFIG),--config $(CONFIG))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SHELL := bash
 
-WORKERS ?= $(shell expr $$(nproc) + 1)
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
-# Tests wait for timers and other processes as well as for a core: one process more than there are cores.
+WORKERS ?= $(shell nproc)
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+# Each process imports all tests: 14 s of CPU time, and 5 s where it finds them compiled.
+# The parts that tests start need the cores too: with a process more, calls over SIP were at times not decided in time.
 
 # $(call timed,what,command): run the command, and say how long it took.
 timed = @SECONDS=0; $(2); status=$$?; echo "$(1): $$((SECONDS / 60)) min $$((SECONDS % 60)) s"; exit $$status
@@ -68,8 +69,29 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(call timed,installation of the tests,$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[test]')
 	@touch $@
 
+ASSETS := celcombiller/console/assets
+
+assets:  ## Copy what the pages use of others from npm, in the versions of the lock (it needs npm and a network)
+	rm -rf build/assets && mkdir -p build/assets
+	cp $(ASSETS)/package.json $(ASSETS)/package-lock.json build/assets/
+	cd build/assets && npm ci --ignore-scripts
+	cp build/assets/node_modules/htmx.org/dist/htmx.min.js $(ASSETS)/htmx.min.js
+	cp build/assets/node_modules/@picocss/pico/css/pico.min.css $(ASSETS)/pico.min.css
+	cd $(ASSETS) && sha256sum htmx.min.js pico.min.css > SHA256SUMS
+
+messages: $(VENV)/.tested  ## Bring new texts of the pages into the catalogues of celcombiller/locale, to be translated
+	mkdir -p build
+	cd celcombiller && pybabel extract -F locale/babel.cfg --no-location -o ../build/messages.pot .
+	for language in pt_BR es; do pybabel update --no-fuzzy-matching --ignore-obsolete --omit-header -w 118 -i build/messages.pot -D celcombiller -d celcombiller/locale -l $$language; done
+
 bench-schedules: $(VENV)/.tested  ## Credit a million members on each database, while calls go on (BENCH_ARGS adds options)
 	$(BIN)/python benchmarks/schedule_credits.py $(BENCH_ARGS)
+
+bench-fees: $(VENV)/.tested  ## Take a fee from a million members as well, and compare (BENCH_ARGS adds options)
+	$(BIN)/python benchmarks/schedule_credits.py --fees $(BENCH_ARGS)
+
+bench-vouchers: $(VENV)/.tested  ## Make and redeem vouchers on each database (BENCH_ARGS adds options)
+	$(BIN)/python benchmarks/vouchers.py $(BENCH_ARGS)
 
 bench-rest: $(VENV)/.tested  ## Ask the API of a million rows on each database, and stall its reactor (BENCH_ARGS adds options)
 	$(BIN)/python benchmarks/rest_api.py $(BENCH_ARGS)
@@ -80,7 +102,16 @@ bench-rates: $(VENV)/.tested  ## Find rates among a million prefixes, and load t
 clean:  ## Remove what was built (not the database)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+bench-slices: $(VENV)/.tested  ## Time to Dial beside 15,000 live calls, with and without slices (BENCH_ARGS adds options)
+	$(BIN)/python benchmarks/live_calls.py $(BENCH_ARGS)
+
 bench-attacks: $(VENV)/.tested  ## Time to Dial while clients use up each limit (BENCH_ARGS adds options)
 	$(BIN)/python benchmarks/attacks.py $(BENCH_ARGS)
 
-.PHONY: help run test test-fast test-nightly prepare bench bench-schedules bench-rest bench-attacks bench-rates lint docs clean
+SECONDS ?= 300
+DATABASE ?= sqlite
+
+chaos: $(VENV)/.tested  ## Break everything for SECONDS=300 on DATABASE=sqlite or postgresql, then check each charge (SEED=… again)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --database $(DATABASE) --seed "$(SEED)" $(CHAOS_ARGS)
+
+.PHONY: assets messages chaos help run test test-fast test-nightly prepare bench bench-schedules bench-fees bench-vouchers bench-rest bench-attacks bench-rates bench-slices lint docs clean

@@ -1,8 +1,9 @@
-"""How fast many members are credited on a due date, and how long authorizations of calls wait meanwhile.
+"""How fast many members are credited, or charged a fee, on a due date, and how long calls wait meanwhile.
 
-`make bench-schedules` runs it on SQLite and on its own PostgreSQL. The yardstick: the same rows, written by four
-set-wise statements in one transaction to a copy of the same database. It is not a test: it asserts only that every
-member was credited and that the ledger is right.
+`make bench-schedules` runs it on SQLite and on its own PostgreSQL, `make bench-fees` takes a fee in the same way after
+it and gives the ratio of both. The yardstick: the same rows, written by four set-wise statements in one transaction to
+a copy of the same database. It is not a test: it asserts only that every member was credited, and paid, and that the
+ledger is right.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 from contextlib import closing
 from datetime import UTC, date, datetime
+from itertools import count
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 TERMS = ChargingPolicy(Tariff([Rate()]), external=True)
 CALLERS = 500
 VALUE = 60
+_NUMBERS = count(1)
+
 FIRST = 1000
 """The subscriber ids of members are larger than this."""
 
@@ -95,6 +99,35 @@ def populate(engine: sa.Engine, members: int) -> None:
             connection.exec_driver_sql("checkpoint")
 
 
+def take_fees(engine: sa.Engine, members: int) -> None:
+    """Make a fee with the same members instead, who have the credit of the run before it."""
+    now = datetime.now(UTC)
+    with engine.begin() as tx:
+        schedule_records.change(tx, 1, enabled=False)
+        fee = schedule_records.add(
+            tx,
+            name="fee",
+            kind=1,
+            value=VALUE,
+            recurrence="days",
+            day=None,
+            interval_days=1,
+            first_on=date(2020, 1, 1),
+            count=12,
+            time_zone="UTC",
+            when_short="retry",
+            suspend_days=7,
+            now=now,
+        )
+        columns = f"select {fee.id}, id, 12, :today from subscriber order by id"
+        given = {"members": members, "now": now, "today": now.date()}
+        execute(tx, f"insert into membership (schedule_id, subscriber_id, count, joined_on) {columns}", given)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("vacuum analyze")
+            connection.exec_driver_sql("checkpoint")
+
+
 def execute(tx: sa.Connection, statement: str, given: dict) -> None:
     types = {"now": tables.Instant(), "today": sa.Date()}
     named = {name: value for name, value in given.items() if f":{name}" in statement}
@@ -133,7 +166,6 @@ class Callers:
         self._reactor = reactor
         self._store = store
         self._callers = min(members, CALLERS)
-        self._number = 0
         self.waits: list[float] = []
         self._pace = LoopingCall(self._call)
         self._per_second = per_second
@@ -152,8 +184,7 @@ class Callers:
         Deferred.fromCoroutine(self._authorize())
 
     async def _authorize(self) -> None:
-        self._number += 1
-        uniqueid = f"{self._number}.0"
+        uniqueid = f"{next(_NUMBERS)}.0"
         previous = CallReport(answered=False, at=datetime.now(UTC))
         caller = f"u{random.randint(1, self._callers)}"
         asked = Initiate("pbx1", uniqueid, uniqueid, f"PJSIP/{uniqueid}", caller, "", "55119", False, previous)
@@ -228,6 +259,12 @@ async def on(reactor, name: str, engine: sa.Engine, copy, arguments: argparse.Na
     print(f"ratio: {took / seconds:.2f} x the yardstick", flush=True)
     (run,) = transact(engine, lambda tx: history(tx, limit=9))
     assert (run.credited, run.passed, run.failed) == (arguments.members, 0, 0), run
+    if arguments.fees:
+        take_fees(engine, arguments.members)
+        taken = await measure(reactor, engine, arguments.members, arguments)
+        print(f"fees: {taken / took:.2f} x the run that gave credit", flush=True)
+        run = next(each for each in transact(engine, lambda tx: history(tx, limit=9)) if each.when_short is not None)
+        assert (run.credited, run.passed, run.failed) == (arguments.members, 0, 0), run
     if arguments.audit:
         began = time.perf_counter()
         report = transact(engine.execution_options(reading=True), audit)
@@ -280,6 +317,7 @@ if __name__ == "__main__":
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--calls", type=float, default=50, help="authorizations a second")
     parser.add_argument("--idle", type=float, default=20, help="seconds to measure without a run")
+    parser.add_argument("--fees", action="store_true", help="then take a fee from the same members")
     parser.add_argument("--audit", action="store_true", help="audit the ledger afterwards")
     given = parser.parse_args()
     react(lambda reactor: Deferred.fromCoroutine(main(reactor, given)))

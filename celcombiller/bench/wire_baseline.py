@@ -13,16 +13,18 @@ from twisted.internet import reactor
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.agi.commands import full_variable, set_variable
 from celcombiller.asterisk.agi.server import FastAGIFactory
+from celcombiller.asterisk.scripts.call_origin import ORIGIN
 
 STATE = (
     f"0|${{CHANNEL(state)}}|${{CHANNEL(accountcode)}}|${{{channel_variables.LIMIT}}}"
-    f"|${{{channel_variables.NUMBER}}}|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}"
+    f"|${{{channel_variables.NUMBER}}}|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}|${{{channel_variables.ANSWERED}}}"
+    f"|{'|'.join(ORIGIN)}"
 )
 ENDING = (
     f"0|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}|${{HANGUPCAUSE}}|${{{channel_variables.ANSWERED}}}|{channel_variables.NOW}"
 )
 AT_HANGUP = (
-    f"{ENDING}|${{{channel_variables.ENDED}}}|${{{channel_variables.RESULT}}}|${{{channel_variables.LET_GO}}}"
+    f"{ENDING}|${{{channel_variables.ENDED}}}|${{{channel_variables.RESULT}}}|${{{channel_variables.LET_GO}}}|${{{channel_variables.SECONDS}}}"
     "|${CHANNEL(accountcode)}"
 )
 
@@ -39,6 +41,7 @@ async def script(agi: Any) -> None:
         f"{channel_variables.SECONDS}=7200",
         f"{channel_variables.RESULT}=GRANTED",
         f"{channel_variables.LIMIT}=7240",
+        f"__{channel_variables.PAID}=1001:1002:1795390000.1",
     )
     await agi.execute("DIAL", "PJSIP/IMSI724000001000001@openbts,40,giL(7200000)")
     await full_variable(agi, ENDING)

@@ -10,7 +10,18 @@ if TYPE_CHECKING:
 
     from celcombiller.core.model.bundles import Bundle
 
-_FIELDS = ("kind", "amount", "held", "destinations", "priority", "valid_from", "valid_until", "renews", "ended_at")
+_FIELDS = (
+    "kind",
+    "amount",
+    "held",
+    "destinations",
+    "priority",
+    "valid_from",
+    "valid_until",
+    "renews",
+    "ended_at",
+    "call_seconds_max",
+)
 
 
 def bundle_row(username: str, bundle: Bundle, now: datetime) -> dict[str, Any]:
@@ -19,5 +30,10 @@ def bundle_row(username: str, bundle: Bundle, now: datetime) -> dict[str, Any]:
     return (
         {"id": bundle.account_id, "username": username, "name": bundle.name}
         | {name: facts[name] for name in ("offer_id", *_FIELDS, "reference")}
-        | {"left": bundle.posted, "services": sorted(bundle.services_paid), "state": bundle.state_at(now)}
+        | {
+            "left": bundle.posted,
+            "unlimited": bundle.unlimited,
+            "services": sorted(bundle.services_paid),
+            "state": bundle.state_at(now),
+        }
     )

@@ -6,7 +6,8 @@ rich is loaded only where the output is a terminal. What is piped stays plain te
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from celcombiller.core.model.text import escape_lines, escape_unprintable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.progress import Progress
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -39,6 +41,41 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(escape_unprintable(cell), _STYLES.get(cell, "")) for cell in row))
     Console(highlight=False).print(table)
+
+
+def refresh(show: Callable[[int, int], tuple[Sequence[str], Sequence[Sequence[str]], str]], seconds: float) -> None:
+    """Show a table on the terminal, and draw it again in the same place every ``seconds``, until Ctrl-C.
+
+    ``show`` is called with the lines and the columns of the terminal, and returns the columns, the rows, and a line
+    above them.
+    """
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    console = Console(highlight=False)
+
+    def draw() -> Table:
+        columns, rows, title = show(*console.size[::-1])
+        return _make_table(columns, rows, title)
+
+    with suppress(KeyboardInterrupt), Live(draw(), console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(seconds)
+            live.update(draw(), refresh=True)
+
+
+def _make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Table:
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left"
+    )
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(escape_unprintable(cell), _STYLES.get(cell, "")) for cell in row))
+    return table
 
 
 def print_error(text: str) -> None:

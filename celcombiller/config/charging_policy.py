@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder
+from celcombiller.core.charging.outage import OutageRule, OutageRules
 from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.model.tariffs import flat_rate
 from celcombiller.core.rating.tariff import Tariff
@@ -26,5 +27,25 @@ def charging_policy(config: Config, catalogue: CatalogueHolder | None = None) ->
         messages=config.message_policy,
         time_zone=ZoneInfo(config.schedules.zone),
         numbering=config.numbering_plan,
+        suspended_allowed=config.fees.suspended_allowed,
         catalogue=CatalogueHolder(Catalogue()) if catalogue is None else catalogue,
     )
+
+
+def outage_rules(config: Config) -> OutageRules:
+    """Return what happens to calls while the ledger cannot decide, by the class of the number."""
+    default = OutageRule(allow=config.calls.on_failure == "allow")
+    rules = (
+        OutageRule(
+            prefix=row.prefix,
+            allow=row.policy == "allow",
+            unknown_callers=row.unknown_callers == "allow",
+            call_seconds_max=row.call_seconds_max,
+            calls_max=row.calls_max,
+            credits_max=row.credits_max,
+            total_credits_max=row.total_credits_max,
+            live_seconds_max=row.live_seconds_max,
+        )
+        for row in config.outage
+    )
+    return OutageRules(default, tuple(rules))

@@ -80,6 +80,15 @@ def check_dial_options(options: str) -> None:
             raise SettingError("dial_options", f"{letter} is the biller's own; the others may be used, not L, S, U, G")
 
 
+PAYMENT_SECRET_CHARACTERS_MIN = 16
+
+
+def check_payment_secret(secret: str) -> None:
+    """Raise `SettingError` if a secret that proves who reports money is short enough to be guessed."""
+    if len(secret) < PAYMENT_SECRET_CHARACTERS_MIN:
+        raise SettingError("secret", f"must have at least {PAYMENT_SECRET_CHARACTERS_MIN} characters")
+
+
 def check_unique(section: str, key: str, values: list[str]) -> None:
     """Raise `SettingError` if a value occurs twice."""
     for value, times in Counter(values).items():

@@ -25,8 +25,11 @@ def settings_digests(config: Config) -> dict[str, str]:
         "[calls]": _digest((calls.ring_seconds, calls.max_call_seconds, calls.external_dial != "")),
         "[numbering]": _digest(config.numbering),
         "[sms]": _digest(config.sms),
+        "[fees]": _digest(config.fees),
         "[radius] silent_minutes": _digest(radius.silent_minutes),
     }
+    if config.validity_terms.days:
+        parts["[credit_validity]"] = _digest((config.credit_validity, config.schedules.zone))
     if config.smpp.host:
         parts["[smpp] default_alphabet"] = _digest(config.smpp.default_alphabet)
     if config.notices.thresholds:

@@ -29,7 +29,7 @@ def list_exposed_secrets(file: Path | None, environ: Mapping[str, str]) -> list[
 
 
 def _named_files(tables: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    for table in (*tables.get("asterisk", ()), *tables.get("radius", {}).get("clients", ())):
+    for table in _tables_with_secrets(tables):
         if table.get("secret_file"):
             yield table["secret_file"]
     smpp = environ.get(f"{ENVIRONMENT_PREFIX}SMPP_PASSWORD_FILE") or tables.get("smpp", {}).get("password_file")
@@ -40,9 +40,13 @@ def _named_files(tables: Mapping[str, Any], environ: Mapping[str, str]) -> Itera
         yield from _PRIVATE_KEY.findall(listen or "")
 
 
+def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for listed in (tables.get("asterisk", ()), tables.get("radius", {}).get("clients", ()), tables.get("payments", ())):
+        yield from listed
+
+
 def _has_secret(tables: Mapping[str, Any]) -> bool:
-    clients = tables.get("radius", {}).get("clients", ())
-    if tables.get("smpp", {}).get("password") or any(t.get("secret") for t in (*tables.get("asterisk", ()), *clients)):
+    if tables.get("smpp", {}).get("password") or any(each.get("secret") for each in _tables_with_secrets(tables)):
         return True
     url = sa.make_url(tables.get("database", {}).get("url") or "sqlite://")
     return bool(url.password or "password" in url.query)

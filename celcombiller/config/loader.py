@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import inspect
 
+from celcombiller.config.checks import SettingError
 from celcombiller.config.error_messages import (
     ENVIRONMENT_PREFIX,
     FILE_NAME,
@@ -18,7 +19,7 @@ from celcombiller.config.error_messages import (
     raise_config_error,
     show_unknown,
 )
-from celcombiller.config.tables import LISTS, SECTIONS, Agi, Asterisk, Config, RadiusClient, Rest, Smpp
+from celcombiller.config.tables import LISTS, SECTIONS, Agi, Asterisk, Config, PaymentProvider, RadiusClient, Rest, Smpp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,7 +34,7 @@ _ENDPOINT_PATH = re.compile(r"(^(?:haproxy:)?unix:|:(?:privateKey|certKey|extraC
 """A relative path in an endpoint of Twisted: that of a UNIX socket, or of a key."""
 
 
-_Secretive = TypeVar("_Secretive", Asterisk, RadiusClient)
+_Secretive = TypeVar("_Secretive", Asterisk, RadiusClient, PaymentProvider)
 
 
 def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -> Config:
@@ -55,6 +56,7 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     except msgspec.ValidationError as error:
         raise_config_error(file, tables, from_environment, error)
     servers = _with_secrets("asterisk", config.asterisk, file)
+    payments = _with_secrets("payments", config.payments, file)
     clients = _with_secrets("radius.clients", config.radius.clients, file)
     radius = msgspec.structs.replace(config.radius, clients=clients)
     smpp = _with_password(_with_authorities(config.smpp, file, from_environment), file, from_environment)
@@ -62,11 +64,13 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     return msgspec.structs.replace(
         config,
         asterisk=servers,
+        payments=payments,
         radius=radius,
         smpp=smpp,
         database=config.database.relative_to(place),
         rest=_with_absolute_paths(config.rest, place),
         agi=_with_absolute_paths(config.agi, place),
+        calls=config.calls.relative_to(place),
     )
 
 
@@ -102,7 +106,11 @@ def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, s
             continue
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
         if section in LISTS:
-            advice = "keep the secret out of it with secret_file" if section == "asterisk" else "there may be many"
+            advice = (
+                "keep the secret out of it with secret_file"
+                if section in ("asterisk", "payments")
+                else "there may be many"
+            )
             raise make_config_error("environment", f"{name}: [[{section}]] tables are set in the file only; {advice}")
         if section not in SECTIONS:
             continue  # another program's variable, or a switch of the tests
@@ -138,7 +146,11 @@ def _with_secret(section: str, server: _Secretive, file: Path | None, position: 
     if not server.secret_file:
         return server
     secret = _read_secret(file, f"[[{section}]] table {position}: secret_file", server.secret_file, 255)
-    return msgspec.structs.replace(server, secret=secret, secret_file="")
+    try:
+        return msgspec.structs.replace(server, secret=secret, secret_file="")
+    except SettingError as error:
+        here = f"[[{section}]] table {position}: {server.secret_file}"
+        raise make_config_error(file or FILE_NAME, f"{here}: {error.reason}") from None
 
 
 def _with_password(smpp: Smpp, file: Path | None, from_environment: Mapping[tuple[str, str], object]) -> Smpp:

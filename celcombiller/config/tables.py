@@ -22,6 +22,7 @@ from celcombiller.config.checks import (
     SettingError,
     check_dial_options,
     check_networks,
+    check_payment_secret,
     check_placeholders,
     check_port,
     check_template,
@@ -29,6 +30,7 @@ from celcombiller.config.checks import (
     check_words,
 )
 from celcombiller.config.dialling_rules import find_plan
+from celcombiller.core.credit_transfers.transfer_terms import Confirmation, CreditTransferTerms
 from celcombiller.core.data.accounting_reports import Conditions
 from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
@@ -36,8 +38,12 @@ from celcombiller.core.model.addresses import parse_address
 from celcombiller.core.model.dial_strings import show_value
 from celcombiller.core.model.messages import Route
 from celcombiller.core.rating.numbering import NumberingPlan
+from celcombiller.core.selling.selling_terms import SellingTerms
 from celcombiller.core.sms.charging import MessagePolicy
 from celcombiller.core.sms.encoding import DefaultAlphabet
+from celcombiller.core.text_commands.command_formats import FIELDS, CommandFormat, CommandKind, list_fields
+from celcombiller.core.text_commands.command_rules import CommandRules, CommandWording
+from celcombiller.core.vouchers.card_sheet import CardLook
 from celcombiller.runtime.database_url import show_url
 
 if TYPE_CHECKING:
@@ -45,8 +51,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from celcombiller.core.notifications.balance_enquiry import Wording
+    from celcombiller.core.notifications.fee_notices import FeeNotices
     from celcombiller.core.notifications.low_balance import NoticeRules
     from celcombiller.core.schedules.runs import ScheduleRules
+    from celcombiller.core.validity.validity_terms import ValidityTerms
 
 # A 63-bit column holds the sum of more of these than any biller ever records.
 _CREDITS_MAX = 10**12
@@ -97,6 +105,15 @@ _Code = Annotated[str, Meta(pattern=r"^[0-9*#]{0,20}\Z", description='a short co
 
 _Prefix = Annotated[
     str, Meta(pattern=r"^(\+?[0-9]{1,20})?\Z", description='digits, or + and digits, or "" for every number')
+]
+
+
+_OutagePrefix = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\+?[0-9]{1,20}|on-net)?\Z",
+        description='digits, or + and digits, or "on-net", or "" for every number',
+    ),
 ]
 
 
@@ -205,6 +222,9 @@ class Rest(_Table, frozen=True):
     """A Twisted server endpoint; ``ssl:…`` for TLS."""
     session_hours: Annotated[int, Meta(ge=1, le=720)] = 12
     """Hours until a login ends."""
+    second_factor: Literal["optional", "staff"] = "optional"
+    """Who logs in only with a code besides the password: who has set a second factor; with ``staff`` also every
+    administrator and collaborator, who cannot log in until they have one (``celcombiller user set-second-factor``)."""
     body_kib_max: Annotated[int, Meta(ge=1, le=1024)] = 64
     """The largest body of a request, in KiB."""
     balance_checks: Literal["token", "loopback"] = "token"
@@ -233,9 +253,15 @@ class Rest(_Table, frozen=True):
     """Seconds that a client may take to receive what waits to be sent. Slower ones are cut off."""
     unsent_kib_max: Annotated[int, Meta(ge=4, le=65_536)] = 64
     """KiB that wait to be sent on a connection before nothing more is read from it, and no further request begun."""
+    event_streams_max: Annotated[int, Meta(ge=1, le=100_000)] = 50
+    """Streams of events that may be open at once (/api/v1/live/events); one user may have a tenth of them. Each is a
+    connection that stays open, and counts as one."""
     hashes_waiting_max: Annotated[int, Meta(ge=1, le=100_000)] = 400
     """Passwords that wait to be checked or hashed: at the default, about half a minute's work. Further logins are
     answered 429. Of one principal's changes no more than a tenth may wait."""
+    unknown_credentials_max: Annotated[int, Meta(ge=1, le=100_000)] = 50
+    """Cookies and tokens that are looked up in a second without having been right in the last minute. Requests with
+    more of them are answered 503: forged ones must not take the database's time from calls."""
     trusted_proxies: tuple[str, ...] = ()
     """The addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; ``unix`` is whoever connects
     to a UNIX socket. Each proxy on this machine must be here: its requests look like those of local programs."""
@@ -324,6 +350,9 @@ class RadioNetwork(_Table, frozen=True, kw_only=True):
         return self.port or (45064 if self.kind == "openbts" else 4259)
 
 
+_WarningSeconds = Annotated[int, Meta(ge=2, le=600)]
+
+
 _Outcome = Annotated[
     str,
     Meta(
@@ -349,14 +378,32 @@ class Calls(_Table, frozen=True):
     always_allowed_dial: str = ""
     """Dial string for those. Empty: their route, else ``external_dial``, else the subscriber who has that number."""
     on_failure: Literal["deny", "allow"] = "deny"
-    """What happens to a call that the ledger cannot authorize in time."""
+    """What happens to a call that the ledger cannot authorize in time, where no ``[[outage]]`` table is for it. What
+    ``allow`` lets go has no other limit than ``max_call_seconds``."""
     decision_seconds: Annotated[int, Meta(ge=1, le=60)] = 3
-    """Seconds that a call waits for the ledger before ``on_failure`` decides."""
+    """Seconds that a call waits for the ledger before ``[[outage]]`` or ``on_failure`` decides."""
+    known_subscribers_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000
+    """Subscribers that the biller keeps in memory for the time without a ledger: all of a smaller network, else those
+    who called or were called last. Each takes about 2 KiB."""
+    journal: _Text = ""
+    """The file of the calls that go without the ledger, relative to the folder of the settings file. Empty: the SQLite
+    file's name with ``.calls`` behind it, else ``celcombiller.calls`` in the folder in which the service runs."""
     failover_on: tuple[_Outcome, ...] = ("CONGESTION", "CHANUNAVAIL")
     """The ends of a Dial after which the next trunk of the route is tried: a DIALSTATUS, alone or with a hangup cause
     (``"BUSY 34"``)."""
     dial_options: str = "gi"
     """Options of every Dial. ``t`` and ``T`` let phones transfer calls: see the guide to Asterisk."""
+    slice_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 300
+    """Seconds of talk whose credit a call holds at a time, renewed while it lasts. 0: the whole call's, from the start.
+
+    Renewing takes the AMI link to the call's server; without it a call holds credit for all that it may use.
+    """
+    warning_seconds: Annotated[tuple[_WarningSeconds, ...], Meta(max_length=10)] = ()
+    """A caller whose credit ends hears ``warning_sound`` so many seconds before the end. Empty: never."""
+    warning_sound: _Sound = ""
+    """The sound of a warning. Empty: a short tone."""
+    hangup_sound: _Sound = ""
+    """The sound that a caller hears before an operator's order ends their call, four seconds later. Empty: none."""
 
     def __post_init__(self) -> None:
         """Refuse dial strings and options that would break a Dial or escape its limits."""
@@ -364,6 +411,38 @@ class Calls(_Table, frozen=True):
         check_template("external_dial", self.external_dial, ("number",), required=bool(self.external_dial))
         check_template("always_allowed_dial", self.always_allowed_dial, ("number",), required=False)
         check_dial_options(self.dial_options)
+        if self.slice_seconds == 1:
+            raise SettingError("slice_seconds", "must be 2 or more, or 0 for no slices")
+
+    def relative_to(self, folder: Path) -> Calls:
+        """Return it with the absolute path of the journal, whose relative one is relative to ``folder``."""
+        return msgspec.structs.replace(self, journal=str(folder.resolve() / self.journal)) if self.journal else self
+
+
+class Outage(_Table, frozen=True, kw_only=True):
+    """What happens to calls to one class of numbers while the ledger cannot decide; the longest prefix wins.
+
+    Exposure is what the calls that go without the ledger may cost, until the ledger has charged them.
+    """
+
+    prefix: _OutagePrefix
+    """The first digits of the numbers. ``on-net``: those of subscribers whom the biller knows, before any prefix.
+    Empty: every number."""
+    policy: Literal["deny", "allow"]
+    """``deny`` refuses new calls; ``allow`` lets go what the other keys allow, and charges it afterwards."""
+    unknown_callers: Literal["deny", "allow"] = "deny"
+    """What ``allow`` does for a caller who is not among ``calls.known_subscribers_max``."""
+    call_seconds_max: Annotated[int, Meta(ge=1, le=86_400)] = 600
+    """Seconds that such a call may last, and never more than ``calls.max_call_seconds``."""
+    calls_max: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    """Such calls that one caller may have at once."""
+    credits_max: _Credits = 600
+    """The exposure of one caller, in credits, all classes together. Nor is it ever more than the balance that was known
+    last."""
+    total_credits_max: _Credits = 100_000
+    """The exposure of all callers together, in credits."""
+    live_seconds_max: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    """Seconds that a call in progress may go on beyond what it was granted where that cannot be renewed; 0: it ends."""
 
 
 class Sms(_Table, frozen=True):
@@ -457,6 +536,8 @@ class Smpp(_Table, frozen=True):
     """Seconds that the SMSC may take for an answer."""
     enquire_seconds: Annotated[int, Meta(ge=5, le=600)] = 30
     """Seconds between two enquiries whether the SMSC is there (enquire_link)."""
+    parts_wait_seconds: Annotated[int, Meta(ge=1, le=3600)] = 600
+    """Seconds that a long message for a phone waits for its next part; then it is delivered without those missing."""
 
     def __post_init__(self) -> None:
         """Refuse two sources of the password, and authorities without TLS."""
@@ -510,6 +591,31 @@ class Schedules(_Table, frozen=True):
             return "UTC"
 
 
+class Fees(_Table, frozen=True):
+    """What subscribers hear of their fees, and which numbers who has not paid may call."""
+
+    suspended_allowed: tuple[_Number, ...] = ()
+    """The numbers, or what they begin with, that a suspended subscriber may call and write to: the seller, the help
+    desk. Those of ``calls.always_allowed`` go in any case."""
+    reminder_text: _Text = ""
+    """The message before a due date: ``{name}`` of the schedule, ``{amount}`` and ``{balance}`` in the form of
+    ``[balance]``, ``{date}``. Empty: none."""
+    unpaid_text: _Text = ""
+    """The message on the due date, where the balance was too low: as above, and ``{left}`` is what is owed. Empty:
+    none."""
+    suspended_text: _Text = ""
+    """The message to who is switched off: as for ``unpaid_text``. Empty: none."""
+    resumed_text: _Text = ""
+    """The message to who has paid and is on again: ``{name}``, ``{balance}``. Empty: none."""
+
+    def __post_init__(self) -> None:
+        """Refuse texts with unknown placeholders."""
+        check_placeholders("reminder_text", self.reminder_text, ("name", "amount", "balance", "date"))
+        for key in ("unpaid_text", "suspended_text"):
+            check_placeholders(key, getattr(self, key), ("name", "amount", "balance", "date", "left"))
+        check_placeholders("resumed_text", self.resumed_text, ("name", "balance"))
+
+
 class Metrics(_Table, frozen=True):
     """The metrics for operators: ``/metrics`` on the port of the REST API."""
 
@@ -526,6 +632,37 @@ class Metrics(_Table, frozen=True):
     def networks(self) -> _Networks:
         """``allow``, parsed."""
         return tuple(ipaddress.ip_network(each) for each in self.allow)
+
+
+class Cdr(_Table, frozen=True):
+    """The call detail records of an Asterisk, as evidence beside the biller's own witnesses."""
+
+    source: _Text = ""
+    """A file of CSV (``Master.csv``) or SQLite, or the URL of a database, that the biller reads. Empty: none."""
+    table: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.]{1,100}\Z", description="the name of a table")] = "cdr"
+    """The table of a database, with its schema where that is another than the usual one."""
+    columns: tuple[_Name, ...] = ()
+    """The columns of a file of CSV that has no header, and another order than that of cdr_csv."""
+    server: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:@+-]{0,64}\Z", description='the name of a server, or ""')] = ""
+    """The name of the Asterisk, as in ``[[asterisk]]``. Empty: the only one that is there."""
+    zone: str = ""
+    """The time zone of its times; ``UTC`` with usegmtime in cdr.conf. Empty: as ``schedules.time_zone``."""
+    contexts: tuple[_Text, ...] = ()
+    """The contexts of the dialplan whose calls are billed. Missing calls of others are no difference. None: all."""
+    tolerance_seconds: Annotated[int, Meta(ge=0, le=3600)] = 2
+    """Durations that differ by no more are equal: a record has whole seconds."""
+    every_seconds: Annotated[int, Meta(ge=5, le=86_400)] = 60
+    """How often new records are read."""
+    settle: bool = False
+    """Whether missing and open calls are settled by the records. Otherwise they are only reported."""
+
+    def __post_init__(self) -> None:
+        """Refuse a zone that does not exist."""
+        try:
+            ZoneInfo(self.zone or "UTC")
+        except (OSError, ValueError, LookupError):
+            what = 'must be a name of the IANA list such as "America/Sao_Paulo", or ""'
+            raise SettingError("zone", f"{what}, not {show_value(self.zone)}") from None
 
 
 class RadiusClient(_Table, frozen=True, kw_only=True):
@@ -607,6 +744,7 @@ class Prompts(_Table, frozen=True):
     no_credit: _Sound = ""
     unknown: _Sound = ""
     disabled: _Sound = ""
+    suspended: _Sound = ""
     bad_number: _Sound = ""
     no_rate: _Sound = ""
     barred: _Sound = ""
@@ -636,6 +774,9 @@ class Balance(_Table, frozen=True):
     """Text that is then added to the answer, with the placeholders of ``text``. Empty: none."""
     bundles_text: _Text = "Bundles: {bundles}."
     """Text that is added where there are bundles: ``{bundles}`` is what is left of each. Empty: none."""
+    valid_until_text: _Text = ""
+    """Text that is added where voice credit ends (``[credit_validity]``): ``{valid_until}`` is its last day, such as
+    2026-12-31. Empty: none."""
     bundles_intro: _Sound = ""
     """The sound before the seconds and the messages of a subscriber's bundles. Empty: they are not said."""
 
@@ -643,6 +784,7 @@ class Balance(_Table, frozen=True):
         """Refuse texts with unknown placeholders."""
         allowed = ("balance", "credits", "data", "sms")
         check_placeholders("bundles_text", self.bundles_text, (*allowed, "bundles"))
+        check_placeholders("valid_until_text", self.valid_until_text, (*allowed, "valid_until"))
         check_words("text", self.text, allowed)
         check_placeholders("sms_text", self.sms_text, allowed)
 
@@ -673,6 +815,163 @@ class Notices(_Table, frozen=True):
         check_words("text", self.text, ("balance", "credits", "threshold"))
         check_placeholders("not_renewed", self.not_renewed, ("name",))
         check_words("spending_text", self.spending_text, ("spent", "limit"))
+
+
+class CreditTransfers(_Table, frozen=True):
+    """Credit that subscribers hand to each other, out of what their voice balance has of its own."""
+
+    enabled: bool = False
+    """Whether subscribers may. Staff can make such a transfer for them in any case."""
+    least: Annotated[int, Meta(ge=1, le=_CREDITS_MAX)] = 1
+    """The fewest credits of one transfer."""
+    most: _Credits = 0
+    """The most credits of one transfer; 0: no limit."""
+    day_limit: _Credits = 0
+    """The most credits that one subscriber may transfer on a day (``schedules.time_zone``); 0: no limit."""
+    fee: _Credits = 0
+    """Credits that the payer pays for each transfer."""
+    fee_percent: Annotated[int, Meta(ge=0, le=100)] = 0
+    """And of its amount so many percent, rounded up."""
+    confirm: Literal["code", "pin", "none"] = "code"
+    """How the payer confirms: by a code of six digits that is sent to their phone; ``pin``: by their PIN where they
+    have one, else by a code; ``none``: not at all."""
+    confirm_minutes: Annotated[int, Meta(ge=1, le=1440)] = 10
+    """Minutes until a transfer that is not confirmed is cancelled. So it is after three wrong codes."""
+    asked_text: _Text = "Send {code} to this number to give {amount} to {number}. It costs you {fee}."
+    """The message with the code: ``{code}``, ``{amount}``, ``{fee}``, ``{number}``, ``{minutes}``."""
+    pin_text: _Text = "Send your PIN to this number to give {amount} to {number}. It costs you {fee}."
+    """The message in its place where the PIN confirms: as ``asked_text``, without ``{code}``."""
+    made_text: _Text = "You have given {amount} to {number}. Your balance is {balance}."
+    """The answer when it is made: ``{amount}``, ``{fee}``, ``{number}``, ``{balance}``."""
+    received_text: _Text = "{number} has given you {amount}. Your balance is {balance}."
+    """The message to the recipient: ``{amount}``, ``{number}`` (the payer's), ``{balance}``. Empty: none."""
+
+    def __post_init__(self) -> None:
+        """Refuse texts with unknown placeholders, a question without its code, and limits that allow nothing."""
+        check_words("asked_text", self.asked_text, ("code", "amount", "fee", "number", "minutes"))
+        if "{code}" not in self.asked_text:
+            raise SettingError("asked_text", "must have {code}")
+        check_words("pin_text", self.pin_text, ("amount", "fee", "number", "minutes"))
+        check_words("made_text", self.made_text, ("amount", "fee", "number", "balance"))
+        check_placeholders("received_text", self.received_text, ("amount", "number", "balance"))
+        for key in ("most", "day_limit"):
+            if 0 < getattr(self, key) < self.least:
+                raise SettingError(key, f"is less than least ({self.least}): no transfer would be allowed")
+
+
+class Vouchers(_Table, frozen=True):
+    """What is printed on vouchers beside the code, the value and the serial number (``celcombiller voucher print``)."""
+
+    title: _Text = ""
+    """The first line of a card, such as the name of the network."""
+    text: _Text = ""
+    """How to redeem it, such as "Send V {code} to 123": ``{code}`` is the code without spaces."""
+    qr_text: _Text = "{code}"
+    """What the QR code says: such as "SMSTO:123:V {code}", which lets a phone write the message."""
+
+    def __post_init__(self) -> None:
+        """Refuse texts with unknown placeholders, and a QR code without the code."""
+        check_placeholders("text", self.text, ("code",))
+        check_placeholders("qr_text", self.qr_text, ("code",))
+        if "{code}" not in self.qr_text:
+            raise SettingError("qr_text", "must have {code}")
+
+    @property
+    def look(self) -> CardLook:
+        """The part that the page needs."""
+        return CardLook(self.title, self.text, self.qr_text)
+
+
+_ValidDays = Annotated[int, Meta(ge=0, le=36_500)]
+
+
+class CreditValidity(_Table, frozen=True):
+    """How long credit is valid after the last top-up. As it is here, credit has no end.
+
+    Credit that is there when this is set, or made shorter, counts from then. The days are those of the zone of
+    ``[schedules]``: credit ends with its last day.
+    """
+
+    voice_days: _ValidDays = 0
+    """Days that voice credit is valid after a top-up; 0: for ever."""
+    data_days: _ValidDays = 0
+    """Days that data credit is valid after a top-up; 0: for ever."""
+    sms_days: _ValidDays = 0
+    """Days that credit for messages is valid after a top-up, where a separate account pays for them; 0: for ever."""
+    top_ups: tuple[Literal["operator", "sale", "voucher", "payment", "schedule", "credit_transfer"], ...] = (
+        "operator",
+        "sale",
+        "voucher",
+        "payment",
+        "schedule",
+    )
+    """What gives all credit of the account its full time again: credits of operators, sales of sellers, vouchers,
+    payments of providers, scheduled credits, credit from another subscriber."""
+    notice_days: Annotated[int, Meta(ge=0, le=365)] = 0
+    """So many days before the last one the subscriber gets a message; 0: none."""
+    notice_text: _Text = "Your credit of {balance} is valid until {date}."
+    """That message: ``{balance}`` in the form of ``[balance]``, ``{credits}`` the bare number, ``{date}``."""
+
+    def __post_init__(self) -> None:
+        """Refuse a text with unknown placeholders, and a notice that would come with the top-up."""
+        check_words("notice_text", self.notice_text, ("balance", "credits", "date"))
+        shortest = min((each for each in (self.voice_days, self.data_days, self.sms_days) if each), default=0)
+        if shortest and self.notice_days >= shortest:
+            raise SettingError("notice_days", f"must be less than the {shortest} days for which credit is valid")
+
+
+_SOLD = ("amount", "number", "name", "receipt", "balance")
+
+
+class Sellers(_Table, frozen=True):
+    """Sellers of credit (`celcombiller seller`): how a sale is undone, receipts, and messages to both sides."""
+
+    undo_minutes: Annotated[int, Meta(ge=0, le=10_080)] = 10
+    """Minutes in which a seller may undo a sale, while the credit is still there. Staff may do so later, too."""
+    office: Annotated[
+        str,
+        Meta(
+            pattern=r"^(?!S[0-9])[A-Za-z][A-Za-z0-9_]{0,15}\Z",
+            description="1 to 16 letters, digits or _, not S and digits",
+        ),
+    ] = "office"
+    """The name of this office before the numbers of its receipts. Each office has its own numbers, and each seller."""
+    tax_percent: Annotated[
+        str,
+        Meta(pattern=r"^([0-9]{1,2}(\.[0-9]{1,2})?)?\Z", description='a percentage such as "17.5", or ""'),
+    ] = ""
+    """The rate of the tax in prices, as receipts show it. Empty: none."""
+    tax_name: _Text = "tax"
+    """What that tax is called, such as VAT."""
+    sold_text: _Text = ""
+    """The message to the seller after a sale: ``{amount}``, ``{number}``, ``{name}`` (of the buyer), ``{receipt}``,
+    ``{balance}`` (what is left to sell). Empty: none, as of the texts that follow."""
+    bought_text: _Text = ""
+    """The message to the subscriber, with their own balance; ``{name}`` is the seller's."""
+    undone_text: _Text = ""
+    """The message to the seller when a sale was undone; without ``{name}``."""
+    taken_back_text: _Text = ""
+    """The message to the subscriber when a sale was undone; without ``{name}``."""
+    refilled_text: _Text = ""
+    """The message to the seller after a refill, as ``undone_text``; ``{number}`` is their own."""
+
+    def __post_init__(self) -> None:
+        """Refuse texts with unknown placeholders."""
+        for key in ("sold_text", "bought_text"):
+            check_placeholders(key, getattr(self, key), _SOLD)
+        for key in self.texts[2:]:
+            check_placeholders(key, getattr(self, key), tuple(each for each in _SOLD if each != "name"))
+
+    @property
+    def tax_rate(self) -> int:
+        """The rate of the tax in hundredths of a percent."""
+        whole, _, decimals = self.tax_percent.partition(".")
+        return int((whole or "0") + decimals.ljust(2, "0"))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The keys of the messages."""
+        return ("sold_text", "bought_text", "undone_text", "taken_back_text", "refilled_text")
 
 
 class Numbering(_Table, frozen=True):
@@ -735,6 +1034,189 @@ class Numbering(_Table, frozen=True):
         )
 
 
+class Keypad(_Table, frozen=True):
+    """The sounds of selling by keypad (the scripts ``sell`` and ``transfer``). Empty: none is played.
+
+    Those of Asterisk's own are a beginning; record sentences of your own, in your language.
+    """
+
+    number: _Sound = "telephone-number"
+    """Asks for the number; the caller ends it with ``#``."""
+    amount: _Sound = "number"
+    """Asks for the amount; ``*`` is its decimal sign."""
+    pin: _Sound = "vm-password"
+    """Asks for the PIN."""
+    wrong_pin: _Sound = "vm-incorrect"
+    """The PIN is wrong. It can be tried three times in a call."""
+    you_entered: _Sound = "you-entered"
+    """Before the number that was entered, digit by digit."""
+    amount_said: _Sound = "vm-for"
+    """Before the amount."""
+    balance: _Sound = "vm-youhave"
+    """Before what is left to sell: what will be left, before the last key; and what is left, after it."""
+    confirm: _Sound = "if-correct-press"
+    """Before the key that sells."""
+    last_key: Annotated[str, Meta(pattern=r"^[0-9]\Z", description="a key from 0 to 9")] = "1"
+    """The key that sells. Any other sells nothing."""
+    again: _Sound = "beeperr"
+    """The same was sold a moment ago: the last key sells it once more."""
+    code: _Sound = "vm-press"
+    """Asks for the code that confirms a transfer, which comes by message."""
+    sold: _Sound = "auth-thankyou"
+    """It is done."""
+    cancelled: _Sound = "cancelled"
+    """Nothing is done, as the caller wished."""
+    refused: _Sound = "im-sorry"
+    """It is refused."""
+    key_seconds: Annotated[int, Meta(ge=1, le=60)] = 5
+    """Seconds without a key that end an entry."""
+
+
+class TextCommands(_Table, frozen=True):
+    """Text messages of subscribers and sellers that ask the biller to do something: to sell, to redeem, to transfer.
+
+    Each command has a number to which its messages are sent, and a format; several commands may share one number. A
+    phone must be known by a password (see the page on selling by phone).
+    """
+
+    sell_code: _Code = ""
+    """The number to which sellers send sales. Empty: there are no sales by text message."""
+    sell_format: _Text = "{pin}#{number}#{amount}"
+    """The text of a sale: ``{pin}``, ``{number}``, ``{amount}`` and what stands between them."""
+    voucher_code: _Code = ""
+    """The number for vouchers. Empty: none is redeemed by text message."""
+    voucher_format: _Text = "{code}"
+    """The text that redeems a voucher: ``{code}``."""
+    transfer_code: _Code = ""
+    """The number for transfers between subscribers (``credit_transfers``). Empty: there are none by text message."""
+    transfer_format: _Text = "{number}#{amount}"
+    """The text that asks for a transfer: ``{number}``, ``{amount}``."""
+    pin_code: _Code = ""
+    """The number for changes of the own PIN. Empty: none is changed by text message."""
+    pin_format: _Text = "{old}#{new}#{again}"
+    """The text that changes a PIN: ``{old}``, ``{new}``, ``{again}`` (the new one once more)."""
+    over_smpp: bool = False
+    """Whether messages from the SMSC may be commands. Only where the SMSC takes care that senders are not forged."""
+    repeat_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 60
+    """How long a sale with the same words as the last one is asked about before it is made again."""
+    late_hours: Annotated[int, Meta(ge=0, le=720)] = 24
+    """The age at which a command is refused, where its network says when it was sent (the SIP header ``Date``). 0: no
+    age."""
+    per_minute_max: Annotated[int, Meta(ge=1, le=1000)] = 10
+    """Commands of one subscriber in a minute; more are not answered."""
+    sold_text: _Text = "You have sold {amount} to {number}. You have {balance} left to sell."
+    """The answer to a sale: ``{amount}``, ``{number}``, ``{balance}``."""
+    sold_already_text: _Text = (
+        "You have sold {amount} to {number} at {time}. Send {code} to this number to sell it once more."
+    )
+    """The question before the same is sold again: ``{amount}``, ``{number}``, ``{time}``, ``{code}``."""
+    redeemed_text: _Text = "The voucher gave you {value}. Your balance is {balance}."
+    """The answer to a voucher: ``{value}``, ``{balance}``."""
+    pin_changed_text: _Text = "Your PIN is changed."
+    """The answer to a changed PIN."""
+    refused_text: _Text = "Not done: {reason}."
+    """The answer to what is refused: ``{reason}``, a sentence in English."""
+    unknown_text: _Text = "This is no command. Look at the formats that your operator gave you."
+    """The answer to a message in none of the formats."""
+    late_text: _Text = "Not done: your message came too late. Send it again if it is still meant."
+    """The answer to a message that is too old."""
+
+    def __post_init__(self) -> None:
+        """Refuse formats without their fields, two that look the same on one number, and unknown placeholders."""
+        shapes: dict[tuple[str, str], str] = {}
+        for each in self.formats:
+            key = f"{_FORMAT_KEYS[each.kind]}_format"
+            check_words(key, each.template, FIELDS[each.kind])
+            if sorted(list_fields(each.template)) != sorted(FIELDS[each.kind]):
+                names = " ".join(f"{{{name}}}" for name in FIELDS[each.kind])
+                raise SettingError(key, f"must have each of {names} once")
+            if "}{" in each.template.replace(" ", ""):
+                raise SettingError(key, "must have something between two fields, such as #")
+            other = shapes.setdefault((each.service_code, each.shape), key)
+            if other != key:
+                raise SettingError(key, f"looks like {other} on the same number ({each.service_code})")
+        check_words("sold_text", self.sold_text, ("amount", "number", "balance"))
+        check_words("sold_already_text", self.sold_already_text, ("amount", "number", "time", "code"))
+        if "{code}" not in self.sold_already_text:
+            raise SettingError("sold_already_text", "must have {code}")
+        check_words("redeemed_text", self.redeemed_text, ("value", "balance"))
+        check_words("refused_text", self.refused_text, ("reason",))
+        for key in ("pin_changed_text", "unknown_text", "late_text"):
+            check_words(key, getattr(self, key), ())
+
+    @property
+    def formats(self) -> tuple[CommandFormat, ...]:
+        """The formats of the commands that have a number."""
+        return tuple(
+            CommandFormat(kind, getattr(self, f"{key}_code"), getattr(self, f"{key}_format"))
+            for kind, key in _FORMAT_KEYS.items()
+            if getattr(self, f"{key}_code")
+        )
+
+    @property
+    def service_codes(self) -> frozenset[str]:
+        """The numbers to which commands are sent."""
+        return frozenset(each.service_code for each in self.formats)
+
+    @property
+    def wording(self) -> CommandWording:
+        """The answers."""
+        return CommandWording(
+            sold=self.sold_text,
+            sold_already=self.sold_already_text,
+            redeemed=self.redeemed_text,
+            pin_changed=self.pin_changed_text,
+            refused=self.refused_text,
+            unknown=self.unknown_text,
+            late=self.late_text,
+        )
+
+
+_FORMAT_KEYS = {
+    CommandKind.SELL: "sell",
+    CommandKind.VOUCHER: "voucher",
+    CommandKind.TRANSFER: "transfer",
+    CommandKind.CHANGE_PIN: "pin",
+}
+
+
+class Console(_Table, frozen=True):
+    """The pages at ``/ui/``, for operators, sellers and subscribers."""
+
+    enabled: bool = True
+    """Whether there are pages. The API is there in any case."""
+    language: Literal["en", "pt_BR", "es"] = "en"
+    """The language of pages for readers whose browser asks for none of these."""
+
+
+class PaymentProvider(_Table, frozen=True, kw_only=True):
+    """A payment provider, or a program of yours beside one, that reports payments (``POST /api/v1/payments``)."""
+
+    name: _Name
+    """What the header Payment-Provider has. Part of the id of each of its payments."""
+    secret: _Text = ""
+    secret_file: _Text = ""
+    """A file that holds the secret, relative to the folder of the settings file. Empty once the file was read."""
+    currency: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,8}\Z", description="1 to 8 characters such as BRL")]
+    """The currency of its amounts: that of the default tariff."""
+    clock_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
+    """By how many seconds its clock and ours may differ. A notice that is older, or of the future, is refused."""
+    reversal: Literal["refuse", "debt"] = "refuse"
+    """What happens to a reversal when the credit is spent: it is refused; or what is there is taken, and the rest is
+    recorded as a debt."""
+
+    def __post_init__(self) -> None:
+        """Refuse two sources of the secret, or none, and a short one."""
+        if bool(self.secret) == bool(self.secret_file):
+            raise SettingError("secret", "write exactly one of secret and secret_file")
+        if self.secret:
+            check_payment_secret(self.secret)
+
+    def __repr__(self) -> str:
+        """Return it without the secret."""
+        return f"PaymentProvider(name={self.name!r}, currency={self.currency!r})"
+
+
 class RateRow(_Table, frozen=True):
     """One row of the price list; the longest prefix of a number wins."""
 
@@ -757,15 +1239,26 @@ class Config(_Table, frozen=True):
     asterisk: tuple[Asterisk, ...] = ()
     provisioning: tuple[RadioNetwork, ...] = ()
     calls: Calls = field(default_factory=Calls)
+    outage: tuple[Outage, ...] = ()
+    credit_transfers: CreditTransfers = field(default_factory=CreditTransfers)
+    text_commands: TextCommands = field(default_factory=TextCommands)
+    keypad: Keypad = field(default_factory=Keypad)
+    sellers: Sellers = field(default_factory=Sellers)
     numbering: Numbering = field(default_factory=Numbering)
     sms: Sms = field(default_factory=Sms)
     smpp: Smpp = field(default_factory=Smpp)
     schedules: Schedules = field(default_factory=Schedules)
+    fees: Fees = field(default_factory=Fees)
     radius: Radius = field(default_factory=Radius)
     prompts: Prompts = field(default_factory=Prompts)
     balance: Balance = field(default_factory=Balance)
     notices: Notices = field(default_factory=Notices)
+    credit_validity: CreditValidity = field(default_factory=CreditValidity)
+    vouchers: Vouchers = field(default_factory=Vouchers)
     metrics: Metrics = field(default_factory=Metrics)
+    cdr: Cdr = field(default_factory=Cdr)
+    console: Console = field(default_factory=Console)
+    payments: tuple[PaymentProvider, ...] = ()
     rates: tuple[RateRow, ...] = field(default_factory=lambda: (RateRow(),))
 
     def __post_init__(self) -> None:
@@ -773,15 +1266,26 @@ class Config(_Table, frozen=True):
         check_unique("asterisk", "name", [each.name for each in self.asterisk])
         check_unique("asterisk", "host and port", [f"{each.host}:{each.port}" for each in self.asterisk])
         check_unique("provisioning", "name", [each.name for each in self.provisioning])
+        check_unique("payments", "name", [each.name for each in self.payments])
+        check_unique("outage", "prefix", [each.prefix.removeprefix("+") for each in self.outage])
         check_unique("rates", "prefix", [each.prefix.removeprefix("+") for each in self.rates])
         if self.service.workers > 1:
             _check_shared(self)
+        if self.sms.balance_code in self.text_commands.service_codes:
+            raise SettingError("sms.balance_code", "is a number of text_commands, too; each needs its own")
         if Route.ASTERISK in self.sms.ways and not self.asterisk:
             raise SettingError("sms", '"asterisk" as a way of messages needs an [[asterisk]] table')
         if Route.SMPP in self.sms.ways and not self.smpp.host:
             raise SettingError("smpp.host", 'is missing; "smpp" as a way of messages ([sms]) needs it')
         if self.sms.on_net_route == "none":
             _check_notifiable(self)
+        if self.cdr.source and not self.cdr_server:
+            raise SettingError("cdr.server", "is missing: there is not exactly one [[asterisk]] table")
+
+    @property
+    def cdr_server(self) -> str:
+        """The name of the Asterisk whose records ``[cdr]`` has; empty: it is not said."""
+        return self.cdr.server or (self.asterisk[0].name if len(self.asterisk) == 1 else "")
 
     @property
     def numbering_plan(self) -> NumberingPlan:
@@ -792,7 +1296,12 @@ class Config(_Table, frozen=True):
     def message_policy(self) -> MessagePolicy:
         """The part that the charging of messages needs, of all tables."""
         alphabet = DefaultAlphabet(self.smpp.default_alphabet)
-        return dataclasses.replace(self.sms.terms, smsc_alphabet=alphabet, numbering=self.numbering_plan)
+        return dataclasses.replace(
+            self.sms.terms,
+            smsc_alphabet=alphabet,
+            numbering=self.numbering_plan,
+            suspended_allowed=self.fees.suspended_allowed,
+        )
 
     @property
     def wording(self) -> Wording:
@@ -801,7 +1310,38 @@ class Config(_Table, frozen=True):
 
         table = self.balance
         of_sms = table.sms_text if self.sms.terms.account is Kind.SMS else ""
-        return Wording(" ".join(filter(None, (table.text, of_sms))), table.style, table.bundles_text)
+        text = " ".join(filter(None, (table.text, of_sms)))
+        return Wording(text, table.style, table.bundles_text, table.valid_until_text, self.schedules.zone)
+
+    @property
+    def validity_terms(self) -> ValidityTerms:
+        """How long credit is valid, and what counts as a top-up."""
+        from celcombiller.core.validity.validity_terms import TopUp, ValidityTerms  # noqa: PLC0415  loads SQL
+
+        table = self.credit_validity
+        days = {Kind.VOICE: table.voice_days, Kind.DATA: table.data_days, Kind.SMS: table.sms_days}
+        return ValidityTerms(
+            days={kind: each for kind, each in days.items() if each},
+            top_ups=frozenset(map(TopUp, table.top_ups)),
+            zone=self.schedules.zone,
+            notice_days=table.notice_days,
+            notice_text=table.notice_text,
+        )
+
+    @property
+    def fee_notices(self) -> FeeNotices:
+        """The messages about fees."""
+        from celcombiller.core.notifications.fee_notices import FeeNotices  # noqa: PLC0415  loads SQL
+
+        texts = self.fees
+        return FeeNotices(
+            texts.reminder_text,
+            texts.unpaid_text,
+            texts.suspended_text,
+            texts.resumed_text,
+            self.balance.style,
+            self.message_policy,
+        )
 
     @property
     def notice_rules(self) -> NoticeRules:
@@ -811,8 +1351,60 @@ class Config(_Table, frozen=True):
         table = self.notices
         return NoticeRules(table.thresholds, Kind(table.kind), table.text, self.balance.style)
 
+    @property
+    def command_rules(self) -> CommandRules:
+        """The rules of commands from phones."""
+        table = self.text_commands
+        return CommandRules(
+            formats=table.formats,
+            policy=self.message_policy,
+            transfers=self.credit_transfer_terms,
+            style=self.balance.style,
+            wording=table.wording,
+            zone=self.schedules.zone,
+            repeat=timedelta(seconds=table.repeat_seconds),
+            late=timedelta(hours=table.late_hours) if table.late_hours else None,
+            per_minute_max=table.per_minute_max,
+            selling=self.selling_terms,
+        )
 
-LISTS = ("asterisk", "provisioning", "rates")
+    @property
+    def selling_terms(self) -> SellingTerms:
+        """The conditions for sellers."""
+        table = self.sellers
+        return SellingTerms(
+            undo_within=timedelta(minutes=table.undo_minutes),
+            office=table.office,
+            tax_rate=table.tax_rate,
+            tax_name=table.tax_name,
+            **{key: getattr(table, key) for key in table.texts},
+            style=self.balance.style,
+            zone=ZoneInfo(self.schedules.zone),
+            messages=self.message_policy,
+        )
+
+    @property
+    def credit_transfer_terms(self) -> CreditTransferTerms:
+        """The conditions for transfers between subscribers."""
+        table = self.credit_transfers
+        return CreditTransferTerms(
+            enabled=table.enabled,
+            least=table.least,
+            most=table.most or None,
+            day_limit=table.day_limit or None,
+            fee=table.fee,
+            fee_percent=table.fee_percent,
+            confirmation=Confirmation(table.confirm),
+            validity=timedelta(minutes=table.confirm_minutes),
+            asked_text=table.asked_text,
+            pin_text=table.pin_text,
+            made_text=table.made_text,
+            received_text=table.received_text,
+            style=self.balance.style,
+        )
+
+
+LISTS = ("asterisk", "provisioning", "outage", "payments", "rates")
 """The sections that may occur any number of times."""
 
 
@@ -824,14 +1416,24 @@ SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if e
 
 def _check_notifiable(config: Config) -> None:
     """Refuse messages to subscribers if there is no route to them."""
-    if config.sms.balance_code:
-        raise SettingError("sms.balance_code", "the answer needs a way to subscribers: sms.on_net_route")
-    if config.notices.thresholds:
-        raise SettingError("notices.thresholds", "a notice needs a way to subscribers: sms.on_net_route")
-    if config.notices.spending_share:
-        raise SettingError("notices.spending_share", "a notice needs a way to subscribers: sms.on_net_route")
-    if config.notices.not_renewed:
-        raise SettingError("notices.not_renewed", "a notice needs a way to subscribers: sms.on_net_route")
+    notices, fees = config.notices, config.fees
+    needed: dict[str, tuple[str, object]] = {
+        "sms.balance_code": ("the answer needs", config.sms.balance_code),
+        "notices.thresholds": ("a notice needs", notices.thresholds),
+        "notices.spending_share": ("a notice needs", notices.spending_share),
+        "text_commands": ("the answers need", config.text_commands.formats),
+        "credit_validity.notice_days": ("a notice needs", config.credit_validity.notice_days),
+        "notices.not_renewed": ("a notice needs", notices.not_renewed),
+    }
+    needed |= {f"sellers.{key}": ("a message needs", getattr(config.sellers, key)) for key in config.sellers.texts}
+    for key in ("reminder_text", "unpaid_text", "suspended_text", "resumed_text"):
+        needed[f"fees.{key}"] = ("a message needs", getattr(fees, key))
+    for key, (what, is_set) in needed.items():
+        if is_set:
+            raise SettingError(key, f"{what} a way to subscribers: sms.on_net_route")
+    if config.credit_transfers.enabled and config.credit_transfers.confirm != "none":
+        reason = 'the code needs a way to subscribers: sms.on_net_route, or confirm = "none"'
+        raise SettingError("credit_transfers.enabled", reason)
 
 
 def _check_shared(config: Config) -> None:

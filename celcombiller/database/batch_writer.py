@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.schema.driver import execute_raw
-from celcombiller.database.transaction import means_not_now, retry_transient, unavailable
+from celcombiller.database.transaction import begin, commit, means_not_now, retry_transient, roll_back, unavailable
 from celcombiller.runtime.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -41,16 +41,18 @@ if TYPE_CHECKING:
         Result,
         TakeTrunk,
         Terminate,
+        Update,
     )
     from celcombiller.core.data.accounting_reports import NasRestart, StaleSession, Usage
     from celcombiller.core.data.session import DataSession
     from celcombiller.core.model.accounts import Transfer
-    from celcombiller.core.model.calls import Call, CallGrant, Settlement
+    from celcombiller.core.model.calls import Call, CallGrant, CallUpdate, Settlement
     from celcombiller.core.sms.charging import MessageOutcome, MessageResult, MessageSubmission
 
     ProcessBatch = Callable[[Connection, list[Request], datetime], Sequence[Result]]
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741
 
 
 BATCH_MAX = 1000
@@ -83,6 +85,14 @@ class _Work(_Task[T]):
     work: Callable[[Connection], T]
 
 
+@dataclass(slots=True)
+class _Share(_Task[T]):
+    """A part of a unit of work that serves many at once."""
+
+    work: Callable[[Connection, list[Any]], Sequence[T | BillerError]]
+    item: Any
+
+
 class BatchWriter:
     """The writing thread as the reactor sees it: `charge` for charging requests, `transact` for other units of work."""
 
@@ -92,9 +102,9 @@ class BatchWriter:
         self._reactor = reactor
         self._engine = engine
         self._process = process
-        self._queue: queue.SimpleQueue[_Charge | _Work[Any] | None] = queue.SimpleQueue()
-        self._pending: list[_Charge | _Work[Any]] = []
-        self._deferred: list[_Charge | _Work[Any]] = []
+        self._queue: queue.SimpleQueue[_Charge | _Work[Any] | _Share[Any] | None] = queue.SimpleQueue()
+        self._pending: list[_Charge | _Work[Any] | _Share[Any]] = []
+        self._deferred: list[_Charge | _Work[Any] | _Share[Any]] = []
         self._deferred_call: IDelayedCall | None = None
         self._thread: threading.Thread | None = None
         self._closed: Deferred[None] = Deferred()
@@ -124,6 +134,8 @@ class BatchWriter:
 
     @overload
     def charge(self, request: Initiate, *, deferrable: bool = ...) -> Deferred[CallGrant]: ...
+    @overload
+    def charge(self, request: Update, *, deferrable: bool = ...) -> Deferred[CallUpdate]: ...
     @overload
     def charge(self, request: CallAnswered, *, deferrable: bool = ...) -> Deferred[Call]: ...
     @overload
@@ -165,12 +177,22 @@ class BatchWriter:
         self._enqueue(_Work(answer, work))
         return answer
 
-    def _enqueue(self, task: _Charge | _Work[Any]) -> None:
+    def share(self, work: Callable[[Connection, list[I]], Sequence[T | BillerError]], item: I) -> Deferred[T]:
+        """Do ``work`` for this item and those that wait for the same function, in one transaction.
+
+        It returns a result for each item, in their order; a `BillerError` among them is raised here, and what the
+        transaction wrote for it stays. It may run twice, so it must touch nothing but its transaction.
+        """
+        answer: Deferred[T] = Deferred()
+        self._enqueue(_Share(answer, work, item))
+        return answer
+
+    def _enqueue(self, task: _Charge | _Work[Any] | _Share[Any]) -> None:
         if not self._pending:
             self._reactor.callLater(0, self._hand_over, self._pending)
         self._pending.append(task)
 
-    def _hand_over(self, tasks: list[_Charge | _Work[Any]]) -> None:
+    def _hand_over(self, tasks: list[_Charge | _Work[Any] | _Share[Any]]) -> None:
         """Queue all tasks of one reactor turn at once; queued singly, the first would be a batch alone."""
         for each in tasks:
             self._queue.put(each)
@@ -192,6 +214,12 @@ class BatchWriter:
             if charges:
                 self._metrics.database.batch_requests.observe(len(charges))
                 self._deliver(charges, self._batch([each.request for each in charges]))
+            shares: dict[Any, list[_Share[Any]]] = {}
+            for each in taken:
+                if isinstance(each, _Share):
+                    shares.setdefault(each.work, []).append(each)
+            for work, tasks in shares.items():
+                self._deliver(tasks, self._shared(work, [each.item for each in tasks]))
             for each in taken:
                 if isinstance(each, _Work):
                     self._deliver([each], [self._guarded(each.work)])
@@ -207,6 +235,17 @@ class BatchWriter:
             return [results] * len(requests)
         return [result for request in requests for result in self._batch([request])]
 
+    def _shared(
+        self, work: Callable[[Connection, list[I]], Sequence[T | BillerError]], items: list[I]
+    ) -> Sequence[T | BillerError | Failure]:
+        """Do work for these items; if it fails as a whole, do it for each, so that each fails for itself only."""
+        results = self._guarded(lambda tx: work(tx, items))
+        if not isinstance(results, Failure):
+            return results
+        if len(items) == 1 or results.check(StoreUnavailable):
+            return [results] * len(items)
+        return [result for item in items for result in self._shared(work, [item])]
+
     def _guarded(self, work: Callable[[Connection], T]) -> T | Failure:
         try:
             return retry_transient(partial(self._once, work))
@@ -220,19 +259,27 @@ class BatchWriter:
         if self._connection is None or self._connection.invalidated:
             self._disconnect()
             self._connection = self._connected()
-        with self._connection.begin():
-            done = work(self._connection)
-            began = time.perf_counter()
+        tx = self._connection
+        begin(tx)
+        try:
+            done = work(tx)
+            began = commit(tx)
+        except BaseException:
+            roll_back(tx)
+            raise
         self._metrics.database.commit_seconds.observe(time.perf_counter() - began)
         return done
 
     def _connected(self) -> Connection:
-        """Connect; on PostgreSQL, forbid the plans that do not use indexes.
+        """Connect, out of the pool; on PostgreSQL, forbid the plans that do not use indexes.
+
+        The pool would give a connection with these settings to others: to the audit, which reads tables whole.
 
         PostgreSQL keeps the sequential scans that it planned while the tables were small, until it next analyzes them:
         until then a call cost six times as much (measured).
         """
         made = self._engine.connect()
+        made.detach()
         if made.dialect.name == "postgresql":
             for way in ("seqscan", "hashjoin", "mergejoin"):
                 execute_raw(made, f"set enable_{way} = off")

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from celcombiller.core.schema.driver import ROUND_TRIPS
+from celcombiller.database.transaction import doubt_names
+
 if TYPE_CHECKING:
     import psycopg
     from sqlalchemy.engine import Engine
@@ -31,6 +34,8 @@ def open_postgresql(url: sa.URL, *, lock_seconds: float, read_seconds: float | N
     `_TCP_KEEPALIVE_OPTIONS` detect a server that is gone silently (power, cable). Where the URL names several hosts,
     the next connection goes to the one that has become the primary.
     """
+    from celcombiller.database.round_trip import RoundTrips  # noqa: PLC0415  SQLite needs no psycopg
+
     limits = [f"set lock_timeout = '{lock_seconds}s'"]
     # Names are Unicode, whatever PGCLIENTENCODING says.
     arguments: dict[str, Any] = {"application_name": application_name, "client_encoding": "utf8"}
@@ -51,10 +56,23 @@ def open_postgresql(url: sa.URL, *, lock_seconds: float, read_seconds: float | N
     )
 
     @sa.event.listens_for(engine, "connect")
-    def _connected(connection: psycopg.Connection, _record: ConnectionPoolEntry) -> None:
+    def _connected(connection: psycopg.Connection, record: ConnectionPoolEntry) -> None:
         """Set the limits of the session. As parameters of the start, PgBouncer would refuse or ignore them."""
         connection.autocommit = True
         connection.execute("; ".join(limits), prepare=False)
         connection.autocommit = False
+        record.info[ROUND_TRIPS] = RoundTrips(connection)
+
+    # psycopg may deallocate all that is prepared when it rolls back, to a savepoint too.
+    @sa.event.listens_for(engine, "rollback")
+    @sa.event.listens_for(engine, "rollback_savepoint")
+    def _rolled_back(connection: sa.Connection, *_savepoint: object) -> None:
+        if not connection.invalidated:
+            doubt_names(connection.info)
+
+    @sa.event.listens_for(engine, "reset")
+    def _reset(_connection: psycopg.Connection, record: ConnectionPoolEntry | None, _state: object) -> None:
+        if record is not None:  # else it is closed now, outside the pool
+            doubt_names(record.info)
 
     return engine

@@ -62,7 +62,8 @@ def open_sqlite(url: sa.URL, *, lock_seconds: float, foreign_keys: bool, read_se
     def _began(connection: Connection) -> None:
         reading = read_seconds is not None or connection.get_execution_options().get("reading")
         connection.info["ends_at"] = time.monotonic() + (read_seconds or math.inf)
-        execute_raw(connection, "BEGIN" if reading else "BEGIN IMMEDIATE")
+        if not connection.connection.in_transaction:  # `transaction.begin` has not
+            execute_raw(connection, "BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
 

@@ -6,11 +6,13 @@ becomes an answer that gives the reason.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from cachetools import TTLCache
 from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
@@ -31,7 +33,8 @@ from celcombiller.core.errors import (
 )
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.authorization import check_access
-from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, parse_body, parse_query
+from celcombiller.http.credential_limit import CredentialLimit
+from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, parse_body, parse_form, parse_query
 from celcombiller.http.origin import check_origin
 from celcombiller.http.problem_details import status_of
 from celcombiller.http.request_context import find_client_address, make_request
@@ -46,12 +49,15 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from celcombiller.asterisk.ami.link import AmiLink
+    from celcombiller.asterisk.live_control.control import LiveControl
+    from celcombiller.asterisk.outage.control import OutageControl
     from celcombiller.config.tables import Config
     from celcombiller.core.access.principal import Principal
     from celcombiller.core.catalogue.catalogue import CatalogueHolder
     from celcombiller.core.provisioning.network import Network
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
+    from celcombiller.http.event_stream import EventFeed
     from celcombiller.http.http_request import HttpRequest
     from celcombiller.runtime.credentials.password_hasher import Passwords
     from celcombiller.runtime.log.peer_lines import PeerLines
@@ -60,6 +66,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEY_LENGTH_MAX = 200
+FORM_FIELDS_MAX = 500
+"""A form of a page may choose among the rows of a list."""
 
 
 class Api:
@@ -79,6 +87,8 @@ class Api:
         radio: Mapping[str, Network],
         lines: PeerLines,
         catalogue: CatalogueHolder,
+        control: LiveControl,
+        outage: OutageControl,
     ) -> None:
         self.config = config
         self.store = store
@@ -90,6 +100,15 @@ class Api:
         self.radio = radio
         self.lines = lines
         self.catalogue = catalogue
+        self.feeds: dict[str, EventFeed[Any, Any]] = {}
+        self._credentials = CredentialLimit(
+            time.monotonic,
+            config.rest.unknown_credentials_max,
+            lambda: metrics.rest.count_limit("unknown_credentials_max"),
+        )
+        self.wrong_signatures: TTLCache[str, int] = TTLCache(10_000, 60.0, timer=time.monotonic)
+        self.control = control
+        self.outage = outage
         self.app = Klein()
         self.app.url_map.converters["row"] = _RowNumber
         for route in routes:
@@ -110,17 +129,25 @@ class Api:
         try:
             response = await self._answer(route, http_request, path)
         except BillerError as error:
-            return encode_refusal(http_request, error, route.style)
+            return await self._refuse(route, http_request, path, error)
         except CancelledError:  # the client disconnected; the work is done all the same, or never begun
             raise
         except Exception:  # noqa: BLE001  a fault of the program: the log has all of it, the client the fact
             if self.lines.admits(find_client_address(http_request, self.config.rest)):
                 self._log.failure("{route} failed", route=route.name)
             fault = BillerError("the biller made a mistake; its log says which")
-            return encode_refusal(http_request, fault, route.style)
+            return await self._refuse(route, http_request, path, fault)
         if response is None:
             return b""  # the handler has written it already, piece by piece
         return encode_response(http_request, route, response)
+
+    async def _refuse(
+        self, route: Route, http_request: HttpRequest, path: Mapping[str, Any], error: BillerError
+    ) -> bytes:
+        if route.refuse is None:
+            return encode_refusal(http_request, error, route.style)
+        request = replace(make_request(http_request, self.config, path), catalogue=self.catalogue.current)
+        return encode_response(http_request, route, await route.refuse(self, http_request, route, request, error))
 
     async def _answer(self, route: Route, http_request: HttpRequest, path: Mapping[str, Any]) -> Response | None:
         check_origin(http_request, self.config.rest)
@@ -130,8 +157,17 @@ class Api:
         if not request.secrets and request.bearer is None and route.free is None:
             # Who shows nothing needs no look into the database to be refused.
             check_access(None, route.who, request.path, loopback=self._trusts(request))
+        if route.who is not None and not self._credentials.is_known(request):
+            self._credentials.admit()
+            # Forged ones are refused beside the thread that charges calls.
+            who = await self.reader.read(lambda tx: _find_principal(tx, request)[0])
+            if who is not None:
+                self._credentials.remember(request)
+            check_access(who, route.who, request.path, loopback=self._trusts(request))
         # The body is read here: Twisted closes it when the client disconnects, even while a thread reads it.
         raw = http_request.body
+        if route.verify is not None:
+            request = route.verify(self, http_request, request, raw)
         if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
             admitted = await self.reader.read(lambda tx: self._admit(tx, route, http_request, raw, request))
             password = await self._prepare_password(admitted)
@@ -157,13 +193,13 @@ class Api:
         check_password(text)
         old = _text_of(request.body, "old_password", OldPassword)
         own = request.path.get("username", request.principal.username) == request.principal.username
-        replaces = await self._check_old_password(request, old) if own and old is not None else None
+        replaces = await self.check_old_password(request, old) if own and old is not None else None
         revoke_tokens = _field_of(request.body, "revoke_tokens") is True
         return NewPassword(
             text, await self.passwords.hash(text, request.principal.username), replaces, revoke_tokens=revoke_tokens
         )
 
-    async def _check_old_password(self, request: Request, old: str) -> str | None:
+    async def check_old_password(self, request: Request, old: str) -> str | None:
         """Return the hash that the principal's old password has; ``None``: they have no password.
 
         A wrong one counts as a failed login. Raises `Forbidden` and `TooManyAttempts`.
@@ -191,6 +227,11 @@ class Api:
         check_access(who, request.rule, request.path)
         return replace(request, who=who, secret=secret, now=now)
 
+    def stop(self) -> None:
+        """End what has no end of its own: the streams of events."""
+        for each in self.feeds.values():
+            each.stop()
+
     # -- in a thread of the database --------------------------------------------------------------------------------
 
     def _do(self, tx: Connection, route: Route, http_request: HttpRequest, raw: bytes, request: Request) -> Response:
@@ -211,7 +252,6 @@ class Api:
         check_access(who, route.who, request.path, loopback=self._trusts(request))
         if any(NUL in each for each in request.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")
-        _check_key(request.key, needed=route.needs_idempotency_key)
         if route.takes_upload and http_request.is_crowded:
             raise Overloaded("other files are being uploaded: send it again in a minute")
         if http_request.too_large and http_request.is_upload:
@@ -222,11 +262,15 @@ class Api:
         if route.query is not None or route.style is ResponseStyle.TODAY:
             query = convert_fields(route.query or _NoQuery, query, strict=False)
         body: Any = None
-        if route.body is not None or route.takes_body:
+        if route.takes_form:
+            body = parse_form(raw, FORM_FIELDS_MAX)
+            request = replace(request, key=body.pop("idempotency_key", request.key))
+        elif (route.body is not None or route.takes_body) and not (route.body_is_optional and not raw):
             content_type = None if route.any_type else http_request.getHeader("content-type") or ""
             body = parse_body(raw, content_type)
             if route.body is not None:
                 body = convert_fields(route.body, body)
+        _check_key(request.key, needed=route.needs_idempotency_key)
         return replace(request, who=who, secret=secret, query=query, body=body)
 
     def _trusts(self, request: Request) -> bool:

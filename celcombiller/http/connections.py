@@ -7,10 +7,11 @@ Calls are served by the same thread and from the same open files, so the API lea
 * A request has a deadline for its head and one for its body, whatever the client sends meanwhile, and an answer one
   for being taken. Twisted's own timeout starts again with each octet.
 * In a turn of the reactor one connection is read and one request is begun. While a call waits for its decision, those
-  that wait for a turn wait a little longer: the thread that writes the ledger needs Python's lock, which a busy reactor
-  hands over only every five milliseconds. A connection that takes no answers is
-  not read, so a client that sends and sends without reading costs what fits into its buffers. Twisted itself goes on
-  reading when a request is answered while the answers before it wait.
+  that want a turn wait a little: the thread that writes the ledger needs Python's lock, which a busy reactor hands over
+  only every five milliseconds. The same holds while Asterisk is about to answer a command of a call. A call asks it
+  several, and would wait for a request after each.
+* A connection that takes no answers is not read, so a client that sends and sends without reading costs what fits into
+  its buffers. Twisted itself goes on reading when a request is answered while the answers before it wait.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Connections:
 
     ``count`` is called with the name of the setting each time that a limit is reached. From ``unlimited``, the
     addresses of proxies, come the connections of many clients. ``calls_wait`` returns whether a call waits
-    for its decision.
+    for its decision, or for what Asterisk answers at once.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Connections:
         self._is_unlimited = unlimited
         self._open: dict[LimitedChannel, str] = {}
         self._without_request: dict[LimitedChannel, None] = {}
+        self._streaming: set[LimitedChannel] = set()
         self._from: Counter[str] = Counter()
         self._turns: deque[LimitedChannel] = deque()
         self._turn_is_taken = False
@@ -99,8 +101,8 @@ class Connections:
         return len(self._open)
 
     def count_working(self) -> int:
-        """Return how many requests are being answered."""
-        return len(self._open) - len(self._without_request)
+        """Return how many requests are being answered, without streams of events."""
+        return len(self._open) - len(self._without_request) - len(self._streaming)
 
     def count_unsent(self) -> int:
         """Return how many connections have answers that the client does not take."""
@@ -131,6 +133,7 @@ class Connections:
         """Forget a connection that is lost, or will be."""
         network = self._open.pop(channel, None)
         self._without_request.pop(channel, None)
+        self._streaming.discard(channel)
         self.deadlines.met((channel, "read"))
         self.deadlines.met((channel, "write"))
         if network is None:
@@ -145,19 +148,24 @@ class Connections:
         """Note that a request of this connection is being answered."""
         self._without_request.pop(channel, None)
 
+    def note_stream(self, channel: LimitedChannel) -> None:
+        """Note that the answer on this connection is a stream of events: it has no end, and costs little."""
+        if channel in self._open:
+            self._streaming.add(channel)
+
     def note_wait(self, channel: LimitedChannel) -> None:
         """Note that this connection has no request in work."""
+        self._streaming.discard(channel)
         if channel in self._open:
             self._without_request[channel] = None
 
     # -- turns -------------------------------------------------------------------------------------------------------
 
     def request_turn(self, channel: LimitedChannel) -> None:
-        """Let a connection take its turn: now, or in a later turn of the reactor when others took this one."""
-        if self._turn_is_taken:
-            self._turns.append(channel)
-        else:
-            self._give_turn(channel)
+        """Let a connection take its turn: now, or later when others took this one or a call waits."""
+        self._turns.append(channel)
+        if not self._turn_is_taken:
+            self._end_turn()
 
     def _give_turn(self, channel: LimitedChannel) -> None:
         self._turn_is_taken = True
@@ -167,6 +175,7 @@ class Connections:
     def _end_turn(self) -> None:
         if self._turns and self._gave_way_seconds < GIVE_WAY_SECONDS_MAX and self._calls_wait():
             self._gave_way_seconds += GIVE_WAY_SECONDS
+            self._turn_is_taken = True
             self.clock.callLater(GIVE_WAY_SECONDS, self._end_turn)
             return
         self._gave_way_seconds = 0.0

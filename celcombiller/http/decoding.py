@@ -89,19 +89,19 @@ def parse_query(text: bytes) -> dict[str, str]:
     return found
 
 
-def parse_form(raw: bytes) -> dict[str, str]:
+def parse_form(raw: bytes, fields_max: int = QUERY_FIELDS_MAX) -> dict[str, str]:
     """Return a form (application/x-www-form-urlencoded); of a name twice, the last value. Raises `BrokenRequest`.
 
     As browsers' own parsers do, this takes characters that are not escaped, and signs between pairs too many.
     """
-    found = dict(_pairs(raw.strip(b"\r\n"), "form"))
+    found = dict(_pairs(raw.strip(b"\r\n"), "form", fields_max))
     _check_texts(found)
     return found
 
 
-def _pairs(text: bytes, what: str) -> list[tuple[str, str]]:
+def _pairs(text: bytes, what: str, fields_max: int = QUERY_FIELDS_MAX) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(text.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+        return parse_qsl(text.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=fields_max)
     except ValueError:
         raise BrokenRequest(f"the {what} is not UTF-8, or has too many fields") from None
 
@@ -121,7 +121,9 @@ def convert_fields(kind: type[T], given: Mapping[str, Any], *, strict: bool = Tr
                 wrong[name] = "is missing"
             continue
         try:
-            value = given[name] if strict else _from_text(given[name], each.type)
+            value = given[name]
+            if not strict and isinstance(value, str):
+                value = _from_text(value, each.type)
             values[each.name] = _in_utc(msgspec.convert(value, each.type))
         except (msgspec.ValidationError, OverflowError) as error:
             wrong[name] = _allowed(error, each.type)

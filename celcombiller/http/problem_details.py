@@ -18,9 +18,17 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.NotAuthenticated: http.UNAUTHORIZED,
     errors.Forbidden: http.FORBIDDEN,
     errors.SubscriberDisabled: http.FORBIDDEN,
+    errors.SubscriberSuspended: http.FORBIDDEN,
     errors.Barred: http.FORBIDDEN,
+    errors.NotOffered: http.FORBIDDEN,
+    errors.SellerDisabled: http.FORBIDDEN,
+    errors.WrongPin: http.FORBIDDEN,
+    errors.SecondFactorNeeded: http.FORBIDDEN,
+    errors.WrongSecondFactor: http.FORBIDDEN,
+    errors.UntrustedSender: http.FORBIDDEN,
     errors.NotFound: http.NOT_FOUND,
     errors.UnknownSubscriber: http.NOT_FOUND,
+    errors.UnknownSeller: http.NOT_FOUND,
     errors.UnknownCall: http.NOT_FOUND,
     errors.UnknownSchedule: http.NOT_FOUND,
     errors.UnknownMembership: http.NOT_FOUND,
@@ -28,20 +36,32 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.UnknownTrunk: http.NOT_FOUND,
     errors.UnknownRoute: http.NOT_FOUND,
     errors.UnknownGroup: http.NOT_FOUND,
+    errors.UnknownVoucher: http.NOT_FOUND,
     errors.WrongMethod: http.NOT_ALLOWED,
     errors.AlreadyTaken: http.CONFLICT,
     errors.TransferConflict: http.CONFLICT,
     errors.InsufficientBalance: http.CONFLICT,
+    errors.DayLimitReached: http.CONFLICT,
+    errors.SaleTooLarge: http.CONFLICT,
+    errors.UndoTooLate: http.CONFLICT,
+    errors.WrongCode: http.CONFLICT,
     errors.HoldNotOpen: http.CONFLICT,
     errors.TooManyCalls: http.CONFLICT,
     errors.GroupFull: http.CONFLICT,
     errors.LastAdministrator: http.CONFLICT,
     errors.VersionConflict: http.CONFLICT,
     errors.InUse: http.CONFLICT,
+    errors.VoucherNotActive: http.CONFLICT,
+    errors.VoucherRedeemed: http.CONFLICT,
+    errors.VoucherRevoked: http.CONFLICT,
+    errors.VoucherExpired: http.CONFLICT,
+    errors.BalanceTooHigh: http.CONFLICT,
+    errors.TooLate: http.CONFLICT,
     errors.TooLarge: http.REQUEST_ENTITY_TOO_LARGE,
     errors.WrongMediaType: http.UNSUPPORTED_MEDIA_TYPE,
     errors.InvalidValue: 422,
     errors.BadNumber: 422,
+    errors.UnknownCommand: 422,
     errors.NoRate: 422,
     errors.NoTrunk: 422,
     errors.TooExpensive: 422,
@@ -50,6 +70,7 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.NotImplementedYet: http.NOT_IMPLEMENTED,
     errors.StoreUnavailable: http.SERVICE_UNAVAILABLE,
     errors.SchemaMismatch: http.SERVICE_UNAVAILABLE,
+    errors.NotReady: http.SERVICE_UNAVAILABLE,
     errors.Overloaded: http.SERVICE_UNAVAILABLE,
     errors.NetworkUnavailable: http.BAD_GATEWAY,
 }
@@ -67,6 +88,7 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: Annotated[int, Meta(description="the HTTP status")]
     code: Annotated[str, Meta(description="which error it is; it never changes once released")]
     detail: Annotated[str, Meta(description="a sentence for people")]
+    remedy: Annotated[str, Meta(description="what can be done about it, for people")] = ""
     fields: Annotated[dict[str, str], Meta(description="the reason for each wrong field")] = {}
 
 
@@ -90,6 +112,7 @@ def make_problem(error: errors.BillerError) -> Problem:
         status=status,
         code=code,
         detail=str(error),
+        remedy=error.remedy,
         fields=getattr(error, "fields", {}),
     )
 

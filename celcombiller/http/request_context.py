@@ -47,6 +47,7 @@ def make_request(http_request: HttpRequest, config: Config, path: Mapping[str, A
         base_url=base_url,
         url=base_url + http_request.uri.decode("ascii", "replace"),
         key=http_request.getHeader("idempotency-key"),
+        languages=http_request.getHeader("accept-language") or "",
         secrets=read_session_secrets(http_request),
         bearer=read_bearer_secret(http_request),
         local=is_local(http_request, config.rest),
@@ -108,6 +109,11 @@ def is_local(http_request: HttpRequest, settings: Rest) -> bool:
         and is_direct(http_request, settings)
         and not http_request.requestHeaders.hasHeader("origin")
     )
+
+
+def is_browser(http_request: HttpRequest) -> bool:
+    """Return whether a person looks for a page: programs take JSON, or anything."""
+    return http_request.method == b"GET" and "text/html" in (http_request.getHeader("accept") or "")
 
 
 # -- the URL -----------------------------------------------------------------------------------------------------------

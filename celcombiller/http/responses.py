@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ import msgspec
 from twisted.web import http
 
 from celcombiller.core.errors import Overloaded, TooManyAttempts
-from celcombiller.http.problem_details import PROBLEM_TYPE, make_legacy_message, make_problem, status_of
+from celcombiller.http.problem_details import PROBLEM_TYPE, make_legacy_message, make_problem, reason_phrase, status_of
 from celcombiller.http.route import ResponseStyle
 
 if TYPE_CHECKING:
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Response, Route
 
 JSON_TYPE = "application/json"
+PACKED_FROM = 1024
+"""Octets from which a page is compressed."""
 TEXT_TYPE = "text/plain; charset=utf-8"
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
 
 
 def encode_response(http_request: HttpRequest, route: Route, response: Response) -> bytes:
     """Set status and headers of a response, and return its body."""
-    http_request.setResponseCode(response.status or route.status)
+    status = response.status or route.status
+    http_request.setResponseCode(status, reason_phrase(status).encode())
     for name, value in response.headers.items():
         http_request.setHeader(name.encode(), quote(value, safe=_HEADER_SAFE).encode())
     return _encode_body(http_request, response.body, route.style)
@@ -45,13 +49,30 @@ def encode_refusal(http_request: HttpRequest, error: BillerError, style: Respons
         status, body, content_type = status_of(error), make_problem(error), PROBLEM_TYPE
     if status == http.UNAUTHORIZED:
         http_request.setHeader(b"WWW-Authenticate", b'Bearer realm="celcombiller"')
-    http_request.setResponseCode(status)
+    http_request.setResponseCode(status, reason_phrase(status).encode())
     return _encode_body(http_request, body, style, content_type)
+
+
+def accepts_gzip(http_request: HttpRequest) -> bool:
+    """Return whether the client unpacks gzip (RFC 9110, section 12.5.3)."""
+    return "gzip" in (http_request.getHeader("accept-encoding") or "").replace(",", " ").split()
+
+
+def _encode_page(http_request: HttpRequest, body: bytes) -> bytes:
+    """Return what is sent as it is; text that is long is compressed where the client unpacks it."""
+    headers = http_request.responseHeaders
+    if len(body) > PACKED_FROM and not headers.hasHeader(b"content-encoding") and accepts_gzip(http_request):
+        body = gzip.compress(body, compresslevel=5, mtime=0)
+        http_request.setHeader(b"Content-Encoding", b"gzip")
+    http_request.setHeader(b"Content-Length", str(len(body)).encode())
+    return body
 
 
 def _encode_body(http_request: HttpRequest, body: object, style: ResponseStyle, content_type: str = JSON_TYPE) -> bytes:
     if body is None:
         return b""
+    if isinstance(body, bytes):
+        return _encode_page(http_request, body)
     if isinstance(body, str):
         encoded, content_type = body.encode(), TEXT_TYPE
     else:

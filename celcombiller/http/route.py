@@ -45,6 +45,7 @@ class ResponseStyle(Enum):
 
     TODAY = "problem documents"
     ORIGINAL = "as the original program"
+    PAGE = "pages of the console"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,9 @@ class Request:
     ``password`` is the new password of the body, hashed, with the old one checked. ``key`` is the Idempotency-Key.
     ``secrets`` are the cookies that may be a browser session, ``secret`` is the one that is; ``bearer`` is the secret
     of a token. ``rule`` is the access rule of the route. ``local``: a program on this machine sent it, not through a
-    proxy. ``catalogue`` is the one in use.
+    proxy. ``provider``: who signed it, on routes that ask for a signature. ``catalogue`` is the one in use.
+    ``languages`` is the header Accept-Language. ``refused`` is set where a page is shown once more because a form was
+    refused; then ``form`` has the values of its fields.
     """
 
     config: Config
@@ -75,6 +78,10 @@ class Request:
     bearer: str | None = None
     rule: AccessRule | None = None
     local: bool = False
+    provider: str = ""
+    languages: str = ""
+    form: Mapping[str, str] = field(default_factory=dict)
+    refused: BillerError | None = None
     catalogue: Catalogue = field(default_factory=Catalogue)
 
     def find_reference(self, tx: Connection) -> str:
@@ -106,7 +113,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer with a status or headers. A body that is a ``str`` is sent as plain text, any other as JSON."""
+    """An answer with a status or headers.
+
+    A body that is a ``str`` is sent as plain text, one that is ``bytes`` as it is, any other as JSON.
+    """
 
     body: object = None
     status: int | None = None
@@ -119,6 +129,9 @@ Handler = Callable[["Connection", Request], object]
 Served = Callable[[Any, "HttpRequest", Request], Awaitable[Response | None]]
 
 
+Refuses = Callable[[Any, "HttpRequest", "Route", Request, BillerError], Awaitable[Response]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Route:
     """One route.
@@ -127,11 +140,14 @@ class Route:
     transactions, such as a login or a streamed download; it gets the API, Twisted's request and the checked request.
     ``free`` decides by the request alone whether such a route needs no login; then it works without the database.
     ``refusals`` are the errors of this route only, without those of every route (broken JSON, no login).
+    ``verify`` checks the signature of a request, before anything else of it is looked at, and returns the request with
+    who signed it; then no cookie and no token counts. ``body_is_optional``: without a body the handler gets ``None``.
     ``any_type``: the body is JSON, whatever its Content-Type. ``takes_upload``: it is CSV, which may be long; `serve`
     takes it from Twisted's request, and ``upload_example`` is what OpenAPI shows. ``only_asks``: the route changes
     nothing, though its method is not GET. ``example`` is a body that OpenAPI shows. ``operation`` describes a route of
     the original program in OpenAPI, where else it is not. ``immutable_reason``: why nothing at this address can be
-    changed.
+    changed. ``takes_form``: the body is the form of a page, and the handler gets a ``dict`` of its fields; the field
+    ``idempotency_key`` counts as the header of that name. ``refuse`` makes the answer to an error, as a page.
     """
 
     method: str
@@ -140,9 +156,13 @@ class Route:
     do: Handler | None = None
     serve: Served | None = None
     free: Callable[[Any, HttpRequest, Request], bool] | None = None
+    verify: Callable[[Any, HttpRequest, Request, bytes], Request] | None = None
     query: type | None = None
     body: type | None = None
+    body_is_optional: bool = False
     takes_body: bool = False
+    takes_form: bool = False
+    refuse: Refuses | None = None
     any_type: bool = False
     only_asks: bool = False
     takes_upload: bool = False

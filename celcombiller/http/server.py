@@ -14,8 +14,8 @@ from celcombiller.core.errors import BrokenRequest, Overloaded
 from celcombiller.http.connections import ConnectionLimits, Connections, LimitedChannel
 from celcombiller.http.http_request import HttpRequest, Uploads
 from celcombiller.http.origin import allow_origin
-from celcombiller.http.request_context import find_client_address, is_proxy, is_secure
-from celcombiller.http.route import ALWAYS_SERVED
+from celcombiller.http.request_context import find_client_address, is_browser, is_proxy, is_secure
+from celcombiller.http.route import ALWAYS_SERVED, ResponseStyle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,10 @@ SECURITY_HEADERS = {
 }
 
 
+PAGES = b"/ui/"
+"""Where the pages are. A browser that asks for ``/`` is sent there; a program gets what the original answered."""
+
+
 class Front(Resource):
     """The resource before all routes: it sets the headers of every answer, and answers OPTIONS."""
 
@@ -44,6 +48,7 @@ class Front(Resource):
         super().__init__()
         self._api = api
         self._connections = connections
+        self._has_pages = any(each.style is ResponseStyle.PAGE for each in api.routes)
         self._inner: IResource = api.app.resource()
 
     def render(self, http_request: Any) -> Any:
@@ -61,6 +66,9 @@ class Front(Resource):
         if self._is_overloaded(http_request):
             self._api.metrics.rest.count_limit("requests_max")
             return self._api.refuse(http_request, Overloaded("too many requests at once: send it again in a second"))
+        if self._has_pages and http_request.path == b"/" and is_browser(http_request):
+            http_request.redirect(PAGES)
+            return b""
         if http_request.method != b"OPTIONS":
             return self._inner.render(http_request)
         methods = self._api.allowed_methods(http_request)
@@ -89,11 +97,13 @@ class ApiSite(Site):
         resource: IResource,
         connections: Connections,
         is_logged: Callable[[Any], bool] = lambda _http_request: True,
+        stop: Callable[[], None] = lambda: None,
         **more: Any,
     ) -> None:
         super().__init__(resource, reactor=connections.clock, timeout=None, **more)
         self.connections = connections
         self._is_logged = is_logged
+        self._stop = stop
 
     def buildProtocol(self, addr: Any) -> Any:
         """Accept a connection, unless its address has as many as it may have."""
@@ -110,8 +120,9 @@ class ApiSite(Site):
             super().log(request)
 
     def stopFactory(self) -> None:
-        """Drop all deadlines when the port is closed."""
+        """End all streams and drop all deadlines when the port is closed."""
         super().stopFactory()
+        self._stop()
         self.connections.deadlines.stop()
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -119,8 +130,11 @@ class ApiSite(Site):
         return [b"http/1.1"]
 
 
-def make_site(api: Api, clock: Any, connections_max: int) -> ApiSite:
-    """Return what a port serves. ``connections_max``: how many connections the open files of this process allow."""
+def make_site(api: Api, clock: Any, connections_max: int, calls_wait: Callable[[], bool]) -> ApiSite:
+    """Return what a port serves. ``connections_max``: how many connections the open files of this process allow.
+
+    ``calls_wait``: whether a call waits for this process, or is about to ask it something.
+    """
     settings, metrics = api.config.rest, api.metrics.rest
     limits = ConnectionLimits(
         connections_max=connections_max,
@@ -137,7 +151,7 @@ def make_site(api: Api, clock: Any, connections_max: int) -> ApiSite:
         limits,
         unlimited=partial(_is_shared, settings),
         count=metrics.count_limit,
-        calls_wait=lambda: api.store.is_charging,
+        calls_wait=calls_wait,
     )
     metrics.watch_connections(
         connections.__len__, connections.count_working, connections.count_unsent, limits.connections_max
@@ -146,6 +160,7 @@ def make_site(api: Api, clock: Any, connections_max: int) -> ApiSite:
         Front(api, connections),
         connections,
         lambda http_request: api.lines.admits(find_client_address(http_request, settings)),
+        api.stop,
         requestFactory=partial(
             HttpRequest, settings.body_kib_max * 1024, uploads=Uploads(settings.upload_mib_max * 1024 * 1024)
         ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -21,7 +22,7 @@ from zope.interface import implementer
 from celcombiller.core.model.text import escape_unprintable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy.engine import Connection
 
@@ -85,13 +86,20 @@ async def send(
     for name, value in headers.items():
         http_request.setHeader(name.encode(), value.encode())
     room = ConnectionRoom()
-    http_request.registerProducer(room, True)
-    try:
+    with cut_off_on_failure(http_request, room):
         http_request.write(part)
         while after is not None:
             await room.wait()
             part, after = await reader.read(partial(piece, after=after))
             http_request.write(part)
+
+
+@contextmanager
+def cut_off_on_failure(http_request: HttpRequest, room: ConnectionRoom) -> Iterator[None]:
+    """Have ``room`` follow the connection while an answer is written; a failure is logged, and cuts the answer off."""
+    http_request.registerProducer(room, True)
+    try:
+        yield
     except defer.CancelledError:
         raise
     except Exception:  # noqa: BLE001  the status was sent already: only a cut connection shows the error

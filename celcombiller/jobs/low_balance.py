@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from celcombiller.core.ledger import bookmarks
 from celcombiller.core.notifications import low_balance
+from celcombiller.core.notifications.low_balance import BOOKMARK
 from celcombiller.runtime.periodic import PeriodicService
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from twisted.internet.defer import Deferred
 
-    from celcombiller.core.notifications.low_balance import NoticeResult, NoticeRules, Watermark
+    from celcombiller.core.ledger.bookmarks import Watermark
+    from celcombiller.core.notifications.low_balance import NoticeResult, NoticeRules
     from celcombiller.core.sms.charging import MessagePolicy
     from celcombiller.runtime.metrics import Metrics
 
@@ -60,13 +63,13 @@ class LowBalanceService(PeriodicService):
 
     async def scan(self) -> None:
         """Look through the transfers up to a horizon, once all of them are there."""
-        horizon = self._horizon = self._horizon or await self._read(low_balance.find_watermark)
-        if not await self._read(partial(low_balance.is_complete, seen=horizon)):
+        horizon = self._horizon = self._horizon or await self._read(bookmarks.find_watermark)
+        if not await self._read(partial(bookmarks.is_complete, seen=horizon)):
             return  # the next look asks again of the same horizon: those who wrote then are done sooner or later
         self._horizon = None
-        after_id = await self._read(low_balance.read_until)
+        after_id = await self._read(partial(bookmarks.read_bookmark, name=BOOKMARK))
         if after_id is None:
-            await self._transact(partial(low_balance.begin, last_id=horizon.last_id))
+            await self._transact(partial(bookmarks.begin_bookmark, name=BOOKMARK, last_id=horizon.last_id))
         while after_id is not None and after_id < horizon.last_id and not self._ending:
             after_id = await self._scan_batch(after_id, horizon.last_id)
         if not self._ending:
@@ -81,7 +84,7 @@ class LowBalanceService(PeriodicService):
         queue = partial(low_balance.queue, rules=self._rules, terms=self._terms, found=found, now=now)
         noticed = await self._transact(queue)
         if noticed is None:  # another node was quicker
-            until_id: int | None = await self._read(low_balance.read_until)
+            until_id: int | None = await self._read(partial(bookmarks.read_bookmark, name=BOOKMARK))
             return until_id
         for each in noticed:
             self._tell(each)

@@ -120,11 +120,13 @@ class ScheduleCreditService(PeriodicService):
                 id=schedule.id,
                 name=schedule.name,
                 due_on=run.due_on,
-                what=run.note or f"{run.value} to each member",
+                what=run.note or f"{run.value} {'to' if run.when_short is None else 'from'} each member",
             )
 
     def _tell_advance(self, advance: Advance) -> None:
         run, now = advance.run, self._uptime()
+        if run.when_short is not None:
+            self._metrics.fees.count_run(taken=advance.done, unpaid=advance.unpaid, value=run.value)
         if run.failed - len(advance.failures) < FAILURES_TOLD:
             for failure in advance.failures:
                 self._log.warn(

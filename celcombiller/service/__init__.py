@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -61,12 +62,19 @@ def use_monotonic_time(reactor: Any) -> None:
         reactor.seconds = time.monotonic
 
 
+def stop_once(reactor: Any) -> None:
+    """Have a second SIGTERM or Ctrl-C change nothing: Twisted's reactor, which stops already, logs a traceback."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        reactor.addSystemEventTrigger("before", "shutdown", signal.signal, each, signal.SIG_IGN)
+
+
 def makeService(options: Options) -> IService:
     """Build the service from the settings, or exit with one line about what is wrong."""
     from twisted.internet import reactor  # noqa: PLC0415  importing it installs it
 
     ignore_deprecations()
     use_monotonic_time(reactor)
+    stop_once(reactor)
     dispatch_directly()
     try:
         path = options["config"]

@@ -13,6 +13,7 @@ from celcombiller.runtime.log import observers as log_observers
 from celcombiller.runtime.process import open_files
 
 if TYPE_CHECKING:
+    from celcombiller.asterisk.outage.journal import Journal
     from celcombiller.asterisk.scripts import Scripts
     from celcombiller.config.tables import Config
     from celcombiller.database.batch_writer import BatchWriter
@@ -30,6 +31,7 @@ class Root(log_observers.Logged, MultiService):
     config: Config
     metrics: Metrics
     threads: tuple[Reader, Passwords]
+    journal: Journal
 
     def __init__(self, lock: Any) -> None:
         super().__init__()
@@ -86,6 +88,7 @@ class Root(log_observers.Logged, MultiService):
                 await stopped
         await self.scripts.updates.drain()
         await self.store.close()
+        await self.journal.close()
         for each in self.threads:
             each.stop()
         if self._lock is not None:

@@ -24,12 +24,13 @@ from celcombiller.cli.common import (
 from celcombiller.cli.terminal import echo
 from celcombiller.core.access import bundle_changes
 from celcombiller.core.bundles import bundle_records, offers
-from celcombiller.core.bundles.terms import HOURS_MAX, PRIORITY_MAX, BundleTerms
+from celcombiller.core.bundles.terms import CALL_SECONDS_MAX, HOURS_MAX, PRIORITY_MAX, BundleTerms, unlimited_amount
 from celcombiller.core.charging.request_keys import find_reference
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger import statement
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import BundleKind
+from celcombiller.core.model.bundles import UNLIMITED, is_unlimited
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.database.transaction import transact
 
@@ -49,8 +50,8 @@ _ROW = ("id", "username", "name", "kind", "amount", "left", "held", "valid_from"
 def _give(arguments: argparse.Namespace, config: Config) -> int:
     operator, key, now = current_operator(), arguments.id or str(uuid.uuid4()), datetime.now(UTC)
     kind, amount = _content(arguments)
-    name = arguments.name or f"{amount} {'credits' if kind is BundleKind.MONEY else kind}"
-    terms = BundleTerms(name, kind, amount, arguments.services, arguments.destinations, arguments.priority)
+    words = "unlimited" if is_unlimited(kind, amount) else str(amount)
+    terms = _terms(arguments, arguments.name or f"{words} {'credits' if kind is BundleKind.MONEY else kind}")
 
     def work(tx: sa.Connection) -> dict[str, Any]:
         who = find_payer(tx, arguments.username)
@@ -164,8 +165,7 @@ def _show_offer(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _add_offer(arguments: argparse.Namespace, config: Config) -> int:
-    kind, amount = _content(arguments)
-    terms = BundleTerms(arguments.name, kind, amount, arguments.services, arguments.destinations, arguments.priority)
+    terms = _terms(arguments, arguments.name)
 
     def work(tx: sa.Connection) -> Offer:
         return bundle_changes.add_offer(
@@ -188,6 +188,8 @@ def _change_offer(arguments: argparse.Namespace, config: Config) -> int:
     for key, name, on in (("renews", "renews", "yes"), ("state", "enabled", "enabled")):
         if getattr(arguments, key) is not None:
             changes[name] = getattr(arguments, key) == on
+    if arguments.call_seconds_max is not None:
+        changes["call_seconds_max"] = None if arguments.call_seconds_max == "none" else arguments.call_seconds_max
     if not changes:
         raise InvalidValue("nothing to change: name a field, such as --price")
 
@@ -229,16 +231,28 @@ def _buy(arguments: argparse.Namespace, config: Config) -> int:
 # -- parts -----------------------------------------------------------------------------------------------------------
 
 
+def _terms(arguments: argparse.Namespace, name: str) -> BundleTerms:
+    kind, amount = _content(arguments)
+    most = None if arguments.call_seconds_max == "none" else arguments.call_seconds_max
+    return BundleTerms(
+        name, kind, amount, arguments.services, arguments.destinations, arguments.priority, call_seconds_max=most
+    )
+
+
 def _content(arguments: argparse.Namespace) -> tuple[BundleKind, int]:
     for kind in BundleKind:
         amount = getattr(arguments, kind.value)
         if amount is not None:
             return kind, amount
-    raise InvalidValue("say what it holds: --seconds, --messages, --octets or --money")
+    if arguments.unlimited is not None:
+        kind = BundleKind(arguments.unlimited)
+        return kind, unlimited_amount(kind)
+    raise InvalidValue("say what it holds: --seconds, --messages, --octets, --money or --unlimited")
 
 
 def _offer_row(offer: Offer) -> dict[str, Any]:
-    return asdict(offer) | {"services": " ".join(offer.services), "destinations": " ".join(offer.destinations)}
+    lists = {"services": " ".join(offer.services), "destinations": " ".join(offer.destinations)}
+    return asdict(offer) | {"unlimited": offer.unlimited} | lists
 
 
 def _text(value: object) -> object:
@@ -254,7 +268,8 @@ def _print_bundle(arguments: argparse.Namespace, row: dict[str, Any], verb: str)
         until = row["valid_until"].astimezone().isoformat(" ", "minutes")
         again = ", then bought again" if row["renews"] else ""
         bundle = f"bundle {row['id']} ({row['name']})"
-        echo(f"{row['username']} {verb} {bundle}: {row['left']} {row['kind']} until {until}{again}.")
+        left = "unlimited" if row["unlimited"] else row["left"]
+        echo(f"{row['username']} {verb} {bundle}: {left} {row['kind']} until {until}{again}.")
     return 0
 
 
@@ -262,7 +277,8 @@ def _print_offer(arguments: argparse.Namespace, offer: Offer, verb: str) -> int:
     if arguments.json:
         print_json(offer)
     else:
-        what = f"{offer.amount} {offer.kind} for {offer.valid_hours} hours, price {offer.price}"
+        amount = "unlimited" if offer.unlimited else offer.amount
+        what = f"{amount} {offer.kind} for {offer.valid_hours} hours, price {offer.price}"
         echo(f"{verb} offer {offer.id} ({offer.name}): {what}{'' if offer.enabled else ', not for sale'}.")
     return 0
 
@@ -340,6 +356,7 @@ def _add_content(parser: argparse.ArgumentParser) -> None:
         (BundleKind.MONEY, "voice credits"),
     ):
         content.add_argument(f"--{kind}", type=whole_number(1, AMOUNT_MAX), metavar="N", help=what)
+    content.add_argument("--unlimited", choices=[each.value for each in UNLIMITED], help="without limit")
 
 
 def _add_terms(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -367,11 +384,21 @@ def _add_terms(parser: argparse.ArgumentParser, *, required: bool) -> None:
         help="of voice, sms and data, separated by commas (those of its kind)",
     )
     parser.add_argument(
+        "--call-seconds-max",
+        type=_parse_seconds,
+        metavar="N",
+        help="the seconds of one call that it pays at most, then the balance pays; `none`",
+    )
+    parser.add_argument(
         "--priority",
         type=whole_number(-PRIORITY_MAX, PRIORITY_MAX),
         default=0 if required else None,
         help="the lowest is spent first (0)",
     )
+
+
+def _parse_seconds(text: str) -> int | str:
+    return text if text == "none" else whole_number(1, CALL_SECONDS_MAX)(text)
 
 
 def _parse_words(text: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement
 from celcombiller.core.model.accounts import Kind, Transfer
 from celcombiller.core.reports.history import find_trunk_names
+from celcombiller.core.selling import sales
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.voice import call_queries
 from celcombiller.database.transaction import transact
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Config
     from celcombiller.core.model.calls import Call
+    from celcombiller.core.model.selling import Receipt
+
+
+OVERDUE_SHOWN = 20
+"""The holds older than their validity that are shown; `--json` shows all."""
 
 
 def configure_credit(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +56,7 @@ def configure_credit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--origin", default="web", metavar="TEXT")
     parser.add_argument("--id", help="your own id of this credit: repeating it changes nothing")
     parser.add_argument("--note", default="", metavar="TEXT", help="a remark, kept with it")
+    parser.add_argument("--receipt", action="store_true", help="with a receipt of this office")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
@@ -81,7 +88,7 @@ def _credit(arguments: argparse.Namespace, config: Config) -> int:
     """Post one credit, and record it in the audit trail."""
     operator, key = current_operator(), arguments.id or str(uuid.uuid4())
 
-    def work(tx: sa.Connection) -> tuple[str, Transfer]:
+    def work(tx: sa.Connection) -> tuple[str, Transfer, Receipt | None]:
         who = find_payer(tx, arguments.username)
         request = Credit(
             username=who.username,
@@ -91,20 +98,28 @@ def _credit(arguments: argparse.Namespace, config: Config) -> int:
             reference=find_reference(tx, operator, key),
             note=arguments.note,
         )
-        made, _ = credit(tx, request, operator, datetime.now(UTC))
+        issued, now = None, datetime.now(UTC)
+        if arguments.receipt:
+            terms = config.selling_terms
+            made, issued = sales.credit_with_receipt(tx, terms, request, operator, origin="command", now=now)
+        else:
+            made, _ = credit(tx, request, operator, now)
         if made.note != arguments.note:
             raise TransferConflict(f"a credit with the id {key} exists and has another note")
-        return who.username, made
+        return who.username, made, issued
 
-    username, made = transact(open_database(config), work)
+    username, made, issued = transact(open_database(config), work)
     posted = made.credit_posted if arguments.value > 0 else made.debit_posted
     if arguments.json:
         print_json(
             {"id": key, "reference": made.reference, "username": username, "kind": arguments.kind}
             | {"value": arguments.value, "posted": posted, "note": made.note, "origin": made.origin}
+            | ({} if issued is None else {"receipt": issued.label})
         )
     else:
         echo(f"{arguments.value:+} {arguments.kind} for {username}: {posted} now (id {key}).")
+        if issued is not None:
+            echo(f"Receipt {issued.label}.")
     return 0
 
 
@@ -138,7 +153,8 @@ def _statement(arguments: argparse.Namespace, config: Config) -> int:
 
 def _audit(arguments: argparse.Namespace, config: Config) -> int:
     """Recompute the ledger; return 1 when something differs."""
-    report = transact(open_database(config).execution_options(reading=True), audit_report.audit)
+    engine, now = open_database(config).execution_options(reading=True), datetime.now(UTC)
+    report = transact(engine, lambda tx: audit_report.audit(tx, now))
     if arguments.json:
         print_json({"ok": report.ok} | asdict(report))
     else:
@@ -149,6 +165,13 @@ def _audit(arguments: argparse.Namespace, config: Config) -> int:
         echo(f"{counted} recomputed: {'all as recorded' if report.ok else f'{len(report.differences)} differences'}.")
         for each in report.differences[:1]:
             echo(f"First difference: {each.subject}: {each.law}; expected {each.expected}, found {each.found}.")
+        for hold in report.overdue_holds[:OVERDUE_SHOWN]:
+            echo(
+                f"A hold is older than its validity: {hold.amount} of {hold.account} for {hold.reference}, valid until"
+                f" {hold.expires_at.astimezone().isoformat(' ', 'seconds')}. The biller ends it once its use is over."
+            )
+        if len(report.overdue_holds) > OVERDUE_SHOWN:
+            echo(f"{len(report.overdue_holds)} holds in all are older than their validity; --json lists them.")
     return DONE if report.ok else DIFFERS
 
 

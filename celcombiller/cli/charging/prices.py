@@ -20,11 +20,14 @@ from celcombiller.cli.terminal import echo, track
 from celcombiller.config.charging_policy import charging_policy
 from celcombiller.core.access import audit_trail
 from celcombiller.core.catalogue.loading import read_catalogue, read_version
+from celcombiller.core.charging.octet_simulation import simulate_octets
 from celcombiller.core.charging.rerating import NewPrices, Rerated, charge_again, count_calls, list_rerated
 from celcombiller.core.charging.simulation import SECONDS_MAX, simulate_call
 from celcombiller.core.errors import InvalidValue
+from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.reports.call_price import CallPriceView, call_price_view, describe_call_price
+from celcombiller.core.reports.octet_price import OctetPriceView, describe_octet_price, octet_price_view
 from celcombiller.core.tariffs import tariff_records, versions
 from celcombiller.database.transaction import transact
 
@@ -44,9 +47,12 @@ def configure_rate(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``rate``."""
     parser.set_defaults(run=_rate)
     parser.add_argument("caller", metavar="FROM", help="the caller: a number or a username")
-    parser.add_argument("number", metavar="TO", help="the number, as it is dialled")
+    parser.add_argument("number", metavar="TO", nargs="?", help="the number, as it is dialled")
     parser.add_argument(
         "--seconds", type=whole_number(0, SECONDS_MAX), default=60, metavar="N", help="seconds of talk (default 60)"
+    )
+    parser.add_argument(
+        "--octets", type=whole_number(0, AMOUNT_MAX), metavar="N", help="in place of TO: octets of data, not a call"
     )
     parser.add_argument("--at", type=parse_time, metavar="TIME", help="when it is answered (default: now)")
     parser.add_argument("--as", dest="payer", metavar="USERNAME", help="who pays, in place of the caller")
@@ -68,6 +74,11 @@ def configure_rerate(parser: argparse.ArgumentParser) -> None:
 
 
 def _rate(arguments: argparse.Namespace, config: Config) -> int:
+    if (arguments.number is None) == (arguments.octets is None):
+        raise InvalidValue("say one of two: TO, the number of a call, or --octets N")
+    if arguments.octets is not None:
+        return _rate_octets(arguments, config)
+
     def work(tx: sa.Connection) -> CallPriceView:
         now, policy = datetime.now(UTC), charging_policy(config)
         policy.catalogue.current = read_catalogue(tx, policy.catalogue.current, lambda: now)
@@ -87,6 +98,23 @@ def _rate(arguments: argparse.Namespace, config: Config) -> int:
         print_json(view)
     else:
         for line in describe_call_price(view):
+            echo(line)
+    return 0
+
+
+def _rate_octets(arguments: argparse.Namespace, config: Config) -> int:
+    def work(tx: sa.Connection) -> OctetPriceView:
+        now, policy = datetime.now(UTC), charging_policy(config)
+        catalogue = read_catalogue(tx, policy.catalogue.current, lambda: now)
+        payer, per_credit = find_payer(tx, arguments.payer or arguments.caller), config.radius.octets_per_credit
+        simulated = simulate_octets(tx, catalogue, payer, arguments.octets, per_credit, arguments.at or now)
+        return octet_price_view(simulated)
+
+    view = transact(open_database(config), work)
+    if arguments.json:
+        print_json(view)
+    else:
+        for line in describe_octet_price(view):
             echo(line)
     return 0
 

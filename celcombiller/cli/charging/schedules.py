@@ -22,11 +22,22 @@ from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import echo, print_error, progress_bar
 from celcombiller.core.access import schedule_changes
 from celcombiller.core.bundles import offers
-from celcombiller.core.errors import InvalidValue, UnknownMembership, UnknownSchedule
+from celcombiller.core.errors import InvalidValue, UnknownMembership
+from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.schedules import CatchUp, Membership, Recurrence, Run, Schedule, ScheduleKind
+from celcombiller.core.model.schedules import (
+    CatchUp,
+    Joining,
+    Membership,
+    Recurrence,
+    Run,
+    Schedule,
+    ScheduleKind,
+    WhenShort,
+)
 from celcombiller.core.schedules import forecast, memberships, runs, schedule_records
 from celcombiller.core.schedules.due_dates import last_come, next_due_date
+from celcombiller.core.schedules.fee_terms import DAYS_MAX
 from celcombiller.core.schedules.runs import Advance, Decision, ScheduleRules
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, INTERVAL_DAYS_MAX
 from celcombiller.core.subscribers import subscriber_records
@@ -44,6 +55,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIST_MAX = 1000
+NEW_COUNT = 12
+NO_LIMIT = "none"
 INTERRUPTED = 130
 """The exit status of an interrupted command, as shells have it."""
 
@@ -55,6 +68,10 @@ _KINDS = {each.name.lower(): each for each in ScheduleKind}
 
 def _add(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
+    fee = _fee(arguments)
+    if arguments.value is None and arguments.offer is None and not fee:
+        arguments.usage_error("say what it moves: --value, --offer or --fee")
+    count = arguments.count if arguments.count is not None else COUNT_MAX if fee else NEW_COUNT
     when = _when(arguments) or {"recurrence": Recurrence.MONTHLY, "day": 1, "interval_days": None}
 
     def work(tx: sa.Connection) -> Schedule:
@@ -63,14 +80,15 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
             current_operator(),
             name=arguments.name,
             kind=_KINDS[arguments.kind],
-            value=arguments.value or 0,
+            value=arguments.value or arguments.fee or 0,
             offer_id=None if arguments.offer is None else offers.resolve(tx, arguments.offer).id,
             first_on=arguments.first or arguments.once,
-            count=arguments.count,
+            count=count,
             time_zone=arguments.zone or config.schedules.zone,
             catch_up=arguments.catch_up,
             now=now,
             **when,
+            **fee,
         )
 
     made = transact(open_database(config), work)
@@ -79,23 +97,10 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _change(arguments: argparse.Namespace, config: Config) -> int:
-    facts = {
-        name: value
-        for name in ("name", "value", "count", "catch_up")
-        if (value := getattr(arguments, name)) is not None
-    }
-    if arguments.kind is not None:
-        facts["kind"] = _KINDS[arguments.kind]
-    if arguments.zone is not None:
-        facts["time_zone"] = arguments.zone
-    if arguments.state is not None:
-        facts["enabled"] = arguments.state == "enabled"
-    facts |= _when(arguments) or {}
-    if arguments.once or arguments.first:
-        facts["first_on"] = arguments.once or arguments.first
+    facts = _changes(arguments)
 
     def work(tx: sa.Connection) -> Schedule:
-        was = _resolve(tx, arguments.schedule)
+        was = schedule_records.resolve(tx, arguments.schedule)
         if arguments.offer is not None:
             facts["offer_id"] = offers.resolve(tx, arguments.offer).id
         return schedule_changes.change(tx, current_operator(), was.id, facts, datetime.now(UTC))
@@ -109,7 +114,7 @@ def _delete(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
 
     def work(tx: sa.Connection) -> Schedule:
-        return schedule_changes.delete(tx, current_operator(), _resolve(tx, arguments.schedule).id, now)
+        return schedule_changes.delete(tx, current_operator(), schedule_records.resolve(tx, arguments.schedule).id, now)
 
     deleted = transact(open_database(config), work)
     echo(f"Deleted schedule {deleted.id} ({deleted.name}); its memberships have ended.")
@@ -128,7 +133,7 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
 
 def _show(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> tuple[Schedule, list[dict[str, Any]]]:
-        schedule = _resolve(tx, arguments.schedule)
+        schedule = schedule_records.resolve(tx, arguments.schedule)
         found = memberships.members(tx, schedule.id, limit=arguments.limit)
         return schedule, [asdict(each) | {"username": username, "name": name} for username, name, each in found]
 
@@ -146,7 +151,7 @@ def _join(arguments: argparse.Namespace, config: Config) -> int:
     now = datetime.now(UTC)
 
     def work(tx: sa.Connection) -> tuple[Schedule, Membership]:
-        schedule = _resolve(tx, arguments.schedule)
+        schedule = schedule_records.resolve(tx, arguments.schedule)
         who = subscriber_records.find(tx, arguments.username)
         made = schedule_changes.join(
             tx, current_operator(), schedule, who, count=arguments.count, joined_on=arguments.joined_on, now=now
@@ -216,7 +221,7 @@ def _due(arguments: argparse.Namespace, config: Config) -> int:
     print_rows(rows, columns, as_json=False)
     if members:
         echo()
-        print_rows(members, ("schedule", "due_on", "username", "value", "outcome", "note"), as_json=False)
+        print_rows(members, ("schedule", "due_on", "username", "value", "lacking", "outcome", "note"), as_json=False)
     echo(f"Total: {', '.join(f'{total} {kind} credits' for kind, total in totals.items())}. Nothing was written.")
     return 0
 
@@ -226,7 +231,11 @@ def _run(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.overdue:
         rules = replace(rules, catch_up_max_days=date.max.toordinal())
     engine = open_database(config)
-    pick = None if arguments.schedule is None else transact(engine, lambda tx: _resolve(tx, arguments.schedule)).id
+    pick = (
+        None
+        if arguments.schedule is None
+        else transact(engine, lambda tx: schedule_records.resolve(tx, arguments.schedule)).id
+    )
     with progress_bar("Members", _expected(engine, rules, pick)) as advance:
         outcome = _PassOutcome(advance)
         with suppress(KeyboardInterrupt):
@@ -240,7 +249,7 @@ def _run(arguments: argparse.Namespace, config: Config) -> int:
 
 def _history(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> list[dict[str, Any]]:
-        pick = None if arguments.schedule is None else _resolve(tx, arguments.schedule).id
+        pick = None if arguments.schedule is None else schedule_records.resolve(tx, arguments.schedule).id
         rows = []
         for run in runs.history(tx, schedule_id=pick, limit=arguments.limit):
             rows.append(_run_row(run))
@@ -364,30 +373,50 @@ def _waits(decision: Decision) -> str:
     )
 
 
-def _resolve(tx: sa.Connection, word: str) -> Schedule:
-    """Return the schedule with this id, or with this name when only one has it."""
-    if word.isdecimal():
-        with suppress(UnknownSchedule):
-            return schedule_records.find(tx, int(word))
-    found = schedule_records.find_by_name(tx, word)
-    if not found:
-        raise UnknownSchedule(f"no schedule has the id or the name {word}")
-    if len(found) > 1:
-        ids = ", ".join(str(each.id) for each in found)
-        raise InvalidValue(f"{len(found)} schedules have the name {word}; say which by its id: {ids}")
-    return found[0]
-
-
 def _named(tx: sa.Connection, word: str | None) -> list[Schedule]:
-    return schedule_records.list_all(tx) if word is None else [_resolve(tx, word)]
+    return schedule_records.list_all(tx) if word is None else [schedule_records.resolve(tx, word)]
 
 
 def _membership(tx: sa.Connection, arguments: argparse.Namespace) -> Membership:
-    schedule = _resolve(tx, arguments.schedule)
+    schedule = schedule_records.resolve(tx, arguments.schedule)
     membership = memberships.member(tx, schedule.id, subscriber_records.find(tx, arguments.username).id)
     if membership is None:
         raise UnknownMembership(f"{arguments.username} is not in {schedule.name}")
     return membership
+
+
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of a schedule that the arguments name."""
+    names = ("name", "value", "count", "catch_up", "when_short", "joining", "remind_days")
+    facts = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if arguments.fee is not None:
+        facts["value"] = arguments.fee
+    if arguments.suspend_after is not None:
+        facts["suspend_days"] = None if arguments.suspend_after == NO_LIMIT else arguments.suspend_after
+    if arguments.kind is not None:
+        facts["kind"] = _KINDS[arguments.kind]
+    if arguments.zone is not None:
+        facts["time_zone"] = arguments.zone
+    if arguments.state is not None:
+        facts["enabled"] = arguments.state == "enabled"
+    if arguments.once or arguments.first:
+        facts["first_on"] = arguments.once or arguments.first
+    return facts | (_when(arguments) or {})
+
+
+def _fee(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the terms of a new schedule that takes a fee; none, where it gives."""
+    terms = {
+        "when_short": arguments.when_short,
+        "joining": arguments.joining,
+        "remind_days": arguments.remind_days,
+        "suspend_days": None if arguments.suspend_after == NO_LIMIT else arguments.suspend_after,
+    }
+    if arguments.fee is None:
+        if any(each is not None for each in terms.values()):
+            raise InvalidValue("--when-short, --joining, --remind and --suspend-after are for a schedule with --fee")
+        return {}
+    return terms | {"when_short": arguments.when_short or WhenShort.RETRY}
 
 
 def _when(arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -473,6 +502,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         each.add_argument("schedule", metavar="SCHEDULE", nargs="?", help="its id, or its name (default: all)")
     for each in (join, leave, renew):
         each.add_argument("username")
+    add.set_defaults(usage_error=add.error)
     _add_facts(add, required=True)
     _add_facts(change, required=False)
     change.add_argument("--name")
@@ -498,11 +528,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--json", action="store_true", help="one JSON document")
 
 
+def _days_or_none(text: str) -> int | str:
+    return NO_LIMIT if text == NO_LIMIT else whole_number(0, DAYS_MAX)(text)
+
+
 def _add_facts(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add the options for the properties of a schedule; the defaults are those of a new one."""
-    gift = parser.add_mutually_exclusive_group(required=required)
-    gift.add_argument("--value", type=whole_number(0, 2**53 - 1), help="whole credits on each due date")
-    gift.add_argument("--offer", metavar="OFFER", help="a bundle of this offer (its name or id), for nothing")
+    moved = parser.add_mutually_exclusive_group()
+    moved.add_argument("--value", type=whole_number(0, AMOUNT_MAX), help="whole credits to each on each due date")
+    moved.add_argument("--fee", type=whole_number(0, AMOUNT_MAX), help="voice credits taken from each on each due date")
+    parser.add_argument(
+        "--offer", metavar="OFFER", help="a bundle of this offer (its name or id): for nothing, or what the fee buys"
+    )
+    parser.add_argument(
+        "--when-short",
+        choices=[each.value for each in WhenShort],
+        help="a fee that the balance does not pay: is tried again (retry), taken in parts, or waits for credit (retry)",
+    )
+    parser.add_argument(
+        "--joining",
+        choices=[each.value for each in Joining],
+        help="who joins between two due dates pays the whole fee, by the days left, or from the next date on (next)",
+    )
+    parser.add_argument(
+        "--remind", dest="remind_days", metavar="DAYS", help="days before a due date to remind of it, such as 3,0"
+    )
+    parser.add_argument(
+        "--suspend-after",
+        type=_days_or_none,
+        metavar="DAYS",
+        help=f"unpaid days until they are suspended; `{NO_LIMIT}`",
+    )
     parser.add_argument("--kind", choices=tuple(_KINDS), default="voice" if required else None)
     when = parser.add_mutually_exclusive_group()
     when.add_argument(
@@ -514,8 +570,9 @@ def _add_facts(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     when.add_argument("--once", type=parse_date, metavar="DATE", help="on this date only")
     parser.add_argument("--first", type=parse_date, metavar="DATE", help="the first possible due date (today)")
-    count = 12 if required else None
-    parser.add_argument("--count", type=whole_number(0, COUNT_MAX), default=count, help="runs of a new member (12)")
+    parser.add_argument(
+        "--count", type=whole_number(0, COUNT_MAX), help=f"runs of a new member ({NEW_COUNT}; of a fee, without end)"
+    )
     parser.add_argument("--zone", help="its time zone, such as America/Sao_Paulo (default: the settings')")
     catch_up = CatchUp.ALL.value if required else None
     choices = [each.value for each in CatchUp]

@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.asterisk.emergency_numbers import list_numbers_without_way
+from celcombiller.asterisk.outage.journal_file import JournalFault
+from celcombiller.asterisk.outage.journal_place import read_journal
 from celcombiller.cli.common import print_json
 from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.operations.findings import ANSWER_SECONDS, CLOCK_SKEW, Finding
 from celcombiller.cli.terminal import echo
 from celcombiller.config import loader
+from celcombiller.config.charging_policy import outage_rules
 from celcombiller.config.exposed_secrets import list_exposed_secrets
 from celcombiller.core.errors import BillerError
 from celcombiller.core.schema import migrations, tables
@@ -54,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def examine(arguments: argparse.Namespace, config: Config) -> int:
     """Try everything, print what was found; return `DIFFERS` when something needs a remedy."""
     file = arguments.config or loader.find_file()
-    found = [*_settings(file), *_database(config), *_ports(config), *_radius(config)]
+    found = [*_settings(file), *_database(config), *_journal(config), *_ports(config), *_radius(config)]
     unreachable = list(_smsc(config))
     found += unreachable
     binds = bool(config.smpp.host) and not unreachable
@@ -132,6 +135,38 @@ def _emergency(config: Config, without_way: list[str]) -> Finding:
             "set calls.always_allowed_dial (or calls.external_dial), or give a subscriber that number",
         )
     return Finding("calls.always_allowed", f"{', '.join(allowed) or 'no number'}: each can be dialled")
+
+
+# -- the journal -------------------------------------------------------------------------------------------------------
+
+
+def _journal(config: Config) -> Iterator[Finding]:
+    """Show the calls that went without the ledger and that it has not charged yet."""
+    subject = "calls.journal"
+    try:
+        path, entries = read_journal(config)
+    except JournalFault as fault:
+        yield Finding(subject, str(fault), "do what this line says: until then no call goes without the ledger")
+        return
+    if entries is None:
+        folder = path.parent
+        usable = os.access(folder, os.W_OK) or not outage_rules(config).may_allow
+        yield Finding(subject, f"{path}: no call waits", "" if usable else f"let the service write in {folder}")
+        return
+    exposed = sum(each.credits for each in entries.exposures)
+    yield Finding(
+        subject,
+        f"{path}: {len(entries)} calls wait for their charge, {exposed} credits are exposed",
+        "they are charged once the ledger answers, by the biller that runs in this folder" if entries else "",
+    )
+    for each in entries:
+        went = each.went
+        what = "has ended" if each.ended is not None else f"was seen last at {each.seen_at:%F %T} UTC"
+        yield Finding(
+            subject,
+            f"{went.uniqueid} at {went.server}, from {went.caller_number or went.account_code} to {went.called_number},"
+            f" since {went.at:%F %T} UTC: {what}, {each.exposure.credits} credits",
+        )
 
 
 # -- ports -------------------------------------------------------------------------------------------------------------

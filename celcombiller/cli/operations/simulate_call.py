@@ -95,6 +95,7 @@ _REASONS = {
     ),
     "UNKNOWN": "No subscriber has the number {caller}: add one by `celcombiller user add`.",
     "DISABLED": "The subscriber of {caller} is disabled: `celcombiller user enable`.",
+    "SUSPENDED": "A fee of {caller} is unpaid: `celcombiller fee list`. They may call fees.suspended_allowed only.",
     "NO_CREDIT": "The voice credit of {caller} does not pay for the shortest call: `celcombiller credit`.",
     "BARRED": "{caller} or their group may not call {callee}: `celcombiller group show`, `celcombiller user show`.",
     "TOO_MANY_CALLS": "{caller} has as many calls at once as they may have.",

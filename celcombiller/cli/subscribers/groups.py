@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listed = add_command(actions, "list", _list, "List the groups.")
     show = add_command(actions, "show", _show, "Show a group.")
     add = add_command(actions, "add", _add, "Make a group, without members.")
-    change = add_command(actions, "change", _change, "Change a group, from the next call on.")
+    change = add_command(actions, "change", _change, "Change a group; calls in progress follow within a second.")
     delete = add_command(actions, "delete", _delete, "Delete a group without members.")
     for each in (show, add, change, delete):
         each.add_argument("group", metavar="GROUP", help="the name")
@@ -120,7 +120,7 @@ def _change(arguments: argparse.Namespace, config: Config) -> int:
         return _view(tx, group_changes.change(tx, current_operator(), was.id, changes, datetime.now(UTC)))
 
     changed = transact(open_database(config), work)
-    _print_changed(arguments, changed, f"Changed {changed['name']}, from the next call on.")
+    _print_changed(arguments, changed, f"Changed {changed['name']}; calls in progress follow within a second.")
     return 0
 
 

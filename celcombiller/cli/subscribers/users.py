@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,18 +20,24 @@ from celcombiller.cli.common import (
     read_password,
     whole_number,
 )
+from celcombiller.cli.selling.fees import fee_row
 from celcombiller.cli.subscribers.groups import NO_LIMIT, limit
 from celcombiller.cli.terminal import echo
 from celcombiller.core.access import subscriber_changes
+from celcombiller.core.access.credentials import second_factor
 from celcombiller.core.access.subscriber_changes import NewPassword
 from celcombiller.core.bundles import bundle_records
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.schedules import FeeState
 from celcombiller.core.model.subscribers import Level, Subscriber
+from celcombiller.core.schedules import fee_periods
 from celcombiller.core.subscribers import group_records, subscriber_records
 from celcombiller.core.tariffs import tariff_records
+from celcombiller.core.validity.end_dates import read_last_days
 from celcombiller.database.transaction import transact
+from celcombiller.runtime.credentials.authenticator import make_recovery_codes, make_secret
 from celcombiller.runtime.credentials.password_hash import hash_password
 
 if TYPE_CHECKING:
@@ -75,12 +82,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--password-file", type=Path, metavar="FILE", help="the new password; without it, it is asked for"
     )
     password.add_argument("--revoke-tokens", action="store_true", help="also revoke their API tokens")
+    factor = add_command(actions, "set-second-factor", _set_second_factor, "Set a second factor of somebody's logins.")
+    factor.add_argument("username")
+    factor.add_argument("--secret", help="the secret of an authenticator that is set already; without it, a new one")
+    factor.add_argument("--code", help="what the authenticator shows; without it, it is asked for")
+    reset = add_command(actions, "reset-second-factor", _reset_second_factor, "Take a subscriber's second factor away.")
+    reset.add_argument("username")
     delete = add_command(actions, "delete", _delete, "Delete a subscriber; their records and their credit stay.")
     delete.add_argument("username")
     for each in (add, show, sought, listed, change, password, delete):
         each.add_argument("--json", action="store_true", help="one JSON document")
-    for action in ("enable", "disable"):
-        changed = add_command(actions, action, _enable, f"{action.capitalize()} a subscriber, from the next call on.")
+    for action, text in (
+        ("enable", "Enable a subscriber, from the next call on."),
+        ("disable", "Disable a subscriber, and end their calls in progress."),
+    ):
+        changed = add_command(actions, action, _enable, text)
         changed.add_argument("username")
         changed.add_argument("--json", action="store_true", help="one JSON document")
         changed.set_defaults(action=action)
@@ -147,18 +163,26 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> dict[str, Any]:
         who = subscriber_records.find(tx, arguments.username)
         bundles = [bundle_row(who.username, each, now) for each in bundle_records.list_of(tx, who.id)]
-        return with_balances(tx, who) | {"bundles": bundles}
+        owed = fee_periods.list_all(tx, subscriber_id=who.id, state=FeeState.OWED, limit=LIST_MAX)
+        fees = [fee_row(each.username, each.schedule, each.period) for each in owed]
+        accounts = ledger_accounts.balances(tx, who.id)
+        days = read_last_days(tx, accounts.values(), config.schedules.zone)
+        ends = {f"{kind}_valid_until": days[each.id] for kind, each in accounts.items() if each.id in days}
+        return with_balances(tx, who) | ends | {"bundles": bundles, "fees_owed": fees}
 
     user = transact(open_database(config), work)
     if arguments.json:
         print_json(user)
     else:
-        bundles = user.pop("bundles")
+        bundles, fees = user.pop("bundles"), user.pop("fees_owed")
         for name, value in user.items():
-            echo(f"{name:14} {' '.join(value) if isinstance(value, tuple) else value}")
+            echo(f"{name:17} {' '.join(value) if isinstance(value, tuple) else value}")
         if bundles:
             echo()
             print_rows(bundles, ("id", "name", "kind", "left", "held", "valid_until", "state"), as_json=False)
+        if fees:
+            echo()
+            print_rows(fees, ("id", "schedule", "due_on", "amount", "left", "suspend_at"), as_json=False)
     return 0
 
 
@@ -231,6 +255,43 @@ def _set_password(arguments: argparse.Namespace, config: Config) -> int:
 
     changed = transact(open_database(config), work)
     _print_changed(arguments, changed, f"{changed.username} has a new password; their sessions have ended.")
+    return 0
+
+
+def _set_second_factor(arguments: argparse.Namespace, config: Config) -> int:
+    """Show a secret for an authenticator, and set the second factor by its first code."""
+    engine = open_database(config)
+    who = transact(engine, lambda tx: subscriber_records.find(tx, arguments.username))
+    actor = current_operator()
+    actor.check_manages(who.level)
+    secret, code = arguments.secret or make_secret(), arguments.code
+    if code is None:
+        uri = second_factor.make_uri(secret, who.username)
+        if sys.stdout.isatty():
+            import segno  # noqa: PLC0415  only a terminal needs it
+
+            segno.make(uri).terminal(compact=True)
+        echo(f"Secret of {who.username} for an authenticator: {secret}\n{uri}")
+        if not sys.stdin.isatty():
+            echo(f"Then run: celcombiller user set-second-factor {who.username} --secret {secret} --code CODE")
+            return 0
+        code = input("Code that it shows: ")
+    codes, now = make_recovery_codes(), datetime.now(UTC)
+    transact(engine, lambda tx: second_factor.set_up(tx, actor, who.id, secret, code, codes, now))
+    echo(f"{who.username} logs in with a code from now on. Recovery codes, each good once, not shown again:")
+    for each in codes:
+        echo(f"  {each}")
+    return 0
+
+
+def _reset_second_factor(arguments: argparse.Namespace, config: Config) -> int:
+    """Take the second factor away."""
+    now = datetime.now(UTC)
+    is_gone = transact(
+        open_database(config), lambda tx: second_factor.reset(tx, current_operator(), arguments.username, now)
+    )
+    done = "logs in with the password only; their sessions have ended" if is_gone else "has no second factor"
+    echo(f"{arguments.username} {done}.")
     return 0
 
 

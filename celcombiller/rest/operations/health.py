@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import sqlalchemy as sa
@@ -23,13 +23,28 @@ class Alive(msgspec.Struct):
     status: str
 
 
+class LedgerlessCalls(msgspec.Struct):
+    """The calls that went without the ledger and that it has not charged yet, in the journal of this machine.
+
+    ``journal_fault``: why no call goes without the ledger now; empty: the journal can be written.
+    """
+
+    waiting: Annotated[int, msgspec.Meta(description="the number of these calls")]
+    live: Annotated[int, msgspec.Meta(description="the number of those that may still talk")]
+    exposed_credits: Annotated[int, msgspec.Meta(description="what all of them may cost, in credits")]
+    journal_fault: str
+
+
 class Ready(msgspec.Struct):
     """Whether the ledger answers, and whether the AMI link to each Asterisk server is up.
 
     ``always_allowed_without_way``: the numbers of ``calls.always_allowed`` that nothing can dial.
     ``ami_faults`` names what a link cannot do, and what to set: rights, event filters, modules, clocks.
     ``catalogue_fault``: why the newest tariffs, groups, trunks, routes and offers cannot be read; those read before
-    stay in use. Empty: the newest are.
+    stay in use. Empty: the newest are. ``without_slices``: the servers whose new calls hold credit for all they may
+    use, and why; those in progress keep their slices.
+    ``mode``: ``normal``; ``ledger away``: ``[[outage]]`` and ``calls.on_failure`` decide; or ``charging calls that went
+    without the ledger``.
     """
 
     ledger: bool
@@ -37,6 +52,9 @@ class Ready(msgspec.Struct):
     ami_faults: dict[str, list[str]]
     always_allowed_without_way: list[str]
     catalogue_fault: str
+    without_slices: dict[str, str]
+    mode: str
+    calls_without_ledger: LedgerlessCalls
 
 
 async def healthz(_api: Api, _http_request: HttpRequest, _request: Request) -> Response:
@@ -55,21 +73,26 @@ async def readyz(api: Api, _http_request: HttpRequest, _request: Request) -> Res
 
     try:
         without_way = await api.store.transact(work)
-    except Exception:  # noqa: BLE001  whatever the error, the biller cannot charge
-        unready = Ready(
-            ledger=False,
-            ami=links,
-            ami_faults=faults,
-            always_allowed_without_way=[],
-            catalogue_fault=api.catalogue.fault,
-        )
-        return Response(unready, http.SERVICE_UNAVAILABLE)
-    return Response(
-        Ready(
-            ledger=True,
-            ami=links,
-            ami_faults=faults,
-            always_allowed_without_way=without_way,
-            catalogue_fault=api.catalogue.fault,
-        )
+    except Exception as error:  # noqa: BLE001  whatever the error, the biller cannot charge
+        is_ready, without_way = False, []
+        api.outage.record_failure(str(error) or type(error).__name__)
+    else:
+        is_ready = True
+        api.outage.record_answer()
+    journal = api.outage.journal.state
+    ready = Ready(
+        ledger=is_ready,
+        ami=links,
+        ami_faults=faults,
+        always_allowed_without_way=without_way,
+        catalogue_fault=api.catalogue.fault,
+        without_slices=api.control.faults,
+        mode=api.outage.mode,
+        calls_without_ledger=LedgerlessCalls(
+            waiting=journal.waiting,
+            live=journal.live,
+            exposed_credits=journal.exposed_credits,
+            journal_fault=journal.fault,
+        ),
     )
+    return Response(ready, http.OK if is_ready else http.SERVICE_UNAVAILABLE)

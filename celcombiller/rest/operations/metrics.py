@@ -51,7 +51,7 @@ async def metrics(api: Api, http_request: HttpRequest, _request: Request) -> Non
         _log.warn("A scrape goes without the database: {error}", error=str(error))
         facts = None
     gone = {name: monitor.gone for name, monitor in api.monitors.items()}
-    body = api.metrics.exposition(facts, gone)
+    body = api.metrics.exposition(facts, gone, api.control.sliced)
     http_request.setHeader(b"Content-Type", MEDIA_TYPE.encode())
     http_request.setHeader(b"Content-Length", str(len(body)).encode())
     http_request.write(body)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from celcombiller.core.access import validity_changes
 from celcombiller.core.charging import operator_credit
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement as ledger_statement
@@ -18,12 +19,15 @@ from celcombiller.core.reports.history import RecordedTransfer
 from celcombiller.core.reports.views import AccountWord, make_view
 from celcombiller.core.schedules.due_dates import local_date, zone_of
 from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.validity.end_dates import read_last_days
 from celcombiller.http.pagination import Cursor, Limit, NamedPlace, Page, RowId, Since, Until, decode_cursor, make_page
 from celcombiller.rest.v1.pricing.bundles import BundleView, views_of
 from celcombiller.rest.v1.subscribers import BalanceView, Sought, visible_subscriber
 from celcombiller.rest.v1.transfers import TransferView, to_view
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.ledger.spending import Spending
@@ -47,6 +51,12 @@ class AccountView(BalanceView, kw_only=True):
     month_limit: Annotated[int, Meta(description="credits that may be spent in a month; null: no limit")] | None
     spent_day: Annotated[int, Meta(description="credits spent today, where there is a limit")]
     spent_month: Annotated[int, Meta(description="credits spent in this month, where there is a limit")]
+    valid_until: (
+        Annotated[
+            date, Meta(description="the last day on which its credit is valid; null: it has no end, or no credit")
+        ]
+        | None
+    )
 
 
 class AccountList(msgspec.Struct, kw_only=True):
@@ -57,7 +67,7 @@ class AccountList(msgspec.Struct, kw_only=True):
 
 
 class AccountChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A change of an account's limits. Fields that are not named stay as they are. Only transfers change a balance."""
+    """A change of an account. Fields that are not named stay as they are. Only transfers change a balance."""
 
     credit_limit: (
         Annotated[
@@ -72,6 +82,9 @@ class AccountChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ) = UNSET
     day_limit: SpendingLimit | UnsetType | None = UNSET
     month_limit: SpendingLimit | UnsetType | None = UNSET
+    valid_until: (
+        Annotated[date, Meta(description="keep its credit valid through this day at least: from today on")] | UnsetType
+    ) = UNSET
 
 
 class StatementQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -112,8 +125,11 @@ def list_of(tx: Connection, request: Request) -> AccountList:
     accounts = subscriber_records.balances(tx, request.path["username"])
     who = subscriber_records.find(tx, request.path["username"])
     bundles = views_of(tx, who.id, who.username, request.now)
-    spent = ledger_accounts.spendings(tx, who.id, local_date(request.now, request.config.schedules.zone))
-    return AccountList(items=[_to_account_view(accounts[kind], spent[kind]) for kind in Kind], bundles=bundles)
+    zone = request.config.schedules.zone
+    spent = ledger_accounts.spendings(tx, who.id, local_date(request.now, zone))
+    days = read_last_days(tx, accounts.values(), zone)
+    items = [_to_account_view(accounts[kind], spent[kind], days) for kind in Kind]
+    return AccountList(items=items, bundles=bundles)
 
 
 def change(tx: Connection, request: Request) -> AccountView:
@@ -129,9 +145,12 @@ def change(tx: Connection, request: Request) -> AccountView:
         operator_credit.set_spending_limits(
             tx, username, kind, changes, request.actor, zone=zone_of(zone), now=request.now
         )
+    if body.valid_until is not UNSET:
+        validity_changes.extend(tx, username, kind, body.valid_until, request.actor, zone=zone, now=request.now)
     who = subscriber_records.find(tx, username)
     spent = ledger_accounts.spendings(tx, who.id, local_date(request.now, zone))
-    return _to_account_view(ledger_accounts.balances(tx, who.id)[kind], spent[kind])
+    account = ledger_accounts.balances(tx, who.id)[kind]
+    return _to_account_view(account, spent[kind], read_last_days(tx, [account], zone))
 
 
 def statement(tx: Connection, request: Request) -> Page[TransferView]:
@@ -173,6 +192,6 @@ def _to_hold_view(each: OpenHold) -> HoldView:
     return make_view(HoldView, each.hold, call_id=each.call_id, username=each.username, name=each.name, kind=each.kind)
 
 
-def _to_account_view(account: Account, spending: Spending) -> AccountView:
+def _to_account_view(account: Account, spending: Spending, days: Mapping[int, date]) -> AccountView:
     facts = {name: getattr(spending, name) for name in ("day_limit", "month_limit", "spent_day", "spent_month")}
-    return make_view(AccountView, account, credit_limit=-account.floor, **facts)
+    return make_view(AccountView, account, credit_limit=-account.floor, valid_until=days.get(account.id), **facts)

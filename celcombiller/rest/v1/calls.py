@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, cast
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +13,7 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import HoldState
 from celcombiller.core.model.calls import CallState, Witness
 from celcombiller.core.reports import history
+from celcombiller.core.reports.explanation.call_explanation import explain_call
 from celcombiller.core.reports.history import CallCriteria, RecordedCall
 from celcombiller.core.reports.views import make_view
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.calls import Call
+    from celcombiller.core.reports.explanation.call_views import CallExplanation
     from celcombiller.http.application import Api
     from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
@@ -175,6 +178,14 @@ def show(tx: Connection, request: Request) -> CallWhole:
         transfer_id=None if charge is None else charge.line.id,
         testimonies=history.list_witness_reports(tx, call.reference),
     )
+
+
+def explain(tx: Connection, request: Request) -> CallExplanation:
+    """Say why a call cost what it cost: prices, pieces, rounding, holds, balances and witnesses, in data and words."""
+    found = history.find_call(tx, request.path["id"])
+    request.check_own(found.call.subscriber_id)
+    zone = ZoneInfo(request.config.schedules.zone)
+    return explain_call(tx, found, zone, with_trunks=request.only_subscriber_id is None)
 
 
 async def download(api: Api, http_request: HttpRequest, request: Request) -> Response | None:

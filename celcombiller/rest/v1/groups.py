@@ -50,7 +50,7 @@ class NewGroup(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class GroupChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A change, from the next call on. Fields that are not named stay as they are; null takes a limit away."""
+    """A change. Fields that are not named stay as they are; null takes a limit away."""
 
     name: LongName | UnsetType = UNSET
     tariff_id: TariffId | UnsetType | None = UNSET

@@ -6,28 +6,47 @@ from celcombiller.core.access.tokens import NewToken
 from celcombiller.core.errors import (
     AlreadyTaken,
     BadNumber,
+    BalanceTooHigh,
     Barred,
+    DayLimitReached,
     InsufficientBalance,
     InUse,
     InvalidValue,
     LastAdministrator,
     NetworkUnavailable,
     NoRate,
+    NotAuthenticated,
     NotFound,
+    NotOffered,
+    NotReady,
+    SellerDisabled,
+    StoreUnavailable,
     SubscriberDisabled,
+    SubscriberSuspended,
     TooManyAttempts,
     TransferConflict,
+    UnknownCall,
     UnknownGroup,
     UnknownMembership,
     UnknownRoute,
     UnknownSchedule,
+    UnknownSeller,
     UnknownSubscriber,
     UnknownTariff,
     UnknownTrunk,
+    UnknownVoucher,
     VersionConflict,
+    VoucherExpired,
+    VoucherNotActive,
+    VoucherRedeemed,
+    VoucherRevoked,
+    WrongCode,
+    WrongSecondFactor,
 )
 from celcombiller.core.reports.call_price import CallPriceView
+from celcombiller.core.reports.explanation.call_views import CallExplanation
 from celcombiller.core.reports.import_views import ImportView
+from celcombiller.core.reports.live_views import CallOrderView, LiveCallView
 from celcombiller.core.reports.tariff_views import GroupView, TariffRateView, TariffView, VersionView
 from celcombiller.core.reports.views import DataSessionView, MessageView
 from celcombiller.http import openapi
@@ -39,6 +58,7 @@ from celcombiller.http.authorization import (
     STAFF_READ,
     STAFF_WRITE,
 )
+from celcombiller.http.event_stream import EVENT_STREAM_TYPE
 from celcombiller.http.pagination import Page
 from celcombiller.http.route import ID, Route
 from celcombiller.http.streaming import CSV_TYPE
@@ -46,8 +66,10 @@ from celcombiller.rest.v1 import (
     accounts,
     audit_trail,
     calls,
+    cdr_differences,
     data_sessions,
     groups,
+    live,
     me,
     memberships,
     messages,
@@ -57,12 +79,18 @@ from celcombiller.rest.v1 import (
     tokens,
     transfers,
 )
+from celcombiller.rest.v1.credentials import second_factor
 from celcombiller.rest.v1.pricing import bundles, offers, prices, tariff_files, tariffs, trunks
+from celcombiller.rest.v1.selling import credit_transfers, fees, payments, vouchers
+from celcombiller.rest.v1.selling.seller_routes import SELLER_ROUTES
 
 V1 = "/api/v1"
 
 
 SUBSCRIBER = f"{V1}/subscribers/<username>"
+
+
+SECOND_FACTOR = f"{V1}/me/second-factor"
 
 
 SCHEDULE = f"{V1}/schedules/{ID}"
@@ -86,7 +114,16 @@ BUNDLE = f"{V1}/bundles/{ID}"
 OFFER = f"{V1}/offers/{ID}"
 
 
+FEE = f"{V1}/fees/{ID}"
+
+
 _OF_PURCHASE = (SubscriberDisabled, InsufficientBalance, TransferConflict)
+
+
+_OF_CREDIT_TRANSFER = (
+    *(UnknownSubscriber, SubscriberDisabled, NotOffered, BadNumber),
+    *(InsufficientBalance, DayLimitReached, TransferConflict),
+)
 
 
 TARIFF = f"{V1}/tariffs/{ID}"
@@ -99,6 +136,22 @@ GROUP = f"{V1}/groups/{ID}"
 
 
 _OF_MEMBER = (UnknownSchedule, UnknownSubscriber, UnknownMembership)
+
+
+VOUCHER_BATCH = f"{V1}/voucher-batches/{ID}"
+
+
+_OF_REDEMPTION = (
+    UnknownVoucher,
+    VoucherNotActive,
+    VoucherRevoked,
+    VoucherExpired,
+    VoucherRedeemed,
+    BalanceTooHigh,
+    SubscriberDisabled,
+    TooManyAttempts,
+)
+PAYMENT = f"{V1}/payments/{ID}"
 
 
 V1_ROUTES = (
@@ -298,6 +351,105 @@ V1_ROUTES = (
     Route(method="DELETE", path=OFFER, who=ADMINISTRATORS, do=offers.delete, status=204, refusals=(InvalidValue,)),
     Route(
         method="GET",
+        path=f"{V1}/voucher-batches",
+        who=STAFF_READ,
+        do=vouchers.list_batches,
+        query=vouchers.VoucherBatchQuery,
+        answer=Page[vouchers.VoucherBatchView],
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/voucher-batches",
+        who=ADMINISTRATORS,
+        serve=vouchers.make,
+        body=vouchers.NewVoucherBatch,
+        example={"name": "2026-12 fifty", "cards": 500, "kind": "voice", "value": 50},
+        needs_idempotency_key=True,
+        answer=str,
+        answer_type=CSV_TYPE,
+        status=201,
+        refusals=(NotFound, AlreadyTaken, TransferConflict),
+    ),
+    Route(
+        method="GET",
+        path=VOUCHER_BATCH,
+        who=STAFF_READ,
+        do=vouchers.show_batch,
+        answer=vouchers.VoucherBatchWhole,
+    ),
+    Route(
+        method="GET",
+        path=f"{VOUCHER_BATCH}/vouchers",
+        who=STAFF_READ,
+        do=vouchers.list_cards,
+        query=vouchers.VoucherBatchQuery,
+        answer=Page[vouchers.VoucherView],
+    ),
+    Route(
+        method="POST",
+        path=f"{VOUCHER_BATCH}/activate",
+        who=ADMINISTRATORS,
+        do=vouchers.activate,
+        body=vouchers.Activation,
+        example={"first_serial": 1, "last_serial": 100, "note": "handed to the shop at the harbour"},
+        answer=vouchers.VoucherRangeView,
+        refusals=(UnknownSubscriber, UnknownSeller, SellerDisabled, InsufficientBalance),
+    ),
+    Route(
+        method="POST",
+        path=f"{VOUCHER_BATCH}/revoke",
+        who=ADMINISTRATORS,
+        do=vouchers.revoke,
+        body=vouchers.Revocation,
+        example={"first_serial": 17, "last_serial": 17, "note": "lost"},
+        answer=vouchers.VoucherRangeView,
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/vouchers/find",
+        who=STAFF_READ,
+        do=vouchers.find,
+        only_asks=True,
+        body=vouchers.TypedCode,
+        example={"code": "123 456 789 012 345 678 903"},
+        answer=vouchers.VoucherView,
+        refusals=(UnknownVoucher,),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/vouchers",
+        who=OWN_READ,
+        do=vouchers.list_redeemed,
+        query=vouchers.RedeemedQuery,
+        answer=Page[vouchers.RedemptionView],
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/me/vouchers",
+        who=OWN_WRITE,
+        serve=vouchers.redeem_own,
+        body=vouchers.TypedCode,
+        example={"code": "123 456 789 012 345 678 903"},
+        answer=vouchers.RedemptionView,
+        status=201,
+        other_answers={200: vouchers.RedemptionView},
+        refusals=_OF_REDEMPTION,
+    ),
+    Route(
+        method="POST",
+        path=f"{SUBSCRIBER}/vouchers",
+        who=OWN_WRITE,
+        serve=vouchers.redeem_for,
+        body=vouchers.TypedCode,
+        example={"code": "123 456 789 012 345 678 903"},
+        answer=vouchers.RedemptionView,
+        status=201,
+        other_answers={200: vouchers.RedemptionView},
+        refusals=(UnknownSubscriber, *_OF_REDEMPTION),
+    ),
+    Route(
+        method="GET",
         path=f"{V1}/transfers",
         who=STAFF_READ,
         do=transfers.list_all,
@@ -357,6 +509,48 @@ V1_ROUTES = (
         refusals=(NotFound, UnknownSubscriber),
     ),
     Route(method="GET", path=f"{V1}/calls/{ID}", who=OWN_READ, do=calls.show, answer=calls.CallWhole),
+    Route(
+        method="GET",
+        path=f"{V1}/live",
+        who=OWN_READ,
+        do=live.list_all,
+        query=live.LiveQuery,
+        answer=Page[LiveCallView],
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/live/events",
+        who=OWN_READ,
+        serve=live.events,
+        query=live.LiveFilter,
+        answer=str,
+        answer_type=EVENT_STREAM_TYPE,
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="GET", path=f"{V1}/live/{ID}", who=OWN_READ, do=live.show, answer=LiveCallView, refusals=(UnknownCall,)
+    ),
+    Route(
+        method="DELETE",
+        path=f"{V1}/live/{ID}",
+        who=OWN_WRITE,
+        serve=live.hang_up,
+        query=live.HangupQuery,
+        body=live.Hangup,
+        body_is_optional=True,
+        example={"reason": "fraud"},
+        answer=CallOrderView,
+        other_answers={202: CallOrderView},
+        refusals=(UnknownCall,),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/calls/{ID}/explain",
+        who=OWN_READ,
+        do=calls.explain,
+        answer=CallExplanation,
+    ),
     Route(
         method="GET",
         path=f"{V1}/data-sessions",
@@ -445,7 +639,7 @@ V1_ROUTES = (
         body=prices.CallToRate,
         example={"username": "ana", "to_number": "+5511987654321", "seconds": 90},
         answer=CallPriceView,
-        refusals=(UnknownSubscriber, SubscriberDisabled, BadNumber, NoRate, Barred),
+        refusals=(UnknownSubscriber, SubscriberDisabled, SubscriberSuspended, BadNumber, NoRate, Barred),
     ),
     Route(
         method="GET",
@@ -539,6 +733,44 @@ V1_ROUTES = (
     ),
     Route(method="GET", path=f"{V1}/runs/{ID}", who=STAFF_READ, do=schedules.show_run, answer=schedules.RunWhole),
     Route(
+        method="POST",
+        path=f"{V1}/runs/{ID}/undo",
+        who=STAFF_WRITE,
+        do=fees.undo_run,
+        body=fees.FeeReason,
+        example={"note": "the price was wrong"},
+        answer=schedules.RunView,
+        refusals=(NotFound, UnknownSchedule),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/fees",
+        who=OWN_READ,
+        do=fees.list_all,
+        query=fees.FeeQuery,
+        answer=Page[fees.FeeView],
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(method="GET", path=FEE, who=OWN_READ, do=fees.show, answer=fees.FeeView, refusals=(NotFound,)),
+    Route(
+        method="POST",
+        path=f"{FEE}/pay",
+        who=OWN_WRITE,
+        do=fees.pay,
+        answer=fees.FeeView,
+        refusals=(NotFound, InsufficientBalance),
+    ),
+    Route(
+        method="POST",
+        path=f"{FEE}/waive",
+        who=STAFF_WRITE,
+        do=fees.waive,
+        body=fees.FeeReason,
+        example={"note": "the mast was down"},
+        answer=fees.FeeView,
+        refusals=(NotFound,),
+    ),
+    Route(
         method="GET",
         path=MEMBERS_OF,
         who=STAFF_READ,
@@ -623,7 +855,10 @@ V1_ROUTES = (
         needs_idempotency_key=True,
         answer=MessageView,
         status=201,
-        refusals=(UnknownSubscriber, SubscriberDisabled, BadNumber, NoRate, InsufficientBalance, TransferConflict),
+        refusals=(
+            *(UnknownSubscriber, SubscriberDisabled, SubscriberSuspended, BadNumber, NoRate),
+            *(InsufficientBalance, TransferConflict),
+        ),
     ),
     Route(method="GET", path=f"{V1}/messages/{ID}", who=OWN_READ, do=messages.show, answer=MessageView),
     Route(
@@ -772,7 +1007,90 @@ V1_ROUTES = (
     Route(
         method="DELETE", path=GROUP, who=ADMINISTRATORS, do=groups.delete, status=204, refusals=(UnknownGroup, InUse)
     ),
-    Route(method="GET", path=f"{V1}/rates", who=OWN_READ, do=me.rates, answer=me.RateList),
+    Route(
+        method="GET",
+        path=f"{V1}/rates",
+        who=OWN_READ,
+        do=me.rates,
+        query=me.PriceQuery,
+        answer=me.RateList,
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/credit-transfers",
+        who=OWN_READ,
+        do=credit_transfers.list_all,
+        query=credit_transfers.CreditTransferQuery,
+        answer=Page[credit_transfers.CreditTransferView],
+        refusals=(NotFound, UnknownSubscriber),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/credit-transfers",
+        who=STAFF_WRITE,
+        do=credit_transfers.give,
+        body=credit_transfers.StaffCreditTransfer,
+        example={"username": "ana", "to": "5591980000002", "amount": 60, "note": "asked for at the office"},
+        needs_idempotency_key=True,
+        answer=credit_transfers.CreditTransferView,
+        status=201,
+        refusals=_OF_CREDIT_TRANSFER,
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/me/credit-transfers",
+        who=OWN_WRITE,
+        do=credit_transfers.ask,
+        body=credit_transfers.NewCreditTransfer,
+        example={"to": "5591980000002", "amount": 60},
+        needs_idempotency_key=True,
+        answer=credit_transfers.CreditTransferView,
+        status=201,
+        refusals=_OF_CREDIT_TRANSFER,
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/me/credit-transfers/{ID}/confirm",
+        who=OWN_WRITE,
+        serve=credit_transfers.confirm,
+        body=credit_transfers.Confirmation,
+        example={"code": "123456"},
+        answer=credit_transfers.CreditTransferView,
+        refusals=(WrongCode, *_OF_CREDIT_TRANSFER),
+    ),
+    Route(
+        method="GET",
+        path=SECOND_FACTOR,
+        who=OWN_READ,
+        do=second_factor.show,
+        answer=second_factor.SecondFactorView,
+    ),
+    Route(
+        method="GET",
+        path=f"{SECOND_FACTOR}/secret",
+        who=OWN_READ,
+        do=second_factor.make,
+        answer=second_factor.SecondFactorSecret,
+    ),
+    Route(
+        method="POST",
+        path=SECOND_FACTOR,
+        who=OWN_WRITE,
+        do=second_factor.set_up,
+        body=second_factor.NewSecondFactor,
+        example={"secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", "code": "492039"},
+        answer=second_factor.RecoveryCodes,
+        refusals=(AlreadyTaken, WrongSecondFactor),
+    ),
+    Route(
+        method="DELETE",
+        path=f"{SUBSCRIBER}/second-factor",
+        who=STAFF_WRITE,
+        do=second_factor.reset,
+        status=204,
+        refusals=(UnknownSubscriber,),
+    ),
     Route(method="GET", path=f"{V1}/me", who=OWN_READ, do=me.me, answer=me.Me),
     Route(
         method="GET",
@@ -799,12 +1117,69 @@ V1_ROUTES = (
     Route(method="GET", path=f"{V1}/tokens/{ID}", who=ADMINISTRATORS, do=tokens.show, answer=tokens.TokenView),
     Route(method="DELETE", path=f"{V1}/tokens/{ID}", who=ADMINISTRATORS, do=tokens.revoke, status=204),
     Route(
+        method="POST",
+        path=f"{V1}/payments",
+        who=ANYBODY,
+        verify=payments.verify,
+        serve=payments.receive,
+        body=payments.NewPayment,
+        example={"id": "TX-20261128-17", "to": "5591980000001", "amount": "12.50", "currency": "BRL"},
+        answer=payments.PaymentReceipt,
+        refusals=(
+            NotAuthenticated,
+            TooManyAttempts,
+            TransferConflict,
+            InsufficientBalance,
+            NotFound,
+            NotReady,
+            StoreUnavailable,
+        ),
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/payments",
+        who=STAFF_READ,
+        do=payments.list_all,
+        query=payments.PaymentQuery,
+        answer=Page[payments.PaymentView],
+        refusals=(UnknownSubscriber,),
+    ),
+    Route(method="GET", path=PAYMENT, who=STAFF_READ, do=payments.show, answer=payments.PaymentView),
+    Route(
+        method="POST",
+        path=f"{PAYMENT}/assignment",
+        who=STAFF_WRITE,
+        do=payments.assign,
+        body=payments.Assignment,
+        example={"username": "ana"},
+        answer=payments.PaymentView,
+        refusals=(UnknownSubscriber, TransferConflict),
+    ),
+    Route(
+        method="POST",
+        path=f"{PAYMENT}/reversal",
+        who=STAFF_WRITE,
+        do=payments.reverse,
+        body=payments.PaymentReversal,
+        example={"note": "paid by mistake"},
+        answer=payments.PaymentView,
+        refusals=(InsufficientBalance,),
+    ),
+    Route(
         method="GET",
         path=f"{V1}/trail",
         who=ADMINISTRATORS,
         do=audit_trail.list_all,
         query=audit_trail.TrailQuery,
         answer=Page[audit_trail.AuditEntryView],
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/cdr-differences",
+        who=STAFF_READ,
+        do=cdr_differences.list_all,
+        query=cdr_differences.CdrDifferenceQuery,
+        answer=Page[cdr_differences.CdrDifferenceView],
     ),
     Route(
         method="GET",
@@ -831,4 +1206,5 @@ V1_ROUTES = (
         answer=provisioning.SyncView,
         refusals=(NetworkUnavailable,),
     ),
+    *SELLER_ROUTES,
 )

@@ -12,11 +12,20 @@ from celcombiller.core.access import schedule_changes
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.schedules import CatchUp, CreditOutcome, Recurrence, RunState, ScheduleKind
+from celcombiller.core.model.schedules import (
+    CatchUp,
+    CreditOutcome,
+    Joining,
+    Recurrence,
+    RunState,
+    ScheduleKind,
+    WhenShort,
+)
 from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.schedules import forecast, runs, schedule_records
 from celcombiller.core.schedules.due_dates import last_come, next_due_date
+from celcombiller.core.schedules.fee_terms import DAYS_MAX, REMINDERS_MAX, parse_days
 from celcombiller.core.schedules.schedule_records import COUNT_MAX, INTERVAL_DAYS_MAX
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
@@ -34,8 +43,10 @@ Kinds = Annotated[
     Literal["voice", "data", "both", "sms"], Meta(description="voice, data, both (the value of each) or sms")
 ]
 KindsGiven = Annotated[
-    Literal["voice", "data", "both", "sms", "bundle"],
-    Meta(description="voice, data, both (the value of each), sms, or bundle: a bundle of the offer"),
+    Literal["voice", "data", "both", "sms", "bundle", "fee"],
+    Meta(
+        description="voice, data, both (the value of each), sms, bundle: one of the offer, or fee: it takes the value"
+    ),
 ]
 OfferId = Annotated[
     int,
@@ -64,11 +75,35 @@ Zone = Annotated[
 CatchUpWord = Annotated[CatchUp, Meta(description="which missed dates are caught up: all, last or none")]
 Date = Annotated[date, Meta(description="a date such as 2026-12-01, in the schedule's zone")]
 
+Short = Annotated[
+    WhenShort,
+    Meta(description="a fee that the balance does not pay: retry (until it does), part (take what there is), wait"),
+]
+JoiningRule = Annotated[
+    Joining, Meta(description="who joins between two due dates pays: whole, days (those left), next (nothing yet)")
+]
+RemindDays = Annotated[
+    list[Annotated[int, Meta(ge=0, le=DAYS_MAX, description=f"a number of days from 0 to {DAYS_MAX}")]],
+    Meta(max_length=REMINDERS_MAX, description="the days before a due date on which members are reminded; 0: on it"),
+]
+SuspendDays = Annotated[
+    int, Meta(ge=0, le=DAYS_MAX, description=f"a number of unpaid days from 0 to {DAYS_MAX}, then they are suspended")
+]
+
 DUE_MEMBERS = 50
 """Members that a forecast names at most; its numbers count all members."""
 
 UNCREDITED_MAX = 500
 """Uncredited members that a run names at most."""
+
+
+class FeeTerms(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The terms of a fee: the schedule takes its value, and a paid fee buys its offer until the next due date."""
+
+    when_short: Short = WhenShort.RETRY
+    joining: JoiningRule = Joining.NEXT
+    remind_days: RemindDays = []
+    suspend_days: SuspendDays | None = None
 
 
 class ScheduleView(msgspec.Struct, kw_only=True):
@@ -91,6 +126,7 @@ class ScheduleView(msgspec.Struct, kw_only=True):
     catch_up: CatchUpWord
     enabled: Annotated[bool, Meta(description="whether its due dates are credited")]
     created_at: Annotated[datetime, Meta(tz=True, description="when it was made (RFC 3339, UTC)")]
+    fee: Annotated[FeeTerms, Meta(description="the terms of a fee; null: it gives")] | None
 
 
 class NewSchedule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -104,9 +140,10 @@ class NewSchedule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     day: Day | None = None
     interval_days: Step | None = None
     first_on: Date | None = None
-    count: Count = 1
+    count: Annotated[int, Meta(ge=0, le=COUNT_MAX, description="number of runs; 1, of a fee without end")] | None = None
     time_zone: Zone | None = None
     catch_up: CatchUpWord = CatchUp.ALL
+    fee: Annotated[FeeTerms, Meta(description="it takes its value, by these terms")] | None = None
 
 
 class ScheduleChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -124,6 +161,7 @@ class ScheduleChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     time_zone: Zone | UnsetType = UNSET
     catch_up: CatchUpWord | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
+    fee: FeeTerms | UnsetType = UNSET
 
 
 class PageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -148,6 +186,7 @@ class RunView(msgspec.Struct, kw_only=True):
     credited: Annotated[int, Meta(description="number of members credited")]
     passed: Annotated[int, Meta(description="number of members passed over, because they are disabled")]
     failed: Annotated[int, Meta(description="number of members who could not be credited")]
+    undone_at: Annotated[datetime, Meta(tz=True, description="since when it is undone (RFC 3339, UTC)")] | None
     note: str
 
 
@@ -192,7 +231,8 @@ class DueMemberView(msgspec.Struct, kw_only=True):
     username: str
     due_on: Annotated[date, Meta(description="the due date")]
     outcome: CreditOutcome
-    value: Annotated[int, Meta(description="credits of each of the schedule's kinds")]
+    value: Annotated[int, Meta(description="credits of each of the schedule's kinds; of a fee, what is taken")]
+    lacking: Annotated[int, Meta(description="credits that the balance lacks of a fee")]
     note: str
 
 
@@ -225,6 +265,7 @@ def add(tx: Connection, request: Request) -> Response:
     if body.value is None and body.offer_id is None:
         what = "is needed, or offer_id"
         raise InvalidValue(f"value {what}", {"value": what})
+    fee = {} if body.fee is None else _columns_of(body.fee)
     made = schedule_changes.add(
         tx,
         request.actor,
@@ -236,10 +277,11 @@ def add(tx: Connection, request: Request) -> Response:
         day=body.day,
         interval_days=body.interval_days,
         first_on=body.first_on,
-        count=body.count,
+        count=body.count if body.count is not None else COUNT_MAX if fee else 1,
         time_zone=body.time_zone or request.config.schedules.zone,
         catch_up=body.catch_up,
         now=request.now,
+        **fee,
     )
     return Response(to_view(made), headers={"Location": f"{request.base_url}/api/v1/schedules/{made.id}"})
 
@@ -252,6 +294,8 @@ def change(tx: Connection, request: Request) -> ScheduleView:
     }
     if "kind" in given:
         given["kind"] = _kind_from_word(given["kind"])
+    if "fee" in given:
+        given |= _columns_of(given.pop("fee"))
     return to_view(schedule_changes.change(tx, request.actor, request.path["id"], given, request.now))
 
 
@@ -295,7 +339,7 @@ def list_runs(tx: Connection, request: Request) -> Page[RunView]:
     schedule = schedule_records.find(tx, request.path["id"])
     before = decode_cursor(query.cursor, date)
     rows = runs.history(tx, schedule_id=schedule.id, before=before, limit=query.limit + 1)
-    return make_page(rows, query.limit, lambda each: each.due_on, _to_run_view)
+    return make_page(rows, query.limit, lambda each: each.due_on, to_run_view)
 
 
 def show_run(tx: Connection, request: Request) -> RunWhole:
@@ -305,14 +349,22 @@ def show_run(tx: Connection, request: Request) -> RunWhole:
     return make_view(RunWhole, run, kind=run.kind_word, uncredited=uncredited)
 
 
-def _to_run_view(run: Run) -> RunView:
+def to_run_view(run: Run) -> RunView:
+    """Return the view of a run."""
     return make_view(RunView, run, kind=run.kind_word)
 
 
 def to_view(schedule: Schedule) -> ScheduleView:
     """Return the view of a schedule."""
     next_on = next_due_date(schedule, schedule.done_until)
-    return make_view(ScheduleView, schedule, kind=schedule.kind_word, next_on=next_on)
+    fee = None
+    if schedule.takes:
+        fee = make_view(FeeTerms, schedule, remind_days=parse_days(schedule.remind_days or ""))
+    return make_view(ScheduleView, schedule, kind=schedule.kind_word, next_on=next_on, fee=fee)
+
+
+def _columns_of(fee: FeeTerms) -> dict[str, Any]:
+    return msgspec.structs.asdict(fee) | {"remind_days": " ".join(map(str, fee.remind_days))}
 
 
 def _kind_from_word(word: str) -> ScheduleKind:

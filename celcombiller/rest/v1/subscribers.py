@@ -52,6 +52,13 @@ CREDENTIALS = {"password", "old_password", "revoke_tokens"}
 
 
 Sought = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: all of it")]
+Part = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\x00]{0,64}$",
+        description="at most 64 characters: a part of the username, name, number, IMSI or CPF, in any case of ASCII",
+    ),
+]
 Payer = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")]
 
 
@@ -76,6 +83,7 @@ class SubscriberView(msgspec.Struct, kw_only=True):
     address: str
     level: LevelNumber
     enabled: Annotated[bool, Meta(description="whether they may call and log in")]
+    suspended: Annotated[bool, Meta(description="whether they may call chosen numbers only, as a fee is unpaid")]
     tariff_id: (
         Annotated[int, Meta(description="the number of their own tariff; null: as the group, or the default")] | None
     )
@@ -137,6 +145,7 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cpf: Sought | None = None
     level: LevelNumber | None = None
     enabled: bool | None = None
+    search: Part | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -150,6 +159,8 @@ def list_all(tx: Connection, request: Request) -> Page[SubscriberView]:
         for name in ("username", "clid", "imsi", "cpf", "level", "enabled")
         if (value := getattr(query, name)) is not None
     ]
+    if query.search:
+        wanted.append(subscriber_records.has_part(query.search))
     after = decode_cursor(query.cursor, RowId)
     if after is not None:
         wanted.append(table.c.id > after)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -21,15 +22,26 @@ from prometheus_client import (
     generate_latest,
 )
 
+from celcombiller.core.reconciliation.differences import DifferenceKind
 from celcombiller.runtime.metrics.ami_links import LinkMetrics
 from celcombiller.runtime.metrics.buckets import LATENCY_SECONDS
 from celcombiller.runtime.metrics.calls import CallMetrics
 from celcombiller.runtime.metrics.catalogue import CatalogueMetrics
 from celcombiller.runtime.metrics.database import DatabaseMetrics
-from celcombiller.runtime.metrics.jobs import AuditMetrics, BundleMetrics, NoticeMetrics, ScheduleMetrics
+from celcombiller.runtime.metrics.jobs import (
+    AuditMetrics,
+    BundleMetrics,
+    CdrMetrics,
+    FeeMetrics,
+    NoticeMetrics,
+    ScheduleMetrics,
+    ValidityMetrics,
+)
 from celcombiller.runtime.metrics.messages import MessageMetrics
-from celcombiller.runtime.metrics.requests import RadiusMetrics, RestMetrics
+from celcombiller.runtime.metrics.outage import OutageMetrics
+from celcombiller.runtime.metrics.requests import PaymentMetrics, RadiusMetrics, RestMetrics
 from celcombiller.runtime.metrics.scrape import MetricsCollector, open_item_families
+from celcombiller.runtime.metrics.vouchers import VoucherMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,10 +66,12 @@ class Metrics:
             {"version": version("celcombiller")}
         )
         self.calls = CallMetrics.register(registry)
+        self.outage = OutageMetrics.register(registry)
         self.messages = MessageMetrics.register(registry)
         self.database = DatabaseMetrics.register(registry)
         self.catalogue = CatalogueMetrics.register(registry)
         self.rest = RestMetrics.register(registry)
+        self.payments = PaymentMetrics.register(registry)
         self.radius = RadiusMetrics.register(registry)
         self.reactor_delay_seconds = Histogram(
             "celcombiller_reactor_delay_seconds",
@@ -71,16 +85,22 @@ class Metrics:
             registry=registry,
         )
         self.schedules = ScheduleMetrics.register(registry)
+        self.fees = FeeMetrics.register(registry)
         self.notices = NoticeMetrics.register(registry)
         self.bundles = BundleMetrics.register(registry)
+        self.validity = ValidityMetrics.register(registry)
+        self.vouchers = VoucherMetrics.register(registry)
+        self.cdr = CdrMetrics.register(registry, DifferenceKind)
         self.audit = AuditMetrics.register(registry)
         self.links = LinkMetrics(clock)
 
-    def exposition(self, open_items: OpenItems | None, gone: Mapping[str, int]) -> bytes:
+    def exposition(
+        self, open_items: OpenItems | None, gone: Mapping[str, int], sliced: Mapping[str, bool] = MappingProxyType({})
+    ) -> bytes:
         """Return all metrics in the text format of Prometheus.
 
         ``open_items`` is what the database reports now, ``None`` when it did not answer. ``gone`` counts, for each
-        server, the open calls without a channel.
+        server, the open calls without a channel; ``sliced`` says whether its new calls get slices.
         """
-        read = [*self.links.families(gone), *open_item_families(open_items)]
+        read = [*self.links.families(gone, sliced), *open_item_families(open_items)]
         return generate_latest(MetricsCollector(self.registry, read, self._worker))

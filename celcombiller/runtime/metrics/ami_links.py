@@ -40,8 +40,11 @@ class LinkMetrics:
         """End the gap of this server's link."""
         self._links[server] = _Link(up=True, gap_seconds=self._gap_seconds(server), since=self._clock())
 
-    def families(self, gone: Mapping[str, int]) -> Iterator[Any]:
-        """Yield the metrics as they are now; ``gone`` counts, for each server, the open calls without a channel."""
+    def families(self, gone: Mapping[str, int], sliced: Mapping[str, bool]) -> Iterator[Any]:
+        """Yield the metrics as they are now.
+
+        ``gone`` counts, for each server, the open calls without a channel; ``sliced``: whether new calls get slices.
+        """
         up = GaugeMetricFamily(
             "celcombiller_ami_up", "Whether the AMI link to this Asterisk server is up.", labels=("server",)
         )
@@ -67,7 +70,14 @@ class LinkMetrics:
         )
         for server in self._links:
             faults.add_metric((server,), self._faults.get(server, 0))
-        yield from (up, gap_seconds, missing, faults)
+        slices = GaugeMetricFamily(
+            "celcombiller_ami_slices",
+            "Whether new calls of this server hold their credit in slices (1), or for all they may use (0).",
+            labels=("server",),
+        )
+        for server, are_sliced in sliced.items():
+            slices.add_metric((server,), float(are_sliced))
+        yield from (up, gap_seconds, missing, faults, slices)
 
     def _gap_seconds(self, server: str) -> float:
         link = self._links.get(server)

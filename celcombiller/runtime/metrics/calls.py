@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from prometheus_client import Counter, Gauge, Histogram
 
 from celcombiller.core import errors
-from celcombiller.core.model.calls import CallState, Witness
+from celcombiller.core.model.calls import CallEnd, CallState, RenewalReason, Witness
 from celcombiller.core.voice.evidence import DISCREPANCY_MS
 from celcombiller.runtime.metrics.buckets import LATENCY_SECONDS
 
@@ -26,7 +26,7 @@ RESULTS = (
     *(each.code for each in (errors.InsufficientBalance, errors.UnknownSubscriber, errors.SubscriberDisabled)),
     *(each.code for each in (errors.BadNumber, errors.NoRate, errors.BillerError)),
     *(each.code for each in (errors.Barred, errors.TooManyCalls, errors.GroupFull)),
-    *(each.code for each in (errors.NoTrunk, errors.TooExpensive)),
+    *(each.code for each in (errors.NoTrunk, errors.TooExpensive, errors.SubscriberSuspended)),
     ALWAYS_ALLOWED,
     ALLOWED_ON_FAILURE,
 )
@@ -42,8 +42,20 @@ AGI_LIMITS = ("allow", "connections_max", "connections_per_address_max")
 """The settings in ``[agi]`` that refuse a connection."""
 
 
+HANGUPS = (*CallEnd, "order", "beyond its grant")
+"""Why the biller hangs up live calls."""
+
+
+ORDER_RESULTS = ("done", "failed")
+"""What became of an order to a live call."""
+
+
 SCRIPTS = ("caller", "reducer", "balance", "sms")
 """The AGI scripts."""
+
+
+_WORDS = {True: "yes", False: "no"}
+"""The values of the label ``answered``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +78,19 @@ class CallMetrics:
     trunk_cost_credits: Counter
     destination_calls: Counter
     destination_talk_seconds: Counter
+    hangups: Counter
+    orders: Counter
     _destinations: set[str]
+    _ways: dict[tuple[str, bool], tuple[Counter, Counter]]
+    _by_trunk: dict[tuple[str, bool], tuple[Counter, Counter]]
+    _margins: dict[str, tuple[Counter, Counter]]
+    """The counters by their labels: to find them by ``labels`` costs ten function calls each."""
     _agi_limited: dict[str, Counter]
     _by_result: dict[str, Counter]
     _ended: dict[tuple[CallState, Witness], Counter]
     _confirmed: dict[Witness, Counter]
     _differed: dict[Witness, Counter]
+    _renewed: dict[RenewalReason, Counter]
 
     @classmethod
     def register(cls, registry: CollectorRegistry) -> Self:
@@ -112,6 +131,31 @@ class CallMetrics:
             ("setting",),
             registry=registry,
         )
+        renewals = Counter(
+            "celcombiller_renewals",
+            "Changes of what live calls are granted: the slice ended (renewal), credit came (credit), another call"
+            " shares it (sharing), a limit fell (limit).",
+            ("reason",),
+            registry=registry,
+        )
+        hangups = Counter(
+            "celcombiller_hangups",
+            "Live calls that the biller hung up: the subscriber was disabled or deleted, the number barred, an operator"
+            " wanted it (order), or its channel had lost its limit (beyond its grant).",
+            ("reason",),
+            registry=registry,
+        )
+        orders = Counter(
+            "celcombiller_call_orders",
+            "Orders to live calls that this biller was to carry out: done, or failed, as they came too late or Asterisk"
+            " refused.",
+            ("result",),
+            registry=registry,
+        )
+        for result in ORDER_RESULTS:
+            orders.labels(result)
+        for why in HANGUPS:
+            hangups.labels(str(why))
         script_faults = Counter(
             "celcombiller_script_faults",
             "Faults in AGI scripts; the log has a traceback of each.",
@@ -183,7 +227,12 @@ class CallMetrics:
                 ("destination",),
                 registry=registry,
             ),
+            hangups=hangups,
+            orders=orders,
             _destinations=set(),
+            _ways={},
+            _by_trunk={},
+            _margins={},
             _agi_limited={each: agi_limited.labels(each) for each in AGI_LIMITS},
             _by_result={each: authorizations.labels(each) for each in RESULTS},
             _ended={
@@ -193,6 +242,7 @@ class CallMetrics:
             },
             _confirmed={each: confirmations.labels(each) for each in Witness},
             _differed={each: discrepancies.labels(each) for each in Witness},
+            _renewed={each: renewals.labels(each) for each in RenewalReason},
         )
 
     def count_authorization(self, result: str) -> None:
@@ -202,6 +252,18 @@ class CallMetrics:
     def count_limit(self, setting: str) -> None:
         """Count a refused AGI connection by its setting, one of `AGI_LIMITS`."""
         self._agi_limited[setting].inc()
+
+    def count_renewal(self, reason: RenewalReason) -> None:
+        """Count a change of what a live call is granted."""
+        self._renewed[reason].inc()
+
+    def count_hangup(self, reason: str) -> None:
+        """Count a live call that the biller hung up, by one of `HANGUPS`."""
+        self.hangups.labels(reason).inc()
+
+    def count_order(self, *, done: bool) -> None:
+        """Count an order to a live call, by whether it was carried out."""
+        self.orders.labels(ORDER_RESULTS[not done]).inc()
 
     def count_failover(self, trunk: str, status: str) -> None:
         """Count a Dial by a trunk that another trunk follows."""
@@ -218,20 +280,41 @@ class CallMetrics:
         trunk_cost: int | None = None,
     ) -> None:
         """Count a call that ended by its destination and its trunk; an empty trunk is none."""
-        word = "yes" if answered else "no"
-        if destination not in self._destinations:
+        calls, talk = self._ways.get((destination, answered)) or self._add_way(destination, answered=answered)
+        calls.inc()
+        talk.inc(talk_seconds)
+        if not trunk:
+            return
+        by_trunk, talk_by_trunk = self._by_trunk.get((trunk, answered)) or self._add_trunk(trunk, answered=answered)
+        by_trunk.inc()
+        talk_by_trunk.inc(talk_seconds)
+        if trunk_cost is not None:
+            charged_by_trunk, cost_of_trunk = self._margins.get(trunk) or self._add_margin(trunk)
+            charged_by_trunk.inc(charged)
+            cost_of_trunk.inc(trunk_cost)
+
+    def _add_way(self, destination: str, *, answered: bool) -> tuple[Counter, Counter]:
+        """Return the counters of a destination: its own, or those of all that come after `DESTINATIONS_MAX` others."""
+        name = destination
+        if name not in self._destinations:
             if len(self._destinations) < DESTINATIONS_MAX:
-                self._destinations.add(destination)
+                self._destinations.add(name)
             else:
-                destination = "other"
-        self.destination_calls.labels(destination, word).inc()
-        self.destination_talk_seconds.labels(destination).inc(talk_seconds)
-        if trunk:
-            self.trunk_calls.labels(trunk, word).inc()
-            self.trunk_talk_seconds.labels(trunk).inc(talk_seconds)
-        if trunk and trunk_cost is not None:
-            self.trunk_charged_credits.labels(trunk).inc(charged)
-            self.trunk_cost_credits.labels(trunk).inc(trunk_cost)
+                name = "other"
+        counters = self.destination_calls.labels(name, _WORDS[answered]), self.destination_talk_seconds.labels(name)
+        if name == destination:
+            self._ways[destination, answered] = counters
+        return counters
+
+    def _add_trunk(self, trunk: str, *, answered: bool) -> tuple[Counter, Counter]:
+        counters = self.trunk_calls.labels(trunk, _WORDS[answered]), self.trunk_talk_seconds.labels(trunk)
+        self._by_trunk[trunk, answered] = counters
+        return counters
+
+    def _add_margin(self, trunk: str) -> tuple[Counter, Counter]:
+        counters = self.trunk_charged_credits.labels(trunk), self.trunk_cost_credits.labels(trunk)
+        self._margins[trunk] = counters
+        return counters
 
     def count_end(self, witness: Witness, settlement: Settlement) -> None:
         """Count the end of a call that a witness reported."""

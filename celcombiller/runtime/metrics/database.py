@@ -33,7 +33,7 @@ class DatabaseMetrics:
             ),
             commit_seconds=Histogram(
                 "celcombiller_commit_duration_seconds",
-                "How long the database took to make a transaction durable.",
+                "How long the database took to make a transaction durable; on PostgreSQL with the rows of a batch.",
                 buckets=LATENCY_SECONDS,
                 registry=registry,
             ),

@@ -1,4 +1,4 @@
-"""Metrics of periodic work: schedules, low-balance notices, the audit."""
+"""Metrics of periodic work: schedules, low-balance notices, CDRs, the audit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Self
 
 from prometheus_client import Counter, Gauge
 
+from celcombiller.core.model.accounts import Kind
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from prometheus_client import CollectorRegistry
@@ -42,6 +45,54 @@ class ScheduleMetrics:
         """Record how long the oldest credit is due that is not done, as it was at ``at``."""
         self.lag_seconds.set(lag_seconds)
         self.looked_at.set(at.timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class FeeMetrics:
+    """The instruments of fees."""
+
+    looked_at: Gauge
+    suspended: Counter
+    _fees: Counter
+    _credits: Counter
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry) -> Self:
+        """Make the instruments in a registry."""
+        fees = Counter(
+            "celcombiller_fees",
+            "Fees of members: taken on their due date (taken), not, as the balance was too low (unpaid), or taken, "
+            "wholly or in part, when credit came (later).",
+            ("result",),
+            registry=registry,
+        )
+        for each in ("taken", "unpaid", "later"):
+            fees.labels(each)
+        return cls(
+            looked_at=Gauge(
+                "celcombiller_fees_looked_at_timestamp_seconds",
+                "When the biller last looked for unpaid fees that can be paid now; 0: never.",
+                registry=registry,
+            ),
+            suspended=Counter(
+                "celcombiller_suspensions",
+                "Subscribers who were switched off because a fee was unpaid too long.",
+                registry=registry,
+            ),
+            _fees=fees,
+            _credits=Counter("celcombiller_fee_credits", "Credits that were taken as fees.", registry=registry),
+        )
+
+    def count_run(self, *, taken: int, unpaid: int, value: int) -> None:
+        """Count the members of a chunk of a run, whose fee is ``value`` credits each."""
+        self._fees.labels("taken").inc(taken)
+        self._fees.labels("unpaid").inc(unpaid)
+        self._credits.inc(taken * value)
+
+    def count_collected(self, taken: int) -> None:
+        """Count a fee that was taken later, wholly or in part."""
+        self._fees.labels("later").inc()
+        self._credits.inc(taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +155,105 @@ class BundleMetrics:
     def count_renewal(self, *, renewed: bool) -> None:
         """Count a bundle that was to be bought again, by whether it was."""
         self._by_renewed[renewed].inc()
+
+
+@dataclass(frozen=True, slots=True)
+class ValidityMetrics:
+    """The instruments of credit whose time is over."""
+
+    looked_at: Gauge
+    _accounts: dict[Kind, Counter]
+    _credits: dict[Kind, Counter]
+    _by_queued: dict[bool, Counter]
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry) -> Self:
+        """Make the instruments in a registry."""
+        notices = Counter(
+            "celcombiller_credit_validity_notices",
+            "Subscribers whose credit will end soon: the message was queued, or could not be (the log says why).",
+            ("result",),
+            registry=registry,
+        )
+        accounts = Counter(
+            "celcombiller_credit_expired_accounts",
+            "Accounts of which credit was taken because its time was over.",
+            ("kind",),
+            registry=registry,
+        )
+        amounts = Counter(
+            "celcombiller_credit_expired_credits",
+            "Credits that were taken because their time was over.",
+            ("kind",),
+            registry=registry,
+        )
+        return cls(
+            looked_at=Gauge(
+                "celcombiller_credit_validity_looked_at_timestamp_seconds",
+                "When the biller last looked for credit whose time is over; 0: credit has no end, or another looks.",
+                registry=registry,
+            ),
+            _accounts={kind: accounts.labels(kind) for kind in Kind},
+            _credits={kind: amounts.labels(kind) for kind in Kind},
+            _by_queued={True: notices.labels("queued"), False: notices.labels("failed")},
+        )
+
+    def count_expired(self, kind: Kind, amount: int) -> None:
+        """Count the credit that was taken of one account."""
+        self._accounts[kind].inc()
+        self._credits[kind].inc(amount)
+
+    def count_notice(self, *, queued: bool) -> None:
+        """Count a subscriber whose credit will end soon, by whether their message could be queued."""
+        self._by_queued[queued].inc()
+
+
+@dataclass(frozen=True, slots=True)
+class CdrMetrics:
+    """The instruments of the comparison with Asterisk's call detail records."""
+
+    looked_at: Gauge
+    channels: Counter
+    unreadable: Counter
+    _differences: Counter
+    _settled: Counter
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry, kinds: Iterable[str]) -> Self:
+        """Make the instruments in a registry."""
+        differences = Counter(
+            "celcombiller_cdr_differences",
+            "Differences between Asterisk's CDRs and the ledger that were found, each once, by what differs.",
+            ("kind",),
+            registry=registry,
+        )
+        for each in kinds:
+            differences.labels(each)
+        return cls(
+            looked_at=Gauge(
+                "celcombiller_cdr_looked_at_timestamp_seconds",
+                "When new CDRs were last read to their end; 0: never, or another process reads them.",
+                registry=registry,
+            ),
+            channels=Counter(
+                "celcombiller_cdr_channels", "Channels whose CDRs were compared with the ledger.", registry=registry
+            ),
+            unreadable=Counter("celcombiller_cdr_unreadable", "CDRs that could not be read.", registry=registry),
+            _differences=differences,
+            _settled=Counter(
+                "celcombiller_cdr_settled", "Calls that were settled by a CDR as they were compared.", registry=registry
+            ),
+        )
+
+    def count(self, kind: str, *, settled: bool) -> None:
+        """Count a difference that was found."""
+        self._differences.labels(kind).inc()
+        if settled:
+            self._settled.inc()
+
+    def count_unreadable(self, rows: int) -> None:
+        """Count records that could not be read."""
+        self.unreadable.inc(rows)
 
 
 @dataclass(frozen=True, slots=True)

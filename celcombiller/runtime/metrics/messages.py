@@ -20,6 +20,8 @@ class MessageMetrics:
     """The instruments of text messages."""
 
     charged_credits: Counter
+    incomplete: Counter
+    _commands: Counter
     _by_outcome: dict[tuple[Route, MessageState], Counter]
 
     @classmethod
@@ -37,6 +39,18 @@ class MessageMetrics:
                 "Credits that messages were charged, of the kind that pays for them (sms.account).",
                 registry=registry,
             ),
+            incomplete=Counter(
+                "celcombiller_messages_incomplete",
+                "Long messages of other networks that went on without some of their parts (smpp.parts_wait_seconds).",
+                registry=registry,
+            ),
+            _commands=Counter(
+                "celcombiller_phone_commands",
+                "Commands from phones, by the way they came (asterisk, smpp, keypad), what they asked for, and the"
+                " result: done, asked (for a code), repeated (the same message again) or refused.",
+                ("way", "command", "result"),
+                registry=registry,
+            ),
             _by_outcome={
                 (route, state): messages.labels(route, state)
                 for route in (Route.ASTERISK, Route.SMPP)
@@ -50,3 +64,8 @@ class MessageMetrics:
         self._by_outcome[message.route, message.state].inc()
         if message.state is MessageState.ACCEPTED:
             self.charged_credits.inc(message.cost)
+
+    def count_command(self, way: str, command: str, result: str, *, is_new: bool) -> None:
+        """Count a command from a phone; the codes of refusals are one result."""
+        shown = result if result in ("done", "asked") else "refused"
+        self._commands.labels(way, command, shown if is_new else "repeated").inc()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 REST_LIMITS = (
     *("connections_max", "connections_per_address_max", "requests_max", "head_seconds", "body_seconds"),
-    *("upload_seconds", "send_seconds", "hashes_waiting_max"),
+    *("upload_seconds", "send_seconds", "event_streams_max", "hashes_waiting_max", "unknown_credentials_max"),
 )
 """The settings in ``[rest]`` that refuse or end something when they are reached."""
 
@@ -28,6 +28,7 @@ class RestMetrics:
     connections_max: Gauge
     requests_in_work: Gauge
     unsent_connections: Gauge
+    event_streams: Gauge
     hashes_waiting: Gauge
     _limited: dict[str, Counter]
 
@@ -62,6 +63,9 @@ class RestMetrics:
                 "celcombiller_rest_unsent_connections",
                 "Connections with rest.unsent_kib_max of answers that the client does not take.",
                 registry=registry,
+            ),
+            event_streams=Gauge(
+                "celcombiller_rest_event_streams", "Streams of live calls' events that are open.", registry=registry
             ),
             hashes_waiting=Gauge(
                 "celcombiller_hashes_waiting", "Passwords that wait to be checked or hashed.", registry=registry
@@ -119,3 +123,40 @@ class RadiusMetrics:
     def count_disconnect(self, answer: str) -> None:
         """Count a Disconnect-Request by the answer of the NAS."""
         self.disconnects.labels(answer).inc()
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentMetrics:
+    """The instruments of payments that providers report."""
+
+    wrong_signatures: Counter
+    _payments: Counter
+    _credits: Counter
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry) -> Self:
+        """Make the instruments in a registry."""
+        return cls(
+            wrong_signatures=Counter(
+                "celcombiller_payment_wrong_signatures",
+                "Notices of payments that were refused because their signature, or its time, was wrong.",
+                registry=registry,
+            ),
+            _payments=Counter(
+                "celcombiller_payments",
+                "Notices of payments by what became of them: credited, unassigned, reversed, repeated or refused.",
+                ("provider", "result"),
+                registry=registry,
+            ),
+            _credits=Counter(
+                "celcombiller_payment_credits",
+                "Credits that payments gave to subscribers as they came in.",
+                ("provider",),
+                registry=registry,
+            ),
+        )
+
+    def count(self, provider: str, result: str, amount: int = 0) -> None:
+        """Count a notice of a provider, and the credits that it gave."""
+        self._payments.labels(provider, result).inc()
+        self._credits.labels(provider).inc(amount)

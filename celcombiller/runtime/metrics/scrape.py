@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
+    from celcombiller.core.reports.seller_items import SellerItems
 
 
 class MetricsCollector(Collector):
@@ -68,8 +69,35 @@ def open_item_families(open_items: OpenItems | None) -> Iterator[Any]:
         calls.add_metric((server,), count)
     yield calls
     yield GaugeMetricFamily(
+        "celcombiller_live_granted_seconds",
+        "The seconds that answered calls may still talk by what they are granted so far, all together.",
+        open_items.granted_seconds,
+    )
+    yield GaugeMetricFamily(
+        "celcombiller_waiting_call_orders",
+        "Orders to calls in progress, such as to hang up, that no biller has carried out yet.",
+        open_items.waiting_orders,
+    )
+    yield GaugeMetricFamily(
+        "celcombiller_oldest_waiting_call_order_seconds",
+        "The age of the oldest of them; 0: none.",
+        open_items.oldest_order_seconds,
+    )
+    yield GaugeMetricFamily("celcombiller_owed_fees", "Fees that are unpaid.", open_items.owed_fees)
+    yield GaugeMetricFamily(
+        "celcombiller_suspended_subscribers",
+        "Subscribers who are switched off because a fee is unpaid too long.",
+        open_items.suspended,
+    )
+    yield GaugeMetricFamily(
         "celcombiller_open_data_sessions", "Sessions of data in progress.", open_items.data_sessions
     )
+    yield GaugeMetricFamily(
+        "celcombiller_unassigned_payments",
+        "Payments of which the recipient is no subscriber: they wait for the staff (`celcombiller payment assign`).",
+        open_items.unassigned_payments,
+    )
+    yield from _seller_families(open_items.sellers)
     for name, text, value in _NETWORK_GAUGES:
         gauge = GaugeMetricFamily(f"celcombiller_network_{name}", text, labels=("network",))
         for network, progress in open_items.networks.items():
@@ -80,6 +108,33 @@ def open_item_families(open_items: OpenItems | None) -> Iterator[Any]:
         for network, progress in open_items.networks.items():
             counter.add_metric((network,), float(value(progress)))
         yield counter
+
+
+def _seller_families(items: SellerItems) -> Iterator[Any]:
+    """Yield what sellers sold in the last 24 hours and have to sell."""
+    labels = ("seller_class", "origin")
+    count = GaugeMetricFamily(
+        "celcombiller_sales", "Sales of sellers in the last 24 hours, without those undone.", labels=labels
+    )
+    credits_ = GaugeMetricFamily(
+        "celcombiller_sold_credits", "Credits that sellers sold in the last 24 hours.", labels=labels
+    )
+    for key, (number, amount) in sorted(items.sales.items()):
+        count.add_metric(key, number)
+        credits_.add_metric(key, amount)
+    yield count
+    yield credits_
+    stock = GaugeMetricFamily(
+        "celcombiller_seller_stock_credits", "Credits that enabled sellers have to sell.", labels=("seller_class",)
+    )
+    for name, posted in sorted(items.stocks.items()):
+        stock.add_metric((name,), posted)
+    yield stock
+    yield GaugeMetricFamily(
+        "celcombiller_sellers_low",
+        "Sellers who have less left to sell than they sold in the last 24 hours.",
+        items.low,
+    )
 
 
 _NETWORK_GAUGES: tuple[tuple[str, str, Callable[[NetworkProgress], float]], ...] = (

@@ -42,10 +42,10 @@ DESCRIPTORS = {"agi": 3, "rest": 4}
 """Which open file of a worker is the listening socket of which section."""
 
 STOP_SECONDS = 30.0
-"""A worker that has not ended so long after it was told to is killed; its own drain takes ten at most."""
+"""A worker is killed that has not ended this many seconds after it was told to; its own drain takes ten at most."""
 
 STEADY_SECONDS = 60.0
-"""A worker that lived so long is started again at once when it dies; one that keeps dying, more and more slowly."""
+"""A worker that lived this many seconds is started again at once when it dies; one that keeps dying, ever later."""
 
 _LOG = Logger(namespace="celcombiller.runtime.prefork.Workers")  # the name that operators filter by
 _TWISTD = ("-P", "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=")

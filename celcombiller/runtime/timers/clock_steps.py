@@ -20,6 +20,8 @@ class ClockSteps:
         self._steps: list[tuple[datetime, timedelta]] = []
         self.total = timedelta()
         """The sum of all steps, forward and back."""
+        self.last = timedelta()
+        """The last step."""
 
     def look(self, wall: datetime, monotonic_seconds: float) -> None:
         """Compare the two clocks, and keep the step since the last look, if there is one."""
@@ -29,6 +31,7 @@ class ClockSteps:
             step = wall - wall_before - elapsed
             if abs(step) >= STEP_LEAST:
                 self.total += step
+                self.last = step
             if step >= STEP_LEAST:
                 self._steps.append((wall - elapsed, step))
         self._last = wall, monotonic_seconds

@@ -10,7 +10,6 @@ from msgspec import Meta
 
 from celcombiller.core.access import bundle_changes
 from celcombiller.core.bundles import bundle_records, offers
-from celcombiller.core.bundles.terms import BundleTerms
 from celcombiller.core.errors import NotFound
 from celcombiller.core.ledger import statement as ledger_statement
 from celcombiller.core.model.bundles import BundleState
@@ -24,12 +23,15 @@ from celcombiller.http.route import Response
 from celcombiller.rest.v1.pricing.offers import (
     Amount,
     BundleName,
+    CallPart,
     Destinations,
     Hours,
     KindOfBundle,
     Priority,
     Renews,
     Services,
+    Unlimited,
+    terms_of,
 )
 from celcombiller.rest.v1.subscribers import Sought, visible_subscriber
 from celcombiller.rest.v1.transfers import Note, TransferView
@@ -66,6 +68,8 @@ class BundleView(msgspec.Struct, kw_only=True):
         BundleState, Meta(description="coming, valid, ending (its time is over, not all uses of it are) or ended")
     ]
     ended_at: Annotated[datetime, Meta(tz=True, description="when what was left went back (RFC 3339, UTC)")] | None
+    unlimited: Unlimited
+    call_seconds_max: Annotated[int, Meta(description="seconds of one call that it pays at most; null: all")] | None
 
 
 class BundleList(msgspec.Struct, kw_only=True):
@@ -80,7 +84,9 @@ class NewBundle(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     username: Username
     name: BundleName
     kind: KindOfBundle
-    amount: Amount
+    amount: Amount | None = None
+    unlimited: Unlimited = False
+    call_seconds_max: CallPart | None = None
     services: Services = []
     destinations: Destinations = []
     priority: Priority = 0
@@ -150,9 +156,7 @@ def show(tx: Connection, request: Request) -> BundleView:
 def give(tx: Connection, request: Request) -> Response:
     """Give a subscriber a free bundle, once for each Idempotency-Key."""
     body: NewBundle = request.body
-    terms = BundleTerms(
-        body.name, body.kind, body.amount, tuple(body.services), tuple(body.destinations), body.priority
-    )
+    terms = terms_of(body)
     made, _ = bundle_changes.give(
         tx,
         request.actor,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from celcombiller.core.access import bundle_changes
 from celcombiller.core.bundles import offers
-from celcombiller.core.bundles.terms import DESTINATIONS_MAX, HOURS_MAX, NAME_CHARACTERS_MAX, PRIORITY_MAX, BundleTerms
-from celcombiller.core.errors import NotFound
+from celcombiller.core.bundles.terms import (
+    CALL_SECONDS_MAX,
+    DESTINATIONS_MAX,
+    HOURS_MAX,
+    NAME_CHARACTERS_MAX,
+    PRIORITY_MAX,
+    BundleTerms,
+    unlimited_amount,
+)
+from celcombiller.core.errors import InvalidValue, NotFound
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.model.bundles import ON_NET
@@ -67,6 +75,15 @@ Priority = Annotated[
     ),
 ]
 Price = Annotated[int, Meta(ge=0, le=AMOUNT_MAX, description=f"voice credits from 0 to {AMOUNT_MAX}")]
+CallPart = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=CALL_SECONDS_MAX,
+        description=f"a number of seconds from 1 to {CALL_SECONDS_MAX}: of one call it pays no more; of seconds only",
+    ),
+]
+Unlimited = Annotated[bool, Meta(description="whether it is without limit; its amount is one that is never used up")]
 Renews = Annotated[bool, Meta(description="whether a bundle is bought again at its end, if the balance is enough")]
 ForSale = Annotated[bool, Meta(description="whether it can be bought")]
 
@@ -85,6 +102,8 @@ class OfferView(msgspec.Struct, kw_only=True):
     priority: Annotated[int, Meta(description="the number of its place: the bundle of the lowest is spent first")]
     renews: Renews
     enabled: ForSale
+    unlimited: Unlimited
+    call_seconds_max: Annotated[int, Meta(description="seconds of one call that it pays at most; null: all")] | None
 
 
 class NewOffer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -93,7 +112,9 @@ class NewOffer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: BundleName
     price: Price
     kind: KindOfBundle
-    amount: Amount
+    amount: Amount | None = None
+    unlimited: Unlimited = False
+    call_seconds_max: CallPart | None = None
     services: Services = []
     destinations: Destinations = []
     valid_hours: Hours
@@ -114,6 +135,7 @@ class OfferChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     priority: Priority | UnsetType = UNSET
     renews: Renews | UnsetType = UNSET
     enabled: ForSale | UnsetType = UNSET
+    call_seconds_max: CallPart | UnsetType | None = UNSET
 
 
 class OfferQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -143,9 +165,7 @@ def show(tx: Connection, request: Request) -> OfferView:
 def add(tx: Connection, request: Request) -> Response:
     """Make an offer."""
     body: NewOffer = request.body
-    terms = BundleTerms(
-        body.name, body.kind, body.amount, tuple(body.services), tuple(body.destinations), body.priority
-    )
+    terms = terms_of(body)
     made = bundle_changes.add_offer(
         tx,
         request.actor,
@@ -174,6 +194,35 @@ def delete(tx: Connection, request: Request) -> Response:
     """Delete an offer. Bundles of it go on, and are not bought again."""
     bundle_changes.delete_offer(tx, request.actor, request.path["id"], request.now)
     return Response()
+
+
+class Content(Protocol):
+    """What a bundle or an offer is to be made of."""
+
+    name: str
+    kind: BundleKind
+    amount: int | None
+    unlimited: bool
+    call_seconds_max: int | None
+    services: list[Service]
+    destinations: list[str]
+    priority: int
+
+
+def terms_of(body: Content) -> BundleTerms:
+    """Return the terms of a body. Raise `InvalidValue` unless it has either an amount or is unlimited."""
+    if (body.amount is None) is not body.unlimited:
+        what = "is needed, or unlimited, and not both"
+        raise InvalidValue(f"amount {what}", {"amount": what})
+    return BundleTerms(
+        body.name,
+        body.kind,
+        unlimited_amount(body.kind) if body.amount is None else body.amount,
+        tuple(body.services),
+        tuple(body.destinations),
+        body.priority,
+        body.call_seconds_max,
+    )
 
 
 def to_view(offer: Offer) -> OfferView:

@@ -1,0 +1,1 @@
+"""Logins: the password, the second factor, and the cookie of a session."""
