@@ -1,5 +1,6 @@
 """What every test stands on: no failure of a Deferred and no logged failure passes unseen."""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -22,6 +23,8 @@ from tests.system.lab.waiting import free_ports
 password_hash.HASHER = password_hasher.HASHER = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """The product's takes 0.16 s of CPU time for each password. What runs as a program of its own has that one."""
 
+databases.share_statements()
+
 settings.register_profile("dev", max_examples=20, stateful_step_count=15, deadline=None)
 settings.register_profile("ci", max_examples=100, stateful_step_count=25, deadline=None, print_blob=True)
 settings.register_profile("nightly", max_examples=1000, stateful_step_count=50, deadline=None, print_blob=True)
@@ -31,6 +34,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES_LEAST = 4 << 30
 """A database has 8 MB and 300 files, and each test has its own."""
+USUAL_NICENESS = os.getpriority(os.PRIO_PROCESS, 0)
+PATIENT_NICENESS = min(19, USUAL_NICENESS + 10) if os.geteuid() == 0 else USUAL_NICENESS
 NAME_WORDS_MAX = 8
 """The words of a test's name: a longer one states more than one behaviour, or tells a story."""
 
@@ -53,6 +58,14 @@ def pytest_pyfunc_call(pyfuncitem):
     finally:
         if hypothesis:
             hypothesis.inner_test = property_
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Run tests without real parts at a lower priority: a phone waits a few seconds only for an answer."""
+    with contextlib.suppress(PermissionError):  # only root may take back what it gave away
+        os.setpriority(os.PRIO_PROCESS, 0, USUAL_NICENESS if item.get_closest_marker("real") else PATIENT_NICENESS)
+    return (yield)
 
 
 @contextmanager

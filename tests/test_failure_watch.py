@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CARELESS = """
 import gc
 
@@ -39,6 +41,7 @@ def test_is_clean():
 """
 
 
+@pytest.mark.slow
 def test_nothing_fails_unseen(tmp_path):
     here = Path(__file__).parent
     (tmp_path / "conftest.py").write_text((here / "conftest.py").read_text(encoding="utf-8"))

@@ -31,12 +31,17 @@ from celcombiller.asterisk.agi import server as agi_server
 from celcombiller.asterisk.ami import alive_signal, message_sender
 from celcombiller.asterisk.ami import codec as ami_codec
 from celcombiller.asterisk.scripts import call as call_script
-from celcombiller.asterisk.scripts import channel, sms
+from celcombiller.asterisk.scripts import call_origin, channel, sms
 from celcombiller.asterisk.scripts import hangup as hangup_script
+from celcombiller.cdr.columns import CdrColumns
+from celcombiller.cdr.csv_file import CsvFile
+from celcombiller.cdr.sqlite_file import SqliteFile
+from celcombiller.cdr.staging import Staging
 from celcombiller.config import loader
 from celcombiller.config.dialling_rules import find_plan
 from celcombiller.config.tables import RadiusClient, Rest, Smpp
 from celcombiller.core.access import password_rules
+from celcombiller.core.access.credentials import pins
 from celcombiller.core.charging import request_keys
 from celcombiller.core.errors import (
     BrokenRequest,
@@ -50,11 +55,13 @@ from celcombiller.core.errors import (
 from celcombiller.core.ledger.rows import check_line
 from celcombiller.core.model import text
 from celcombiller.core.model.routing import Trunk
+from celcombiller.core.payments import payment_amounts, signatures
 from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.core.provisioning.network import check_digits
 from celcombiller.core.rating.numbering import NumberingPlan, normalise
 from celcombiller.core.routing.trunk_dial import make_trunk_dial
 from celcombiller.core.schedules import schedule_records
+from celcombiller.core.selling import amounts
 from celcombiller.core.sms import encoding, network_ids
 from celcombiller.core.subscribers import number_forms
 from celcombiller.core.tariffs.files import cells as file_cells
@@ -63,6 +70,7 @@ from celcombiller.core.tariffs.files.findings import Findings
 from celcombiller.core.tariffs.files.presets import PRESETS
 from celcombiller.core.tariffs.files.price_cells import FileTerms
 from celcombiller.core.tariffs.files.tariff_file import read_tariff_file, write_tariff_file
+from celcombiller.core.text_commands.command_formats import CommandFormat, CommandKind, parse_command
 from celcombiller.http import decoding, origin, pagination, request_context, streaming
 from celcombiller.http.http_request import HttpRequest
 from celcombiller.legacy_import import cell_values, convert_users, source_database
@@ -70,6 +78,7 @@ from celcombiller.legacy_import.conversion import ImportTerms, convert_original
 from celcombiller.provisioning import openbts, osmocom_ctrl
 from celcombiller.radius import codec as radius_codec
 from celcombiller.rest.legacy import coercion, login, search
+from celcombiller.rest.v1.selling import payments
 from celcombiller.rest.v1.subscribers import NewSubscriber
 from celcombiller.runtime import tls_trust
 from celcombiller.smpp.connection import SmppConnection
@@ -150,6 +159,8 @@ def script_arguments(data):
     text = as_text(data)
     for expression in (
         call_script._NUMBER,
+        call_script._PLACE,
+        call_origin._PAID,
         hangup_script._LET_GO,
         call_script._STAMP,
         sms._PAYER,
@@ -212,12 +223,21 @@ ASTERISK = (
     Decoder(
         name="script arguments",
         decode=script_arguments,
-        seeds=(b'"Ana" <sip:2001@192.0.2.1>', b"payer=ana", b"stamp=abc", b"pjsip:2001"),
+        seeds=(
+            b'"Ana" <sip:2001@192.0.2.1>',
+            b"payer=ana",
+            b"stamp=abc",
+            b"pjsip:2001",
+            b"2001:2002:pbx1-1.0",
+            b"2@phones",
+        ),
         separators=(b'"', b"<", b"<sip:", b"<sip:a@", b'" <sips:1', b"@", b";", b"*"),
         expressions=(
             *(
                 "asterisk/scripts/call:_STAMP",
                 "asterisk/scripts/call:_NUMBER",
+                "asterisk/scripts/call:_PLACE",
+                "asterisk/scripts/call_origin:_PAID",
                 "asterisk/scripts/hangup:_LET_GO",
                 "asterisk/scripts/sms:_PAYER",
                 "asterisk/scripts/sms:_FROM",
@@ -593,7 +613,69 @@ BODY = (
 )
 EXPONENT = b'{"a":1e9999999999999999999}'
 
+
+def payment_notice(data):
+    """Check a notice whose body, time or signature somebody else wrote, and read it as if it were signed."""
+    text = as_text(data)
+    signatures.is_signed("a secret of the provider", text, data, text)
+    signatures.is_signed("a secret of the provider", "1700000000", data, text)
+    fields = decoding.convert_fields(payments.NewPayment, decoding.parse_body(data, None))
+    if isinstance(fields.amount, str):
+        payment_amounts.credits_of(fields.amount, 100)
+
+
+PHONE_FORMATS = (
+    CommandFormat(CommandKind.SELL, "777", "{pin}#{number}#{amount}"),
+    CommandFormat(CommandKind.VOUCHER, "777", "card {code}"),
+)
+
+
+def phone_command(data):
+    """Read what a phone sends to a service code: the command, its amount and its PIN."""
+    said = as_text(data)
+    command = parse_command(PHONE_FORMATS, "777", said)
+    for value in (said, *command.fields.values()):
+        pins.DIGITS.fullmatch(value)
+        for money in (amounts.CREDITS, amounts.Money("BRL", 100)):
+            with contextlib.suppress(InvalidValue):
+                amounts.parse_amount(value, money)
+    sms._DIGEST_USER.search(said)
+
+
+PHONES = (
+    Decoder(
+        name="command of a phone",
+        decode=phone_command,
+        seeds=(b"1234#2001#50", b"card 212 560 253", b"1.234,50", b"BRL 5", b'Digest username="ana", realm="x"'),
+        hostile=(b"9" * 5000, b"1,2.3" * 1000, "\u0663".encode() * 50, b"1" + b",000" * 400, b"-" * 5000),
+        separators=(b"#", b" ", b".", b",", b"1,", b"000,", b"card ", b'username="', b"Digest ", b"'"),
+        expressions=(
+            *(f"core/selling/amounts:{each}" for each in ("_SHAPE", "_SIGNS", "_split", "parse_amount")),
+            *(f"core/selling/amounts:_join_groups{each}" for each in ("", "#2")),
+            *(f"core/text_commands/command_formats:{each}" for each in ("_CONFIRMATION", "_pattern")),
+            "core/access/credentials/pins:DIGITS",
+            "asterisk/scripts/sms:_DIGEST_USER",
+        ),
+    ),
+)
+
+
 HTTP = (
+    Decoder(
+        name="payment notice",
+        decode=payment_notice,
+        errors=(BrokenRequest, InvalidValue, WrongMediaType),
+        seeds=(
+            b'{"id": "TX-1", "to": "5591980000001", "amount": "12.50", "currency": "BRL"}',
+            b'{"event": "reversal", "id": "TX-1", "note": "back", "paid_at": "2026-11-01T00:00:00Z"}',
+        ),
+        separators=(b'"', b",", b"0", b".", b'"amount": "1.5"'),
+        expressions=(
+            "core/payments/signatures:_TIME",
+            "core/payments/signatures:_SIGNATURE",
+            "core/payments/payment_amounts:_AMOUNT",
+        ),
+    ),
     Decoder(
         name="REST body",
         decode=subscriber,
@@ -917,15 +999,93 @@ NUMBERS = (
     ),
 )
 
-DECODERS = (*ASTERISK, *RADIUS, *SMPP, *NETWORKS, *HTTP, *FILES, *PRICE_LISTS, *NUMBERS)
+MASTER_CSV = (
+    b'"","1001","1002","caller","""Ana"" <1001>","PJSIP/1001-0","PJSIP/1002-1","Dial","x, 30","2026-11-01 12:00:00",'
+    b'"2026-11-01 12:00:05","2026-11-01 12:01:05",65,60,"ANSWERED","DOCUMENTATION","1793534400.0",""\n'
+)
+CDR_HEADER = b"calldate,src,dst,channel,dstchannel,lastapp,duration,billsec,disposition,uniqueid\n"
+
+
+def cdr_file(data):
+    """Read it whole, go on behind its end, and look for a channel in it."""
+    for name, content in (("Master.csv", data), ("headed.csv", CDR_HEADER + data), ("more.csv", MASTER_CSV + data)):
+        source = CsvFile(kept(name, content), ZoneInfo("America/New_York"))
+        with contextlib.suppress(InvalidValue), Staging() as staging:
+            for each in source.read({}, NOW).rows:
+                if each.row is not None:
+                    staging.add(each.row)
+            assert list(staging.channels(100)) is not None
+            list(source.read(source.find_end(), NOW, is_written=True).rows)
+            source.find("1793534400.0", NOW)
+
+
+def cdr_database(data):
+    source = SqliteFile(kept("master.db", data), "cdr", ZoneInfo("UTC"))
+    list(source.read({}, NOW).rows)
+    source.find("1793534400.0", NOW)
+
+
+def cdr_values(data):
+    names = ("uniqueid", "src", "dst", "channel", "start", "answer", "end", "duration", "billsec", "disposition")
+    columns = CdrColumns(names, ZoneInfo("America/New_York"), NOW)
+    good = ("1793534400.0", "1001", "1002", "x", "2026-11-01 08:00:00", None, None, 65, 60, "ANSWERED")
+    for place in range(len(names)):
+        for value in (data, as_text(data), len(data), 1e308):
+            with contextlib.suppress(InvalidValue):
+                columns.read(1, (*good[:place], value, *good[place + 1 :]))
+
+
+def cdr_sqlite():
+    path = Path(FOLDER.name, "cdr.db")
+    with sqlite3.connect(path) as connection:
+        connection.execute("pragma page_size = 512")
+        columns = "calldate, src, dst, channel, duration, billsec, disposition, uniqueid"
+        connection.execute(f"create table cdr (AcctId integer primary key, {columns})")
+        row = ("2026-11-01 12:00:00", "1001", "1002", "x", "65", "60", "ANSWERED", "1793534400.0")
+        connection.execute(f"insert into cdr ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.close()
+    return path.read_bytes()
+
+
+CDRS = (
+    Decoder(
+        name="file of CDRs",
+        decode=cdr_file,
+        seeds=(MASTER_CSV, CDR_HEADER, MASTER_CSV * 3),
+        hostile=(b'"' * 70_000, b'"\n' * 1000, MASTER_CSV[:-1] + b"," * 5000, b"\x00" * 5000, b"\xff\xfe\n"),
+        separators=(b"\n", b"\r", b",", b'"', b'"\n', b'"",', b'"a"b', b"-", b".0", MASTER_CSV[:60]),
+    ),
+    Decoder(
+        name="database of CDRs",
+        decode=cdr_database,
+        errors=(InvalidValue,),
+        seeds=(cdr_sqlite(),),
+        hostile=(b"SQLite format 3\x00" + b"garbage" * 100, b""),
+        largest=4096,
+    ),
+    Decoder(
+        name="values of a CDR",
+        decode=cdr_values,
+        seeds=(b"1793534400.0", b"2026-11-01 12:00:05", b"60", b"ANSWERED", b"pbx1-1793534400.0"),
+        hostile=(b"9" * 5000, b"99999999999.0", "\u0663".encode() * 10, b"0001-01-01", b"9999-12-31 23:59:59", b"nan"),
+        separators=(b"-", b".", b":", b"1-", b"1.", b"\x00"),
+        expressions=tuple(f"cdr/columns:{each}" for each in ("_UNIQUEID", "_SECONDS", "_EPOCH")),
+    ),
+)
+
+DECODERS = (*ASTERISK, *RADIUS, *SMPP, *NETWORKS, *HTTP, *FILES, *PRICE_LISTS, *NUMBERS, *CDRS, *PHONES)
 
 _OF_ADMINISTRATORS = "what administrators write; a body of the API has its form and its length checked before"
 
 OWN_TEXT = {
+    "core/access/credentials/second_factor:_SECRET": "a full match of one class of characters, 32 of them",
+    "core/access/credentials/second_factor:_DIGITS": "a full match of six digits: linear in the text",
+    "console/login:_OWN_ADDRESS": "a full match of one class of characters: linear in the text",
     "core/bundles/terms:_DESTINATION": _OF_ADMINISTRATORS,
     "core/rating/prefix_index:_OTHER": _OF_ADMINISTRATORS,
     "core/routing/trunk_dial:_CALLER_ID": _OF_ADMINISTRATORS,
     "core/routing/trunk_records:_NAME": _OF_ADMINISTRATORS,
+    "core/selling/sellers:_CLASS": _OF_ADMINISTRATORS,
     "core/subscribers/fields:_PREFIX": _OF_ADMINISTRATORS,
     "core/subscribers/group_records:_NAME": _OF_ADMINISTRATORS,
     "core/tariffs/rate_checks:_NAME": _OF_ADMINISTRATORS,
@@ -945,6 +1105,7 @@ OWN_TEXT = {
     "cli/operations/backup:_OWN_NAME": "the names of files in the operator's own folder",
     "cli/operations/doctor:_INTERFACE": "the operator's own settings",
     "cli/operations/doctor:_TCP": "the operator's own settings",
+    "core/text_commands/command_formats:_PLACEHOLDER": "the operator's own settings",
     "config/exposed_secrets:_PRIVATE_KEY": "the operator's own settings",
     "config/loader:_ENDPOINT_PATH": "the operator's own settings",
     "cli/operations/import_legacy:_SOURCE": "an argument of the operator's own command",
@@ -980,12 +1141,14 @@ def test_only_its_own_errors_leave_a_decoder(decoder, data):
     decoder.attempt(data.draw(hostile_inputs(decoder.seeds)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", rows("is_slow"))
 def test_time_grows_no_faster_than_input(decoder):
     """Try long runs of everything that separates; about 6 s for all decoders."""
     assert find_growth(decoder) is None, "this kind of input, at this size, takes too long"
 
 
+@pytest.mark.slow
 def test_time_of_each_field_pattern_grows_no_faster():
     for name, pattern in list_field_patterns().items():
         assert find_growth(pattern_decoder(name, pattern)) is None, name

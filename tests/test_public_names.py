@@ -41,6 +41,7 @@ from celcombiller.config.loader import load
 from celcombiller.config.tables import Config
 from celcombiller.core.errors import BillerError, ConfigError
 from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
+from celcombiller.core.reports.seller_items import SellerItems
 from celcombiller.core.schema import migrations
 from celcombiller.core.schema.tables import metadata
 from celcombiller.database.engine import open_engine
@@ -212,13 +213,17 @@ def _exposed(worker):
     made = Metrics(worker=worker)
     made.links.record_up(ANY)
     made.rest.count(ANY, ANY)
+    made.messages.count_command(ANY, ANY, ANY, is_new=True)
+    made.payments.count(ANY, ANY)
     made.radius.count_request(ANY)
     made.radius.count_disconnect(ANY)
     made.calls.count_failover(ANY, ANY)
     for answered in (True, False):
         made.calls.count_way(ANY, ANY, answered=answered, trunk_cost=0)
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0.0, failing=0, done_total=0, failed_total=0)
-    text = made.exposition(OpenItems(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}), {ANY: 1}).decode()
+    sellers = SellerItems({(ANY, ANY): (1, 1)}, {ANY: 1}, 1)
+    items = OpenItems(0, 0, 0.0, 0, 0.0, {ANY: 1}, {ANY: network}, sellers=sellers)
+    text = made.exposition(items, {ANY: 1}, {ANY: True}).decode()
     kinds = dict(re.findall(r"^# TYPE (celcombiller_\S+) (\S+)$", text, re.MULTILINE))
     labels = {name: {} for name in kinds}
     for name, named in re.findall(r"^(celcombiller_[a-z_]+)\{(.*)\} ", text, re.MULTILINE):

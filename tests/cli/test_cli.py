@@ -58,7 +58,7 @@ def test_credit_of_another_kind_is_another_pot(ready, kind):
     user = json.loads(ready("user", "show", "ana", "--json")[1])
     assert {each: user[f"{each}_balance"] for each in balances} == balances
     (ana,) = [each for each in json.loads(ready("user", "list", "--json")[1]) if each["username"] == "ana"]
-    assert user == ana | {"bundles": []}
+    assert user == ana | {"bundles": [], "fees_owed": []}
     assert f"{kind}_balance" in ready("user", "list")[1]
     (line,) = json.loads(ready("statement", "ana", "--json")[1])
     assert (line["kind"], line["value"]) == (kind, 1000)
@@ -103,6 +103,19 @@ def test_audit_exits_1_and_names_the_first_difference(ready, here):
         database.execute("update account set posted = 61 where posted = 60")
     status, out, _ = ready("audit")
     assert (status, "ana's voice account" in out) == (1, True)
+
+
+def test_audit_lists_holds_older_than_their_validity(ready, here):
+    ready("credit", "ana", 60)
+    with sqlite3.connect(here / "celcombiller.sqlite") as database:
+        database.execute("update account set held = 7 where posted = 60")
+        database.execute(
+            "insert into hold select 'share:x', id, 7, 'open', '2026-01-01 10:00:00', '2026-01-01 11:00:00', null"
+            " from account where posted = 60"
+        )
+    report = json.loads(ready("audit", "--json")[1])
+    assert [(each["reference"], each["amount"]) for each in report["overdue_holds"]] == [("share:x", 7)]
+    assert "A hold is older than its validity: 7 of ana's voice account for share:x" in ready("audit")[1]
 
 
 def test_a_typo_in_settings_names_file_and_key(command, here):
@@ -201,7 +214,7 @@ def test_help_loads_no_command():
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("words", "answer"), [("us", "user"), ("user s", "show"), ("credit ana 5 --kind v", "voice")])
+@pytest.mark.parametrize(("words", "answer"), [("us", "user"), ("user sh", "show"), ("credit ana 5 --kind v", "voice")])
 def test_bash_completes_commands_and_choices(command, here, words, answer):
     (here / "completion").write_text(command("--print-completion", "bash")[1])
     typed = ["celcombiller", *words.split()]

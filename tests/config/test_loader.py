@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from celcombiller.config import loader
 from celcombiller.config.loader import load
-from celcombiller.config.tables import Asterisk, Config, Database, RadioNetwork, RadiusClient, RateRow
+from celcombiller.config.tables import (
+    Asterisk,
+    Config,
+    Database,
+    Outage,
+    PaymentProvider,
+    RadioNetwork,
+    RadiusClient,
+    RateRow,
+    Sellers,
+)
 from celcombiller.core.errors import ConfigError
 from celcombiller.core.model.accounts import Kind
 
@@ -60,7 +70,8 @@ def defaults(folder):
 def every_key(struct=Config):
     """All (section, key) of the file."""
     for field in msgspec.structs.fields(struct):
-        inner = {"asterisk": Asterisk, "provisioning": RadioNetwork, "rates": RateRow}.get(field.name, field.type)
+        lists = {"asterisk": Asterisk, "provisioning": RadioNetwork, "rates": RateRow, "outage": Outage}
+        inner = (lists | {"payments": PaymentProvider}).get(field.name, field.type)
         for each in msgspec.structs.fields(inner):
             yield field.name, each.name
     if struct is Config:
@@ -266,7 +277,10 @@ def test_a_nas_secret_file_is_read_and_hidden(written, tmp_path):
 
 def uncommented(text):
     return re.sub(
-        r"^# (\[\[(?:asterisk|provisioning|radius\.clients)\]\]|[a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE
+        r"^# (\[\[(?:asterisk|provisioning|outage|payments|radius\.clients)\]\]|[a-z_]+ = .*)$",
+        r"\1",
+        text,
+        flags=re.MULTILINE,
     )
 
 
@@ -323,6 +337,23 @@ def uncommented(text):
         ),
         ('[numbering]\nas_is = ["emergency"]', "numbering.as_is item 1: must be a number as it is dialled"),
         ("[numbering]\nshort_digits_max = 0", "numbering.short_digits_max: must be a whole number from 1 to 14, not 0"),
+        (
+            '[[outage]]\npolicy = "allow"',
+            '[[outage]] table 1: prefix: is missing; must be digits, or + and digits, or "on-net"',
+        ),
+        (
+            '[[outage]]\nprefix = "off-net"\npolicy = "deny"',
+            "[[outage]] table 1: prefix: must be digits, or + and digits, or",
+        ),
+        ('[[outage]]\nprefix = ""\npolicy = "maybe"', '[[outage]] table 1: policy: must be "allow" or "deny"'),
+        (
+            '[[outage]]\nprefix = ""\npolicy = "allow"\ncredits_max = -1',
+            "[[outage]] table 1: credits_max: must be a whole",
+        ),
+        (
+            '[[outage]]\nprefix = "55"\npolicy = "deny"\n[[outage]]\nprefix = "+55"\npolicy = "deny"',
+            'outage: 2 tables have prefix = "55"; each needs its own',
+        ),
         ("[[rates]]\nprice = -1", "[[rates]] table 1: price: must be a whole number from 0 to"),
         ("[[rates]]\nprice = 0.5", "[[rates]] table 1: price: must be a whole number from 0 to"),
         ("[[rates]]\nincrement_seconds = 0", "[[rates]] table 1: increment_seconds: must be a whole number from 1"),
@@ -344,6 +375,33 @@ def uncommented(text):
         ('[sms]\nbalance_code = "+100"', "sms.balance_code: must be a short code"),
         ('[sms]\nbalance_code = "100"', "sms.balance_code: the answer needs a way to subscribers: sms.on_net_route"),
         ("[notices]\nthresholds = [600]", "notices.thresholds: a notice needs a way to subscribers: sms.on_net_route"),
+        (
+            "[credit_transfers]\nenabled = true",
+            'credit_transfers.enabled: the code needs a way to subscribers: sms.on_net_route, or confirm = "none"',
+        ),
+        ("[credit_transfers]\nleast = 9\nmost = 5", "credit_transfers.most: is less than least (9)"),
+        ('[credit_transfers]\nasked_text = "{amount}"', "credit_transfers.asked_text: must have {code}"),
+        (
+            '[text_commands]\nsell_code = "777"',
+            "text_commands: the answers need a way to subscribers: sms.on_net_route",
+        ),
+        (
+            '[text_commands]\nsell_code = "777"\nsell_format = "{pin}#{number}"',
+            "text_commands.sell_format: must have each of {pin} {number} {amount} once",
+        ),
+        (
+            '[text_commands]\nsell_code = "777"\nsell_format = "{pin}{number}#{amount}"',
+            "text_commands.sell_format: must have something between two fields",
+        ),
+        (
+            '[text_commands]\nsell_code = "777"\npin_code = "777"',
+            "text_commands.pin_format: looks like sell_format on the same number (777)",
+        ),
+        (
+            '[sms]\nbalance_code = "777"\non_net_route = "smpp"\n[smpp]\nhost = "h"\nsystem_id = "s"\npassword = "p"'
+            '\n[text_commands]\nsell_code = "777"',
+            "sms.balance_code: is a number of text_commands, too",
+        ),
         ("[notices]\nthresholds = [-1]", "notices.thresholds item 1: must be a whole number from 0 to"),
         ("[notices]\nthresholds = 5", "notices.thresholds: must be a list, each item a whole number from 0 to"),
         ('[notices]\nkind = "both"', 'notices.kind: must be "data" or "sms" or "voice", not "both"'),
@@ -609,3 +667,62 @@ def test_a_prefix_is_the_same_without_plus(tmp_path):
     file.write_text('[[rates]]\nprefix = "55"\n[[rates]]\nprefix = "+55"\n')
     with pytest.raises(ConfigError, match="2 tables have prefix"):
         load(file, {})
+
+
+PROVIDER = '[[payments]]\nname = "gateway"\ncurrency = "BRL"\n'
+
+
+def test_a_providers_secret_file_is_read_and_hidden(written, tmp_path):
+    (tmp_path / "gateway.secret").write_text("0123456789abcdef\n")
+    (provider,) = written(PROVIDER + 'secret_file = "gateway.secret"').payments
+    assert (provider.secret, provider.secret_file, provider.reversal) == ("0123456789abcdef", "", "refuse")
+    assert "0123456789abcdef" not in repr(provider)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (PROVIDER, "[[payments]] table 1: secret: write exactly one of secret and secret_file"),
+        (PROVIDER + 'secret = "too short"', "[[payments]] table 1: secret: must have at least 16 characters"),
+        (PROVIDER + 'secret_file = "short.secret"', "[[payments]] table 1: short.secret: must have at least 16 char"),
+        (PROVIDER + 'secret_file = "none"', "[[payments]] table 1: secret_file: "),
+        ((PROVIDER + 'secret = "0123456789abcdef"\n') * 2, 'payments: 2 tables have name = "gateway"'),
+        (PROVIDER + 'secret = "0123456789abcdef"\nreversal = "no"', "[[payments]] table 1: reversal: must be"),
+        ("[credit_validity]\nvoice_days = 7\nnotice_days = 7", "must be less than the 7 days"),
+        (
+            '[credit_validity]\nnotice_days = 3\n[sms]\non_net_route = "none"',
+            "credit_validity.notice_days: a notice needs",
+        ),
+        ('[credit_validity]\ntop_ups = ["gift"]', "credit_validity.top_ups"),
+    ],
+)
+def test_wrong_payments_and_validity_are_explained(refusal, tmp_path, text, reason):
+    (tmp_path / "short.secret").write_text("short")
+    said = refusal(text)
+    assert reason in said
+    assert "0123456789abcdef" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('tax_percent = "17.555"', "sellers.tax_percent: must be a percentage"),
+        ('tax_percent = "-1"', "sellers.tax_percent: must be a percentage"),
+        ('office = "S12"', "sellers.office: must be 1 to 16 letters"),
+        ('office = ""', "sellers.office: must be 1 to 16 letters"),
+        ('sold_text = "{code}"', "sellers.sold_text"),
+        ('undone_text = "{name}"', "sellers.undone_text"),
+        ('sold_text = "Sold"', "sellers.sold_text: a message needs a way to subscribers: sms.on_net_route"),
+        ("undo_minutes = -1", "sellers.undo_minutes"),
+    ],
+)
+def test_wrong_settings_of_sellers_are_named(tmp_path, text, key):
+    file = tmp_path / "celcombiller.toml"
+    file.write_text(f"[sellers]\n{text}\n")
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        load(file, {})
+
+
+@pytest.mark.parametrize(("text", "rate"), [("", 0), ("17.5", 1750), ("5", 500), ("0.05", 5), ("99.99", 9999)])
+def test_tax_is_read_exactly(text, rate):
+    assert Sellers(tax_percent=text).tax_rate == rate

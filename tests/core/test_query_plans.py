@@ -35,15 +35,20 @@ def the_path_of_a_call(engine, monkeypatch):
         asked.append((text, values))
         return tell(cursor, tx, text, values)
 
+    def fetched(tx, text, values, **how):
+        asked.append((text, values))
+        return fetch(tx, text, values, **how)
+
     limited = terms(
         groups=[Group(5, "shop", calls_max=9, subscriber_calls_max=9)],
         trunks=[trunk(1, calls_max=9), trunk(2, calls_max=9)],
         max_call_seconds=5,
     )
     write(engine, limited, group_id=5)
-    tell = driver.execute_on
+    tell, fetch = driver.execute_on, driver.fetch_row
     monkeypatch.setattr(driver, "execute_on", told)
     monkeypatch.setattr(bulk, "execute_on", told)
+    monkeypatch.setattr(bulk, "fetch_row", fetched)
     sa.event.listen(engine, "before_cursor_execute", note)
     try:
         for requests in (

@@ -40,6 +40,7 @@ LISTS = {
     ("rest/legacy/search.py", "self.columns[each.name]"),
     ("rest/legacy/collections.py", "source.columns[name]"),
     ("rest/legacy/collections.py", "source.columns['_id']"),
+    ("core/selling/sellers.py", "_subscriber.c.username"),  # the place in a list
     # The columns of these are references and counts.
     ("core/audit/schedule_checks.py", "credit.c[f'{kind}_reference']"),
     ("core/audit/schedule_checks.py", "run.c[outcome]"),

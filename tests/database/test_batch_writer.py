@@ -15,6 +15,7 @@ from celcombiller.database.batch_writer import BatchWriter
 from celcombiller.database.engine import open_engine
 from celcombiller.database.reader import Reader
 from celcombiller.database.transaction import transact
+from tests.support import databases
 
 
 @pytest.fixture
@@ -40,6 +41,26 @@ def insert(tx, requests, now):
 def seen(engine):
     with engine.connect() as tx:
         return sorted(tx.execute(sa.text("select word from seen")).scalars())
+
+
+@pytest_twisted.ensureDeferred
+async def test_shares_of_one_function_fail_singly(engine):
+    gate, groups = threading.Event(), []
+
+    def work(tx, words):
+        groups.append(len(words))
+        return insert(tx, words, None)
+
+    store = BatchWriter(reactor, engine, insert)
+    store.start()
+    blocked = store.transact(lambda _tx: gate.wait(10))
+    answers = [store.share(work, word) for word in ("a", "refused", "b", "a", "c")]
+    gate.set()
+    results = await DeferredList([*answers, blocked], consumeErrors=True)
+    assert [done for done, _ in results] == [True, False, True, False, True, True]
+    assert results[1][1].check(BadNumber)
+    assert (seen(engine), groups[0], groups[-1]) == (["a", "b", "c"], 5, 1)
+    await store.close()
 
 
 @pytest_twisted.ensureDeferred
@@ -226,3 +247,16 @@ async def test_a_read_cannot_write(engine, reader):
     with pytest.raises(StoreUnavailable, match="readonly"):
         await reader.read(lambda tx: tx.execute(sa.text("insert into seen values ('x')")))
     assert seen(engine) == []
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_others_get_no_connection_with_its_settings(cluster):
+    """The writer forbids the plans that do not use indexes; the audit of the same pool reads tables whole."""
+    with databases.on_postgresql(cluster) as engine:
+        store = BatchWriter(reactor, engine, insert)
+        store.start()
+        show = sa.text("show enable_seqscan")
+        assert await store.transact(lambda tx: tx.execute(show).scalar()) == "off"
+        await store.close()
+        assert transact(engine, lambda tx: tx.execute(show).scalar()) == "on"

@@ -1,9 +1,13 @@
 """Which errors of a database mean "not now", each made for real where that can be done: the others are of the request."""
 
+import os
 import resource
+import shutil
 import sqlite3
+import subprocess
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -220,9 +224,11 @@ def test_who_loses_a_deadlock_tries_again(cluster):
 
         def work(tx):
             attempts.append(1)
+            if crossing:
+                crossing[0].join()  # or who has just lost may be first again, and lose again
             tx.execute(sa.text("set local deadlock_timeout = '100ms'"))
             tx.execute(rows[0])
-            if len(attempts) == 1:
+            if not crossing:
                 other = engine.connect()
                 other.execute(sa.text("set local deadlock_timeout = '100s'"))
                 other.execute(rows[1])
@@ -240,7 +246,6 @@ def test_who_loses_a_deadlock_tries_again(cluster):
         crossing = []
         assert transact(engine, work) == "done"
         assert len(attempts) == 2
-        crossing[0].join()
 
 
 @pytest.mark.real
@@ -277,3 +282,61 @@ def test_what_cannot_be_made_here_is_not_now(postgresql, code):
 def test_a_fault_of_the_request_is_final(postgresql, statement, code):
     with pytest.raises(exc.DBAPIError, check=said_by(code)):
         transact(postgresql, lambda tx: tx.execute(sa.text(statement)))
+
+
+@pytest.fixture
+def small_disk(cluster, postgresql):
+    """Give a disk of 2 MB to the table that is filled, and a file on it that can be removed."""
+    place = cluster.folder / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], check=False).returncode:
+        pytest.skip("a disk cannot be mounted here")
+    try:
+        shutil.chown(place, "postgres")
+        with beside(postgresql) as other:
+            other.execute(sa.text(f"create tablespace small location '{place}'"))
+            other.execute(sa.text("create table filling (content text) tablespace small"))
+            other.execute(sa.text("alter table filling alter content set storage plain"))  # or it is compressed
+            (place / "ballast").write_bytes(bytes(500_000))
+            yield place / "ballast"
+            other.execute(sa.text("drop table filling"))
+            other.execute(sa.text("checkpoint"))  # frees the files of the table
+            other.execute(sa.text("drop tablespace small"))
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+        place.rmdir()
+
+
+@pytest.mark.real
+def test_a_full_disk_is_not_now(postgresql, small_disk):
+    transact(postgresql, insert)
+    with pytest.raises(StoreUnavailable, check=said_by("53100")):
+        transact(postgresql, lambda tx: insert(tx, 5000))
+    with beside(postgresql) as other:
+        assert other.execute(sa.text("select count(*) from filling")).scalar_one() == 1
+    small_disk.unlink()
+    transact(postgresql, lambda tx: insert(tx, 50))
+
+
+@pytest.mark.real
+def test_no_memory_for_locks_is_not_now(postgresql):
+    locks = sa.text("select count(pg_advisory_xact_lock(each)) from generate_series(1, 1000000) as each")
+    with pytest.raises(StoreUnavailable, check=said_by("53200")):
+        transact(postgresql, lambda tx: tx.execute(locks))
+    transact(postgresql, insert)
+
+
+@pytest.mark.real
+def test_no_memory_for_a_query_is_not_now(postgresql):
+    """The backend may have 64 MB more than it has."""
+    as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+
+    def work(tx):
+        pid = own_pid(tx)
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+        least = pages * resource.getpagesize() + (64 << 20)
+        subprocess.run([*as_postgres, "prlimit", f"--pid={pid}", f"--as={least}:"], check=True)
+        tx.execute(sa.text("select length(string_agg(repeat('x', 1000), '')) from generate_series(1, 200000)"))
+
+    with pytest.raises(StoreUnavailable, check=said_by("53200")):
+        transact(postgresql, work)

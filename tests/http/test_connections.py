@@ -289,14 +289,19 @@ def test_turns_give_way_to_calls_for_a_moment(port):
     wire = port.connect()
     port.calls = 1
     wire.protocol.dataReceived(GET * 3)
-    assert port.page.begun == 1  # who finds no one before them waits for no call
-    port.turns(100)
-    assert port.page.begun == 1
-    port.clock.pump([0.001] * 6)
-    assert port.page.begun == 2
+    for begun in (0, 1):  # who finds no one before them waits as well
+        port.turns(100)
+        assert port.page.begun == begun
+        port.clock.pump([0.001] * 6)
+        assert port.page.begun == begun + 1
     port.calls = 0
     port.clock.pump([0.001] * 2)
     assert port.page.begun == 3
+
+
+def test_without_calls_a_request_begins_at_once(port):
+    port.connect().protocol.dataReceived(GET)
+    assert port.page.begun == 1
 
 
 def test_connections_take_turns(port):

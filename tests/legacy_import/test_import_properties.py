@@ -5,6 +5,7 @@ from fractions import Fraction
 from math import floor
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, given
 
 from celcombiller.core.ledger.rows import AMOUNT_MAX
@@ -122,6 +123,7 @@ def _floored(cell):
     return None if number is None or abs(number) > AMOUNT_MAX else floor(number)
 
 
+@pytest.mark.slow
 @share(1.5, suppress_health_check=[HealthCheck.too_slow])
 @given(originals())
 def test_any_original_imports_once_with_proved_balances(tmp_path_factory, drawn):

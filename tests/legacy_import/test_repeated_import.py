@@ -141,6 +141,7 @@ class Killed(Exception):
     """The process dies here."""
 
 
+@pytest.mark.slow
 def test_an_import_killed_anywhere_starts_over_whole(engine, file):
     village(file)
     before, statements = everything(engine), 0

@@ -378,6 +378,7 @@ async def test_a_duplicate_imsi_is_reported_and_merged(village, manager):
     assert manager.numbers() == [("IMSI724000000002001", "2001")]
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_hundreds_of_changes_survive_kills_without_duplicates(village, manager):
     dice = random.Random(6)

@@ -11,7 +11,7 @@ from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.provisioning.entries import ProvisioningEntry
 from celcombiller.provisioning import osmocom_ctrl
 from celcombiller.provisioning.osmocom_ctrl import CtrlDecoder, CtrlReply
-from tests.support.cpu_time import is_cheap
+from tests.support.work_measures import is_cheap
 
 INFO = (
     "\nid\t1\nimsi\t724000000002001\nmsisdn\t2001\nnam_cs\t1\nnam_ps\t1\nms_purged_cs\t0\nms_purged_ps\t0"

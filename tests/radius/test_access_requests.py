@@ -47,12 +47,15 @@ async def test_wrong_password_and_unknown_user_get_one_answer(radius, lines):
 @pytest_twisted.ensureDeferred
 async def test_no_credit_and_disabled_are_refused_with_reason(radius):
     answer = await radius.ask(access_request())
-    assert (answer.code, answer["Reply-Message"]) == (pyrad.AccessReject, ["There is no data credit left"])
+    assert (answer.code, answer["Reply-Message"]) == (pyrad.AccessReject, ["There is no data credit left: buy credit"])
     radius.credit(1)
     assert (await radius.ask(access_request())).code == pyrad.AccessAccept
     transact(radius.biller.engine, lambda tx: subscriber_records.enable(tx, "ana", NOW, enabled=False))
     answer = await radius.ask(access_request())
-    assert (answer.code, answer["Reply-Message"]) == (pyrad.AccessReject, ["This account is disabled"])
+    assert (answer.code, answer["Reply-Message"]) == (
+        pyrad.AccessReject,
+        ["This account is disabled: ask the operator"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ async def test_no_credit_and_disabled_are_refused_with_reason(radius):
     [
         ({"password_hash": "another"}, "Wrong user name or password"),
         ({"deleted_at": NOW}, "Wrong user name or password"),
-        ({"enabled": False}, "This account is disabled"),
+        ({"enabled": False}, "This account is disabled: ask the operator"),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -101,7 +104,7 @@ async def test_methods_that_need_the_password_are_refused(radius, lines, attribu
     answer = await radius.ask(access_request("ana", None, **{attribute: value}))
     assert (answer.code, answer["Reply-Message"]) == (
         pyrad.AccessReject,
-        ["Only passwords (PAP) can be checked here"],
+        ["Only passwords (PAP) can be checked here: set the client to PAP"],
     )
     assert (
         f"RADIUS of hotspot/127.0.0.1: {method} cannot be checked, as passwords are kept as hashes only: have it send PAP"

@@ -52,6 +52,7 @@ class ApiMachine(RuleBasedStateMachine):
         self.schedules = 0
 
     def teardown(self):
+        self.prove()
         self.engine.dispose()
 
     def ask(self, who, name, body=None, *, key=None, crash=False, **path):
@@ -183,12 +184,11 @@ class ApiMachine(RuleBasedStateMachine):
 
     # -- the laws ----------------------------------------------------------------------------------------------------
 
-    @invariant()
-    def everything_is_proved(self):
-        if hasattr(self, "engine"):
-            with self.engine.begin() as tx:
-                report = audit(tx)
-            assert report.ok, report.differences
+    @rule()
+    def prove(self):
+        with self.engine.begin() as tx:
+            report = audit(tx)
+        assert report.ok, report.differences
 
     @invariant()
     def lists_tell_what_accounts_hold(self):

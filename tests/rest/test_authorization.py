@@ -16,6 +16,7 @@ from celcombiller.core.access.login_throttle import FAILURES_FREE
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
+from celcombiller.http.event_stream import EVENT_STREAM_TYPE
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.credentials import password_hasher
 from celcombiller.runtime.credentials.password_hasher import Passwords
@@ -26,9 +27,18 @@ open_biller = biller_fixture(
     trusted_proxies=("127.0.0.1",), cors_origins=("https://console.example.org",), body_kib_max=1
 )
 
-FOR_ANYBODY = {"GET /healthz", "GET /readyz", "POST /login", "GET /logout", "GET /api/v1/openapi.json"}
+FOR_ANYBODY = {
+    "POST /api/v1/payments",
+    "GET /healthz",
+    "GET /readyz",
+    "POST /login",
+    "GET /logout",
+    "GET /api/v1/openapi.json",
+}
 FOR_ADMINISTRATORS = ("/api/v1/tokens", "/api/v1/trail")
-SOMEBODY_ELSES = {"number": 999, "username": "bia", "id": 2**53 - 1, "kind": "voice", "name": "nobody"}
+SOMEBODY_ELSES = {"number": 999, "username": "bia", "id": 2**53 - 1, "kind": "voice", "name": "nobody"} | {
+    "receipt": "S9-000009"
+}
 
 
 def address_of(route, **values):
@@ -37,7 +47,10 @@ def address_of(route, **values):
 
 async def try_route(client, route):
     """Ask a route for somebody else's thing, with a body that would do harm if it were looked at."""
-    return await client.ask(route.method, address_of(route), None if route.reads else {})
+    address = address_of(route)
+    if route.answer_type == EVENT_STREAM_TYPE:  # an answer without an end, unless it is a refusal
+        address += "?server=" + "x" * 65
+    return await client.ask(route.method, address, None if route.reads else {})
 
 
 # -- the table -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tests.support.http.api_service import PASSWORD, biller_fixture, header
 
 biller = biller_fixture(connections_max=20, connections_per_address_max=15, requests_max=2)
 behind_a_proxy = biller_fixture(trusted_proxies=("127.0.0.1",))
+few_unknown = biller_fixture(unknown_credentials_max=5)
 few_lines = biller_fixture(service=Service(log_lines_per_peer=3))
 
 
@@ -87,6 +88,21 @@ async def test_requests_too_many_are_told_to_come_again(biller, monkeypatch):
     gate.callback(None)
     assert [each.code for each in await gatherResults(slow_ones)] == [200, 200]
     assert metric(biller, "rest_limited_total", setting="requests_max") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_forged_cookies_are_looked_up_slowly(few_unknown):
+    """Also on a route that writes: none of them takes the time of the thread that charges calls."""
+    admin = await few_unknown.logged_in("admin")
+    assert (await admin.get("/api/v1/me")).code == 200
+    forger = few_unknown.client()
+    forger.cookie = "forged"
+    wishes = [lambda: forger.get("/api/v1/me"), lambda: forger.delete("/api/v1/tokens/1")]
+    answers = await gatherResults([Deferred.fromCoroutine(wishes[number % 2]()) for number in range(40)])
+    refused = [each.code for each in answers if each.code == 503]
+    assert {each.code for each in answers} == {401, 503}
+    assert metric(few_unknown, "rest_limited_total", setting="unknown_credentials_max") == len(refused)
+    assert (await admin.get("/api/v1/me")).code == 200
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import jsonschema_rs
 import msgspec
@@ -35,6 +36,7 @@ UNITS = (
     "rows on a page",
     "0 administrator",
     "HTTP status",
+    "of a percent",
 )
 
 
@@ -148,7 +150,7 @@ def test_a_media_type_stands_there_without_parameters():
     types = {
         kind for _, each in operations() for answer in each["responses"].values() for kind in answer.get("content", ())
     }
-    assert types == {"application/json", "application/problem+json", "text/csv", "text/plain"}
+    assert types == {"application/json", "application/problem+json", "text/csv", "text/event-stream", "text/plain"}
 
 
 def test_each_operation_has_name_summary_and_tag():
@@ -190,7 +192,8 @@ def test_every_error_is_a_described_problem_document():
 
 def test_each_operation_states_its_authentication():
     free = {name for name, operation in operations() if operation["security"] == []}
-    assert free == {"GET /healthz", "GET /readyz", "GET /api/v1/openapi.json", "POST /login", "GET /logout"}
+    signed = {"POST /api/v1/payments"}
+    assert free == signed | {"GET /healthz", "GET /readyz", "GET /api/v1/openapi.json", "POST /login", "GET /logout"}
     for name, operation in operations():
         if name not in free:
             assert [way for way in operation["security"] if way] == [{"token": []}, {"session": []}], name
@@ -207,8 +210,14 @@ def test_a_key_is_demanded_where_credit_moves():
     }
     assert needs_idempotency_key == {
         "POST /api/v1/transfers",
+        "POST /api/v1/credit-transfers",
+        "POST /api/v1/me/credit-transfers",
+        "POST /api/v1/me/refills",
+        "POST /api/v1/sellers/{username}/refills",
+        "POST /api/v1/sellers/{username}/sales",
         "POST /api/v1/messages",
         "POST /api/v1/bundles",
+        "POST /api/v1/voucher-batches",
         "POST /api/v1/me/bundles",
         "POST /api/v1/subscribers/{username}/bundles",
     }
@@ -250,3 +259,15 @@ async def test_no_answer_differs_from_its_description(biller, tmp_path, username
     )
     assert status == 0, said
     assert "No issues found" in said
+
+
+def test_every_refusal_says_what_to_do():
+    silent = sorted({error.code for error in STATUS if not error.remedy})
+    assert silent == [], "say in `remedy` of these what who gets the refusal can do"
+
+
+def test_commands_that_remedies_name_are_there():
+    commands = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    for error in STATUS:
+        for words in re.findall(r"`(celcombiller [a-z-]+(?: [a-z-]+)?)", error.remedy):
+            assert words in commands, (error.code, words)

@@ -4,7 +4,7 @@ import pytest
 import trustme
 
 from celcombiller.runtime.tls_trust import certificates
-from tests.support.cpu_time import is_cheap
+from tests.support.work_measures import is_cheap
 
 BEGIN, END = b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n"
 

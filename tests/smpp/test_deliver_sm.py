@@ -29,6 +29,7 @@ from tests.smpp.test_client import House, until
 
 NUMBERS = SimpleNamespace(next_sequence=lambda: 1)
 ARRIVAL = InboundMessage("k" * 32, "5599", "1002", "hello")
+SAR = {"sar_msg_ref_num": 7, "sar_total_segments": 3, "sar_segment_seqnum": 2}
 PHONES = {
     "sms": Sms(on_net_route="asterisk", off_net_route="smpp", sender="Rede"),
     "asterisk": (Asterisk(name="pbx1", host="127.0.0.1", port=1, username="x", secret="x"),),
@@ -57,16 +58,46 @@ def delivered(**facts):
         ({"short_message": "Привет 😀".encode("utf-16-be"), "data_coding": 8}, "Привет 😀"),
         ({"short_message": b"\xd8\x3d", "data_coding": 8}, "�"),
         ({"short_message": b"", "message_payload": b"x" * 400}, "x" * 400),
-        ({"short_message": b"\x05\x00\x03\x07\x02\x01part", "esm_class": 0x40}, "part"),
-        ({"short_message": b"\x06\x08\x04\x00\x07\x02\x01part", "esm_class": 0x40}, "part"),
         ({"short_message": b"\x03\x25\x01\x0epart", "esm_class": 0x40}, "part"),
-        ({"short_message": b"\x08\x24\x01\x01\x00\x03\x07\x02\x01part", "esm_class": 0x40}, "part"),
         ({"short_message": b"\x02\x7f\x00part", "esm_class": 0x40}, "part"),
         ({"short_message": b"\x00part", "esm_class": 0x40}, "part"),
     ],
 )
 def test_a_text_is_decoded_without_its_header(facts, text):
     assert inbound_from_pdu(delivered(**facts)).text == text
+
+
+@pytest.mark.parametrize(
+    ("facts", "place"),
+    [
+        ({"short_message": b"\x05\x00\x03\x07\x02\x01part", "esm_class": 0x40}, (1, 2)),
+        ({"short_message": b"\x06\x08\x04\x01\x07\x03\x02part", "esm_class": 0x40}, (2, 3)),
+        ({"short_message": b"\x08\x24\x01\x01\x00\x03\x07\x02\x02part", "esm_class": 0x40}, (2, 2)),
+        ({"short_message": b"part", **SAR}, (2, 3)),
+        ({"short_message": b"\x05\x00\x03\x07\x02\x01part", "esm_class": 0x40, **SAR}, (1, 2)),
+    ],
+)
+def test_a_part_says_its_place(facts, place):
+    part = inbound_from_pdu(delivered(**facts))
+    assert (part.number, part.total, part.payload) == (*place, b"part")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"short_message": b"\x05\x00\x03\x07\x02\x03part", "esm_class": 0x40},
+        {"short_message": b"\x05\x00\x03\x07\x02\x00part", "esm_class": 0x40},
+        {"short_message": b"\x05\x00\x03\x07\x00\x00part", "esm_class": 0x40},
+        {"short_message": b"\x05\x00\x03\x07\x01\x01part", "esm_class": 0x40},
+        {"short_message": b"\x04\x00\x02\x07\x02part", "esm_class": 0x40},
+        {"short_message": b"part", "sar_msg_ref_num": 7},
+        {"short_message": b"part", **SAR, "sar_total_segments": 1, "sar_segment_seqnum": 1},
+    ],
+)
+def test_a_place_that_cannot_be_is_none(facts):
+    message = inbound_from_pdu(delivered(**facts))
+    assert isinstance(message, InboundMessage)
+    assert message.text == "part"
 
 
 @pytest.mark.parametrize(
@@ -298,6 +329,14 @@ async def test_a_phone_is_known_in_each_form(house, form):
 async def test_a_message_without_recipient_is_refused_with_reason(house, facts, status):
     assert await bring(house, **facts) == status
     assert house.biller.rows(tables.message) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_parts_reach_a_phone_as_one(house):
+    for header in (b"\x05\x00\x03\x07\x02\x02", b"\x05\x00\x03\x07\x02\x02", b"\x05\x00\x03\x07\x02\x01"):
+        text = b"to you" if header.endswith(b"\x02") else b"good day "
+        assert await bring(house, short_message=header + text, esm_class=0x40) == consts.SMPP_ESME_ROK
+    assert [row["text"] for row in house.biller.rows(tables.message)] == ["good day to you"]
 
 
 @pytest_twisted.ensureDeferred

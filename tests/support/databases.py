@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, wraps
 from itertools import count
 from pathlib import Path
 
@@ -14,6 +14,33 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+STATEMENTS_MAX = 5000
+_make_engine = sa.create_engine
+
+
+@wraps(_make_engine)
+def _create_engine(url, **more):
+    engine = _make_engine(url, **more)
+    if type(engine.dialect) is type(_kept().dialect):
+        engine.dialect, engine._compiled_cache = _kept().dialect, _kept()._compiled_cache
+    return engine
+
+
+@cache
+def _kept():
+    kept = _make_engine("sqlite://", query_cache_size=STATEMENTS_MAX)
+    kept.connect().close()  # the dialect asks the database what it can do
+    return kept
+
+
+def share_statements():
+    """Have all engines of SQLite share their dialect, and what they compile for it.
+
+    Each test has a database of its own, and so an engine, which compiles each statement again: 30 ms for an audit's.
+    """
+    sa.create_engine = _create_engine
 
 
 def nothing(tx):

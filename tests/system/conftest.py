@@ -67,8 +67,8 @@ def pytest_runtest_makereport(item, call):
     """Show what the real parts had to say when a test failed."""
     report = (yield).get_result()
     item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
-    if report.when == "call" and report.failed:
-        for name in ("biller", "biller_on_each", "pbx"):
-            part = item.funcargs.get(name)
-            if part is not None:
-                report.sections.append((f"log of {name}", part.log[-6000:]))
+    if report.when != "teardown" and report.failed:
+        for name, made in item.funcargs.items():
+            for part in made if isinstance(made, list) else [made]:
+                if isinstance(part, Biller | Asterisk):
+                    report.sections.append((f"log of {name}", part.log[-6000:]))

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes this machine ready for the tests on real parts: an Asterisk 22 in a chroot, SIPp, curl, OsmoHLR, radclient,
-# PgBouncer, nginx, HAProxy and PostgreSQL's programs.
+# PgBouncer, nginx, HAProxy, Chromium and PostgreSQL's programs.
 #
 # As root on Debian it installs what is missing, and is done in a moment when nothing is. Elsewhere it says what is
 # missing and how to get it. It fails only when CI=true and a part is missing: the tests skip what is not there.
@@ -24,6 +24,7 @@ have_radclient() { command -v radclient >/dev/null; }
 have_pgbouncer() { command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; }
 have_nginx() { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; }
 have_haproxy() { command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; }
+have_chromium() { command -v chromium >/dev/null; }
 have_postgresql() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
 missing() {
@@ -37,6 +38,7 @@ missing() {
     have_pgbouncer || parts+=("PgBouncer")
     have_nginx || parts+=("nginx")
     have_haproxy || parts+=("HAProxy")
+    have_chromium || parts+=("Chromium")
     local IFS=,
     printf '%s' "${parts[*]//,/, }" | sed 's/,/, /g'
 }
@@ -75,6 +77,7 @@ install_packages() {
     have_pgbouncer || packages+=(pgbouncer)
     have_nginx || packages+=(nginx-light)
     have_haproxy || packages+=(haproxy)
+    have_chromium || packages+=(chromium)
     [ ${#packages[@]} -gt 0 ] || return 0
     say "installing ${packages[*]}"
     if [ ! -e "$policy" ]; then

@@ -21,7 +21,7 @@ from celcombiller.asterisk.agi.codec import (
     command,
     command_line,
 )
-from tests.support.cpu_time import is_cheap
+from tests.support.work_measures import is_cheap
 
 VALUES = {
     "agi_network": "yes",

@@ -20,7 +20,7 @@ from celcombiller.asterisk.agi.commands import ask, full_variable
 from celcombiller.asterisk.agi.server import PLAY_SECONDS, FastAGIFactory
 from tests.asterisk.agi.test_codec import VALUES, environment
 from tests.support.deferreds import failure_of, result_of
-from tests.support.steps import count_function_calls
+from tests.support.work_measures import count_function_calls
 
 ASTERISK = IPv4Address("TCP", "127.0.0.1", 40000)
 
@@ -173,6 +173,22 @@ def test_who_waits_for_the_end_learns_of_it():
 
 
 # ---- commands ----
+
+
+def test_answers_that_come_at_once_are_awaited():
+    """The API gives way meanwhile: neither during a Dial, which takes as long as its call, nor after the end."""
+    asterisk = Session()
+    for _ in range(2):
+        asterisk.agi.sendCommand("NOOP").addErrback(lambda _failure: None)
+    assert asterisk.factory.answers_awaited == 1
+    asterisk.say(b"200 result=0\n" * 2)
+    assert asterisk.factory.answers_awaited == 0
+    asterisk.agi.sendCommand("EXEC DIAL PJSIP/1").addErrback(lambda _failure: None)
+    assert asterisk.factory.answers_awaited == 0
+    asterisk.say(b"200 result=0\n")
+    asterisk.agi.sendCommand("NOOP").addErrback(lambda _failure: None)
+    asterisk.hang_up_connection()
+    assert asterisk.factory.answers_awaited == 0
 
 
 def test_a_command_fires_with_what_follows_its_code():

@@ -9,12 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
 from celcombiller.asterisk.ami.alive_signal import SIGNAL_SECONDS, AliveSignal
 from celcombiller.asterisk.ami.codec import AmiProtocolError, AmiRefused
-from celcombiller.asterisk.ami.link import HEARTBEAT_SECONDS, OTHERS_SECONDS, SWEEP_SECONDS, AmiLink
+from celcombiller.asterisk.ami.link import (
+    HEARTBEAT_SECONDS,
+    OTHERS_SECONDS,
+    SECOND_LIST_SECONDS,
+    SWEEP_SECONDS,
+    AmiLink,
+)
 from celcombiller.asterisk.ami.live_calls import MISSED, Hearing
 from celcombiller.asterisk.ami.probe import UNHEARD
 from celcombiller.asterisk.ami.witness import LOG_NAMESPACE
@@ -23,6 +30,7 @@ from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallReport, CallState, Witness
 from celcombiller.core.schema import tables
 from celcombiller.core.voice.asterisk_heartbeat import last_call_event, server_last_seen, server_seen
+from celcombiller.jobs import expiry
 from celcombiller.jobs.expiry import close_overdue
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.timers.clock_steps import ClockSteps
@@ -30,7 +38,18 @@ from tests.core.ledger.test_book import ask, credit, database, ended, initiate, 
 from tests.support.deferreds import result_of
 
 CHANNEL = "PJSIP/1001-1.0"
-ACTIONS = ("Status", "AbsoluteTimeout", "Getvar", "Setvar", "DBGet", "CoreSettings", "MessageSend")
+LEG = "PJSIP/1002-1.1"
+ACTIONS = (
+    "Status",
+    "AbsoluteTimeout",
+    "Hangup",
+    "PlayDTMF",
+    "Getvar",
+    "Setvar",
+    "DBGet",
+    "CoreSettings",
+    "MessageSend",
+)
 GLOBALS = {"DB_EXISTS(celcombiller/none)": "0", "CELCOMBILLER": "agi://127.0.0.1:4573", "CELCOMBILLER_SECOND": ""}
 
 
@@ -38,7 +57,7 @@ class StoreHere:
     def __init__(self, engine):
         self.engine, self.away, self.faults = engine, False, []
 
-    def charge(self, request):
+    def charge(self, request, *, deferrable=False):
         if self.faults:
             return fail(self.faults.pop())
         if self.away:
@@ -60,7 +79,7 @@ class Asterisk:
         self.alive, self.note, self.limits, self.hearers = [CHANNEL], None, [], {}
         self.lacking, self.variables = set(), {"TIMEOUT(absolute)": "0", "STRFTIME(,,%s)": "1", **GLOBALS}
         self.fullyBooted, self.ahead_seconds = True, 0
-        self.asked = []
+        self.asked, self.hung_up = [], []
         self.incomplete = False
         self.closed = Deferred()
         self.transport = self
@@ -80,6 +99,10 @@ class Asterisk:
 
     def absoluteTimeout(self, channel, seconds):
         self.limits.append((channel, seconds))
+        return succeed({})
+
+    def hangup(self, channel):
+        self.hung_up.append(channel)
         return succeed({})
 
     def getPeer(self):
@@ -131,6 +154,17 @@ def scene(tmp_path):
     yield made
     made.monitor.stopService()
     made.engine.dispose()
+
+
+@pytest.fixture
+def expiry_log(monkeypatch):
+    """The lines of the log of what is overdue."""
+    lines = []
+    monkeypatch.setattr(expiry, "_OVERDUE", expiry._OverdueLog())
+    observer = lambda event: lines.append(formatEvent(event)) if event.get("log_namespace") == expiry.__name__ else None  # noqa: E731
+    globalLogPublisher.addObserver(observer)
+    yield lines
+    globalLogPublisher.removeObserver(observer)
 
 
 class Scene:
@@ -242,6 +276,74 @@ def test_a_transferred_call_gets_no_new_limit(scene, is_known):
     scene.asterisk.alive = []
     scene.asterisk.event("Hangup", timestamp=stamp(0))
     assert voice(scene.engine).posted in (49, 50)
+
+
+def left_to_others(scene, event, **facts):
+    """The call talked for 10 s; its caller then left the callee's channel, which lives, to others."""
+    answered(scene, seconds_ago=10)
+    scene.asterisk.event(event, **facts)
+    settle(scene)
+    scene.asterisk.alive = [LEG]
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+
+
+@pytest.mark.parametrize(
+    ("event", "facts"),
+    [
+        ("AttendedTransfer", {"origtransfereruniqueid": "7.7", "secondtransfereruniqueid": "1.0"}),
+        ("AttendedTransfer", {"origtransfereruniqueid": "1.0", "secondtransfereruniqueid": "7.7"}),
+        ("ParkedCall", {"parkeeuniqueid": "1.1"}),
+    ],
+)
+def test_a_leg_left_to_others_is_still_paid(scene, event, facts):
+    left_to_others(scene, event, **facts)
+    assert voice(scene.engine).held == 55
+    assert scene.asterisk.limits[-1] == (LEG, 55)
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", channel=LEG, uniqueid="1.1", timestamp=stamp(-3))
+    assert voice(scene.engine).posted in (51, 52)
+    assert voice(scene.engine).held == 0
+    proved(scene.engine)
+
+
+def test_one_channel_that_transfers_leaves_no_leg(scene):
+    left_to_others(scene, "AttendedTransfer", origtransfereruniqueid="1.0", secondtransfereruniqueid="1.0")
+    assert voice(scene.engine).held == 0
+
+
+def test_a_leg_without_credit_is_hung_up(scene):
+    answered(scene, seconds_ago=70)
+    scene.asterisk.event("ParkedCall", parkeeuniqueid="1.1")
+    ask(scene.engine, ended(talk_ms=60_000))
+    scene.monitor.closed("1.0", talked=True)
+    scene.asterisk.alive = [LEG]
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert scene.asterisk.hung_up == [LEG]
+    assert voice(scene.engine).posted == 0
+
+
+def test_a_leg_waits_for_the_ledger(scene):
+    answered(scene, seconds_ago=10)
+    scene.asterisk.event("ParkedCall", parkeeuniqueid="1.1")
+    settle(scene)
+    scene.asterisk.alive = [LEG]
+    scene.store.faults = [StoreUnavailable("away"), StoreUnavailable("away")]
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).held == 0
+    scene.clock.advance(1)
+    assert voice(scene.engine).held == 55
+
+
+def test_a_leg_with_its_own_call_is_left(scene):
+    answered(scene, seconds_ago=10)
+    scene.asterisk.event("ParkedCall", parkeeuniqueid="1.1")
+    settle(scene)
+    (own,) = ask(scene.engine, initiate("1.1", caller="1001"))
+    scene.monitor.watch(own.call)
+    held = voice(scene.engine).held
+    scene.asterisk.alive = [LEG]
+    scene.asterisk.event("Hangup", timestamp=stamp(0))
+    assert voice(scene.engine).held == held
 
 
 def test_two_lists_without_a_call_end_it(scene):
@@ -383,6 +485,35 @@ def test_the_second_leg_of_anothers_channel_is_known(others):
     assert voice(others.engine).posted in (54, 55)
 
 
+def test_long_lists_are_asked_for_less_often(scene):
+    answer = Deferred()
+    scene.asterisk.status = lambda channel=None: answer
+    scene.sweep()
+    scene.clock.advance(2)
+    items = [{"event": "Status", "channel": CHANNEL, "uniqueid": "1.0"}]
+    lists = []
+    scene.asterisk.status = lambda channel=None: lists.append(1) or succeed(items)
+    answer.callback(items)
+    for _ in range(7):
+        scene.sweep()
+    assert lists == []
+    scene.sweep()
+    assert lists == [1]
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_linked_servers_calls_never_just_expire(scene, is_here):
+    """Their sweep asks Asterisk for the channel first, in this biller or in another one."""
+    scene.sweep()
+    late = scene.grant.expires_at + timedelta(days=1)
+    with scene.engine.begin() as tx:
+        server_seen(tx, "pbx1", late - timedelta(seconds=0 if is_here else 20))
+    Deferred.fromCoroutine(
+        close_overdue(StoreHere(scene.engine), {"pbx1": scene.monitor} if is_here else {}, late, Metrics())
+    )
+    assert voice(scene.engine).held == 60
+
+
 def test_a_lost_link_is_connected_again(scene):
     scene.asterisk.loseConnection()
     scene.clock.advance(0)
@@ -413,13 +544,20 @@ def test_a_call_lost_with_asterisk_costs_known_talk(scene, link_lost_after, cost
     proved(scene.engine)
 
 
-def test_a_call_without_witness_ends_with_its_hold(scene):
+@pytest.mark.parametrize(("is_configured", "late_seconds"), [(True, 3601), (False, 1)])
+def test_a_call_without_witness_ends_after_its_hold(scene, expiry_log, is_configured, late_seconds):
+    """A link that is configured is waited for, as Asterisk may have a note of the end, but not for ever."""
     scene.monitor.stopService()
     store = StoreHere(scene.engine)
-    soon, late = (scene.grant.expires_at + timedelta(seconds=seconds) for seconds in (-1, 1))
-    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, soon, Metrics()))
+    links = {"pbx1": scene.monitor} if is_configured else {}
+    soon, late = (scene.grant.expires_at + timedelta(seconds=seconds) for seconds in (late_seconds - 2, late_seconds))
+    for _ in range(2):
+        Deferred.fromCoroutine(close_overdue(store, links, soon, Metrics()))
     assert voice(scene.engine).held == 60
-    Deferred.fromCoroutine(close_overdue(store, {"pbx1": scene.monitor}, late, scene.metrics))
+    assert [line for line in expiry_log if "longer than it was valid" in line] == [
+        "Open calls of pbx1 (1) hold credit for longer than it was valid: they wait for its AMI link, 60 min at most"
+    ] * is_configured
+    Deferred.fromCoroutine(close_overdue(store, links, late, scene.metrics))
     assert scene.told('celcombiller_calls_ended_total{state="expired",witness="sweep"}') == 1
     assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
     proved(scene.engine)
@@ -507,7 +645,7 @@ KEYS = ("channel", "uniqueid", "timestamp", "dialstatus", "destuniqueid", "cause
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["DialBegin", "DialEnd", "Hangup", "BlindTransfer"]),
+            st.sampled_from(["DialBegin", "DialEnd", "Hangup", "BlindTransfer", "AttendedTransfer", "ParkedCall"]),
             st.dictionaries(st.sampled_from(KEYS), VALUES),
         ),
         max_size=6,
@@ -667,6 +805,195 @@ def test_a_step_of_asterisks_clock_is_no_talk(scene, step_seconds):
     scene.asterisk.event("Hangup", timestamp=stamp(-step_seconds))
     assert voice(scene.engine).posted in (48, 49, 50, 51)
     proved(scene.engine)
+
+
+@pytest.mark.parametrize("step_seconds", [3600, -3600])
+def test_a_step_before_the_end_is_no_talk(scene, step_seconds):
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10)
+    now = datetime.now(UTC) + timedelta(seconds=step_seconds)
+    said = CallReport(answered=True, at=now, talk_ms=10_000 + 1000 * step_seconds)
+    assert scene.monitor.correct("1.0", said, is_fresh=True).talk_ms == pytest.approx(10_000, abs=1500)
+
+
+@pytest.mark.parametrize("step_seconds", [1800, -1800, 3600, -3600])
+@pytest.mark.parametrize("is_step_first", [False, True])
+def test_an_answer_beside_a_step_is_exact(scene, step_seconds, is_step_first):
+    """The clock is set just before the answer or just after it; the event comes on the other side of the heartbeat."""
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    if is_step_first:
+        answered(scene, seconds_ago=-step_seconds)
+        scene.asterisk.ahead_seconds = step_seconds
+        scene.clock.advance(HEARTBEAT_SECONDS)
+    else:
+        scene.asterisk.ahead_seconds = step_seconds
+        scene.clock.advance(HEARTBEAT_SECONDS)
+        answered(scene, seconds_ago=0)
+    in_talk = 0 if is_step_first else step_seconds
+    ((_, limit),) = scene.asterisk.limits
+    assert limit == pytest.approx(60, abs=1.5)
+    at = datetime.now(UTC) + timedelta(seconds=step_seconds)
+    said = CallReport(answered=True, at=at, talk_ms=2000 + 1000 * in_talk)
+    assert scene.monitor.correct("1.0", said).talk_ms == pytest.approx(2000, abs=1500)
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(-step_seconds))
+    assert voice(scene.engine).posted >= 58
+
+
+@pytest.mark.parametrize("off_seconds", [1800, -1800, 86_400])
+def test_a_wrong_timestamp_is_no_step(scene, off_seconds):
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=off_seconds)
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    said = CallReport(answered=True, at=datetime.now(UTC), talk_ms=2000)
+    assert scene.monitor.correct("1.0", said).talk_ms == 2000
+    assert abs(answer_of(scene) - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_a_step_has_limits_set_again(scene):
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10)
+    live = scene.monitor.live_calls.find("1.0")
+    live.look_at, live.limit_seconds = datetime.max.replace(tzinfo=UTC), 60
+    scene.asterisk.ahead_seconds = -3600
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    assert live.limit_seconds == 0
+    assert live.look_at < datetime.now(UTC)
+    assert scene.monitor.used_seconds(live) == pytest.approx(10, abs=1.5)
+
+
+def test_what_is_used_up_is_granted_no_more(scene):
+    answered(scene, seconds_ago=10)
+    live = scene.monitor.live_calls.find("1.0")
+    assert live.remaining_seconds(live.answered_at + timedelta(seconds=59)) == 1
+    assert live.remaining_seconds(live.answered_at + timedelta(seconds=61)) == 0.1
+
+
+def test_a_time_told_long_ago_is_no_step(scene):
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    ping, usual = Deferred(), scene.asterisk.sendDeferred
+    asked = [ping]
+    scene.asterisk.sendDeferred = lambda message: asked.pop() if asked else usual(message)
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    told, scene.asterisk.ahead_seconds = stamp(0), 600
+    scene.clock.advance(600)  # the biller stands still, and time goes on
+    ping.callback({"response": "Success", "timestamp": told})
+    assert scene.monitor._events_clock.steps.total == timedelta()
+
+
+@pytest.mark.parametrize(("still_seconds", "is_seen"), [(0.5, True), (5, False)])
+def test_a_standstill_hears_no_loss_in_time(scene, still_seconds, is_seen):
+    """Asterisk may have been killed at the beginning of the standstill: its calls were not alive to the end of it."""
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    long_ago = datetime.now(UTC) - timedelta(seconds=20)
+    forget_times(scene.engine, long_ago)
+    scene.clock.rightNow, scene.unreachable = scene.clock.rightNow + still_seconds, True
+    scene.asterisk.loseConnection()
+    with scene.engine.begin() as tx:
+        assert (server_last_seen(tx, "pbx1") > long_ago) == is_seen
+
+
+def test_a_server_is_seen_once_calls_are_closed(tmp_path):
+    """A biller that is killed soon after it closed them must leave the other calls a time until which they lived."""
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    scene.monitor.stopService()
+    long_ago = datetime.now(UTC) - timedelta(seconds=20)
+    forget_times(scene.engine, long_ago)
+    scene.asterisk.alive = []
+    again = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
+    again.startService()
+    with scene.engine.begin() as tx:
+        assert server_last_seen(tx, "pbx1") == long_ago
+    scene.clock.advance(SECOND_LIST_SECONDS)
+    assert voice(scene.engine).held == 0
+    with scene.engine.begin() as tx:
+        assert server_last_seen(tx, "pbx1") > long_ago
+    again.stopService()
+
+
+@pytest.mark.parametrize("ahead_seconds", [-7200, 0, 7200])
+def test_calls_gone_with_asterisk_lived_no_longer(tmp_path, ahead_seconds):
+    """Asterisk was killed 8 s after the answer; the biller that saw it come back is killed before it closes the call."""
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    scene.asterisk.ahead_seconds = ahead_seconds
+    scene.sweep()
+    ahead = timedelta(seconds=ahead_seconds)
+    ask(scene.engine, CallAnswered("pbx1", "1.0", datetime.now(UTC) + ahead - timedelta(seconds=8)))
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    scene.monitor.stopService()
+    forget_times(scene.engine, datetime.now(UTC) + ahead)
+    scene.asterisk.alive = []
+    again = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
+    again.startService()
+    with scene.engine.begin() as tx:
+        before = server_last_seen(tx, "pbx1")
+    scene.clock.advance(SECOND_LIST_SECONDS * 0.9)
+    again.stopService()
+    with scene.engine.begin() as tx:
+        assert server_last_seen(tx, "pbx1") == before
+    scene.monitor = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
+    scene.monitor.startService()
+    scene.sweep(2)
+    assert voice(scene.engine).posted in (51, 52)
+    scene.monitor.stopService()
+    proved(scene.engine)
+    scene.engine.dispose()
+
+
+@pytest.mark.parametrize(("links_begin", "held"), [(True, 60), (False, 0)])
+def test_links_that_begin_are_waited_for(scene, links_begin, held):
+    """The clock was set by years, and the biller killed: after the start nothing shows that it was set."""
+    scene.monitor.stopService()
+    late = scene.grant.expires_at + timedelta(days=20_000)
+    over = close_overdue(scene.store, {"pbx1": scene.monitor}, late, Metrics(), links_begin=links_begin)
+    assert result_of(Deferred.fromCoroutine(over)) is None
+    assert voice(scene.engine).held == held
+
+
+def test_a_found_answer_is_after_earlier_steps(scene):
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    scene.asterisk.ahead_seconds = -3600
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    scene.monitor.watch(scene.grant.call)  # it began while the link was down, and no event of it came
+    scene.asterisk.bridge, scene.asterisk.variables["CELCOMBILLER_ANSWERED"] = "b", stamp(3600 + 10)
+    scene.sweep()
+    assert scene.monitor.used_seconds(scene.monitor.live_calls.find("1.0")) == pytest.approx(10, abs=2)
+    said = CallReport(answered=True, at=datetime.now(UTC) - timedelta(hours=1), talk_ms=10_000)
+    assert scene.monitor.correct("1.0", said).talk_ms == 10_000
+
+
+def test_a_lost_link_says_nothing_of_channels(scene):
+    live = scene.monitor.live_calls.find("1.0")
+    scene.monitor.stopService()
+    asked = Deferred.fromCoroutine(scene.monitor.has_channel(live))
+    asked.addCallbacks(lambda _: pytest.fail("it was asked"), lambda failure: failure.trap(ConnectionDone))
+    assert asked.called
+
+
+def test_a_clock_set_back_keeps_no_call_open(tmp_path):
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    with scene.engine.begin() as tx:
+        tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) + timedelta(hours=1)))
+    scene.asterisk.alive = []
+    scene.sweep(2)
+    assert voice(scene.engine).held == 0
+    scene.monitor.stopService()
+    scene.engine.dispose()
+
+
+def forget_times(engine, seen_at):
+    with engine.begin() as tx:
+        tx.execute(sa.update(tables.server).where(tables.server.c.name == "pbx1").values(seen_at=seen_at))
+
+
+@pytest.mark.parametrize(("back_seconds", "seen"), [(3600, True), (1, False)])
+def test_a_clock_set_back_is_recorded(scene, back_seconds, seen):
+    now = datetime.now(UTC)
+    with scene.engine.begin() as tx:
+        server_seen(tx, "pbx7", now)
+        server_seen(tx, "pbx7", now - timedelta(seconds=back_seconds))
+        assert (server_last_seen(tx, "pbx7") < now) == seen
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The AGI scripts over a real socket, with Asterisk's side played by `celcombiller.asterisk.agi.simulator`."""
 
 import time
+from unittest.mock import Mock
 
 import pytest
 import pytest_twisted
@@ -292,14 +293,17 @@ async def test_an_answer_without_our_nonce_ends_the_session(house):
     assert voice(house.engine).held == 0
 
 
+class Transferred(Channel):
+    """Its callee sends it elsewhere."""
+
+    def _dial(self, argument):
+        answer = super()._dial(argument)
+        self.variables["ANSWEREDTIME_MS"] = ""
+        return answer
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_transfer_without_ami_is_charged_at_once(house):
-    class Transferred(Channel):
-        def _dial(self, argument):
-            answer = super()._dial(argument)
-            self.variables["ANSWEREDTIME_MS"] = ""
-            return answer
-
     channel = Transferred("1001", "1002", talk_ms=3000)
     channel.variables["CELCOMBILLER_ANSWERED"] = f"{time.time() - 3:.6f}"
     await play(reactor, "127.0.0.1", house.port.getHost().port, channel)
@@ -307,6 +311,38 @@ async def test_a_transfer_without_ami_is_charged_at_once(house):
     assert voice(house.engine).posted < 60
     assert voice(house.engine).held == 0
     proved(house.engine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_transfer_on_a_lost_link_stays_open(house):
+    link = Mock(connected=False, correct=lambda _uniqueid, report, **_: report, granted_seconds=lambda _, known: known)
+    house.scripts.call._monitors = {"127.0.0.1": link}
+    channel = Transferred("1001", "1002", talk_ms=3000)
+    channel.variables["CELCOMBILLER_ANSWERED"] = f"{time.time() - 3:.6f}"
+    await house.play(channel, "caller")
+    link.transferred.assert_called_once_with(channel.uniqueid)
+    assert int(channel.variables["TIMEOUT(absolute)"]) in (56, 57)
+    assert (voice(house.engine).posted, voice(house.engine).held) == (60, 60)
+
+
+class Stamped(Transferred):
+    """Of a dialplan with the fragment's stamp, and so with its hangup handler."""
+
+    def environment(self, script, host, *, extension=None):
+        lines = super().environment(script, host, extension=extension)
+        return lines[:-1] + b"agi_arg_1: stamp=celcombiller-answered\n\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_ami_the_hangup_handler_ends_transfers(house):
+    channel = Stamped("1001", "1002", talk_ms=3000)
+    channel.variables["CELCOMBILLER_ANSWERED"] = f"{time.time() - 3:.6f}"
+    await house.play(channel, "caller")
+    assert int(channel.variables["TIMEOUT(absolute)"]) in (56, 57)
+    assert voice(house.engine).held == 60
+    channel.variables["CELCOMBILLER_ANSWERED"] = f"{time.time() - 10:.6f}"
+    await house.play(channel, "reducer")
+    assert (voice(house.engine).posted, voice(house.engine).held) in ((50, 0), (49, 0))
 
 
 @pytest_twisted.ensureDeferred

@@ -50,7 +50,7 @@ def test_a_call_is_priced_in_words(ana):
     assert out.splitlines() == [
         "Call of ana to 2001, to a subscriber (on-net), 90 s of talk.",
         "Tariff settings: prefix of all numbers.",
-        "  second 0 to 90: 90 s in increments of 1 s, 1 credits for each 1 s: 90, 90 credits",
+        "  second 0 to 90: 90 s in increments of 1 s, 1 credit for each 1 s: 90, 90 credits",
         "The balance pays 90 credits, rounded up once.",
         "It has 100 credits for it: 100 s would be granted.",
     ]
@@ -61,6 +61,28 @@ def test_a_call_is_priced_as_json_by_number(ana):
     shown = json.loads(out)
     assert (status, shown["username"], shown["cost"], shown["affordable_seconds"]) == (0, "ana", 200, 100)
     assert [(each["kind"], each["credits"]) for each in shown["pieces"]] == [("use", 200)]
+
+
+def test_octets_are_priced_as_sessions_are_charged(ana):
+    ana("credit", "ana", 40, "--kind", "data")
+    status, out, _ = ana("rate", "ana", "--octets", 25)
+    assert (status, out.splitlines()) == (
+        0,
+        [
+            "25 octets of ana, by the tariff settings.",
+            "  octet 0 to 25, 1 credit for each 1: 25, 25 credits",
+            "The balance pays 25 credits, rounded up once.",
+            "It has 40 credits for it: with bundles 40 octets could be used.",
+        ],
+    )
+    shown = json.loads(ana("rate", "ana", "--octets", 25, "--json")[1])
+    assert (shown["cost"], sum(each["credits"] for each in shown["pieces"])) == (25, 25)
+
+
+@pytest.mark.parametrize("words", [("ana",), ("ana", "2001", "--octets", 5)])
+def test_a_rate_is_of_a_call_or_octets(ana, words):
+    status, _, err = ana("rate", *words)
+    assert (status, "say one of two" in err) == (REFUSED, True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from celcombiller.core.access.password_rules import check_password
 from celcombiller.core.errors import InvalidValue
-from tests.support.cpu_time import is_cheap
+from tests.support.work_measures import is_cheap
 
 OWN = ["ana", "Ana Paula Souza", "5596991234567", "724000000002001"]
 GUESSED = [

@@ -21,10 +21,10 @@ from celcombiller.core.model.tariffs import Rate
 from celcombiller.core.rating.tariff import Tariff
 from celcombiller.database.engine import open_engine
 from tests.core.ledger.test_book import NOW, TERMS, credit, database, ended, initiate
-from tests.support.steps import count_function_calls
+from tests.support.work_measures import count_function_calls
 
-INITIATE_CALLS_MAX = 205
-TERMINATE_CALLS_MAX = 205
+INITIATE_CALLS_MAX = 200
+TERMINATE_CALLS_MAX = 200
 PRICED_INITIATE_CALLS_MAX = 370
 PRICED_TERMINATE_CALLS_MAX = 285
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celcombiller.core.audit.report import audit
-from celcombiller.core.charging.requests import ChargingPolicy
+from celcombiller.core.charging.requests import ChargingPolicy, Update
 from celcombiller.core.errors import InsufficientBalance
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
@@ -159,5 +159,59 @@ def test_calls_of_any_length_add_up(pots, balance, calls, increment):
             (left - amount, 0) for left, amount in zip(before, taken, strict=True)
         ]
         assert voice(engine).posted >= 0
+    proved(engine)
+    engine.dispose()
+
+
+def limit_calls(engine, account, seconds):
+    with engine.begin() as tx:
+        mine = tables.bundle.c.account_id == account
+        tx.execute(sa.update(tables.bundle).where(mine).values(call_seconds_max=seconds))
+
+
+def test_a_bundle_pays_part_of_each_call(engine):
+    ask(engine, credit(100))
+    account = give(engine, BundleKind.SECONDS, 10**9)
+    limit_calls(engine, account, 300)
+    (grant,) = ask(engine, initiate())
+    assert (grant.seconds, pot(engine, account), voice(engine).held) == (400, (10**9, 300), 100)
+    (settled,) = ask(engine, ended(talk_ms=310_000))
+    assert (settled.call.cost, pot(engine, account)) == (10, (10**9 - 300, 0))
+    (grant,) = ask(engine, initiate("2.0"))
+    assert grant.seconds == 390
+    proved(engine)
+
+
+def test_slices_take_no_more_than_the_part(engine):
+    """Renewals count what the call holds already."""
+    account = give(engine, BundleKind.SECONDS, 10**9)
+    limit_calls(engine, account, 100)
+    (grant,) = ask(engine, initiate(slice_seconds=60))
+    granted = grant.seconds
+    for used in (20, 50, 90, 99):
+        (renewed,) = ask(engine, Update("pbx1", "1.0", 0, granted, used, NOW, 60))
+        granted = renewed.call.granted_seconds
+    assert (granted, renewed.is_final, pot(engine, account)) == (100, True, (10**9, 100))
+    ask(engine, ended(talk_ms=100_000))
+    assert pot(engine, account) == (10**9 - 100, 0)
+    proved(engine)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(1, 120), st.integers(0, 200), st.lists(st.integers(0, 300), min_size=1, max_size=4))
+def test_a_part_and_the_balance_add_up(part, balance, calls):
+    """Some milliseconds an example, on a database in memory."""
+    engine = database()
+    if balance:
+        ask(engine, credit(balance))
+    account, left, posted = give(engine, BundleKind.SECONDS, 10**9), 10**9, balance
+    limit_calls(engine, account, part)
+    for number, wanted in enumerate(calls):
+        (grant,) = ask(engine, initiate(f"{number}.0"))
+        assert grant.seconds == part + posted
+        used = min(wanted, grant.seconds)
+        ask(engine, ended(f"{number}.0", talk_ms=used * 1000))
+        left, posted = left - min(max(used, 1), part), posted - max(used - part, 0)
+        assert (pot(engine, account), voice(engine).posted) == ((left, 0), posted)
     proved(engine)
     engine.dispose()

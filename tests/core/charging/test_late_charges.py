@@ -13,6 +13,7 @@ from celcombiller.core.model.calls import CallGrant, CallState, Witness
 from celcombiller.core.model.tariffs import Rate
 from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.voice.authorization import make_authorization
 from celcombiller.core.voice.evidence import talk_ms
 from tests.core.ledger.test_book import NOW, ask, credit, ended, initiate, proved, voice
 
@@ -50,6 +51,27 @@ def test_an_allowed_call_is_charged_whatever_its_grant(funded, late):
     if late == "after":
         assert isinstance(ask(funded, request)[0], UnknownCall)
     assert (voice(funded).posted, voice(funded).held) == (before - 10, 0)
+
+
+@pytest.mark.parametrize(("talk", "cost"), [(7000, 7), (20_003, 20), (25_000, 25)])
+@pytest.mark.parametrize("is_late_grant", [False, True])
+def test_a_let_go_call_pays_to_its_limit(funded, talk, cost, is_late_grant):
+    """Asterisk cuts some milliseconds late; the grant that came late was of a shorter slice."""
+    request = initiate(slice_seconds=10)
+    if is_late_grant:
+        ask(funded, request, now=request.previous.at)
+    (settled,) = ask(funded, let_go(request, talk, limit_seconds=20))
+    assert (settled.call.cost, settled.call.granted_seconds) == (cost, 20)
+    proved(funded)
+
+
+def test_a_late_charge_begins_when_the_call_did(funded):
+    asked = initiate()
+    for earlier, began in ((timedelta(hours=2), NOW), (timedelta(days=2), NOW + timedelta(days=2))):
+        uniqueid = str(earlier.days)
+        each = replace(asked, uniqueid=uniqueid)
+        (settled,) = ask(funded, ended(uniqueid, talk_ms=1000, unauthorized_request=each), now=NOW + earlier)
+        assert settled.call.started_at == began
 
 
 def test_a_call_let_go_pays_though_disabled_since(funded):
@@ -146,3 +168,30 @@ def test_doubtful_talk_is_no_more_than_its_dial(funded):
     stepped_on = replace(report, talk_ms=3_603_000)
     assert talk_ms(grant.call, stepped_on) == 3300
     assert talk_ms(grant.call, replace(report, lasted_ms=None)) == 6550
+
+
+def asked(seconds, number):
+    """Return the id of a request that is asked for so many seconds after the first."""
+    return make_authorization(NOW + timedelta(seconds=seconds), bytes([number] * 3))
+
+
+@pytest.mark.parametrize("talked", [True, False])
+def test_a_request_that_was_overtaken_is_refused(engine, talked):
+    """Its session was cut, another biller began the call, and only then its ledger took the request."""
+    ask(engine, credit(100))
+    late, began = initiate(authorization=asked(0, 1)), initiate(authorization=asked(1, 2))
+    ask(engine, began, *([ended(talk_ms=3000)] if talked else []))
+    (refused,) = ask(engine, late)
+    assert isinstance(refused, UnknownCall)
+    settled, confirmed = ask(engine, ended(talk_ms=3000), ended(talk_ms=3000, witness=Witness.REDUCER))
+    assert (settled.first, confirmed.first) == (not talked, False)
+    assert (voice(engine).posted, voice(engine).held) == (97, 0)
+    proved(engine)
+
+
+@pytest.mark.parametrize("seconds", [0, 5, -120])
+def test_the_next_call_of_a_channel_overtakes_none(engine, seconds):
+    """Also where the clock was set back meanwhile."""
+    ask(engine, credit(100), initiate(authorization=asked(0, 1)), ended(talk_ms=3000))
+    (grant,) = ask(engine, initiate(authorization=asked(seconds, 2)))
+    assert (grant.call.leg, grant.seconds) == (1, 97)

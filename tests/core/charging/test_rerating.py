@@ -110,6 +110,7 @@ def test_audit_finds_a_wrong_rerating(called, damage, law):
         assert any(law in each.law for each in audit(tx).differences)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60), st.integers(0, 5)), min_size=1, max_size=4))
 def test_any_prices_leave_the_newest(rates):
     engine = database()

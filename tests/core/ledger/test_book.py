@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import given
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from celcombiller.core.audit.report import audit
 from celcombiller.core.charging.batch import process_batch
@@ -29,8 +29,8 @@ from celcombiller.core.errors import (
 from celcombiller.core.ledger import reversals
 from celcombiller.core.ledger.accounts import balances
 from celcombiller.core.ledger.book import AMOUNT_MAX, Book
-from celcombiller.core.model.accounts import Account, HoldState, Kind
-from celcombiller.core.model.calls import CallGrant, CallReport, CallState, Settlement, Witness
+from celcombiller.core.model.accounts import Account, HoldState, Kind, SellerKind
+from celcombiller.core.model.calls import BY_CDR, CallGrant, CallReport, CallState, Settlement, Witness
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.model.tariffs import Rate, flat_rate
 from celcombiller.core.rating.pricing import affordable, charged_ms, price
@@ -78,7 +78,9 @@ def initiate(uniqueid="1.0", caller="1001", called="1002", **facts):
 
 
 def ended(uniqueid="1.0", talk_ms=1200, witness=Witness.AGI, answered=True, **facts):
-    ending = CallReport(answered=answered, at=NOW + timedelta(seconds=30), talk_ms=talk_ms if answered else None)
+    note = f"{BY_CDR}Master.csv" if witness is Witness.CDR else ""
+    at = NOW + timedelta(seconds=30)
+    ending = CallReport(answered=answered, at=at, talk_ms=talk_ms if answered else None, note=note)
     return Terminate("pbx1", uniqueid, witness, ending, **facts)
 
 
@@ -329,6 +331,17 @@ def test_an_impossible_transfer_is_refused(book, debit, credit, amount):
     assert (book.accounts[5].posted, book.transfers) == (9, {})
 
 
+def test_a_seller_sells_voice_credit_only(book):
+    book.accounts[7] = Account(7, SellerKind.SELLER, 3, 0, 0, 0)
+    book.post("refill", 1, 7, 8, origin="refill", now=NOW)
+    book.post("sale", 7, 5, 3, origin="sale", now=NOW)
+    book.post("undo", 5, 7, 1, origin="reversal", now=NOW)
+    for debit, credit_ in ((7, 2), (2, 7)):
+        with pytest.raises(InvalidValue, match="of one kind"):
+            book.post("other", debit, credit_, 1, origin="sale", now=NOW)
+    assert (book.accounts[7].posted, book.accounts[5].posted) == (6, 11)
+
+
 @pytest.mark.parametrize("amount", [-1, AMOUNT_MAX + 1])
 def test_an_impossible_hold_is_refused(book, amount):
     with pytest.raises(InvalidValue):
@@ -450,6 +463,7 @@ def test_a_deleted_subscribers_call_is_settled(engine):
     [
         ("update account set posted = posted + 1 where id = 3", "posted is the sum"),
         ("update transfer set credit_posted = 7 where id = 1", "the balance after"),
+        ("update transfer set debit_account_id = 2 where id = 1", "credit keeps its kind"),
         ("update account set held = 1 where id = 3", "held is the sum"),
         ("update hold set state = 'open', ended_at = null", "a call's hold"),
         ("update call set cost = 1", "a call is charged its cost"),
@@ -468,7 +482,7 @@ def test_audit_names_what_was_tampered_with(engine, damage, law):
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Calls, credits, witnesses, crashes before the commit and restarts in any order; all is proved after each."""
+    """Calls, credits, witnesses, crashes before the commit and restarts in any order; all is proved now and then."""
 
     @initialize()
     def begin(self):
@@ -478,6 +492,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.settled = {}
 
     def teardown(self):
+        self.prove()
         self.engine.dispose()
 
     callers = st.sampled_from(["1001", "1002"])
@@ -515,10 +530,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def answer(self, uniqueid):
         ask(self.engine, CallAnswered("pbx1", uniqueid, NOW))
 
-    @invariant()
-    def everything_is_proved(self):
-        if hasattr(self, "engine"):
-            proved(self.engine)
+    @rule()
+    def prove(self):
+        proved(self.engine)
 
 
 TestLedger = LedgerMachine.TestCase

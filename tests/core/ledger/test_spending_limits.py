@@ -39,7 +39,7 @@ def tx(engine):
 
 def limit(tx, day, month):
     account = accounts.balances(tx, 1)[Kind.VOICE]
-    return accounts.set_spending_limits(tx, account.id, day, month, today=TODAY, zone=ZONE)
+    return accounts.set_spending_limits(tx, account.id, day, month, zone=ZONE, now=NOW)
 
 
 def laws(tx):

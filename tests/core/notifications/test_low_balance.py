@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from celcombiller.core.audit.report import audit
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import StoreUnavailable
+from celcombiller.core.ledger import bookmarks
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.notifications import low_balance
@@ -238,7 +239,7 @@ def test_many_notices_are_written_in_batches(engine, monkeypatch):
         move(engine, -100)
         move(engine, 1, "u1002")
     with engine.connect() as tx:
-        last_id = low_balance.find_watermark(tx).last_id
+        last_id = bookmarks.find_watermark(tx).last_id
         assert len(low_balance.find(tx, RULES, 0, last_id, NOW).crossings) == 2
         assert low_balance.find(tx, RULES, last_id - 1, last_id, NOW).until_id == last_id
     node.look()
@@ -377,7 +378,7 @@ def check_the_notices_are_the_crossings(engine, sequence):
 any_order = st.lists(steps, min_size=10, max_size=60)
 
 
-@share(0.4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@share(0.2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(any_order)
 def test_notices_equal_crossings_on_two_nodes(engine, sequence):
     check_the_notices_are_the_crossings(engine, sequence)

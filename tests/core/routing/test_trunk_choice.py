@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from celcombiller.core.model.routing import CallRoute, RouteTrunk, Trunk, TrunkChoice
 from celcombiller.core.model.tariffs import flat_rate
 from celcombiller.core.routing.trunk_choice import choose_trunks, find_route
-from tests.support.steps import count_function_calls
+from tests.support.work_measures import count_function_calls
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 

@@ -149,6 +149,7 @@ def test_due_dates_advance_and_miss_no_day(zone, day, run_at, hours):
     assert (before - day).days <= sum(hours) / 24 + 2
 
 
+@pytest.mark.slow
 def test_zone_transitions_bring_each_date_once():
     """Around every change of every clock, minute by minute where it matters."""
     run_at = time(0, 30)

@@ -412,7 +412,12 @@ class MessageMachine(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "engine"):
+            self.prove()
             self.engine.dispose()
+
+    @rule()
+    def prove(self):
+        proved(self.engine)
 
     def requests(self, numbers, length, queued):
         to = "5599" if queued else "1002"
@@ -479,10 +484,9 @@ class MessageMachine(RuleBasedStateMachine):
         do(self.engine, *late, now=self.now, terms=self.terms)
 
     @invariant()
-    def everything_is_proved_and_what_ended_stays_so(self):
+    def balances_are_as_charged_and_what_ended_stays_so(self):
         if not hasattr(self, "engine"):
             return
-        proved(self.engine)
         with self.engine.begin() as tx:
             listed = message_queries.list_messages(tx, limit=99)
         found = [each.message for each in listed]

@@ -131,6 +131,7 @@ def test_parts_of_one_id_are_all_delivered(sent):
     assert sent.states() == {"a": "delivered"}
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_one_receipt_fails_one_message_at_most(tmp_path_factory, data):
     sent = Sent(tmp_path_factory.mktemp("receipts") / "receipts.sqlite")

@@ -24,7 +24,7 @@ def test_group_keeps_all_its_fields(tx):
     )
     assert made == Group(made.id, "students", tariff.id, 5, 1, ("900", "0900"), (), 60, 9)
     assert group_records.find(tx, "students") == group_records.find_by_id(tx, made.id) == made
-    changed = group_records.change(tx, made.id, {"calls_max": None, "barred": (), "allowed": ["55"]})
+    changed = group_records.change(tx, made.id, {"calls_max": None, "barred": (), "allowed": ["55"]}, NOW)
     assert (changed.calls_max, changed.barred, changed.allowed) == (None, (), ("55",))
 
 
@@ -59,7 +59,7 @@ def test_group_with_members_is_not_deleted(tx):
 
 def test_every_change_of_groups_is_counted(tx):
     group = group_records.add(tx, name="students", now=NOW)
-    group_records.change(tx, group.id, {"calls_max": 1})
+    group_records.change(tx, group.id, {"calls_max": 1}, NOW)
     group_records.delete(tx, group.id, NOW)
     assert last_change(tx) == 3
 

@@ -1,6 +1,7 @@
 """Versions under any order of edits, withdrawals, crashes and time: none changes once it was written."""
 
 from datetime import timedelta
+from unittest import mock
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -22,6 +23,8 @@ class VersionMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
+        self.small_steps = mock.patch.object(versions, "ROWS_IN_ONE_TRANSACTION", 2)
+        self.small_steps.start()
         self.engine = sqlite()
         self.tx = self.engine.connect()
         self.now = NOW
@@ -32,6 +35,7 @@ class VersionMachine(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "engine"):
+            self.small_steps.stop()
             self.tx.close()
             self.engine.dispose()
 
@@ -61,13 +65,16 @@ class VersionMachine(RuleBasedStateMachine):
         self.contents[made.number] = expected
         self.moments[made.number] = made.effective_at
 
-    @rule(prices=edits, steps=st.integers(2, 5))
-    def begin_and_crash(self, prices, steps):
+    @rule(prices=edits, steps=st.integers(2, 15), twice=st.booleans())
+    def begin_and_crash(self, prices, steps, twice):
+        """``twice``: each step is repeated, because its outcome was not known."""
         rates = [rate(prefix, price) for prefix, price in prices.items()]
         writing = versions.write_in_steps(self.tariff_id, NewVersion(rates, whole=True), lambda: self.now)
         try:
             work = next(writing)
             for _ in range(steps):
+                if twice:
+                    work(self.tx)
                 work = writing.send(work(self.tx))
         except (StopIteration, VersionConflict):
             for made in versions.list_versions(self.tx, self.tariff_id):

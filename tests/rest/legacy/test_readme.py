@@ -51,6 +51,7 @@ def run(biller, command):
     return int(status), json.loads(body) if body.strip() else None
 
 
+@pytest.mark.slow
 def test_every_command_of_the_originals_readme_works(biller):
     assert len(COMMANDS) == 8
     log_in, add_user, add_data, add_voice, change_user, delete_user, add_group, change_group = COMMANDS

@@ -464,3 +464,16 @@ def test_a_vanished_client_leaves_nothing_behind():
     (failure,) = results
     assert isinstance(failure, Failure)
     assert (request.aborted, request.producer) == (False, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_are_explained_to_who_paid(biller):
+    talk(biller, talk_ms=9001)
+    ana, bia, admin = [await biller.logged_in(each) for each in ("ana", "bia", "admin")]
+    (call,) = await items(admin)
+    path = f"/api/v1/calls/{call['id']}/explain"
+    own = await ana.get(path)
+    assert (own.code, own.body["adds_up"], own.body["charged"], call["cost"]) == (200, True, 10, 10)
+    assert "The balance paid 10 credits: it was 100 before and 90 after." in own.body["text"]
+    assert (await admin.get(path)).body["text"] == own.body["text"]
+    refused(await bia.get(path), 404, "NOT_FOUND")

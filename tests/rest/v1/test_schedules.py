@@ -241,3 +241,34 @@ async def test_lists_show_the_persons_name(biller):
         assert (item["username"], item["name"]) == ("ana", "Ana"), path
     (item,) = (await admin.get("/api/v1/sessions")).body["items"]
     assert (item["username"], item["name"]) == ("admin", "Admin")
+
+
+FEE = {"name": "fee", "value": 50, "recurrence": "days", "interval_days": 1, "time_zone": "UTC"}
+TERMS = {"when_short": "retry", "joining": "days", "remind_days": [3, 0], "suspend_days": 7}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fee_is_taken_seen_waived_and_undone(biller, today):
+    admin, ana = await biller.logged_in("admin"), await biller.logged_in("ana")
+    shown = (await admin.post(LIST, FEE | {"fee": TERMS})).body
+    assert (shown["kind"], shown["value"], shown["fee"], shown["count"]) == ("fee", 50, TERMS, 1_000_000)
+    assert (await admin.post(f"{LIST}/{shown['id']}/members", {"username": "ana"})).code == 201
+    due = (await admin.get(f"{LIST}/{shown['id']}/due?until={today}")).body
+    assert [(each["username"], each["value"], each["lacking"]) for each in due["members"]] == [("ana", 0, 50)]
+    credit_all(biller, today)
+    (owed,) = (await ana.get("/api/v1/fees")).body["items"]
+    assert (owed["username"], owed["schedule"], owed["state"], owed["left"]) == ("ana", "fee", "owed", 50)
+    assert (await ana.get(f"/api/v1/fees/{owed['id']}")).body == owed
+    refused(await ana.post(f"/api/v1/fees/{owed['id']}/pay", {}), 409, "NO_CREDIT")
+    refused(await ana.post(f"/api/v1/fees/{owed['id']}/waive", {}), 403, "FORBIDDEN")
+    refused(await ana.post(f"/api/v1/runs/{owed['id']}/undo", {}), 403, "FORBIDDEN")
+    waived = await admin.post(f"/api/v1/fees/{owed['id']}/waive", {"note": "storm"})
+    assert (waived.code, waived.body["state"], waived.body["note"]) == (200, "waived", "storm")
+    (run,) = (await admin.get(f"{LIST}/{shown['id']}/runs")).body["items"]
+    undone = await admin.post(f"/api/v1/runs/{run['id']}/undo", {"note": "wrong"})
+    assert (undone.code, undone.body["undone_at"] is None, undone.body["note"]) == (200, False, "wrong")
+    actions = [row["action"] for row in biller.rows(tables.trail) if row["subject"].startswith(("fee:", "run:"))]
+    assert actions == ["waive", "undo"]
+    refused(await admin.post(LIST, FEE | {"name": "x", "fee": {"suspend_days": 366}}), 422, "INVALID")
+    changed = await admin.patch(f"{LIST}/{shown['id']}", {"value": 60, "fee": TERMS | {"suspend_days": None}})
+    assert (changed.body["value"], changed.body["fee"]["suspend_days"]) == (60, None)

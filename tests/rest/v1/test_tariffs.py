@@ -3,10 +3,17 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
+from celcombiller.core.model.tariffs import Service, Step
 from celcombiller.core.schema import tables
+from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.tariffs.rate_row import encode_steps
+from celcombiller.database.transaction import transact
 from tests.rest.v1.test_transfers import refused
 from tests.support.http.api_service import biller_fixture, header
+from tests.support.tariffs import make_tariff, rate, write
 
 biller = biller_fixture()
 LIST = "/api/v1/tariffs"
@@ -157,3 +164,36 @@ async def test_group_gives_members_its_terms(biller):
     assert (await admin.delete(f"{GROUPS}/1")).code == 204
     actions = [row["action"] for row in biller.rows(tables.trail) if row["subject"] == "group:1"]
     assert actions == ["add", "change", "delete"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_rates_are_those_in_force_for_who_asks(biller):
+    """Takes 1 s: the biller reads the new tariff."""
+    admin, ana = await biller.logged_in("admin"), await biller.logged_in("ana")
+    shown = (await ana.get("/api/v1/rates")).body
+    assert (shown["tariff"], shown["version"], shown["next"]) == ("settings", None, None)
+    past = datetime.now(UTC) - timedelta(hours=1)
+    minutes = encode_steps((Step(0, 30, 5, 60), Step(30, 6, 12, 60)))
+
+    def work(tx):
+        tariff = make_tariff(tx, past, currency="R$", credits_per_unit=100)
+        rates = [rate("", 1), rate("55", steps=minutes, connect_fee=3, name="Brazil"), rate("", 2, on_net=True)]
+        write(tx, tariff.id, past, *rates, rate("", 9, service=Service.SMS))
+        subscriber_records.change(tx, "ana", {"tariff_id": tariff.id}, past)
+
+    transact(biller.engine, work)
+    while shown["tariff"] == "settings":
+        await deferLater(reactor, 0.1)
+        shown = (await ana.get("/api/v1/rates?limit=2")).body
+    assert (shown["tariff"], shown["version"], len(shown["items"])) == ("retail", 1, 2)
+    second = (await ana.get(f"/api/v1/rates?limit=2&cursor={shown['next']}")).body
+    found = {(each["prefix"], each["on_net"]): each for each in shown["items"] + second["items"]}
+    assert second["next"] is None
+    assert found.keys() == {("", False), ("", True), ("55", False)}
+    brazil = found["55", False]
+    assert (brazil["name"], brazil["connect_fee"], brazil["price"], brazil["increment_seconds"]) == ("Brazil", 3, 3, 30)
+    assert brazil["text"].startswith("R$ 0.03 + R$ 0.05 per min")
+    assert (await admin.get("/api/v1/rates")).body["tariff"] == "settings"
+    assert (await admin.get("/api/v1/rates?username=ana")).body["tariff"] == "retail"
+    refused(await ana.get("/api/v1/rates?username=bia"), 404, "NOT_FOUND")
+    refused(await ana.get("/api/v1/rates?cursor=x"), 422, "INVALID")

@@ -163,6 +163,7 @@ def answers(url):
         return False
 
 
+@pytest.mark.slow
 def test_every_line_of_a_running_biller_is_json(tmp_path):
     programs = Path(sys.executable).parent
     agi = free_ports(2)

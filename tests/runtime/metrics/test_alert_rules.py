@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
+from celcombiller.core.reports.seller_items import SellerItems
 from celcombiller.runtime.metrics import Metrics
 from tests.runtime.metrics.test_metrics import told
 
@@ -21,6 +22,9 @@ def known_names():
     metrics.rest.count("GET /healthz", 200)
     metrics.radius.count_request("ACCEPTED")
     metrics.radius.count_disconnect("ACK")
+    metrics.messages.count_command("sms", "sell", "done", is_new=True)
+    metrics.payments.count("gateway", "credited")
+    metrics.messages.count_command("asterisk", "sell", "done", is_new=True)
     metrics.calls.count_failover("north", "CONGESTION")
     metrics.calls.count_way("Brazil", "north", answered=True, trunk_cost=1)
     network = NetworkProgress(up=True, waiting=0, oldest_seconds=0, failing=0, done_total=1, failed_total=0)
@@ -32,6 +36,7 @@ def known_names():
         overdue_seconds=0,
         calls={"pbx1": 1},
         networks={"village": network},
+        sellers=SellerItems({("shop", "sms"): (1, 60)}, {"shop": 600}, 1),
     )
     return {name.partition("{")[0] for name in told(metrics, progress, {"pbx1": 0})} | {"up"}
 

@@ -15,12 +15,20 @@ from celcombiller.config.tables import Metrics as MetricsSettings
 from celcombiller.config.tables import Prompts
 from celcombiller.core.audit.difference import Difference
 from celcombiller.core.audit.report import AuditReport
-from celcombiller.core.charging.requests import Credit
+from celcombiller.core.charging.requests import CallAnswered, Credit
 from celcombiller.core.charging.voice import HOLD_MARGIN
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import CallState, Witness
-from celcombiller.core.reports.open_items import calls_statement, count_open_items, holds_statement
+from celcombiller.core.reports.open_items import (
+    calls_statement,
+    count_open_items,
+    granted_statement,
+    holds_statement,
+    orders_statement,
+)
 from celcombiller.core.schema import tables
+from celcombiller.core.voice import call_orders
+from celcombiller.core.voice.call_orders import OrderKind
 from celcombiller.database.batch_writer import DEFERRED_BATCH_SECONDS
 from celcombiller.database.engine import open_engine
 from celcombiller.jobs.ledger_audit import FIRST_AUDIT_SECONDS, LedgerAuditService
@@ -46,7 +54,7 @@ def samples(text):
 
 
 def told(metrics, progress=None, gone=None):
-    return samples(metrics.exposition(progress, gone or {}).decode())
+    return samples(metrics.exposition(progress, gone or {}, dict.fromkeys(gone or {}, True)).decode())
 
 
 async def scraped(biller, **more):
@@ -243,11 +251,37 @@ def test_an_unsettled_call_is_overdue_after_its_limit(engine):
     assert (found.overdue, found.overdue_seconds) == (0, 0)
 
 
+def test_granted_seconds_and_waiting_orders_are_counted(engine):
+    ask(engine, credit(100), credit(50, "other", "u1002"))
+    ask(engine, initiate("1.0"), initiate("2.0", caller="1002", called="1001"))
+    assert progress_at(engine, NOW).granted_seconds == 0
+    ask(engine, CallAnswered("pbx1", "1.0", NOW), CallAnswered("pbx1", "2.0", NOW + timedelta(seconds=5)))
+    assert progress_at(engine, NOW + timedelta(seconds=10)).granted_seconds == 90 + 45
+    assert progress_at(engine, NOW + timedelta(seconds=60)).granted_seconds == 40
+    with engine.begin() as tx:
+        order = call_orders.add(
+            tx, reference="call:pbx1:1.0:0", kind=OrderKind.HANGUP, reason="x", actor="ana", now=NOW
+        )
+    found = progress_at(engine, NOW + timedelta(seconds=7))
+    assert (found.waiting_orders, found.oldest_order_seconds) == (1, 7)
+    with engine.begin() as tx:
+        call_orders.finish(tx, order.id, "done", NOW)
+    found = progress_at(engine, NOW + timedelta(seconds=7))
+    assert (found.waiting_orders, found.oldest_order_seconds) == (0, 0)
+
+
 def test_open_items_are_found_by_partial_indexes(engine):
     with engine.begin() as tx:
-        for statement, index in ((holds_statement(NOW), "ix_hold_open"), (calls_statement(), "ix_call_open")):
+        for statement, index in (
+            (holds_statement(NOW), "ix_hold_open"),
+            (calls_statement(), "ix_call_open"),
+            (granted_statement(NOW), "ix_call_open"),
+            (orders_statement(), "ix_call_order_waiting"),
+        ):
             words = statement.compile(engine, compile_kwargs={"render_postcompile": True})
-            rows = tx.exec_driver_sql(f"explain query plan {words}", tuple(words.params.values()) or None)
+            rows = tx.exec_driver_sql(
+                f"explain query plan {words}", tuple(map(words.params.get, words.positiontup or ()))
+            )
             plan = [row[3] for row in rows]
             assert any(index in step for step in plan), plan
 

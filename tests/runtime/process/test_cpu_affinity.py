@@ -48,6 +48,7 @@ def test_where_there_is_one_core_nothing_is_done(monkeypatch):
     assert cpu_affinity.pin_to_one_core(None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_core", [True, False])
 def test_the_setting_decides(tmp_path, one_core):
     (tmp_path / "celcombiller.toml").write_text(f"[service]\none_core = {str(one_core).lower()}\n", encoding="utf-8")

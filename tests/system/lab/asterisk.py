@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 
 from tests.system.lab.requirements import ASTERISK_TREE, HERE, PROJECT
-from tests.system.lab.waiting import end, free_ports, until
+from tests.system.lab.sip_phones import stop_phones
+from tests.system.lab.waiting import end, free_ports, give_back, until
 
 SECRET = "lab-secret"
 # First number of each kind of caller's phone -> the context in tests/system/asterisk/config/extensions.conf.
@@ -27,7 +28,13 @@ match={LATIN_ADDRESS}
 """.encode("latin-1")
 """A phone whose name is no UTF-8, known by where it calls from."""
 EMPTY = '""'
+RTP_PORTS = 600
 CALLEES = range(2001, 2011)
+PASSWORD = "phone-secret"
+SELLERS = range(1400, 1410)
+"""Phones with a password."""
+SOFT_PHONES = range(3000, 3300)
+"""The numbers of the phones that this process plays: they call and are called, in the context ``movers``."""
 _number = itertools.count(1)
 
 
@@ -40,22 +47,33 @@ class Asterisk:
     def __init__(self) -> None:
         self.agi_port = 0
         self.second_port: int | None = None
-        self.ami_port = free_ports(1, for_good=True)
-        self.sip_port = free_ports(2, socket.SOCK_DGRAM, for_good=True)
+        self._ports: list[range] = []
+        self.ami_port = self._own_ports(1, socket.SOCK_STREAM)
+        self.sip_port = self._own_ports(2)
         self.trunk_port = self.sip_port + 1
-        self.callee_port = free_ports(len(CALLEES), socket.SOCK_DGRAM, for_good=True)
-        self._rtp = free_ports(100, socket.SOCK_DGRAM, for_good=True)
+        self.callee_port = 0
+        self.soft_phone_port = self._own_ports(len(SOFT_PHONES))
+        self.seller_port = self._own_ports(len(SELLERS))
+        self._rtp = self._own_ports(RTP_PORTS)
         self.home = f"/lab/{socket.gethostname()}-{os.getpid()}-{next(_number)}"
         self._log_begins_at = 0
         self._process: subprocess.Popen | None = None
         self._write()
 
     def begin(self) -> None:
-        """Be ready for the next test: running, with nothing in the log, and with billers that nobody had before."""
+        """Be ready for the next test: running, with nothing in the log, and with billers and phones of its own.
+
+        Asterisk repeats for 32 s what a phone did not answer (RFC 3261, timers B and F): a phone at the same port would
+        get what is for one of the test before.
+        """
         self._log_begins_at = self._log.stat().st_size if self._log.exists() else 0
         self.ask(free_ports(1))
+        self._write_callees()
         if not self._runs():
             self.start()
+        else:
+            said = self.cli("module reload res_pjsip.so")
+            assert "reloaded successfully" in said, said
 
     def ask(self, agi_port: int, second_port: int | None = None) -> None:
         """Have the dialplan ask the biller on this port, and the second where the first does not answer."""
@@ -67,11 +85,25 @@ class Asterisk:
                 assert name in said, said
 
     def tidy(self) -> None:
-        """Leave nothing of a test behind."""
+        """Leave nothing of a test behind, neither its calls nor its phones."""
         if self._runs():
-            self.cli("channel request hangup all")
-            until(lambda: self.channels() == 0, "no channel is left")
+            self.hang_up_all()
             self.cli("database deltree celcombiller")
+        stop_phones()
+
+    def hang_up_all(self) -> None:
+        """Hang up until no channel is left: one that comes a moment after the request is not in it."""
+
+        def is_quiet() -> bool:
+            self.cli("channel request hangup all")
+            return self.channels() == 0
+
+        until(is_quiet, "no channel is left", every=0.3)
+
+    def _own_ports(self, count: int, kind: int = socket.SOCK_DGRAM) -> int:
+        first = free_ports(count, kind, for_good=True)
+        self._ports.append(range(first, first + count))
+        return first
 
     def _runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -92,6 +124,9 @@ class Asterisk:
     def port_of(self, callee: str) -> int:
         """Give the UDP port on which the phone of this number answers."""
         return self.callee_port + CALLEES.index(int(callee))
+
+    def port_of_soft_phone(self, number: int) -> int:
+        return self.soft_phone_port + SOFT_PHONES.index(number)
 
     def start(self) -> None:
         command = ["chroot", str(ASTERISK_TREE), "/usr/sbin/asterisk", "-f", "-C", f"{self.home}/etc/asterisk.conf"]
@@ -114,11 +149,16 @@ class Asterisk:
         if self._process is not None:
             end(self._process, first=signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
+        while self._ports:
+            give_back(self._ports.pop())
 
     def cli(self, command: str) -> str:
-        """Ask as `asterisk -rx` does; empty while there is nobody to ask."""
+        """Ask as `asterisk -rx` does; empty while there is nobody who answers."""
         asked = ["chroot", str(ASTERISK_TREE), "/usr/sbin/asterisk", "-C", f"{self.home}/etc/asterisk.conf", "-rx"]
-        done = subprocess.run([*asked, command], capture_output=True, text=True, timeout=30, check=False)
+        try:
+            done = subprocess.run([*asked, command], capture_output=True, text=True, timeout=30, check=False)
+        except subprocess.TimeoutExpired:
+            return ""
         return done.stdout
 
     def channels(self) -> int:
@@ -131,8 +171,12 @@ class Asterisk:
         """Give the notes on calls' ends that wait for the biller in Asterisk's own database."""
         return "\n".join(line for line in self.cli("database show celcombiller").splitlines() if "|" in line)
 
+    def cdrs(self, *, as_csv: bool) -> Path:
+        """Return the file of its call detail records: Master.csv, or that of cdr_sqlite3_custom."""
+        return self.folder / "log" / ("cdr-csv/Master.csv" if as_csv else "master.db")
+
     def _write(self) -> None:
-        for name in ("etc", "log", "db", "run", "spool"):
+        for name in ("etc", "log/cdr-csv", "db", "run", "spool"):
             (self.folder / name).mkdir(parents=True)
         modules = next(ASTERISK_TREE.glob("usr/lib/*/asterisk/modules"))
         _write_hosts(ASTERISK_TREE / "etc/hosts")
@@ -143,8 +187,10 @@ class Asterisk:
             "SIP": self.sip_port,
             "TRUNK": self.trunk_port,
             "RTP_FIRST": self._rtp,
-            "RTP_LAST": self._rtp + 99,
+            "RTP_LAST": self._rtp + RTP_PORTS - 1,
             "MANAGER_USER": _shipped_manager_user(),
+            "QUEUES": "\n".join(f"[q{number}](queue)" for number in SOFT_PHONES),
+            "FOLLOWED": "\n".join(f"[f{number}]\ncontext=direct\nnumber={number},10" for number in SOFT_PHONES),
         }
         for template in (HERE / "asterisk" / "config").glob("*.conf"):
             text = template.read_text()
@@ -153,6 +199,7 @@ class Asterisk:
             (self.folder / "etc" / template.name).write_text(text)
         with (self.folder / "etc" / "pjsip.conf").open("a") as pjsip:
             pjsip.writelines(self._phones())
+            pjsip.write("#include pjsip_callees.conf\n")
         with (self.folder / "etc" / "pjsip.conf").open("ab") as pjsip:
             pjsip.write(LATIN_PHONE)
         shutil.copy(PROJECT / "etc/asterisk/extensions.conf", self.folder / "etc/celcombiller.conf")
@@ -170,18 +217,35 @@ class Asterisk:
             text = text.replace(f"@{name}@", value)
         (self.folder / "etc/extensions.conf").write_text(text)
 
+    def _write_callees(self) -> None:
+        """Write where phones answer, on ports that none of the tests before had."""
+        self.callee_port = free_ports(len(CALLEES), socket.SOCK_DGRAM)
+        places = (
+            f"[{number}]\ntype=aor\ncontact=sip:{number}@127.0.0.1:{self.port_of(str(number))}\n" for number in CALLEES
+        )
+        (self.folder / "etc" / "pjsip_callees.conf").write_text("".join(places))
+
     def _phones(self) -> list[str]:
         callers = [
             f"[{number}](phone)\ncontext={context}\n"
             for first, context in CALLERS.items()
             for number in range(first, first + CALLERS_OF_A_KIND)
         ]
-        callees = [
-            f"[{number}](phone)\ncontext=callees\naors={number}\n"
-            f"[{number}]\ntype=aor\ncontact=sip:{number}@127.0.0.1:{self.port_of(str(number))}\n"
-            for number in CALLEES
+        callees = [f"[{number}](phone)\ncontext=callees\naors={number}\n" for number in CALLEES]
+        sellers = [
+            f"[{number}](phone)\ncontext=phones\naccountcode={number}\nauth={number}\naors={number}\n"
+            f"message_context=celcombiller-authenticated-messages\n"
+            f"[{number}]\ntype=auth\nauth_type=userpass\nusername={number}\npassword={PASSWORD}\n"
+            f"[{number}]\ntype=aor\ncontact=sip:{number}@127.0.0.1:{self.seller_port + place}\n"
+            for place, number in enumerate(SELLERS)
         ]
-        return callers + callees
+        soft_phones = [
+            f"[{number}](phone)\ncontext=movers\naors={number}\ncallerid=<{number}>\n"
+            f"named_call_group=g{number // 4}\nnamed_pickup_group=g{number // 4}\n"
+            f"[{number}]\ntype=aor\ncontact=sip:{number}@127.0.0.1:{self.port_of_soft_phone(number)}\n"
+            for number in SOFT_PHONES
+        ]
+        return callers + callees + sellers + soft_phones
 
 
 def _write_hosts(file: Path) -> None:

@@ -4,11 +4,18 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from celcombiller.bench.environment import listens
+from celcombiller.core.charging.batch import process_batch
+from celcombiller.core.charging.requests import ChargingPolicy, Credit
+from celcombiller.core.model.accounts import Kind
+from celcombiller.core.rating.tariff import Tariff
+from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
 from tests.system.lab import command
 from tests.system.lab.asterisk import SECRET, Asterisk
 from tests.system.lab.forking import Forked, start_twistd
@@ -107,6 +114,23 @@ class Biller:
         kept.keep(who)
         return self
 
+    def prepare_at_once(self, credits_of: dict[int, int]) -> "Biller":
+        """Have very many subscribers, as `import users` adds them, credited in one batch."""
+        who = tuple(credits_of.items())
+        if _KeptFiles(self.folder).give(who):
+            self.write()
+            return self
+        self.init()
+        rows = [f"user{number},user{number},{number},72400000000{number}" for number in credits_of]
+        (self.folder / "users.csv").write_text("\n".join(("username,name,clid,imsi", *rows)) + "\n")
+        self.run("import", "users", "--yes", self.folder / "users.csv")
+        credited = [Credit(f"user{number}", Kind.VOICE, value, "test", f"test:{number}") for number, value in who]
+        engine = open_engine(f"sqlite:///{self.folder / 'celcombiller.sqlite'}", lock_seconds=5)
+        transact(engine, lambda tx: process_batch(tx, ChargingPolicy(Tariff(())), credited, datetime.now(UTC)))
+        engine.dispose()
+        _KeptFiles(self.folder).keep(who)
+        return self
+
     def subscriber(self, number: int, credit: int = 0) -> None:
         username = f"user{number}"
         self.run("user", "add", username, "--clid", number, "--imsi", f"72400000000{number}", "--name", username)
@@ -155,6 +179,12 @@ class Biller:
     def stop(self) -> None:
         if self._process is not None:
             end(self._process)
+
+    def ask_to_stop(self) -> bool:
+        """Send SIGTERM, and return whether it has ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        return self._process.poll() is not None
 
     def kill9(self) -> None:
         end(self._process, first=signal.SIGKILL)

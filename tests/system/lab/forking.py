@@ -5,6 +5,7 @@ Run as a program it forks a twistd for each folder that it reads a line of, and 
 
 import atexit
 import contextlib
+import functools
 import gc
 import os
 import select
@@ -12,34 +13,48 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-
-_parent: subprocess.Popen | None = None
+from types import MappingProxyType
 
 
 def start_twistd(folder: Path) -> "Forked":
     """Start `twistd celcombiller` in that folder, with the folder's `log` as its output."""
-    global _parent  # noqa: PLW0603
-    if _parent is None:
+    return _parent().start(folder)
+
+
+@functools.cache
+def _parent() -> "Parent":
+    parent = Parent()
+    atexit.register(parent.end)
+    return parent
+
+
+class Parent:
+    """The process that has imported all of it, in this process's environment and more."""
+
+    def __init__(self, more: Mapping[str, str] = MappingProxyType({})) -> None:
         from tests.system.lab.command import environment  # noqa: PLC0415
 
-        _parent = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(),
+            env=environment() | more,
             text=True,
             cwd="/",
         )
-        atexit.register(_end_parent)
-    _parent.stdin.write(f"{folder}\n")
-    _parent.stdin.flush()
-    return Forked(int(_parent.stdout.readline()))
 
+    def start(self, folder: Path) -> "Forked":
+        """Start a twistd in that folder."""
+        self._process.stdin.write(f"{folder}\n")
+        self._process.stdin.flush()
+        return Forked(int(self._process.stdout.readline()))
 
-def _end_parent() -> None:
-    _parent.stdin.close()
-    _parent.wait(10)
+    def end(self) -> None:
+        """End it; those that it started run on."""
+        self._process.stdin.close()
+        self._process.wait(10)
 
 
 class Forked:
@@ -86,11 +101,13 @@ def _serve() -> None:
     import twisted.internet  # noqa: PLC0415
     from twisted.scripts import twistd  # noqa: PLC0415
 
-    import celcombiller.service  # noqa: F401, PLC0415
     import twisted.plugins.celcombiller_plugin  # noqa: PLC0415
+    from celcombiller.http.openapi import encode_description  # noqa: PLC0415
+    from celcombiller.service.wiring import ROUTES  # noqa: PLC0415
 
     # Klein imports a reactor for a method that is not used here; each fork makes its own, for it holds open files.
     del sys.modules["twisted.internet.reactor"], twisted.internet.reactor
+    encode_description(tuple(ROUTES))
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, _bury)

@@ -31,9 +31,16 @@ def missing() -> str:
     ]
     if find_programs() is None:
         lacking.append("PostgreSQL")
+    if find_chromium() is None:
+        lacking.append("Chromium")
     if not lacking:
         return ""
     return f"no {', no '.join(lacking)}: run `make test` (or `bash tests/system/prepare.sh`) as root on Debian 12"
+
+
+def find_chromium() -> str | None:
+    """Return where Chromium is."""
+    return shutil.which("chromium", path=PROGRAMS)
 
 
 def _asterisk_runs() -> bool:

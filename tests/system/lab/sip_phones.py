@@ -8,6 +8,14 @@ from pathlib import Path
 from tests.system.lab.requirements import HERE
 from tests.system.lab.waiting import end, free_ports, until
 
+_phones: list["Phone"] = []
+
+
+def stop_phones() -> None:
+    """Stop the phones of a test."""
+    while _phones:
+        _phones.pop().stop()
+
 
 class Phone:
     """One SIPp. It is told at once what it does; `finish` waits for its end and complains when it went otherwise."""
@@ -27,6 +35,7 @@ class Phone:
             self._process = subprocess.Popen(
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=screen, stderr=screen
             )
+        _phones.append(self)
 
     def finish(self, seconds: float = 100) -> None:
         """The whole scenario went as it is written."""
@@ -49,6 +58,12 @@ class Phone:
     def answers(self) -> list[int]:
         """The statuses that were received or sent, in order."""
         return [int(code) for code in re.findall(r"^SIP/2\.0 (\d{3})", self.messages, re.MULTILINE)]
+
+    def until_at(self, port: int) -> "Phone":
+        """It can be reached at this port."""
+        until(lambda: _bound(port) or self._process.poll() is not None, f"{self} is reachable")
+        assert self._process.poll() is None, self.report()
+        return self
 
     def until_answered(self) -> None:
         """The ACK of the answer has gone over the wire: the talk is on."""
@@ -103,8 +118,7 @@ def callee(
         forward_to=forward_to,
         refer_to=refer_to,
     )
-    until(lambda: _bound(port), f"{phone} is reachable")
-    return phone
+    return phone.until_at(port)
 
 
 def _bound(port: int) -> bool:

@@ -1,23 +1,28 @@
 """Bounded waits, free ports, and ends of processes. Nothing in here sleeps for a fixed time and hopes."""
 
 import contextlib
+import fcntl
+import functools
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 T = TypeVar("T")
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_SHARE = 20_000 // max(_WORKER + 1, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-PORTS = range(12_000 + _WORKER * _SHARE, 12_000 + (_WORKER + 1) * _SHARE)
-"""This process's: others that run tests beside it have their own. The system gives out none of them by itself."""
-_given: deque[range] = deque(maxlen=50)  # who was given a port may not listen yet, so it looks free
-_kept: list[range] = []
+PORTS = range(10_000, 32_700)
+"""The system gives out none of them by itself."""
+_MANY, _FOR_MANY = 100, 16_000
+"""So many in a row come from the last ports only, one range after the other: an Asterisk needs 900 of them."""
+_GIVEN_AT_MOST = 100
+_given: deque[range] = deque()  # who was given a port may not listen yet, so it looks free
+_reserved = set[int]()
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = 60, every: float = 0.05) -> T:
@@ -33,22 +38,56 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 60, every: 
 def free_ports(count: int, kind: int = socket.SOCK_STREAM, *, for_good: bool = False) -> int:
     """Return the first of so many neighbouring ports that are free and were not given of late.
 
-    Those that are given ``for_good`` are given once: who has them listens now and then.
+    No other process of tests on this machine is given them meanwhile. Those that are given ``for_good`` are given once:
+    who has them listens now and then.
     """
-    for _ in range(200):
-        first = random.randrange(PORTS.start, PORTS.stop - count) & ~1
+    many = PORTS.stop - _FOR_MANY
+    if count >= _MANY:
+        places = range(PORTS.stop - count, many, -20)
+    else:
+        places = random.choices(range(PORTS.start, many - count, 2), k=1000)
+    for first in places:
         wanted = range(first, first + count)
-        if any(each.start < wanted.stop and wanted.start < each.stop for each in (*_given, *_kept)):
-            continue
-        with contextlib.ExitStack() as held:
-            try:
-                for port in wanted:
-                    held.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        (_kept if for_good else _given).append(wanted)
-        return first
+        if _reserved.isdisjoint(wanted) and _reserve(wanted):
+            if _can_be_bound(wanted, kind):
+                if not for_good:
+                    _given.append(wanted)
+                    if len(_given) > _GIVEN_AT_MOST:
+                        give_back(_given.popleft())
+                return first
+            give_back(wanted)
     raise AssertionError(f"no {count} free ports in a row")
+
+
+def _can_be_bound(ports: range, kind: int) -> bool:
+    with contextlib.ExitStack() as held:
+        try:
+            for port in ports:
+                held.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@functools.cache
+def _reservations() -> BinaryIO:
+    """Return the file in which each process of tests locks the bytes of its ports: the system ends a lock with it."""
+    return (Path(tempfile.gettempdir()) / f"celcombiller-test-ports-{os.getuid()}").open("ab")
+
+
+def _reserve(ports: range) -> bool:
+    try:
+        fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, len(ports), ports.start)
+    except OSError:
+        return False
+    _reserved.update(ports)
+    return True
+
+
+def give_back(ports: range) -> None:
+    """Let others have ports that were given for good."""
+    fcntl.lockf(_reservations(), fcntl.LOCK_UN, len(ports), ports.start)
+    _reserved.difference_update(ports)
 
 
 def end(process: subprocess.Popen, *, seconds: float = 30, first: int = signal.SIGTERM) -> int:

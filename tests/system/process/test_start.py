@@ -84,3 +84,12 @@ def test_a_refused_call_says_the_setting(tmp_path):
         assert "user add" in biller.run("call", "7777", "1001", status=3)
     finally:
         biller.stop()
+
+
+def test_sigterm_may_come_many_times(tmp_path):
+    biller = Biller(tmp_path / "biller").init().start()
+    # It listens before it hears signals; once it answers, it does.
+    urllib.request.urlopen(f"http://127.0.0.1:{biller.rest_port}/healthz", timeout=20).close()
+    until(biller.ask_to_stop, "it ends", every=0.005)
+    assert "Received SIGTERM" in biller.log
+    assert "Traceback" not in biller.log

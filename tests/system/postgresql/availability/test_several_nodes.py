@@ -209,6 +209,39 @@ def test_a_change_holds_on_all_nodes_at_once(nodes):
     assert "Granted 5 s" in third.run("call", "user1003", CALLEE, "--talk", "1")
 
 
+def test_a_price_changes_everywhere_at_one_moment(nodes):
+    """3 s. Each call has the price of its moment, whichever of the processes decided on it."""
+    first, second, _ = nodes
+    first.run("tariff", "add", "town")
+    first.run("tariff", "rate", "town", "all", "--price", 1, "--per", 1)
+    first.run("tariff", "default", "town")
+    traffic = Traffic([each.agi_port for each in nodes], [*CALLERS], CALLEE, talk_ms=(5, 20)).start()
+    until(lambda: _tariff_versions(first.url)[1], "the first version is in use")
+    second.run("tariff", "rate", "town", "all", "--price", 2, "--per", 1)
+    until(lambda: len(_tariff_versions(first.url)[1]) > 60, "the second version is in use")
+    played = traffic.stop()
+    assert {call.result for call in played} == {"GRANTED"}
+    (before, at), after = _tariff_versions(first.url)
+    calls = rows(first.url, sa.select(tables.call).where(tables.call.c.tariff_version_id.is_not(None)))
+    assert before
+    assert all(call.started_at < at for call in before)
+    assert all(call.started_at >= at for call in after)
+    assert len(calls) == len(before) + len(after)
+    assert first.json("audit")["ok"]
+
+
+def _tariff_versions(url):
+    """Return the calls by the first version with the moment of the second, and those by the second."""
+    version, call = tables.tariff_version, tables.call
+    known = rows(url, sa.select(version.c.id, version.c.effective_at).order_by(version.c.number))
+    ids = [row.id for row in known]
+    calls = rows(url, sa.select(call).where(call.c.tariff_version_id.in_(ids)))
+    last = known[-1]
+    return ([each for each in calls if each.tariff_version_id == ids[0]], last.effective_at), [
+        each for each in calls if each.tariff_version_id == last.id
+    ]
+
+
 def test_a_node_with_another_price_list_says_so(nodes, tmp_path):
     other = Biller(tmp_path / "other", url=nodes[0].url)
     other.calls["max_call_seconds"] = 2 * LIMIT

@@ -1,6 +1,7 @@
-"""CPU time of one piece of work against another, for input that is made to be slow."""
+"""How much a piece of work costs, whatever else the machine does: CPU time against another, and calls of functions."""
 
 import contextlib
+import sys
 import time
 
 from celcombiller.core.errors import BillerError
@@ -21,3 +22,20 @@ def _cpu_seconds(work):
     with contextlib.suppress(BillerError, ValueError):
         work()
     return time.thread_time() - began
+
+
+def count_function_calls(work):
+    """Return how many functions of Python `work` calls, itself included."""
+    calls = 0
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return calls

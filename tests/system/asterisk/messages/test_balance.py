@@ -1,5 +1,6 @@
 """A subscriber asks his balance from a real phone, and hears it in Asterisk's own voice."""
 
+import contextlib
 import re
 import socket
 
@@ -29,6 +30,15 @@ class Ear:
             except BlockingIOError:
                 return count
             count += packet[0] == 0x80 and packet[1] & 0x7F == 0
+
+    def digits(self):
+        """Give the events of digits (RFC 4733) that have come, by their timestamps."""
+        found = set()
+        with contextlib.suppress(BlockingIOError):
+            while packet := self._socket.recv(2048):
+                if packet[1] & 0x7F == 101:
+                    found.add(packet[4:8])
+        return found
 
     def close(self):
         self._socket.close()

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.schema import tables
 from celcombiller.database.engine import open_engine
-from tests.system.asterisk.test_messages import body_of, reader
+from tests.system.asterisk.messages.test_messages import body_of, reader
 from tests.system.lab.sip_phones import Phone
 from tests.system.lab.waiting import free_ports, until
 

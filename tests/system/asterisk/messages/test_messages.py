@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from celcombiller.asterisk.ami.message_sender import pieces
-from tests.system.lab.sip_phones import Phone, _bound
+from tests.system.lab.sip_phones import Phone
 from tests.system.lab.waiting import free_ports, until
 
 pytestmark = pytest.mark.sip_messages
@@ -29,9 +29,7 @@ def writer(folder, text, *, number="1000", to="2001", pbx, address="127.0.0.1", 
 
 
 def reader(folder, port):
-    phone = Phone(folder, "texted_reads", ["-i", "127.0.0.1", "-p", str(port)], talk=1)
-    until(lambda: _bound(port), f"{phone} is reachable")
-    return phone
+    return Phone(folder, "texted_reads", ["-i", "127.0.0.1", "-p", str(port)], talk=1).until_at(port)
 
 
 class Api:

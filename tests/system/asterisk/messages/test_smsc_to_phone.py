@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.system.asterisk.test_messages import Api, begin, body_of, check_books, reader
+from tests.system.asterisk.messages.test_messages import Api, begin, body_of, check_books, reader
 from tests.system.lab.smsc import Centre
 
 pytestmark = pytest.mark.sip_messages
