@@ -81,7 +81,7 @@ assets:  ## Copy what the pages use of others from npm, in the versions of the l
 
 messages: $(VENV)/.tested  ## Bring new texts of the pages into the catalogues of celcombiller/locale, to be translated
 	mkdir -p build
-	cd celcombiller && pybabel extract -F locale/babel.cfg --no-location -o ../build/messages.pot .
+	cd celcombiller && pybabel extract --sort-output -F locale/babel.cfg --no-location -o ../build/messages.pot .
 	for language in pt_BR es; do pybabel update --no-fuzzy-matching --ignore-obsolete --omit-header -w 118 -i build/messages.pot -D celcombiller -d celcombiller/locale -l $$language; done
 
 bench-schedules: $(VENV)/.tested  ## Credit a million members on each database, while calls go on (BENCH_ARGS adds options)

@@ -1,4 +1,4 @@
-"""The menu: its entries, and who sees them. The rule of an entry is that of its page."""
+"""The menu: its sections and their entries, and who sees them. The rule of an entry is that of its page."""
 
 from __future__ import annotations
 
@@ -22,23 +22,43 @@ class Entry:
     rule: AccessRule
     of_sellers: bool = False
 
+    def leads_to(self, address: str) -> bool:
+        """Return whether a page belongs to this entry: it is its page, or one below it."""
+        return address == self.path or address.startswith(f"{self.path}/")
 
-OPERATORS = (
-    Entry("/ui/start", _("Start"), STAFF_READ),
-    Entry("/ui/subscribers", _("Subscribers"), STAFF_READ),
-    Entry("/ui/sellers", _("Sellers"), STAFF_READ),
-    Entry("/ui/calls", _("Calls"), STAFF_READ),
-    Entry("/ui/live", _("Live"), STAFF_READ),
-    Entry("/ui/trail", _("Trail"), ADMINISTRATORS),
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A word of the bar. Its entries stand below the bar while one of them is looked at."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+    def leads_to(self, address: str) -> bool:
+        """Return whether a page belongs to one of the entries."""
+        return any(each.leads_to(address) for each in self.entries)
+
+
+SECTIONS = (
+    Section(_("Start"), (Entry("/ui/start", _("Start"), STAFF_READ),)),
+    Section(_("Subscribers"), (Entry("/ui/subscribers", _("Subscribers"), STAFF_READ),)),
+    Section(
+        _("Calls"),
+        (Entry("/ui/calls", _("Calls"), STAFF_READ), Entry("/ui/live", _("Live"), STAFF_READ)),
+    ),
+    Section(_("Credit"), (Entry("/ui/sellers", _("Sellers"), STAFF_READ),)),
+    Section(_("System"), (Entry("/ui/trail", _("Trail"), ADMINISTRATORS),)),
+    Section(_("Sell"), (Entry("/ui/sell", _("Sell"), OWN_READ, of_sellers=True),)),
+    Section(_("My account"), (Entry("/ui/me", _("My account"), OWN_READ),)),
+    Section(_("Prices"), (Entry("/ui/prices", _("Prices"), OWN_READ),)),
 )
-SELLERS: tuple[Entry, ...] = (Entry("/ui/sell", _("Sell"), OWN_READ, of_sellers=True),)
-SUBSCRIBERS: tuple[Entry, ...] = (
-    Entry("/ui/me", _("My account"), OWN_READ),
-    Entry("/ui/prices", _("Prices"), OWN_READ),
-)
 
 
-def menu_of(who: Principal) -> list[Entry]:
-    """Return what stands in somebody's menu."""
-    entries = (*OPERATORS, *SELLERS, *SUBSCRIBERS)
+def menu_of(who: Principal) -> list[Section]:
+    """Return what stands in somebody's menu: the sections in which they see something."""
+    shown = (Section(each.name, tuple(_visible(each.entries, who))) for each in SECTIONS)
+    return [each for each in shown if each.entries]
+
+
+def _visible(entries: tuple[Entry, ...], who: Principal) -> list[Entry]:
     return [each for each in entries if who.level in each.rule.levels and (who.sells or not each.of_sellers)]
