@@ -338,7 +338,7 @@ class BalanceTooHigh(BillerError):
     """The balance would be higher than any balance may be."""
 
     code = "BALANCE_TOO_HIGH"
-    remedy = "Spend some of the balance first, or redeem it for another subscriber."
+    remedy = "Spend some of the balance first, or choose another subscriber."
 
 
 class VersionConflict(BillerError):

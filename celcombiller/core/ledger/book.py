@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from celcombiller.core.errors import HoldNotOpen, InsufficientBalance, InvalidValue, TransferConflict
 from celcombiller.core.ledger.rows import (
     ACCOUNT_COLUMNS,
-    AMOUNT_MAX,
     SPENDING_COLUMNS,
     account_from_columns,
     check_amount,
+    check_balance,
 )
 from celcombiller.core.ledger.spending import (
     SPENDING,
@@ -82,7 +82,7 @@ class Book:
 
         The same reference and content returns the first transfer. Raises `TransferConflict` for other content,
         `InsufficientBalance` when the debit account has less available (unless ``beyond_floor``, which is for talk
-        that has happened and must have a ``note``), `InvalidValue` for an amount out of bounds.
+        that has happened and must have a ``note``), `InvalidValue` for an amount out of bounds, `BalanceTooHigh`.
         """
         known = self.transfers.get(reference)
         if known is not None:
@@ -99,7 +99,7 @@ class Book:
             if available < amount:
                 raise InsufficientBalance(f"{amount} asked for, {max(available, 0)} available")
         if not credit.is_system:
-            check_amount(credit.posted + amount, least=-AMOUNT_MAX)
+            check_balance(credit.posted + amount)
         transfer = Transfer(
             reference=reference,
             debit_account_id=debit.id,

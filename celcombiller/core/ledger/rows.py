@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from celcombiller.core.errors import InvalidValue
+from celcombiller.core.errors import BalanceTooHigh, InvalidValue
 from celcombiller.core.model.accounts import ACCOUNT_KINDS, Account
 from celcombiller.core.model.text import UNPRINTABLE
 
@@ -22,6 +22,12 @@ def check_amount(amount: int, *, least: int = 0) -> None:
     """Raise `InvalidValue` unless the amount is within the bounds."""
     if not least <= amount <= AMOUNT_MAX:
         raise InvalidValue(f"an amount is a whole number from {least} to {AMOUNT_MAX}")
+
+
+def check_balance(posted: int) -> None:
+    """Raise `BalanceTooHigh` for a balance beyond what an account may have."""
+    if posted > AMOUNT_MAX:
+        raise BalanceTooHigh(f"the balance would be {posted}, and no balance is higher than {AMOUNT_MAX}")
 
 
 def account_from_columns(

@@ -16,9 +16,7 @@ from celcombiller.core.access import audit_trail, login_throttle
 from celcombiller.core.bundles import bundle_records
 from celcombiller.core.bundles.terms import BundleTerms
 from celcombiller.core.errors import (
-    BalanceTooHigh,
     BillerError,
-    InvalidValue,
     SubscriberDisabled,
     TooManyAttempts,
     UnknownSubscriber,
@@ -224,12 +222,9 @@ class _Till:
         if isinstance(batch.kind, Kind):
             operator_id = tables.OPERATOR_ACCOUNT_IDS[batch.kind]
             account_id = self.account_ids[subscriber_id, batch.kind]
-            try:
-                self.book.post(
-                    reference, operator_id, account_id, batch.value, origin=REDEEMED, now=self.now, note=batch.name
-                )
-            except InvalidValue as error:  # no fault of the code
-                raise BalanceTooHigh("the balance would be higher than any may be") from error
+            self.book.post(
+                reference, operator_id, account_id, batch.value, origin=REDEEMED, now=self.now, note=batch.name
+            )
             if batch.credit_days is not None:
                 until = (each.today or self.now.date()) + timedelta(days=batch.credit_days)
                 keep_valid_until(self.tx, account_id, until, self.now)

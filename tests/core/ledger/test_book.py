@@ -16,6 +16,7 @@ from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Credit, Initiate, Terminate
 from celcombiller.core.errors import (
     BadNumber,
+    BalanceTooHigh,
     HoldNotOpen,
     InsufficientBalance,
     InvalidValue,
@@ -28,7 +29,8 @@ from celcombiller.core.errors import (
 )
 from celcombiller.core.ledger import reversals
 from celcombiller.core.ledger.accounts import balances
-from celcombiller.core.ledger.book import AMOUNT_MAX, Book
+from celcombiller.core.ledger.book import Book
+from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Account, HoldState, Kind, SellerKind
 from celcombiller.core.model.calls import BY_CDR, CallGrant, CallReport, CallState, Settlement, Witness
 from celcombiller.core.model.subscribers import Level
@@ -323,12 +325,20 @@ def book():
 
 
 @pytest.mark.parametrize(
-    ("debit", "credit", "amount"), [(1, 5, 0), (1, 5, -1), (1, 5, AMOUNT_MAX), (2, 5, 1), (5, 5, 1)]
+    ("debit", "credit", "amount"), [(1, 5, 0), (1, 5, -1), (1, 5, AMOUNT_MAX + 1), (2, 5, 1), (5, 5, 1)]
 )
 def test_an_impossible_transfer_is_refused(book, debit, credit, amount):
     with pytest.raises(InvalidValue):
         book.post("t", debit, credit, amount, origin="test", now=NOW)
     assert (book.accounts[5].posted, book.transfers) == (9, {})
+
+
+def test_no_balance_grows_beyond_the_highest(book):
+    with pytest.raises(BalanceTooHigh):
+        book.post("t", 1, 5, AMOUNT_MAX - 8, origin="test", now=NOW)
+    assert (book.accounts[5].posted, book.transfers) == (9, {})
+    book.post("t", 1, 5, AMOUNT_MAX - 9, origin="test", now=NOW)
+    assert book.accounts[5].posted == AMOUNT_MAX
 
 
 def test_a_seller_sells_voice_credit_only(book):
