@@ -16,7 +16,7 @@ from celcombiller.console import assets
 from celcombiller.console.error_texts import describe_error, describe_field
 from celcombiller.console.menu import menu_of
 from celcombiller.core.model.subscribers import Level
-from celcombiller.runtime.languages import choose_language, load_translations
+from celcombiller.runtime.languages import LANGUAGES, choose_language, load_translations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +78,7 @@ def environment_of(language: str) -> Environment:
     made.globals |= {
         "asset": assets.address_of,
         "Level": Level,
+        "languages": list(LANGUAGES.items()),
         "address": make_address,
         "describe_error": lambda error: describe_error(translations, language, error),
         "describe_field": lambda text: describe_field(translations, language, text),

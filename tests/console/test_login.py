@@ -39,6 +39,39 @@ async def test_wrong_password_stays_at_the_login(biller):
 
 
 @pytest_twisted.ensureDeferred
+async def test_number_is_a_username_at_login(biller):
+    clid = (await (await biller.logged_in("admin")).get("/api/v1/subscribers/ana")).body["clid"]
+    for number in (clid, f"+{clid}", f"00{clid}"):
+        page = await Reader(biller.client()).send("/ui/login", username=number, password=PASSWORD, next="")
+        assert page.path == "/ui/me", number
+    for number in (clid, "9" * 15, "0" * 200, "*", ""):
+        page = await Reader(biller.client()).send("/ui/login", username=number, password="wrong", next="")
+        assert page.status == 422, number
+
+
+@pytest_twisted.ensureDeferred
+async def test_guesses_by_name_and_number_count_together(biller):
+    clid = (await (await biller.logged_in("admin")).get("/api/v1/subscribers/bia")).body["clid"]
+    guesser = Reader(biller.client())
+    pages = [await guesser.send("/ui/login", username=each, password="wrong") for each in ("bia", clid) * 4]
+    assert [each.status for each in pages[:5]] == [422] * 5
+    assert 429 in [each.status for each in pages[5:]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_own_language_is_that_of_pages(biller):
+    bia = Reader(await biller.logged_in("bia"))
+    assert (await bia.look("/ui/me")).content.html["lang"] == "en"
+    page = await bia.fill(await bia.look("/ui/me/password"), "/ui/me/language", language="pt_BR")
+    assert "Seu idioma foi alterado." in page.text
+    assert page.content.html["lang"] == "pt-BR"
+    refused = await bia.send("/ui/me/language", language="xx")
+    assert (refused.status, bool(refused.error_of("language"))) == (422, True)
+    page = await bia.send("/ui/me/language", language="")
+    assert page.content.html["lang"] == "en"
+
+
+@pytest_twisted.ensureDeferred
 async def test_login_sends_to_no_other_site(biller):
     for where in ("https://other.example/ui/", "//other.example", "/ui/\\other.example", "javascript:1"):
         reader = Reader(biller.client())

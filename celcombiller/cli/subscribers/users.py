@@ -39,6 +39,7 @@ from celcombiller.core.validity.end_dates import read_last_days
 from celcombiller.database.transaction import transact
 from celcombiller.runtime.credentials.authenticator import make_recovery_codes, make_secret
 from celcombiller.runtime.credentials.password_hash import hash_password
+from celcombiller.runtime.languages import LANGUAGES
 
 if TYPE_CHECKING:
     import argparse
@@ -74,6 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     change.add_argument("--username", dest="new_username", metavar="NEW", help="another username")
     for name in ("clid", "imsi", "name", "cpf", "address"):
         change.add_argument(f"--{name}")
+    change.add_argument("--language", choices=("", *LANGUAGES), help="of the pages; empty: as their browser asks")
     _add_terms(change)
     change.add_argument("--level", type=int, choices=(0, 1, 2), help="0 administrator, 1 user, 2 collaborator")
     password = add_command(actions, "password", _set_password, "Set a subscriber's password, and end their sessions.")
@@ -224,7 +226,7 @@ def _find(arguments: argparse.Namespace, config: Config) -> int:
 
 def _change(arguments: argparse.Namespace, config: Config) -> int:
     """Change fields of a subscriber."""
-    facts = {name: getattr(arguments, name) for name in ("clid", "imsi", "name", "cpf", "address")}
+    facts = {name: getattr(arguments, name) for name in ("clid", "imsi", "name", "cpf", "address", "language")}
     level = None if arguments.level is None else Level(arguments.level)
     facts |= {"username": arguments.new_username, "level": level}
     changes = {name: value for name, value in facts.items() if value is not None}

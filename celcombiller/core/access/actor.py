@@ -21,7 +21,7 @@ ALL_LEVELS = frozenset(Level)
 """What an administrator manages who is not narrowed by scopes, and the operator's command."""
 
 
-OWN_FIELDS = {"name", "address", "password"}
+OWN_FIELDS = {"name", "address", "language", "password"}
 """The fields of their own that subscribers and collaborators may change."""
 
 

@@ -82,7 +82,7 @@ def change(
 
     A new password ends their other sessions, all but the one with the secret ``session``. Their own needs the old one,
     which is compared with the hash of this moment: it may have changed while it was checked. Raises as
-    `subscriber_records.change` does, and `Forbidden`.
+    `subscriber_records.change` does, and `Forbidden`. What changes nothing leaves no row in the trail.
     """
     was = subscriber_records.find(tx, username)
     fields = {*changes, *([] if password is None else ["password"])}
@@ -101,7 +101,8 @@ def change(
     if not is_.enabled:
         sessions.close_sessions(tx, was.id)
     action = "change" if password is None else "change, with password"
-    audit_trail.record(tx, actor, action, _subject(username), before=was, after=is_, now=now)
+    if password is not None or is_ != was:
+        audit_trail.record(tx, actor, action, _subject(username), before=was, after=is_, now=now)
     return is_
 
 

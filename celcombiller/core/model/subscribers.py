@@ -19,7 +19,8 @@ class Subscriber:
     """Who holds the service. Identity numbers are text: leading zeros count.
 
     ``tariff_id``, ``calls_max``, ``barred`` and ``allowed`` (prefixes) stand before those of the group, where they are
-    not ``None``. Who is ``suspended``, because a fee is unpaid, may call some numbers only.
+    not ``None``. Who is ``suspended``, because a fee is unpaid, may call some numbers only. ``language`` is the
+    locale that they chose for pages, such as ``pt_BR``; empty: none.
     """
 
     id: int
@@ -37,6 +38,7 @@ class Subscriber:
     barred: tuple[str, ...] | None = None
     allowed: tuple[str, ...] | None = None
     suspended: bool = False
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)

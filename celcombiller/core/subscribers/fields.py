@@ -43,7 +43,20 @@ Name = Annotated[
 Address = Annotated[str, Meta(pattern=rf"^(?:[\t\n]|[^{UNPRINTABLE}]){{0,500}}$", description="up to 500 characters")]
 
 
-FIELD_TYPES = {"username": Username, "clid": Clid, "imsi": Imsi, "cpf": Cpf, "name": Name, "address": Address}
+Language = Annotated[
+    str, Meta(pattern=r"^(?:en|pt_BR|es)?$(?!\n)", description="en, pt_BR or es; empty: as their browser asks")
+]
+
+
+FIELD_TYPES = {
+    "username": Username,
+    "clid": Clid,
+    "imsi": Imsi,
+    "cpf": Cpf,
+    "name": Name,
+    "address": Address,
+    "language": Language,
+}
 
 
 IDENTITIES = ("username", "clid", "imsi", "cpf")

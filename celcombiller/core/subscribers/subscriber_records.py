@@ -89,6 +89,7 @@ SUBSCRIBER_COLUMNS = (
     "barred",
     "allowed",
     "suspended_at",
+    "language",
 )
 
 
@@ -150,6 +151,7 @@ class LoginRecord:
     """Who a username names, and the hash that their password is checked against."""
 
     subscriber_id: int
+    username: str
     password_hash: str | None = dataclasses.field(repr=False)
 
 
@@ -157,8 +159,8 @@ def find_login(tx: Connection, username: str) -> LoginRecord | None:
     """Return the login of a username; ``None``: there is no subscriber of this name."""
     table = tables.subscriber
     which = (table.c.username == username, NOT_DELETED)
-    row = tx.execute(sa.select(table.c.id, table.c.password_hash).where(*which)).first()
-    return None if row is None else LoginRecord(row.id, row.password_hash)
+    row = tx.execute(sa.select(table.c.id, table.c.username, table.c.password_hash).where(*which)).first()
+    return None if row is None else LoginRecord(row.id, row.username, row.password_hash)
 
 
 def find_password(tx: Connection, subscriber_id: int) -> str | None:
@@ -355,6 +357,7 @@ def subscriber_from_columns(
     barred: str | None,
     allowed: str | None,
     suspended_at: Any,
+    language: str,
 ) -> Subscriber:
     """Return the subscriber of `SUBSCRIBER_COLUMNS`, as SQLAlchemy or the bare driver returns them."""
     return Subscriber(
@@ -373,4 +376,5 @@ def subscriber_from_columns(
         None if barred is None else tuple(barred.split()),
         None if allowed is None else tuple(allowed.split()),
         suspended_at is not None,
+        language,
     )

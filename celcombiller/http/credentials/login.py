@@ -16,17 +16,22 @@ from celcombiller.core.access.credentials import second_factor
 from celcombiller.core.errors import Forbidden, SecondFactorNeeded, WrongSecondFactor
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.subscribers.directory import Directory
 from celcombiller.http.request_context import COOKIE, is_secure
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.rating.numbering import NumberingPlan
+    from celcombiller.core.subscribers.subscriber_records import LoginRecord
     from celcombiller.http.application import Api
     from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 NAME_MAX = 64
+NUMBER_CHARACTERS_MAX = 32
+"""What is longer is no number: E.164 has 15 digits, and people put spaces and signs between them."""
 CODE_TIME = timedelta(minutes=5)
 """For how long a login waits for its second factor."""
 
@@ -43,14 +48,15 @@ async def begin_session(
 ) -> Subscriber | None:
     """Check a password, begin a session, set its cookie, and return who logged in; ``None``: the password is wrong.
 
-    An unknown name takes as long as a wrong password. Where a second factor is set, ``code`` is checked. Without one
-    `SecondFactorNeeded` is raised; with ``may_wait`` a session is begun first, which opens nothing until
-    `complete_session`. Raises `TooManyAttempts`, `WrongSecondFactor` and, where staff need a second factor and have
-    none (``rest.second_factor``), `Forbidden`.
+    ``username`` may be their number, too, in any form; a username comes first. An unknown name takes as long as a wrong
+    password. Where a second factor is set, ``code`` is checked. Without one `SecondFactorNeeded` is raised; with
+    ``may_wait`` a session is begun first, which opens nothing until `complete_session`. Raises `TooManyAttempts`,
+    `WrongSecondFactor` and, where staff need a second factor and have none (``rest.second_factor``), `Forbidden`.
     """
-    name = username[:NAME_MAX]
+    numbering = api.config.message_policy.numbering
+    found = await api.reader.read(lambda tx: _find_login(tx, username, numbering))
+    name = username[:NAME_MAX] if found is None else found.username
     is_known = await api.store.transact(lambda tx: login_throttle.admit_attempt(tx, name, request.address, request.now))
-    found = await api.reader.read(lambda tx: subscriber_records.find_login(tx, username))
     hashed = None if found is None else found.password_hash
     # A flood of other people's logins from elsewhere has a line of its own.
     source = "API, known address" if is_known else "API"
@@ -88,6 +94,15 @@ async def begin_session(
         _set_cookie(api, http_request, secret, lifetime)
     _check_standing(standing)
     return who
+
+
+def _find_login(tx: Connection, name: str, numbering: NumberingPlan) -> LoginRecord | None:
+    """Return the login of a username, else of a number."""
+    found = subscriber_records.find_login(tx, name)
+    if found is None and len(name) <= NUMBER_CHARACTERS_MAX:
+        who = Directory.load(tx, [name], numbering).find_callee(name)
+        found = None if who is None else subscriber_records.find_login(tx, who.username)
+    return found
 
 
 async def _rehash(api: Api, hashed: str, password: str, username: str) -> str | None:

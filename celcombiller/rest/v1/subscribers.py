@@ -16,7 +16,7 @@ from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Name, Username
+from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Language, Name, Username
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import ID_MAX, Response
@@ -91,6 +91,7 @@ class SubscriberView(msgspec.Struct, kw_only=True):
     calls_max: Annotated[int, Meta(description="number of calls at once; null: as the group")] | None
     barred: Annotated[list[str], Meta(description="prefixes that they may not call; null: as the group")] | None
     allowed: Annotated[list[str], Meta(description="prefixes that they may call; null: as the group")] | None
+    language: Language
     voice: BalanceView
     data: BalanceView
     sms: BalanceView
@@ -113,6 +114,7 @@ class NewSubscriber(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     calls_max: CallLimit | None = None
     barred: PrefixList | None = None
     allowed: PrefixList | None = None
+    language: Language = ""
 
 
 class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -131,6 +133,7 @@ class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     calls_max: CallLimit | UnsetType | None = UNSET
     barred: PrefixList | UnsetType | None = UNSET
     allowed: PrefixList | UnsetType | None = UNSET
+    language: Language | UnsetType = UNSET
     password: Password | UnsetType = UNSET
     old_password: OldPasswordGiven | UnsetType = UNSET
     revoke_tokens: RevokeTokens | UnsetType = UNSET
@@ -189,7 +192,7 @@ def add(tx: Connection, request: Request) -> Response:
         level=body.level,
         enabled=body.enabled,
         password=request.password,
-        terms={name: value for name in TERMS if (value := getattr(body, name)) is not None},
+        terms={name: value for name in (*TERMS, "language") if (value := getattr(body, name)) not in (None, "")},
         now=request.now,
     )
     where = f"{request.base_url}/api/v1/subscribers/{made.username}"
@@ -197,7 +200,7 @@ def add(tx: Connection, request: Request) -> Response:
 
 
 def change(tx: Connection, request: Request) -> SubscriberView:
-    """Change a subscriber. Subscribers may change their own name, address and password."""
+    """Change a subscriber. Subscribers may change their own name, address, language and password."""
     body: SubscriberChange = request.body
     given = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     changed = change_as(tx, request, request.path["username"], given)
