@@ -882,6 +882,8 @@ class Vouchers(_Table, frozen=True):
         return CardLook(self.title, self.text, self.qr_text)
 
 
+_Denomination = Annotated[int, Meta(ge=1, le=_CREDITS_MAX)]
+
 _ValidDays = Annotated[int, Meta(ge=0, le=36_500)]
 
 
@@ -943,6 +945,8 @@ class Sellers(_Table, frozen=True):
     """The rate of the tax in prices, as receipts show it. Empty: none."""
     tax_name: _Text = "tax"
     """What that tax is called, such as VAT."""
+    denominations: Annotated[tuple[_Denomination, ...], Meta(max_length=20)] = ()
+    """Amounts of voice credit that are sold most, in credits: pages offer them, and people choose one of them."""
     sold_text: _Text = ""
     """The message to the seller after a sale: ``{amount}``, ``{number}``, ``{name}`` (of the buyer), ``{receipt}``,
     ``{balance}`` (what is left to sell). Empty: none, as of the texts that follow."""

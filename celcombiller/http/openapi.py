@@ -40,6 +40,7 @@ _TAGS = {
     "transfers": "Credits, debits and reversals.",
     "credit-transfers": "Credit that subscribers hand to each other.",
     "sellers": "Subscribers who sell credit from a stock of their own.",
+    "denominations": "Amounts of credit that are sold most.",
     "receipts": "Numbered receipts of sales, refills and credits.",
     "settlements": "What sellers got, paid and sold in a period.",
     "payments": "What payment providers report, and the credit that it became.",

@@ -15,7 +15,8 @@ async def test_plan_is_bought_once_per_form(biller):
     admin = await biller.logged_in("admin")
     assert (await admin.post("/api/v1/offers", OFFER)).code == 201
     ana = Reader(await biller.logged_in("ana"))
-    form = await ana.look("/ui/me/plans")
+    plans = await ana.look("/ui/me/plans")
+    form = await ana.look(plans.content.select_one("article a")["href"])
     assert "Ten <minutes>" in form.text
     poor = await ana.fill(form, "/ui/me/bundles")
     assert poor.status == 409

@@ -17,6 +17,7 @@ OPERATOR_ROUTES = (
     form("/ui/sellers/new", ADMINISTRATORS, sellers.add, shown_by=sellers.show_new),
     page(SELLER, STAFF_READ, sellers.show_one),
     form(SELLER, ADMINISTRATORS, sellers.change, shown_by=sellers.show_one),
+    page(f"{SELLER}/refills/plan", STAFF_WRITE, sellers.show_refill_plan, shown_by=sellers.show_one),
     page(f"{SELLER}/refills", STAFF_WRITE, sellers.show_one),
     form(f"{SELLER}/refills", STAFF_WRITE, sellers.refill, shown_by=sellers.show_one, needs_idempotency_key=True),
     page("/ui/calls", STAFF_READ, calls.show),
@@ -37,6 +38,7 @@ OPERATOR_ROUTES = (
     form(f"/ui/transfers/{ID}/reversal", STAFF_WRITE, transfers.reverse, shown_by=transfers.show),
     page("/ui/trail", ADMINISTRATORS, trail.show),
     page(f"{SUBSCRIBER}/credit", STAFF_WRITE, subscriber.show_credit),
+    page(f"{SUBSCRIBER}/credit/plan", STAFF_WRITE, subscriber.show_credit_plan, shown_by=subscriber.show_credit),
     page(f"{SUBSCRIBER}/transfers", STAFF_WRITE, subscriber.show_credit),
     form(
         f"{SUBSCRIBER}/transfers",

@@ -46,6 +46,12 @@ def change(tx: Connection, request: Request) -> Redirect:
     return Redirect(f"/ui/sellers/{request.path['username']}", done="seller_changed")
 
 
+def show_refill_plan(tx: Connection, request: Request) -> View:
+    """Show what is to be paid for a refill, before it is made."""
+    planned = ask(tx, request, f"POST {SELLER}/refills/plan", body=request.query)
+    return View("operators/refill_plan.html", {"plan": planned, "note": request.query.get("note", "")})
+
+
 def refill(tx: Connection, request: Request) -> Redirect:
     """Give a seller credit to sell, once for each form."""
     made = ask(tx, request, f"POST {SELLER}/refills", body=request.body)

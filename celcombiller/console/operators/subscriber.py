@@ -49,11 +49,22 @@ def delete(tx: Connection, request: Request) -> Redirect:
 
 def show_credit(tx: Connection, request: Request) -> View:
     """Show the form by which a subscriber gets credit."""
-    return View("operators/credit.html", {"who": ask(tx, request, "GET /api/v1/subscribers/<username>")})
+    values = {
+        "who": ask(tx, request, "GET /api/v1/subscribers/<username>"),
+        "denominations": ask(tx, request, "GET /api/v1/denominations").items,
+    }
+    return View("operators/credit.html", values)
+
+
+def show_credit_plan(tx: Connection, request: Request) -> View:
+    """Show who would get the credit, before it is given."""
+    planned = ask(tx, request, "POST /api/v1/transfers/plan", body=request.query | request.path)
+    return View("operators/credit_plan.html", {"plan": planned, "note": request.query.get("note", "")})
 
 
 def credit(tx: Connection, request: Request) -> Redirect:
-    """Give a subscriber credit, once for each form."""
-    username = request.path["username"]
-    ask(tx, request, "POST /api/v1/transfers", body=request.body | {"username": username})
-    return Redirect(f"/ui/subscribers/{username}", done="credit_given")
+    """Give a subscriber credit, once for each form. Credit for calls gets a receipt; other movements are their own."""
+    order = request.body | request.path
+    is_sold = order.get("kind") == "voice" and not order.get("value", "").strip().startswith("-")
+    made = ask(tx, request, "POST /api/v1/transfers", body=order | {"receipt": is_sold})
+    return Redirect(f"/ui/receipts/{made.receipt}" if made.receipt else f"/ui/transfers/{made.id}", done="credit_given")

@@ -19,6 +19,7 @@ def show(tx: Connection, request: Request) -> View:
     values = {
         "seller": ask(tx, request, f"GET {SELLER}", path=own(request)),
         "receipts": ask(tx, request, "GET /api/v1/receipts", query=own(request) | {"limit": 10}),
+        "denominations": ask(tx, request, "GET /api/v1/denominations").items,
     }
     return View("sellers/sell.html", values)
 

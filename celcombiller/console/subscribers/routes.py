@@ -14,6 +14,7 @@ SUBSCRIBER_ROUTES = (
     page(f"/ui/me/calls/{ID}", OWN_READ, own.show_call),
     page("/ui/me/messages", OWN_READ, own.show_messages),
     page("/ui/me/plans", OWN_READ, top_up.show_plans),
+    page(f"/ui/me/plans/{ID}", OWN_READ, top_up.show_plan),
     page("/ui/me/vouchers", OWN_READ, top_up.show_plans),
     serving_form("/ui/me/vouchers", OWN_WRITE, top_up.redeem, shown_by=top_up.show_plans),
     page("/ui/me/bundles", OWN_READ, top_up.show_plans),
@@ -29,6 +30,8 @@ SUBSCRIBER_ROUTES = (
         needs_idempotency_key=True,
     ),
     serving_form(f"/ui/me/credit-transfers/{ID}/confirm", OWN_WRITE, top_up.confirm, shown_by=top_up.show_transfer),
+    page("/ui/me/language", OWN_READ, top_up.show_password),
+    form("/ui/me/language", OWN_WRITE, top_up.set_language, shown_by=top_up.show_password),
     page("/ui/me/password", OWN_READ, top_up.show_password),
     form("/ui/me/password", OWN_WRITE, top_up.set_password, shown_by=top_up.show_password, takes_password=True),
 )

@@ -26,6 +26,15 @@ def show_plans(tx: Connection, request: Request) -> View:
     return View("subscribers/plans.html", values)
 
 
+def show_plan(tx: Connection, request: Request) -> View:
+    """Show what an offer gives and costs, before it is bought."""
+    values = {
+        "offer": ask(tx, request, "GET /api/v1/offers/<row:id>"),
+        "me": ask(tx, request, "GET /api/v1/subscribers/<username>", path=own(request)),
+    }
+    return View("subscribers/plan.html", values)
+
+
 async def redeem(api: Api, http_request: HttpRequest, request: Request) -> Response:
     """Redeem a voucher. The same code again changes nothing."""
     await ask_served(api, http_request, request, "POST /api/v1/me/vouchers", body=request.body)
@@ -66,6 +75,13 @@ async def confirm(api: Api, http_request: HttpRequest, request: Request) -> Resp
 def show_password(_tx: Connection, _request: Request) -> View:
     """Show the form of a new password."""
     return View("subscribers/password.html")
+
+
+def set_language(tx: Connection, request: Request) -> Redirect:
+    """Set the language in which one reads pages."""
+    given = {"language": request.body.get("language", "")}
+    ask(tx, request, "PATCH /api/v1/subscribers/<username>", path=own(request), body=given)
+    return Redirect("/ui/me/password", done="language_set")
 
 
 def set_password(tx: Connection, request: Request) -> Redirect:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from celcombiller.core.charging.requests import Credit
     from celcombiller.core.ledger.spending import Spending
     from celcombiller.core.model.accounts import Account, Kind, Transfer
+    from celcombiller.core.model.subscribers import Subscriber
 
 ORIGIN_CHARACTERS_MAX = 64
 NOTE_CHARACTERS_MAX = 500
@@ -37,6 +38,22 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
     Raises `UnknownSubscriber`, `Forbidden`, `InsufficientBalance` (which says how much is held), `TransferConflict`,
     `InvalidValue`.
     """
+    batch, made, is_new = _credit(tx, request, actor, now)
+    batch.save(tx)
+    if is_new:
+        audit_trail.record(tx, actor, "credit", f"subscriber:{request.username}", after=made, now=now)
+    return made, is_new
+
+
+def plan_credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tuple[Subscriber, Account]:
+    """Return who would be credited, and their account after it. Raises as `credit` does, and writes nothing."""
+    batch, _, _ = _credit(tx, request, actor, now)
+    who = subscriber_records.find(tx, request.username)
+    return who, batch.book.accounts[batch.directory.account_ids[who.id, request.kind]]
+
+
+def _credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tuple[ChargingBatch, Transfer, bool]:
+    """Credit a subscriber in a batch, which is not saved; return the transfer and whether it is new."""
     who = subscriber_records.find(tx, request.username)
     actor.check_manages(who.level)
     check_line("origin", request.origin, ORIGIN_CHARACTERS_MAX)
@@ -51,10 +68,7 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
             raise
         what = f"calls and other uses in progress hold {held} more, which is free when they have ended"
         raise InsufficientBalance(f"{refusal}; {what}") from None
-    batch.save(tx)
-    if is_new:
-        audit_trail.record(tx, actor, "credit", f"subscriber:{request.username}", after=made, now=now)
-    return made, is_new
+    return batch, made, is_new
 
 
 def reverse(tx: Connection, transfer_id: int, actor: Actor, *, note: str, now: datetime) -> Transfer:

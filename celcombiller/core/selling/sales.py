@@ -69,6 +69,15 @@ class Sold:
 
 
 @dataclass(frozen=True, slots=True)
+class RefillPlan:
+    """A refill that could be made now: of whom, what is to be paid, and what they would have after it."""
+
+    seller: Seller
+    paid: int
+    stock: int
+
+
+@dataclass(frozen=True, slots=True)
 class SalePlan:
     """A sale that could be made now: to whom, and what both sides would have after it."""
 
@@ -245,6 +254,19 @@ def refill(
     audit_trail.record(tx, actor, f"{kind} seller", _subject(seller.username), after=made, now=now)
     selling_notices.queue_refill(tx, terms, made, stock=book.accounts[seller.account_id].posted, now=now)
     return _sold(book, made, from_id, seller.account_id, is_new=True)
+
+
+def plan_refill(tx: Connection, actor: Actor, username: str, amount: int, *, paid: int | None = None) -> RefillPlan:
+    """Return what a refill by the operator would do, to ask before it is made. Raises as `refill`; writes nothing."""
+    seller = sellers.find_by_name(tx, username)
+    actor.check_manages(subscriber_records.level_of(tx, seller.subscriber_id))
+    check_amount(abs(amount), least=1)
+    book = Book()
+    book.load(tx, [seller.account_id])
+    stock = book.accounts[seller.account_id]
+    if stock.available + amount < 0:
+        raise InsufficientBalance(f"{-amount} to be taken back, {max(stock.available, 0)} there")
+    return RefillPlan(seller, seller.price_of(abs(amount)) if paid is None else paid, stock.posted + amount)
 
 
 def _find_parent(tx: Connection, actor: Actor, seller: Seller, amount: int) -> Seller:

@@ -16,6 +16,7 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports import history
 from celcombiller.core.reports.views import AccountWord, make_view
+from celcombiller.core.selling import sales
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
@@ -71,6 +72,24 @@ class NewTransfer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     value: Value
     origin: Origin = "web"
     note: Note = ""
+    receipt: Annotated[bool, Meta(description="whether the office issues a receipt; only a credit has one")] = False
+
+
+class MadeTransferView(TransferView, kw_only=True):
+    """A movement of credit, and its receipt."""
+
+    receipt: Annotated[str, Meta(description="the receipt's number; null: none was asked for")] | None
+
+
+class TransferPlanView(msgspec.Struct, kw_only=True):
+    """What a credit would do, to be looked at before it is made."""
+
+    username: str
+    name: Annotated[str, Meta(description="the name of who would get the credit")]
+    clid: Annotated[str, Meta(description="their phone number: digits")]
+    kind: AccountWord
+    value: Annotated[int, Meta(description="credits to be added, or (negative) taken")]
+    posted: Annotated[int, Meta(description="credits: what the account would have after it")]
 
 
 class Reversal(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -115,15 +134,29 @@ def show(tx: Connection, request: Request) -> TransferView:
 
 def add(tx: Connection, request: Request) -> Response:
     """Add or take credit, once for each Idempotency-Key. The same request again gets the first answer."""
-    body: NewTransfer = request.body
+    reference = request.find_reference(tx)
+    order, issued = _read_order(request.body, reference), None
+    if request.body.receipt:
+        terms = request.config.selling_terms
+        made, issued = sales.credit_with_receipt(tx, terms, order, request.actor, origin="rest", now=request.now)
+    else:
+        made, _ = operator_credit.credit(tx, order, request.actor, request.now)
+    if made.note != order.note:
+        raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
+    return _answer_made(tx, request, reference, receipt=None if issued is None else issued.label)
+
+
+def plan(tx: Connection, request: Request) -> TransferPlanView:
+    """Show who would get the credit, and what they would have after it. No credit moves."""
+    order = _read_order(request.body, request.fresh)
+    who, account = operator_credit.plan_credit(tx, order, request.actor, request.now)
+    return make_view(TransferPlanView, who, kind=order.kind, value=order.value, posted=account.posted)
+
+
+def _read_order(body: NewTransfer, reference: str) -> Credit:
     if body.value == 0:
         raise InvalidValue("value: must not be 0", {"value": "must not be 0"})
-    reference = request.find_reference(tx)
-    order = Credit(body.username, body.kind, body.value, body.origin, reference, body.note)
-    made, _ = operator_credit.credit(tx, order, request.actor, request.now)
-    if made.note != body.note:
-        raise TransferConflict(f"a transfer with the id {reference} exists and says something else")
-    return _answer_made(tx, request, reference)
+    return Credit(body.username, body.kind, body.value, body.origin, reference, body.note)
 
 
 def reverse(tx: Connection, request: Request) -> Response:
@@ -139,8 +172,9 @@ def to_view(each: RecordedTransfer) -> TransferView:
     return make_view(TransferView, each.line, username=each.username, name=each.name)
 
 
-def _answer_made(tx: Connection, request: Request, reference: str) -> Response:
+def _answer_made(tx: Connection, request: Request, reference: str, *, receipt: str | None = None) -> Response:
     made = history.find_transfer_by_reference(tx, reference)
     if made is None:
         raise LookupError(reference)
-    return Response(to_view(made), headers={"Location": f"{request.base_url}/api/v1/transfers/{made.line.id}"})
+    view = make_view(MadeTransferView, made.line, username=made.username, name=made.name, receipt=receipt)
+    return Response(view, headers={"Location": f"{request.base_url}/api/v1/transfers/{made.line.id}"})

@@ -3,6 +3,7 @@
 import json
 import secrets
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import pytest_twisted
 import sqlalchemy as sa
@@ -171,12 +172,12 @@ def header(answer, name):
     return (answer.headers.getRawHeaders(name) or [""])[0]
 
 
-def biller_fixture(metrics=NOBODY_NEAR, service=Service(), **rest):  # noqa: B008  a value that cannot be changed
-    """Make a fixture of a running biller with these settings of ``[rest]``, ``[metrics]`` and ``[service]``."""
+def biller_fixture(metrics=NOBODY_NEAR, service=Service(), sections=MappingProxyType({}), **rest):  # noqa: B008
+    """Make a fixture of a running biller with these settings of ``[rest]``, and whole ``sections`` beside it."""
 
     @pytest_twisted.async_yield_fixture
     async def biller(tmp_path_factory):
-        made = Biller(tmp_path_factory.mktemp("biller"), rest, "", metrics, service=service)
+        made = Biller(tmp_path_factory.mktemp("biller"), rest, "", metrics, service=service, **sections)
         yield made
         report = made.audit()
         await made.stop()  # first: threads that are left would keep a failed run from ending

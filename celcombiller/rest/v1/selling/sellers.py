@@ -14,7 +14,7 @@ from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.selling import RATE_WHOLE, Commission, ReceiptKind
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.selling import receipts, sales, sellers
-from celcombiller.core.selling.amounts import read_money
+from celcombiller.core.selling.amounts import format_amount, read_money
 from celcombiller.core.selling.settlements import Settlement, settle
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
@@ -167,6 +167,30 @@ class NewRefill(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     note: Note = ""
 
 
+class RefillPlanView(msgspec.Struct, kw_only=True):
+    """What a refill would do, to be looked at before it is made."""
+
+    username: str
+    name: Annotated[str, Meta(description="the seller's name")]
+    clid: Annotated[str, Meta(description="their phone number: digits")]
+    amount: Annotated[int, Meta(description="credits to be given, or (negative) taken back")]
+    paid: Annotated[int, Meta(description="credits that are paid for it, or paid back")]
+    stock: Annotated[int, Meta(description="credits that the seller would have to sell")]
+
+
+class DenominationView(msgspec.Struct, kw_only=True):
+    """An amount of voice credit that is sold often."""
+
+    amount: Annotated[int, Meta(description="voice credits")]
+    text: Annotated[str, Meta(description="how people say it: in money, where the default tariff has a currency")]
+
+
+class DenominationList(msgspec.Struct, kw_only=True):
+    """The amounts of `sellers.denominations`, in their order."""
+
+    items: list[DenominationView]
+
+
 class ParentRefill(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Credit for a seller below you, from your own stock."""
 
@@ -313,6 +337,24 @@ def refill(tx: Connection, request: Request) -> Response:
     if body.amount == 0:
         raise InvalidValue("amount: must not be 0", {"amount": "must not be 0"})
     return _refill(tx, request, request.path["username"], body, from_parent=False)
+
+
+def plan_refill(tx: Connection, request: Request) -> RefillPlanView:
+    """Show what is to be paid for a refill, and what the seller would have after it. No credit moves."""
+    body: NewRefill = request.body
+    if body.amount == 0:
+        raise InvalidValue("amount: must not be 0", {"amount": "must not be 0"})
+    plan = sales.plan_refill(tx, request.actor, request.path["username"], body.amount, paid=body.paid)
+    return make_view(RefillPlanView, plan.seller, amount=body.amount, paid=plan.paid, stock=plan.stock)
+
+
+def list_denominations(tx: Connection, request: Request) -> DenominationList:
+    """List the amounts of credit that are sold often."""
+    money, style = read_money(tx), request.config.selling_terms.style
+    amounts = request.config.sellers.denominations
+    return DenominationList(
+        items=[DenominationView(amount=each, text=format_amount(each, money, style)) for each in amounts]
+    )
 
 
 def refill_below(tx: Connection, request: Request) -> Response:
