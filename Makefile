@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find celcombiller twisted -name '*.py' -o -name '*.mako') setup.py pyproject.toml
+SOURCES := $(shell find celcombiller twisted docs -type f -not -name '*.pyc') setup.py pyproject.toml
 CONFIG_OPTION := $(if $(CONFIG),--config $(CONFIG))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SHELL := bash

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A page in the menu. ``name`` is translated where it is shown. ``of_sellers``: only sellers see it."""
+    """A page in the menu. ``name`` is translated where it is shown. ``of_sellers``: only sellers see it.
+
+    ``document`` says how to use the page: its address below `/ui/help/`.
+    """
 
     path: str
     name: str
     rule: AccessRule
     of_sellers: bool = False
+    document: str = "how-to/use-the-console.md"
 
     def leads_to(self, address: str) -> bool:
         """Return whether a page belongs to this entry: it is its page, or one below it."""
@@ -58,6 +62,12 @@ def menu_of(who: Principal) -> list[Section]:
     """Return what stands in somebody's menu: the sections in which they see something."""
     shown = (Section(each.name, tuple(_visible(each.entries, who))) for each in SECTIONS)
     return [each for each in shown if each.entries]
+
+
+def find_document(address: str) -> str:
+    """Return the document that explains a page."""
+    entries = (each for section in SECTIONS for each in section.entries)
+    return next((each.document for each in entries if each.leads_to(address)), "index.md")
 
 
 def _visible(entries: tuple[Entry, ...], who: Principal) -> list[Entry]:

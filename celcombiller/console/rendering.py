@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from celcombiller.console import assets
 from celcombiller.console.error_texts import describe_error, describe_field
-from celcombiller.console.menu import menu_of
+from celcombiller.console.menu import find_document, menu_of
 from celcombiller.core.model.subscribers import Level
 from celcombiller.runtime.languages import LANGUAGES, choose_language, load_translations
 
@@ -47,14 +47,15 @@ def language_of(request: Request) -> str:
 
 def render(request: Request, template: str, context: Mapping[str, Any]) -> bytes:
     """Return a page. ``request`` is the one that it answers; every template may read it."""
-    language = language_of(request)
+    language, at = language_of(request), urlsplit(request.url).path
     environment = environment_of(language)
     everything = {
         "request": request,
         "language": language,
         "zone": ZoneInfo(request.config.schedules.zone),
         "menu": () if request.who is None else menu_of(request.who),
-        "at": urlsplit(request.url).path,
+        "at": at,
+        "help": find_document(at),
         "done_what": (request.query or {}).get("done", ""),
         **context,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celcombiller.console import assets, home, login, prices, second_factor
+from celcombiller.console import assets, documents, home, login, prices, second_factor
 from celcombiller.console.operators.routes import OPERATOR_ROUTES
 from celcombiller.console.page import LOGIN, form, page, serving_form
 from celcombiller.console.sellers.routes import SELLER_ROUTES
@@ -24,6 +24,15 @@ CONSOLE_ROUTES = (
     serving_form(f"{LOGIN}/code", ANYBODY, login.check_code, shown_by=login.show_code),
     serving_form("/ui/logout", ANYBODY, login.log_out, shown_by=login.show),
     page("/ui/", OWN_READ, home.show),
+    page("/ui/help", OWN_READ, documents.show_first),
+    page("/ui/help/<path:document>", OWN_READ, documents.show),
+    Route(
+        method="GET",
+        path="/ui/help/images/<name>",
+        who=OWN_READ,
+        serve=documents.send_picture,
+        style=ResponseStyle.PAGE,
+    ),
     page("/ui/prices", OWN_READ, prices.show),
     page("/ui/second-factor", OWN_READ, second_factor.show),
     page("/ui/second-factor/new", OWN_READ, second_factor.show_secret),

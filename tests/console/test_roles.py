@@ -12,7 +12,8 @@ from tests.support.http.api_service import PEOPLE, biller_fixture, header
 biller = biller_fixture()
 PAGES = [each for each in CONSOLE_ROUTES if each.style is ResponseStyle.PAGE]
 PLACES = {"username": "ana", "id": 999_999, "number": 1, "unknown": "x", "kind": "voice", "name": "x"} | {
-    "receipt": "S9-000009"
+    "receipt": "S9-000009",
+    "document": "index.md",
 }
 FOR_ANYBODY = {
     "GET /ui/assets/<name>",
