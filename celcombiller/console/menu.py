@@ -33,10 +33,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A word of the bar. Its entries stand below the bar while one of them is looked at."""
+    """A word of the bar. Its entries stand below the bar while one of them is looked at.
+
+    ``of_staff``: only staff see it, or only the others.
+    """
 
     name: str
     entries: tuple[Entry, ...]
+    of_staff: bool | None = None
 
     def leads_to(self, address: str) -> bool:
         """Return whether a page belongs to one of the entries."""
@@ -51,16 +55,29 @@ SECTIONS = (
         (Entry("/ui/calls", _("Calls"), STAFF_READ), Entry("/ui/live", _("Live"), STAFF_READ)),
     ),
     Section(_("Credit"), (Entry("/ui/sellers", _("Sellers"), STAFF_READ),)),
+    Section(
+        _("Prices"),
+        (
+            Entry("/ui/tariffs", _("Tariffs"), STAFF_READ),
+            Entry("/ui/offers", _("Offers"), STAFF_READ),
+            Entry("/ui/bundles", _("Bundles"), STAFF_READ),
+            Entry("/ui/trunks", _("Trunks"), STAFF_READ),
+            Entry("/ui/routes", _("Routes"), STAFF_READ),
+            Entry("/ui/prices", _("What a call costs"), OWN_READ),
+        ),
+        of_staff=True,
+    ),
     Section(_("System"), (Entry("/ui/trail", _("Trail"), ADMINISTRATORS),)),
     Section(_("Sell"), (Entry("/ui/sell", _("Sell"), OWN_READ, of_sellers=True),)),
     Section(_("My account"), (Entry("/ui/me", _("My account"), OWN_READ),)),
-    Section(_("Prices"), (Entry("/ui/prices", _("Prices"), OWN_READ),)),
+    Section(_("Prices"), (Entry("/ui/prices", _("Prices"), OWN_READ),), of_staff=False),
 )
 
 
 def menu_of(who: Principal) -> list[Section]:
     """Return what stands in somebody's menu: the sections in which they see something."""
-    shown = (Section(each.name, tuple(_visible(each.entries, who))) for each in SECTIONS)
+    sections = (each for each in SECTIONS if each.of_staff in (None, who.is_staff))
+    shown = (Section(each.name, tuple(_visible(each.entries, who))) for each in sections)
     return [each for each in shown if each.entries]
 
 

@@ -162,10 +162,22 @@ def ask(
     return answer.body if isinstance(answer, Response) else answer
 
 
-async def ask_served(api: Api, http_request: HttpRequest, request: Request, name: str, *, body: Any) -> None:
-    """Have a route of the API do its work, which is more than one transaction. Raises as `ask` does."""
+async def ask_served(
+    api: Api,
+    http_request: HttpRequest,
+    request: Request,
+    name: str,
+    *,
+    query: Mapping[str, Any] | None = None,
+    body: Any = None,
+) -> Any:
+    """Return what a route of the API answers whose work is more than one transaction. Raises as `ask` does.
+
+    ``body`` of a route that takes a file are its octets.
+    """
     route, serve = _SERVED[name]
-    await serve(api, http_request, _prepare(request, route, body=body))
+    answer = await serve(api, http_request, _prepare(request, route, query=query, body=body))
+    return None if answer is None else answer.body
 
 
 def own(request: Request) -> dict[str, str]:
@@ -215,7 +227,7 @@ def _from_text(value: Any, kind: Any, zone: ZoneInfo) -> Any:
         return value
     value = value.strip()
     info = msgspec.inspect.type_info(kind)
-    kinds = (info, *getattr(info, "types", ()))
+    kinds = [getattr(each, "type", each) for each in (info, *getattr(info, "types", ()))]
     if value == "" and any(isinstance(each, msgspec.inspect.NoneType) for each in kinds):
         return None
     if any(isinstance(each, msgspec.inspect.ListType) for each in kinds):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from celcombiller.console import assets, documents, home, login, prices, second_factor
 from celcombiller.console.operators.routes import OPERATOR_ROUTES
 from celcombiller.console.page import LOGIN, form, page, serving_form
+from celcombiller.console.pricing.routes import PRICING_ROUTES
 from celcombiller.console.sellers.routes import SELLER_ROUTES
 from celcombiller.console.subscribers.routes import SUBSCRIBER_ROUTES
 from celcombiller.http.authorization import ANYBODY, OWN_READ, OWN_WRITE
@@ -38,6 +39,7 @@ CONSOLE_ROUTES = (
     page("/ui/second-factor/new", OWN_READ, second_factor.show_secret),
     form("/ui/second-factor/new", OWN_WRITE, second_factor.set_up, shown_by=second_factor.show_secret),
     *OPERATOR_ROUTES,
+    *PRICING_ROUTES,
     *SELLER_ROUTES,
     *SUBSCRIBER_ROUTES,
     page("/ui/<path:unknown>", ANYBODY, home.refuse_address),

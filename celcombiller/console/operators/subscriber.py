@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 
 def show(tx: Connection, request: Request) -> View:
-    """Show one subscriber with their balances and their last movements."""
+    """Show one subscriber with their balances, their tariff and bundles, and their last movements."""
     who = ask(tx, request, "GET /api/v1/subscribers/<username>")
-    statement = ask(tx, request, "GET /api/v1/subscribers/<username>/statement", query={"limit": 10})
-    return View("operators/subscriber.html", {"who": who, "statement": statement})
+    tariff = {"id": who.tariff_id}
+    values = {
+        "who": who,
+        "tariff": ask(tx, request, "GET /api/v1/tariffs/<row:id>", path=tariff) if who.tariff_id else None,
+        "bundles": ask(tx, request, "GET /api/v1/subscribers/<username>/bundles").items,
+        "statement": ask(tx, request, "GET /api/v1/subscribers/<username>/statement", query={"limit": 10}),
+    }
+    return View("operators/subscriber.html", values)
 
 
 def show_change(tx: Connection, request: Request) -> View:

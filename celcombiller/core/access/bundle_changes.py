@@ -57,6 +57,24 @@ def give(
     return bundle, is_new
 
 
+def plan_gift(
+    tx: Connection,
+    actor: Actor,
+    username: str,
+    terms: BundleTerms,
+    *,
+    valid_hours: int,
+    valid_from: datetime | None = None,
+    note: str = "",
+    now: datetime,
+) -> tuple[Subscriber, BundleTerms, datetime, datetime]:
+    """Return who would get a bundle, its terms, its begin and its end. Raises as `give` does, and writes nothing."""
+    who = subscriber_records.find(tx, username)
+    actor.check_manages(who.level)
+    check_line("note", note, NOTE_CHARACTERS_MAX)
+    return who, *bundle_records.plan_gift(terms, valid_hours=valid_hours, valid_from=valid_from, now=now)
+
+
 def buy(
     tx: Connection,
     actor: Actor,

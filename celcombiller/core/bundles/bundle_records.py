@@ -76,11 +76,7 @@ def give(
     The same request again gets the first answer. Raises `UnknownSubscriber`, `InvalidValue`, and `TransferConflict`
     when the reference was used for something else.
     """
-    terms = check_terms(terms)
-    check_hours(valid_hours)
-    if valid_from is not None and not now - AHEAD_MAX < valid_from < now + AHEAD_MAX:
-        what = f"must be within {AHEAD_MAX.days} days of now"
-        raise InvalidValue(f"valid_from {what}", {"valid_from": what})
+    terms, begins, ends = _read_gift(terms, valid_hours, valid_from, now)
     lock_subscriber(tx, subscriber_id)
     known = _find_given(tx, reference)
     if known is not None:
@@ -88,15 +84,38 @@ def give(
         if not same or known.valid_until - known.valid_from != timedelta(hours=valid_hours):
             raise _conflict(reference)
         return known, False
-    begins = valid_from or now
-    ends = begins + timedelta(hours=valid_hours)
-    if ends <= now:
-        what = "must leave it some time: it would be over already"
-        raise InvalidValue(f"valid_from {what}", {"valid_from": what})
+    _check_end(ends, now)
     made = _insert(
         tx, subscriber_id, terms, reference=reference, begins=begins, ends=ends, origin=GIVEN, note=note, now=now
     )
     return made, True
+
+
+def plan_gift(
+    terms: BundleTerms, *, valid_hours: int, valid_from: datetime | None, now: datetime
+) -> tuple[BundleTerms, datetime, datetime]:
+    """Return the terms of a free bundle in their one form, its begin and its end. Raises `InvalidValue`."""
+    terms, begins, ends = _read_gift(terms, valid_hours, valid_from, now)
+    _check_end(ends, now)
+    return terms, begins, ends
+
+
+def _read_gift(
+    terms: BundleTerms, valid_hours: int, valid_from: datetime | None, now: datetime
+) -> tuple[BundleTerms, datetime, datetime]:
+    terms = check_terms(terms)
+    check_hours(valid_hours)
+    if valid_from is not None and not now - AHEAD_MAX < valid_from < now + AHEAD_MAX:
+        what = f"must be within {AHEAD_MAX.days} days of now"
+        raise InvalidValue(f"valid_from {what}", {"valid_from": what})
+    begins = valid_from or now
+    return terms, begins, begins + timedelta(hours=valid_hours)
+
+
+def _check_end(ends: datetime, now: datetime) -> None:
+    if ends <= now:
+        what = "must leave it some time: it would be over already"
+        raise InvalidValue(f"valid_from {what}", {"valid_from": what})
 
 
 def buy(

@@ -289,6 +289,17 @@ V1_ROUTES = (
         status=201,
         refusals=(UnknownSubscriber, TransferConflict),
     ),
+    Route(
+        method="POST",
+        path=f"{V1}/bundles/plan",
+        who=STAFF_READ,
+        do=bundles.plan,
+        body=bundles.NewBundle,
+        only_asks=True,
+        example={"username": "ana", "name": "free hour", "kind": "seconds", "amount": 3600, "valid_hours": 720},
+        answer=bundles.BundlePlanView,
+        refusals=(UnknownSubscriber,),
+    ),
     Route(method="GET", path=BUNDLE, who=OWN_READ, do=bundles.show, answer=bundles.BundleView),
     Route(
         method="PATCH",

@@ -179,3 +179,32 @@ async def test_a_schedule_may_give_an_offer(biller):
     refused(await admin.post("/api/v1/schedules", body | {"name": "x", "offer_id": 99}), 404, "NOT_FOUND")
     changed = await admin.patch(f"/api/v1/schedules/{made.body['id']}", {"value": 5})
     assert (changed.body["kind"], changed.body["value"], changed.body["offer_id"]) == ("voice", 5, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_planned_gift_is_shown_and_not_given(biller):
+    clara, ana = await biller.logged_in("clara"), await biller.logged_in("ana")
+    before = biller.everything()
+    answer = await clara.post("/api/v1/bundles/plan", HOUR | {"destinations": ["+55"], "services": ["voice"]})
+    assert answer.code == 200, answer.bytes
+    shown = answer.body
+    valid = [datetime.fromisoformat(shown.pop(name)) for name in ("valid_until", "valid_from")]
+    assert valid[0] - valid[1] == timedelta(hours=720)
+    assert shown == {
+        "username": "ana",
+        "subscriber": "Ana",
+        "clid": "1002",
+        "name": "free hour",
+        "kind": "seconds",
+        "amount": 3600,
+        "unlimited": False,
+        "services": ["voice"],
+        "destinations": ["55"],
+        "priority": 0,
+        "call_seconds_max": None,
+    }
+    refused(await clara.post("/api/v1/bundles/plan", HOUR | {"username": "nobody"}), 404, "UNKNOWN")
+    for wrong in ({"valid_from": "2020-01-01T00:00:00Z"}, {"services": ["sms"]}):
+        refused(await clara.post("/api/v1/bundles/plan", HOUR | wrong), 422, "INVALID")
+    refused(await ana.post("/api/v1/bundles/plan", HOUR), 403, "FORBIDDEN")
+    assert biller.everything() == before

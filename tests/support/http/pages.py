@@ -31,9 +31,11 @@ class Page:
 
     def fields(self, action=None):
         """Give the fields of a form, with what stands in them."""
-        form = self.content.find("form", **({"action": action} if action else {"method": "post", "class": False}))
-        found = {each["name"]: each.get("value", "") for each in form.find_all("input") if each.get("name")}
-        found |= {each["name"]: each.get_text() for each in form.find_all("textarea")}
+        main = self.content.main or self.content
+        form = main.find("form", **({"action": action} if action else {"method": "post", "class": False}))
+        inputs = [each for each in form.find_all("input") if each.get("type") != "checkbox" or each.has_attr("checked")]
+        found = {each["name"]: each.get("value", "") for each in inputs if each.get("name")}
+        found |= {each["name"]: each.get_text().removeprefix("\n") for each in form.find_all("textarea")}
         for each in form.find_all("select"):
             chosen = each.find("option", selected=True) or each.find("option")
             found[each["name"]] = chosen["value"] if chosen else ""

@@ -13,7 +13,7 @@ from tests.system.lab.requirements import find_chromium
 PASSWORD = "correct horse"
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 """axe-core of Deque (MPL-2.0): it finds what keeps people with a screen reader, or without a mouse, out."""
-PLACES = {"username": "user2001", "id": 1, "receipt": "S1-000001", "document": "index.md"}
+PLACES = {"username": "user2001", "id": 1, "number": 1, "receipt": "S1-000001", "document": "index.md"}
 PAGES = sorted(
     each.open_path.format(**PLACES)
     for each in CONSOLE_ROUTES
@@ -41,6 +41,13 @@ def biller(tmp_path_factory):
     made.run("seller", "add", "user2002")
     made.run("seller", "refill", "user2002", 1000)
     made.run("user", "password", "user2002", "--password-file", "password")
+    made.run("tariff", "add", "retail")
+    (made.folder / "rates.csv").write_text("prefix,name,price\n55,Brazil,10\n,,20\n")
+    made.run("tariff", "import", "--tariff", "retail", "--yes", "rates.csv")
+    made.run("offer", "add", "hour", "--seconds", 3600, "--price", 300, "--for", "30d")
+    made.run("trunk", "add", "north", "PJSIP/{number}@north")
+    made.run("route", "add", "55", "north")
+    made.run("bundle", "give", "user2001", "--seconds", 3600, "--for", "30d")
     made.start()
     made.run("call", "user2001", 2002, "--talk", 10.2)
     yield made
@@ -78,6 +85,12 @@ class Visit:
         self.page.click("main button")
         return self
 
+    def check(self):
+        """Note what keeps people out of the page, and whether it is too wide."""
+        self.faults += [f"{self.page.url}: {each}" for each in self.find_barriers()]
+        if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            self.faults.append(f"{self.page.url} is wider than the window")
+
     def find_barriers(self):
         """Return what axe-core finds on the page, in words."""
         self.context.new_cdp_session(self.page).send("Runtime.evaluate", {"expression": AXE})
@@ -89,11 +102,18 @@ class Visit:
 @pytest.mark.parametrize("width", [1280, 360])
 def test_pages_are_open_to_all(chromium, biller, width):
     visit = Visit(chromium, biller, viewport={"width": width, "height": 800}).log_in()
+    bundle = biller.json("bundle", "list")[0]["id"]
     for path in PAGES:
-        page = visit.go(path)
-        visit.faults += [f"{path}: {each}" for each in visit.find_barriers()]
-        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-            visit.faults.append(f"{path} is wider than the window")
+        visit.go(path.replace("/ui/bundles/1", f"/ui/bundles/{bundle}"))
+        visit.check()
+    visit.go("/ui/bundles/plan?username=user2001&name=hour&kind=seconds&amount=60&valid_hours=1")
+    visit.check()
+    page = visit.go("/ui/tariffs/1/import")
+    for rates in ("prefix,price\n55,x", "prefix,name,price\n55,Brazil,100\n1,A destination with a long name,7"):
+        page.fill("[name=list]", rates)
+        page.click("text=Show what it would change")
+        visit.check()
+    assert page.is_visible("text=Make this the next version")
     visit.context.close()
     assert not visit.faults
 

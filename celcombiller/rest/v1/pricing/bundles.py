@@ -95,6 +95,24 @@ class NewBundle(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     note: Note = ""
 
 
+class BundlePlanView(msgspec.Struct, kw_only=True):
+    """A bundle that could be given now, to be looked at before it is."""
+
+    username: Annotated[str, Meta(description="whose it would be")]
+    subscriber: Annotated[str, Meta(description="their name")]
+    clid: Annotated[str, Meta(description="their phone number: digits")]
+    name: str
+    kind: KindOfBundle
+    amount: Annotated[int, Meta(description="number of seconds, messages, octets or credits at its beginning")]
+    unlimited: Unlimited
+    services: Services
+    destinations: Annotated[list[str], Meta(description="prefixes of numbers, and on-net; none: everywhere")]
+    priority: Annotated[int, Meta(description="the number of its place: the bundle of the lowest is spent first")]
+    valid_from: Annotated[datetime, Meta(tz=True, description="since when it would pay (RFC 3339, UTC)")]
+    valid_until: Annotated[datetime, Meta(tz=True, description="until when it would pay (RFC 3339, UTC)")]
+    call_seconds_max: Annotated[int, Meta(description="seconds of one call that it pays at most; null: all")] | None
+
+
 class Purchase(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An offer to buy."""
 
@@ -169,6 +187,31 @@ def give(tx: Connection, request: Request) -> Response:
         now=request.now,
     )
     return _answer_made(tx, request, made)
+
+
+def plan(tx: Connection, request: Request) -> BundlePlanView:
+    """Show who would get a bundle, and what of it. Nothing is given."""
+    body: NewBundle = request.body
+    who, terms, begins, ends = bundle_changes.plan_gift(
+        tx,
+        request.actor,
+        body.username,
+        terms_of(body),
+        valid_hours=body.valid_hours,
+        valid_from=body.valid_from,
+        note=body.note,
+        now=request.now,
+    )
+    return make_view(
+        BundlePlanView,
+        terms,
+        username=who.username,
+        subscriber=who.name,
+        clid=who.clid,
+        unlimited=body.unlimited,
+        valid_from=begins,
+        valid_until=ends,
+    )
 
 
 def list_of(tx: Connection, request: Request) -> BundleList:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -109,9 +110,12 @@ def _find_version(tx: Connection, request: Request) -> tuple[TariffRecord, int]:
 
 
 async def _import(api: Api, http_request: HttpRequest, request: Request, *, is_whole: bool) -> Response:
-    """Read the file in a thread, compare it in a reading transaction, and write it in many short ones."""
+    """Read the file in a thread, compare it in a reading transaction, and write it in many short ones.
+
+    A page has the file's octets in a field of its form: they are the body then.
+    """
     query: ImportQuery = request.query
-    upload = http_request.take_upload()
+    upload = http_request.take_upload() if request.body is None else BytesIO(request.body)
     if upload is None:
         raise WrongMediaType("send CSV, with the header Content-Type: text/csv")
     with upload:
