@@ -168,6 +168,11 @@ async def ask_served(api: Api, http_request: HttpRequest, request: Request, name
     await serve(api, http_request, _prepare(request, route, body=body))
 
 
+def prepare(request: Request, name: str, *, body: Any) -> Request:
+    """Return the request as a route expects it whose work is more than one transaction. Raises as `ask` does."""
+    return _prepare(request, _SERVED[name][0], body=body)
+
+
 def own(request: Request) -> dict[str, str]:
     """Return the username of the reader, as the path or the query of a route that is asked for their own things."""
     return {"username": request.principal.username}
@@ -215,7 +220,7 @@ def _from_text(value: Any, kind: Any, zone: ZoneInfo) -> Any:
         return value
     value = value.strip()
     info = msgspec.inspect.type_info(kind)
-    kinds = (info, *getattr(info, "types", ()))
+    kinds = [getattr(each, "type", each) for each in (info, *getattr(info, "types", ()))]
     if value == "" and any(isinstance(each, msgspec.inspect.NoneType) for each in kinds):
         return None
     if any(isinstance(each, msgspec.inspect.ListType) for each in kinds):

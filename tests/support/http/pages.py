@@ -31,7 +31,8 @@ class Page:
 
     def fields(self, action=None):
         """Give the fields of a form, with what stands in them."""
-        form = self.content.find("form", **({"action": action} if action else {"method": "post", "class": False}))
+        place = self.content.main or self.content
+        form = place.find("form", **({"action": action} if action else {"method": "post", "class": False}))
         found = {each["name"]: each.get("value", "") for each in form.find_all("input") if each.get("name")}
         found |= {each["name"]: each.get_text() for each in form.find_all("textarea")}
         for each in form.find_all("select"):

@@ -78,9 +78,7 @@ class FeeQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     username: Sought | None = None
     schedule_id: ScheduleId | None = None
     state: FeeState | None = None
-    overdue: Annotated[bool, Meta(description="true: those owed for longer than their schedule allows")] = (
-        False
-    )
+    overdue: Annotated[bool, Meta(description="true: those owed for longer than their schedule allows")] = False
     limit: Limit = 50
     cursor: Cursor | None = None
 
