@@ -2,10 +2,25 @@
 
 import pytest_twisted
 
-from tests.rest.v1.test_payments import biller, notify, posted  # noqa: F401  the biller with its providers
+from celcombiller.config.tables import PaymentProvider
+from tests.core.payments.test_payment_properties import set_currency
+from tests.rest.v1.test_payments import SECRET, notify, posted
+from tests.support.http.api_service import Biller
 from tests.support.http.pages import Reader
 
+GATEWAY = PaymentProvider(name="gateway", secret=SECRET, currency="BRL", clock_seconds=60)
 WAITS = {"id": "T7", "to": "4444", "amount": "12.50"}
+
+
+@pytest_twisted.async_yield_fixture
+async def biller(tmp_path):
+    made = Biller(tmp_path, {}, "", payments=(GATEWAY,))
+    with made.engine.begin() as tx:
+        set_currency(tx)
+    yield made
+    report = made.audit()
+    await made.stop()
+    assert report.ok, report.differences
 
 
 async def waiting(biller):
@@ -18,7 +33,7 @@ async def waiting(biller):
 
 
 @pytest_twisted.ensureDeferred
-async def test_waiting_payment_is_assigned_once(biller):  # noqa: F811
+async def test_waiting_payment_is_assigned_once(biller):
     clara, place = await waiting(biller)
     before = posted(biller)
     plan = await clara.look(f"{place}/assignment?username=ana")
@@ -38,7 +53,7 @@ async def test_waiting_payment_is_assigned_once(biller):  # noqa: F811
 
 
 @pytest_twisted.ensureDeferred
-async def test_unknown_recipient_shows_the_payment_again(biller):  # noqa: F811
+async def test_unknown_recipient_shows_the_payment_again(biller):
     clara, place = await waiting(biller)
     for username, status in (("nobody", 404), ("", 422)):
         page = await clara.look(f"{place}/assignment?username={username}")
@@ -49,7 +64,7 @@ async def test_unknown_recipient_shows_the_payment_again(biller):  # noqa: F811
 
 
 @pytest_twisted.ensureDeferred
-async def test_payment_is_reversed_for_a_reason_once(biller):  # noqa: F811
+async def test_payment_is_reversed_for_a_reason_once(biller):
     clara, place = await waiting(biller)
     before = posted(biller)
     await clara.send(f"{place}/assignment", username="ana")

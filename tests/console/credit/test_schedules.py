@@ -5,12 +5,21 @@ from datetime import timedelta
 import pytest
 import pytest_twisted
 
-from tests.rest.v1.test_schedules import biller, credit_all, running  # noqa: F401  a biller whose rounds tests do
+from tests.rest.v1.test_schedules import credit_all
+from tests.support.http.api_service import biller_fixture
 from tests.support.http.pages import Reader, voice_of
 
+running = biller_fixture()
 NEW = "/ui/schedules/new"
 DAILY = {"recurrence": "days", "day": "", "interval_days": "1", "time_zone": "UTC"}
 FEE = DAILY | {"takes": "true", "value": "50", "remind_days": "3, 0", "suspend_days": "0", "when_short": "retry"}
+
+
+@pytest_twisted.async_yield_fixture
+async def biller(running):
+    """A biller for which the tests do the rounds."""
+    await running.credit_nothing_itself()
+    yield running
 
 
 async def made(reader, name, **fields):
@@ -36,7 +45,7 @@ async def credit(biller, value, key):
 
 
 @pytest_twisted.ensureDeferred
-async def test_schedule_is_made_changed_and_deleted(biller):  # noqa: F811
+async def test_schedule_is_made_changed_and_deleted(biller):
     clara = Reader(await biller.logged_in("clara"))
     place = await made(clara, "monthly <hour>", value="3600", kind="both", day="31")
     page = await clara.look(place)
@@ -66,7 +75,7 @@ async def test_schedule_is_made_changed_and_deleted(biller):  # noqa: F811
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_refused_schedule_says_why(biller, fields, wrong):  # noqa: F811
+async def test_refused_schedule_says_why(biller, fields, wrong):
     clara = Reader(await biller.logged_in("clara"))
     page = await clara.fill(await clara.look(NEW), **{"name": "refused", "value": "5"} | fields)
     assert (page.status, bool(page.error_of(wrong))) == (422, True), page.text
@@ -74,7 +83,7 @@ async def test_refused_schedule_says_why(biller, fields, wrong):  # noqa: F811
 
 
 @pytest_twisted.ensureDeferred
-async def test_members_join_renew_once_and_leave(biller):  # noqa: F811
+async def test_members_join_renew_once_and_leave(biller):
     clara = Reader(await biller.logged_in("clara"))
     place = await made(clara, "members", value="5", count="3", **DAILY)
     page = await clara.fill(await clara.look(f"{place}/members"), username="nobody")
@@ -98,7 +107,7 @@ async def test_members_join_renew_once_and_leave(biller):  # noqa: F811
 
 
 @pytest_twisted.ensureDeferred
-async def test_forecast_and_runs_show_credit(biller, today):  # noqa: F811
+async def test_forecast_and_runs_show_credit(biller, today):
     clara = Reader(await biller.logged_in("clara"))
     place = await made(clara, "forecast", value="7", **DAILY)
     await clara.fill(await clara.look(f"{place}/members"), username="bia", count="2")
@@ -115,7 +124,7 @@ async def test_forecast_and_runs_show_credit(biller, today):  # noqa: F811
 
 
 @pytest_twisted.ensureDeferred
-async def test_fee_is_taken_once(biller, today):  # noqa: F811
+async def test_fee_is_taken_once(biller, today):
     clara = Reader(await biller.logged_in("clara"))
     place, fee = await owed(biller, clara, "village", today)
     assert "village" in (await clara.look("/ui/fees?state=overdue")).text
@@ -137,7 +146,7 @@ async def test_fee_is_taken_once(biller, today):  # noqa: F811
 
 
 @pytest_twisted.ensureDeferred
-async def test_waived_fee_is_not_owed(biller, today):  # noqa: F811
+async def test_waived_fee_is_not_owed(biller, today):
     clara = Reader(await biller.logged_in("clara"))
     _, fee = await owed(biller, clara, "storm", today)
     before = await voice_of(biller, "ana")

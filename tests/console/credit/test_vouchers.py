@@ -93,7 +93,7 @@ async def test_seller_pays_once_and_sees_vouchers(biller):
     bia = Reader(await biller.logged_in("bia"))
     await bia.send("/ui/me/vouchers", code=codes[0])
     own = await Reader(await biller.logged_in("ana")).look("/ui/sell/vouchers")
-    assert "handed 1–2 50 credits · calls 80 1 1 0" in own.text
+    assert "handed 1\u20132 50 credits · calls 80 1 1 0" in own.text
     assert "harbour" not in own.text
     assert "handed" in (await admin.look("/ui/sellers/ana")).text
     assert (await bia.look("/ui/sell/vouchers")).status == 404

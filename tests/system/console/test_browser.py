@@ -41,6 +41,13 @@ def biller(tmp_path_factory):
     made.run("seller", "add", "user2002")
     made.run("seller", "refill", "user2002", 1000)
     made.run("user", "password", "user2002", "--password-file", "password")
+    made.run("voucher", "make", "cards", "--cards", 3, "--voice", 50, "--output", "cards.csv")
+    made.run("voucher", "activate", "cards", "--to", 2, "--seller", "user2002")
+    made.run("group", "add", "village")
+    made.run("user", "change", "user2001", "--group", "village")
+    made.run("schedules", "add", "fee", "--fee", 500, "--every", 1, "--suspend-after", 3)
+    made.run("schedules", "join", "fee", "user2001")
+    made.run("schedules", "run")
     made.start()
     made.run("call", "user2001", 2002, "--talk", 10.2)
     yield made
