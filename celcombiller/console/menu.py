@@ -49,12 +49,14 @@ class Section:
 
 SECTIONS = (
     Section(_("Start"), (Entry("/ui/start", _("Start"), STAFF_READ),)),
-    Section(_("Subscribers"), (Entry("/ui/subscribers", _("Subscribers"), STAFF_READ),)),
+    Section(
+        _("Subscribers"),
+        (Entry("/ui/subscribers", _("Subscribers"), STAFF_READ), Entry("/ui/groups", _("Groups"), STAFF_READ)),
+    ),
     Section(
         _("Calls"),
         (Entry("/ui/calls", _("Calls"), STAFF_READ), Entry("/ui/live", _("Live"), STAFF_READ)),
     ),
-    Section(_("Credit"), (Entry("/ui/sellers", _("Sellers"), STAFF_READ),)),
     Section(
         _("Prices"),
         (
@@ -66,6 +68,16 @@ SECTIONS = (
             Entry("/ui/prices", _("What a call costs"), OWN_READ),
         ),
         of_staff=True,
+    ),
+    Section(
+        _("Credit"),
+        (
+            Entry("/ui/sellers", _("Sellers"), STAFF_READ),
+            Entry("/ui/vouchers", _("Vouchers"), STAFF_READ),
+            Entry("/ui/payments", _("Payments"), STAFF_READ),
+            Entry("/ui/schedules", _("Schedules"), STAFF_READ),
+            Entry("/ui/fees", _("Fees"), STAFF_READ),
+        ),
     ),
     Section(_("System"), (Entry("/ui/trail", _("Trail"), ADMINISTRATORS),)),
     Section(_("Sell"), (Entry("/ui/sell", _("Sell"), OWN_READ, of_sellers=True),)),

@@ -180,6 +180,11 @@ async def ask_served(
     return None if answer is None else answer.body
 
 
+def prepare(request: Request, name: str, *, body: Any) -> Request:
+    """Return the request as a route expects it whose work is more than one transaction. Raises as `ask` does."""
+    return _prepare(request, _SERVED[name][0], body=body)
+
+
 def own(request: Request) -> dict[str, str]:
     """Return the username of the reader, as the path or the query of a route that is asked for their own things."""
     return {"username": request.principal.username}

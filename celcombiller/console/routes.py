@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celcombiller.console import assets, documents, home, login, prices, second_factor
+from celcombiller.console.credit.routes import CREDIT_ROUTES
 from celcombiller.console.operators.routes import OPERATOR_ROUTES
 from celcombiller.console.page import LOGIN, form, page, serving_form
 from celcombiller.console.pricing.routes import PRICING_ROUTES
@@ -38,6 +39,7 @@ CONSOLE_ROUTES = (
     page("/ui/second-factor", OWN_READ, second_factor.show),
     page("/ui/second-factor/new", OWN_READ, second_factor.show_secret),
     form("/ui/second-factor/new", OWN_WRITE, second_factor.set_up, shown_by=second_factor.show_secret),
+    *CREDIT_ROUTES,
     *OPERATOR_ROUTES,
     *PRICING_ROUTES,
     *SELLER_ROUTES,

@@ -67,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = add_command(actions, "show", _show, "Show a subscriber and their balances.")
     show.add_argument("username")
     listed = add_command(actions, "list", _list, "List the subscribers.")
+    listed.add_argument("--group", metavar="GROUP", help="those of this group")
     sought = add_command(actions, "find", _find, "Find subscribers by a part of their name, or of a number.")
     sought.add_argument("text", metavar="TEXT", help="a part of the name, username, number, IMSI or CPF")
     sought.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
@@ -190,9 +191,13 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
 
 def _list(arguments: argparse.Namespace, config: Config) -> int:
     """List the subscribers."""
-    users = transact(
-        open_database(config), lambda tx: [with_balances(tx, each) for each in list(subscriber_records.list_all(tx))]
-    )
+
+    def work(tx: sa.Connection) -> list[dict[str, Any]]:
+        group = None if arguments.group is None else group_records.find(tx, arguments.group)
+        found = [each for each in subscriber_records.list_all(tx) if group is None or each.group_id == group.id]
+        return [with_balances(tx, each) for each in found]
+
+    users = transact(open_database(config), work)
     columns = ("username", "clid", "imsi", "level", "enabled", "voice_balance", "data_balance", "sms_balance")
     print_rows(users, columns, as_json=arguments.json)
     return 0

@@ -148,6 +148,7 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cpf: Sought | None = None
     level: LevelNumber | None = None
     enabled: bool | None = None
+    group_id: GroupId | None = None
     search: Part | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
@@ -159,7 +160,7 @@ def list_all(tx: Connection, request: Request) -> Page[SubscriberView]:
     table = tables.subscriber
     wanted = [
         table.c[name] == value
-        for name in ("username", "clid", "imsi", "cpf", "level", "enabled")
+        for name in ("username", "clid", "imsi", "cpf", "level", "enabled", "group_id")
         if (value := getattr(query, name)) is not None
     ]
     if query.search:

@@ -48,6 +48,13 @@ def biller(tmp_path_factory):
     made.run("trunk", "add", "north", "PJSIP/{number}@north")
     made.run("route", "add", "55", "north")
     made.run("bundle", "give", "user2001", "--seconds", 3600, "--for", "30d")
+    made.run("voucher", "make", "cards", "--cards", 3, "--voice", 50, "--output", "cards.csv")
+    made.run("voucher", "activate", "cards", "--to", 2, "--seller", "user2002")
+    made.run("group", "add", "village")
+    made.run("user", "change", "user2001", "--group", "village")
+    made.run("schedules", "add", "fee", "--fee", 500, "--every", 1, "--suspend-after", 3)
+    made.run("schedules", "join", "fee", "user2001")
+    made.run("schedules", "run")
     made.start()
     made.run("call", "user2001", 2002, "--talk", 10.2)
     yield made
