@@ -80,7 +80,7 @@ async def test_refused_batch_says_why_and_stays(biller, fields, wrong):
 async def test_seller_pays_once_and_sees_vouchers(biller):
     admin, place, codes = await made(biller, "handed")
     await admin.send("/ui/sellers/new", username="ana", commission="none")
-    await admin.fill(await admin.look("/ui/sellers/ana"), "/ui/sellers/ana/refills", amount="100")
+    await admin.fill(await admin.look("/ui/sellers/ana/refills/plan?amount=100"), "/ui/sellers/ana/refills")
     order = {"first_serial": "1", "last_serial": "2", "seller": "ana", "price": "80", "note": "harbour"}
     plan = await admin.look(f"{place}/activation/plan?{urlencode(order)}")
     assert "Ana" in plan.text
