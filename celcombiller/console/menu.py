@@ -29,10 +29,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A word of the bar. Its entries stand below the bar while one of them is looked at."""
+    """A word of the bar. Its entries stand below the bar while one of them is looked at.
+
+    ``of_staff``: only staff see it, or only the others.
+    """
 
     name: str
     entries: tuple[Entry, ...]
+    of_staff: bool | None = None
 
     def leads_to(self, address: str) -> bool:
         """Return whether a page belongs to one of the entries."""
@@ -44,10 +48,29 @@ SECTIONS = (
     Section(_("Subscribers"), (Entry("/ui/subscribers", _("Subscribers"), STAFF_READ),)),
     Section(
         _("Calls"),
-        (Entry("/ui/calls", _("Calls"), STAFF_READ), Entry("/ui/live", _("Live"), STAFF_READ)),
+        (
+            Entry("/ui/calls", _("Calls"), STAFF_READ),
+            Entry("/ui/live", _("Live"), STAFF_READ),
+            Entry("/ui/messages", _("Messages"), STAFF_READ),
+            Entry("/ui/data-sessions", _("Data sessions"), STAFF_READ),
+            Entry("/ui/cdr-differences", _("Differences (CDR)"), STAFF_READ),
+        ),
     ),
     Section(_("Credit"), (Entry("/ui/sellers", _("Sellers"), STAFF_READ),)),
-    Section(_("System"), (Entry("/ui/trail", _("Trail"), ADMINISTRATORS),)),
+    Section(
+        _("System"),
+        (
+            Entry("/ui/networks", _("Networks"), STAFF_READ),
+            Entry("/ui/staff", _("Staff"), STAFF_READ),
+            Entry("/ui/tokens", _("Tokens"), ADMINISTRATORS),
+            Entry("/ui/sessions", _("Sessions"), OWN_READ),
+            Entry("/ui/settings", _("Settings"), ADMINISTRATORS),
+            Entry("/ui/trail", _("Trail"), ADMINISTRATORS),
+            Entry("/ui/audit", _("Audit"), ADMINISTRATORS),
+            Entry("/ui/doctor", _("Doctor"), ADMINISTRATORS),
+        ),
+        of_staff=True,
+    ),
     Section(_("Sell"), (Entry("/ui/sell", _("Sell"), OWN_READ, of_sellers=True),)),
     Section(_("My account"), (Entry("/ui/me", _("My account"), OWN_READ),)),
     Section(_("Prices"), (Entry("/ui/prices", _("Prices"), OWN_READ),)),
@@ -56,7 +79,8 @@ SECTIONS = (
 
 def menu_of(who: Principal) -> list[Section]:
     """Return what stands in somebody's menu: the sections in which they see something."""
-    shown = (Section(each.name, tuple(_visible(each.entries, who))) for each in SECTIONS)
+    sections = (each for each in SECTIONS if each.of_staff in (None, who.is_staff))
+    shown = (Section(each.name, tuple(_visible(each.entries, who))) for each in sections)
     return [each for each in shown if each.entries]
 
 

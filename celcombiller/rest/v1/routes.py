@@ -1182,7 +1182,9 @@ V1_ROUTES = (
         query=audit_trail.TrailQuery,
         answer=Page[audit_trail.AuditEntryView],
     ),
-    Route(method="GET", path=f"{V1}/settings", who=ADMINISTRATORS, serve=settings.list_all, answer=settings.SettingList),
+    Route(
+        method="GET", path=f"{V1}/settings", who=ADMINISTRATORS, serve=settings.list_all, answer=settings.SettingList
+    ),
     Route(
         method="POST", path=f"{V1}/audit", who=ADMINISTRATORS, serve=audit.run, only_asks=True, answer=audit.AuditView
     ),

@@ -13,11 +13,12 @@ from tests.system.lab.requirements import find_chromium
 PASSWORD = "correct horse"
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 """axe-core of Deque (MPL-2.0): it finds what keeps people with a screen reader, or without a mouse, out."""
-PLACES = {"username": "user2001", "id": 1, "receipt": "S1-000001"}
+PLACES = {"username": "user2001", "id": 1, "receipt": "S1-000001", "name": "village"}
 PAGES = sorted(
     each.open_path.format(**PLACES)
     for each in CONSOLE_ROUTES
-    if (each.method, each.style) == ("GET", ResponseStyle.PAGE) and not each.path.endswith(("<path:unknown>", "<name>"))
+    if (each.method, each.style) == ("GET", ResponseStyle.PAGE)
+    and not each.path.endswith(("<path:unknown>", "/assets/<name>"))
 )
 
 
