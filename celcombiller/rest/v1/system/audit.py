@@ -32,7 +32,7 @@ class AuditDifferenceView(msgspec.Struct, kw_only=True):
     law: str
     subject: Annotated[str, Meta(description="where it is broken")]
     expected: Annotated[int | str | None, Meta(description="the value that the records make, mostly in credits")]
-    found: Annotated[int | str | None, Meta(description="the value that is there")]
+    found: Annotated[int | str | None, Meta(description="the value that is there, mostly in credits")]
 
 
 class OverdueHoldView(msgspec.Struct, kw_only=True):

@@ -25,7 +25,9 @@ class SettingView(msgspec.Struct, kw_only=True):
         Annotated[int, Meta(description="the number of its table among those of this name; null: there is one")] | None
     )
     key: Annotated[str, Meta(description="its name in the table")]
-    value: Annotated[SettingValue, Meta(description="what is in force, in the setting's own unit; null: hidden")]
+    value: Annotated[
+        SettingValue, Meta(description="what is in force; a number of what the key says, such as seconds; null: hidden")
+    ]
     is_hidden: Annotated[bool, Meta(description="whether it is a secret, which is never shown")]
     source: Annotated[SettingSource, Meta(description="where it was read at the start of this biller")]
 
