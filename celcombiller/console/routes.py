@@ -9,6 +9,7 @@ from celcombiller.console.page import LOGIN, form, page, serving_form
 from celcombiller.console.pricing.routes import PRICING_ROUTES
 from celcombiller.console.sellers.routes import SELLER_ROUTES
 from celcombiller.console.subscribers.routes import SUBSCRIBER_ROUTES
+from celcombiller.console.system.routes import SYSTEM_ROUTES
 from celcombiller.http.authorization import ANYBODY, OWN_READ, OWN_WRITE
 from celcombiller.http.route import ResponseStyle, Route
 
@@ -44,5 +45,6 @@ CONSOLE_ROUTES = (
     *PRICING_ROUTES,
     *SELLER_ROUTES,
     *SUBSCRIBER_ROUTES,
+    *SYSTEM_ROUTES,
     page("/ui/<path:unknown>", ANYBODY, home.refuse_address),
 )

@@ -7,11 +7,19 @@ from celcombiller.http.route import ResponseStyle
 from tests.system.lab.biller import Biller
 from tests.system.lab.browser import PASSWORD, Visit
 
-PLACES = {"username": "user2001", "id": 1, "number": 1, "receipt": "S1-000001", "document": "index.md"}
+PLACES = {
+    "username": "user2001",
+    "id": 1,
+    "number": 1,
+    "receipt": "S1-000001",
+    "document": "index.md",
+    "name": "village",
+}
 PAGES = sorted(
     each.open_path.format(**PLACES)
     for each in CONSOLE_ROUTES
-    if (each.method, each.style) == ("GET", ResponseStyle.PAGE) and not each.path.endswith(("<path:unknown>", "<name>"))
+    if (each.method, each.style) == ("GET", ResponseStyle.PAGE)
+    and not each.path.endswith(("<path:unknown>", "/assets/<name>", "/images/<name>"))
 )
 
 
