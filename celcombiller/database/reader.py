@@ -15,7 +15,13 @@ from twisted.python.threadpool import ThreadPool
 
 from celcombiller.core.errors import StoreUnavailable, TooSlow
 from celcombiller.database.alchimia_compat import TwistedEngine
-from celcombiller.database.transaction import means_not_now, transact, unavailable, was_too_slow
+from celcombiller.database.transaction import (
+    means_not_now,
+    reading_one_snapshot,
+    transact,
+    unavailable,
+    was_too_slow,
+)
 from celcombiller.runtime.process import cpu_affinity
 
 if TYPE_CHECKING:
@@ -84,9 +90,7 @@ class Reader:
 
     async def read_snapshot(self, work: Callable[[sa.Connection], T]) -> T:
         """Do ``work`` as `read` does, with all its statements on the database as it is at the first of them."""
-        engine = self._reading
-        if engine.dialect.name == "postgresql":
-            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        engine = reading_one_snapshot(self._reading)
         return await deferToThreadPool(self.reactor, self._threads, self._whole, work, engine)
 
     def _whole(self, work: Callable[[sa.Connection], T], engine: sa.Engine | None = None) -> T:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from celcombiller.core.audit.report import audit
-from celcombiller.database.transaction import means_not_now
+from celcombiller.database.transaction import means_not_now, reading_one_snapshot
 from celcombiller.runtime.process import cpu_affinity
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class LedgerAuditService(Service):
         began = time.monotonic()
         found: AuditReport | Failure
         try:
-            with self._engine.execution_options(reading=True).begin() as tx:
+            with reading_one_snapshot(self._engine).begin() as tx:
                 found = audit(tx)
         except Exception:  # noqa: BLE001  whatever it was is told, and the next audit comes all the same
             found = Failure()

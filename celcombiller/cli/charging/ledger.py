@@ -30,7 +30,7 @@ from celcombiller.core.reports.history import find_trunk_names
 from celcombiller.core.selling import sales
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.voice import call_queries
-from celcombiller.database.transaction import transact
+from celcombiller.database.transaction import reading_one_snapshot, transact
 
 if TYPE_CHECKING:
     import argparse
@@ -153,7 +153,7 @@ def _statement(arguments: argparse.Namespace, config: Config) -> int:
 
 def _audit(arguments: argparse.Namespace, config: Config) -> int:
     """Recompute the ledger; return 1 when something differs."""
-    engine, now = open_database(config).execution_options(reading=True), datetime.now(UTC)
+    engine, now = reading_one_snapshot(open_database(config)), datetime.now(UTC)
     report = transact(engine, lambda tx: audit_report.audit(tx, now))
     if arguments.json:
         print_json({"ok": report.ok} | asdict(report))

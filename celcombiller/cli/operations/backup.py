@@ -20,7 +20,7 @@ from celcombiller.cli.terminal import echo
 from celcombiller.core.audit import report as audit_report
 from celcombiller.core.errors import InvalidValue, StoreUnavailable
 from celcombiller.database.ledger_file import copy_ledger_file, create_ledger_file, path_of
-from celcombiller.database.transaction import transact
+from celcombiller.database.transaction import reading_one_snapshot, transact
 
 if TYPE_CHECKING:
     import argparse
@@ -106,7 +106,7 @@ def _dump(engine: sa.Engine, target: Path) -> AuditReport:
         return audit_report.audit(tx)
 
     try:
-        report = transact(engine.execution_options(isolation_level="REPEATABLE READ"), work)
+        report = transact(reading_one_snapshot(engine), work)
         unfinished.rename(target)
     finally:
         unfinished.unlink(missing_ok=True)
