@@ -47,6 +47,15 @@ SECTIONS = (
         (Entry("/ui/calls", _("Calls"), STAFF_READ), Entry("/ui/live", _("Live"), STAFF_READ)),
     ),
     Section(_("Credit"), (Entry("/ui/sellers", _("Sellers"), STAFF_READ),)),
+    Section(
+        _("Reports"),
+        (
+            Entry("/ui/reports/days", _("By day"), STAFF_READ),
+            Entry("/ui/reports/sellers", _("By seller"), STAFF_READ),
+            Entry("/ui/reports/destinations", _("By destination"), STAFF_READ),
+            Entry("/ui/reports/trunks", _("By trunk"), STAFF_READ),
+        ),
+    ),
     Section(_("System"), (Entry("/ui/trail", _("Trail"), ADMINISTRATORS),)),
     Section(_("Sell"), (Entry("/ui/sell", _("Sell"), OWN_READ, of_sellers=True),)),
     Section(_("My account"), (Entry("/ui/me", _("My account"), OWN_READ),)),
