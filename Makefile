@@ -77,7 +77,8 @@ assets:  ## Copy what the pages use of others from npm, in the versions of the l
 	cd build/assets && npm ci --ignore-scripts
 	cp build/assets/node_modules/htmx.org/dist/htmx.min.js $(ASSETS)/htmx.min.js
 	cp build/assets/node_modules/@picocss/pico/css/pico.min.css $(ASSETS)/pico.min.css
-	cd $(ASSETS) && sha256sum htmx.min.js pico.min.css > SHA256SUMS
+	cp build/assets/node_modules/uplot/dist/uPlot.iife.min.js build/assets/node_modules/uplot/dist/uPlot.min.css $(ASSETS)/
+	cd $(ASSETS) && sha256sum htmx.min.js pico.min.css uPlot.iife.min.js uPlot.min.css > SHA256SUMS
 
 messages: $(VENV)/.tested  ## Bring new texts of the pages into the catalogues of celcombiller/locale, to be translated
 	mkdir -p build

@@ -41,6 +41,8 @@ COMMANDS = (
     ("transfer", "selling.credit_transfers:configure", "Credit that subscribers hand to each other."),
     ("seller", "selling.sellers:configure", "Sellers of credit: their stock, sales, receipts and settlement."),
     ("calls", "charging.ledger:configure_calls", "List the last calls."),
+    ("overview", "operations.reports:configure_overview", "Show what happens now, and what needs a person."),
+    ("report", "operations.reports:configure_report", "What was sold and used by day, seller, destination, trunk."),
     ("live", "operations.live:configure_live", "Show the calls in progress: who, how long, what they cost so far."),
     ("hangup", "operations.live:configure_hangup", "Hang up a call in progress."),
     ("statement", "charging.ledger:configure_statement", "List a subscriber's last movements of credit."),

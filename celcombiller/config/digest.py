@@ -26,6 +26,7 @@ def settings_digests(config: Config) -> dict[str, str]:
         "[numbering]": _digest(config.numbering),
         "[sms]": _digest(config.sms),
         "[fees]": _digest(config.fees),
+        "[schedules] time_zone": _digest(config.schedules.zone),
         "[radius] silent_minutes": _digest(radius.silent_minutes),
     }
     if config.validity_terms.days:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_date, format_datetime
+from babel.dates import format_date, format_datetime, format_skeleton
 from babel.numbers import format_decimal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -96,7 +96,10 @@ def environment_of(language: str) -> Environment:
     def day(value: date | None) -> str:
         return "" if value is None else format_date(value, "medium", locale=locale)
 
-    made.filters |= {"number": number, "time": time, "day": day, "duration": format_duration}
+    def month(value: date) -> str:
+        return str(format_skeleton("yMMM", value, locale=locale))
+
+    made.filters |= {"number": number, "time": time, "day": day, "month": month, "duration": format_duration}
     return made
 
 

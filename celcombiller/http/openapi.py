@@ -43,6 +43,8 @@ _TAGS = {
     "denominations": "Amounts of credit that are sold most.",
     "receipts": "Numbered receipts of sales, refills and credits.",
     "settlements": "What sellers got, paid and sold in a period.",
+    "overview": "What happens now, and what needs a person.",
+    "reports": "What was sold and used by day, seller, destination and trunk.",
     "payments": "What payment providers report, and the credit that it became.",
     "fees": "Fees that schedules take: what is owed, paid, waived and undone.",
     "bundles": "Pots of seconds, messages, octets or credits, which pay before the balance.",

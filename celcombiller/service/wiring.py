@@ -58,6 +58,7 @@ from celcombiller.jobs.bundle_ends import BundleEndService
 from celcombiller.jobs.cdr_reconciliation import CdrReconciliation
 from celcombiller.jobs.cdr_settings import open_configured_source, reconciliation_terms
 from celcombiller.jobs.credit_validity import CreditValidityService
+from celcombiller.jobs.day_sums import DaySumService
 from celcombiller.jobs.expiry import (
     cancel_credit_transfers,
     close_overdue,
@@ -193,6 +194,7 @@ def build(
         *_bundles(parts),
         *_notices(parts),
         *_validity(parts),
+        *_day_sums(parts),
         *_observation(parts),
     ):
         service.setServiceParent(root)
@@ -544,6 +546,13 @@ def _validity(parts: _Parts) -> Iterator[IService]:
             now=partial(datetime.now, UTC),
             metrics=parts.metrics,
         )
+
+
+def _day_sums(parts: _Parts) -> Iterator[IService]:
+    """Yield what adds up transfers by day."""
+    if parts.is_first:
+        zone, store = ZoneInfo(parts.config.schedules.zone), parts.store
+        yield DaySumService(parts.reactor, zone, transact=store.transact, read=parts.reader.read)
 
 
 def _observation(parts: _Parts) -> Iterator[IService]:

@@ -68,6 +68,7 @@ def the_path_of_a_call(engine, monkeypatch):
             tx.execute(sa.select(tables.account).where(tables.account.c.subscriber_id == 1)).all()
             call_queries.open_calls(tx, "pbx1")
             call_queries.overdue_calls(tx, NOW, limit=10)
+            call_queries.count_overdue(tx, NOW)
             asterisk_heartbeat.server_seen(tx, "pbx1", NOW)
             asterisk_heartbeat.server_last_seen(tx, "pbx1")
             asterisk_heartbeat.last_call_event(tx, "pbx1")

@@ -5,6 +5,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 from celcombiller.config.tables import Asterisk, Balance, Metrics, Notices, Sms
+from celcombiller.core.notifications.low_balance import BOOKMARK
 from celcombiller.core.schema import tables
 from celcombiller.jobs import low_balance
 from celcombiller.jobs.low_balance import LowBalanceService
@@ -13,6 +14,11 @@ from tests.support.http.api_service import Biller
 from tests.system.lab.waiting import free_ports
 
 SECONDS_MAX = 10
+
+
+def marks(biller):
+    """Give the bookmark of the notices."""
+    return [each["transfer_id"] for each in biller.rows(tables.bookmark) if each["name"] == BOOKMARK]
 
 
 async def until(condition):
@@ -53,7 +59,7 @@ async def biller(tmp_path, monkeypatch):
 @pytest_twisted.ensureDeferred
 async def test_a_lowered_balance_queues_a_notice(biller):
     (service,) = watching(biller)
-    await until(lambda: biller.rows(tables.bookmark))
+    await until(lambda: marks(biller))
     admin = await biller.logged_in("admin")
     for number, value in enumerate((6000, -5640)):
         body = {"username": "ana", "kind": "voice", "value": value}
@@ -66,6 +72,6 @@ async def test_a_lowered_balance_queues_a_notice(biller):
     measured = await scraped(biller)
     assert measured['celcombiller_notices_total{result="queued"}'] == 1
     assert measured["celcombiller_notices_looked_at_timestamp_seconds"] > 0
-    assert [each["transfer_id"] for each in biller.rows(tables.bookmark)] == [2]
+    assert marks(biller) == [2]
     assert biller.audit().ok
     assert service.running

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from celcombiller.console.operators import calls, live, sellers, start, subscriber, subscribers, trail, transfers
+from celcombiller.console.operators import (
+    calls,
+    live,
+    reports,
+    sellers,
+    start,
+    subscriber,
+    subscribers,
+    trail,
+    transfers,
+)
 from celcombiller.console.page import form, page, serving_form
 from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, STAFF_READ, STAFF_WRITE
 from celcombiller.http.route import ID
@@ -24,6 +34,11 @@ OPERATOR_ROUTES = (
     page(f"/ui/calls/{ID}", STAFF_READ, calls.show_one),
     page("/ui/live", STAFF_READ, live.show),
     serving_form(f"/ui/live/{ID}/hangup", STAFF_WRITE, live.hang_up, shown_by=live.show),
+    page("/ui/reports", STAFF_READ, reports.show_first),
+    page("/ui/reports/days", STAFF_READ, reports.show_days),
+    page("/ui/reports/sellers", STAFF_READ, reports.show_sellers),
+    page("/ui/reports/destinations", STAFF_READ, reports.show_destinations),
+    page("/ui/reports/trunks", STAFF_READ, reports.show_trunks),
     page("/ui/start", STAFF_READ, start.show),
     page("/ui/subscribers", STAFF_READ, subscribers.show),
     page("/ui/subscribers/new", STAFF_WRITE, subscribers.show_new),

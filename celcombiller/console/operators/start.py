@@ -1,4 +1,4 @@
-"""The operator's first page: what happens now."""
+"""The operator's first page: what happens now, and what needs a person."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from celcombiller.http.route import Request
 
-LIVE_SHOWN = 10
+TRANSFERS_SHOWN = 10
 
 
 def show(tx: Connection, request: Request) -> View:
-    """Show calls in progress, the last movements of credit, and the radio networks."""
+    """Show the figures of today, what needs a person, the last 30 days, and the last movements of credit."""
     values = {
-        "live": ask(tx, request, "GET /api/v1/live", query={"limit": LIVE_SHOWN}),
-        "transfers": ask(tx, request, "GET /api/v1/transfers", query={"limit": LIVE_SHOWN}),
-        "networks": ask(tx, request, "GET /api/v1/provisioning"),
+        "overview": ask(tx, request, "GET /api/v1/overview"),
+        "days": ask(tx, request, "GET /api/v1/reports/days", query={"account": "voice"}),
+        "transfers": ask(tx, request, "GET /api/v1/transfers", query={"limit": TRANSFERS_SHOWN}),
     }
     return View("operators/start.html", values)

@@ -15,6 +15,7 @@ from celcombiller.core.audit.credit_transfer_checks import (
     check_transfer_fees,
     check_transfer_rows,
 )
+from celcombiller.core.audit.day_sum_checks import check_day_sums
 from celcombiller.core.audit.fee_checks import (
     check_fee_bundles,
     check_fee_transfers,
@@ -137,10 +138,11 @@ CHECKS: tuple[Check, ...] = (
     check_suspensions,
     check_networks,
     check_notices,
+    check_day_sums,
 )
 
 
-_BY_KEYS = (check_spent, check_tariff_prices, check_trunk_costs)
+_BY_KEYS = (check_spent, check_tariff_prices, check_trunk_costs, check_day_sums)
 """The checks that read rows by their keys, some at a time; all others read tables whole."""
 
 

@@ -70,9 +70,12 @@ def sales_statement(now: datetime) -> sa.Select[Any]:
     )
 
 
-_STOCKS = (
+_MAY_SELL = sa.exists().where(
+    _subscriber.c.id == _seller.c.subscriber_id, _subscriber.c.enabled, _subscriber.c.deleted_at.is_(None)
+)
+
+_STOCKS = (  # without a join to subscribers, of whom SQLite would read all
     sa.select(_seller.c.subscriber_id, _seller.c.seller_class, _account.c.posted, _account.c.held, _account.c.floor)
     .join(_account, _account.c.id == _seller.c.account_id)
-    .join(_subscriber, _subscriber.c.id == _seller.c.subscriber_id)
-    .where(_seller.c.enabled, _subscriber.c.enabled, _subscriber.c.deleted_at.is_(None))
+    .where(_seller.c.enabled, _MAY_SELL)
 )

@@ -182,6 +182,11 @@ class Advance:
 
 def owed_since(tx: Connection, rules: ScheduleRules, now: datetime) -> datetime | None:
     """Return when the oldest outstanding credit came due, or None if nothing is owed by ``now``."""
+    return min(list_owed(tx, rules, now), default=None)
+
+
+def list_owed(tx: Connection, rules: ScheduleRules, now: datetime) -> list[datetime]:
+    """Return when each outstanding due date came, of those that are owed by ``now``."""
     known = {each.id: each for each in list_all(tx) if each.enabled}
     waiting = [(each, next_due_date(each, each.done_until)) for each in known.values()]
     waiting += [
@@ -189,8 +194,7 @@ def owed_since(tx: Connection, rules: ScheduleRules, now: datetime) -> datetime 
         for run in open_runs(tx)
         if run.schedule_id in known and next_chunk_end(tx, run, 1) is not None
     ]
-    owed = [at for each, due_on in waiting if (at := _came_at(each, due_on, rules)) is not None and at <= now]
-    return min(owed, default=None)
+    return [at for each, due_on in waiting if (at := _came_at(each, due_on, rules)) is not None and at <= now]
 
 
 def _came_at(schedule: Schedule, due_on: date | None, rules: ScheduleRules) -> datetime | None:

@@ -856,6 +856,23 @@ bookmark = sa.Table(
 )
 """The last transfer that a reader of all transfers has processed."""
 
+day_sum = sa.Table(
+    "day_sum",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("movement", sa.Text, primary_key=True),
+    sa.Column("account_kind", sa.Text, primary_key=True),
+    sa.Column("direction", sa.Text, primary_key=True),
+    sa.Column("transfers", sa.BigInteger, nullable=False),
+    sa.Column("credits", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("direction in ('in', 'out', 'between')", name="direction"),
+    sa.CheckConstraint("transfers > 0 and credits > 0", name="amounts"),
+)
+"""The transfers of a day in the operator's time zone, up to the bookmark of the sums: their number and their credits.
+
+``movement`` is their origin, or ``operator``. Between a seller and a subscriber, ``account_kind`` is the subscriber's.
+"""
+
 data_session = sa.Table(
     "data_session",
     metadata,

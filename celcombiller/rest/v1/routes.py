@@ -81,6 +81,7 @@ from celcombiller.rest.v1 import (
 )
 from celcombiller.rest.v1.credentials import second_factor
 from celcombiller.rest.v1.pricing import bundles, offers, prices, tariff_files, tariffs, trunks
+from celcombiller.rest.v1.reports.report_routes import REPORT_ROUTES
 from celcombiller.rest.v1.selling import credit_transfers, fees, payments, vouchers
 from celcombiller.rest.v1.selling.seller_routes import SELLER_ROUTES
 from celcombiller.rest.v1.system import audit, settings
@@ -1244,4 +1245,5 @@ V1_ROUTES = (
         refusals=(NetworkUnavailable,),
     ),
     *SELLER_ROUTES,
+    *REPORT_ROUTES,
 )

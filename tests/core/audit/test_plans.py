@@ -30,7 +30,7 @@ def test_only_checks_by_keys_join_without_hash(postgresql, monkeypatch):
     with postgresql.begin() as tx:
         assert report.audit(tx).ok
         assert tx.execute(sa.text("show enable_nestloop")).scalar() == "on"
-    by_keys = {"check_spent", "check_tariff_prices", "check_trunk_costs"}
+    by_keys = {"check_spent", "check_tariff_prices", "check_trunk_costs", "check_day_sums"}
     assert {name for name, value in seen.items() if value == "on"} == by_keys
 
 

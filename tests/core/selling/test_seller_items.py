@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from celcombiller.core.reports import seller_items
 from celcombiller.core.reports.open_items import count_open_items
 from celcombiller.core.reports.seller_items import SellerItems, count_seller_items
 from celcombiller.core.selling import sales
 from celcombiller.runtime.metrics.scrape import open_item_families
 from tests.support.databases import NOW
+from tests.support.query_plans import plans_of
 from tests.support.selling.sellers import OPERATOR, TERMS, add_seller, sell
 
 DAY = timedelta(days=1)
@@ -49,3 +51,8 @@ def test_a_scrape_has_the_sellers(tx):
     assert (sold.labels, sold.value) == ({"seller_class": "shop", "origin": "sms"}, 600)
     assert families["celcombiller_sellers_low"].samples[0].value == 1
     assert families["celcombiller_seller_stock_credits"].samples[0].value == 400
+
+
+def test_stocks_are_read_without_all_subscribers(engine):
+    plan = plans_of(engine, lambda tx: tx.execute(seller_items._STOCKS))
+    assert not any("SCAN subscriber" in line for line in plan), plan

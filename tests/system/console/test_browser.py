@@ -139,3 +139,18 @@ def test_search_follows_what_is_typed(chromium, biller):
     assert page.url.endswith("search=ER2002")
     visit.context.close()
     assert not visit.faults
+
+
+def test_chart_is_drawn_from_its_table(chromium, biller):
+    visit = Visit(chromium, biller, viewport={"width": 360, "height": 800}).log_in()
+    page = visit.go("/ui/reports/days")
+    for _ in range(20):
+        if page.locator(".chart").count():
+            break
+        page.wait_for_timeout(1000)  # the sums are a few seconds old
+        page.reload()
+    page.wait_for_selector(".chart canvas")
+    assert page.locator(".chart .u-series").count() == 3
+    assert page.evaluate("document.querySelector('.chart canvas').getBoundingClientRect().width") <= 360
+    visit.context.close()
+    assert not visit.faults

@@ -1,0 +1,1 @@
+"""What happened in a span of days, and what happens now."""
