@@ -35,8 +35,8 @@ async def counted(biller):
 async def with_movements(biller):
     """Give ana 600 by hand, take 45 for a call, and return a reader."""
     clara = Reader(await biller.logged_in("clara"))
-    form = await clara.look("/ui/subscribers/ana/credit")
-    await clara.fill(form, "/ui/subscribers/ana/transfers", value="600")
+    form = await clara.look("/ui/subscribers/ana/credit/plan?kind=voice&value=600")
+    await clara.fill(form, "/ui/subscribers/ana/transfers")
     with biller.engine.begin() as tx:
         own = tx.execute(
             sa.select(tables.account.c.id)

@@ -34,7 +34,7 @@ Kind = Annotated[
 Way = Annotated[Direction, Meta(description="in: to subscribers; out: from subscribers; between: from one to another")]
 
 
-class MovementView(msgspec.Struct, kw_only=True):
+class DayMovementView(msgspec.Struct, kw_only=True):
     """The transfers of one kind."""
 
     movement: Kind
@@ -58,7 +58,7 @@ class DayView(msgspec.Struct, kw_only=True):
     expired: Annotated[int, Meta(description="credits whose time was over")]
     given_back: Annotated[int, Meta(description="credits that came back to subscribers")]
     taken_back: Annotated[int, Meta(description="credits that were taken back, or otherwise from subscribers")]
-    movements: list[MovementView]
+    movements: list[DayMovementView]
 
 
 class DayReport(msgspec.Struct, kw_only=True):
@@ -90,7 +90,7 @@ def _read(tx: Connection, request: Request) -> list[PeriodSums]:
     return day_report.sum_up(tx, first, until, by=query.by, account=query.account)
 
 
-COLUMNS = ("day", "account", "heading", *MovementView.__struct_fields__)
+COLUMNS = ("day", "account", "heading", *DayMovementView.__struct_fields__)
 
 
 def _lines(tx: Connection, request: Request) -> Iterator[tuple[object, ...]]:
