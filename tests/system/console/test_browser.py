@@ -32,7 +32,8 @@ def chromium():
 @pytest.fixture(scope="module")
 def biller(tmp_path_factory):
     """Give a biller with two subscribers; one has called the other, who sells credit."""
-    made = Biller(tmp_path_factory.mktemp("console"))
+    folder = tmp_path_factory.mktemp("console")
+    made = Biller(folder, rest={"login_code": True}, sms={"on_net_route": "smpp"}, smpp={"host": "127.0.0.1"})
     made.write()
     (made.folder / "password").write_text(PASSWORD)
     made.run("init", "--admin", "admin", "--password-file", "password")
