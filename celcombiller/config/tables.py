@@ -225,6 +225,11 @@ class Rest(_Table, frozen=True):
     second_factor: Literal["optional", "staff"] = "optional"
     """Who logs in only with a code besides the password: who has set a second factor; with ``staff`` also every
     administrator and collaborator, who cannot log in until they have one (``celcombiller user set-second-factor``)."""
+    login_code: bool = False
+    """Whether subscribers may log in by a code that is sent to their phone, in place of a password. Who reads their
+    messages then gets in. Staff need their password in any case."""
+    login_code_text: _Text = "{code} is your code to log in, good for {minutes} minutes. Tell it to nobody."
+    """The message with the code: ``{code}``, ``{minutes}``."""
     body_kib_max: Annotated[int, Meta(ge=1, le=1024)] = 64
     """The largest body of a request, in KiB."""
     balance_checks: Literal["token", "loopback"] = "token"
@@ -269,8 +274,11 @@ class Rest(_Table, frozen=True):
     """The origins whose pages may use the API from a browser."""
 
     def __post_init__(self) -> None:
-        """Refuse a port or an address that does not exist."""
+        """Refuse a port or an address that does not exist, and a text without the code."""
         check_port(self.listen)
+        check_words("login_code_text", self.login_code_text, ("code", "minutes"))
+        if "{code}" not in self.login_code_text:
+            raise SettingError("login_code_text", "must have {code}")
         for position, each in enumerate(self.trusted_proxies, 1):
             if each != "unix" and parse_address(each) is None:
                 reason = f'must be an IP address, or "unix", not {show_value(each)}'
@@ -1423,6 +1431,7 @@ def _check_notifiable(config: Config) -> None:
     notices, fees = config.notices, config.fees
     needed: dict[str, tuple[str, object]] = {
         "sms.balance_code": ("the answer needs", config.sms.balance_code),
+        "rest.login_code": ("the code needs", config.rest.login_code),
         "notices.thresholds": ("a notice needs", notices.thresholds),
         "notices.spending_share": ("a notice needs", notices.spending_share),
         "text_commands": ("the answers need", config.text_commands.formats),

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.web import http
 
 from celcombiller.console.page import View, respond
-from celcombiller.core.errors import InvalidValue, SecondFactorNeeded
+from celcombiller.core.errors import InvalidValue, NotFound, SecondFactorNeeded, WrongCode
 from celcombiller.http.credentials.login import begin_session, complete_session, end_session
+from celcombiller.http.credentials.login_code import begin_session_by_code, send_code
 from celcombiller.http.route import Response
+from celcombiller.runtime.languages import mark_text as _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 HOME = "/ui/"
 KEPT = "kept."
 """Before the names of the fields of a form that waits for the login."""
+_WRONG_CODE = _("The code is wrong, was used, or is too old.")
 _OWN_ADDRESS = re.compile(r"/ui/[A-Za-z0-9_.~%/?&=+-]*")
 
 
@@ -57,6 +60,51 @@ async def check_code(api: Api, http_request: HttpRequest, request: Request) -> R
     """Check the second factor, and go where the reader wanted to be."""
     await complete_session(api, http_request, request, request.body.get("code", ""))
     return _go_on(request, request.body)
+
+
+def show_phone(_tx: Connection, request: Request) -> View:
+    """Show the form of a number whose phone gets a code. Raises `NotFound` where there are no such logins."""
+    _check_by_phone(request)
+    return View("login_phone.html", _where_to({"next": (request.query or {}).get("next", "")} | dict(request.form)))
+
+
+def show_phone_code(tx: Connection, request: Request) -> View:
+    """Show the form of the code that a phone got; without its number, the form of the number."""
+    return _view_phone_code(request.form) if request.form.get("number") else show_phone(tx, request)
+
+
+async def send_phone_code(api: Api, _http_request: HttpRequest, request: Request) -> Response:
+    """Have a code sent to a phone, and show its form, whoever has the number; without a number, ask for it."""
+    _check_by_phone(request)
+    form = request.body
+    number = form.get("number", "").strip()
+    if not number:
+        return respond(request, View("login_phone.html", _where_to(form)))
+    await send_code(api, request, number)
+    return respond(request, _view_phone_code(form))
+
+
+async def check_phone_code(api: Api, http_request: HttpRequest, request: Request) -> Response:
+    """Check the code that a phone got, and go where the reader wanted to be."""
+    _check_by_phone(request)
+    form = request.body
+    number, code = form.get("number", "").strip(), form.get("code", "")
+    try:
+        await begin_session_by_code(api, http_request, request, number, code, may_wait=True)
+    except SecondFactorNeeded:
+        return respond(request, View("login_code.html", _where_to(form)))
+    except WrongCode:
+        raise InvalidValue(_WRONG_CODE, {"code": _WRONG_CODE}) from None
+    return _go_on(request, form)
+
+
+def _check_by_phone(request: Request) -> None:
+    if not request.config.rest.login_code:
+        raise NotFound("there is no such page")
+
+
+def _view_phone_code(form: Mapping[str, str]) -> View:
+    return View("login_phone_code.html", _where_to(form) | {"number": form["number"].strip()})
 
 
 def _where_to(form: Mapping[str, str]) -> dict[str, Any]:

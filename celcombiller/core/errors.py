@@ -181,10 +181,10 @@ class DayLimitReached(BillerError):
 
 
 class WrongCode(BillerError):
-    """The code that confirms a request is wrong, was for another one, or came too late."""
+    """The code that was sent by message is wrong, was for another request, or came too late."""
 
     code = "WRONG_CODE"
-    remedy = "Send the code of the last message. After three wrong codes, or ten minutes, make the request again."
+    remedy = "Send the code of the last message. After a few wrong ones, or some minutes, ask for another."
 
 
 class SecondFactorNeeded(BillerError):

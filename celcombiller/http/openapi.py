@@ -67,6 +67,7 @@ _TAGS = {
     "provisioning": "The radio networks, and what differs between them and the biller.",
     "me": "The principal of a request.",
     "sessions": "Browsers that are logged in.",
+    "login-codes": "Logins by a code that is sent to the phone.",
     "tokens": "Keys for programs.",
     "cdr-differences": "How Asterisk's call detail records differ from the ledger.",
     "trail": "The audit trail: what operators changed.",

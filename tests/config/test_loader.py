@@ -381,6 +381,8 @@ def uncommented(text):
         ),
         ("[credit_transfers]\nleast = 9\nmost = 5", "credit_transfers.most: is less than least (9)"),
         ('[credit_transfers]\nasked_text = "{amount}"', "credit_transfers.asked_text: must have {code}"),
+        ("[rest]\nlogin_code = true", "rest.login_code: the code needs a way to subscribers: sms.on_net_route"),
+        ('[rest]\nlogin_code_text = "Hello"', "rest.login_code_text: must have {code}"),
         (
             '[text_commands]\nsell_code = "777"',
             "text_commands: the answers need a way to subscribers: sms.on_net_route",

@@ -24,6 +24,10 @@ FOR_ANYBODY = {
     "GET /ui/login/code",
     "POST /ui/login/code",
     "POST /ui/login",
+    "GET /ui/login/phone",
+    "GET /ui/login/phone/code",
+    "POST /ui/login/phone",
+    "POST /ui/login/phone/code",
     "POST /ui/logout",
     "GET /ui/<path:unknown>",
 }

@@ -423,6 +423,18 @@ recovery_code = sa.Table(
 )
 """Codes for who has lost the authenticator, each good once, as their SHA-256."""
 
+login_code = sa.Table(
+    "login_code",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("subscriber_id", BigId, sa.ForeignKey("subscriber.id"), nullable=False, index=True),
+    sa.Column("code_hash", sa.Text, nullable=False),
+    sa.Column("sent_at", Instant, nullable=False, index=True),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+)
+"""Codes of the last hour that were sent to phones and log their subscribers in, each once; the last of each counts."""
+
 token = sa.Table(
     "token",
     metadata,

@@ -65,23 +65,15 @@ async def begin_session(
         return None
     fresh = await _rehash(api, hashed, password, username)
     secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
-    lifetime = timedelta(hours=api.config.rest.session_hours)
 
-    def work(tx: Connection) -> tuple[Subscriber, _Standing] | None:
+    def work(tx: Connection) -> tuple[Subscriber, Standing] | None:
         # The hash took a while: they may have another password by now, or be disabled or deleted.
         who = subscriber_records.lock_login(tx, found.subscriber_id, hashed)
         if who is None:
             return None
-        standing = _admit_second_factor(api, tx, request, who, code, now)
-        if standing is _Standing.LOGGED_IN:
+        standing = open_login(api, tx, request, who, secret, code, now, may_wait=may_wait)
+        if standing is Standing.LOGGED_IN:
             login_throttle.forget_failures(tx, name, request.address, now)
-            sessions.open_session(tx, secret, who.id, address=request.address, now=now, lifetime=lifetime)
-            actor = Actor(who.username, request.address)
-            audit_trail.record(tx, actor, "log in", f"subscriber:{who.username}", now=now)
-        elif standing is _Standing.NEEDS_CODE and may_wait:
-            sessions.open_session(
-                tx, secret, who.id, address=request.address, now=now, lifetime=CODE_TIME, awaits_code=True
-            )
         if fresh is not None:
             subscriber_records.replace_hash(tx, who.id, fresh)
         return who, standing
@@ -90,9 +82,7 @@ async def begin_session(
     if done is None:
         return None
     who, standing = done
-    if standing in ((_Standing.LOGGED_IN, _Standing.NEEDS_CODE) if may_wait else (_Standing.LOGGED_IN,)):
-        _set_cookie(api, http_request, secret, lifetime)
-    _check_standing(standing)
+    finish_login(api, http_request, secret, standing, may_wait=may_wait)
     return who
 
 
@@ -110,24 +100,60 @@ async def _rehash(api: Api, hashed: str, password: str, username: str) -> str | 
     return await api.passwords.hash(password, username) if api.passwords.is_outdated(hashed) else None
 
 
-class _Standing(Enum):
-    """How a login with the right password stands."""
+class Standing(Enum):
+    """How a login with the right password, or the right code by message, stands."""
 
     LOGGED_IN = "logged in"
     NEEDS_CODE = "needs a code"
     WRONG_CODE = "wrong code"
 
+    def is_begun(self, *, may_wait: bool) -> bool:
+        """Return whether it has a session."""
+        return self is Standing.LOGGED_IN or (may_wait and self is Standing.NEEDS_CODE)
 
-def _check_standing(standing: _Standing) -> None:
-    if standing is _Standing.NEEDS_CODE:
+
+def open_login(
+    api: Api,
+    tx: Connection,
+    request: Request,
+    who: Subscriber,
+    secret: str,
+    code: str,
+    now: datetime,
+    *,
+    may_wait: bool,
+    way: str = "",
+) -> Standing:
+    """Open the session of a login, unless its second factor is missing or wrong. ``way``: how, if not by password.
+
+    Raises `Forbidden` where staff need a second factor and have none.
+    """
+    standing = _admit_second_factor(api, tx, request, who, code, now)
+    if standing is Standing.LOGGED_IN:
+        lifetime = timedelta(hours=api.config.rest.session_hours)
+        sessions.open_session(tx, secret, who.id, address=request.address, now=now, lifetime=lifetime)
+        actor, after = Actor(who.username, request.address), {"by": way} if way else None
+        audit_trail.record(tx, actor, "log in", f"subscriber:{who.username}", after=after, now=now)
+    elif standing.is_begun(may_wait=may_wait):
+        sessions.open_session(
+            tx, secret, who.id, address=request.address, now=now, lifetime=CODE_TIME, awaits_code=True
+        )
+    return standing
+
+
+def finish_login(api: Api, http_request: HttpRequest, secret: str, standing: Standing, *, may_wait: bool) -> None:
+    """Set the cookie of a login that has a session. Raises `SecondFactorNeeded` and `WrongSecondFactor`."""
+    if standing.is_begun(may_wait=may_wait):
+        _set_cookie(api, http_request, secret, timedelta(hours=api.config.rest.session_hours))
+    if standing is Standing.NEEDS_CODE:
         raise SecondFactorNeeded("the code of your authenticator is needed, too")
-    if standing is _Standing.WRONG_CODE:
+    if standing is Standing.WRONG_CODE:
         raise WrongSecondFactor("the code is wrong, or was used before")
 
 
 def _admit_second_factor(
     api: Api, tx: Connection, request: Request, who: Subscriber, code: str, now: datetime
-) -> _Standing:
+) -> Standing:
     """Return how a login stands. Raises `Forbidden` where staff need a second factor and have none."""
     if not second_factor.is_set(tx, who.id):
         if api.config.rest.second_factor == "staff" and who.level is not Level.SUBSCRIBER:
@@ -135,12 +161,12 @@ def _admit_second_factor(
                 "staff need a second factor (rest.second_factor): the operator sets one by "
                 "`celcombiller user set-second-factor`"
             )
-        return _Standing.LOGGED_IN
+        return Standing.LOGGED_IN
     if not code:
-        return _Standing.NEEDS_CODE
+        return Standing.NEEDS_CODE
     actor = Actor(who.username, request.address)
     is_right = second_factor.admit_code(tx, actor, who.id, code, now)
-    return _Standing.LOGGED_IN if is_right else _Standing.WRONG_CODE
+    return Standing.LOGGED_IN if is_right else Standing.WRONG_CODE
 
 
 async def complete_session(api: Api, http_request: HttpRequest, request: Request, code: str) -> None:

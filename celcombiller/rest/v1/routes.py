@@ -19,6 +19,7 @@ from celcombiller.core.errors import (
     NotFound,
     NotOffered,
     NotReady,
+    SecondFactorNeeded,
     SellerDisabled,
     StoreUnavailable,
     SubscriberDisabled,
@@ -79,7 +80,7 @@ from celcombiller.rest.v1 import (
     tokens,
     transfers,
 )
-from celcombiller.rest.v1.credentials import second_factor
+from celcombiller.rest.v1.credentials import login_codes, second_factor
 from celcombiller.rest.v1.pricing import bundles, offers, prices, tariff_files, tariffs, trunks
 from celcombiller.rest.v1.reports.report_routes import REPORT_ROUTES
 from celcombiller.rest.v1.selling import credit_transfers, fees, payments, vouchers
@@ -1082,6 +1083,26 @@ V1_ROUTES = (
         example={"code": "123456"},
         answer=credit_transfers.CreditTransferView,
         refusals=(WrongCode, *_OF_CREDIT_TRANSFER),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/login-codes",
+        who=ANYBODY,
+        serve=login_codes.send,
+        body=login_codes.NewLoginCode,
+        example={"number": "5591980000001"},
+        status=204,
+        refusals=(NotOffered, TooManyAttempts),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/login-codes/login",
+        who=ANYBODY,
+        serve=login_codes.log_in,
+        body=login_codes.CodeLogin,
+        example={"number": "5591980000001", "code": "123456"},
+        status=204,
+        refusals=(NotOffered, TooManyAttempts, WrongCode, SecondFactorNeeded, WrongSecondFactor),
     ),
     Route(
         method="GET",

@@ -27,6 +27,8 @@ PAGES = sorted(
 def biller(tmp_path_factory):
     """Give a biller with two subscribers; one has called the other, who sells credit."""
     made = Biller(tmp_path_factory.mktemp("console"))
+    made.rest, made.sms = {"login_code": True}, {"on_net_route": "smpp"}
+    made.smpp = {"host": "127.0.0.1", "port": 1, "system_id": "x", "password": "x"}
     made.write()
     (made.folder / "password").write_text(PASSWORD)
     made.run("init", "--admin", "admin", "--password-file", "password")
