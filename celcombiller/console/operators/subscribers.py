@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celcombiller.console.page import Redirect, View, ask
+from celcombiller.rest.v1.subscribers import SubscriberFilter
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 def show(tx: Connection, request: Request) -> View:
     """Show subscribers, with a search."""
     found = ask(tx, request, "GET /api/v1/subscribers", query=request.query)
-    return View("operators/subscribers.html", {"found": found})
+    chosen = {name: text for name, text in request.query.items() if name in SubscriberFilter.__struct_fields__}
+    return View("operators/subscribers.html", {"found": found, "chosen": chosen})
 
 
 def show_new(_tx: Connection, _request: Request) -> View:

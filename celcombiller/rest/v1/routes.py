@@ -165,6 +165,15 @@ V1_ROUTES = (
         answer=Page[subscribers.SubscriberView],
     ),
     Route(
+        method="GET",
+        path=f"{V1}/subscribers.csv",
+        who=STAFF_READ,
+        serve=subscribers.download,
+        query=subscribers.SubscriberFilter,
+        answer=str,
+        answer_type=CSV_TYPE,
+    ),
+    Route(
         method="POST",
         path=f"{V1}/subscribers",
         who=STAFF_WRITE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -15,17 +16,22 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.schema import tables
-from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.subscribers import subscriber_filters, subscriber_records
 from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Language, Name, Username
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import ID_MAX, Response
+from celcombiller.http.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.groups import CallLimit, PrefixList, TariffId
 from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Connection
 
+    from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 LevelNumber = Annotated[
@@ -139,7 +145,7 @@ class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     revoke_tokens: RevokeTokens | UnsetType = UNSET
 
 
-class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class SubscriberFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A filter of subscribers: those that match all given fields."""
 
     username: Sought | None = None
@@ -148,7 +154,20 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cpf: Sought | None = None
     level: LevelNumber | None = None
     enabled: bool | None = None
+    suspended: Annotated[bool, Meta(description="whether they are suspended, as a fee is unpaid")] | None = None
+    at_zero: Annotated[bool, Meta(description="whether they have no voice credit left")] | None = None
+    inactive_days: (
+        Annotated[
+            int, Meta(ge=1, le=3650, description="1 to 3650 days for which they neither called nor sent a message")
+        ]
+        | None
+    ) = None
     search: Part | None = None
+
+
+class SubscriberQuery(SubscriberFilter, kw_only=True, forbid_unknown_fields=True):
+    """A filter of subscribers, and the size of a page."""
+
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -156,20 +175,67 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def list_all(tx: Connection, request: Request) -> Page[SubscriberView]:
     """List subscribers, in the order in which they were added."""
     query: SubscriberQuery = request.query
+    rows = _list_rows(tx, request, limit=query.limit + 1, after=decode_cursor(query.cursor, RowId))
+    page = make_page(rows, query.limit, lambda row: row.id, subscriber_records.subscriber_from_row)
+    return Page(items=_to_views(tx, page.items), next=page.next)
+
+
+def _list_rows(tx: Connection, request: Request, *, limit: int, after: int | None) -> Sequence[sa.Row[Any]]:
+    """Return the rows that the filter wants, by their numbers."""
+    query: SubscriberFilter = request.query
     table = tables.subscriber
     wanted = [
         table.c[name] == value
         for name in ("username", "clid", "imsi", "cpf", "level", "enabled")
         if (value := getattr(query, name)) is not None
     ]
+    for value, condition in (
+        (query.suspended, subscriber_filters.is_suspended()),
+        (query.at_zero, subscriber_filters.is_at_zero()),
+    ):
+        if value is not None:
+            wanted.append(condition if value else ~condition)
+    if query.inactive_days is not None:
+        wanted.append(subscriber_filters.is_inactive_since(request.now - timedelta(days=query.inactive_days)))
     if query.search:
-        wanted.append(subscriber_records.has_part(query.search))
-    after = decode_cursor(query.cursor, RowId)
+        wanted.append(subscriber_filters.has_part(query.search))
     if after is not None:
         wanted.append(table.c.id > after)
-    rows = tx.execute(sa.select(table).where(NOT_DELETED, *wanted).order_by(table.c.id).limit(query.limit + 1)).all()
-    page = make_page(rows, query.limit, lambda row: row.id, subscriber_records.subscriber_from_row)
-    return Page(items=_to_views(tx, page.items), next=page.next)
+    return tx.execute(sa.select(table).where(NOT_DELETED, *wanted).order_by(table.c.id).limit(limit)).all()
+
+
+PIECE_ROWS = 500
+"""Rows of a file that are read at once, in some milliseconds of a reader's thread."""
+_FACTS = tuple(each for each in SubscriberView.__struct_fields__ if each not in set(Kind))
+COLUMNS = (*_FACTS, *(f"{kind}_{field}" for kind in Kind for field in BalanceView.__struct_fields__))
+"""The first line of the file: the fields of a subscriber, with those of each balance."""
+
+
+async def download(api: Api, http_request: HttpRequest, request: Request) -> Response | None:
+    """Download subscribers as CSV, in the order in which they were added, without pages."""
+    headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="subscribers.csv"'}
+    if http_request.method == b"HEAD":
+        return Response(headers=headers)
+
+    def piece(tx: Connection, after: int | None) -> tuple[bytes, int | None]:
+        rows = _list_rows(tx, api.readmit(tx, request), limit=PIECE_ROWS, after=after)
+        lines = map(_cells, _to_views(tx, [subscriber_records.subscriber_from_row(each) for each in rows]))
+        text = format_csv(lines if after is not None else [COLUMNS, *lines])
+        return text, None if len(rows) < PIECE_ROWS else rows[-1].id
+
+    await send(http_request, api.reader, headers, piece)
+    return None
+
+
+def _cells(each: SubscriberView) -> list[object]:
+    """Return a subscriber as the cells of a line, in the order of `COLUMNS`."""
+    cells: list[object] = []
+    for name in _FACTS:
+        value = getattr(each, name)
+        cells.append(
+            " ".join(value) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else value
+        )
+    return cells + [value for kind in Kind for value in msgspec.structs.astuple(getattr(each, kind.value))]
 
 
 def show(tx: Connection, request: Request) -> SubscriberView:
