@@ -1,7 +1,10 @@
 """Many subscribers at once: the filters of their page, and what is done to those who are ticked."""
 
+from urllib.parse import urlencode
+
 import pytest_twisted
 
+from celcombiller.core.schema import tables
 from tests.support.http.api_service import biller_fixture
 from tests.support.http.pages import Reader
 
@@ -23,3 +26,42 @@ async def test_page_and_its_file_have_one_filter(biller):
     assert names_on(await clara.look("/ui/subscribers?suspended=true")) == []
     page = await clara.look("/ui/subscribers?inactive_days=0")
     assert (page.status, bool(page.error_of("inactive_days"))) == (422, True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_those_ticked_are_disabled_and_enabled(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    boxes = (await clara.look("/ui/subscribers")).content.select("input[type=checkbox]")
+    ticked = urlencode({each["name"]: each["value"] for each in boxes if each["value"] in ("ana", "bia")})
+    trail = len(biller.rows(tables.trail))
+    for action, enabled in (("disable", False), ("enable", True)):
+        plan = await clara.look(f"/ui/subscribers/ticked/{action}?{ticked}")
+        assert plan.content.h1.get_text().endswith("subscribers: 2")
+        assert len(biller.rows(tables.trail)) == trail, "nothing was done yet"
+        page = await clara.fill(plan, f"/ui/subscribers/ticked/{action}")
+        assert "were changed" in page.text
+        assert {each["username"]: each["enabled"] for each in biller.rows(tables.subscriber)} == {
+            "admin": True,
+            "ana": enabled,
+            "bia": enabled,
+            "clara": True,
+        }
+        trail += 2
+        assert len(biller.rows(tables.trail)) == trail
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_refused_of_those_ticked_keeps_all(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    before = biller.rows(tables.subscriber)
+    place = "/ui/subscribers/ticked/disable"
+    for fields, status, reason in (
+        ({"subscriber-1": "ana", "subscriber-2": "admin"}, 403, "only an administrator"),
+        ({"subscriber-1": "ana", "subscriber-2": "nobody"}, 404, "no subscriber"),
+        ({}, 422, "at least one"),
+        ({f"subscriber-{n}": "ana" for n in range(51)}, 422, "at most 50"),
+    ):
+        page = await clara.send(place, **fields)
+        assert (page.status, reason.lower() in page.text.lower()) == (status, True), page.text
+    assert biller.rows(tables.subscriber) == before
+    assert (await clara.look(place)).status == 422

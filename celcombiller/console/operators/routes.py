@@ -9,6 +9,8 @@ from celcombiller.http.route import ID
 
 SUBSCRIBER = "/ui/subscribers/<username>"
 
+TICKED = "/ui/subscribers/ticked/<any(enable,disable):action>"
+
 SELLER = "/ui/sellers/<username>"
 
 OPERATOR_ROUTES = (
@@ -28,6 +30,8 @@ OPERATOR_ROUTES = (
     page("/ui/subscribers", STAFF_READ, subscribers.show),
     page("/ui/subscribers/new", STAFF_WRITE, subscribers.show_new),
     form("/ui/subscribers/new", STAFF_WRITE, subscribers.add, shown_by=subscribers.show_new, takes_password=True),
+    page(TICKED, STAFF_WRITE, subscribers.show_ticked, shown_by=subscribers.show),
+    form(TICKED, STAFF_WRITE, subscribers.change_ticked, shown_by=subscribers.show),
     page(SUBSCRIBER, STAFF_READ, subscriber.show),
     page(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.show_change),
     form(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.change, shown_by=subscriber.show_change, takes_password=True),
