@@ -65,3 +65,41 @@ async def test_one_refused_of_those_ticked_keeps_all(biller):
         assert (page.status, reason.lower() in page.text.lower()) == (status, True), page.text
     assert biller.rows(tables.subscriber) == before
     assert (await clara.look(place)).status == 422
+
+
+LIST = "username,clid,imsi,name,enabled\r\neva,2002,724000000002002,Eva,\r\nivo,2003,724000000002003,Ivo Sá,no\r\n"
+IMPORT = "/ui/subscribers/new/import"
+
+
+@pytest_twisted.ensureDeferred
+async def test_list_is_shown_and_then_added_whole(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    before = biller.everything()
+    page = await clara.send(IMPORT, list=LIST)
+    assert "New subscribers: 2" in page.text
+    assert biller.everything() == before
+    page = await clara.fill(page, IMPORT)
+    assert "were added" in page.text
+    added = {each["username"]: (each["name"], each["enabled"]) for each in biller.rows(tables.subscriber)[4:]}
+    assert added == {"eva": ("Eva", True), "ivo": ("Ivo Sá", False)}
+    assert [each["subject"] for each in biller.rows(tables.trail)[-2:]] == ["subscriber:eva", "subscriber:ivo"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_list_with_a_fault_adds_nobody(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    before = biller.everything()
+    rows = "ana,2004,724000000002004,Taken,0\n" + "leo,20x,724000000002005,Leo,1\n" + "rui,2006,724000000002006,Rui\n"
+    faulty = LIST + rows
+    page = await clara.send(IMPORT, list=faulty)
+    assert [row.td.get_text() for row in page.content.table.select("tbody tr")] == ["4", "5", "6"]
+    assert "sure" not in page.fields(IMPORT)
+    refused = await clara.send(IMPORT, list=faulty, sure="true")
+    assert (refused.status, "3 faults" in refused.text) == (422, True)
+    assert refused.fields()["list"] == faulty, "it is still there to be mended"
+    staff = await clara.send(IMPORT, list="username,clid,imsi,name,level\nzoe,2007,724000000002007,Zoe,0\n")
+    assert "only an administrator" in staff.text
+    assert (await clara.send(IMPORT, list="no,such,columns\n")).status == 422
+    long = LIST.splitlines()[0] + "".join(f"\nu{n},{n},724000000{n:06},U,1" for n in range(501))
+    assert "500 rows" in (await clara.send(IMPORT, list=long)).text
+    assert biller.everything() == before

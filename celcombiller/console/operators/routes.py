@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from celcombiller.console.operators import calls, live, sellers, start, subscriber, subscribers, trail, transfers
+from celcombiller.console.operators import (
+    calls,
+    live,
+    sellers,
+    start,
+    subscriber,
+    subscriber_files,
+    subscribers,
+    trail,
+    transfers,
+)
 from celcombiller.console.page import form, page, serving_form
 from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, STAFF_READ, STAFF_WRITE
 from celcombiller.http.route import ID
@@ -30,6 +40,10 @@ OPERATOR_ROUTES = (
     page("/ui/subscribers", STAFF_READ, subscribers.show),
     page("/ui/subscribers/new", STAFF_WRITE, subscribers.show_new),
     form("/ui/subscribers/new", STAFF_WRITE, subscribers.add, shown_by=subscribers.show_new, takes_password=True),
+    page("/ui/subscribers/new/import", STAFF_WRITE, subscriber_files.show),
+    serving_form(
+        "/ui/subscribers/new/import", STAFF_WRITE, subscriber_files.import_file, shown_by=subscriber_files.show
+    ),
     page(TICKED, STAFF_WRITE, subscribers.show_ticked, shown_by=subscribers.show),
     form(TICKED, STAFF_WRITE, subscribers.change_ticked, shown_by=subscribers.show),
     page(SUBSCRIBER, STAFF_READ, subscriber.show),

@@ -185,6 +185,17 @@ V1_ROUTES = (
         refusals=(AlreadyTaken, TooManyAttempts, UnknownTariff, UnknownGroup),
     ),
     Route(
+        method="POST",
+        path=f"{V1}/subscribers/import",
+        who=STAFF_WRITE,
+        serve=subscribers.import_file,
+        takes_upload=True,
+        upload_example="username,clid,imsi,name\nbia,2002,724000000002002,Bia Souza\n",
+        query=subscribers.SubscriberFileQuery,
+        answer=subscribers.SubscriberImportView,
+        refusals=(AlreadyTaken,),
+    ),
+    Route(
         method="GET",
         path=SUBSCRIBER,
         who=OWN_READ,

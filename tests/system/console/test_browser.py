@@ -14,6 +14,7 @@ PASSWORD = "correct horse"
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 """axe-core of Deque (MPL-2.0): it finds what keeps people with a screen reader, or without a mouse, out."""
 PLACES = {"username": "user2001", "id": 1, "number": 1, "receipt": "S1-000001", "document": "index.md"}
+PLACES |= {"action": "enable"}
 PAGES = sorted(
     each.open_path.format(**PLACES)
     for each in CONSOLE_ROUTES
