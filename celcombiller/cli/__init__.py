@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     ("init", "operations.setup:configure_init", "Make or upgrade the database, with a first administrator."),
     ("check-config", "operations.setup:configure_check_config", "Check the settings."),
+    ("settings", "operations.settings:configure", "List the settings in force, and where each comes from."),
     ("doctor", "operations.doctor:configure", "Try the database, ports and peers of the settings; exit 1 at a fault."),
     (
         "serve",

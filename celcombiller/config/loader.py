@@ -45,8 +45,8 @@ def load(path: Path | None, environ: Mapping[str, str], folder: Path = Path()) -
     a file, to ``folder``.
     """
     file = path if path is not None else find_file(folder)
-    tables = _parse(file) if file is not None else {}
-    from_environment = dict(_read_environment(environ))
+    tables = parse(file) if file is not None else {}
+    from_environment = dict(read_environment(environ))
     for (section, key), value in from_environment.items():
         table = tables.setdefault(section, {})
         if isinstance(table, dict):  # if it is none, the conversion below refuses it
@@ -85,7 +85,8 @@ def find_file(folder: Path = Path()) -> Path | None:
     return None
 
 
-def _parse(file: Path) -> dict[str, Any]:
+def parse(file: Path) -> dict[str, Any]:
+    """Return the tables of a file as they stand there. Raises `ConfigError`."""
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8"))
     except OSError as error:
@@ -100,7 +101,8 @@ def _parse(file: Path) -> dict[str, Any]:
         ) from None
 
 
-def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], object]]:
+def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], object]]:
+    """Yield each section and key that the environment sets, with the value. Raises `ConfigError`."""
     for name in sorted(environ):
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue

@@ -49,12 +49,20 @@ class Section:
 
 SECTIONS = (
     Section(_("Start"), (Entry("/ui/start", _("Start"), STAFF_READ),)),
-    Section(_("Subscribers"), (Entry("/ui/subscribers", _("Subscribers"), STAFF_READ),)),
+    Section(
+        _("Subscribers"),
+        (Entry("/ui/subscribers", _("Subscribers"), STAFF_READ), Entry("/ui/groups", _("Groups"), STAFF_READ)),
+    ),
     Section(
         _("Calls"),
-        (Entry("/ui/calls", _("Calls"), STAFF_READ), Entry("/ui/live", _("Live"), STAFF_READ)),
+        (
+            Entry("/ui/calls", _("Calls"), STAFF_READ),
+            Entry("/ui/live", _("Live"), STAFF_READ),
+            Entry("/ui/messages", _("Messages"), STAFF_READ),
+            Entry("/ui/data-sessions", _("Data sessions"), STAFF_READ),
+            Entry("/ui/cdr-differences", _("Differences (CDR)"), STAFF_READ),
+        ),
     ),
-    Section(_("Credit"), (Entry("/ui/sellers", _("Sellers"), STAFF_READ),)),
     Section(
         _("Prices"),
         (
@@ -67,7 +75,30 @@ SECTIONS = (
         ),
         of_staff=True,
     ),
-    Section(_("System"), (Entry("/ui/trail", _("Trail"), ADMINISTRATORS),)),
+    Section(
+        _("Credit"),
+        (
+            Entry("/ui/sellers", _("Sellers"), STAFF_READ),
+            Entry("/ui/vouchers", _("Vouchers"), STAFF_READ),
+            Entry("/ui/payments", _("Payments"), STAFF_READ),
+            Entry("/ui/schedules", _("Schedules"), STAFF_READ),
+            Entry("/ui/fees", _("Fees"), STAFF_READ),
+        ),
+    ),
+    Section(
+        _("System"),
+        (
+            Entry("/ui/networks", _("Networks"), STAFF_READ),
+            Entry("/ui/staff", _("Staff"), STAFF_READ),
+            Entry("/ui/tokens", _("Tokens"), ADMINISTRATORS),
+            Entry("/ui/sessions", _("Sessions"), OWN_READ),
+            Entry("/ui/settings", _("Settings"), ADMINISTRATORS),
+            Entry("/ui/trail", _("Trail"), ADMINISTRATORS),
+            Entry("/ui/audit", _("Audit"), ADMINISTRATORS),
+            Entry("/ui/doctor", _("Doctor"), ADMINISTRATORS),
+        ),
+        of_staff=True,
+    ),
     Section(_("Sell"), (Entry("/ui/sell", _("Sell"), OWN_READ, of_sellers=True),)),
     Section(_("My account"), (Entry("/ui/me", _("My account"), OWN_READ),)),
     Section(_("Prices"), (Entry("/ui/prices", _("Prices"), OWN_READ),), of_staff=False),

@@ -68,6 +68,7 @@ class Redirect:
 
     to: str
     done: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 PageHandler = Callable[["Connection", "Request"], View | Redirect]
@@ -113,6 +114,16 @@ def serving_form(path: str, who: AccessRule | None, serve: Served, *, shown_by: 
     return _make_route("POST", path, who, shown_by, serve=serve, takes_form=True)
 
 
+def serving_page(path: str, who: AccessRule | None, serve: Served, *, shown_by: PageHandler | None = None) -> Route:
+    """Return the route of a page that asks more than the database; ``shown_by`` is the page for when it is refused."""
+    return _make_route("GET", path, who, shown_by or show_refusal, serve=serve)
+
+
+def show_refusal(_tx: Connection, _request: Request) -> View:
+    """Show only that something was refused, and why."""
+    return View("error.html")
+
+
 def _make_route(method: str, path: str, who: AccessRule | None, shows: PageHandler, **more: Any) -> Route:
     async def refuse(
         api: Api, http_request: HttpRequest, route: Route, request: Request, error: BillerError
@@ -129,7 +140,7 @@ def _answer_by(do: PageHandler) -> Callable[[Connection, Request], Response]:
 def respond(request: Request, result: View | Redirect) -> Response:
     """Return the answer to a browser: a page, or where to go."""
     if isinstance(result, Redirect):
-        to = make_address(result.to, done=result.done) if result.done else result.to
+        to = make_address(result.to, **result.query, done=result.done)
         return Response(b"", http.SEE_OTHER, {"Location": to})
     values = {"errors": getattr(request.refused, "fields", {}), "new_key": make_key} | dict(result.values)
     return Response(render(request, result.template, values), result.status, PAGE_HEADERS)
@@ -178,6 +189,11 @@ async def ask_served(
     route, serve = _SERVED[name]
     answer = await serve(api, http_request, _prepare(request, route, query=query, body=body))
     return None if answer is None else answer.body
+
+
+def prepare(request: Request, name: str, *, body: Any) -> Request:
+    """Return the request as a route expects it whose work is more than one transaction. Raises as `ask` does."""
+    return _prepare(request, _SERVED[name][0], body=body)
 
 
 def own(request: Request) -> dict[str, str]:

@@ -82,9 +82,16 @@ class Reader:
         except TimeoutError:
             raise TooSlow(f"the database did not answer in {within_seconds} s") from None
 
-    def _whole(self, work: Callable[[sa.Connection], T]) -> T:
+    async def read_snapshot(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do ``work`` as `read` does, with all its statements on the database as it is at the first of them."""
+        engine = self._reading
+        if engine.dialect.name == "postgresql":
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        return await deferToThreadPool(self.reactor, self._threads, self._whole, work, engine)
+
+    def _whole(self, work: Callable[[sa.Connection], T], engine: sa.Engine | None = None) -> T:
         try:
-            return transact(self._reading, work)
+            return transact(engine or self._reading, work)
         except StoreUnavailable as error:
             if isinstance(error.__cause__, exc.DBAPIError) and was_too_slow(error.__cause__):
                 raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error

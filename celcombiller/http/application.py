@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from celcombiller.asterisk.ami.link import AmiLink
     from celcombiller.asterisk.live_control.control import LiveControl
     from celcombiller.asterisk.outage.control import OutageControl
+    from celcombiller.config.settings_in_force import SettingOrigins
     from celcombiller.config.tables import Config
     from celcombiller.core.access.principal import Principal
     from celcombiller.core.catalogue.catalogue import CatalogueHolder
@@ -89,6 +90,7 @@ class Api:
         catalogue: CatalogueHolder,
         control: LiveControl,
         outage: OutageControl,
+        origins: SettingOrigins,
     ) -> None:
         self.config = config
         self.store = store
@@ -109,6 +111,8 @@ class Api:
         self.wrong_signatures: TTLCache[str, int] = TTLCache(10_000, 60.0, timer=time.monotonic)
         self.control = control
         self.outage = outage
+        self.origins = origins
+        self.is_auditing = False
         self.app = Klein()
         self.app.url_map.converters["row"] = _RowNumber
         for route in routes:

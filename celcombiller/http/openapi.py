@@ -68,6 +68,8 @@ _TAGS = {
     "tokens": "Keys for programs.",
     "cdr-differences": "How Asterisk's call detail records differ from the ledger.",
     "trail": "The audit trail: what operators changed.",
+    "settings": "The settings in force, and where each comes from.",
+    "audit": "The ledger, recomputed.",
     "service": "Whether the process is alive and can charge, and this description.",
 }
 

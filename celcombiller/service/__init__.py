@@ -16,6 +16,7 @@ from twisted.python import usage
 
 from celcombiller.config import loader
 from celcombiller.config.exposed_secrets import list_exposed_secrets
+from celcombiller.config.settings_in_force import read_origins
 from celcombiller.core.errors import BillerError
 from celcombiller.database.engine import open_engine
 from celcombiller.database.health import check_database
@@ -79,18 +80,18 @@ def makeService(options: Options) -> IService:
     try:
         path = options["config"]
         file = Path(path) if path else loader.find_file()
-        config = loader.load(file, os.environ)
+        config, origins = loader.load(file, os.environ), read_origins(file, os.environ)
         for each in list_exposed_secrets(file, os.environ):
             _LOG.warn("{file} holds a secret and can be read by every user: chmod o= it", file=str(each.resolve()))
         number = prefork.number(os.environ)
         service: Root | prefork.Workers
         if number is not None:
             prefork.join(reactor)
-            service = build(reactor, config, partial(prefork.InheritedSocketReactor, reactor))
+            service = build(reactor, config, partial(prefork.InheritedSocketReactor, reactor), origins)
         elif config.service.workers > 1:
             service = share(reactor, config, file, options.parent)
         else:
-            service = build(reactor, config)
+            service = build(reactor, config, origins=origins)
     except BillerError as error:
         raise SystemExit(f"celcombiller: {error}") from None
     except DBAPIError as error:

@@ -29,6 +29,7 @@ from celcombiller.asterisk.scripts import Scripts
 from celcombiller.asterisk.scripts.selling import KeypadScripts
 from celcombiller.asterisk.scripts.sms import SmsScript
 from celcombiller.config.charging_policy import charging_policy
+from celcombiller.config.settings_in_force import NO_ORIGINS, SettingOrigins
 from celcombiller.console.routes import CONSOLE_ROUTES
 from celcombiller.core.catalogue.loading import read_catalogue
 from celcombiller.core.charging import messages
@@ -138,6 +139,7 @@ class _Parts:
 
     reactor: Any
     config: Config
+    origins: SettingOrigins
     binder: Callable[[str], Any]
     worker: int | None
     store: BatchWriter
@@ -162,15 +164,21 @@ class _Parts:
         return self.worker in (None, 1)
 
 
-def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _section: None) -> Root:
+def build(
+    reactor: Any,
+    config: Config,
+    binder: Callable[[str], Any] = lambda _section: None,
+    origins: SettingOrigins = NO_ORIGINS,
+) -> Root:
     """Build all services. Raises a `BillerError` when the database or a setting makes it impossible.
 
-    ``binder`` returns what binds the port of a section in place of the reactor.
+    ``binder`` returns what binds the port of a section in place of the reactor. ``origins``: where the settings are
+    from.
     """
     engine = open_engine(config.database.url, lock_seconds=config.database.lock_seconds, application_name=SERVICE_NAME)
     root = Root(lock_database_file(config.database.url))
     check_database(engine)
-    parts = _make_parts(reactor, config, binder, engine)
+    parts = _make_parts(reactor, config, origins, binder, engine)
     for service in (
         *_catalogue(parts, engine),
         *_calls(parts),
@@ -194,7 +202,9 @@ def build(reactor: Any, config: Config, binder: Callable[[str], Any] = lambda _s
     return root
 
 
-def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engine: sa.Engine) -> _Parts:
+def _make_parts(
+    reactor: Any, config: Config, origins: SettingOrigins, binder: Callable[[str], Any], engine: sa.Engine
+) -> _Parts:
     policy = charging_policy(config)
     policy.catalogue.current = transact(
         engine, lambda tx: read_catalogue(tx, policy.catalogue.current, partial(datetime.now, UTC))
@@ -217,6 +227,7 @@ def _make_parts(reactor: Any, config: Config, binder: Callable[[str], Any], engi
         cdrs=_cdr_evidence(reactor, config, cdr_source),
         reactor=reactor,
         config=config,
+        origins=origins,
         binder=binder,
         worker=worker,
         store=store,
@@ -296,6 +307,7 @@ def _api(parts: _Parts) -> Iterator[IService]:
         parts.catalogue,
         parts.control,
         parts.outage,
+        parts.origins,
     )
 
     def calls_wait() -> bool:

@@ -583,7 +583,7 @@ keys = st.sampled_from(sorted(every_key()))
 def settled(tables, environ=None):
     """Load from tables in place of text: a Config, or one line."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "_parse", lambda _file: tables)
+        patch.setattr(loader, "parse", lambda _file: tables)
         try:
             return load(Path("celcombiller.toml"), environ or {})
         except ConfigError as error:

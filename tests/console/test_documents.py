@@ -15,8 +15,8 @@ DOCUMENTS = Path(__file__).parents[2] / "docs"
 
 @pytest_twisted.ensureDeferred
 async def test_every_link_of_documents_leads_somewhere(biller):
-    ana = Reader(await biller.logged_in("ana"))
-    pages = {f"/ui/help/{each}": await ana.look(f"/ui/help/{each}") for each in documents.list_documents()}
+    reader = Reader(biller.client())
+    pages = {f"/ui/help/{each}": await reader.look(f"/ui/help/{each}") for each in documents.list_documents()}
     targets = {path: {each["id"] for each in page.content.find_all(id=True)} for path, page in pages.items()}
     lost = set()
     for path, page in pages.items():
@@ -31,11 +31,11 @@ async def test_every_link_of_documents_leads_somewhere(biller):
 
 @pytest_twisted.ensureDeferred
 async def test_documents_are_those_of_the_checkout(biller):
-    ana = Reader(await biller.logged_in("ana"))
+    reader = Reader(biller.client())
     assert documents.list_documents() == {each.relative_to(DOCUMENTS).as_posix() for each in DOCUMENTS.rglob("*.md")}
-    assert (await ana.look("/ui/help")).path == "/ui/help/index.md"
+    assert (await reader.look("/ui/help")).path == "/ui/help/index.md"
     for wrong in ("nothing.md", "generate.py", "../README.md", "%2e%2e/README.md", "images/nothing.png"):
-        assert (await ana.look(f"/ui/help/{wrong}")).status == 404, wrong
+        assert (await reader.look(f"/ui/help/{wrong}")).status == 404, wrong
 
 
 def test_each_page_of_the_menu_has_a_document():

@@ -18,6 +18,9 @@ PLACES = {"username": "ana", "id": 999_999, "number": 1, "unknown": "x", "kind":
 }
 FOR_ANYBODY = {
     "GET /ui/assets/<name>",
+    "GET /ui/help",
+    "GET /ui/help/<path:document>",
+    "GET /ui/help/images/<name>",
     "GET /ui/login",
     "GET /ui/login/code",
     "POST /ui/login/code",

@@ -35,7 +35,7 @@ FOR_ANYBODY = {
     "GET /logout",
     "GET /api/v1/openapi.json",
 }
-FOR_ADMINISTRATORS = ("/api/v1/tokens", "/api/v1/trail")
+FOR_ADMINISTRATORS = ("/api/v1/tokens", "/api/v1/trail", "/api/v1/settings", "/api/v1/audit")
 SOMEBODY_ELSES = {"number": 999, "username": "bia", "id": 2**53 - 1, "kind": "voice", "name": "nobody"} | {
     "receipt": "S9-000009"
 }

@@ -6,7 +6,7 @@ import pytest
 
 from tests.system.lab.asterisk import Asterisk
 from tests.system.lab.biller import Biller
-from tests.system.lab.requirements import missing
+from tests.system.lab.requirements import find_chromium, missing
 
 FAILED = pytest.StashKey[bool]()
 
@@ -60,6 +60,17 @@ def biller_on_each(request, pbx, tmp_path):
     made = Biller(tmp_path / "biller", agi_port=pbx.agi_port, pbx=pbx, url=url)
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Give Chromium; Playwright is imported where it is used, which takes a while."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -51,6 +51,7 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
             schedule_id=None if arguments.schedule is None else resolve(tx, arguments.schedule).id,
             subscriber_id=None if arguments.username is None else find_payer(tx, arguments.username).id,
             state=FeeState.OWED if arguments.owed else None,
+            overdue_at=datetime.now(UTC) if arguments.overdue else None,
             limit=arguments.limit,
         )
         return [fee_row(each.username, each.schedule, each.period) for each in found]
@@ -112,6 +113,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listed.add_argument("username", nargs="?", help="a username or a number (default: all subscribers)")
     listed.add_argument("--schedule", metavar="SCHEDULE", help="of this schedule (its id or name)")
     listed.add_argument("--owed", action="store_true", help="only what is unpaid")
+    listed.add_argument("--overdue", action="store_true", help="only what is unpaid for longer than allowed")
     listed.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
     pay = add_command(actions, "pay", _pay, "Take what is owed of a fee now, as far as the balance goes.")
     waive = add_command(actions, "waive", _waive, "Waive a fee: nothing is owed, what was paid is given back.")

@@ -27,6 +27,7 @@ from celcombiller.core.model.selling import Commission
 from celcombiller.core.selling import receipts, sales, sellers
 from celcombiller.core.selling.amounts import read_money
 from celcombiller.core.selling.settlements import Settlement, settle
+from celcombiller.core.vouchers import voucher_batches
 from celcombiller.database.transaction import transact
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Config
     from celcombiller.core.model.selling import Receipt, Seller
+    from celcombiller.core.model.vouchers import VoucherBatch, VoucherRange
     from celcombiller.core.selling.sales import Sold
 
 _COLUMNS = ("username", "name", "clid", "parent", "seller_class", "commission", "percent", "posted", "credit_line")
 _LIMITS = ("day_limit", "sale_max", "enabled")
 _RECEIPT = ("receipt", "at", "kind", "to_number", "amount", "commission", "paid", "origin", "voided_at")
+_HANDED = ("batch", "first_serial", "last_serial", "at", "price", "kind", "value", "active", "redeemed", "revoked")
 _NONE = -1
 """What a limit is set to by ``none``."""
 
@@ -218,6 +221,25 @@ def _sales(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
+def _vouchers(arguments: argparse.Namespace, config: Config) -> int:
+    now = datetime.now(UTC)
+
+    def work(tx: sa.Connection) -> list[dict[str, Any]]:
+        seller = sellers.find(tx, find_payer(tx, arguments.username).id)
+        found = voucher_batches.list_handed(tx, seller.subscriber_id, limit=arguments.limit)
+        return [_handed_row(tx, *each, now) for each in found]
+
+    rows = transact(open_database(config).execution_options(reading=True), work)
+    print_rows(rows, _HANDED, as_json=arguments.json)
+    return 0
+
+
+def _handed_row(tx: sa.Connection, batch: VoucherBatch, handed: VoucherRange, now: datetime) -> dict[str, Any]:
+    serials = handed.first_serial, handed.last_serial
+    facts = asdict(batch) | asdict(handed) | voucher_batches.count_states(tx, batch, now, *serials)
+    return {"batch": batch.name} | {name: facts[name] for name in _HANDED[1:]}
+
+
 def _receipt(arguments: argparse.Namespace, config: Config) -> int:
     def work(tx: sa.Connection) -> tuple[Receipt, str]:
         found = receipts.find(tx, arguments.receipt)
@@ -286,6 +308,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = add_command(actions, "sales", _sales, "List sales and refills, newest first.")
     listing.add_argument("username", nargs="?", help="a seller: username or number (default: all)")
     listing.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
+    handed = add_command(actions, "vouchers", _vouchers, "List the vouchers that were handed to a seller.")
+    handed.add_argument("username", help="a username or a number")
+    handed.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
     printed = add_command(actions, "receipt", _receipt, "Print a receipt.")
     sheet = add_command(actions, "settlement", _settlement, "Show what each seller got, paid, sold and has.")
     for each in (add, change, disable, show, refill, sell):
@@ -306,7 +331,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sheet.add_argument("--since", type=parse_date, required=True, metavar="DATE", help="the first day")
     sheet.add_argument("--until", type=parse_date, required=True, metavar="DATE", help="the day after the last one")
     sheet.add_argument("--csv", action="store_true", help="CSV, for a spreadsheet")
-    for each in (add, change, disable, show, listed, refill, sell, undo, listing, printed, sheet):
+    for each in (add, change, disable, show, listed, refill, sell, undo, listing, handed, printed, sheet):
         each.add_argument("--json", action="store_true", help="one JSON document")
 
 

@@ -73,6 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listed.add_argument(
         "--inactive", type=whole_number(1, 3650), metavar="DAYS", help="those who neither called nor sent a message"
     )
+    listed.add_argument("--group", metavar="GROUP", help="those of this group")
     sought = add_command(actions, "find", _find, "Find subscribers by a part of their name, or of a number.")
     sought.add_argument("text", metavar="TEXT", help="a part of the name, username, number, IMSI or CPF")
     sought.add_argument("--limit", type=whole_number(1, LIST_MAX), default=50)
@@ -205,10 +206,13 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
         wanted.append(subscriber_filters.is_at_zero())
     if arguments.inactive is not None:
         wanted.append(subscriber_filters.is_inactive_since(datetime.now(UTC) - timedelta(days=arguments.inactive)))
-    users = transact(
-        open_database(config).execution_options(reading=True),
-        lambda tx: [with_balances(tx, each) for each in list(subscriber_records.list_all(tx, *wanted))],
-    )
+
+    def work(tx: sa.Connection) -> list[dict[str, Any]]:
+        group = None if arguments.group is None else group_records.find(tx, arguments.group)
+        found = list(subscriber_records.list_all(tx, *wanted))
+        return [with_balances(tx, each) for each in found if group is None or each.group_id == group.id]
+
+    users = transact(open_database(config).execution_options(reading=True), work)
     columns = ("username", "clid", "imsi", "level", "enabled", "voice_balance", "data_balance", "sms_balance")
     print_rows(users, columns, as_json=arguments.json)
     return 0

@@ -35,6 +35,7 @@ def show_one(tx: Connection, request: Request) -> View:
     values = {
         "seller": ask(tx, request, f"GET {SELLER}"),
         "receipts": ask(tx, request, "GET /api/v1/receipts", query={"username": request.path["username"], "limit": 10}),
+        "handed": ask(tx, request, f"GET {SELLER}/vouchers", query={"limit": 10}),
         "settlement": ask(tx, request, "GET /api/v1/settlements", query={"username": request.path["username"]}),
     }
     return View("operators/seller.html", values)

@@ -53,6 +53,12 @@ def undo(tx: Connection, request: Request) -> Redirect:
     return Redirect(f"/ui/receipts/{request.path['receipt']}", done="receipt_undone")
 
 
+def show_vouchers(tx: Connection, request: Request) -> View:
+    """Show the vouchers that one was handed, newest first."""
+    found = ask(tx, request, f"GET {SELLER}/vouchers", path=own(request), query=request.query)
+    return View("sellers/vouchers.html", {"found": found})
+
+
 def show_settlement(tx: Connection, request: Request) -> View:
     """Show what one got, sold and has, in a period."""
     found = ask(tx, request, "GET /api/v1/settlements", query=request.query | own(request))

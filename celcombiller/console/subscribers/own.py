@@ -44,3 +44,9 @@ def show_messages(tx: Connection, request: Request) -> View:
     """Show one's own text messages, newest first."""
     found = ask(tx, request, "GET /api/v1/messages", query=request.query | own(request))
     return View("subscribers/messages.html", {"found": found})
+
+
+def show_data(tx: Connection, request: Request) -> View:
+    """Show one's own data sessions, newest first."""
+    found = ask(tx, request, "GET /api/v1/data-sessions", query=request.query | own(request))
+    return View("subscribers/data.html", {"found": found})

@@ -13,6 +13,7 @@ SUBSCRIBER_ROUTES = (
     page("/ui/me/calls", OWN_READ, own.show_calls),
     page(f"/ui/me/calls/{ID}", OWN_READ, own.show_call),
     page("/ui/me/messages", OWN_READ, own.show_messages),
+    page("/ui/me/data", OWN_READ, own.show_data),
     page("/ui/me/plans", OWN_READ, top_up.show_plans),
     page(f"/ui/me/plans/{ID}", OWN_READ, top_up.show_plan),
     page("/ui/me/vouchers", OWN_READ, top_up.show_plans),

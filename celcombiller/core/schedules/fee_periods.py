@@ -367,14 +367,19 @@ def list_all(
     schedule_id: int | None = None,
     subscriber_id: int | None = None,
     state: FeeState | None = None,
+    overdue_at: datetime | None = None,
     before_id: int | None = None,
     limit: int,
 ) -> list[ListedFee]:
-    """Return the last fee periods, newest first, filtered by what is set."""
+    """Return the last fee periods, newest first, filtered by what is set.
+
+    ``overdue_at``: those that are owed, and should have been paid before this time so as not to suspend.
+    """
     conditions = [
         *([] if schedule_id is None else [_period.c.schedule_id == schedule_id]),
         *([] if subscriber_id is None else [_period.c.subscriber_id == subscriber_id]),
         *([] if state is None else [_period.c.state == state]),
+        *([] if overdue_at is None else [_IS_OWED, _period.c.suspend_at <= overdue_at]),
         *([] if before_id is None else [_period.c.id < before_id]),
     ]
     rows = tx.execute(

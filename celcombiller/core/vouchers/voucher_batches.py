@@ -505,10 +505,28 @@ def state_of(batch: VoucherBatch, ranges: set[VoucherState], *, is_redeemed: boo
     return VoucherState.ACTIVE if VoucherState.ACTIVE in ranges else VoucherState.MADE
 
 
-def count_states(tx: Connection, batch: VoucherBatch, now: datetime) -> dict[VoucherState, int]:
-    """Return how many cards of a batch are in each state."""
-    ranges = ranges_of(tx, batch.id)
-    edges = {1, batch.cards + 1}.union(*((each.first_serial, each.last_serial + 1) for each in ranges))
+def list_handed(
+    tx: Connection, seller_id: int, *, before_id: int | None = None, limit: int
+) -> list[tuple[VoucherBatch, VoucherRange]]:
+    """Return the last ``limit`` ranges of cards that were handed to a seller, newest first, each with its batch."""
+    conditions = [] if before_id is None else [_range.c.id < before_id]
+    which = sa.select(_range).where(_range.c.seller_id == seller_id, *conditions)
+    rows = tx.execute(which.order_by(_range.c.id.desc()).limit(limit))
+    ranges = [value_from_row(row, VoucherRange) for row in rows]
+    found = tx.execute(sa.select(_batch).where(_batch.c.id.in_({each.batch_id for each in ranges})))
+    batches = {row.id: batch_from_row(row) for row in found}
+    return [(batches[each.batch_id], each) for each in ranges]
+
+
+def count_states(
+    tx: Connection, batch: VoucherBatch, now: datetime, first_serial: int = 1, last_serial: int = CARDS_MAX
+) -> dict[VoucherState, int]:
+    """Return how many cards of a batch, or of a range of serial numbers, are in each state."""
+    last_serial = min(last_serial, batch.cards)
+    ranges = ranges_of(tx, batch.id, first_serial, last_serial)
+    edges = {first_serial, last_serial + 1}.union(
+        *((max(each.first_serial, first_serial), min(each.last_serial, last_serial) + 1) for each in ranges)
+    )
     counts = dict.fromkeys(VoucherState, 0)
     for first, beyond in pairwise(sorted(edges)):
         states = {each.state for each in ranges if each.first_serial <= first <= each.last_serial}

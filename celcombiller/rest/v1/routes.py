@@ -83,6 +83,7 @@ from celcombiller.rest.v1.credentials import second_factor
 from celcombiller.rest.v1.pricing import bundles, offers, prices, tariff_files, tariffs, trunks
 from celcombiller.rest.v1.selling import credit_transfers, fees, payments, vouchers
 from celcombiller.rest.v1.selling.seller_routes import SELLER_ROUTES
+from celcombiller.rest.v1.system import audit, settings
 
 V1 = "/api/v1"
 
@@ -1126,6 +1127,14 @@ V1_ROUTES = (
         refusals=(AlreadyTaken, WrongSecondFactor),
     ),
     Route(
+        method="GET",
+        path=f"{SUBSCRIBER}/second-factor",
+        who=STAFF_READ,
+        do=second_factor.show_of,
+        answer=second_factor.SecondFactorView,
+        refusals=(UnknownSubscriber,),
+    ),
+    Route(
         method="DELETE",
         path=f"{SUBSCRIBER}/second-factor",
         who=STAFF_WRITE,
@@ -1214,6 +1223,12 @@ V1_ROUTES = (
         do=audit_trail.list_all,
         query=audit_trail.TrailQuery,
         answer=Page[audit_trail.AuditEntryView],
+    ),
+    Route(
+        method="GET", path=f"{V1}/settings", who=ADMINISTRATORS, serve=settings.list_all, answer=settings.SettingList
+    ),
+    Route(
+        method="POST", path=f"{V1}/audit", who=ADMINISTRATORS, serve=audit.run, only_asks=True, answer=audit.AuditView
     ),
     Route(
         method="GET",

@@ -171,6 +171,7 @@ class SubscriberFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         ]
         | None
     ) = None
+    group_id: GroupId | None = None
     search: Part | None = None
 
 
@@ -195,7 +196,7 @@ def _list_rows(tx: Connection, request: Request, *, limit: int, after: int | Non
     table = tables.subscriber
     wanted = [
         table.c[name] == value
-        for name in ("username", "clid", "imsi", "cpf", "level", "enabled")
+        for name in ("username", "clid", "imsi", "cpf", "level", "enabled", "group_id")
         if (value := getattr(query, name)) is not None
     ]
     for value, condition in (

@@ -49,6 +49,7 @@ def test_a_fee_is_owed_paid_and_undone(village, today):
     assert village("schedules", "run")[0] == 0
     (owed,) = fees(village, "--owed")
     assert (owed["username"], owed["left"], owed["state"]) == ("ana", 50, "owed")
+    assert fees(village, "--overdue") == [owed], "it suspends after 0 days"
     status, _, err = village("fee", "pay", owed["id"])
     assert (status, "50 is owed" in err) == (3, True)
     assert village("credit", "ana", 30)[0] == 0

@@ -49,6 +49,15 @@ def test_cards_are_made_activated_and_redeemed(ready):
     assert ready("audit")[0] == 0
 
 
+def test_vouchers_of_a_seller_are_listed(ready):
+    made(ready)
+    assert ready("seller", "add", "ana")[0] == 0
+    assert ready("voucher", "activate", "fifty", "--to", 2, "--seller", "ana")[0] == 0
+    (handed,) = found(ready, "seller", "vouchers", "ana")
+    facts = ("batch", "first_serial", "last_serial", "value", "active", "redeemed")
+    assert [handed[name] for name in facts] == ["fifty", 1, 2, 50, 2, 0]
+
+
 def test_cards_of_an_offer_give_its_bundle(ready):
     assert ready("offer", "add", "hour", "--seconds", 3600, "--for", "30d", "--price", 300)[0] == 0
     (row,) = made(ready, gift=("--offer", "hour"), cards=1)

@@ -141,3 +141,10 @@ def test_a_file_not_csv_is_one_line(ready, here, content):
         (here / "new.csv").write_bytes(content)
     status, _, err = ready("import", "users", "new.csv")
     assert (status, err.count("\n")) == (3, 1), err
+
+
+def test_list_is_of_a_group(ready):
+    assert ready("group", "add", "pupils")[0] == 0
+    assert ready("user", "list", "--group", "pupils", "--json")[1].strip() == "[]"
+    assert ready("user", "change", "ana", "--group", "pupils")[0] == 0
+    assert [each["username"] for each in json.loads(ready("user", "list", "--group", "pupils", "--json")[1])] == ["ana"]

@@ -259,6 +259,7 @@ async def test_a_fee_is_taken_seen_waived_and_undone(biller, today):
     (owed,) = (await ana.get("/api/v1/fees")).body["items"]
     assert (owed["username"], owed["schedule"], owed["state"], owed["left"]) == ("ana", "fee", "owed", 50)
     assert (await ana.get(f"/api/v1/fees/{owed['id']}")).body == owed
+    assert (await ana.get("/api/v1/fees?overdue=true")).body["items"] == [], "it may be owed for seven days"
     refused(await ana.post(f"/api/v1/fees/{owed['id']}/pay", {}), 409, "NO_CREDIT")
     refused(await ana.post(f"/api/v1/fees/{owed['id']}/waive", {}), 403, "FORBIDDEN")
     refused(await ana.post(f"/api/v1/runs/{owed['id']}/undo", {}), 403, "FORBIDDEN")

@@ -158,6 +158,8 @@ async def test_group_gives_members_its_terms(biller):
     assert {name: changed[name] for name in terms} == terms
     refused(await admin.patch("/api/v1/subscribers/ana", {"group_id": 9}), 404, "UNKNOWN_GROUP")
     assert (await admin.get(f"{GROUPS}/1")).body["members"] == 1
+    members = (await admin.get("/api/v1/subscribers?group_id=1")).body["items"]
+    assert [each["username"] for each in members] == ["ana"]
     refused(await admin.delete(f"{GROUPS}/1"), 409, "IN_USE")
     assert (await admin.patch(f"{GROUPS}/1", {"tariff_id": None, "name": "pupils"})).body["tariff_id"] is None
     assert (await admin.patch("/api/v1/subscribers/ana", {"group_id": None})).body["group_id"] is None

@@ -108,6 +108,28 @@ async def test_ranges_are_activated_and_revoked(biller):
 
 
 @pytest_twisted.ensureDeferred
+async def test_sellers_see_vouchers_handed_to_them(biller):
+    admin, ana, bia = [await biller.logged_in(name) for name in ("admin", "ana", "bia")]
+    typed, handed = await codes(admin, active=False), "/api/v1/sellers/ana/vouchers"
+    refused(await ana.get(handed), 404, "UNKNOWN_SELLER")
+    assert (await admin.post("/api/v1/sellers", {"username": "ana"})).code == 201
+    for serials in ({"last_serial": 1}, {"first_serial": 2, "last_serial": 4}):
+        body = serials | {"seller": "ana", "note": "for the harbour"}
+        assert (await admin.post(f"{BATCHES}/1/activate", body)).code == 200
+    await admin.post(f"{BATCHES}/1/activate", {"first_serial": 5})
+    await admin.post(f"{BATCHES}/1/revoke", {"first_serial": 4})
+    assert (await bia.post(MINE, {"code": typed[1]})).code == 201
+    page = (await ana.get(f"{handed}?limit=1")).body
+    (newest,) = page["items"]
+    assert (newest["batch"], newest["first_serial"], newest["last_serial"], newest["price"]) == ("fifty", 2, 4, 0)
+    assert newest["counts"] == {"made": 0, "active": 1, "redeemed": 1, "revoked": 1, "expired": 0}
+    assert "harbour" not in str(newest)
+    (oldest,) = (await admin.get(f"{handed}?cursor={page['next']}")).body["items"]
+    assert (oldest["last_serial"], oldest["counts"]["active"]) == (1, 1)
+    refused(await bia.get(handed), 403, "FORBIDDEN")
+
+
+@pytest_twisted.ensureDeferred
 async def test_wrong_codes_must_wait(biller):
     admin, ana = await biller.logged_in("admin"), await biller.logged_in("ana")
     typed = await codes(admin)

@@ -24,6 +24,7 @@ NOT_GUESSED = 987_654_000
 FOR_ADMINISTRATORS = (
     "/api/v1/tokens",
     "/api/v1/tokens/{id}",
+    "/api/v1/settings",
     "/api/v1/trail",
     "/api/v1/subscribers/{username}/accounts/{kind}",
 )

@@ -1,33 +1,27 @@
 """The console in a real browser: Debian's Chromium, driven by Playwright. The whole file takes about 25 s."""
 
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import sync_playwright
 
 from celcombiller.console.routes import CONSOLE_ROUTES
 from celcombiller.http.route import ResponseStyle
 from tests.system.lab.biller import Biller
-from tests.system.lab.requirements import find_chromium
+from tests.system.lab.browser import PASSWORD, Visit
 
-PASSWORD = "correct horse"
-AXE = (Path(__file__).parent / "axe.min.js").read_text()
-"""axe-core of Deque (MPL-2.0): it finds what keeps people with a screen reader, or without a mouse, out."""
-PLACES = {"username": "user2001", "id": 1, "number": 1, "receipt": "S1-000001", "document": "index.md"}
-PLACES |= {"action": "enable"}
+PLACES = {
+    "username": "user2001",
+    "id": 1,
+    "number": 1,
+    "receipt": "S1-000001",
+    "document": "index.md",
+    "name": "village",
+    "action": "enable",
+}
 PAGES = sorted(
     each.open_path.format(**PLACES)
     for each in CONSOLE_ROUTES
-    if (each.method, each.style) == ("GET", ResponseStyle.PAGE) and not each.path.endswith(("<path:unknown>", "<name>"))
+    if (each.method, each.style) == ("GET", ResponseStyle.PAGE)
+    and not each.path.endswith(("<path:unknown>", "/assets/<name>", "/images/<name>"))
 )
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -49,55 +43,17 @@ def biller(tmp_path_factory):
     made.run("trunk", "add", "north", "PJSIP/{number}@north")
     made.run("route", "add", "55", "north")
     made.run("bundle", "give", "user2001", "--seconds", 3600, "--for", "30d")
+    made.run("voucher", "make", "cards", "--cards", 3, "--voice", 50, "--output", "cards.csv")
+    made.run("voucher", "activate", "cards", "--to", 2, "--seller", "user2002")
+    made.run("group", "add", "village")
+    made.run("user", "change", "user2001", "--group", "village")
+    made.run("schedules", "add", "fee", "--fee", 500, "--every", 1, "--suspend-after", 3)
+    made.run("schedules", "join", "fee", "user2001")
+    made.run("schedules", "run")
     made.start()
     made.run("call", "user2001", 2002, "--talk", 10.2)
     yield made
     made.stop()
-
-
-class Visit:
-    """One browser window, and all that went wrong in it."""
-
-    def __init__(self, chromium, biller, **options):
-        self.base = f"http://127.0.0.1:{biller.rest_port}"
-        self.faults = []
-        self.context = chromium.new_context(locale="en", **options)
-        self.page = self.context.new_page()
-        self.page.on("console", lambda message: self._hear(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self._hear(str(error)))
-        self.page.on("request", self._see)
-
-    def _hear(self, text):
-        if "status of 4" not in text:  # a refused form is an answer that was asked for
-            self.faults.append(f"{self.page.url}: {text[:200]}")
-
-    def _see(self, request):
-        if not request.url.startswith((self.base, "data:")):
-            self.faults.append(f"{self.page.url} asks {request.url}")
-
-    def go(self, path):
-        self.page.goto(self.base + path)
-        return self.page
-
-    def log_in(self, username="admin"):
-        self.go("/")
-        self.page.fill("[name=username]", username)
-        self.page.fill("[name=password]", PASSWORD)
-        self.page.click("main button")
-        return self
-
-    def check(self):
-        """Note what keeps people out of the page, and whether it is too wide."""
-        self.faults += [f"{self.page.url}: {each}" for each in self.find_barriers()]
-        if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-            self.faults.append(f"{self.page.url} is wider than the window")
-
-    def find_barriers(self):
-        """Return what axe-core finds on the page, in words."""
-        self.context.new_cdp_session(self.page).send("Runtime.evaluate", {"expression": AXE})
-        return self.page.evaluate(
-            "axe.run().then(found => found.violations.map(each => each.id + ': ' + each.nodes[0].html.slice(0, 200)))"
-        )
 
 
 @pytest.mark.parametrize("width", [1280, 360])

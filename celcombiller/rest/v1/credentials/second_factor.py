@@ -10,6 +10,7 @@ from msgspec import Meta
 from celcombiller.core.access.credentials import second_factor
 from celcombiller.core.access.credentials.second_factor import BASE32_PATTERN
 from celcombiller.core.errors import Forbidden, NotFound
+from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.route import Response
 from celcombiller.runtime.credentials.authenticator import make_recovery_codes, make_secret
 
@@ -54,9 +55,18 @@ class RecoveryCodes(msgspec.Struct, kw_only=True):
 
 def show(tx: Connection, request: Request) -> SecondFactorView:
     """Show whether your logins need a second factor."""
-    own = request.principal.subscriber_id
+    return _to_view(tx, request.principal.subscriber_id)
+
+
+def show_of(tx: Connection, request: Request) -> SecondFactorView:
+    """Show whether the logins of a subscriber need a second factor."""
+    return _to_view(tx, subscriber_records.find(tx, request.path["username"]).id)
+
+
+def _to_view(tx: Connection, subscriber_id: int) -> SecondFactorView:
     return SecondFactorView(
-        enabled=second_factor.is_set(tx, own), recovery_codes=second_factor.count_recovery_codes(tx, own)
+        enabled=second_factor.is_set(tx, subscriber_id),
+        recovery_codes=second_factor.count_recovery_codes(tx, subscriber_id),
     )
 
 

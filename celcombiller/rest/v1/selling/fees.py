@@ -78,6 +78,7 @@ class FeeQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     username: Sought | None = None
     schedule_id: ScheduleId | None = None
     state: FeeState | None = None
+    overdue: Annotated[bool, Meta(description="true: those owed for longer than their schedule allows")] = False
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -97,6 +98,7 @@ def list_all(tx: Connection, request: Request) -> Page[FeeView]:
         schedule_id=query.schedule_id,
         subscriber_id=None if who is None else who.id,
         state=query.state,
+        overdue_at=request.now if query.overdue else None,
         before_id=decode_cursor(query.cursor, RowId),
         limit=query.limit + 1,
     )

@@ -22,7 +22,7 @@ from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, OWN_WRITE,
 from celcombiller.http.pagination import Page
 from celcombiller.http.route import Route
 from celcombiller.http.streaming import CSV_TYPE
-from celcombiller.rest.v1.selling import pins, sellers
+from celcombiller.rest.v1.selling import pins, sellers, vouchers
 
 V1 = "/api/v1"
 
@@ -141,6 +141,15 @@ SELLER_ROUTES = (
         answer=sellers.SoldView,
         status=201,
         refusals=(NotFound, *_UNKNOWN, SellerDisabled, *_OF_MOVE),
+    ),
+    Route(
+        method="GET",
+        path=f"{SELLER}/vouchers",
+        who=OWN_READ,
+        do=vouchers.list_handed,
+        query=vouchers.VoucherBatchQuery,
+        answer=Page[vouchers.HandedVouchersView],
+        refusals=_UNKNOWN,
     ),
     Route(
         method="GET",

@@ -17,6 +17,7 @@ from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.model.vouchers import VoucherState, reference_of
 from celcombiller.core.reports.views import AccountWord, make_view
 from celcombiller.core.schedules.due_dates import local_date
+from celcombiller.core.selling import sellers
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.core.vouchers import voucher_batches
@@ -38,7 +39,7 @@ from celcombiller.rest.v1.subscribers import Sought, visible_subscriber
 from celcombiller.rest.v1.transfers import Note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -175,6 +176,27 @@ class RedemptionView(msgspec.Struct, kw_only=True):
     at: Annotated[datetime, Meta(tz=True, description="when it was redeemed (RFC 3339, UTC)")]
 
 
+class HandedVouchersView(msgspec.Struct, kw_only=True):
+    """Cards that were handed to a seller together."""
+
+    batch_id: Annotated[int, Meta(description="the number of their batch")]
+    batch: Annotated[str, Meta(description="the name of their batch")]
+    first_serial: Annotated[int, Meta(description="the number of the first card")]
+    last_serial: Annotated[int, Meta(description="the number of the last card")]
+    kind: AccountWord
+    value: Annotated[int, Meta(description="credits, seconds, messages or octets that a card gives")]
+    bundle_name: Annotated[str, Meta(description="the name of the bundle; empty: it gives credit")]
+    valid_until: (
+        Annotated[
+            datetime, Meta(tz=True, description="a card is redeemed before it (RFC 3339, UTC); null: at any time")
+        ]
+        | None
+    )
+    price: Annotated[int, Meta(description="voice credits that the seller paid for them")]
+    at: Annotated[datetime, Meta(tz=True, description="when they were handed over (RFC 3339, UTC)")]
+    counts: Annotated[dict[str, int], Meta(description="number of cards in each state: active, redeemed, ...")]
+
+
 class TypedCode(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The code of a card."""
 
@@ -208,7 +230,7 @@ def list_batches(tx: Connection, request: Request) -> Page[VoucherBatchView]:
 def show_batch(tx: Connection, request: Request) -> VoucherBatchWhole:
     """Show a batch, with how many of its cards are in each state."""
     found = voucher_batches.find(tx, request.path["id"])
-    counts = {state.value: count for state, count in voucher_batches.count_states(tx, found, request.now).items()}
+    counts = _counts(tx, found, request.now, 1, found.cards)
     ranges = voucher_batches.ranges_of(tx, found.id)
     names = _usernames(tx, ranges)
     return make_view(VoucherBatchWhole, found, counts=counts, ranges=[_range_view(each, names) for each in ranges])
@@ -230,6 +252,25 @@ async def make(api: Api, http_request: HttpRequest, request: Request) -> Respons
     Until the answer is complete, the batch does not exist: an answer that is cut off is of no use, so ask again. A
     batch of the same Idempotency-Key that is complete is refused, as its codes cannot be shown again.
     """
+    room, pieces = ConnectionRoom(), make_pieces(api, request)
+    batch, written = await anext(pieces)
+    http_request.setResponseCode(201)
+    for name, value in _headers(request, batch).items():
+        http_request.setHeader(name.encode(), value.encode())
+    with cut_off_on_failure(http_request, room):
+        http_request.write(written)
+        await room.wait()
+        async for _, piece in pieces:
+            http_request.write(piece)
+            await room.wait()
+    return None
+
+
+async def make_pieces(api: Api, request: Request) -> AsyncIterator[tuple[VoucherBatch, bytes]]:
+    """Make a batch piece by piece, and yield it with the CSV of each; the last one completes it.
+
+    Raises as `voucher_batches.begin` and `complete` do.
+    """
     body: NewVoucherBatch = request.body
 
     def begin(tx: Connection, admitted: Request) -> VoucherBatch:
@@ -249,28 +290,15 @@ async def make(api: Api, http_request: HttpRequest, request: Request) -> Respons
     while await api.transact(request, lambda tx, admitted: voucher_batches.discard_unfinished(tx, admitted.now)):
         pass
     batch = await api.transact(request, begin)
-    style, room = request.config.balance.style, ConnectionRoom()
-
-    async def make_piece(first: int, count: int) -> bytes:
+    for first, count in voucher_batches.pieces(batch.cards):
         codes = make_codes(secrets.token_bytes(ENTROPY_BYTES * count))
 
-        def add(tx: Connection, admitted: Request) -> None:
+        def add(tx: Connection, admitted: Request, first: int = first, codes: list[str] = codes) -> None:
             voucher_batches.add_piece(tx, admitted.actor, batch, first, codes, now=admitted.now)
 
         await api.transact(request, add)
-        return format_csv(card_rows(batch, first, codes, style))
-
-    pieces = list(voucher_batches.pieces(batch.cards))
-    written = format_csv([COLUMNS]) + await make_piece(*pieces[0])
-    http_request.setResponseCode(201)
-    for name, value in _headers(request, batch).items():
-        http_request.setHeader(name.encode(), value.encode())
-    with cut_off_on_failure(http_request, room):
-        http_request.write(written)
-        for each in pieces[1:]:
-            await room.wait()
-            http_request.write(await make_piece(*each))
-    return None
+        heading = [COLUMNS] if first == 1 else []
+        yield batch, format_csv([*heading, *card_rows(batch, first, codes, request.config.balance.style)])
 
 
 def _headers(request: Request, batch: VoucherBatch) -> dict[str, str]:
@@ -328,6 +356,30 @@ def list_redeemed(tx: Connection, request: Request) -> Page[RedemptionView]:
         tx, subscriber_id=None if who is None else who.id, before=before, limit=query.limit + 1
     )
     return make_page(rows, query.limit, lambda each: (each.at, each.batch.id, each.serial), _redeemed_view)
+
+
+def list_handed(tx: Connection, request: Request) -> Page[HandedVouchersView]:
+    """List the cards that were handed to a seller, newest first; you see your own."""
+    query: VoucherBatchQuery = request.query
+    seller = sellers.find_by_name(tx, request.path["username"])
+    before_id = decode_cursor(query.cursor, RowId)
+    rows = voucher_batches.list_handed(tx, seller.subscriber_id, before_id=before_id, limit=query.limit + 1)
+
+    def view(each: tuple[VoucherBatch, VoucherRange]) -> HandedVouchersView:
+        batch, handed = each
+        return make_view(
+            HandedVouchersView,
+            batch,
+            batch_id=batch.id,
+            batch=batch.name,
+            first_serial=handed.first_serial,
+            last_serial=handed.last_serial,
+            price=handed.price,
+            at=handed.at,
+            counts=_counts(tx, batch, request.now, handed.first_serial, handed.last_serial),
+        )
+
+    return make_page(rows, query.limit, lambda each: each[1].id, view)
 
 
 async def redeem_own(api: Api, _http_request: HttpRequest, request: Request) -> Response:
@@ -397,6 +449,11 @@ def _redeem_all(
 def _usernames(tx: Connection, ranges: Iterable[VoucherRange]) -> dict[int, str]:
     """Return the names of the sellers of these ranges."""
     return subscriber_records.usernames_of(tx, {each.seller_id for each in ranges if each.seller_id is not None})
+
+
+def _counts(tx: Connection, batch: VoucherBatch, now: datetime, first: int, last: int) -> dict[str, int]:
+    counts = voucher_batches.count_states(tx, batch, now, first, last)
+    return {state.value: count for state, count in counts.items()}
 
 
 def _range_view(made: VoucherRange, names: dict[int, str]) -> VoucherRangeView:

@@ -1,0 +1,1 @@
+"""Pages of the system, over real HTTP."""
