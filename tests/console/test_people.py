@@ -103,3 +103,23 @@ async def test_list_with_a_fault_adds_nobody(biller):
     long = LIST.splitlines()[0] + "".join(f"\nu{n},{n},724000000{n:06},U,1" for n in range(501))
     assert "500 rows" in (await clara.send(IMPORT, list=long)).text
     assert biller.everything() == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_tabs_lead_to_all_of_one_subscriber(biller):
+    clara, admin = [Reader(await biller.logged_in(name)) for name in ("clara", "admin")]
+    for n, kind in enumerate(("voice", "data", "voice")):
+        body = {"username": "ana", "kind": kind, "value": n + 1, "note": f"n{n}"}
+        await clara.client.post("/api/v1/transfers", body, headers={"Idempotency-Key": f"k{n}"})
+    links = {each["href"] for each in (await admin.look("/ui/subscribers/ana")).content.select("nav.tabs a")}
+    assert len(links) == 8
+    for each in links:
+        assert (await admin.look(each)).status == 200, each
+    assert len((await clara.look("/ui/subscribers/ana")).content.select("nav.tabs a")) == 7
+    first = await clara.look("/ui/subscribers/ana/statement?kind=voice&limit=1")
+    assert "n2" in first.text
+    second = await clara.look(first.content.select_one("a[rel=next]")["href"])
+    assert ("n0" in second.text, "n1" in second.text) == (True, False)
+    assert (await clara.look("/ui/subscribers/nobody/statement")).status == 404
+    refused = await clara.look("/ui/subscribers/ana/statement?since=yesterday")
+    assert (refused.status, bool(refused.error_of("since"))) == (422, True)
