@@ -14,6 +14,7 @@ PAGES = [each for each in CONSOLE_ROUTES if each.style is ResponseStyle.PAGE]
 PLACES = {"username": "ana", "id": 999_999, "number": 1, "unknown": "x", "kind": "voice", "name": "x"} | {
     "receipt": "S9-000009",
     "document": "index.md",
+    "action": "enable",
 }
 FOR_ANYBODY = {
     "GET /ui/assets/<name>",

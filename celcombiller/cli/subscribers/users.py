@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.schedules import FeeState
 from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.schedules import fee_periods
-from celcombiller.core.subscribers import group_records, subscriber_records
+from celcombiller.core.subscribers import group_records, subscriber_filters, subscriber_records
 from celcombiller.core.tariffs import tariff_records
 from celcombiller.core.validity.end_dates import read_last_days
 from celcombiller.database.transaction import transact
@@ -67,6 +67,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = add_command(actions, "show", _show, "Show a subscriber and their balances.")
     show.add_argument("username")
     listed = add_command(actions, "list", _list, "List the subscribers.")
+    listed.add_argument("--disabled", action="store_true", help="those who are disabled")
+    listed.add_argument("--suspended", action="store_true", help="those who are suspended, as a fee is unpaid")
+    listed.add_argument("--at-zero", action="store_true", help="those who have no voice credit left")
+    listed.add_argument(
+        "--inactive", type=whole_number(1, 3650), metavar="DAYS", help="those who neither called nor sent a message"
+    )
     listed.add_argument("--group", metavar="GROUP", help="those of this group")
     sought = add_command(actions, "find", _find, "Find subscribers by a part of their name, or of a number.")
     sought.add_argument("text", metavar="TEXT", help="a part of the name, username, number, IMSI or CPF")
@@ -191,13 +197,22 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
 
 def _list(arguments: argparse.Namespace, config: Config) -> int:
     """List the subscribers."""
+    wanted: list[sa.ColumnElement[bool]] = []
+    if arguments.disabled:
+        wanted.append(subscriber_filters.is_disabled())
+    if arguments.suspended:
+        wanted.append(subscriber_filters.is_suspended())
+    if arguments.at_zero:
+        wanted.append(subscriber_filters.is_at_zero())
+    if arguments.inactive is not None:
+        wanted.append(subscriber_filters.is_inactive_since(datetime.now(UTC) - timedelta(days=arguments.inactive)))
 
     def work(tx: sa.Connection) -> list[dict[str, Any]]:
         group = None if arguments.group is None else group_records.find(tx, arguments.group)
-        found = [each for each in subscriber_records.list_all(tx) if group is None or each.group_id == group.id]
-        return [with_balances(tx, each) for each in found]
+        found = list(subscriber_records.list_all(tx, *wanted))
+        return [with_balances(tx, each) for each in found if group is None or each.group_id == group.id]
 
-    users = transact(open_database(config), work)
+    users = transact(open_database(config).execution_options(reading=True), work)
     columns = ("username", "clid", "imsi", "level", "enabled", "voice_balance", "data_balance", "sms_balance")
     print_rows(users, columns, as_json=arguments.json)
     return 0

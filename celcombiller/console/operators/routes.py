@@ -9,6 +9,7 @@ from celcombiller.console.operators import (
     sellers,
     start,
     subscriber,
+    subscriber_files,
     subscribers,
     trail,
     transfers,
@@ -18,6 +19,8 @@ from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, STAFF_READ
 from celcombiller.http.route import ID
 
 SUBSCRIBER = "/ui/subscribers/<username>"
+
+TICKED = "/ui/subscribers/ticked/<any(enable,disable):action>"
 
 SELLER = "/ui/sellers/<username>"
 
@@ -43,7 +46,14 @@ OPERATOR_ROUTES = (
     page("/ui/subscribers", STAFF_READ, subscribers.show),
     page("/ui/subscribers/new", STAFF_WRITE, subscribers.show_new),
     form("/ui/subscribers/new", STAFF_WRITE, subscribers.add, shown_by=subscribers.show_new, takes_password=True),
+    page("/ui/subscribers/new/import", STAFF_WRITE, subscriber_files.show),
+    serving_form(
+        "/ui/subscribers/new/import", STAFF_WRITE, subscriber_files.import_file, shown_by=subscriber_files.show
+    ),
+    page(TICKED, STAFF_WRITE, subscribers.show_ticked, shown_by=subscribers.show),
+    form(TICKED, STAFF_WRITE, subscribers.change_ticked, shown_by=subscribers.show),
     page(SUBSCRIBER, STAFF_READ, subscriber.show),
+    page(f"{SUBSCRIBER}/statement", STAFF_READ, subscriber.show_statement),
     page(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.show_change),
     form(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.change, shown_by=subscriber.show_change, takes_password=True),
     page(f"{SUBSCRIBER}/delete", STAFF_WRITE, subscriber.show_delete),

@@ -26,6 +26,15 @@ def show(tx: Connection, request: Request) -> View:
     return View("operators/subscriber.html", values)
 
 
+def show_statement(tx: Connection, request: Request) -> View:
+    """Show all movements of a subscriber's credit, newest first."""
+    values = {
+        "who": ask(tx, request, "GET /api/v1/subscribers/<username>"),
+        "found": ask(tx, request, "GET /api/v1/subscribers/<username>/statement", query=request.query),
+    }
+    return View("operators/statement.html", values)
+
+
 def show_change(tx: Connection, request: Request) -> View:
     """Show the form that changes a subscriber."""
     return View("operators/change_subscriber.html", {"who": ask(tx, request, "GET /api/v1/subscribers/<username>")})

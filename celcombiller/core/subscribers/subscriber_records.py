@@ -17,6 +17,7 @@ from celcombiller.core.schema import driver, tables
 from celcombiller.core.schema.live_change import record_live_change
 from celcombiller.core.subscribers import group_records
 from celcombiller.core.subscribers.fields import FIELD_TYPES, IDENTITIES, check, check_limit, check_prefixes
+from celcombiller.core.subscribers.subscriber_filters import has_part
 from celcombiller.core.tariffs import tariff_records
 
 if TYPE_CHECKING:
@@ -285,9 +286,9 @@ def _refuse_last(tx: Connection, subscriber: Subscriber) -> None:
         raise LastAdministrator(f"{subscriber.username} is the last administrator: make another one first")
 
 
-def list_all(tx: Connection) -> Iterable[Subscriber]:
-    """Return all subscribers, by username."""
-    rows = tx.execute(sa.select(tables.subscriber).where(NOT_DELETED).order_by(tables.subscriber.c.username))
+def list_all(tx: Connection, *wanted: sa.ColumnElement[bool]) -> Iterable[Subscriber]:
+    """Return all subscribers who meet these conditions, by username."""
+    rows = tx.execute(sa.select(tables.subscriber).where(NOT_DELETED, *wanted).order_by(tables.subscriber.c.username))
     return map(subscriber_from_row, rows)
 
 
@@ -296,13 +297,6 @@ def search(tx: Connection, text: str, *, limit: int) -> Iterable[Subscriber]:
     by_name = tables.subscriber.c.username
     query = sa.select(tables.subscriber).where(has_part(text), NOT_DELETED).order_by(by_name).limit(limit)
     return map(subscriber_from_row, tx.execute(query))
-
-
-def has_part(text: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a name or a number of a subscriber has this part, without regard to ASCII case."""
-    columns = tables.subscriber.c
-    sought = (columns.username, columns.name, columns.clid, columns.imsi, columns.cpf)
-    return sa.or_(*(each.icontains(text, autoescape=True) for each in sought))
 
 
 _TAKEN_AT_ONCE = 500

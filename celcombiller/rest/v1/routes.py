@@ -168,6 +168,15 @@ V1_ROUTES = (
         answer=Page[subscribers.SubscriberView],
     ),
     Route(
+        method="GET",
+        path=f"{V1}/subscribers.csv",
+        who=STAFF_READ,
+        serve=subscribers.download,
+        query=subscribers.SubscriberFilter,
+        answer=str,
+        answer_type=CSV_TYPE,
+    ),
+    Route(
         method="POST",
         path=f"{V1}/subscribers",
         who=STAFF_WRITE,
@@ -177,6 +186,17 @@ V1_ROUTES = (
         answer=subscribers.SubscriberView,
         status=201,
         refusals=(AlreadyTaken, TooManyAttempts, UnknownTariff, UnknownGroup),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/subscribers/import",
+        who=STAFF_WRITE,
+        serve=subscribers.import_file,
+        takes_upload=True,
+        upload_example="username,clid,imsi,name\nbia,2002,724000000002002,Bia Souza\n",
+        query=subscribers.SubscriberFileQuery,
+        answer=subscribers.SubscriberImportView,
+        refusals=(AlreadyTaken,),
     ),
     Route(
         method="GET",

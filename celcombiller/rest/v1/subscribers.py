@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from io import BytesIO
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -9,23 +12,35 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
 from celcombiller.core.access import subscriber_changes
-from celcombiller.core.errors import InvalidValue, NotFound
+from celcombiller.core.errors import InvalidValue, NotFound, WrongMediaType
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.subscribers import Level, Subscriber
+from celcombiller.core.reports.import_views import FileFinding
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.schema import tables
-from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.subscribers import subscriber_filters, subscriber_records
 from celcombiller.core.subscribers.fields import Address, Clid, Cpf, Imsi, Language, Name, Username
+from celcombiller.core.subscribers.subscriber_file import REQUIRED, find_conflicts, read_rows
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
+from celcombiller.core.tariffs.files.findings import Findings
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import ID_MAX, Response
+from celcombiller.http.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.groups import CallLimit, PrefixList, TariffId
+from celcombiller.rest.v1.pricing.tariff_files import refuse_file
 from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import BinaryIO
+
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.access.actor import Actor
+    from celcombiller.core.subscribers.subscriber_file import SubscriberRow
+    from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
 
 LevelNumber = Annotated[
@@ -139,7 +154,7 @@ class SubscriberChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     revoke_tokens: RevokeTokens | UnsetType = UNSET
 
 
-class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class SubscriberFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A filter of subscribers: those that match all given fields."""
 
     username: Sought | None = None
@@ -148,8 +163,21 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cpf: Sought | None = None
     level: LevelNumber | None = None
     enabled: bool | None = None
+    suspended: Annotated[bool, Meta(description="whether they are suspended, as a fee is unpaid")] | None = None
+    at_zero: Annotated[bool, Meta(description="whether they have no voice credit left")] | None = None
+    inactive_days: (
+        Annotated[
+            int, Meta(ge=1, le=3650, description="1 to 3650 days for which they neither called nor sent a message")
+        ]
+        | None
+    ) = None
     group_id: GroupId | None = None
     search: Part | None = None
+
+
+class SubscriberQuery(SubscriberFilter, kw_only=True, forbid_unknown_fields=True):
+    """A filter of subscribers, and the size of a page."""
+
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -157,20 +185,67 @@ class SubscriberQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def list_all(tx: Connection, request: Request) -> Page[SubscriberView]:
     """List subscribers, in the order in which they were added."""
     query: SubscriberQuery = request.query
+    rows = _list_rows(tx, request, limit=query.limit + 1, after=decode_cursor(query.cursor, RowId))
+    page = make_page(rows, query.limit, lambda row: row.id, subscriber_records.subscriber_from_row)
+    return Page(items=_to_views(tx, page.items), next=page.next)
+
+
+def _list_rows(tx: Connection, request: Request, *, limit: int, after: int | None) -> Sequence[sa.Row[Any]]:
+    """Return the rows that the filter wants, by their numbers."""
+    query: SubscriberFilter = request.query
     table = tables.subscriber
     wanted = [
         table.c[name] == value
         for name in ("username", "clid", "imsi", "cpf", "level", "enabled", "group_id")
         if (value := getattr(query, name)) is not None
     ]
+    for value, condition in (
+        (query.suspended, subscriber_filters.is_suspended()),
+        (query.at_zero, subscriber_filters.is_at_zero()),
+    ):
+        if value is not None:
+            wanted.append(condition if value else ~condition)
+    if query.inactive_days is not None:
+        wanted.append(subscriber_filters.is_inactive_since(request.now - timedelta(days=query.inactive_days)))
     if query.search:
-        wanted.append(subscriber_records.has_part(query.search))
-    after = decode_cursor(query.cursor, RowId)
+        wanted.append(subscriber_filters.has_part(query.search))
     if after is not None:
         wanted.append(table.c.id > after)
-    rows = tx.execute(sa.select(table).where(NOT_DELETED, *wanted).order_by(table.c.id).limit(query.limit + 1)).all()
-    page = make_page(rows, query.limit, lambda row: row.id, subscriber_records.subscriber_from_row)
-    return Page(items=_to_views(tx, page.items), next=page.next)
+    return tx.execute(sa.select(table).where(NOT_DELETED, *wanted).order_by(table.c.id).limit(limit)).all()
+
+
+PIECE_ROWS = 500
+"""Rows of a file that are read at once, in some milliseconds of a reader's thread."""
+_FACTS = tuple(each for each in SubscriberView.__struct_fields__ if each not in set(Kind))
+COLUMNS = (*_FACTS, *(f"{kind}_{field}" for kind in Kind for field in BalanceView.__struct_fields__))
+"""The first line of the file: the fields of a subscriber, with those of each balance."""
+
+
+async def download(api: Api, http_request: HttpRequest, request: Request) -> Response | None:
+    """Download subscribers as CSV, in the order in which they were added, without pages."""
+    headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="subscribers.csv"'}
+    if http_request.method == b"HEAD":
+        return Response(headers=headers)
+
+    def piece(tx: Connection, after: int | None) -> tuple[bytes, int | None]:
+        rows = _list_rows(tx, api.readmit(tx, request), limit=PIECE_ROWS, after=after)
+        lines = map(_cells, _to_views(tx, [subscriber_records.subscriber_from_row(each) for each in rows]))
+        text = format_csv(lines if after is not None else [COLUMNS, *lines])
+        return text, None if len(rows) < PIECE_ROWS else rows[-1].id
+
+    await send(http_request, api.reader, headers, piece)
+    return None
+
+
+def _cells(each: SubscriberView) -> list[object]:
+    """Return a subscriber as the cells of a line, in the order of `COLUMNS`."""
+    cells: list[object] = []
+    for name in _FACTS:
+        value = getattr(each, name)
+        cells.append(
+            " ".join(value) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else value
+        )
+    return cells + [value for kind in Kind for value in msgspec.structs.astuple(getattr(each, kind.value))]
 
 
 def show(tx: Connection, request: Request) -> SubscriberView:
@@ -198,6 +273,80 @@ def add(tx: Connection, request: Request) -> Response:
     )
     where = f"{request.base_url}/api/v1/subscribers/{made.username}"
     return Response(_to_views(tx, [made])[0], headers={"Location": where})
+
+
+ROWS_MAX = 500
+"""Rows of a file that are added at once: on SQLite calls wait meanwhile, about a second."""
+_FILE_OCTETS_MAX = 512 * 1024
+
+
+class SubscriberFileQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Whether to add the subscribers of a file."""
+
+    dry_run: Annotated[bool, Meta(description="only report who would be added, and what is wrong in which row")] = False
+
+
+class ImportedRow(msgspec.Struct, kw_only=True):
+    """A subscriber of a file, in short."""
+
+    row: Annotated[int, Meta(description="the line of the file")]
+    username: str
+    name: str
+    clid: str
+    imsi: str
+
+
+class SubscriberImportView(msgspec.Struct, kw_only=True):
+    """Who a file adds, and what is wrong in it. With a fault nobody is added."""
+
+    written: Annotated[bool, Meta(description="whether they were added")]
+    items: Annotated[list[ImportedRow], Meta(description="those who are, or would be, added")]
+    fault_count: int
+    faults: Annotated[list[FileFinding], Meta(description="what must be mended, by the line of the file")]
+
+
+async def import_file(api: Api, http_request: HttpRequest, request: Request) -> Response:
+    """Add the subscribers of a CSV file of at most 500 rows, all or none; they get no password.
+
+    A page has the file's octets in a field of its form: they are the body then.
+    """
+    query: SubscriberFileQuery = request.query
+    upload = http_request.take_upload() if request.body is None else BytesIO(request.body)
+    if upload is None:
+        raise WrongMediaType("send CSV, with the header Content-Type: text/csv")
+    with upload:
+        rows, findings = await api.reader.read(lambda tx: _check_file(tx, upload, request.actor))
+    if findings.fault_count and not query.dry_run:
+        raise refuse_file(findings)
+
+    def work(tx: Connection, admitted: Request) -> None:
+        for each in rows:
+            subscriber_changes.add(tx, admitted.actor, **each.fields, password=None, now=admitted.now)
+
+    if not query.dry_run:
+        await api.transact(request, work)
+    items = [
+        ImportedRow(row=each.line, **{name: each.fields[name] for name in REQUIRED}) for each in rows if not each.errors
+    ]
+    faults = [FileFinding(row=each.row, text=each.text) for each in findings.faults]
+    view = SubscriberImportView(written=not query.dry_run, items=items, fault_count=findings.fault_count, faults=faults)
+    return Response(view)
+
+
+def _check_file(tx: Connection, upload: BinaryIO, actor: Actor) -> tuple[list[SubscriberRow], Findings]:
+    """Return the rows of a file, and what is wrong with them. Raises `InvalidValue` for what is no such file."""
+    raw = upload.read(_FILE_OCTETS_MAX + 1)
+    rows = list(islice(read_rows(raw[:_FILE_OCTETS_MAX]), ROWS_MAX + 1))
+    if len(raw) > _FILE_OCTETS_MAX or len(rows) > ROWS_MAX:
+        raise InvalidValue(f"a file may have {ROWS_MAX} rows; celcombiller import users takes longer ones")
+    find_conflicts(tx, rows)
+    findings = Findings()
+    for each in rows:
+        if not each.errors and each.fields["level"] not in actor.manages:
+            each.errors.append("only an administrator adds administrators and collaborators")
+        for text in each.errors:
+            findings.add_fault(each.line, text)
+    return rows, findings
 
 
 def change(tx: Connection, request: Request) -> SubscriberView:

@@ -67,6 +67,18 @@ def test_credit_goes_to_a_number_with_a_note(ready):
     assert (line["value"], line["note"]) == (60, "paid at the shop")
 
 
+def test_list_has_only_those_wanted(ready):
+    def listed(*wanted):
+        return {each["username"] for each in json.loads(ready("user", "list", *wanted, "--json")[1])}
+
+    ready("credit", "ana", 5)
+    everyone = listed()
+    assert listed("--at-zero") == everyone - {"ana"}
+    ready("user", "disable", "ana")
+    assert listed("--disabled") == {"ana"}
+    assert listed("--suspended") == listed("--inactive", "1") == set()
+
+
 # -- import users
 
 

@@ -14,6 +14,7 @@ PLACES = {
     "receipt": "S1-000001",
     "document": "index.md",
     "name": "village",
+    "action": "enable",
 }
 PAGES = sorted(
     each.open_path.format(**PLACES)

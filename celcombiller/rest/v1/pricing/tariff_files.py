@@ -125,7 +125,7 @@ async def _import(api: Api, http_request: HttpRequest, request: Request, *, is_w
     if findings.fault_count:
         if query.dry_run:
             return Response(view_of_import(tariff, findings, None, None))
-        raise _refusal(findings)
+        raise refuse_file(findings)
     prices = PriceList(rates.rows, is_whole, query.at, query.note)
     new, found = await api.reader.read(
         lambda tx: tariff_imports.find_import(tx, tariff, prices, request.actor, request.now)
@@ -156,8 +156,8 @@ def _read(upload: BinaryIO, query: ImportQuery, tariff: TariffRecord, findings: 
     return read_tariff_file(chunks(), query.preset or "", terms, findings)
 
 
-def _refusal(findings: Findings) -> InvalidValue:
-    """Return the refusal of a list with faults; its fields are the rows."""
+def refuse_file(findings: Findings) -> InvalidValue:
+    """Return the refusal of a file with faults; its fields are the rows."""
     fields: dict[str, str] = {}
     for each in findings.faults:
         row = f"row {each.row}" if each.row else "file"
