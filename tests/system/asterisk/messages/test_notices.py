@@ -5,6 +5,7 @@ import socket
 import pytest
 import sqlalchemy as sa
 
+from celcombiller.core.notifications.low_balance import BOOKMARK
 from celcombiller.core.schema import tables
 from celcombiller.database.engine import open_engine
 from tests.system.asterisk.messages.test_messages import body_of, reader
@@ -40,6 +41,11 @@ def rows(biller, table):
         found = tx.execute(sa.select(table)).all()
     engine.dispose()
     return found
+
+
+def marks(biller):
+    """Give how far the transfers were read for notices."""
+    return [row.transfer_id for row in rows(biller, tables.bookmark) if row.name == BOOKMARK]
 
 
 def all_are_sent(biller, count):
@@ -80,7 +86,7 @@ def test_a_strangers_enquiry_is_not_answered(biller, pbx, tmp_path):
 
 def test_a_low_balance_notice_survives_a_kill(biller_on_each, pbx, tmp_path):
     biller = begin(biller_on_each, '[notices]\nthresholds = [600, 60]\ntext = "Low: {balance}"\n')
-    until(lambda: rows(biller, tables.bookmark), "it looks")
+    until(lambda: marks(biller), "it looks")
     phone = reader(tmp_path / "reader", pbx.port_of("2001"))
     biller.run("credit", "user2001", -100)
     biller.kill9()
@@ -91,7 +97,7 @@ def test_a_low_balance_notice_survives_a_kill(biller_on_each, pbx, tmp_path):
     biller.stop()
     biller.start()
     biller.run("credit", "user2001", -1)
-    until(lambda: [row.transfer_id for row in rows(biller, tables.bookmark)] == [3], "it has looked again")
+    until(lambda: marks(biller) == [3], "it has looked again")
     all_are_sent(biller, 1)
     assert biller.json("audit")["ok"]
     assert "Traceback" not in biller.log
