@@ -61,7 +61,7 @@ class CatalogueWatch(Service):
         self._metrics.change.set(holder.current.number)
         self._engine = engine
         self._looks = PeriodicService(reactor, LOOK_SECONDS, self.look)
-        self._is_reading = False
+        self._is_reading = self._is_asked = False
         self._tried, self._tried_at = -1, 0.0
         self._listening: Deferred[Any] | None = None
 
@@ -90,10 +90,19 @@ class CatalogueWatch(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def look(self) -> None:
-        """Read the catalogue if it changed; what changes meanwhile is seen by the next look."""
+        """Read the catalogue if it changed; when it is asked meanwhile, once more."""
+        self._is_asked = True
         if self._is_reading:
             return
         self._is_reading = True
+        try:
+            while self._is_asked:
+                self._is_asked = False
+                await self._read_if_due()
+        finally:
+            self._is_reading = False
+
+    async def _read_if_due(self) -> None:
         try:
             number = await self._reader.read(last_change)
             if self._is_due(number):
@@ -104,8 +113,6 @@ class CatalogueWatch(Service):
             self._keep(str(error))
         except Exception as error:  # noqa: BLE001  whatever is wrong with the ledger's content, calls go on
             self._keep(explain_database_error(error) or f"{type(error).__name__}: {error}")
-        finally:
-            self._is_reading = False
 
     def _is_due(self, number: int) -> bool:
         """Return whether to read now; what could not be read is tried again when it changes, or after a while."""

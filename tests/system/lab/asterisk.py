@@ -92,13 +92,20 @@ class Asterisk:
         stop_phones()
 
     def hang_up_all(self) -> None:
-        """Hang up until no channel is left: one that comes a moment after the request is not in it."""
+        """Hang up until no channel is left: one that comes a moment after the request is not in it.
+
+        Asterisk is started again where it does not end one, as happens seldom after transfers.
+        """
 
         def is_quiet() -> bool:
             self.cli("channel request hangup all")
             return self.channels() == 0
 
-        until(is_quiet, "no channel is left", every=0.3)
+        try:
+            until(is_quiet, "no channel is left", seconds=20, every=0.3)
+        except AssertionError:
+            self.kill9()
+            self.start()
 
     def _own_ports(self, count: int, kind: int = socket.SOCK_DGRAM) -> int:
         first = free_ports(count, kind, for_good=True)

@@ -1,5 +1,6 @@
 """Sellers in the ledger of a biller that does not run yet, each with a PIN and a stock."""
 
+import re
 from datetime import UTC, datetime
 
 from celcombiller.core.access.credentials import pins
@@ -11,7 +12,13 @@ from celcombiller.runtime.credentials.password_hash import hash_password
 from tests.support.selling.sellers import OPERATOR
 
 PIN = "2580"
+_PIN_ALONE = re.compile(rf"(?<![0-9a-f]){PIN}(?![0-9a-f])")
 STOCK = 1000
+
+
+def shows_pin(text):
+    """Return whether the PIN stands in a text: not as a part of a number or of an id in hexadecimal digits."""
+    return bool(_PIN_ALONE.search(text))
 
 
 def add_seller(biller, number, *, pin=PIN, stock=STOCK):
