@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +39,8 @@ def read_rows(raw: bytes) -> Iterator[SubscriberRow]:
     except ValueError:
         raise InvalidValue("is not UTF-8 text") from None
     first = text.partition("\n")[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",", strict=True
-    )
+    lines = (f"{line}\n" for line in text.split("\n"))  # a line in quotes may go on in the next
+    reader = csv.DictReader(lines, delimiter=";" if first.count(";") > first.count(",") else ",", strict=True)
     try:
         names = [name.strip().lower() for name in reader.fieldnames or ()]
         reader.fieldnames = names

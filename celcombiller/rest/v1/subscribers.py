@@ -28,7 +28,6 @@ from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_curs
 from celcombiller.http.route import ID_MAX, Response
 from celcombiller.http.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.groups import CallLimit, PrefixList, TariffId
-from celcombiller.rest.v1.pricing.tariff_files import refuse_file
 from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
 if TYPE_CHECKING:
@@ -317,7 +316,7 @@ async def import_file(api: Api, http_request: HttpRequest, request: Request) -> 
     with upload:
         rows, findings = await api.reader.read(lambda tx: _check_file(tx, upload, request.actor))
     if findings.fault_count and not query.dry_run:
-        raise refuse_file(findings)
+        raise findings.refusal
 
     def work(tx: Connection, admitted: Request) -> None:
         for each in rows:

@@ -7,6 +7,7 @@ from celcombiller.http.route import ResponseStyle
 from tests.system.lab.biller import Biller
 from tests.system.lab.browser import PASSWORD, Visit
 
+NARROW = 360
 PLACES = {
     "username": "user2001",
     "id": 1,
@@ -58,13 +59,13 @@ def biller(tmp_path_factory):
     made.stop()
 
 
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1280, NARROW])
 def test_pages_are_open_to_all(chromium, biller, width):
     visit = Visit(chromium, biller, viewport={"width": width, "height": 800}).log_in()
     bundle = biller.json("bundle", "list")[0]["id"]
     for path in PAGES:
         visit.go(path.replace("/ui/bundles/1", f"/ui/bundles/{bundle}"))
-        visit.check()
+        visit.check(barriers=width > NARROW)
     visit.go("/ui/bundles/plan?username=user2001&name=hour&kind=seconds&amount=60&valid_hours=1")
     visit.check()
     page = visit.go("/ui/tariffs/1/import")
@@ -139,7 +140,7 @@ def test_search_follows_what_is_typed(chromium, biller):
     page = visit.go("/ui/subscribers")
     page.fill("[name=search]", "ER2002")
     page.wait_for_selector("#found tbody tr:only-child >> text=user2002")
-    assert page.url.endswith("search=ER2002")
+    assert "search=ER2002" in page.url
     visit.context.close()
     assert not visit.faults
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from celcombiller.core.errors import InvalidValue
+
 FINDINGS_MAX = 500
 """Findings that are kept with their text; of more only the number is kept, as a file may have one in each row."""
+
+FAULTS_IN_MESSAGE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,17 @@ class Findings:
     fault_count: int = 0
     remark_count: int = 0
     file: str = ""
+
+    @property
+    def refusal(self) -> InvalidValue:
+        """The refusal of a file with faults; its fields are the rows."""
+        fields: dict[str, str] = {}
+        for each in self.faults:
+            row = f"row {each.row}" if each.row else "file"
+            fields[row] = f"{fields[row]}; {each.text}" if row in fields else each.text
+        texts = [str(each) for each in self.faults[:FAULTS_IN_MESSAGE]]
+        more = [] if self.fault_count <= len(texts) else ["…"]
+        return InvalidValue(f"{self.fault_count} faults, nothing was written: {'; '.join(texts + more)}", fields)
 
     def add_fault(self, row: int, text: str) -> None:
         """Record what must be mended before the file can be imported."""

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from celcombiller.core.access import tariff_changes, tariff_imports
 from celcombiller.core.access.tariff_imports import PriceList
-from celcombiller.core.errors import InvalidValue, WrongMediaType
+from celcombiller.core.errors import WrongMediaType
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.reports.import_views import view_of_import
 from celcombiller.core.tariffs import tariff_records
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK_BYTES = 64 * 1024
-FAULTS_IN_MESSAGE = 5
 
 
 class ImportQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -125,7 +124,7 @@ async def _import(api: Api, http_request: HttpRequest, request: Request, *, is_w
     if findings.fault_count:
         if query.dry_run:
             return Response(view_of_import(tariff, findings, None, None))
-        raise refuse_file(findings)
+        raise findings.refusal
     prices = PriceList(rates.rows, is_whole, query.at, query.note)
     new, found = await api.reader.read(
         lambda tx: tariff_imports.find_import(tx, tariff, prices, request.actor, request.now)
@@ -154,17 +153,6 @@ def _read(upload: BinaryIO, query: ImportQuery, tariff: TariffRecord, findings: 
     if query.preset == CGRATES:
         return read_plan([("", chunks())], terms, findings)
     return read_tariff_file(chunks(), query.preset or "", terms, findings)
-
-
-def refuse_file(findings: Findings) -> InvalidValue:
-    """Return the refusal of a file with faults; its fields are the rows."""
-    fields: dict[str, str] = {}
-    for each in findings.faults:
-        row = f"row {each.row}" if each.row else "file"
-        fields[row] = f"{fields[row]}; {each.text}" if row in fields else each.text
-    texts = [str(each) for each in findings.faults[:FAULTS_IN_MESSAGE]]
-    more = [] if findings.fault_count <= len(texts) else ["…"]
-    return InvalidValue(f"{findings.fault_count} faults, nothing was written: {'; '.join(texts + more)}", fields)
 
 
 async def _write(
