@@ -166,7 +166,12 @@ class SubscriberFilter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     at_zero: Annotated[bool, Meta(description="whether they have no voice credit left")] | None = None
     inactive_days: (
         Annotated[
-            int, Meta(ge=1, le=3650, description="1 to 3650 days for which they neither called nor sent a message")
+            int,
+            Meta(
+                ge=1,
+                le=3650,
+                description="the number of days, 1 to 3650, for which they neither called nor sent a message",
+            ),
         ]
         | None
     ) = None
