@@ -27,7 +27,7 @@ async def import_file(api: Api, http_request: HttpRequest, request: Request) -> 
         api,
         http_request,
         request,
-        "POST /api/v1/subscribers/import",
+        "POST /api/v1/subscribers.csv",
         query={"dry_run": not is_sure},
         body=request.body.get("list", "").encode(),
     )

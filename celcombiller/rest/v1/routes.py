@@ -189,7 +189,7 @@ V1_ROUTES = (
     ),
     Route(
         method="POST",
-        path=f"{V1}/subscribers/import",
+        path=f"{V1}/subscribers.csv",
         who=STAFF_WRITE,
         serve=subscribers.import_file,
         takes_upload=True,

@@ -293,7 +293,7 @@ class SubscriberFileQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tr
 class ImportedRow(msgspec.Struct, kw_only=True):
     """A subscriber of a file, in short."""
 
-    row: Annotated[int, Meta(description="the line of the file")]
+    row: Annotated[int, Meta(description="the number of its line in the file")]
     username: str
     name: str
     clid: str
@@ -305,7 +305,7 @@ class SubscriberImportView(msgspec.Struct, kw_only=True):
 
     written: Annotated[bool, Meta(description="whether they were added")]
     items: Annotated[list[ImportedRow], Meta(description="those who are, or would be, added")]
-    fault_count: int
+    fault_count: Annotated[int, Meta(description="number of faults; the first of them are listed")]
     faults: Annotated[list[FileFinding], Meta(description="what must be mended, by the line of the file")]
 
 

@@ -63,6 +63,10 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
 [[operations]]
 include-name = ["POST /api/v1/subscribers", "PATCH /api/v1/subscribers/{username}", "PUT /api/v1/subscribers/{username}/pin"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
+# Nor what the rows of a file must be.
+[[operations]]
+include-name = ["POST /api/v1/subscribers.csv"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 409, 422]
 # Nor that the reason to hang up must stand in the query or in the body.
 [[operations]]
 include-name = ["DELETE /api/v1/live/{id}"]
