@@ -1,8 +1,8 @@
 """One-time codes that are sent to a subscriber's phone and log them in without a password. On an open transaction.
 
 The code is made outside; only its hash is kept, with the number that it went to: where the subscriber has another
-number by now, it is wrong. A new code takes the place of the one before. Staff have none: who has their phone in hand
-for a minute would have the biller.
+number by now, it is wrong. A new code takes the place of the one before. Staff and sellers have none: who has their
+phone in hand for a minute would have the biller, or a stock of credit.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def find_recipient(tx: Connection, number: str, numbering: NumberingPlan) -> Sub
     if found is None:
         return None
     table = tables.subscriber
-    which = (table.c.id == found.id, table.c.level == Level.SUBSCRIBER.value, MAY_LOG_IN)
+    sells = sa.exists().where(tables.seller.c.subscriber_id == found.id)
+    which = (table.c.id == found.id, table.c.level == Level.SUBSCRIBER.value, MAY_LOG_IN, sa.not_(sells))
     row = tx.execute(sa.select(table).where(*which).with_for_update()).first()
     return None if row is None else subscriber_from_row(row)
 
