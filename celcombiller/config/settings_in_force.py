@@ -23,7 +23,7 @@ _URLS = frozenset({"database.url", "cdr.source"})
 """Texts that may have a password in them, and are shown without it."""
 
 _TEXTS = {
-    "rest": "listen trusted_proxies cors_origins",
+    "rest": "listen trusted_proxies cors_origins login_code_text",
     "agi": "listen allow",
     "asterisk": "name host username",
     "provisioning": "name host",
