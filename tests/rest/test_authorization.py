@@ -28,6 +28,8 @@ open_biller = biller_fixture(
 )
 
 FOR_ANYBODY = {
+    "POST /api/v1/login-codes",
+    "POST /api/v1/login-codes/login",
     "POST /api/v1/payments",
     "GET /healthz",
     "GET /readyz",

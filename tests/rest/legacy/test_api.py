@@ -392,7 +392,7 @@ async def test_more_than_is_there_is_not_taken(biller):
     answer = await client.post("/api/voice_balance", {})
     assert (answer.code, set(answer.body["validation_errors"])) == (400, {"from_user_id", "value", "origin"})
     answer = await client.post("/api/voice_balance", body | {"value": AMOUNT_MAX})
-    assert answer.code == 400
+    assert answer.code == 409
     assert biller.everything() == before
 
 
