@@ -48,6 +48,7 @@ async def test_a_credit_answers_with_its_transfers_address(biller):
     answer = await give(admin, 100, note="a card", origin="shop")
     assert answer.code == 201
     said = answer.body
+    assert said.pop("receipt") is None
     assert datetime.fromisoformat(said.pop("at")).utcoffset() == timedelta(0)
     assert said == {
         "id": 1,
@@ -63,6 +64,26 @@ async def test_a_credit_answers_with_its_transfers_address(biller):
     again = await admin.get(header(answer, "location").removeprefix(biller.base))
     assert {**again.body, "at": None} == {**said, "at": None}
     assert (await voice(admin))["available"] == 100
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_credit_gets_one_receipt(biller):
+    admin = await biller.logged_in("admin")
+    labels = [(await give(admin, 100, receipt=True)).body["receipt"] for _ in range(2)]
+    assert labels == ["office-000001", "office-000001"]
+    assert (await admin.get("/api/v1/receipts/office-000001")).body["amount"] == 100
+    assert "receipt" in refused(await give(admin, -5, "back", receipt=True), 422, "INVALID")["fields"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plan_moves_nothing(biller):
+    admin = await biller.logged_in("admin")
+    before = biller.everything()
+    for value, posted in ((100, 100), (0, 422), (-1, 409)):
+        body = {"username": "ana", "kind": "voice", "value": value}
+        answer = await admin.post("/api/v1/transfers/plan", body)
+        assert (answer.body.get("posted") or answer.code) == posted
+    assert biller.everything() == before
 
 
 @pytest_twisted.ensureDeferred
@@ -115,7 +136,7 @@ async def test_credit_without_owner_or_funds_is_refused(biller):
     refused(await give(admin, username="nobody"), 404, "UNKNOWN")
     refused(await give(admin, -1), 409, "NO_CREDIT")
     await give(admin, AMOUNT_MAX, "all")
-    refused(await give(admin, 1, "more"), 422, "INVALID")
+    refused(await give(admin, 1, "more"), 409, "BALANCE_TOO_HIGH")
     assert (await give(admin, -AMOUNT_MAX, "back")).body["posted"] == 0
 
 
@@ -338,7 +359,9 @@ async def test_sms_credit_has_an_account_of_its_own(biller):
     assert items[2] == limited.body
     shown = (await ana.get(address)).body
     assert (shown["sms"], shown["voice"]["posted"], shown["data"]["posted"]) == (as_it_is, 0, 0)
-    assert (await ana.get(f"{address}/statement?kind=sms")).body["items"] == [taken, given]
+    assert (await ana.get(f"{address}/statement?kind=sms")).body["items"] == [
+        {name: value for name, value in each.items() if name != "receipt"} for each in (taken, given)
+    ]
     back = await admin.post(f"/api/v1/transfers/{given['id']}/reversal", {"note": "the wrong Ana"})
     assert (back.body["kind"], back.body["value"], back.body["posted"]) == ("sms", -30, -5)
     for path in ("voice_balance", "data_balance"):
