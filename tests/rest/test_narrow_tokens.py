@@ -409,7 +409,7 @@ class PrincipalMachine(RuleBasedStateMachine):
     def read_untouchable(self):
         """Return the rows that the principal may not change, by the rules for their level and scope."""
         person, account, member = tables.subscriber, tables.account, tables.membership
-        mine = {"name", "address"} | ({"password_hash"} if self.whole else set())
+        mine = {"name", "address", "language"} | ({"password_hash"} if self.whole else set())
         own = [person.c[name] for name in person.c.keys() if name not in mine]  # noqa: SIM118  a column collection
         others = person.c.id != self.owner_id
         changes_only_itself = self.first.level is Level.SUBSCRIBER
@@ -488,10 +488,10 @@ class PrincipalMachine(RuleBasedStateMachine):
     @rule(data=st.data(), route=st.sampled_from(READING))
     def read(self, data, route):
         """A subscriber is shown no other: neither their names nor their numbers."""
-        request = self.draw_request(data, route)
         if self.first.level is not Level.SUBSCRIBER:
             return
         try:
+            request = self.draw_request(data, route)
             check_access(request.who, route.who, request.path)
             found = route.do(self.tx, request)
         except BillerError:
