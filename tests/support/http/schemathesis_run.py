@@ -63,6 +63,10 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
 [[operations]]
 include-name = ["POST /api/v1/subscribers", "PATCH /api/v1/subscribers/{username}", "PUT /api/v1/subscribers/{username}/pin"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
+# Nor that a debit has no receipt.
+[[operations]]
+include-name = ["POST /api/v1/transfers", "POST /api/v1/transfers/plan"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
 # Nor what the rows of a file must be.
 [[operations]]
 include-name = ["POST /api/v1/subscribers.csv"]
