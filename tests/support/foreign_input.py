@@ -171,8 +171,7 @@ def find_growth(decoder):
             seconds = next(each for each in _tries(decoder, data, limit) if each is not None)
             if seconds > limit:
                 return kind, size
-            if seconds > worst:  # it is the measure of the next size: not with the load of a moment in it
-                worst = max(worst, min(seconds, _seconds(lambda data=data: _run(decoder, data), limit)))
+            worst = max(worst, seconds)
     return None
 
 

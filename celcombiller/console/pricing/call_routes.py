@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.console.page import Redirect, View, ask
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 ROUTE = "/api/v1/routes/<row:id>"
 PLACES_FREE = 3
 """Places of trunks that a form has besides those in use."""
+
+NUMBER_DIGITS_MAX = 16
+"""What is longer is no number of a trunk; the API says what is wrong with it."""
 
 
 def show(tx: Connection, request: Request) -> View:
@@ -86,4 +88,4 @@ def _join_trunks(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read_number(text: str) -> int | str:
-    return int(text) if re.fullmatch("[0-9]{1,16}", text) else text
+    return int(text) if text.isdecimal() and len(text) <= NUMBER_DIGITS_MAX else text
