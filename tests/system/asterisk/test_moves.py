@@ -86,7 +86,7 @@ class Stage:
             time.sleep(2)
             leg.hang_up()
         for each in others:
-            each.until_ended(10)
+            each.until_ended()
 
 
 # -- scenes ---------------------------------------------------------------------------------------------------------
