@@ -434,7 +434,7 @@ class Outage(_Table, frozen=True, kw_only=True):
     """
 
     prefix: _OutagePrefix
-    """The first digits of the numbers. ``on-net``: those of subscribers whom the biller knows, before any prefix.
+    """The first digits of the numbers. ``on-net`` means the numbers of subscribers, and comes before any prefix.
     Empty: every number."""
     policy: Literal["deny", "allow"]
     """``deny`` refuses new calls; ``allow`` lets go what the other keys allow, and charges it afterwards."""

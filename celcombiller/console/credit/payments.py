@@ -34,7 +34,7 @@ def show_assignment(tx: Connection, request: Request) -> View:
 
 
 def assign(tx: Connection, request: Request) -> Redirect:
-    """Give a payment that waits to its subscriber, once."""
+    """Credit a payment that waits to a subscriber. The same form sent again changes nothing."""
     ask(tx, request, f"POST {PAYMENT}/assignment", body=request.body)
     return Redirect(f"/ui/payments/{request.path['id']}", done="payment_assigned")
 

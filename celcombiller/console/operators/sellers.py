@@ -54,6 +54,6 @@ def show_refill_plan(tx: Connection, request: Request) -> View:
 
 
 def refill(tx: Connection, request: Request) -> Redirect:
-    """Give a seller credit to sell, once for each form."""
+    """Refill a seller. The same form sent again changes nothing."""
     made = ask(tx, request, f"POST {SELLER}/refills", body=request.body)
     return Redirect(f"/ui/receipts/{made.receipt}")

@@ -78,7 +78,7 @@ def show_credit_plan(tx: Connection, request: Request) -> View:
 
 
 def credit(tx: Connection, request: Request) -> Redirect:
-    """Give a subscriber credit, once for each form. Credit for calls gets a receipt; other movements are their own."""
+    """Credit a subscriber. The same form sent again changes nothing. Only credit for calls gets a receipt."""
     order = request.body | request.path
     is_sold = order.get("kind") == "voice" and not order.get("value", "").strip().startswith("-")
     made = ask(tx, request, "POST /api/v1/transfers", body=order | {"receipt": is_sold})

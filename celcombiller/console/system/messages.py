@@ -28,7 +28,7 @@ def show_new(_tx: Connection, request: Request) -> View:
 
 
 def send(tx: Connection, request: Request) -> Redirect:
-    """Send a message to a subscriber, once for each form, at nobody's cost."""
+    """Send a message to a subscriber, free of charge. The same form sent again sends nothing."""
     path = {"username": request.body.get("username", "")}
     who = ask(tx, request, "GET /api/v1/subscribers/<username>", path=path)
     body = {"to": who.clid, "text": request.body.get("text", "")}

@@ -180,7 +180,7 @@ class Gift:
 
 
 def give_many(tx: Connection, gifts: Sequence[Gift], *, origin: str, now: datetime) -> None:
-    """Give bundles to many subscribers in a few statements; the caller has locked them.
+    """Add bundles for many subscribers in a few statements. The caller has locked the subscribers.
 
     The caller makes sure that each is given once for its reference.
     """
