@@ -29,6 +29,7 @@ def set_for_all_sessions(cluster, url):
     """Turn the sessions that are there; each looks again at its next statement."""
     cluster.sql("alter system set default_transaction_read_only = on")
     cluster.sql("select pg_reload_conf()")
+    until(lambda: cluster.sql("show default_transaction_read_only") == "on", "PostgreSQL has read its settings")
 
     def undo():
         cluster.sql("alter system reset default_transaction_read_only")
