@@ -39,7 +39,10 @@ ROOM = 2.5
 
 
 BEGINNING = 3000
-"""How much slower than reading its octets a decoder may be with the smallest input; a file of settings takes 300."""
+"""How much slower than reading its octets a decoder may be with the smallest input; a file of settings takes 300.
+
+What it takes for no octets is allowed beside: five readings of all settings take as long as 3,000 such octets.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +165,7 @@ def find_growth(decoder):
     """
     kinds = dict(shapes(decoder))
     sizes = [size for size in (SMALLEST * GROWTH**n for n in range(9)) if size <= decoder.largest]
-    worst = BEGINNING * _plain_seconds(SMALLEST)
+    worst = BEGINNING * _plain_seconds(SMALLEST) + ROOM * _seconds(lambda: _run(decoder, b""))
     for smaller, size in itertools.pairwise((0, *sizes)):
         limit = worst if not smaller else ROOM * GROWTH * max(worst, _plain_seconds(smaller))
         worst = 0.0
