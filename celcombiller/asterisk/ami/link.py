@@ -362,6 +362,7 @@ class AmiLink(Service):
         if self._ami is ami:
             self._probed = probed
             self._log_faults()
+            _LOG.info("AMI of {server} is ready: the rights of its user are read", server=self._server)
 
     # -- events ------------------------------------------------------------------------------------------------------
 

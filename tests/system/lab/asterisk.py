@@ -69,7 +69,7 @@ class Asterisk:
         self._log_begins_at = self._log.stat().st_size if self._log.exists() else 0
         self.ask(free_ports(1))
         self._write_callees()
-        if not self._runs():
+        if not self.runs():
             self.start()
         else:
             said = self.cli("module reload res_pjsip.so")
@@ -79,14 +79,14 @@ class Asterisk:
         """Have the dialplan ask the biller on this port, and the second where the first does not answer."""
         self.agi_port, self.second_port = agi_port, second_port
         self._write_dialplan()
-        if self._runs():
+        if self.runs():
             for name, value in self._billers().items():
                 said = self.cli(f"dialplan set global {name} {value or EMPTY}")
                 assert name in said, said
 
     def tidy(self) -> None:
         """Leave nothing of a test behind, neither its calls nor its phones."""
-        if self._runs():
+        if self.runs():
             self.hang_up_all()
             self.cli("database deltree celcombiller")
         stop_phones()
@@ -112,7 +112,7 @@ class Asterisk:
         self._ports.append(range(first, first + count))
         return first
 
-    def _runs(self) -> bool:
+    def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     @property

@@ -24,6 +24,7 @@ from tests.system.lab.waiting import end, free_ports, until
 PROGRAMS = Path(sys.executable).parent
 OF_A_REACTOR = ("call", "provisioning")
 """Commands that run a reactor to its end: a process can do that once."""
+AMI_IS_READY = "AMI of pbx1 is ready"
 _prepared: dict[tuple, bytes] = {}
 """SQLite databases as the command made them, by who is in them: made once, then copied."""
 _templates: dict[tuple, str] = {}
@@ -138,12 +139,13 @@ class Biller:
             self.run("credit", username, credit)
 
     def start(self) -> "Biller":
+        """Start it, and wait until it knows what its AMI user may do: calls before then get no slices."""
+        ready = self.log.count(AMI_IS_READY)
         self._process = self._twistd() if self.as_program else start_twistd(self.folder)
         until(lambda: listens(self.agi_port) or self._process.poll() is not None, "the biller listens")
         assert self._process.poll() is None, self.log
-        if self.pbx is not None and self.secret == SECRET:
-            connected = self.log.count("AMI of pbx1 is connected")
-            until(lambda: self.log.count("AMI of pbx1 is connected") > connected or connected, "AMI is connected")
+        if self.pbx is not None and self.pbx.runs() and self.secret == SECRET:
+            until(lambda: self.log.count(AMI_IS_READY) > ready, "AMI is ready")
         return self
 
     def _twistd(self) -> subprocess.Popen:
