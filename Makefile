@@ -109,10 +109,13 @@ bench-slices: $(VENV)/.tested  ## Time to Dial beside 15,000 live calls, with an
 bench-attacks: $(VENV)/.tested  ## Time to Dial while clients use up each limit (BENCH_ARGS adds options)
 	$(BIN)/python benchmarks/attacks.py $(BENCH_ARGS)
 
+bench-console: $(VENV)/.tested  ## Time to Dial while 50 people click through the console (BENCH_ARGS adds options)
+	$(BIN)/python benchmarks/console_pages.py $(BENCH_ARGS)
+
 SECONDS ?= 300
 DATABASE ?= sqlite
 
 chaos: $(VENV)/.tested  ## Break everything for SECONDS=300 on DATABASE=sqlite or postgresql, then check each charge (SEED=… again)
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --database $(DATABASE) --seed "$(SEED)" $(CHAOS_ARGS)
 
-.PHONY: assets messages chaos help run test test-fast test-nightly prepare bench bench-schedules bench-fees bench-vouchers bench-rest bench-attacks bench-rates bench-slices lint docs clean
+.PHONY: assets messages chaos help run test test-fast test-nightly prepare bench bench-schedules bench-fees bench-vouchers bench-rest bench-attacks bench-console bench-rates bench-slices lint docs clean

@@ -22,6 +22,7 @@ import urllib.request
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
@@ -36,6 +37,7 @@ from celcombiller.core.access import tokens
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.audit.report import audit
+from celcombiller.core.ledger import day_sums
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
@@ -70,8 +72,11 @@ listen = "tcp:{agi}:interface=127.0.0.1"
 # -- a million of each -------------------------------------------------------------------------------------------------
 
 
-def populate(engine: sa.Engine, rows: int) -> None:
-    """Make ``rows`` subscribers, calls and transfers: half of the transfers open accounts, half charge calls."""
+def populate(engine: sa.Engine, rows: int, transfers: int) -> None:
+    """Make ``rows`` subscribers, calls and transfers: half of the transfers open accounts, half charge calls.
+
+    More transfers are credits of one unit to each account for calls, as often as it takes.
+    """
     sqlite = engine.dialect.name == "sqlite"
     numbers = (
         f"with recursive n(g) as (select 1 union all select g + 1 from n where g < {rows}) select g from n"
@@ -119,6 +124,13 @@ def populate(engine: sa.Engine, rows: int) -> None:
         f" select {reference}, {FIRST} + 2 * (1 + g % {half}), 1, 10, 'call', {at(f'{rows} + 10 * g + 13')}, 990"
         f" from ({numbers}) as n where {settled}",
     )
+    for turn in range(1, transfers // rows):
+        statements += (
+            f"update account set posted = posted + 1 where kind = 'voice' and id > {FIRST}",
+            "insert into transfer (reference, debit_account_id, credit_account_id, amount, origin, at, credit_posted)"
+            f" select 'more{turn}:' || id, 1, id, 1, 'web', {at(f'{12 * rows} + {turn} * 90000')}, posted"
+            f" from account where kind = 'voice' and id > {FIRST} order by id",
+        )
     quoted = '"authorization"'
     with engine.begin() as tx:
         migrations.upgrade(tx)
@@ -270,6 +282,10 @@ def questions() -> list[tuple[str, str, object]]:
         ("50 transfers, from the middle", f"GET /api/v1/transfers?limit=50&{middle}", MISSING),
         ("a statement", "GET /api/v1/subscribers/u{n}/statement", MISSING),
         ("a balance", "GET /api/v1/subscribers/u{n}/accounts", MISSING),
+        ("page: start", "GET /ui/start", MISSING),
+        ("page: a subscriber", "GET /ui/subscribers/u{n}", MISSING),
+        ("page: a statement", "GET /ui/subscribers/u{n}/statement", MISSING),
+        ("page: 50 subscribers", "GET /ui/subscribers", MISSING),
         ("a credit", "POST /api/v1/transfers", lambda n: {"username": f"u{n}", "kind": "voice", "value": 1}),
         ("original: 50 users", "GET /api/users?results_per_page=50", MISSING),
         ("original: 50 users, page 1000", "GET /api/users?results_per_page=50&page=1000", MISSING),
@@ -378,6 +394,17 @@ def report_crowd(name: str, seen: dict) -> None:
         print(f"  {'':28} {what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms at the client")
 
 
+def _until_added_up(url: str) -> None:
+    """Wait until the biller has each transfer in its sums by day, which the start page shows."""
+    engine, zone = open_engine(url, lock_seconds=60), ZoneInfo("UTC")
+    began = time.perf_counter()
+    while left := transact(engine, lambda tx: day_sums.count_uncounted(tx, zone)):
+        print(f"  {left} transfers are in no sum yet", end="\r", flush=True)
+        time.sleep(1)
+    print(f"  the sums by day took {time.perf_counter() - began:.0f} s" + " " * 20, flush=True)
+    engine.dispose()
+
+
 def measure(url: str, rows: int, seconds: float, folder: Path) -> None:
     port = free_port()
     file = folder / "celcombiller.toml"
@@ -385,6 +412,7 @@ def measure(url: str, rows: int, seconds: float, folder: Path) -> None:
     server = subprocess.Popen([sys.executable, __file__, "serve", str(file)], cwd=folder)
     try:
         _until_ready(port)
+        _until_added_up(url)
         report(asyncio.run(one_by_one(port, rows, random.Random(7))))
         for name, who in (
             ("no client", {"listing": 0, "logging_in": 0}),
@@ -418,7 +446,7 @@ def _until_ready(port: int) -> None:
     raise SystemExit("the biller did not start")
 
 
-def run(kind: str, rows: int, seconds: float, keep: Path | None) -> None:
+def run(kind: str, rows: int, transfers: int, seconds: float, keep: Path | None) -> None:
     folder = keep or Path(tempfile.mkdtemp(prefix="celcombiller-bench-rest-"))
     cluster = PostgreSQL() if kind == "postgresql" else None
     url = f"sqlite:///{folder / 'bench.sqlite'}" if cluster is None else cluster.database()
@@ -429,10 +457,13 @@ def run(kind: str, rows: int, seconds: float, keep: Path | None) -> None:
         engine = open_engine(url, lock_seconds=60, foreign_keys=False)
         if is_new:
             began = time.perf_counter()
-            populate(engine, rows)
+            populate(engine, rows, transfers)
             proved = transact(engine, audit)
             assert proved.ok, proved.differences[:3]
-            print(f"{kind}: {rows} of each made and proved in {time.perf_counter() - began:.0f} s", flush=True)
+            took = time.perf_counter() - began
+            print(
+                f"{kind}: {rows} of each, {max(rows, transfers)} transfers, made and proved in {took:.0f} s", flush=True
+            )
         engine.dispose()
         measure(url, rows, seconds, folder)
     finally:
@@ -449,12 +480,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of each kind")
+    parser.add_argument("--transfers", type=int, default=0, help="10000000: so many in place of --rows")
     parser.add_argument("--seconds", type=float, default=10, help="of each crowd")
     parser.add_argument("--keep", type=Path, help="a folder in which the SQLite file is kept and found again")
     chosen = parser.parse_args()
     for kind in ("sqlite", "postgresql"):
         if chosen.database in (kind, "both"):
-            run(kind, chosen.rows, chosen.seconds, chosen.keep)
+            run(kind, chosen.rows, chosen.transfers, chosen.seconds, chosen.keep)
 
 
 if __name__ == "__main__":
