@@ -106,7 +106,7 @@ subscriber = sa.Table(
     sa.Column("suspended_at", Instant),
     sa.Column("language", sa.Text, nullable=False, server_default=""),
     sa.CheckConstraint("level in (0, 1, 2)", name="level"),
-    sa.Index(None, "group_id", "id"),
+    _living("ix_subscriber_of_group", "group_id", "id", "enabled"),
     *(_living(f"uq_subscriber_{name}", name, unique=True) for name in ("username", "clid", "imsi", "cpf")),
 )
 """A deleted subscriber keeps the row, for what refers to it; the identities are free for others.

@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.execute(f"alter table message add column broadcast_id {kind} constraint {name} references broadcast (id)")
     columns = ["broadcast_id", "state", "queued_at", "id"]
     _where("ix_message_broadcast", "message", columns, "broadcast_id is not null")
-    op.create_index(op.f("ix_subscriber_group_id_id"), "subscriber", ["group_id", "id"])
+    _where("ix_subscriber_of_group", "subscriber", ["group_id", "id", "enabled"], "deleted_at is null")
     op.drop_index(op.f("ix_subscriber_group_id"), "subscriber")
 
 
