@@ -56,6 +56,7 @@ COMMANDS = (
     ("audit", "charging.ledger:configure_audit", "Recompute every balance and hold; exit 1 at a difference."),
     ("reconcile", "operations.reconcile:configure", "Compare Asterisk's CDRs with the ledger; settle what is missing."),
     ("messages", "charging.messages:configure", "Text messages, and how far their queues are."),
+    ("broadcast", "charging.broadcasts:configure", "Text messages to all members of a group."),
     ("data-sessions", "charging.data_sessions:configure", "List the data sessions that are open, newest first."),
     ("schedules", "charging.schedules:configure", "Scheduled credits of groups, and fees."),
     ("fee", "selling.fees:configure", "Fees that schedules take: what is owed; pay, waive and undo."),

@@ -62,6 +62,7 @@ SECTIONS = (
             Entry("/ui/calls", _("Calls"), STAFF_READ, document="how-to/explain-prices.md"),
             Entry("/ui/live", _("Live"), STAFF_READ, document="how-to/live-calls.md"),
             Entry("/ui/messages", _("Messages"), STAFF_READ, document="how-to/text-messages.md"),
+            Entry("/ui/broadcasts", _("Broadcasts"), STAFF_READ, document="how-to/text-messages.md"),
             Entry("/ui/data-sessions", _("Data sessions"), STAFF_READ, document="how-to/data-by-radius.md"),
             Entry("/ui/cdr-differences", _("Differences (CDR)"), STAFF_READ, document="how-to/reconcile-with-cdr.md"),
         ),

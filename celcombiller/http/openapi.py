@@ -57,6 +57,7 @@ _TAGS = {
     "calls": "Calls: authorized, answered and charged.",
     "live": "Calls in progress: what they have cost so far, and hanging one up.",
     "messages": "Text messages: sent, received, charged and refunded.",
+    "broadcasts": "Text messages of the operator to all members of a group.",
     "data-sessions": "Data sessions, as NASes reported them.",
     "schedules": "Groups whose members are credited on due dates.",
     "runs": "The due dates of schedules, and what they credited.",

@@ -72,10 +72,11 @@ from celcombiller.jobs.known_subscribers import REFRESH_SECONDS, KnownSubscriber
 from celcombiller.jobs.ledger_audit import AUDIT_SECONDS_MAX, LedgerAuditService
 from celcombiller.jobs.low_balance import LowBalanceService
 from celcombiller.jobs.message_parts import LOOK_SECONDS, MessageParts
+from celcombiller.jobs.notices import broadcasts
+from celcombiller.jobs.notices.spending_notices import notify_spenders
 from celcombiller.jobs.schedule_credits import ScheduleCreditService
 from celcombiller.jobs.settings_comparison import SettingsComparison
 from celcombiller.jobs.sms_outbox import Outbox, OutboxService
-from celcombiller.jobs.spending_notices import notify_spenders
 from celcombiller.provisioning.factory import kinds_of, network_of
 from celcombiller.provisioning.worker import ProvisioningService, ProvisioningWorker
 from celcombiller.radius.service import RadiusService
@@ -517,7 +518,11 @@ def _bundles(parts: _Parts) -> Iterator[IService]:
 
 
 def _notices(parts: _Parts) -> Iterator[IService]:
-    """Yield what looks for low balances and for spending near its limit, if subscribers get notices."""
+    """Yield what queues broadcasts, and what looks for low balances and spending, if subscribers get such notices."""
+    if parts.is_first:
+        store, read, policy = parts.store, parts.reader.read, parts.config.message_policy
+        advance = partial(broadcasts.advance_broadcasts, store.transact, read, policy)
+        yield PeriodicService(parts.reactor, broadcasts.LOOK_SECONDS, lambda: advance(datetime.now(UTC)))
     if parts.config.notices.spending_share and parts.is_first:
         look = partial(notify_spenders, parts.store.transact, parts.config)
         yield PeriodicService(parts.reactor, SPENDING_SECONDS, lambda: look(datetime.now(UTC)))

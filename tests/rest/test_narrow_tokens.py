@@ -260,7 +260,7 @@ FIELDS = {
     "dial": st.just("PJSIP/{number}@north"),
     "prefix": st.sampled_from(["", "55"]),
     "trunks": st.just([{"trunk_id": 1}]),
-    **dict.fromkeys(("user_id", "from_user_id", "schedule_id", "offer_id", "id"), row_ids),
+    **dict.fromkeys(("user_id", "from_user_id", "schedule_id", "offer_id", "group_id", "id"), row_ids),
     **dict.fromkeys(
         ("value", "count", "months", "number", "credit_limit", "day", "price", "amount", "valid_hours"),
         st.integers(1, 5),

@@ -218,6 +218,7 @@ def test_a_key_is_demanded_where_credit_moves():
         "POST /api/v1/sellers/{username}/refills",
         "POST /api/v1/sellers/{username}/sales",
         "POST /api/v1/messages",
+        "POST /api/v1/broadcasts",
         "POST /api/v1/bundles",
         "POST /api/v1/voucher-batches",
         "POST /api/v1/me/bundles",

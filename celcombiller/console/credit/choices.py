@@ -1,4 +1,4 @@
-"""What a form chooses among: offers and tariffs, by number."""
+"""What a form chooses among: offers, groups and tariffs, by number."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ CHOICES_MAX = 500
 def list_offers(tx: Connection, request: Request) -> dict[int, str]:
     """Return the names of offers by their numbers."""
     return _list_names(tx, request, "GET /api/v1/offers")
+
+
+def list_groups(tx: Connection, request: Request) -> dict[int, str]:
+    """Return the names of groups by their numbers."""
+    return _list_names(tx, request, "GET /api/v1/groups")
 
 
 def list_tariffs(tx: Connection, request: Request) -> dict[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celcombiller.console.page import form, page, serving_form, serving_page
 from celcombiller.console.system import (
+    broadcasts,
     cdr_differences,
     data_sessions,
     messages,
@@ -20,11 +21,19 @@ NETWORK = "/ui/networks/<name>"
 
 MEMBER = "/ui/staff/<username>"
 
+BROADCAST = f"/ui/broadcasts/{ID}"
+
 SYSTEM_ROUTES = (
     page("/ui/messages", STAFF_READ, messages.show),
     page("/ui/messages/new", STAFF_WRITE, messages.show_new),
     form("/ui/messages", STAFF_WRITE, messages.send, shown_by=messages.show_new, needs_idempotency_key=True),
     page(f"/ui/messages/{ID}", STAFF_READ, messages.show_one),
+    page("/ui/broadcasts", STAFF_READ, broadcasts.show),
+    page("/ui/broadcasts/new", STAFF_WRITE, broadcasts.show_new),
+    page("/ui/broadcasts/plan", STAFF_WRITE, broadcasts.show_plan, shown_by=broadcasts.show_new),
+    form("/ui/broadcasts", STAFF_WRITE, broadcasts.send, shown_by=broadcasts.show_new, needs_idempotency_key=True),
+    page(BROADCAST, STAFF_READ, broadcasts.show_one),
+    form(f"{BROADCAST}/cancellation", STAFF_WRITE, broadcasts.cancel, shown_by=broadcasts.show_one),
     page("/ui/data-sessions", STAFF_READ, data_sessions.show),
     page(f"/ui/data-sessions/{ID}", STAFF_READ, data_sessions.show_one),
     page("/ui/cdr-differences", STAFF_READ, cdr_differences.show),

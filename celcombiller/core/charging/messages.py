@@ -5,13 +5,14 @@ Each moves credit by a `ChargingBatch` of its own.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from celcombiller.core.charging.batch import ChargingBatch
-from celcombiller.core.errors import BadNumber, UnknownSubscriber
+from celcombiller.core.errors import BadNumber, BillerError, UnknownSubscriber
 from celcombiller.core.model.messages import MessageOrigin, MessageState, Route
 from celcombiller.core.schema import tables
 from celcombiller.core.sms.charging import ORIGIN, MessageOutcome, MessageResult, MessageSubmission
@@ -20,6 +21,7 @@ from celcombiller.core.sms.receipt_match import find_part
 from celcombiller.core.subscribers.directory import Directory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime, tzinfo
 
     from sqlalchemy.engine import Connection
@@ -81,6 +83,34 @@ def submit(
     result = batch.sms.send(policy, request, now, catalogue)
     batch.save(tx)
     return result
+
+
+def submit_broadcast(
+    tx: Connection, policy: MessagePolicy, broadcast_id: int, numbers: Mapping[str, str], text: str, now: datetime
+) -> int:
+    """Queue a text of the operator to each of the ``numbers``, once for its reference; return how many are queued.
+
+    They are free, as notices are. A number that no message can go to is left out.
+    """
+    requests = [
+        MessageSubmission(
+            reference=reference_of(reference),
+            origin=MessageOrigin.NOTICE,
+            account_code="",
+            caller_number="",
+            to_number=number,
+            text=text,
+            free=True,
+            broadcast_id=broadcast_id,
+        )
+        for reference, number in numbers.items()
+    ]
+    batch, queued = ChargingBatch.load(tx, requests, numbering=policy.numbering), 0
+    for each in requests:
+        with suppress(BillerError):
+            queued += batch.sms.send(policy, each, now).first
+    batch.save(tx)
+    return queued
 
 
 def accept_inbound(tx: Connection, policy: MessagePolicy, inbound: InboundMessage, now: datetime) -> MessageResult:

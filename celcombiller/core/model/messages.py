@@ -55,6 +55,7 @@ class Message:
     ``reference`` is the id that its sender made; its hold and its transfer have it too. ``text`` is kept only until the
     biller has sent it; ``digest`` then still identifies the same message. ``charge`` is what the balance pays, where
     that is not ``price`` for each part; ``bundles`` are the accounts of the bundles that pay, and how much.
+    ``broadcast_id``: the broadcast that it is a part of.
     """
 
     reference: str
@@ -78,6 +79,7 @@ class Message:
     tariff_version_id: int | None = None
     charge: int | None = None
     bundles: tuple[tuple[int, int], ...] = ()
+    broadcast_id: int | None = None
 
     @property
     def cost(self) -> int:

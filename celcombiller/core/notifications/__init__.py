@@ -1,1 +1,1 @@
-"""Balance enquiries by text message, and notices of a low balance."""
+"""Text messages of the operator: answers, notices, and broadcasts to groups."""

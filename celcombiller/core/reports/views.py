@@ -108,6 +108,7 @@ class MessageView(msgspec.Struct, kw_only=True):
     )
     attempts: Annotated[int, Meta(description="the number of failed attempts")]
     note: str
+    broadcast_id: Annotated[int, Meta(description="the number of its broadcast; null: it is of none")] | None
 
 
 def message_view(each: RecordedMessage) -> MessageView:

@@ -99,13 +99,14 @@ subscriber = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
     sa.Column("tariff_id", BigId, sa.ForeignKey("tariff.id")),
-    sa.Column("group_id", BigId, sa.ForeignKey("subscriber_group.id"), index=True),
+    sa.Column("group_id", BigId, sa.ForeignKey("subscriber_group.id")),
     sa.Column("calls_max", sa.Integer),
     sa.Column("barred", sa.Text),
     sa.Column("allowed", sa.Text),
     sa.Column("suspended_at", Instant),
     sa.Column("language", sa.Text, nullable=False, server_default=""),
     sa.CheckConstraint("level in (0, 1, 2)", name="level"),
+    _living("ix_subscriber_of_group", "group_id", "id", "enabled"),
     *(_living(f"uq_subscriber_{name}", name, unique=True) for name in ("username", "clid", "imsi", "cpf")),
 )
 """A deleted subscriber keeps the row, for what refers to it; the identities are free for others.
@@ -726,6 +727,7 @@ message = sa.Table(
     sa.Column("tariff_version_id", BigId, sa.ForeignKey("tariff_version.id")),
     sa.Column("charge", sa.BigInteger),
     sa.Column("bundles", sa.Text),
+    sa.Column("broadcast_id", BigId, sa.ForeignKey("broadcast.id")),
     sa.CheckConstraint("origin in ('phone', 'api', 'notice')", name="origin"),
     sa.CheckConstraint("route in ('asterisk', 'smpp')", name="route"),
     sa.CheckConstraint("encoding in ('gsm7', 'ucs2')", name="encoding"),
@@ -739,6 +741,7 @@ message = sa.Table(
     sa.CheckConstraint("(state = 'queued') = (text is not null)", name="text"),
     _where("ix_message_queued", "route", "queued_at", "id", condition="state = 'queued'"),
     _where("ix_message_open", "expires_at", condition="ended_at is null"),
+    _where("ix_message_broadcast", "broadcast_id", "state", "queued_at", "id", condition="broadcast_id is not null"),
     sa.Index(None, "queued_at", "id"),
     sa.Index(None, "subscriber_id", "queued_at", "id"),
 )
@@ -757,6 +760,30 @@ message_part = sa.Table(
     sa.Column("delivered_at", Instant),
 )
 """A part that an SMSC accepted, with its id there: a retry of the message does not send this part again."""
+
+broadcast = sa.Table(
+    "broadcast",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False, unique=True),
+    sa.Column("group_id", BigId, sa.ForeignKey("subscriber_group.id"), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("recipients", sa.BigInteger, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("made_at", Instant, nullable=False),
+    sa.Column("last_subscriber_id", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("queued", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("left_out", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("cancelled_at", Instant),
+    sa.Column("completed_at", Instant),
+    sa.CheckConstraint("parts >= 1", name="parts"),
+    _where("ix_broadcast_open", "id", condition="completed_at is null"),
+)
+"""A text message to all members of a group. Those up to ``last_subscriber_id`` were looked at.
+
+Of them ``queued`` got a message and ``left_out`` none; ``recipients`` were to get one when it was made.
+"""
 
 inbound_part = sa.Table(
     "inbound_part",

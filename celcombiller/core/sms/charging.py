@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from celcombiller.core.catalogue.catalogue import Catalogue
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.sms.encoding import Split
     from celcombiller.core.sms.message_records import MessageRecords
     from celcombiller.core.subscribers.directory import Directory
 
@@ -79,13 +80,18 @@ class MessagePolicy:
     numbering: NumberingPlan = AS_DIALLED
     suspended_allowed: tuple[str, ...] = ()
 
+    def split(self, text: str, route: Route) -> Split:
+        """Return the parts of a text that leaves by a route. Raises `InvalidValue` of the field ``text``."""
+        alphabet = self.smsc_alphabet if route is Route.SMPP else DefaultAlphabet.GSM
+        return encoding.split(text, parts_max=self.parts_max, alphabet=alphabet)
+
 
 @dataclass(frozen=True, slots=True)
 class MessageSubmission:
     """Authorize a message. ``reference`` is an id that its sender made; ``free``: no one pays, whatever the number.
 
     ``direct``: where Asterisk is the route, the requester sends the message at once; else it is queued, as the state
-    of the answer says.
+    of the answer says. ``broadcast_id``: the broadcast that it is a part of.
     """
 
     reference: str
@@ -96,6 +102,7 @@ class MessageSubmission:
     text: str
     free: bool = False
     direct: bool = False
+    broadcast_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +172,7 @@ class MessageCharging:
         if route is Route.NONE:
             target = "others ([sms] off_net_route)" if callee is None else "subscribers ([sms] on_net_route)"
             raise BadNumber(f"there is no way for messages to {target}")
-        alphabet = policy.smsc_alphabet if route is Route.SMPP else DefaultAlphabet.GSM
-        made = encoding.split(request.text, parts_max=policy.parts_max, alphabet=alphabet)
+        made = policy.split(request.text, route)
         is_queued = not (request.direct and route is Route.ASTERISK)
         expires_at = now + (policy.validity if is_queued else PHONE_VALIDITY)
         message = Message(
@@ -186,6 +192,7 @@ class MessageCharging:
             state=MessageState.QUEUED if is_queued else MessageState.SENDING,
             queued_at=now,
             expires_at=expires_at,
+            broadcast_id=request.broadcast_id,
         )
         if payer is not None:
             message = self._pay(message, payer, policy.numbering, catalogue, now)

@@ -105,15 +105,21 @@ def list_messages(
     *,
     limit: int,
     subscriber_id: int | None = None,
+    broadcast_id: int | None = None,
     state: MessageState | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
     after: tuple[datetime, int] | None = None,
 ) -> Sequence[RecordedMessage]:
-    """Return messages, newest first: of a subscriber, in a state, in a span of time, after a place of the list."""
+    """Return messages, newest first.
+
+    Those of a subscriber, of a broadcast, in a state, in a span of time, after a place of the list.
+    """
     conditions = []
     if subscriber_id is not None:
         conditions.append(_message.c.subscriber_id == subscriber_id)
+    if broadcast_id is not None:
+        conditions.append(_message.c.broadcast_id == broadcast_id)
     if state is not None:
         conditions.append(_message.c.state == state.value)
     if since is not None:

@@ -76,6 +76,7 @@ class MessageRecords:
 _FACTS = (
     *("reference", "origin", "subscriber_id", "account_id", "from_number", "to_number", "callee_id", "route"),
     *("digest", "encoding", "parts", "price", "queued_at", "expires_at", "tariff_version_id", "charge", "bundles"),
+    "broadcast_id",
 )
 _ENDING = ("state", "text", "ended_at", "note")
 _facts_of = attrgetter(*_FACTS)

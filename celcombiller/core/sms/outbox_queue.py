@@ -55,6 +55,12 @@ def is_due(tx: Connection, route: Route, now: datetime) -> bool:
     return tx.execute(sa.select(_message.c.id).where(*_ready(route, now)).limit(1)).first() is not None
 
 
+def count_due(tx: Connection, route: Route, now: datetime, *, limit: int) -> int:
+    """Return how many messages there are to claim; from ``limit`` on they are not counted."""
+    due = sa.select(_message.c.id).where(*_ready(route, now)).limit(limit).subquery()
+    return int(tx.execute(sa.select(sa.func.count()).select_from(due)).scalar_one())
+
+
 def claim(
     tx: Connection, route: Route, owner: str, now: datetime, *, limit: int, lease: timedelta
 ) -> list[OutboxMessage]:

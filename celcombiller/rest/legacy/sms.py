@@ -9,8 +9,8 @@ import msgspec
 from celcombiller.core.errors import Forbidden, InvalidValue, NotImplementedYet, UnknownSubscriber
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.rest.legacy.coercion import convert_leniently, find_named_subscriber
-from celcombiller.rest.v1 import messages
-from celcombiller.rest.v1.messages import Text
+from celcombiller.rest.v1.messaging import messages
+from celcombiller.rest.v1.messaging.messages import Text
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

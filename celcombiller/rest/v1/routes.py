@@ -73,7 +73,6 @@ from celcombiller.rest.v1 import (
     live,
     me,
     memberships,
-    messages,
     provisioning,
     schedules,
     subscribers,
@@ -81,6 +80,7 @@ from celcombiller.rest.v1 import (
     transfers,
 )
 from celcombiller.rest.v1.credentials import login_codes, second_factor
+from celcombiller.rest.v1.messaging import broadcasts, messages
 from celcombiller.rest.v1.pricing import bundles, offers, prices, tariff_files, tariffs, trunks
 from celcombiller.rest.v1.reports.report_routes import REPORT_ROUTES
 from celcombiller.rest.v1.selling import credit_transfers, fees, payments, vouchers
@@ -136,6 +136,9 @@ VERSION = f"{TARIFF}/versions/<row:number>"
 
 
 GROUP = f"{V1}/groups/{ID}"
+
+
+BROADCAST = f"{V1}/broadcasts/{ID}"
 
 
 _OF_MEMBER = (UnknownSchedule, UnknownSubscriber, UnknownMembership)
@@ -906,6 +909,45 @@ V1_ROUTES = (
         ),
     ),
     Route(method="GET", path=f"{V1}/messages/{ID}", who=OWN_READ, do=messages.show, answer=MessageView),
+    Route(
+        method="GET",
+        path=f"{V1}/broadcasts",
+        who=STAFF_READ,
+        do=broadcasts.list_all,
+        query=broadcasts.BroadcastQuery,
+        answer=Page[broadcasts.BroadcastView],
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/broadcasts",
+        who=STAFF_WRITE,
+        do=broadcasts.add,
+        body=broadcasts.NewBroadcast,
+        example={"group_id": 1, "text": "The network is off on Sunday from 8 to 10."},
+        needs_idempotency_key=True,
+        answer=broadcasts.BroadcastWhole,
+        status=201,
+        refusals=(UnknownGroup, NotOffered, TransferConflict),
+    ),
+    Route(
+        method="POST",
+        path=f"{V1}/broadcasts/plan",
+        who=STAFF_READ,
+        do=broadcasts.plan,
+        body=broadcasts.NewBroadcast,
+        only_asks=True,
+        example={"group_id": 1, "text": "The network is off on Sunday from 8 to 10."},
+        answer=broadcasts.BroadcastPlanView,
+        refusals=(UnknownGroup, NotOffered),
+    ),
+    Route(method="GET", path=BROADCAST, who=STAFF_READ, do=broadcasts.show, answer=broadcasts.BroadcastWhole),
+    Route(
+        method="POST",
+        path=f"{BROADCAST}/cancellation",
+        who=STAFF_WRITE,
+        do=broadcasts.cancel,
+        answer=broadcasts.BroadcastWhole,
+    ),
     Route(
         method="GET",
         path=f"{V1}/tariffs",

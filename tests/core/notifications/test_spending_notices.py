@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from celcombiller.config.tables import Config, Notices, Schedules, Smpp, Sms
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.jobs.spending_notices import notify_spenders
+from celcombiller.jobs.notices.spending_notices import notify_spenders
 from tests.core.ledger.test_spending_limits import NOW, TODAY, limit, spend
 from tests.core.ledger.test_spending_limits import tx as tx  # noqa: PLC0414  a fixture
 from tests.support.schedules import drive

@@ -50,6 +50,7 @@ def biller(tmp_path_factory):
     made.run("voucher", "activate", "cards", "--to", 2, "--seller", "user2002")
     made.run("group", "add", "village")
     made.run("user", "change", "user2001", "--group", "village")
+    made.run("broadcast", "send", "village", "The network is off on Sunday.", "--yes")
     made.run("schedules", "add", "fee", "--fee", 500, "--every", 1, "--suspend-after", 3)
     made.run("schedules", "join", "fee", "user2001")
     made.run("schedules", "run")

@@ -17,7 +17,7 @@ from celcombiller.core.reports.views import MessageView, message_view
 from celcombiller.core.sms import message_queries
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
-from celcombiller.http.route import Response
+from celcombiller.http.route import ID_MAX, Response
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class MessageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     since: Since | None = None
     until: Until | None = None
     username: Payer | None = None
+    broadcast_id: (
+        Annotated[int, Meta(ge=1, le=ID_MAX, description="the number of a broadcast: only its messages")] | None
+    ) = None
     state: Annotated[MessageState, Meta(description="one of the states of a message")] | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
@@ -71,6 +74,7 @@ def list_all(tx: Connection, request: Request) -> Page[MessageView]:
         tx,
         limit=query.limit + 1,
         subscriber_id=None if who is None else who.id,
+        broadcast_id=query.broadcast_id,
         state=query.state,
         since=query.since,
         until=query.until,

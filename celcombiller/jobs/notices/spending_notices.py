@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Config
 
-_LOG = Logger()
+_LOG = Logger("celcombiller.jobs.spending_notices")
 
 
 async def notify_spenders(

@@ -1,0 +1,1 @@
+"""What looks for something that subscribers get a message about."""

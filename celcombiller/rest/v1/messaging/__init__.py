@@ -1,0 +1,1 @@
+"""Routes of text messages, to one and to many."""
