@@ -130,7 +130,7 @@ class Visit:
 
     def tab_to(self, name, *tags: str):
         """Press Tab until the focus is on what has this name or label; each step must be seen, and lead forward."""
-        said = []
+        name, said = " ".join(name.split()), []
         for _ in range(TABS_MAX):
             self.page.keyboard.press("Tab")
             at = self.page.evaluate(NEXT_FOCUS)
