@@ -51,6 +51,9 @@ docs: $(VENV)/.tested  ## Write the reference pages from the code, then build th
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+pictures: prepare  ## Draw the pictures of the documents anew, by the Chromium of the tests
+	$(BIN)/python -m tests.system.console.pictures docs/images
+
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "CELCOMBiller needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -118,4 +121,4 @@ DATABASE ?= sqlite
 chaos: $(VENV)/.tested  ## Break everything for SECONDS=300 on DATABASE=sqlite or postgresql, then check each charge (SEED=… again)
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --database $(DATABASE) --seed "$(SEED)" $(CHAOS_ARGS)
 
-.PHONY: assets messages chaos help run test test-fast test-nightly prepare bench bench-schedules bench-fees bench-vouchers bench-rest bench-attacks bench-console bench-rates bench-slices lint docs clean
+.PHONY: assets messages pictures chaos help run test test-fast test-nightly prepare bench bench-schedules bench-fees bench-vouchers bench-rest bench-attacks bench-console bench-rates bench-slices lint docs clean

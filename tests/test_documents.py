@@ -30,6 +30,7 @@ COMMANDS = sorted(
         for line in re.findall(r"^ *\$ celcombiller (.*)", block, re.MULTILINE)
     }
 )
+PICTURE_BYTES_MAX = 60_000
 SERVER = '\n[[asterisk]]\nname = "pbx1"\nhost = "127.0.0.1"\nusername = "celcombiller"\nsecret_file = "pbx1.secret"\n'
 
 
@@ -50,6 +51,17 @@ def test_files_that_documents_name_exist():
         for path in re.findall(r"`((?:celcombiller|docs|etc|tests)/[\w./-]*)", page)
     }
     assert {each for each in named if not (ROOT / each[1]).exists()} == set()
+
+
+def test_each_picture_is_shown_and_small():
+    shown = {}
+    for name, page in PAGES.items():
+        for text, path in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", page):
+            shown[(ROOT / name).parent.joinpath(path).resolve()] = text
+    assert all(shown.values()), "a picture without a text for those who do not see it"
+    there = {each: each.stat().st_size for each in (ROOT / "docs/images").iterdir()}
+    assert shown.keys() == there.keys()
+    assert {each.name for each, size in there.items() if size > PICTURE_BYTES_MAX} == set()
 
 
 def test_the_architecture_page_names_what_is_there():

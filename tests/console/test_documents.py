@@ -26,6 +26,10 @@ async def test_every_link_of_documents_leads_somewhere(biller):
             to = urlsplit(urljoin(path, link["href"]))
             if not to.scheme and (to.path not in targets or (to.fragment and to.fragment not in targets[to.path])):
                 lost.add((path, link["href"]))
+        for picture in page.content.select(".document img"):
+            answer = await reader.client.get(urljoin(path, picture["src"]))
+            if answer.code != 200:
+                lost.add((path, picture["src"]))
     assert not lost
 
 

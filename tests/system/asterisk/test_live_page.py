@@ -12,7 +12,7 @@ def test_the_page_follows_a_call_and_ends_it(biller, pbx, chromium, tmp_path):
     biller.run("user", "password", "admin", "--password-file", "password")
     biller.start()
     visit = Visit(chromium, biller).log_in()
-    page = visit.go("/ui/live")
+    page = visit.open("/ui/live")
     page.wait_for_selector("text=No call is in progress.")
     page.on("dialog", lambda question: question.accept())
     other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2003"), talk=60.0)
@@ -27,5 +27,4 @@ def test_the_page_follows_a_call_and_ends_it(biller, pbx, chromium, tmp_path):
     finally:
         phone.stop()
         other.stop()
-    visit.context.close()
-    assert not visit.faults
+    visit.leave()
