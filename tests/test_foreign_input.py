@@ -1081,6 +1081,7 @@ OWN_TEXT = {
     "core/access/credentials/second_factor:_SECRET": "a full match of one class of characters, 32 of them",
     "core/access/credentials/second_factor:_DIGITS": "a full match of six digits: linear in the text",
     "console/login:_OWN_ADDRESS": "a full match of one class of characters: linear in the text",
+    "console/password:_WHERE": "a full match of one class of characters: linear in the text",
     "core/bundles/terms:_DESTINATION": _OF_ADMINISTRATORS,
     "core/rating/prefix_index:_OTHER": _OF_ADMINISTRATORS,
     "core/routing/trunk_dial:_CALLER_ID": _OF_ADMINISTRATORS,

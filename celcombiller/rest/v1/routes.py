@@ -19,6 +19,7 @@ from celcombiller.core.errors import (
     NotFound,
     NotOffered,
     NotReady,
+    PasswordNeeded,
     SecondFactorNeeded,
     SellerDisabled,
     StoreUnavailable,
@@ -80,7 +81,7 @@ from celcombiller.rest.v1 import (
     tokens,
     transfers,
 )
-from celcombiller.rest.v1.credentials import login_codes, second_factor
+from celcombiller.rest.v1.credentials import login_codes, password_check, second_factor
 from celcombiller.rest.v1.pricing import bundles, offers, prices, tariff_files, tariffs, trunks
 from celcombiller.rest.v1.reports.report_routes import REPORT_ROUTES
 from celcombiller.rest.v1.selling import credit_transfers, fees, payments, vouchers
@@ -175,6 +176,7 @@ V1_ROUTES = (
         query=subscribers.SubscriberFilter,
         answer=str,
         answer_type=CSV_TYPE,
+        refusals=(PasswordNeeded,),
     ),
     Route(
         method="POST",
@@ -247,7 +249,7 @@ V1_ROUTES = (
         body=accounts.AccountChange,
         example={"credit_limit": 500},
         answer=accounts.AccountView,
-        refusals=(UnknownSubscriber,),
+        refusals=(PasswordNeeded, UnknownSubscriber),
     ),
     Route(
         method="GET",
@@ -402,7 +404,7 @@ V1_ROUTES = (
         answer=str,
         answer_type=CSV_TYPE,
         status=201,
-        refusals=(NotFound, AlreadyTaken, TransferConflict),
+        refusals=(PasswordNeeded, NotFound, AlreadyTaken, TransferConflict),
     ),
     Route(
         method="GET",
@@ -427,7 +429,7 @@ V1_ROUTES = (
         body=vouchers.Activation,
         example={"first_serial": 1, "last_serial": 100, "note": "handed to the shop at the harbour"},
         answer=vouchers.VoucherRangeView,
-        refusals=(UnknownSubscriber, UnknownSeller, SellerDisabled, InsufficientBalance),
+        refusals=(PasswordNeeded, UnknownSubscriber, UnknownSeller, SellerDisabled, InsufficientBalance),
     ),
     Route(
         method="POST",
@@ -500,7 +502,7 @@ V1_ROUTES = (
         needs_idempotency_key=True,
         answer=transfers.MadeTransferView,
         status=201,
-        refusals=(UnknownSubscriber, InsufficientBalance, TransferConflict),
+        refusals=(PasswordNeeded, UnknownSubscriber, InsufficientBalance, TransferConflict),
     ),
     Route(
         method="POST",
@@ -523,7 +525,7 @@ V1_ROUTES = (
         example={"note": "credited to the wrong person"},
         answer=transfers.MadeTransferView,
         status=201,
-        refusals=(InsufficientBalance, TransferConflict),
+        refusals=(PasswordNeeded, InsufficientBalance, TransferConflict),
     ),
     Route(
         method="GET",
@@ -551,7 +553,7 @@ V1_ROUTES = (
         query=calls.CallFilter,
         answer=str,
         answer_type=CSV_TYPE,
-        refusals=(NotFound, UnknownSubscriber),
+        refusals=(PasswordNeeded, NotFound, UnknownSubscriber),
     ),
     Route(method="GET", path=f"{V1}/calls/{ID}", who=OWN_READ, do=calls.show, answer=calls.CallWhole),
     Route(
@@ -629,7 +631,7 @@ V1_ROUTES = (
         example={"name": "monthly hour", "kind": "voice", "value": 3600, "recurrence": "monthly", "day": 1},
         answer=schedules.ScheduleView,
         status=201,
-        refusals=(AlreadyTaken, NotFound),
+        refusals=(PasswordNeeded, AlreadyTaken, NotFound),
     ),
     Route(
         method="GET",
@@ -647,7 +649,7 @@ V1_ROUTES = (
         body=schedules.ScheduleChange,
         example={"value": 7200},
         answer=schedules.ScheduleView,
-        refusals=(UnknownSchedule, AlreadyTaken),
+        refusals=(PasswordNeeded, UnknownSchedule, AlreadyTaken),
     ),
     Route(
         method="DELETE",
@@ -1166,6 +1168,16 @@ V1_ROUTES = (
     ),
     Route(method="GET", path=f"{V1}/me", who=OWN_READ, do=me.me, answer=me.Me),
     Route(
+        method="POST",
+        path=f"{V1}/me/password-check",
+        who=OWN_WRITE,
+        serve=password_check.check,
+        body=password_check.PasswordCheck,
+        example={"current_password": "correct horse"},
+        status=204,
+        refusals=(TooManyAttempts,),
+    ),
+    Route(
         method="GET",
         path=f"{V1}/sessions",
         who=OWN_READ,
@@ -1226,7 +1238,7 @@ V1_ROUTES = (
         body=payments.Assignment,
         example={"username": "ana"},
         answer=payments.PaymentView,
-        refusals=(UnknownSubscriber, TransferConflict),
+        refusals=(PasswordNeeded, UnknownSubscriber, TransferConflict),
     ),
     Route(
         method="POST",
