@@ -488,6 +488,23 @@ NETWORKS = (
         expressions=("provisioning/openbts:_SPELLED",),
     ),
     Decoder(
+        name="phones that a BTS has seen",
+        decode=lambda data: openbts.read_seen(openbts.decode_answer(data)),
+        errors=(NetworkUnavailable,),
+        seeds=(b'{"code":200,"data":[{"IMSI":"724000000002001","ACCESSED":"3h"},{"IMSI":"","ACCESSED":""}]}',),
+        hostile=(b'{"code":200,"data":[{"IMSI":724000000002001,"ACCESSED":"' + b"9" * 5000 + b'd"},{},[],null]}',),
+        separators=(b"{", b"[", b'"', b",", b"9d", b"9h"),
+        expressions=("core/provisioning/seen_phones:_AGE",),
+    ),
+    Decoder(
+        name="OsmoHLR ages",
+        decode=osmocom_ctrl.read_ages,
+        errors=(),
+        seeds=(b"3      none          724000000002002    -------------    CSPS   (2d4s ago)\r\n",),
+        separators=(b"\r\n", b" ", b"(", b"9d", b" ago)", b"1 x 724000000002002 "),
+        expressions=("provisioning/osmocom_ctrl:_SEEN",),
+    ),
+    Decoder(
         name="OsmoHLR CTRL",
         decode=ctrl,
         errors=(NetworkUnavailable,),

@@ -350,6 +350,9 @@ class RadioNetwork(_Table, frozen=True, kw_only=True):
     host: _Word = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """0: the usual port, 45064 of the NodeManager or 4259 of OsmoHLR's control interface."""
+    bts_port: Annotated[int, Meta(ge=0, le=65535)] = 45060
+    """The port of the NodeManager of OpenBTS itself, on the same host: it tells which phones were seen. 0: it is not
+    asked."""
     vty_port: _Port = 4258
     """The port of OsmoHLR's console (VTY), the only interface that lists the subscribers."""
     answer_seconds: Annotated[int, Meta(ge=1, le=10)] = 5

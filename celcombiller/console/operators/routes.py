@@ -14,7 +14,7 @@ from celcombiller.console.operators import (
     trail,
     transfers,
 )
-from celcombiller.console.page import form, page, serving_form
+from celcombiller.console.page import form, page, serving_form, serving_page
 from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, STAFF_READ, STAFF_WRITE
 from celcombiller.http.route import ID
 
@@ -46,6 +46,7 @@ OPERATOR_ROUTES = (
     page("/ui/subscribers", STAFF_READ, subscribers.show),
     page("/ui/subscribers/new", STAFF_WRITE, subscribers.show_new),
     form("/ui/subscribers/new", STAFF_WRITE, subscribers.add, shown_by=subscribers.show_new, takes_password=True),
+    serving_page("/ui/subscribers/new/seen", STAFF_READ, subscribers.show_seen),
     page("/ui/subscribers/new/import", STAFF_WRITE, subscriber_files.show),
     serving_form(
         "/ui/subscribers/new/import", STAFF_WRITE, subscriber_files.import_file, shown_by=subscriber_files.show

@@ -1281,6 +1281,14 @@ V1_ROUTES = (
     ),
     Route(
         method="GET",
+        path=f"{V1}/provisioning/unknown-phones",
+        who=STAFF_READ,
+        serve=provisioning.list_unknown_phones,
+        query=provisioning.UnknownPhoneQuery,
+        answer=provisioning.UnknownPhoneList,
+    ),
+    Route(
+        method="GET",
         path=f"{V1}/provisioning/<name>/diff",
         who=STAFF_READ,
         serve=provisioning.diff,
