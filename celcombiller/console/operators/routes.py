@@ -55,6 +55,7 @@ OPERATOR_ROUTES = (
     form(TICKED, STAFF_WRITE, subscribers.change_ticked, shown_by=subscribers.show),
     page(SUBSCRIBER, STAFF_READ, subscriber.show),
     page(f"{SUBSCRIBER}/statement", STAFF_READ, subscriber.show_statement),
+    page(f"{SUBSCRIBER}/schedules", STAFF_READ, subscriber.show_schedules),
     page(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.show_change),
     form(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.change, shown_by=subscriber.show_change, takes_password=True),
     page(f"{SUBSCRIBER}/delete", STAFF_WRITE, subscriber.show_delete),
