@@ -225,6 +225,11 @@ class Rest(_Table, frozen=True):
     second_factor: Literal["optional", "staff"] = "optional"
     """Who logs in only with a code besides the password: who has set a second factor; with ``staff`` also every
     administrator and collaborator, who cannot log in until they have one (``celcombiller user set-second-factor``)."""
+    password_minutes: Annotated[int, Meta(ge=0, le=43_200)] = 15
+    """Minutes for which the password of staff counts, in a browser: before an export or a large credit they give it
+    again if it was longer ago. 0: it is never asked again."""
+    large_credit: _Credits = 0
+    """Credits from which a credit is large: by hand, to a seller, as vouchers, a credit limit. 0: none is large."""
     login_code: bool = False
     """Whether subscribers may log in by a code that is sent to their phone, in place of a password. Who reads their
     messages then gets in. Staff need their password in any case."""
@@ -345,6 +350,9 @@ class RadioNetwork(_Table, frozen=True, kw_only=True):
     host: _Word = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """0: the usual port, 45064 of the NodeManager or 4259 of OsmoHLR's control interface."""
+    bts_port: Annotated[int, Meta(ge=0, le=65535)] = 45060
+    """The port of the NodeManager of OpenBTS itself, on the same host: it tells which phones were seen. 0: it is not
+    asked."""
     vty_port: _Port = 4258
     """The port of OsmoHLR's console (VTY), the only interface that lists the subscribers."""
     answer_seconds: Annotated[int, Meta(ge=1, le=10)] = 5

@@ -43,6 +43,7 @@ ERROR_TEXTS = {
     "NO_RATE": _("There is no price for this number."),
     "NO_TRUNK": _("No trunk takes this number."),
     "OVERLOADED": _("There is too much to do now. Try again in a moment."),
+    "PASSWORD_NEEDED": _("Give your password again."),
     "SALE_TOO_LARGE": _("One sale may not be so large."),
     "SCHEMA": _("The database is of another version."),
     "SECOND_FACTOR_NEEDED": _("The code of your authenticator is needed, too."),

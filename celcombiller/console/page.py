@@ -26,6 +26,7 @@ from celcombiller.core.errors import (
     Forbidden,
     NotAuthenticated,
     NotFound,
+    PasswordNeeded,
     StoreUnavailable,
 )
 from celcombiller.http.application import FORM_FIELDS_MAX
@@ -279,6 +280,9 @@ async def _refuse(
         who = next((found for each in request.secrets if (found := sessions.by_session(tx, each, request.now))), None)
         asked = replace(request, who=who, rule=route.who)
         status = status_of(error)
+        if isinstance(error, PasswordNeeded):
+            kept = given if route.takes_form else {}
+            return respond(asked, View("password.html", {"next": http_request.uri.decode(), "kept": kept}, status))
         is_fault = type(error) is BillerError  # of the program: the page itself may have it
         if not is_fault and not isinstance(error, Forbidden | NotFound | StoreUnavailable):
             try:

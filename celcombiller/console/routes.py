@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celcombiller.console import assets, documents, home, login, prices, second_factor
+from celcombiller.console import assets, documents, home, login, password, prices, second_factor
 from celcombiller.console.credit.routes import CREDIT_ROUTES
 from celcombiller.console.operators.routes import OPERATOR_ROUTES
 from celcombiller.console.page import LOGIN, form, page, serving_form
@@ -29,6 +29,8 @@ CONSOLE_ROUTES = (
     serving_form(f"{LOGIN}/phone", ANYBODY, login.send_phone_code, shown_by=login.show_phone),
     page(f"{LOGIN}/phone/code", ANYBODY, login.show_phone_code),
     serving_form(f"{LOGIN}/phone/code", ANYBODY, login.check_phone_code, shown_by=login.show_phone_code),
+    page("/ui/password", OWN_READ, password.show),
+    serving_form("/ui/password", OWN_READ, password.check, shown_by=password.show),
     serving_form("/ui/logout", ANYBODY, login.log_out, shown_by=login.show),
     page("/ui/", OWN_READ, home.show),
     page("/ui/help", ANYBODY, documents.show_first),

@@ -204,6 +204,13 @@ class WrongSecondFactor(BillerError):
     )
 
 
+class PasswordNeeded(BillerError):
+    """A session whose person gave their password a while ago asks for what needs it again."""
+
+    code = "PASSWORD_NEEDED"
+    remedy = "Send your password (`POST /api/v1/me/password-check`), then send this again."
+
+
 class UnknownSeller(BillerError):
     """The subscriber is no seller."""
 

@@ -38,7 +38,7 @@ from celcombiller.http.decoding import NUL, convert_fields, merge_field_lists, p
 from celcombiller.http.origin import check_origin
 from celcombiller.http.problem_details import status_of
 from celcombiller.http.request_context import find_client_address, make_request
-from celcombiller.http.responses import encode_refusal, encode_response
+from celcombiller.http.responses import encode_refusal, encode_response, set_retry_time
 from celcombiller.http.route import Request, Response, ResponseStyle, Route
 from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
@@ -150,6 +150,7 @@ class Api:
     ) -> bytes:
         if route.refuse is None:
             return encode_refusal(http_request, error, route.style)
+        set_retry_time(http_request, error)
         request = replace(make_request(http_request, self.config, path), catalogue=self.catalogue.current)
         return encode_response(http_request, route, await route.refuse(self, http_request, route, request, error))
 

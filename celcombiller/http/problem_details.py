@@ -25,6 +25,7 @@ STATUS: dict[type[errors.BillerError], int] = {
     errors.WrongPin: http.FORBIDDEN,
     errors.SecondFactorNeeded: http.FORBIDDEN,
     errors.WrongSecondFactor: http.FORBIDDEN,
+    errors.PasswordNeeded: http.FORBIDDEN,
     errors.UntrustedSender: http.FORBIDDEN,
     errors.NotFound: http.NOT_FOUND,
     errors.UnknownSubscriber: http.NOT_FOUND,

@@ -36,10 +36,7 @@ def encode_response(http_request: HttpRequest, route: Route, response: Response)
 
 def encode_refusal(http_request: HttpRequest, error: BillerError, style: ResponseStyle) -> bytes:
     """Set status and headers of a refusal, and return its body."""
-    if isinstance(error, TooManyAttempts):
-        http_request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
-    elif isinstance(error, Overloaded):
-        http_request.setHeader(b"Retry-After", b"1")
+    set_retry_time(http_request, error)
     status: int
     body: object
     if style is ResponseStyle.ORIGINAL:
@@ -51,6 +48,14 @@ def encode_refusal(http_request: HttpRequest, error: BillerError, style: Respons
         http_request.setHeader(b"WWW-Authenticate", b'Bearer realm="celcombiller"')
     http_request.setResponseCode(status, reason_phrase(status).encode())
     return _encode_body(http_request, body, style, content_type)
+
+
+def set_retry_time(http_request: HttpRequest, error: BillerError) -> None:
+    """Say in the header Retry-After when a request that was refused for now may be sent again, whatever its answer."""
+    if isinstance(error, TooManyAttempts):
+        http_request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
+    elif isinstance(error, Overloaded):
+        http_request.setHeader(b"Retry-After", b"1")
 
 
 def accepts_gzip(http_request: HttpRequest) -> bool:

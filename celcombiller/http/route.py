@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.catalogue.catalogue import Catalogue
 from celcombiller.core.charging import request_keys
-from celcombiller.core.errors import BillerError, NotAuthenticated, NotFound
+from celcombiller.core.errors import BillerError, NotAuthenticated, NotFound, PasswordNeeded
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -91,7 +92,19 @@ class Request:
     @property
     def actor(self) -> Actor:
         """The principal as the author of a change."""
-        return self.principal.acting_from(self.address)
+        actor = self.principal.acting_from(self.address)
+        return replace(actor, asked_from=self.config.rest.large_credit) if self.needs_password else actor
+
+    @property
+    def needs_password(self) -> bool:
+        """Whether a session of staff must give its password again before an export or a large credit."""
+        minutes, who = self.config.rest.password_minutes, self.principal
+        return minutes > 0 and who.is_staff and not who.gave_password(self.now - timedelta(minutes=minutes))
+
+    def check_export(self) -> None:
+        """Raise `PasswordNeeded` if the password must be given again before data of many people are downloaded."""
+        if self.needs_password:
+            raise PasswordNeeded("this is the data of many people: give your password again")
 
     @property
     def principal(self) -> Principal:

@@ -21,7 +21,12 @@ def network_of(reactor: Any, settings: RadioNetwork) -> Network:
     """Return the network of a table of the settings; nothing is connected yet."""
     if settings.kind == "openbts":
         return OpenBts(
-            reactor, settings.name, settings.host, settings.used_port, answer_seconds=settings.answer_seconds
+            reactor,
+            settings.name,
+            settings.host,
+            settings.used_port,
+            settings.bts_port,
+            answer_seconds=settings.answer_seconds,
         )
     return Osmocom(
         reactor, settings.host, settings.used_port, settings.vty_port, answer_seconds=settings.answer_seconds

@@ -22,6 +22,7 @@ from twisted.python.threadpool import ThreadPool
 from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow, show_row
 from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi
+from celcombiller.core.provisioning.seen_phones import SeenPhone, read_age
 from celcombiller.provisioning.network_numbers import number_on_network
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class NodeManagerList:
 
 
 class OpenBts:
-    """One NodeManager. Each exchange has a socket of its own, in the one thread of this network.
+    """One NodeManager. Each exchange has a socket of its own, in a thread of this network.
 
     A REQ socket whose answer did not come is of no more use, and one kept open would deliver, when the server comes
     back, what was given up long ago.
@@ -68,12 +69,15 @@ class OpenBts:
 
     keeps_names = True
 
-    def __init__(self, reactor: Any, name: str, host: str, port: int, *, answer_seconds: float) -> None:
+    def __init__(
+        self, reactor: Any, name: str, host: str, port: int, bts_port: int = 0, *, answer_seconds: float
+    ) -> None:
         self._reactor = reactor
         bracketed = f"[{host}]" if ":" in host else host
         self._address = f"tcp://{bracketed}:{port}"
+        self._bts_address = f"tcp://{bracketed}:{bts_port}" if bts_port else None
         self._seconds = answer_seconds
-        self._threads = ThreadPool(0, 1, f"openbts-{name}")
+        self._threads = ThreadPool(0, 2, f"openbts-{name}")  # a BTS that is away keeps no change waiting
         self._context: zmq.Context[Any] | None = None
         self._ending = threading.Event()
         self.unreadable: Sequence[UnreadableRow] | None = None
@@ -90,6 +94,13 @@ class OpenBts:
         found: NodeManagerList = await self._in_thread(self._list)
         self.unreadable, self._spellings = found.unreadable, found.spellings
         return found.entries
+
+    async def list_seen(self) -> list[SeenPhone]:
+        """Ask the BTS itself, which has a NodeManager of its own, for its table of phones."""
+        if self._bts_address is None:
+            return []
+        answer: _Answer = await self._in_thread(self._exchange, {"command": "tmsis"}, self._bts_address)
+        return read_seen(answer)
 
     async def create(self, entry: ProvisioningEntry) -> None:
         """Make an entry, without a key: the phone registers by its IMSI."""
@@ -129,6 +140,8 @@ class OpenBts:
             raise NetworkUnavailable("the biller stops")
         if not self._threads.started:
             self._threads.start()
+        if self._context is None:
+            self._context = zmq.Context(io_threads=1)
         return await deferToThreadPool(self._reactor, self._threads, work, *arguments, **named)
 
     # -- in the thread ----------------------------------------------------------------------------------------------
@@ -154,30 +167,30 @@ class OpenBts:
         if answer.code not in (OK, NO_CONTENT):
             raise NetworkRefused(f"NodeManager answers {answer.code} to {action}")
 
-    def _exchange(self, request: dict[str, Any]) -> _Answer:
-        if self._context is None:
-            self._context = zmq.Context(io_threads=1)
+    def _exchange(self, request: dict[str, Any], address: str = "") -> _Answer:
+        address = address or self._address
+        assert self._context is not None
         socket: zmq.Socket[bytes] = self._context.socket(zmq.REQ)
         try:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, ANSWER_BYTES_MAX)
-            socket.connect(self._address)
+            socket.connect(address)
             socket.send(msgspec.json.encode(request))
-            self._wait(socket)
+            self._wait(socket, address)
             said = socket.recv(zmq.NOBLOCK)
         except zmq.ZMQError as error:
-            raise NetworkUnavailable(f"NodeManager at {self._address}: {error}") from None
+            raise NetworkUnavailable(f"NodeManager at {address}: {error}") from None
         finally:
             socket.close()
         return decode_answer(said)
 
-    def _wait(self, socket: zmq.Socket[bytes]) -> None:
+    def _wait(self, socket: zmq.Socket[bytes], address: str) -> None:
         ends_at = time.monotonic() + self._seconds
         while not socket.poll(LOOK_MS):
             if self._ending.is_set():
                 raise NetworkUnavailable("the biller stops")
             if time.monotonic() > ends_at:
-                raise NetworkUnavailable(f"NodeManager at {self._address} does not answer within {self._seconds} s")
+                raise NetworkUnavailable(f"NodeManager at {address} does not answer within {self._seconds} s")
 
 
 def decode_answer(data: bytes) -> _Answer:
@@ -194,6 +207,15 @@ def decode_answer(data: bytes) -> _Answer:
         return msgspec.convert(json.loads(data.decode("utf-8", "replace"), strict=False), _Answer)
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise NetworkUnavailable(f"NodeManager's answer is not what it should be: {error}") from None
+
+
+def read_seen(answer: _Answer) -> list[SeenPhone]:
+    """Return the phones of a BTS's table. Raises `NetworkUnavailable` for what is no such table."""
+    if answer.code != OK or not isinstance(answer.data, list):
+        raise NetworkUnavailable(f"the BTS answers {answer.code} to tmsis")
+    rows = [each for each in answer.data if isinstance(each, dict)]
+    found = ((_SPELLED.fullmatch(_text_of(each.get("IMSI"))), _text_of(each.get("ACCESSED"))) for each in rows)
+    return [SeenPhone(spelled[1], read_age(age)) for spelled, age in found if spelled is not None]
 
 
 def read_list(data: Any) -> NodeManagerList:

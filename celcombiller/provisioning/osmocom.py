@@ -14,10 +14,11 @@ from twisted.python.failure import Failure
 
 from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.provisioning.network import NetworkRefused, check_digits, check_imsi, check_msisdn
+from celcombiller.core.provisioning.seen_phones import SeenPhone
 from celcombiller.provisioning import osmocom_ctrl
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow
 
@@ -61,8 +62,20 @@ class Osmocom:
         return list(found.values())
 
     async def list_all(self) -> list[ProvisioningEntry]:
-        """Ask the console. Its list is read in a thread: it may be long."""
-        console: _Console = await self._connect(_Console(self._reactor, self._seconds), self._vty_port)
+        """Ask the console."""
+        found: osmocom_ctrl.ConsoleList = await self._list(osmocom_ctrl.LIST_COMMAND, osmocom_ctrl.listed)
+        self.unreadable = found.unreadable
+        return found.entries
+
+    async def list_seen(self) -> list[SeenPhone]:
+        """Ask the console for all, and for when it heard of each; it tells of phones that it has an entry of."""
+        found: osmocom_ctrl.ConsoleList = await self._list(osmocom_ctrl.LIST_COMMAND, osmocom_ctrl.listed)
+        ages = await self._list(osmocom_ctrl.LAST_SEEN_COMMAND, osmocom_ctrl.read_ages)
+        return [SeenPhone(each.imsi, ages.get(each.imsi)) for each in found.entries]
+
+    async def _list(self, command: bytes, read: Callable[[bytes], Any]) -> Any:
+        """Return what the console answers, read in a thread: it may be long."""
+        console: _Console = await self._connect(_Console(self._reactor, self._seconds, command), self._vty_port)
         self._lists.add(console)
         try:
             data = await console.done
@@ -71,11 +84,7 @@ class Osmocom:
         finally:
             self._lists.discard(console)
             console.abort()
-        found: osmocom_ctrl.ConsoleList = await deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), osmocom_ctrl.listed, data
-        )
-        self.unreadable = found.unreadable
-        return found.entries
+        return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), read, data)
 
     async def create(self, entry: ProvisioningEntry) -> None:
         """Create a subscriber, then set the number."""
@@ -194,7 +203,8 @@ class _Ctrl(_Lossy):
 class _Console(_Lossy):
     """One console session: at the first prompt the question, at the second one all is there."""
 
-    def __init__(self, clock: Any, seconds: float) -> None:
+    def __init__(self, clock: Any, seconds: float, command: bytes) -> None:
+        self._command = command
         self.done: Deferred[bytes] = Deferred()
         self._clock = clock
         self._seconds = seconds
@@ -227,7 +237,7 @@ class _Console(_Lossy):
             self._asked = True
             self._said.clear()
             assert self.transport is not None
-            self.transport.write(osmocom_ctrl.LIST_COMMAND)
+            self.transport.write(self._command)
 
     def lose(self, why: Failure) -> None:
         """Fail the list."""

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from celcombiller.core.errors import NetworkUnavailable
 from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow, show_row
 from celcombiller.core.provisioning.network import is_imsi
+from celcombiller.core.provisioning.seen_phones import read_age
 from celcombiller.provisioning.network_numbers import number_on_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import timedelta
 
 EXTENSION_STREAM = 0xEE
 CTRL = b"\x00"
@@ -99,9 +101,11 @@ def entry_of(info: str) -> ProvisioningEntry | None:
 # -- the list, which only the console (VTY) has ------------------------------------------------------------------------
 
 LIST_COMMAND = b"show subscribers all\n"  # with CR too it would be two lines
+LAST_SEEN_COMMAND = b"show subscribers last-seen\n"
 _PROMPT = re.compile(rb"(?:^|[^A-Za-z0-9_.-])[A-Za-z0-9_.-]+[>#] \Z")  # the first one comes behind telnet's options
 _TITLES = ["ID", "MSISDN", "IMSI", "IMEI", "NAM"]
 _ROW = re.compile(r"[0-9]+ +(none|\+?[0-9]{1,15}) +([0-9]{6,15}) +(?:-+|[0-9]{14,16}) *+(?:CS)?(?:PS)? *", re.ASCII)
+_SEEN = re.compile(r"[0-9]+ +\S+ +([0-9]{6,15}) .*\(([0-9dhms]{1,30}) ago\) *", re.ASCII)
 _BEGINNING = re.compile(r"[0-9]+ ", re.ASCII)
 _TOTAL = re.compile(r" *Subscribers Shown: ([0-9]{1,12})", re.ASCII)
 _NOBODY = "% No matching subscriber(s)"
@@ -127,6 +131,12 @@ def listed(data: bytes) -> ConsoleList:
     """
     lines = data.decode("ascii", "replace").replace("\r", "").split("\n")
     return _rows(line for line in lines[1:-1] if line.strip())  # the first is the command, the last the prompt
+
+
+def read_ages(data: bytes) -> dict[str, timedelta | None]:
+    """Return how long ago each IMSI was heard of, from the console's list; a version without that list says none."""
+    lines = data.decode("ascii", "replace").replace("\r", "").split("\n")
+    return {found[1]: read_age(found[2]) for found in map(_SEEN.fullmatch, lines) if found is not None}
 
 
 def _rows(lines: Iterable[str]) -> ConsoleList:

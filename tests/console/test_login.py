@@ -6,6 +6,7 @@ from tests.support.http.api_service import PASSWORD, biller_fixture, header
 from tests.support.http.pages import Reader
 
 biller = biller_fixture()
+few_unknown = biller_fixture(unknown_credentials_max=1)
 NEW = {"username": "eva", "name": "Eva", "clid": "5511970000001", "imsi": "724050000000009"}
 
 
@@ -56,6 +57,18 @@ async def test_guesses_by_name_and_number_count_together(biller):
     pages = [await guesser.send("/ui/login", username=each, password="wrong") for each in ("bia", clid) * 4]
     assert [each.status for each in pages[:5]] == [422] * 5
     assert 429 in [each.status for each in pages[5:]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_page_says_when_to_try_again(biller, few_unknown):
+    guesser = Reader(biller.client())
+    pages = [await guesser.send("/ui/login", username="nobody", password="wrong") for _ in range(7)]
+    assert pages[0].headers.getRawHeaders("retry-after") is None
+    assert int(header(pages[-1], "retry-after")) >= 1
+    forger = Reader(few_unknown.client())
+    forger.client.cookie = "forged"
+    pages = [await forger.look("/ui/subscribers") for _ in range(20)]
+    assert {header(each, "retry-after") for each in pages if each.status == 503} == {"1"}
 
 
 @pytest_twisted.ensureDeferred

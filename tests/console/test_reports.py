@@ -3,17 +3,19 @@
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import pytest
 import pytest_twisted
 import sqlalchemy as sa
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 from celcombiller.core.ledger import day_sums
+from celcombiller.core.reports.overview import Need
 from celcombiller.core.schema import tables
 from celcombiller.jobs.day_sums import DaySumService
 from celcombiller.rest.v1.reports.overview import REMEDIES
 from tests.core.ledger.test_day_sums import post
-from tests.support.http.api_service import biller_fixture
+from tests.support.http.api_service import biller_fixture, header
 from tests.support.http.pages import Reader
 
 biller = biller_fixture()
@@ -63,7 +65,9 @@ async def test_days_show_what_was_sold_and_used(biller):
     month = await clara.look("/ui/reports/days?by=month")
     assert [each[1:] for each in cells(month)] == [each[1:] for each in cells(page)]
     assert (await clara.look("/ui/reports/days?account=data")).content.select("#days") == []
-    file = await clara.client.get(page.content.select_one("a[href*=csv]")["href"])
+    file = await clara.client.get(
+        header(await clara.client.get(page.content.select_one("a[href*=csv]")["href"]), "location")
+    )
     today = datetime.now(ZoneInfo(biller.config.schedules.zone)).date()
     assert file.bytes.decode().splitlines() == [
         "day,account,heading,movement,direction,transfers,credits",
@@ -97,6 +101,17 @@ async def test_start_page_shows_figures_and_needs(biller):
     with biller.engine.begin() as tx:
         tx.execute(sa.delete(tables.payment))
     assert "Nothing needs a person now." in (await clara.look("/ui/start")).text
+
+
+@pytest.mark.parametrize("need", Need)
+@pytest_twisted.ensureDeferred
+async def test_each_need_has_a_page(biller, need):
+    for username in ("clara", "admin"):
+        page = await Reader(await biller.logged_in(username)).look(REMEDIES[need][0])
+        assert (page.status, page.path) == (200, REMEDIES[need][0]), page.text
+        name, _, chosen = page.path.partition("?")[2].partition("=")
+        choices = page.content.select(f"main [name={name}] option[selected]") if name else []
+        assert [each["value"] for each in choices] == ([chosen] if name else [])
 
 
 @pytest_twisted.ensureDeferred

@@ -1,5 +1,6 @@
 """Selling on pages: a look at who gets it, one sale for one form, its receipt, its undoing. Over real HTTP."""
 
+import re
 from urllib.parse import urlencode
 
 import pytest_twisted
@@ -35,6 +36,10 @@ async def number_of(biller, username):
     return answer.body["clid"], answer.body["voice"]["posted"], answer.body["name"]
 
 
+async def sold_today(ana):
+    return int(re.search(r"Today you sold ([0-9,]+)", (await ana.look("/ui/sell")).text)[1].replace(",", ""))
+
+
 async def stock_of(biller):
     return (await (await biller.logged_in("admin")).get("/api/v1/sellers/ana")).body["posted"]
 
@@ -45,6 +50,7 @@ async def test_double_tap_sells_once_and_shows_receipt(biller):
     assert (await ana.look("/ui/")).path == "/ui/sell"
     number, before, name = await number_of(biller, "bia")
     stock = await stock_of(biller)
+    sold_before = await sold_today(ana)
     planned = await plan(ana, to=number, amount="60")
     assert planned.status == 200
     assert name in planned.text
@@ -52,6 +58,7 @@ async def test_double_tap_sells_once_and_shows_receipt(biller):
     assert len(receipts) == 1
     assert (await number_of(biller, "bia"))[1] == before + 60
     assert await stock_of(biller) == stock - 60
+    assert await sold_today(ana) == sold_before + 60
     receipt = await ana.look(receipts.pop())
     assert "1 min" in receipt.content.find("pre").get_text()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from datetime import timedelta
 
 import hypothesis.strategies as st
 import pytest
@@ -158,3 +159,22 @@ def test_a_prompt_differs_from_output_before_it():
     assert osmocom_ctrl.at_prompt(b'There is NO WARRANTY\r\n\xff\xfb\x01\xff\xfb\x03\xff\xfe"\xff\xfd\x1fOsmoHLR> ')
     assert not osmocom_ctrl.at_prompt(LIST[:-3])
     assert not osmocom_ctrl.at_prompt(b"")
+
+
+def test_ages_are_read_from_the_list():
+    rows = [
+        "ID     MSISDN        IMSI              IMEI              NAM    LAST SEEN",
+        "3      none          724000000002002    -------------    CSPS   (2d4s ago)",
+        "1      2001          724000000002001    357613004448485    PS   (5m ago)",
+        "4      none          724000000002003    -------------    CSPS   (invalid timestamp)",
+        "OsmoHLR> ",
+    ]
+    assert osmocom_ctrl.read_ages("\r\n".join(rows).encode()) == {
+        "724000000002002": timedelta(days=2, seconds=4),
+        "724000000002001": timedelta(minutes=5),
+    }
+
+
+@given(st.binary(max_size=200) | st.text("0123456789dhms() agonex-", max_size=200).map(str.encode))
+def test_any_list_of_ages_is_read(data):
+    osmocom_ctrl.read_ages(data)

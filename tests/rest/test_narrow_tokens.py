@@ -237,6 +237,7 @@ FIELDS = {
     "username": usernames,
     "password": passwords,
     "old_password": passwords | st.just(OLD),
+    "current_password": passwords | st.just(OLD),
     "level": st.sampled_from([0, 0, 1, 2]),
     "clid": st.integers(1001, 1040).map(str),
     "imsi": st.integers(1001, 1040).map(lambda number: f"72400000000{number}"),

@@ -1,4 +1,4 @@
-"""``celcombiller provisioning status | diff | sync | forget``: the radio networks.
+"""``celcombiller provisioning status | diff | sync | unknown-phones | forget``: the radio networks.
 
 It works with and without a running biller: ``sync`` itself sends what it queues to the network. A running biller may
 work on the same queue meanwhile.
@@ -11,15 +11,16 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from celcombiller.cli.common import add_command, open_database, print_json
+from celcombiller.cli.common import add_command, open_database, print_json, print_rows
 from celcombiller.cli.exit_status import DIFFERS, DONE
-from celcombiller.cli.terminal import echo
+from celcombiller.cli.terminal import echo, print_error
 from celcombiller.core.errors import BillerError, InvalidValue
 from celcombiller.core.provisioning import desired_state, drift
 from celcombiller.core.provisioning import status as provisioning_status
 from celcombiller.database.transaction import transact
 from celcombiller.provisioning import reconciliation
 from celcombiller.provisioning.factory import kinds_of, network_of
+from celcombiller.provisioning.unknown_phones import UnknownPhones, find_unknown
 from celcombiller.provisioning.worker import ProvisioningWorker
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         each.add_argument("network", nargs="?", help="its name in the settings (default: all)")
     for each in (status, diff, bring):
         each.add_argument("--json", action="store_true", help="one JSON document")
+    phones = add_command(
+        under, "unknown-phones", _unknown_phones, "List the phones that the networks have seen and no subscriber has."
+    )
+    phones.add_argument("--json", action="store_true", help="one JSON document")
     drop = add_command(under, "forget", _forget, "Drop the queue of a network that is no longer in the settings.")
     drop.add_argument("network")
 
@@ -170,6 +175,30 @@ async def _bring(
         ).work()
     waiting = [each.waiting for each in await in_thread(provisioning_status.backlog) if each.network == name]
     return {"queued": len(chosen), "waiting": sum(waiting), "counts": drift.count(found), "items": _shown(found)}
+
+
+def _unknown_phones(arguments: argparse.Namespace, config: Config) -> int:
+    engine, found = open_database(config), UnknownPhones()
+
+    async def run(reactor: Any) -> None:
+        nonlocal found
+        networks = {each.name: network_of(reactor, each) for each in _chosen(None, config)}
+        try:
+            found = await find_unknown(networks, _in_thread(engine), SHOWN_MAX)
+        finally:
+            for each in networks.values():
+                await each.close()
+
+    now = datetime.now(UTC)
+    _react(run)
+    rows = [
+        {"imsi": each.imsi, "network": each.network, "seen_at": None if each.age is None else now - each.age}
+        for each in found.phones
+    ]
+    print_rows(rows, ("imsi", "network", "seen_at"), as_json=arguments.json)
+    for name, error in found.failures.items():
+        print_error(f"{name}: {error}")
+    return DIFFERS if found.failures else DONE
 
 
 def _forget(arguments: argparse.Namespace, config: Config) -> int:

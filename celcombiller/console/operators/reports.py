@@ -41,7 +41,8 @@ def show_trunks(tx: Connection, request: Request) -> View:
 def _show(tx: Connection, request: Request, name: str, query: dict[str, Any]) -> View:
     found = ask(tx, request, f"GET /api/v1/reports/{name}", query=query)
     file = make_address(f"/api/v1/reports/{name}.csv", **{each: query.get(each) for each in FIELDS})
-    return View(f"reports/{name}.html", {"found": found, "file": file, "query": query})
+    values = {"found": found, "file": make_address("/ui/password", next=file), "query": query}
+    return View(f"reports/{name}.html", values)
 
 
 FIELDS = ("from", "until", "by", "account")

@@ -14,7 +14,7 @@ from celcombiller.console.operators import (
     trail,
     transfers,
 )
-from celcombiller.console.page import form, page, serving_form
+from celcombiller.console.page import form, page, serving_form, serving_page
 from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, STAFF_READ, STAFF_WRITE
 from celcombiller.http.route import ID
 
@@ -46,6 +46,7 @@ OPERATOR_ROUTES = (
     page("/ui/subscribers", STAFF_READ, subscribers.show),
     page("/ui/subscribers/new", STAFF_WRITE, subscribers.show_new),
     form("/ui/subscribers/new", STAFF_WRITE, subscribers.add, shown_by=subscribers.show_new, takes_password=True),
+    serving_page("/ui/subscribers/new/seen", STAFF_READ, subscribers.show_seen),
     page("/ui/subscribers/new/import", STAFF_WRITE, subscriber_files.show),
     serving_form(
         "/ui/subscribers/new/import", STAFF_WRITE, subscriber_files.import_file, shown_by=subscriber_files.show
@@ -54,6 +55,7 @@ OPERATOR_ROUTES = (
     form(TICKED, STAFF_WRITE, subscribers.change_ticked, shown_by=subscribers.show),
     page(SUBSCRIBER, STAFF_READ, subscriber.show),
     page(f"{SUBSCRIBER}/statement", STAFF_READ, subscriber.show_statement),
+    page(f"{SUBSCRIBER}/schedules", STAFF_READ, subscriber.show_schedules),
     page(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.show_change),
     form(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.change, shown_by=subscriber.show_change, takes_password=True),
     page(f"{SUBSCRIBER}/delete", STAFF_WRITE, subscriber.show_delete),

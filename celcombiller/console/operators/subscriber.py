@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from celcombiller.console.credit.choices import list_offers
 from celcombiller.console.page import Redirect, View, ask
 from celcombiller.core.errors import InvalidValue
 
@@ -33,6 +34,19 @@ def show_statement(tx: Connection, request: Request) -> View:
         "found": ask(tx, request, "GET /api/v1/subscribers/<username>/statement", query=request.query),
     }
     return View("operators/statement.html", values)
+
+
+def show_schedules(tx: Connection, request: Request) -> View:
+    """Show the schedules and fees that a subscriber is in, with the next date of each."""
+    found = ask(tx, request, "GET /api/v1/subscribers/<username>/memberships", query=request.query)
+    one = "GET /api/v1/schedules/<row:id>"
+    values = {
+        "who": ask(tx, request, "GET /api/v1/subscribers/<username>"),
+        "found": found,
+        "schedules": {each.schedule_id: ask(tx, request, one, path={"id": each.schedule_id}) for each in found.items},
+        "offers": list_offers(tx, request),
+    }
+    return View("operators/subscriber_schedules.html", values)
 
 
 def show_change(tx: Connection, request: Request) -> View:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celcombiller.console.page import Redirect, View, ask
+from celcombiller.console.page import Redirect, View, ask, ask_served, respond
 from celcombiller.core.errors import InvalidValue
 from celcombiller.rest.v1.subscribers import SubscriberFilter
 from celcombiller.runtime.languages import mark_text as _
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from celcombiller.http.route import Request
+    from celcombiller.http.application import Api
+    from celcombiller.http.http_request import HttpRequest
+    from celcombiller.http.route import Request, Response
 
 TICKED_MAX = 50
 """Subscribers that are changed at once: so many the list has on a page."""
@@ -32,6 +34,12 @@ def show(tx: Connection, request: Request) -> View:
 def show_new(_tx: Connection, _request: Request) -> View:
     """Show the form of a new subscriber."""
     return View("operators/new_subscriber.html")
+
+
+async def show_seen(api: Api, http_request: HttpRequest, request: Request) -> Response:
+    """Show the phones that the radio networks have seen and that no subscriber has."""
+    found = await ask_served(api, http_request, request, "GET /api/v1/provisioning/unknown-phones")
+    return respond(request, View("operators/seen_phones.html", {"found": found}))
 
 
 def add(tx: Connection, request: Request) -> Redirect:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celcombiller.console.page import Redirect, View, ask, own
+from celcombiller.core.schedules.due_dates import local_date
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -15,9 +16,11 @@ SELLER = "/api/v1/sellers/<username>"
 
 
 def show(tx: Connection, request: Request) -> View:
-    """Show the form of a sale, with one's own stock and the last sales."""
+    """Show the form of a sale, with one's own stock, what was sold today and the last sales."""
+    midnight = f"{local_date(request.now, request.config.schedules.zone)}T00:00"
     values = {
         "seller": ask(tx, request, f"GET {SELLER}", path=own(request)),
+        "today": ask(tx, request, "GET /api/v1/settlements", query=own(request) | {"since": midnight}).items[0],
         "receipts": ask(tx, request, "GET /api/v1/receipts", query=own(request) | {"limit": 10}),
         "denominations": ask(tx, request, "GET /api/v1/denominations").items,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from celcombiller.core.errors import Forbidden
+from celcombiller.core.errors import Forbidden, PasswordNeeded
 from celcombiller.core.model.subscribers import Level
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Actor:
 
     ``manages``: the levels of the subscribers that they may add, change, credit and delete. ``subscriber_id``: their
     own, if they may change their own fields. ``sets_own_password``: whether the password is one of these fields.
+    ``asked_from``: from so many credits on they must give their password again before they move them; 0: never.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Actor:
     manages: frozenset[Level] = frozenset()
     subscriber_id: int | None = None
     sets_own_password: bool = False
+    asked_from: int = 0
 
     @property
     def administers(self) -> bool:
@@ -56,6 +58,11 @@ class Actor:
     def check_administers(self) -> None:
         """Raise `Forbidden` unless they manage every level."""
         self.check_manages(*ALL_LEVELS)
+
+    def check_amount(self, amount: int) -> None:
+        """Raise `PasswordNeeded` if they must give their password again before they give or take so many credits."""
+        if 0 < self.asked_from <= abs(amount):
+            raise PasswordNeeded("this is a large credit: give your password again")
 
     def check_changes(self, subscriber: Subscriber, fields: Collection[str], level: Level) -> None:
         """Raise `Forbidden` unless they may change these fields of a subscriber, who then has this ``level``.

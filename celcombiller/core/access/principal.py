@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -12,6 +13,9 @@ from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class Scope(StrEnum):
@@ -28,7 +32,7 @@ class Principal:
     """The authenticated client. ``scopes`` is ``None`` for a browser session, which may do all its level allows.
 
     Of a browser session it is known, too, which ``language`` its subscriber chose (empty: none), their ``name``, and
-    whether they are a seller (``sells``).
+    whether they are a seller (``sells``), and when they last gave their password (``password_at``; ``None``: never).
     """
 
     subscriber_id: int
@@ -39,6 +43,7 @@ class Principal:
     language: str = ""
     name: str = ""
     sells: bool = False
+    password_at: datetime | None = None
 
     @property
     def is_staff(self) -> bool:
@@ -54,6 +59,10 @@ class Principal:
     def writes(self) -> bool:
         """Whether they may change anything."""
         return self.is_unnarrowed or (self.scopes is not None and Scope.WRITE in self.scopes)
+
+    def gave_password(self, since: datetime) -> bool:
+        """Whether they have given their password since then. The secret of a token comes with each request."""
+        return self.scopes is not None or (self.password_at is not None and self.password_at >= since)
 
     @property
     def manages(self) -> frozenset[Level]:

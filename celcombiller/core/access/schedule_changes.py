@@ -37,6 +37,7 @@ def add(
     Raises as `schedule_records.add` does, `AlreadyTaken` and `Forbidden`.
     """
     actor.check_manages(Level.SUBSCRIBER)
+    actor.check_amount(fields.get("value") or 0)
     if not names_repeat:
         schedule_records.refuse_taken(tx, name)
     made = schedule_records.add(tx, name=name, now=now, **fields)
@@ -55,6 +56,7 @@ def change(
 ) -> Schedule:
     """Change fields of a schedule. Raises as `schedule_records.change` does, `AlreadyTaken` and `Forbidden`."""
     was = _find_managed(tx, actor, schedule_id)
+    actor.check_amount(changes.get("value") or 0)
     if changes.get("name", was.name) != was.name and not names_repeat:
         schedule_records.refuse_taken(tx, changes["name"])
     is_ = schedule_records.change(tx, was.id, **changes)

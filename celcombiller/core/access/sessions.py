@@ -36,6 +36,7 @@ def open_session(
     now: datetime,
     lifetime: timedelta,
     awaits_code: bool = False,
+    by_password: bool = True,
 ) -> None:
     """Record a login, and delete all expired sessions. ``awaits_code``: it opens nothing until `complete`."""
     table = tables.session
@@ -48,6 +49,7 @@ def open_session(
             created_at=now,
             expires_at=now + lifetime,
             awaits_code=awaits_code,
+            password_at=now if by_password else None,
         )
     )
 
@@ -68,6 +70,12 @@ def complete(tx: Connection, secret: str, new_secret: str, expires_at: datetime)
     table = tables.session
     values = {"secret_hash": hash_secret(new_secret), "awaits_code": False, "expires_at": expires_at}
     tx.execute(sa.update(table).where(table.c.secret_hash == hash_secret(secret), table.c.awaits_code).values(values))
+
+
+def note_password(tx: Connection, secret: str, now: datetime) -> None:
+    """Record that the person of a session has given their password again."""
+    table = tables.session
+    tx.execute(sa.update(table).where(table.c.secret_hash == hash_secret(secret)).values(password_at=now))
 
 
 def close_session(tx: Connection, *secrets: str) -> None:
@@ -129,17 +137,29 @@ def revoke_session(tx: Connection, actor: Actor, session_id: str, now: datetime)
 
 def by_session(tx: Connection, secret: str, now: datetime) -> Principal | None:
     """Return the principal who is logged in with this cookie, or None."""
-    for subscriber_id, username, level, language, name, seller_id in _BY_SESSION.rows(
+    for subscriber_id, username, level, language, name, seller_id, password_at in _BY_SESSION.rows(
         tx, secret_hash=hash_secret(secret), now=now
     ):
         return Principal(
-            subscriber_id, username, Level(level), language=language, name=name, sells=seller_id is not None
+            subscriber_id,
+            username,
+            Level(level),
+            language=language,
+            name=name,
+            sells=seller_id is not None,
+            password_at=driver.parse_timestamp(password_at),
         )
     return None
 
 
 _BY_SESSION = driver.PreparedQuery(
-    sa.select(*PRINCIPAL_COLUMNS, tables.subscriber.c.language, tables.subscriber.c.name, tables.seller.c.subscriber_id)
+    sa.select(
+        *PRINCIPAL_COLUMNS,
+        tables.subscriber.c.language,
+        tables.subscriber.c.name,
+        tables.seller.c.subscriber_id,
+        tables.session.c.password_at,
+    )
     .join(tables.session, tables.session.c.subscriber_id == tables.subscriber.c.id)
     .outerjoin(tables.seller, tables.seller.c.subscriber_id == tables.subscriber.c.id)
     .where(

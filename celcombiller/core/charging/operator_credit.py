@@ -39,9 +39,10 @@ def credit(tx: Connection, request: Credit, actor: Actor, now: datetime) -> tupl
     `InvalidValue`.
     """
     batch, made, is_new = _credit(tx, request, actor, now)
-    batch.save(tx)
     if is_new:
+        actor.check_amount(request.value)
         audit_trail.record(tx, actor, "credit", f"subscriber:{request.username}", after=made, now=now)
+    batch.save(tx)
     return made, is_new
 
 
@@ -88,6 +89,7 @@ def reverse(tx: Connection, transfer_id: int, actor: Actor, *, note: str, now: d
     is_new = tx.execute(sa.select(transfer.c.id).where(transfer.c.reference == back)).first() is None
     made = reversals.reverse(tx, reference, note=note, now=now)
     if is_new:
+        actor.check_amount(made.amount)
         audit_trail.record(tx, actor, "reverse", f"transfer:{transfer_id}", after=made, now=now)
     return made
 
@@ -95,6 +97,7 @@ def reverse(tx: Connection, transfer_id: int, actor: Actor, *, note: str, now: d
 def set_credit_limit(tx: Connection, username: str, kind: Kind, limit: int, actor: Actor, now: datetime) -> Account:
     """Set how far the balance of an account may fall below 0. Raises `UnknownSubscriber` and `Forbidden`."""
     actor.check_administers()
+    actor.check_amount(limit)
     who = subscriber_records.find(tx, username)
     was = accounts.balances(tx, who.id)[kind]
     is_ = accounts.set_credit_limit(tx, was.id, -limit, now)

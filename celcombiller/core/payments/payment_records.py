@@ -245,6 +245,7 @@ def assign(tx: Connection, payment_id: int, to: str, *, actor: Actor, now: datet
         return payment
     if payment.state is not PaymentState.UNASSIGNED:
         raise TransferConflict(f"payment {payment.id} is {payment.state} already")
+    actor.check_amount(payment.credits)
     return _credit(tx, payment, subscriber, account_id, actor, "assign payment", now)
 
 

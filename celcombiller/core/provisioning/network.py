@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from celcombiller.core.provisioning.entries import ProvisioningEntry, UnreadableRow
+    from celcombiller.core.provisioning.seen_phones import SeenPhone
 
 _IMSI = re.compile(r"[0-9]{6,15}", re.ASCII)
 _MSISDN = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -47,6 +48,9 @@ class Network(Protocol):
 
     async def list_all(self) -> list[ProvisioningEntry]:
         """Return all entries."""
+
+    async def list_seen(self) -> list[SeenPhone]:
+        """Return the phones that the network has seen, whoever registered them, as far as it can tell."""
 
     async def create(self, entry: ProvisioningEntry) -> None:
         """Create an entry; there is none of its IMSI."""

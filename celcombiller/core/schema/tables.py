@@ -396,10 +396,12 @@ session = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("expires_at", Instant, nullable=False, index=True),
     sa.Column("awaits_code", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("password_at", Instant),
 )
 """A browser that is logged in. Only a hash of its cookie is kept; without this row the cookie is invalid.
 
 ``awaits_code``: its password was right, and the second factor is still to come; until then it opens nothing.
+``password_at``: when its person last gave their password; null: never in this session.
 """
 
 second_factor = sa.Table(

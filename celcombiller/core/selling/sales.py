@@ -138,6 +138,7 @@ def sell(
             raise TransferConflict(f"a sale with the id {key} exists and says something else")
         return _sold(book, known, seller.account_id, voice_id, is_new=False)
     who = sellers.check_sells(tx, seller)
+    actor.check_amount(amount)
     _check_sale(book, seller, buyer, amount)
     book.post(reference, seller.account_id, voice_id, amount, origin=SALE, now=now)
     bonus = seller.bonus_of(amount)
@@ -231,6 +232,7 @@ def refill(
         if (known.series, known.amount, known.kind, known.paid) != (series, credits_, kind, price):
             raise TransferConflict(f"a refill with the id {key} exists and says something else")
         return _sold(book, known, from_id, seller.account_id, is_new=False)
+    actor.check_amount(amount)
     if parent is not None:
         sellers.check_sells(tx, parent)
     sides = (from_id, seller.account_id) if amount > 0 else (seller.account_id, from_id)

@@ -88,6 +88,7 @@ def begin(tx: Connection, actor: Actor, order: VoucherOrder, *, reference: str, 
     _check_order(order, now)
     _refuse_known(tx, order.name, reference)
     offer = order.offer
+    actor.check_amount(order.cards * (order.value or 0 if offer is None else offer.price))
     values: dict[str, Any] = {
         "name": order.name,
         "cards": order.cards,
@@ -252,6 +253,7 @@ def activate(
             raise _overlap(known, first, last, "active")
         if covers:
             raise _overlap(known, first, last, "revoked")
+    actor.check_amount((last - first + 1) * (batch.value if batch.offer_id is None else 0))
     if seller_id is not None:
         account_id = _find_stock(tx, seller_id)
         if price:

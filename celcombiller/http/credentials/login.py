@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from celcombiller.core.access import audit_trail, login_throttle, sessions
 from celcombiller.core.access.actor import Actor
 from celcombiller.core.access.credentials import second_factor
-from celcombiller.core.errors import Forbidden, SecondFactorNeeded, WrongSecondFactor
+from celcombiller.core.errors import Forbidden, InvalidValue, SecondFactorNeeded, WrongSecondFactor
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.directory import Directory
@@ -131,12 +131,21 @@ def open_login(
     standing = _admit_second_factor(api, tx, request, who, code, now)
     if standing is Standing.LOGGED_IN:
         lifetime = timedelta(hours=api.config.rest.session_hours)
-        sessions.open_session(tx, secret, who.id, address=request.address, now=now, lifetime=lifetime)
+        sessions.open_session(
+            tx, secret, who.id, address=request.address, now=now, lifetime=lifetime, by_password=not way
+        )
         actor, after = Actor(who.username, request.address), {"by": way} if way else None
         audit_trail.record(tx, actor, "log in", f"subscriber:{who.username}", after=after, now=now)
     elif standing.is_begun(may_wait=may_wait):
         sessions.open_session(
-            tx, secret, who.id, address=request.address, now=now, lifetime=CODE_TIME, awaits_code=True
+            tx,
+            secret,
+            who.id,
+            address=request.address,
+            now=now,
+            lifetime=CODE_TIME,
+            awaits_code=True,
+            by_password=not way,
         )
     return standing
 
@@ -203,6 +212,29 @@ async def complete_session(api: Api, http_request: HttpRequest, request: Request
     if not await api.store.transact(work):
         raise WrongSecondFactor("the code is wrong, or was used before")
     _set_cookie(api, http_request, fresh, lifetime)
+
+
+async def check_password_again(api: Api, request: Request, password: str) -> None:
+    """Note that the person of a session has given their password again, with a row of the audit trail.
+
+    Raises `InvalidValue` for a wrong one, which counts as a failed login, `TooManyAttempts`, and `Forbidden` without a
+    session.
+    """
+    if request.secret is None:
+        raise Forbidden("only a session has a password to be given again: a token sends its secret each time")
+    try:
+        hashed = await api.check_old_password(request, password)
+    except Forbidden:
+        hashed = None
+    if hashed is None:
+        raise InvalidValue("the password is wrong", {"current_password": "the password is wrong"})
+
+    def work(tx: Connection, admitted: Request) -> None:
+        sessions.note_password(tx, admitted.secret or "", admitted.now)
+        subject = f"subscriber:{admitted.principal.username}"
+        audit_trail.record(tx, admitted.actor, "give password again", subject, now=admitted.now)
+
+    await api.transact(request, work)
 
 
 async def end_session(api: Api, http_request: HttpRequest, request: Request) -> None:

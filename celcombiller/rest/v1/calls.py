@@ -190,6 +190,7 @@ def explain(tx: Connection, request: Request) -> CallExplanation:
 
 async def download(api: Api, http_request: HttpRequest, request: Request) -> Response | None:
     """Download calls as CSV, newest first, without pages."""
+    request.check_export()
     headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="calls.csv"'}
     if http_request.method == b"HEAD":
         return Response(headers=headers)

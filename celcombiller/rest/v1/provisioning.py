@@ -15,7 +15,7 @@ from celcombiller.core.provisioning import status as provisioning_status
 from celcombiller.core.provisioning.drift import Drift
 from celcombiller.core.reports.views import make_view
 from celcombiller.http.route import Response
-from celcombiller.provisioning import reconciliation
+from celcombiller.provisioning import reconciliation, unknown_phones
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -112,6 +112,36 @@ class SyncView(msgspec.Struct, kw_only=True):
     drift: DriftView
 
 
+class UnknownPhoneView(msgspec.Struct, kw_only=True):
+    """A phone that a network has seen, and that no subscriber has."""
+
+    imsi: str
+    network: Annotated[str, Meta(description="the network that saw it last")]
+    seen_at: (
+        Annotated[datetime, Meta(tz=True, description="when it was seen last (RFC 3339, UTC); null: not known")] | None
+    )
+
+
+class SilentNetworkView(msgspec.Struct, kw_only=True):
+    """A network that could not say which phones it has seen."""
+
+    network: str
+    error: Annotated[str, Meta(description="why")]
+
+
+class UnknownPhoneList(msgspec.Struct, kw_only=True):
+    """The phones that were seen, last seen first, and the networks that did not say."""
+
+    items: list[UnknownPhoneView]
+    silent: list[SilentNetworkView]
+
+
+class UnknownPhoneQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many phones."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="number of phones, from 1 to 500")] = 50
+
+
 def status(tx: Connection, request: Request) -> NetworkList:
     """Show the radio networks and their queues."""
     configured = {each.name for each in request.config.provisioning if each.kind != "none"}
@@ -127,6 +157,18 @@ def status(tx: Connection, request: Request) -> NetworkList:
             for each in provisioning_status.backlog(tx)
         ]
     )
+
+
+async def list_unknown_phones(api: Api, _http_request: HttpRequest, request: Request) -> Response:
+    """List the phones that the radio networks have seen and that no subscriber has, to make subscribers of them."""
+    query: UnknownPhoneQuery = request.query
+    found = await unknown_phones.find_unknown(api.radio, api.reader.read, query.limit)
+    items = [
+        make_view(UnknownPhoneView, each, seen_at=None if each.age is None else request.now - each.age)
+        for each in found.phones
+    ]
+    silent = [SilentNetworkView(network=name, error=error) for name, error in sorted(found.failures.items())]
+    return Response(UnknownPhoneList(items=items, silent=silent))
 
 
 async def diff(api: Api, _http_request: HttpRequest, request: Request) -> Response:

@@ -19,6 +19,7 @@ from celcombiller.core.errors import (
     NotFound,
     NotOffered,
     NotReady,
+    PasswordNeeded,
     SecondFactorNeeded,
     SellerDisabled,
     StoreUnavailable,
@@ -79,7 +80,7 @@ from celcombiller.rest.v1 import (
     tokens,
     transfers,
 )
-from celcombiller.rest.v1.credentials import login_codes, second_factor
+from celcombiller.rest.v1.credentials import login_codes, password_check, second_factor
 from celcombiller.rest.v1.messaging import broadcasts, messages
 from celcombiller.rest.v1.pricing import bundles, offers, prices, tariff_files, tariffs, trunks
 from celcombiller.rest.v1.reports.report_routes import REPORT_ROUTES
@@ -178,6 +179,7 @@ V1_ROUTES = (
         query=subscribers.SubscriberFilter,
         answer=str,
         answer_type=CSV_TYPE,
+        refusals=(PasswordNeeded,),
     ),
     Route(
         method="POST",
@@ -250,7 +252,7 @@ V1_ROUTES = (
         body=accounts.AccountChange,
         example={"credit_limit": 500},
         answer=accounts.AccountView,
-        refusals=(UnknownSubscriber,),
+        refusals=(PasswordNeeded, UnknownSubscriber),
     ),
     Route(
         method="GET",
@@ -405,7 +407,7 @@ V1_ROUTES = (
         answer=str,
         answer_type=CSV_TYPE,
         status=201,
-        refusals=(NotFound, AlreadyTaken, TransferConflict),
+        refusals=(PasswordNeeded, NotFound, AlreadyTaken, TransferConflict),
     ),
     Route(
         method="GET",
@@ -430,7 +432,7 @@ V1_ROUTES = (
         body=vouchers.Activation,
         example={"first_serial": 1, "last_serial": 100, "note": "handed to the shop at the harbour"},
         answer=vouchers.VoucherRangeView,
-        refusals=(UnknownSubscriber, UnknownSeller, SellerDisabled, InsufficientBalance),
+        refusals=(PasswordNeeded, UnknownSubscriber, UnknownSeller, SellerDisabled, InsufficientBalance),
     ),
     Route(
         method="POST",
@@ -503,7 +505,7 @@ V1_ROUTES = (
         needs_idempotency_key=True,
         answer=transfers.MadeTransferView,
         status=201,
-        refusals=(UnknownSubscriber, InsufficientBalance, TransferConflict),
+        refusals=(PasswordNeeded, UnknownSubscriber, InsufficientBalance, TransferConflict),
     ),
     Route(
         method="POST",
@@ -526,7 +528,7 @@ V1_ROUTES = (
         example={"note": "credited to the wrong person"},
         answer=transfers.MadeTransferView,
         status=201,
-        refusals=(InsufficientBalance, TransferConflict),
+        refusals=(PasswordNeeded, InsufficientBalance, TransferConflict),
     ),
     Route(
         method="GET",
@@ -554,7 +556,7 @@ V1_ROUTES = (
         query=calls.CallFilter,
         answer=str,
         answer_type=CSV_TYPE,
-        refusals=(NotFound, UnknownSubscriber),
+        refusals=(PasswordNeeded, NotFound, UnknownSubscriber),
     ),
     Route(method="GET", path=f"{V1}/calls/{ID}", who=OWN_READ, do=calls.show, answer=calls.CallWhole),
     Route(
@@ -632,7 +634,7 @@ V1_ROUTES = (
         example={"name": "monthly hour", "kind": "voice", "value": 3600, "recurrence": "monthly", "day": 1},
         answer=schedules.ScheduleView,
         status=201,
-        refusals=(AlreadyTaken, NotFound),
+        refusals=(PasswordNeeded, AlreadyTaken, NotFound),
     ),
     Route(
         method="GET",
@@ -650,7 +652,7 @@ V1_ROUTES = (
         body=schedules.ScheduleChange,
         example={"value": 7200},
         answer=schedules.ScheduleView,
-        refusals=(UnknownSchedule, AlreadyTaken),
+        refusals=(PasswordNeeded, UnknownSchedule, AlreadyTaken),
     ),
     Route(
         method="DELETE",
@@ -1208,6 +1210,16 @@ V1_ROUTES = (
     ),
     Route(method="GET", path=f"{V1}/me", who=OWN_READ, do=me.me, answer=me.Me),
     Route(
+        method="POST",
+        path=f"{V1}/me/password-check",
+        who=OWN_WRITE,
+        serve=password_check.check,
+        body=password_check.PasswordCheck,
+        example={"current_password": "correct horse"},
+        status=204,
+        refusals=(TooManyAttempts,),
+    ),
+    Route(
         method="GET",
         path=f"{V1}/sessions",
         who=OWN_READ,
@@ -1268,7 +1280,7 @@ V1_ROUTES = (
         body=payments.Assignment,
         example={"username": "ana"},
         answer=payments.PaymentView,
-        refusals=(UnknownSubscriber, TransferConflict),
+        refusals=(PasswordNeeded, UnknownSubscriber, TransferConflict),
     ),
     Route(
         method="POST",
@@ -1308,6 +1320,14 @@ V1_ROUTES = (
         who=STAFF_READ,
         do=provisioning.status,
         answer=provisioning.NetworkList,
+    ),
+    Route(
+        method="GET",
+        path=f"{V1}/provisioning/unknown-phones",
+        who=STAFF_READ,
+        serve=provisioning.list_unknown_phones,
+        query=provisioning.UnknownPhoneQuery,
+        answer=provisioning.UnknownPhoneList,
     ),
     Route(
         method="GET",

@@ -227,6 +227,7 @@ COLUMNS = (*_FACTS, *(f"{kind}_{field}" for kind in Kind for field in BalanceVie
 
 async def download(api: Api, http_request: HttpRequest, request: Request) -> Response | None:
     """Download subscribers as CSV, in the order in which they were added, without pages."""
+    request.check_export()
     headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="subscribers.csv"'}
     if http_request.method == b"HEAD":
         return Response(headers=headers)

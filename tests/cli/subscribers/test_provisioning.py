@@ -21,7 +21,8 @@ class Here:
         self.folder = folder
         self.manager = manager
         self.settings(
-            f'[[provisioning]]\nname = "village"\nkind = "openbts"\nport = {manager.port}\nanswer_seconds = 1\n'
+            f'[[provisioning]]\nname = "village"\nkind = "openbts"\nport = {manager.port}\n'
+            f"bts_port = {manager.port}\nanswer_seconds = 1\n"
         )
         self.run("init")
 
@@ -69,6 +70,15 @@ def test_sync_shows_does_and_keeps_later_changes(here):
     assert here.manager.numbers() == [("IMSI724000000002001", "2001"), ("IMSI724000000002002", "2002")]
     assert "as the biller says" in here.run("provisioning", "diff")
     here.run("audit")
+
+
+def test_phones_without_subscriber_are_listed(here):
+    here.add(2001)
+    here.manager.phones = [("724000000002001", "5s"), ("724000000009001", "3h")]
+    said = json.loads(here.run("provisioning", "unknown-phones", "--json"))
+    assert [(each["imsi"], each["network"]) for each in said] == [("724000000009001", "village")]
+    here.manager.stop()
+    assert "does not answer" in here.run("provisioning", "unknown-phones", status=1)
 
 
 def test_unknown_entries_stay_until_removal_is_asked(here):

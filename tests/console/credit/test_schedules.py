@@ -158,3 +158,15 @@ async def test_waived_fee_is_not_owed(biller, today):
     assert "waived" in page.text
     assert await voice_of(biller, "ana") == before
     assert (await clara.send(f"{fee}/pay")).status == 422
+
+
+@pytest_twisted.ensureDeferred
+async def test_subscriber_has_their_schedules_and_fees(biller):
+    clara = Reader(await biller.logged_in("clara"))
+    assert "in no schedule" in (await clara.look("/ui/subscribers/bia/schedules")).text
+    place = await made(clara, "of bia", **FEE)
+    await clara.fill(await clara.look(f"{place}/members"), username="bia")
+    page = await clara.look("/ui/subscribers/bia/schedules")
+    (row,) = page.content.select("tbody tr")
+    assert row.a["href"] == f"{place}/members/bia"
+    assert row.find_all("td")[3].get_text()

@@ -1,5 +1,7 @@
 """The running biller with a radio network: it keeps it in step by itself, and says by REST how it stands."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
@@ -11,6 +13,7 @@ from celcombiller.core.schema import tables
 from celcombiller.database.transaction import transact
 from tests.support.fakes.node_manager import NodeManager
 from tests.support.http.api_service import Biller
+from tests.support.http.pages import Reader
 
 PEOPLE = [(f"IMSI7240000000{number:05}", str(number)) for number in (1001, 1002, 1003, 1004)]
 
@@ -22,11 +25,12 @@ def manager():
     made.stop()
 
 
-@pytest_twisted.async_yield_fixture
-async def biller(tmp_path, manager):
+@pytest_twisted.async_yield_fixture(params=[2])
+async def biller(tmp_path, manager, request):
     village = RadioNetwork(name="village", kind="openbts", port=manager.port, answer_seconds=1, retry_seconds_max=1)
     resting = RadioNetwork(name="resting")
-    made = Biller(tmp_path, {}, "", provisioning=(village, resting))
+    hill = RadioNetwork(name="hill", kind="openbts", port=manager.port, bts_port=manager.port, answer_seconds=2)
+    made = Biller(tmp_path, {}, "", provisioning=(village, resting, hill)[: request.param])
     yield made
     assert made.audit().ok
     await made.stop()
@@ -123,3 +127,28 @@ async def test_a_collaborator_sees_provisioning_but_cannot_sync(biller):
     assert (await clara.post("/api/v1/provisioning/village/sync", {})).code == 403
     for path in ("/api/v1/provisioning", "/api/v1/provisioning/village/diff"):
         assert (await ana.get(path)).code == 403
+
+
+@pytest.mark.parametrize("biller", [3], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_phones_without_subscriber_are_offered(biller, manager):
+    manager.phones = [("724000000001001", "2s"), ("724000000009001", "3h"), ("724000000009002", "5s"), ("", "")]
+    admin = await biller.logged_in("admin")
+    found = (await admin.get("/api/v1/provisioning/unknown-phones")).body
+    assert [(each["imsi"], each["network"]) for each in found["items"]] == [
+        ("724000000009002", "hill"),
+        ("724000000009001", "hill"),
+    ]
+    assert datetime.fromisoformat(found["items"][1]["seen_at"]) < datetime.now(UTC) - timedelta(hours=2)
+    assert [each["network"] for each in found["silent"]] == ["village"]
+    reader = Reader(admin)
+    page = await reader.look("/ui/subscribers/new/seen")
+    assert "village does not say" in page.text
+    assert [each["value"] for each in page.content.select("#seen-phones option")] == [
+        "724000000009002",
+        "724000000009001",
+    ]
+    new = await reader.look(page.content.find("a", string="724000000009001")["href"])
+    assert new.fields("/ui/subscribers/new")["imsi"] == "724000000009001"
+    manager.stop()
+    assert (await reader.look("/ui/subscribers/new")).status == 200

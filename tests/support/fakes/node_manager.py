@@ -15,6 +15,7 @@ class NodeManager:
     def __init__(self, port=0):
         self.sip_buddies = []
         self.dialdata = []
+        self.phones = []
         self.requests = []
         self.troubles = []
         self.port = port
@@ -84,6 +85,8 @@ class NodeManager:
 
     def _done(self, request):
         assert set(request) <= {"command", "action", "match", "fields"}
+        if request["command"] == "tmsis":  # of the BTS itself, which has a NodeManager of its own
+            return {"code": 200, "data": [{"IMSI": imsi, "ACCESSED": age, "AUTH": "0"} for imsi, age in self.phones]}
         if request["command"] != "subscribers":
             return {"code": 501}
         match request["action"]:

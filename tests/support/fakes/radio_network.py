@@ -34,6 +34,9 @@ class FakeNetwork:
         self._trouble("list")
         return list(self.entries.values())
 
+    async def list_seen(self):
+        return []
+
     async def create(self, entry):
         assert entry.imsi not in self.entries, "an entry twice"
         self._write("create", entry.imsi, entry)

@@ -62,12 +62,18 @@ class Reader:
     async def send(self, path, **fields):
         """Send a form with these fields, and follow to where it sends."""
         raw = urlencode(fields).encode()
-        answer = await self.client.post(path, raw=raw, headers=self._headers | {"Content-Type": FORM_TYPE})
+        answer = await self._post(path, raw)
+        if answer.code == 307:
+            path = header(answer, "location")
+            answer = await self._post(path, raw)
         for each in answer.headers.getRawHeaders("set-cookie") or []:
             name, _, value = each.partition(";")[0].partition("=")
             if name == "session":
                 self.client.cookie = value or None
         return await self._follow(answer, path)
+
+    async def _post(self, path, raw):
+        return await self.client.post(path, raw=raw, headers=self._headers | {"Content-Type": FORM_TYPE})
 
     async def fill(self, page, action=None, **fields):
         """Send the form of a page, with some of its fields filled in."""

@@ -1,6 +1,7 @@
 """Debian's OsmoHLR: told over CTRL, listed by its console, killed and silent in the midst of hundreds of changes."""
 
 import random
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -47,6 +48,17 @@ async def _closed():
     turn = Deferred()
     reactor.callLater(0.05, turn.callback, None)
     await turn
+
+
+@pytest_twisted.ensureDeferred
+async def test_seen_phones_have_their_age(hlr, osmocom):
+    await osmocom.create(ANA)
+    await osmocom.create(ProvisioningEntry("724000000002002", "2002"))
+    with sqlite3.connect(hlr.folder / "hlr.db", timeout=5) as tx:
+        tx.execute("update subscriber set last_lu_seen = datetime('now', '-3 hours') where imsi = ?", [ANA.imsi])
+    ages = {each.imsi: each.age for each in await osmocom.list_seen()}
+    assert timedelta(hours=3) <= ages[ANA.imsi] < timedelta(hours=3, minutes=5)
+    assert ages["724000000002002"] is None
 
 
 @pytest_twisted.ensureDeferred

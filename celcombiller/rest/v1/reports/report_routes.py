@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from celcombiller.core.errors import PasswordNeeded
 from celcombiller.http.authorization import STAFF_READ
 from celcombiller.http.route import Route
 from celcombiller.http.streaming import CSV_TYPE
@@ -41,6 +42,7 @@ REPORT_ROUTES = (
             query=query,
             answer=str,
             answer_type=CSV_TYPE,
+            refusals=(PasswordNeeded,),
         )
         for name, serve, query in _FILES
     ),

@@ -65,6 +65,7 @@ def download(name: str, columns: Sequence[str], read: Callable[[Connection, Requ
 
     async def serve(api: Api, http_request: HttpRequest, request: Request) -> Response | None:
         """Download a report as CSV."""
+        request.check_export()
         if http_request.method == b"HEAD":
             return Response(headers=headers)
 

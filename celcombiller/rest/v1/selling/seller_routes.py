@@ -8,6 +8,7 @@ from celcombiller.core.errors import (
     Forbidden,
     InsufficientBalance,
     NotFound,
+    PasswordNeeded,
     SaleTooLarge,
     SellerDisabled,
     SubscriberDisabled,
@@ -87,7 +88,7 @@ SELLER_ROUTES = (
         needs_idempotency_key=True,
         answer=sellers.SoldView,
         status=201,
-        refusals=(*_OF_SALE, *_OF_MOVE),
+        refusals=(PasswordNeeded, *_OF_SALE, *_OF_MOVE),
     ),
     Route(
         method="POST",
@@ -110,7 +111,7 @@ SELLER_ROUTES = (
         needs_idempotency_key=True,
         answer=sellers.SoldView,
         status=201,
-        refusals=(*_UNKNOWN, *_OF_MOVE),
+        refusals=(PasswordNeeded, *_UNKNOWN, *_OF_MOVE),
     ),
     Route(
         method="POST",
@@ -140,7 +141,7 @@ SELLER_ROUTES = (
         needs_idempotency_key=True,
         answer=sellers.SoldView,
         status=201,
-        refusals=(NotFound, *_UNKNOWN, SellerDisabled, *_OF_MOVE),
+        refusals=(PasswordNeeded, NotFound, *_UNKNOWN, SellerDisabled, *_OF_MOVE),
     ),
     Route(
         method="GET",
@@ -193,7 +194,7 @@ SELLER_ROUTES = (
         query=sellers.SettlementQuery,
         answer=str,
         answer_type=CSV_TYPE,
-        refusals=(NotFound, *_UNKNOWN),
+        refusals=(PasswordNeeded, NotFound, *_UNKNOWN),
     ),
     Route(
         method="PUT",

@@ -455,6 +455,7 @@ def settlement(tx: Connection, request: Request) -> SettlementList:
 
 async def download_settlement(api: Api, http_request: HttpRequest, request: Request) -> Response | None:
     """Download the settlement sheet of a period as CSV."""
+    request.check_export()
     headers = {"Content-Type": CSV_TYPE, "Content-Disposition": 'attachment; filename="settlement.csv"'}
     if http_request.method == b"HEAD":
         return Response(headers=headers)
