@@ -37,11 +37,11 @@ class Wording:
     """
 
     text: str = BUILT_IN_TEXTS["balance.text"]
-    sms_text: str = ""
     style: BalanceStyle = field(default_factory=BalanceStyle)
     bundles_text: str = ""
     valid_until_text: str = ""
     zone: str = "UTC"
+    sms_text: str = ""
 
 
 def answer(
