@@ -34,6 +34,7 @@ from celcombiller.cli import make_parser
 from celcombiller.config import tables
 from celcombiller.config.error_messages import ENVIRONMENT_PREFIX
 from celcombiller.core.errors import BillerError
+from celcombiller.core.languages.built_in_texts import BUILT_IN, BUILT_IN_TEXTS
 from celcombiller.core.reports.open_items import NetworkProgress, OpenItems
 from celcombiller.http.openapi import describe_routes
 from celcombiller.http.problem_details import make_legacy_message, make_problem
@@ -64,6 +65,9 @@ def configuration() -> Iterator[str]:
         f"`{ENVIRONMENT_PREFIX}CALLS_RING_SECONDS=30`. Items of a list are separated by commas. Sections in double "
         "brackets, such as `[[asterisk]]`, can stand in the file any number of times. They cannot be set by "
         "environment variables.",
+        f'A text of a message that is `"{BUILT_IN}"` is the one that stands here, in the language of each subscriber. '
+        "One that you write is the same for all: see "
+        "[languages](../how-to/balance-enquiries-and-notices.md#languages).",
         "`etc/celcombiller.toml` is a commented file with all of them. `celcombiller check-config` checks a file and "
         "reports a mistake in one line.",
     )
@@ -87,7 +91,10 @@ def _section(schemas: Any, docs: dict[str, dict[str, str]], name: str, schema: A
             continue
         required = key in schemas[kind].get("required", ())
         default = "required" if required else f"`{json.dumps(value['default'], ensure_ascii=False)}`"
-        rows.append((f"`{key}`", _limits(value), default, _markdown(docs[kind].get(key, ""))))
+        meaning = _markdown(docs[kind].get(key, ""))
+        if f"{name}.{key}" in BUILT_IN_TEXTS:
+            meaning += f' `"{BUILT_IN}"`: "{BUILT_IN_TEXTS[f"{name}.{key}"]}"'
+        rows.append((f"`{key}`", _limits(value), default, meaning))
     yield _table(("key", "value", "default", "meaning"), rows)
     for place, value in below:
         yield from _section(schemas, docs, place, value)

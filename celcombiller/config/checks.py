@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections import Counter
 
+from celcombiller.core.languages.built_in_texts import BUILT_IN
 from celcombiller.core.model.dial_strings import check_dial_string, list_placeholders, show_value
 
 
@@ -45,11 +46,14 @@ def check_networks(allow: tuple[str, ...], key: str = "") -> None:
             raise SettingError(key or f"allow item {position}", reason) from None
 
 
-def check_words(key: str, template: str, allowed: tuple[str, ...]) -> None:
-    """Raise `SettingError` if the text of a message is empty or has other placeholders than these."""
+def check_words(key: str, template: str, allowed: tuple[str, ...], *, needed: tuple[str, ...] = ()) -> None:
+    """Raise `SettingError` if a message is empty, has other placeholders than these, or lacks one that is needed."""
     check_placeholders(key, template, allowed)
     if not template.strip():
         raise SettingError(key, "must not be empty")
+    for each in needed:
+        if template != BUILT_IN and f"{{{each}}}" not in template:
+            raise SettingError(key, f"must have {{{each}}}")
 
 
 def check_template(key: str, template: str, allowed: tuple[str, ...], *, required: bool) -> None:

@@ -34,7 +34,7 @@ def settings_digests(config: Config) -> dict[str, str]:
     if config.smpp.host:
         parts["[smpp] default_alphabet"] = _digest(config.smpp.default_alphabet)
     if config.notices.thresholds:
-        parts["[notices]"] = _digest((config.notices, config.balance))
+        parts["[notices]"] = _digest((config.notices, config.balance, config.console.language))
     if radius.clients:
         parts["[radius]"] = _digest(
             (radius.octets_per_credit, radius.quota_octets, radius.interim_seconds, radius.session_seconds_max)

@@ -32,6 +32,8 @@ from celcombiller.config.checks import (
 from celcombiller.config.dialling_rules import find_plan
 from celcombiller.core.credit_transfers.transfer_terms import Confirmation, CreditTransferTerms
 from celcombiller.core.data.accounting_reports import Conditions
+from celcombiller.core.languages.built_in_texts import BUILT_IN, BUILT_IN_TEXTS
+from celcombiller.core.languages.language import Languages
 from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.addresses import parse_address
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from celcombiller.core.languages.language import Language
     from celcombiller.core.notifications.balance_enquiry import Wording
     from celcombiller.core.notifications.fee_notices import FeeNotices
     from celcombiller.core.notifications.low_balance import NoticeRules
@@ -233,7 +236,7 @@ class Rest(_Table, frozen=True):
     login_code: bool = False
     """Whether subscribers may log in by a code that is sent to their phone, in place of a password. Who reads their
     messages then gets in. Staff need their password in any case."""
-    login_code_text: _Text = "{code} is your code to log in, good for {minutes} minutes. Tell it to nobody."
+    login_code_text: _Text = BUILT_IN
     """The message with the code: ``{code}``, ``{minutes}``."""
     body_kib_max: Annotated[int, Meta(ge=1, le=1024)] = 64
     """The largest body of a request, in KiB."""
@@ -281,9 +284,7 @@ class Rest(_Table, frozen=True):
     def __post_init__(self) -> None:
         """Refuse a port or an address that does not exist, and a text without the code."""
         check_port(self.listen)
-        check_words("login_code_text", self.login_code_text, ("code", "minutes"))
-        if "{code}" not in self.login_code_text:
-            raise SettingError("login_code_text", "must have {code}")
+        check_words("login_code_text", self.login_code_text, ("code", "minutes"), needed=("code",))
         for position, each in enumerate(self.trusted_proxies, 1):
             if each != "unix" and parse_address(each) is None:
                 reason = f'must be an IP address, or "unix", not {show_value(each)}'
@@ -782,17 +783,17 @@ class Balance(_Table, frozen=True):
     """The sound before a balance. Empty: none."""
     unit: _Sound = ""
     """The sound after a number. Empty: none."""
-    text: _Text = "Your balance is {balance}."
+    text: _Text = BUILT_IN
     """The answer to a message that asks: ``{balance}`` as above, ``{credits}`` a bare number, ``{data}``, ``{sms}``."""
     sms_unit: _Sound = "vm-messages"
     """The sound after the credit for messages, if a separate account pays for them. Empty: none."""
-    sms_text: _Text = "For messages: {sms}."
+    sms_text: _Text = BUILT_IN
     """Text that is then added to the answer, with the placeholders of ``text``. Empty: none."""
-    bundles_text: _Text = "Bundles: {bundles}."
+    bundles_text: _Text = BUILT_IN
     """Text that is added where there are bundles: ``{bundles}`` is what is left of each. Empty: none."""
     valid_until_text: _Text = ""
-    """Text that is added where voice credit ends (``[credit_validity]``): ``{valid_until}`` is its last day, such as
-    2026-12-31. Empty: none."""
+    """Text that is added where voice credit ends (``[credit_validity]``): ``{valid_until}`` is its last day.
+    Empty: none."""
     bundles_intro: _Sound = ""
     """The sound before the seconds and the messages of a subscriber's bundles. Empty: they are not said."""
 
@@ -817,11 +818,11 @@ class Notices(_Table, frozen=True):
     """The balances, in credits, at which a notice is sent. None: no notices."""
     kind: Literal["voice", "data", "sms"] = "voice"
     """The balance that is watched."""
-    text: _Text = "Your balance is {balance}."
+    text: _Text = BUILT_IN
     """The notice: ``{balance}`` and ``{threshold}`` in the form of ``[balance]``, ``{credits}`` the bare number."""
     spending_share: Annotated[int, Meta(ge=0, le=100)] = 0
     """The share of a limit of spending, in percent, at which a message is sent, once a day or month; 0: none."""
-    spending_text: _Text = "You have spent {spent} of {limit}."
+    spending_text: _Text = BUILT_IN
     """That message: ``{spent}`` and ``{limit}`` in the form of ``[balance]``."""
     not_renewed: _Text = ""
     """The message when a bundle that renews itself could not be bought again: ``{name}`` is its name. Empty: none."""
@@ -853,20 +854,18 @@ class CreditTransfers(_Table, frozen=True):
     have one, else by a code; ``none``: not at all."""
     confirm_minutes: Annotated[int, Meta(ge=1, le=1440)] = 10
     """Minutes until a transfer that is not confirmed is cancelled. So it is after three wrong codes."""
-    asked_text: _Text = "Send {code} to this number to give {amount} to {number}. It costs you {fee}."
+    asked_text: _Text = BUILT_IN
     """The message with the code: ``{code}``, ``{amount}``, ``{fee}``, ``{number}``, ``{minutes}``."""
-    pin_text: _Text = "Send your PIN to this number to give {amount} to {number}. It costs you {fee}."
+    pin_text: _Text = BUILT_IN
     """The message in its place where the PIN confirms: as ``asked_text``, without ``{code}``."""
-    made_text: _Text = "You have given {amount} to {number}. Your balance is {balance}."
+    made_text: _Text = BUILT_IN
     """The answer when it is made: ``{amount}``, ``{fee}``, ``{number}``, ``{balance}``."""
-    received_text: _Text = "{number} has given you {amount}. Your balance is {balance}."
+    received_text: _Text = BUILT_IN
     """The message to the recipient: ``{amount}``, ``{number}`` (the payer's), ``{balance}``. Empty: none."""
 
     def __post_init__(self) -> None:
         """Refuse texts with unknown placeholders, a question without its code, and limits that allow nothing."""
-        check_words("asked_text", self.asked_text, ("code", "amount", "fee", "number", "minutes"))
-        if "{code}" not in self.asked_text:
-            raise SettingError("asked_text", "must have {code}")
+        check_words("asked_text", self.asked_text, ("code", "amount", "fee", "number", "minutes"), needed=("code",))
         check_words("pin_text", self.pin_text, ("amount", "fee", "number", "minutes"))
         check_words("made_text", self.made_text, ("amount", "fee", "number", "balance"))
         check_placeholders("received_text", self.received_text, ("amount", "number", "balance"))
@@ -927,7 +926,7 @@ class CreditValidity(_Table, frozen=True):
     payments of providers, scheduled credits, credit from another subscriber."""
     notice_days: Annotated[int, Meta(ge=0, le=365)] = 0
     """So many days before the last one the subscriber gets a message; 0: none."""
-    notice_text: _Text = "Your credit of {balance} is valid until {date}."
+    notice_text: _Text = BUILT_IN
     """That message: ``{balance}`` in the form of ``[balance]``, ``{credits}`` the bare number, ``{date}``."""
 
     def __post_init__(self) -> None:
@@ -1124,21 +1123,19 @@ class TextCommands(_Table, frozen=True):
     age."""
     per_minute_max: Annotated[int, Meta(ge=1, le=1000)] = 10
     """Commands of one subscriber in a minute; more are not answered."""
-    sold_text: _Text = "You have sold {amount} to {number}. You have {balance} left to sell."
+    sold_text: _Text = BUILT_IN
     """The answer to a sale: ``{amount}``, ``{number}``, ``{balance}``."""
-    sold_already_text: _Text = (
-        "You have sold {amount} to {number} at {time}. Send {code} to this number to sell it once more."
-    )
+    sold_already_text: _Text = BUILT_IN
     """The question before the same is sold again: ``{amount}``, ``{number}``, ``{time}``, ``{code}``."""
-    redeemed_text: _Text = "The voucher gave you {value}. Your balance is {balance}."
+    redeemed_text: _Text = BUILT_IN
     """The answer to a voucher: ``{value}``, ``{balance}``."""
-    pin_changed_text: _Text = "Your PIN is changed."
+    pin_changed_text: _Text = BUILT_IN
     """The answer to a changed PIN."""
-    refused_text: _Text = "Not done: {reason}."
-    """The answer to what is refused: ``{reason}``, a sentence in English."""
-    unknown_text: _Text = "This is no command. Look at the formats that your operator gave you."
+    refused_text: _Text = BUILT_IN
+    """The answer to what is refused: ``{reason}``."""
+    unknown_text: _Text = BUILT_IN
     """The answer to a message in none of the formats."""
-    late_text: _Text = "Not done: your message came too late. Send it again if it is still meant."
+    late_text: _Text = BUILT_IN
     """The answer to a message that is too old."""
 
     def __post_init__(self) -> None:
@@ -1156,9 +1153,7 @@ class TextCommands(_Table, frozen=True):
             if other != key:
                 raise SettingError(key, f"looks like {other} on the same number ({each.service_code})")
         check_words("sold_text", self.sold_text, ("amount", "number", "balance"))
-        check_words("sold_already_text", self.sold_already_text, ("amount", "number", "time", "code"))
-        if "{code}" not in self.sold_already_text:
-            raise SettingError("sold_already_text", "must have {code}")
+        check_words("sold_already_text", self.sold_already_text, ("amount", "number", "time", "code"), needed=("code",))
         check_words("redeemed_text", self.redeemed_text, ("value", "balance"))
         check_words("refused_text", self.refused_text, ("reason",))
         for key in ("pin_changed_text", "unknown_text", "late_text"):
@@ -1178,19 +1173,6 @@ class TextCommands(_Table, frozen=True):
         """The numbers to which commands are sent."""
         return frozenset(each.service_code for each in self.formats)
 
-    @property
-    def wording(self) -> CommandWording:
-        """The answers."""
-        return CommandWording(
-            sold=self.sold_text,
-            sold_already=self.sold_already_text,
-            redeemed=self.redeemed_text,
-            pin_changed=self.pin_changed_text,
-            refused=self.refused_text,
-            unknown=self.unknown_text,
-            late=self.late_text,
-        )
-
 
 _FORMAT_KEYS = {
     CommandKind.SELL: "sell",
@@ -1206,7 +1188,8 @@ class Console(_Table, frozen=True):
     enabled: bool = True
     """Whether there are pages. The API is there in any case."""
     language: Literal["en", "pt_BR", "es"] = "en"
-    """The language of pages for readers whose browser asks for none of these."""
+    """The language of pages for readers whose browser asks for none of these, of messages to subscribers who have
+    chosen none, and of the numbers and dates in texts of your own."""
 
 
 class PaymentProvider(_Table, frozen=True, kw_only=True):
@@ -1321,7 +1304,14 @@ class Config(_Table, frozen=True):
             smsc_alphabet=alphabet,
             numbering=self.numbering_plan,
             suspended_allowed=self.fees.suspended_allowed,
+            languages=Languages(self.console.language, _load_language),
         )
+
+    def phone_text(self, name: str) -> str:
+        """Return the text of a setting such as ``balance.text``: the operator's own, or ours, which is a `Text`."""
+        section, _, key = name.partition(".")
+        own: str = getattr(getattr(self, section), key)
+        return BUILT_IN_TEXTS[name] if own == BUILT_IN else own
 
     @property
     def wording(self) -> Wording:
@@ -1329,9 +1319,14 @@ class Config(_Table, frozen=True):
         from celcombiller.core.notifications.balance_enquiry import Wording  # noqa: PLC0415  loads SQL
 
         table = self.balance
-        of_sms = table.sms_text if self.sms.terms.account is Kind.SMS else ""
-        text = " ".join(filter(None, (table.text, of_sms)))
-        return Wording(text, table.style, table.bundles_text, table.valid_until_text, self.schedules.zone)
+        return Wording(
+            text=self.phone_text("balance.text"),
+            sms_text=self.phone_text("balance.sms_text") if self.sms.terms.account is Kind.SMS else "",
+            style=table.style,
+            bundles_text=self.phone_text("balance.bundles_text"),
+            valid_until_text=self.phone_text("balance.valid_until_text"),
+            zone=self.schedules.zone,
+        )
 
     @property
     def validity_terms(self) -> ValidityTerms:
@@ -1345,7 +1340,7 @@ class Config(_Table, frozen=True):
             top_ups=frozenset(map(TopUp, table.top_ups)),
             zone=self.schedules.zone,
             notice_days=table.notice_days,
-            notice_text=table.notice_text,
+            notice_text=self.phone_text("credit_validity.notice_text"),
         )
 
     @property
@@ -1353,12 +1348,11 @@ class Config(_Table, frozen=True):
         """The messages about fees."""
         from celcombiller.core.notifications.fee_notices import FeeNotices  # noqa: PLC0415  loads SQL
 
-        texts = self.fees
         return FeeNotices(
-            texts.reminder_text,
-            texts.unpaid_text,
-            texts.suspended_text,
-            texts.resumed_text,
+            self.phone_text("fees.reminder_text"),
+            self.phone_text("fees.unpaid_text"),
+            self.phone_text("fees.suspended_text"),
+            self.phone_text("fees.resumed_text"),
             self.balance.style,
             self.message_policy,
         )
@@ -1369,7 +1363,7 @@ class Config(_Table, frozen=True):
         from celcombiller.core.notifications.low_balance import NoticeRules  # noqa: PLC0415  loads SQL
 
         table = self.notices
-        return NoticeRules(table.thresholds, Kind(table.kind), table.text, self.balance.style)
+        return NoticeRules(table.thresholds, Kind(table.kind), self.phone_text("notices.text"), self.balance.style)
 
     @property
     def command_rules(self) -> CommandRules:
@@ -1380,7 +1374,12 @@ class Config(_Table, frozen=True):
             policy=self.message_policy,
             transfers=self.credit_transfer_terms,
             style=self.balance.style,
-            wording=table.wording,
+            wording=CommandWording(
+                **{
+                    each.name: self.phone_text(f"text_commands.{each.name}_text")
+                    for each in dataclasses.fields(CommandWording)
+                }
+            ),
             zone=self.schedules.zone,
             repeat=timedelta(seconds=table.repeat_seconds),
             late=timedelta(hours=table.late_hours) if table.late_hours else None,
@@ -1397,7 +1396,7 @@ class Config(_Table, frozen=True):
             office=table.office,
             tax_rate=table.tax_rate,
             tax_name=table.tax_name,
-            **{key: getattr(table, key) for key in table.texts},
+            **{key: self.phone_text(f"sellers.{key}") for key in table.texts},
             style=self.balance.style,
             zone=ZoneInfo(self.schedules.zone),
             messages=self.message_policy,
@@ -1416,10 +1415,10 @@ class Config(_Table, frozen=True):
             fee_percent=table.fee_percent,
             confirmation=Confirmation(table.confirm),
             validity=timedelta(minutes=table.confirm_minutes),
-            asked_text=table.asked_text,
-            pin_text=table.pin_text,
-            made_text=table.made_text,
-            received_text=table.received_text,
+            asked_text=self.phone_text("credit_transfers.asked_text"),
+            pin_text=self.phone_text("credit_transfers.pin_text"),
+            made_text=self.phone_text("credit_transfers.made_text"),
+            received_text=self.phone_text("credit_transfers.received_text"),
             style=self.balance.style,
         )
 
@@ -1432,6 +1431,13 @@ TABLES = (*LISTS, "radius.clients")
 
 
 SECTIONS = {each.name: each.type for each in msgspec.structs.fields(Config) if each.name not in LISTS}
+
+
+def _load_language(name: str) -> Language:
+    """Return a language with its catalogue."""
+    from celcombiller.runtime.languages import load_language  # noqa: PLC0415  loads Babel
+
+    return load_language(name)
 
 
 def _check_notifiable(config: Config) -> None:

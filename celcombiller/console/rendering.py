@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
-from babel import Locale
-from babel.dates import format_date, format_datetime, format_skeleton
+from babel.dates import format_datetime, format_skeleton
 from babel.numbers import format_decimal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from celcombiller.console import assets
-from celcombiller.console.error_texts import describe_error, describe_field
 from celcombiller.console.menu import find_document, menu_of
+from celcombiller.core.languages.error_texts import describe_error, describe_field
 from celcombiller.core.model.subscribers import Level
-from celcombiller.runtime.languages import LANGUAGES, choose_language, load_translations
+from celcombiller.runtime.languages import LANGUAGES, choose_language, load_language
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,16 +72,16 @@ def environment_of(language: str) -> Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
     )
-    translations = load_translations(language)
-    made.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
-    locale = Locale.parse(language)
+    written = load_language(language)
+    made.install_gettext_translations(written, newstyle=True)  # type: ignore[attr-defined]
+    locale = written.locale
     made.globals |= {
         "asset": assets.address_of,
         "Level": Level,
         "languages": list(LANGUAGES.items()),
         "address": make_address,
-        "describe_error": lambda error: describe_error(translations, language, error),
-        "describe_field": lambda text: describe_field(translations, language, text),
+        "describe_error": lambda error: describe_error(error, written),
+        "describe_field": lambda text: describe_field(text, written),
     }
 
     def number(value: float | None) -> str:
@@ -94,7 +93,7 @@ def environment_of(language: str) -> Environment:
         return format_datetime(value.astimezone(zone), "medium" if width == "long" else "short", locale=locale)
 
     def day(value: date | None) -> str:
-        return "" if value is None else format_date(value, "medium", locale=locale)
+        return "" if value is None else written.format_day(value)
 
     def month(value: date) -> str:
         return str(format_skeleton("yMMM", value, locale=locale))

@@ -142,7 +142,7 @@ class WrongFields(BillerError):
 
     def __init__(self, message: str, fields: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.fields = dict(fields or {})
+        self.fields = {name: str(what) for name, what in (fields or {}).items()}
 
 
 class AlreadyTaken(WrongFields):

@@ -82,6 +82,7 @@ from celcombiller.provisioning.worker import ProvisioningService, ProvisioningWo
 from celcombiller.radius.service import RadiusService
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.credentials.password_hasher import Passwords
+from celcombiller.runtime.languages import LANGUAGES, load_language
 from celcombiller.runtime.log.charging import log_message_outcome
 from celcombiller.runtime.log.peer_lines import PeerLines
 from celcombiller.runtime.metrics import Metrics
@@ -225,6 +226,8 @@ def _make_parts(
     )
     metrics.rest.hashes_waiting.set_function(passwords.count_waiting)
     cdr_source = open_configured_source(config)
+    for language in LANGUAGES:
+        load_language(language)  # so that no transaction waits for a catalogue
     return _Parts(
         cdr_source=cdr_source,
         cdrs=_cdr_evidence(reactor, config, cdr_source),
@@ -509,7 +512,7 @@ def _bundles(parts: _Parts) -> Iterator[IService]:
     config = parts.config
     yield BundleEndService(
         parts.reactor,
-        BundleNotices(config.notices.not_renewed, config.message_policy),
+        BundleNotices(config.phone_text("notices.not_renewed"), config.message_policy),
         config.schedules.zone,
         transact=parts.store.transact,
         now=partial(datetime.now, UTC),

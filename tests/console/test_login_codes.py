@@ -14,6 +14,7 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
 from celcombiller.http.credentials import login_code
+from tests.support.databases import speak
 from tests.support.http.api_service import Biller, biller_fixture, header
 from tests.support.http.pages import Reader
 
@@ -210,3 +211,14 @@ async def test_no_login_by_code_by_default(without):
         assert (await reader.send(path, number=ANA, code="123456")).status == 404
     assert "by a message" not in (await reader.look("/ui/login")).text
     assert without.everything() == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_message_is_in_the_subscribers_language(biller):
+    for number, language in ((ANA, "es"), (BIA, "")):
+        speak(biller.engine, number, language)
+        await ask(biller, number)
+    assert [each["text"].partition(" ")[2] for each in biller.rows(tables.message)] == [
+        "es su codigo para entrar, vale 5 min. No lo diga a nadie.",
+        "is your code to log in, good for 5 min. Tell it to nobody.",
+    ]

@@ -9,9 +9,9 @@ from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po
 
 import celcombiller
-from celcombiller.console import error_texts
 from celcombiller.core import errors
-from celcombiller.runtime.languages import LANGUAGES, choose_language, load_translations
+from celcombiller.core.languages import error_texts
+from celcombiller.runtime.languages import LANGUAGES, choose_language, load_language
 
 HOME = Path(celcombiller.__file__).parent
 TRANSLATED = [each for each in LANGUAGES if each != "en"]
@@ -52,9 +52,10 @@ def test_every_error_has_a_sentence():
 
 def test_errors_are_told_in_the_readers_language():
     error = errors.InsufficientBalance("ana has 5 credits, and 9 are needed")
-    spanish = load_translations("es")
-    assert error_texts.describe_error(load_translations("en"), "en", error) == "Ana has 5 credits, and 9 are needed"
-    assert error_texts.describe_error(spanish, "es", error) == "No hay crédito suficiente."
+    spanish = load_language("es")
+    assert error_texts.describe_error(error, load_language("en")) == "Ana has 5 credits, and 9 are needed"
+    assert error_texts.describe_error(error, spanish) == "No hay crédito suficiente."
+    assert error_texts.describe_reason(error, spanish) == "no hay crédito suficiente"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import pytest
 import sqlalchemy as sa
 from twisted.internet.task import Clock
 
+from celcombiller.config.tables import Config, Fees, Smpp, Sms
+from celcombiller.core.languages.built_in_texts import BUILT_IN
 from celcombiller.core.model.messages import Route
 from celcombiller.core.notifications.fee_notices import FeeNotices
 from celcombiller.core.schedules import fee_periods, runs, schedule_records
@@ -14,6 +16,7 @@ from celcombiller.core.sms.charging import MessagePolicy
 from celcombiller.jobs.fee_collection import FeeCollectionService
 from celcombiller.runtime.metrics import Metrics
 from tests.core.schedules.test_fee_periods import credit, fee, is_suspended, voice
+from tests.support.databases import speak
 from tests.support.schedules import DAY, NOW, RULES, drive, go, proved
 
 NOTICES = FeeNotices(
@@ -28,11 +31,11 @@ NOTICES = FeeNotices(
 class Collector:
     """The service, driven here and now."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, notices=NOTICES):
         self.engine, self.now, self.metrics = engine, NOW, Metrics()
         self.service = FeeCollectionService(
             Clock(),
-            NOTICES,
+            notices,
             RULES.run_at,
             transact=self.transact,
             read=self.transact,
@@ -90,6 +93,29 @@ def test_reminders_are_sent_once(engine, collector):
     for _ in range(2):
         collector.look(NOW + 4 * DAY)
     assert texts(engine)[3:] == [("3", "daily lacks 50 s")]
+
+
+def test_notices_are_in_the_subscribers_language(engine):
+    own = ("reminder_text", "unpaid_text", "suspended_text", "resumed_text")
+    config = Config(
+        fees=Fees(**dict.fromkeys(own, BUILT_IN)), sms=Sms(on_net_route="smpp"), smpp=Smpp(host="127.0.0.1")
+    )
+    collector = Collector(engine, config.fee_notices)
+    fee(engine, remind_days="3 0", suspend_days=1, recurrence="monthly", day=9, joined_on=NOW.date())
+    speak(engine, "3", "es")
+    collector.look(NOW + DAY)
+    go(engine, NOW + 4 * DAY)
+    collector.look(NOW + 4 * DAY)
+    collector.look(NOW + 5 * DAY)
+    credit(engine, "u3", 50)
+    collector.look(NOW + 5 * DAY + timedelta(seconds=20))
+    assert texts(engine)[0] == ("1", "daily: 50 s will be taken on Nov 9, 2026. Your balance is 1 min 40 s.")
+    assert [text for number, text in texts(engine) if number == "3"] == [
+        "daily: se cobraran 50 s el 9 nov 2026. Su saldo es 20 s.",
+        "daily: falta pagar 50 s. Su saldo es 20 s. Haga una recarga.",
+        "daily: falta pagar 50 s, y su linea esta suspendida. Haga una recarga.",
+        "daily esta pagado. Su linea vuelve a servir. Su saldo es 20 s.",
+    ]
 
 
 def test_many_members_are_all_reminded(engine, collector):

@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from celcombiller.core.model.subscribers import Level
-from celcombiller.core.schema import migrations
+from celcombiller.core.schema import migrations, tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
 
@@ -61,6 +61,13 @@ def three_subscribers(tx):
             password_hash=None,
             now=NOW,
         )
+
+
+def speak(engine, number, language):
+    """Give the subscriber of a number a language."""
+    subscriber = tables.subscriber
+    with engine.begin() as tx:
+        tx.execute(sa.update(subscriber).where(subscriber.c.clid == number).values(language=language))
 
 
 def sqlite(path="", fill=nothing, *, lock_seconds=1):

@@ -82,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     change.add_argument("--username", dest="new_username", metavar="NEW", help="another username")
     for name in ("clid", "imsi", "name", "cpf", "address"):
         change.add_argument(f"--{name}")
-    change.add_argument("--language", choices=("", *LANGUAGES), help="of the pages; empty: as their browser asks")
+    change.add_argument("--language", choices=("", *LANGUAGES), help="of pages and messages; empty: none chosen")
     _add_terms(change)
     change.add_argument("--level", type=int, choices=(0, 1, 2), help="0 administrator, 1 user, 2 collaborator")
     password = add_command(actions, "password", _set_password, "Set a subscriber's password, and end their sessions.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.access import audit_trail
@@ -26,6 +27,7 @@ from celcombiller.core.errors import (
     UnknownSubscriber,
     WrongCode,
 )
+from celcombiller.core.languages.language import Text as _
 from celcombiller.core.ledger import accounts
 from celcombiller.core.ledger.book import Book
 from celcombiller.core.ledger.rows import check_amount, check_line
@@ -173,7 +175,7 @@ def confirm(
     if row is not None and row.state == CreditTransferState.MADE and _is_code(row, code):
         return Confirmed(value_from_row(row, CreditTransfer))
     if row is None or not _is_open(row, now):
-        return Confirmed(None, WrongCode("no transfer waits for this code: ask for the transfer again"))
+        return Confirmed(None, WrongCode(_("no transfer waits for this code: ask for the transfer again")))
     if not (pin_is_right if row.code_hash is None else _is_code(row, code)):
         return Confirmed(None, _count_wrong(tx, row, now))
     terms.check_offered()
@@ -227,13 +229,18 @@ def give(
     return _make(tx, free_of_limits, policy, asked, payer, recipient, actor=actor, today=today, now=now)
 
 
-def format_made(tx: Connection, terms: CreditTransferTerms, made: CreditTransfer) -> str:
+def write_made(
+    tx: Connection, terms: CreditTransferTerms, policy: MessagePolicy, payer: Subscriber, made: CreditTransfer
+) -> str:
     """Return the sentence for the payer of a transfer that was made."""
-    return terms.made_text.format(
-        amount=terms.format_amount(made.amount),
-        fee=terms.format_amount(made.fee),
+    balance = accounts.balances(tx, payer.id)[Kind.VOICE].available
+    return policy.write(
+        terms.made_text,
+        payer.language,
+        amount=partial(terms.format_amount, made.amount),
+        fee=partial(terms.format_amount, made.fee),
         number=subscriber_records.find_by_id(tx, made.recipient_id).clid,
-        balance=terms.format_amount(accounts.balances(tx, made.payer_id)[Kind.VOICE].available),
+        balance=partial(terms.format_amount, balance),
     )
 
 
@@ -249,7 +256,7 @@ def _find_recipient(tx: Connection, to_number: str, numbering: NumberingPlan) ->
 
 def _check_recipient(payer: Subscriber, recipient: Subscriber) -> None:
     if payer.id == recipient.id:
-        raise InvalidValue("a transfer goes to somebody else", {"to": "must be another subscriber's number"})
+        raise InvalidValue(_("a transfer goes to somebody else"), {"to": "must be another subscriber's number"})
 
 
 def _check(
@@ -266,7 +273,7 @@ def _check(
         raise SubscriberDisabled(f"{payer.username} is disabled")
     _check_recipient(payer, recipient)
     if not recipient.enabled:
-        raise SubscriberDisabled("the recipient is disabled")
+        raise SubscriberDisabled(_("the recipient is disabled"))
     found = accounts.balances_of(tx, (payer.id, recipient.id))
     book = Book(today=today)
     ids = [found[each.id, Kind.VOICE].id for each in (payer, recipient)]
@@ -274,12 +281,14 @@ def _check(
     debit, credit = (book.accounts[each] for each in ids)
     own = max(debit.posted - debit.held, 0)  # without what a credit limit lends
     if own < amount + fee:
-        cost = f"{terms.format_amount(amount)} and {terms.format_amount(fee)} for the transfer"
-        raise InsufficientBalance(f"it takes {cost}, and {terms.format_amount(own)} is there")
+        sums = {"amount": amount, "fee": fee, "own": own}
+        said = {name: partial(terms.format_amount, each) for name, each in sums.items()}
+        raise InsufficientBalance(_("it takes {amount} and {fee} for the transfer, and {own} is there", **said))
     if terms.day_limit is not None:
         left = max(terms.day_limit - transfer_records.sum_of_day(tx, payer.id, today), 0)
         if amount > left:
-            raise DayLimitReached(f"today {terms.format_amount(left)} more may be transferred")
+            more = partial(terms.format_amount, left)
+            raise DayLimitReached(_("today {more} more may be transferred", more=more))
     return book, debit, credit
 
 
@@ -314,8 +323,12 @@ def _make(
     audit_trail.record(tx, actor, "transfer credit", f"subscriber:{payer.username}", after=made, now=now)
     if terms.received_text and policy.on_net_route is not Route.NONE:
         balance = book.accounts[credit.id].available
-        text = terms.received_text.format(
-            amount=terms.format_amount(made.amount), number=payer.clid, balance=terms.format_amount(balance)
+        text = policy.write(
+            terms.received_text,
+            recipient.language,
+            amount=partial(terms.format_amount, made.amount),
+            number=payer.clid,
+            balance=partial(terms.format_amount, balance),
         )
         reference = f"{transfer_reference(made.id)}:received"
         messages.submit(tx, policy, reference=reference, to_number=recipient.clid, text=text, now=now)
@@ -337,10 +350,12 @@ def _send_question(
     """Send the payer the code; an empty one: ask for their PIN."""
     code_hash = _hash(asked.reference, code) if code else None
     transfer_records.change(tx, asked.id, code_hash=code_hash, codes=count, coded_at=now)
-    text = (terms.asked_text if code else terms.pin_text).format(
+    text = policy.write(
+        terms.asked_text if code else terms.pin_text,
+        payer.language,
         code=code,
-        amount=terms.format_amount(asked.amount),
-        fee=terms.format_amount(asked.fee),
+        amount=partial(terms.format_amount, asked.amount),
+        fee=partial(terms.format_amount, asked.fee),
         number=recipient.clid,
         minutes=int(terms.validity.total_seconds() // 60),
     )

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 
 from celcombiller.core.errors import InvalidValue, NotOffered
+from celcombiller.core.languages.built_in_texts import BUILT_IN_TEXTS
+from celcombiller.core.languages.language import PLAIN, Language
+from celcombiller.core.languages.language import Text as _
 from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
 from celcombiller.core.model.accounts import Kind
 
@@ -34,10 +38,10 @@ class CreditTransferTerms:
     fee_percent: int = 0
     confirmation: Confirmation = Confirmation.CODE
     validity: timedelta = timedelta(minutes=10)
-    asked_text: str = "Send {code} to this number to give {amount} to {number}. It costs you {fee}."
-    pin_text: str = "Send your PIN to this number to give {amount} to {number}. It costs you {fee}."
-    made_text: str = "You have given {amount} to {number}. Your balance is {balance}."
-    received_text: str = "{number} has given you {amount}. Your balance is {balance}."
+    asked_text: str = BUILT_IN_TEXTS["credit_transfers.asked_text"]
+    pin_text: str = BUILT_IN_TEXTS["credit_transfers.pin_text"]
+    made_text: str = BUILT_IN_TEXTS["credit_transfers.made_text"]
+    received_text: str = BUILT_IN_TEXTS["credit_transfers.received_text"]
     style: BalanceStyle = field(default_factory=BalanceStyle)
 
     def fee_of(self, amount: int) -> int:
@@ -52,10 +56,12 @@ class CreditTransferTerms:
     def check_amount(self, amount: int) -> None:
         """Raise `InvalidValue` unless one transfer may have this amount."""
         if amount < self.least or (self.most is not None and amount > self.most):
-            least, most = self.format_amount(self.least), self.format_amount(self.most or 0)
-            what = f"must be at least {least}" if self.most is None else f"must be from {least} to {most}"
-            raise InvalidValue(f"the amount {what}", {"amount": what})
+            least, most = (partial(self.format_amount, each or 0) for each in (self.least, self.most))
+            what = _("must be at least {least}", least=least)
+            if self.most is not None:
+                what = _("must be from {least} to {most}", least=least, most=most)
+            raise InvalidValue(_("the amount {what}", what=what), {"amount": what})
 
-    def format_amount(self, amount: int) -> str:
+    def format_amount(self, amount: int, language: Language = PLAIN) -> str:
         """Return an amount as balances are shown."""
-        return format_balance(amount, Kind.VOICE, self.style)
+        return format_balance(amount, Kind.VOICE, self.style, language)

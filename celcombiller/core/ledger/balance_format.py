@@ -1,4 +1,4 @@
-"""Format a balance for people: its figures, and a short text of them. Pure, exact, independent of language.
+"""Format a balance for people: its figures, and a short text of them. Pure and exact.
 
 Where a credit is a second, a voice balance is minutes and seconds; else it is a number with as many decimals as the
 operator's unit has. Nothing is rounded.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from celcombiller.core.languages.language import PLAIN, Language
 from celcombiller.core.model.accounts import Kind
 
 
@@ -43,14 +44,14 @@ def minutes_and_seconds(balance: int) -> tuple[int, int]:
     return divmod(abs(balance), 60)
 
 
-def format_balance(balance: int, kind: Kind, style: BalanceStyle) -> str:
+def format_balance(balance: int, kind: Kind, style: BalanceStyle, language: Language = PLAIN) -> str:
     """Return a balance as text: ``2 min 5 s`` (international symbols) or a number. Data and sms are bare numbers."""
     if kind is not Kind.VOICE:
-        return str(balance)
+        return language.format_number(balance)
     if not style.as_time:
-        return str(decimal_parts(balance, style.scale))
+        return language.format_number(str(decimal_parts(balance, style.scale)))
     minutes, seconds = minutes_and_seconds(balance)
-    parts = [f"{minutes} min"] if minutes else []
+    parts = [f"{language.format_number(minutes)} min"] if minutes else []
     if seconds or not minutes:
         parts.append(f"{seconds} s")
     return ("-" if balance < 0 else "") + " ".join(parts)

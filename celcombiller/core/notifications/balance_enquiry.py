@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from celcombiller.core.bundles import bundle_records
 from celcombiller.core.bundles.bundle_format import format_bundles
 from celcombiller.core.charging import messages
 from celcombiller.core.errors import UnknownSubscriber
-from celcombiller.core.ledger import accounts, balance_format
-from celcombiller.core.ledger.balance_format import BalanceStyle
+from celcombiller.core.languages.built_in_texts import BUILT_IN_TEXTS
+from celcombiller.core.ledger import accounts
+from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.bundles import BundleState
 from celcombiller.core.subscribers.directory import Directory
 from celcombiller.core.validity.end_dates import read_last_day
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.languages.language import Value
     from celcombiller.core.sms.charging import MessagePolicy, MessageResult
 
 
@@ -28,14 +32,16 @@ if TYPE_CHECKING:
 class Wording:
     """The text of an answer, and the format of balances in it; ``bundles_text`` is added where there are bundles.
 
-    ``valid_until_text`` is added where voice credit has an end; ``zone`` is that of the operator's days.
+    ``sms_text`` is added in any case, ``valid_until_text`` where voice credit has an end; ``zone`` is that of the
+    operator's days.
     """
 
-    text: str = "Your balance is {balance}."
+    text: str = BUILT_IN_TEXTS["balance.text"]
     style: BalanceStyle = field(default_factory=BalanceStyle)
     bundles_text: str = ""
     valid_until_text: str = ""
     zone: str = "UTC"
+    sms_text: str = ""
 
 
 def answer(
@@ -58,16 +64,23 @@ def answer(
     balances = accounts.balances(tx, sender.id)
     available = {kind: account.available for kind, account in balances.items()}
     last_day = read_last_day(tx, balances[Kind.VOICE], wording.zone) if wording.valid_until_text else None
-    bundles = format_bundles(bundle_records.list_of(tx, sender.id), wording.style, now) if wording.bundles_text else ""
-    parts = (wording.text, wording.bundles_text if bundles else "", wording.valid_until_text if last_day else "")
-    text = " ".join(filter(None, parts)).format(
-        bundles=bundles,
-        valid_until=last_day,
-        balance=balance_format.format_balance(available[Kind.VOICE], Kind.VOICE, wording.style),
-        credits=available[Kind.VOICE],
-        data=balance_format.format_balance(available[Kind.DATA], Kind.DATA, wording.style),
-        sms=balance_format.format_balance(available[Kind.SMS], Kind.SMS, wording.style),
+    found = [*bundle_records.list_of(tx, sender.id)] if wording.bundles_text else []
+    has_bundles = any(each.state_at(now) is BundleState.VALID for each in found)
+    texts = (
+        wording.text,
+        wording.sms_text,
+        wording.bundles_text if has_bundles else "",
+        wording.valid_until_text if last_day else "",
     )
+    values: dict[str, Value] = {
+        "balance": partial(format_balance, available[Kind.VOICE], Kind.VOICE, wording.style),
+        "credits": available[Kind.VOICE],
+        "data": available[Kind.DATA],
+        "sms": available[Kind.SMS],
+        "bundles": partial(format_bundles, found, wording.style, now),
+        "valid_until": last_day or "",
+    }
+    text = " ".join(terms.write(each, sender.language, **values) for each in texts if each)
     # ``asked`` contains text from the phone, of any length.
     digest = hashlib.sha256(f"{sender.id} {asked}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return messages.submit(tx, terms, reference=f"balance:{digest}", to_number=sender.clid, text=text, now=now)

@@ -36,12 +36,12 @@ def notify_not_renewed(tx: Connection, notices: BundleNotices, bundle: Bundle, n
     """
     subscriber = tables.subscriber
     which = (subscriber.c.id == bundle.subscriber_id, subscriber.c.enabled, NOT_DELETED)
-    clid = tx.execute(sa.select(subscriber.c.clid).where(*which)).scalar()
-    if not notices.not_renewed or clid is None:
+    who = tx.execute(sa.select(subscriber.c.clid, subscriber.c.language).where(*which)).first()
+    if not notices.not_renewed or who is None:
         return
-    text = notices.not_renewed.format(name=bundle.name)
+    text = notices.policy.write(notices.not_renewed, who.language, name=bundle.name)
     reference = f"not-renewed:{bundle.account_id}"
     try:
-        messages.submit(tx, notices.policy, reference=reference, to_number=clid, text=text, now=now)
+        messages.submit(tx, notices.policy, reference=reference, to_number=who.clid, text=text, now=now)
     except BillerError:  # the log says all the same that it was not bought
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -97,9 +98,7 @@ def remind_some(tx: Connection, notices: FeeNotices, reminder: Reminder, now: da
     for row in rows:
         words = {"name": schedule.name, "date": due_on, "amount": row.amount, "balance": row.balance, "left": row.left}
         text = notices.unpaid if days == 0 else notices.reminder
-        _submit(
-            tx, notices, f"fee-reminder:{schedule.id}:{row.subscriber_id}:{due_on}:{days}", row.clid, text, words, now
-        )
+        _submit(tx, notices, f"fee-reminder:{schedule.id}:{row.subscriber_id}:{due_on}:{days}", row, text, words, now)
     done = {"last_membership_id": max((row.id for row in rows), default=after_id), "done": len(rows) < REMINDED_AT_ONCE}
     tx.execute(sa.update(_reminder).where(*key).values(done))
     return len(rows)
@@ -118,30 +117,31 @@ def notify_resumed(tx: Connection, notices: FeeNotices, period: FeePeriod, now: 
 def _notify(tx: Connection, notices: FeeNotices, text: str, reference: str, period: FeePeriod, now: datetime) -> None:
     if not text:
         return
-    who = sa.select(_subscriber.c.clid, (_account.c.posted - _account.c.held).label("balance")).join(
-        _account, sa.and_(_account.c.subscriber_id == _subscriber.c.id, _account.c.kind == Kind.VOICE.value)
-    )
-    row = tx.execute(who.where(_subscriber.c.id == period.subscriber_id, _subscriber.c.enabled, NOT_DELETED)).first()
+    account = sa.and_(_account.c.subscriber_id == _subscriber.c.id, _account.c.kind == Kind.VOICE.value)
+    who = _addressees().join(_account, account)
+    row = tx.execute(who.where(_subscriber.c.id == period.subscriber_id)).first()
     name = tx.execute(sa.select(_schedule.c.name).where(_schedule.c.id == period.schedule_id)).scalar_one()
     if row is not None:
         words = {"name": name, "date": period.due_on, "amount": period.amount, "left": period.left}
-        _submit(tx, notices, reference, row.clid, text, words | {"balance": row.balance}, now)
+        _submit(tx, notices, reference, row, text, words | {"balance": row.balance}, now)
 
 
 def _submit(
     tx: Connection,
     notices: FeeNotices,
     reference: str,
-    clid: str,
+    who: sa.Row[Any],
     text: str,
     words: dict[str, Any],
     now: datetime,
 ) -> None:
     """Queue a message, once for its reference. One that cannot be queued is left out."""
-    amounts = {name: format_balance(words[name], Kind.VOICE, notices.style) for name in ("amount", "balance", "left")}
-    written = text.format(**words | amounts)
+    amounts = {
+        name: partial(format_balance, words[name], Kind.VOICE, notices.style) for name in ("amount", "balance", "left")
+    }
+    written = notices.policy.write(text, who.language, **words | amounts)
     try:
-        messages.submit(tx, notices.policy, reference=reference, to_number=clid, text=written, now=now)
+        messages.submit(tx, notices.policy, reference=reference, to_number=who.clid, text=written, now=now)
     except BillerError:
         return
 
@@ -184,4 +184,5 @@ def _owing(schedule: Schedule, due_on: date, after_id: int) -> sa.Select[Any]:
 
 def _addressees(*columns: Any) -> sa.Select[Any]:
     balance = (_account.c.posted - _account.c.held).label("balance")
-    return sa.select(*columns, _subscriber.c.clid, balance).where(_subscriber.c.enabled, NOT_DELETED)
+    found = sa.select(*columns, _subscriber.c.clid, _subscriber.c.language, balance)
+    return found.where(_subscriber.c.enabled, NOT_DELETED)

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from celcombiller.core.charging import messages
 from celcombiller.core.errors import BillerError
-from celcombiller.core.ledger import balance_format
-from celcombiller.core.ledger.balance_format import BalanceStyle
+from celcombiller.core.languages.built_in_texts import BUILT_IN_TEXTS
+from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
 from celcombiller.core.ledger.bookmarks import move_bookmark
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
@@ -53,16 +54,16 @@ class NoticeRules:
 
     thresholds: tuple[int, ...] = ()
     kind: Kind = Kind.VOICE
-    text: str = "Your balance is {balance}."
+    text: str = BUILT_IN_TEXTS["notices.text"]
     style: BalanceStyle = field(default_factory=BalanceStyle)
 
-    def written(self, crossing: Crossing) -> str:
+    def write(self, crossing: Crossing, terms: MessagePolicy) -> str:
         """Return the text of a notice."""
         balance, threshold = (
-            balance_format.format_balance(value, self.kind, self.style)
-            for value in (crossing.posted, crossing.threshold)
+            partial(format_balance, value, self.kind, self.style) for value in (crossing.posted, crossing.threshold)
         )
-        return self.text.format(balance=balance, credits=crossing.posted, threshold=threshold)
+        posted = crossing.posted
+        return terms.write(self.text, crossing.language, balance=balance, credits=posted, threshold=threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Crossing:
     threshold: int
     posted: int
     to_number: str
+    language: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ def crossings_statement(rules: NoticeRules, after_id: int, until_id: int, now: d
             threshold.label("threshold"),
             _transfer.c.debit_posted,
             _subscriber.c.clid,
+            _subscriber.c.language,
         )
         .join(_account, _account.c.id == _transfer.c.debit_account_id)
         .join(_subscriber, _subscriber.c.id == _account.c.subscriber_id)
@@ -173,7 +176,7 @@ def _queue_notice(
             terms,
             reference=f"notice:{crossing.transfer_id}",
             to_number=crossing.to_number,
-            text=rules.written(crossing),
+            text=rules.write(crossing, terms),
             now=now,
         )
     except BillerError as refusal:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from celcombiller.core.charging import messages
 from celcombiller.core.errors import BillerError
+from celcombiller.core.languages.built_in_texts import BUILT_IN_TEXTS
 from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schema import tables
@@ -37,7 +39,7 @@ class SpendingRules:
     """The share of a limit at which a notice is sent, in percent (0: never), and its text."""
 
     share: int = 0
-    text: str = "You have spent {spent} of {limit}."
+    text: str = BUILT_IN_TEXTS["notices.spending_text"]
     style: BalanceStyle = field(default_factory=BalanceStyle)
 
 
@@ -50,8 +52,8 @@ def queue(tx: Connection, rules: SpendingRules, policy: MessagePolicy, today: da
     for period, length in (("day", 10), ("month", 7)):
         for row in tx.execute(_due(rules, period, length, today)):
             kind = Kind(row.kind)
-            spent, limit = (format_balance(each, kind, rules.style) for each in (row.spent, row.limit))
-            text = rules.text.format(spent=spent, limit=limit)
+            spent, limit = (partial(format_balance, each, kind, rules.style) for each in (row.spent, row.limit))
+            text = policy.write(rules.text, row.language, spent=spent, limit=limit)
             try:
                 messages.submit(tx, policy, reference=row.reference, to_number=row.clid, text=text, now=now)
             except BillerError as refusal:
@@ -72,6 +74,7 @@ def _due(rules: SpendingRules, period: str, length: int, today: date) -> sa.Sele
             limit.label("limit"),
             reference.label("reference"),
             _subscriber.c.clid,
+            _subscriber.c.language,
         )
         .join(_subscriber, _subscriber.c.id == _account.c.subscriber_id)
         .where(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -47,7 +48,7 @@ def queue(
     if before is None or its.since >= before:
         return {}
     query = (
-        sa.select(_validity, _account.c.posted, _subscriber.c.clid)
+        sa.select(_validity, _account.c.posted, _subscriber.c.clid, _subscriber.c.language)
         .join(_account, _account.c.id == _validity.c.account_id)
         .join(_subscriber, _subscriber.c.id == _account.c.subscriber_id)
         .where(
@@ -68,7 +69,8 @@ def queue(
     for row in tx.execute(query).all():
         day = last_day(its, row.topped_up_at, row.valid_until, terms.zone)
         reference = f"credit-validity:{row.account_id}:{day}"
-        text = terms.notice_text.format(balance=format_balance(row.posted, kind, style), credits=row.posted, date=day)
+        balance = partial(format_balance, row.posted, kind, style)
+        text = policy.write(terms.notice_text, row.language, balance=balance, credits=row.posted, date=day)
         done[reference] = ""
         try:
             if day >= today:

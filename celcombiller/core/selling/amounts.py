@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue
+from celcombiller.core.languages.language import PLAIN, Language
+from celcombiller.core.languages.language import Text as _
 from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
@@ -23,6 +25,8 @@ from celcombiller.core.tariffs.price_format import format_money
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+    from celcombiller.core.languages.language import Text
 
 CHARACTERS_MAX = 40
 _SHOWN_MAX = 20
@@ -62,25 +66,28 @@ def parse_amount(text: str, money: Money = CREDITS) -> int:
     if money.currency:
         bare = _without_currency(bare, money.currency)
     if re.fullmatch(r"[-\u2212].*", bare, re.DOTALL):
-        raise _refusal(text, "must be more than 0")
+        raise _refusal(text, _("must be more than 0"))
     found = _SHAPE.fullmatch(bare) if len(text) <= CHARACTERS_MAX else None
     if found is None:
-        raise _refusal(text, f"is no amount: write digits, such as {_example(money)}")
+        raise _refusal(text, _("is no amount: write digits, such as {example}", example=_example(money)))
     whole, decimals = _split(found["body"], text)
     value = Fraction(int(whole + decimals), 10 ** len(decimals)) * money.credits_per_unit
     if value.denominator != 1:
-        what = f"{money.currency} in steps of 1/{money.credits_per_unit}" if money.currency else "whole credits"
-        raise _refusal(text, f"must be {what}, such as {_example(money)}")
+        what = _("must be whole credits, such as {example}", example=_example(money))
+        if money.currency:
+            step = f"{money.currency} 1/{money.credits_per_unit}"
+            what = _("must be in steps of {step}, such as {example}", step=step, example=_example(money))
+        raise _refusal(text, what)
     if not 1 <= value <= AMOUNT_MAX:
-        raise _refusal(text, "must be more than 0" if value < 1 else "is too large")
+        raise _refusal(text, _("must be more than 0") if value < 1 else _("is too large"))
     return value.numerator
 
 
-def format_amount(amount: int, money: Money, style: BalanceStyle) -> str:
+def format_amount(amount: int, money: Money, style: BalanceStyle, language: Language = PLAIN) -> str:
     """Return an amount for people: in money where there is one, else in the form of ``[balance]``."""
     if money.currency:
-        return format_money(amount, money.currency, money.credits_per_unit)
-    return format_balance(amount, Kind.VOICE, style)
+        return format_money(amount, money.currency, money.credits_per_unit, language)
+    return format_balance(amount, Kind.VOICE, style, language)
 
 
 def _split(body: str, text: str) -> tuple[str, str]:
@@ -89,17 +96,17 @@ def _split(body: str, text: str) -> tuple[str, str]:
     if not signs:
         return _join_groups(body, _BLANKS, text), ""
     last = signs[-1]
-    head, _, tail = body.rpartition(last)
+    head, tail = body.rsplit(last, 1)
     groups = set(signs[:-1])
     if last in groups:  # 1.234.567: one sign several times can only group digits
         if len(groups) > 1 or any(each in body for each in _BLANKS):
-            raise _refusal(text, "has its digits grouped in no known way")
+            raise _refusal(text, _("has its digits grouped in no known way"))
         return _join_groups(body, last, text), ""
     if any(each in tail for each in _BLANKS) or len(groups) > 1:
-        raise _refusal(text, "has its digits grouped in no known way")
+        raise _refusal(text, _("has its digits grouped in no known way"))
     if groups:  # 1.234,50: the last of two signs is the decimal one
         if any(each in head for each in _BLANKS):
-            raise _refusal(text, "has its digits grouped in no known way")
+            raise _refusal(text, _("has its digits grouped in no known way"))
         return _join_groups(head, groups.pop(), text), tail
     if any(each in head for each in _BLANKS):  # 1 234,50
         return _join_groups(head, _BLANKS, text), tail
@@ -107,7 +114,8 @@ def _split(body: str, text: str) -> tuple[str, str]:
         decimals = tail.rstrip("0") or "0"
         if len(decimals) == len(tail):
             decimals += "0"
-        raise _refusal(text, f"could mean two things: write {head}{tail} or {head}{last}{decimals}")
+        either = {"one": head + tail, "other": f"{head}{last}{decimals}"}
+        raise _refusal(text, _("could mean two things: write {one} or {other}", **either))
     return head or "0", tail
 
 
@@ -118,7 +126,7 @@ def _join_groups(text: str, signs: str, whole: str) -> str:
     if len(groups) > 1 and (
         len(used) > 1 or not re.fullmatch("[1-9][0-9]{0,2}", groups[0]) or {len(each) for each in groups[1:]} != {3}
     ):
-        raise _refusal(whole, "has its digits grouped in no known way")
+        raise _refusal(whole, _("has its digits grouped in no known way"))
     return "".join(groups)
 
 
@@ -130,9 +138,9 @@ def _without_currency(text: str, currency: str) -> str:
 
 
 def _example(money: Money) -> str:
-    return "50" if money.credits_per_unit == 1 else "50 or 12.50"
+    return "50" if money.credits_per_unit == 1 else _("50 or 12.50")
 
 
-def _refusal(text: str, what: str) -> InvalidValue:
+def _refusal(text: str, what: Text) -> InvalidValue:
     shown = escape_unprintable(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…")
-    return InvalidValue(f"the amount {shown!r} {what}", {"amount": what})
+    return InvalidValue(_("the amount {shown} {what}", shown=repr(shown), what=what), {"amount": what})

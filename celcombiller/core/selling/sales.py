@@ -26,6 +26,7 @@ from celcombiller.core.errors import (
     UndoTooLate,
     UnknownSubscriber,
 )
+from celcombiller.core.languages.language import Text as _
 from celcombiller.core.ledger.book import Book
 from celcombiller.core.ledger.rows import check_amount, check_line
 from celcombiller.core.ledger.spending import commission_reference
@@ -172,12 +173,14 @@ def _check_sale(book: Book, seller: Seller, buyer: Subscriber, amount: int) -> N
     if not buyer.enabled:
         raise SubscriberDisabled("the subscriber of this number may not use the service")
     if seller.sale_max is not None and amount > seller.sale_max:
-        raise SaleTooLarge(f"{amount} asked for, at most {seller.sale_max} at once")
+        raise SaleTooLarge(_("{amount} asked for, at most {most} at once", amount=amount, most=seller.sale_max))
     stock = book.accounts[seller.account_id]
     if stock.available < amount:
-        raise InsufficientBalance(f"{amount} asked for, {max(stock.available, 0)} left to sell")
+        left = max(stock.available, 0)
+        raise InsufficientBalance(_("{amount} asked for, {left} left to sell", amount=amount, left=left))
     if stock.spending_left is not None and stock.spending_left < amount:
-        raise DayLimitReached(f"{amount} asked for, {stock.spending_left} left to sell on this day")
+        left = stock.spending_left
+        raise DayLimitReached(_("{amount} asked for, {left} left to sell on this day", amount=amount, left=left))
 
 
 def _find_buyer(tx: Connection, terms: SellingTerms, to_number: str) -> tuple[Subscriber, int]:

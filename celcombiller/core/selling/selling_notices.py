@@ -6,7 +6,8 @@ A sale is not refused because its message cannot be: there may be no way to phon
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from celcombiller.core.languages.language import Value
     from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.core.selling.selling_terms import SellingTerms
 
@@ -39,14 +41,15 @@ def queue_sale(
     now: datetime,
 ) -> None:
     """Queue the messages of a sale: to the seller with the stock, to the subscriber with the new balance."""
-    _queue(tx, terms, receipt, "seller", terms.sold_text, seller.clid, posted=stock, name=buyer.name, now=now)
-    _queue(tx, terms, receipt, "buyer", terms.bought_text, buyer.clid, posted=balance, name=seller.name, now=now)
+    _queue(tx, terms, receipt, "seller", terms.sold_text, seller, posted=stock, name=buyer.name, now=now)
+    _queue(tx, terms, receipt, "buyer", terms.bought_text, buyer, posted=balance, name=seller.name, now=now)
 
 
 def queue_refill(tx: Connection, terms: SellingTerms, receipt: Receipt, *, stock: int, now: datetime) -> None:
     """Queue the message of a refill to the seller."""
-    if receipt.kind is ReceiptKind.REFILL:
-        _queue(tx, terms, receipt, "seller", terms.refilled_text, receipt.to_number, posted=stock, now=now)
+    if receipt.kind is ReceiptKind.REFILL and terms.refilled_text:
+        seller = _read_addressee(tx, receipt.taker_id)
+        _queue(tx, terms, receipt, "seller", terms.refilled_text, seller, posted=stock, now=now)
 
 
 def queue_undone(
@@ -66,8 +69,13 @@ def queue_undone(
         ("buyer", receipt.taker_id, terms.taken_back_text, balance),
     ):
         if text:
-            number = tx.execute(sa.select(_subscriber.c.clid).where(_subscriber.c.id == who)).scalar_one()
-            _queue(tx, terms, receipt, f"undone:{side}", text, number, posted=posted, now=now)
+            addressee = _read_addressee(tx, who)
+            _queue(tx, terms, receipt, f"undone:{side}", text, addressee, posted=posted, now=now)
+
+
+def _read_addressee(tx: Connection, subscriber_id: int | None) -> sa.Row[Any, Any]:
+    which = _subscriber.c.id == subscriber_id
+    return tx.execute(sa.select(_subscriber.c.clid, _subscriber.c.language).where(which)).one()
 
 
 def _queue(
@@ -76,7 +84,7 @@ def _queue(
     receipt: Receipt,
     side: str,
     text: str,
-    to_number: str,
+    who: Subscriber | sa.Row[Any, Any],
     *,
     posted: int | None,
     name: str = "",
@@ -85,14 +93,19 @@ def _queue(
     if not text:
         return
     money = read_money(tx)
-    amount, balance = (format_amount(each, money, terms.style) for each in (receipt.amount, posted or 0))
-    written = text.format(amount=amount, balance=balance, number=receipt.to_number, name=name, receipt=receipt.label)
+    values: dict[str, Value] = {
+        "amount": partial(format_amount, receipt.amount, money, terms.style),
+        "balance": partial(format_amount, posted or 0, money, terms.style),
+        "number": receipt.to_number,
+        "name": name,
+        "receipt": receipt.label,
+    }
     with suppress(BillerError):
         messages.submit(
             tx,
             terms.messages,
             reference=f"receipt:{receipt.label}:{side}",
-            to_number=to_number,
-            text=written,
+            to_number=who.clid,
+            text=terms.messages.write(text, who.language, **values),
             now=now,
         )

@@ -23,6 +23,7 @@ from celcombiller.core.errors import (
     TransferConflict,
     UnknownSubscriber,
 )
+from celcombiller.core.languages.language import Languages, Text
 from celcombiller.core.ledger.book import REVERSAL
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.calls import share_reference
@@ -34,7 +35,7 @@ from celcombiller.core.rating.pricing import rate_at
 from celcombiller.core.routing.prefixes import match_length
 from celcombiller.core.schema import tables
 from celcombiller.core.sms import encoding
-from celcombiller.core.sms.encoding import DefaultAlphabet
+from celcombiller.core.sms.encoding import DefaultAlphabet, leave_out_accents
 from celcombiller.core.subscribers.number_forms import NUMBER, plain_number
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from celcombiller.core.bundles.pots import BundlePot
     from celcombiller.core.catalogue.catalogue import Catalogue
+    from celcombiller.core.languages.language import Value
     from celcombiller.core.ledger.book import Book
     from celcombiller.core.model.subscribers import Subscriber
     from celcombiller.core.sms.encoding import Split
@@ -65,7 +67,7 @@ class MessagePolicy:
 
     ``smsc_alphabet`` decides whether a text to the SMSC is UCS-2. By ``numbering`` a number gets its international form
     to be priced; the message goes to the number as it was said. Who is suspended may write to
-    ``suspended_allowed`` only.
+    ``suspended_allowed`` only. ``languages`` are those of the biller's own texts.
     """
 
     account: Kind = Kind.VOICE
@@ -79,6 +81,12 @@ class MessagePolicy:
     smsc_alphabet: DefaultAlphabet = DefaultAlphabet.GSM
     numbering: NumberingPlan = AS_DIALLED
     suspended_allowed: tuple[str, ...] = ()
+    languages: Languages = field(default_factory=Languages)
+
+    def write(self, text: str, language: str, **values: Value) -> str:
+        """Return a text to somebody with this language. One of ours is in letters that make the fewest parts."""
+        written = self.languages.write(text, language, **values)
+        return leave_out_accents(written, self.smsc_alphabet) if isinstance(text, Text) else written
 
     def split(self, text: str, route: Route) -> Split:
         """Return the parts of a text that leaves by a route. Raises `InvalidValue` of the field ``text``."""

@@ -8,6 +8,7 @@ text is sent in parts with a header of six bytes, which leaves 153 or 67; no par
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -79,6 +80,15 @@ def split(text: str, *, parts_max: int = PARTS_MAX, alphabet: DefaultAlphabet = 
     return Split(encoding, parts)
 
 
+def leave_out_accents(text: str, alphabet: DefaultAlphabet = DefaultAlphabet.GSM) -> str:
+    """Return a text without the accents that would make it UCS-2; as it is, where it is UCS-2 all the same.
+
+    The GSM alphabet has é, à, è, ñ and ü, but not á, í, ó, ú, ã, õ and ç.
+    """
+    plain = "".join(each if _is_in(each, alphabet) else _base_of(each) for each in unicodedata.normalize("NFC", text))
+    return plain if _is_in(plain, alphabet) else text
+
+
 def printable(text: str) -> str:
     """Return a foreign text without what `split` refuses: control characters, and halves of characters."""
     return _UNPRINTABLE.sub(" ", text)
@@ -95,6 +105,17 @@ def _encoded(text: str, alphabet: DefaultAlphabet) -> tuple[Encoding, bytes]:
         return Encoding.UCS2, text.encode("utf-16-be")
     except UnicodeEncodeError:
         raise _invalid("must have no half of a character (an unpaired surrogate)") from None
+
+
+def _is_in(text: str, alphabet: DefaultAlphabet) -> bool:
+    try:
+        return _encoded(text, alphabet)[0] is Encoding.GSM7
+    except InvalidValue:
+        return False
+
+
+def _base_of(character: str) -> str:
+    return "".join(each for each in unicodedata.normalize("NFD", character) if not unicodedata.combining(each))
 
 
 def _cut(data: bytes, room: int, encoding: Encoding) -> list[bytes]:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import InvalidValue
+from celcombiller.core.languages.language import PLAIN, Language
 from celcombiller.core.model.tariffs import Service, Step
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ _DIGITS = (2, 4, 6, 8)
 _AMOUNT_CHARACTERS_MAX = 30
 
 
-def format_money(amount: Fraction | int, currency: str, credits_per_unit: int) -> str:
+def format_money(amount: Fraction | int, currency: str, credits_per_unit: int, language: Language = PLAIN) -> str:
     """Return an amount of credits in money, such as ``R$ 0.125``: exactly, or with ``~`` where it has no end."""
     value = Fraction(amount, credits_per_unit)
     for digits in _DIGITS:
         scaled = value * 10**digits
         if scaled.denominator == 1:
             break
-    figures = f"{Decimal(round(scaled)).scaleb(-digits):.{digits}f}"
+    figures = language.format_number(f"{Decimal(round(scaled)).scaleb(-digits):.{digits}f}")
     return f"{'' if scaled.denominator == 1 else '~'}{currency} {figures}".strip()
 
 

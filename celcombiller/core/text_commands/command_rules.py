@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from celcombiller.core.credit_transfers.transfer_terms import CreditTransferTerms
+from celcombiller.core.languages.built_in_texts import BUILT_IN_TEXTS
 from celcombiller.core.ledger.balance_format import BalanceStyle
 from celcombiller.core.selling.selling_terms import SellingTerms
 from celcombiller.core.sms.charging import MessagePolicy
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CommandWording:
-    """The answers to commands, in the operator's words."""
+    """The answers to commands, in our words or the operator's."""
 
-    sold: str = "You have sold {amount} to {number}. You have {balance} left to sell."
-    sold_already: str = "You have sold {amount} to {number} at {time}. Send {code} to this number to sell it once more."
-    redeemed: str = "The voucher gave you {value}. Your balance is {balance}."
-    pin_changed: str = "Your PIN is changed."
-    refused: str = "Not done: {reason}."
-    unknown: str = "This is no command. Look at the formats that your operator gave you."
-    late: str = "Not done: your message came too late. Send it again if it is still meant."
+    sold: str = BUILT_IN_TEXTS["text_commands.sold_text"]
+    sold_already: str = BUILT_IN_TEXTS["text_commands.sold_already_text"]
+    redeemed: str = BUILT_IN_TEXTS["text_commands.redeemed_text"]
+    pin_changed: str = BUILT_IN_TEXTS["text_commands.pin_changed_text"]
+    refused: str = BUILT_IN_TEXTS["text_commands.refused_text"]
+    unknown: str = BUILT_IN_TEXTS["text_commands.unknown_text"]
+    late: str = BUILT_IN_TEXTS["text_commands.late_text"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.access.actor import Actor
@@ -27,8 +28,10 @@ from celcombiller.core.errors import (
     UntrustedSender,
     WrongCode,
 )
+from celcombiller.core.languages.error_texts import describe_reason
+from celcombiller.core.languages.language import Text as _
 from celcombiller.core.ledger import accounts
-from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.accounts import BundleKind, Kind
 from celcombiller.core.model.credit_transfers import CreditTransferState
 from celcombiller.core.schedules.due_dates import local_date, zone_of
 from celcombiller.core.selling import amounts, sales
@@ -43,8 +46,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.core.access.credentials.pins import PinCheck
+    from celcombiller.core.languages.language import Language, Value
     from celcombiller.core.model.credit_transfers import CreditTransfer
     from celcombiller.core.model.subscribers import Subscriber
+    from celcombiller.core.model.vouchers import VoucherBatch
     from celcombiller.core.sms.charging import MessagePolicy
     from celcombiller.core.text_commands.command_rules import CommandRules
 
@@ -62,7 +67,7 @@ AGAIN = timedelta(seconds=30)
 """How often, and how soon, the same message is answered again."""
 
 
-UNTRUSTED = "this phone is known by its number only, and not by a password"
+UNTRUSTED = _("this phone is known by its number only, and not by a password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,10 @@ class _Work:
         """Return a field of the command."""
         return self.request.command.fields[name]
 
+    def write(self, text: str, **values: Value) -> str:
+        """Return a text in the sender's language."""
+        return self.rules.policy.write(text, self.sender.language, **values)
+
 
 def answer(
     tx: Connection, rules: CommandRules, request: PhoneRequest, now: datetime, pin: CheckedPin | None = None
@@ -187,7 +196,7 @@ def answer(
     except StoreUnavailable:
         raise
     except BillerError as refusal:
-        done = _Done(_word_refusal(rules, refusal), refusal.code)
+        done = _Done(_word_refusal(rules, sender, refusal), refusal.code)
     _record(work, digest, done)
     return Answered(done.result, done.text, code=done.code or "", amount=done.amount or 0, balance=done.balance)
 
@@ -236,7 +245,7 @@ def _refuse_untrusted(
     It has no row, so that it uses up nothing that the subscriber's own commands need.
     """
     refusal = UntrustedSender(UNTRUSTED)
-    text = _word_refusal(rules, refusal)
+    text = _word_refusal(rules, sender, refusal)
     reference = f"phone:untrusted:{sender.id}:{now.timestamp() // 3600:.0f}"
     messages.submit(tx, _from_service(rules, request), reference=reference, to_number=sender.clid, text=text, now=now)
     return Answered(refusal.code, text)
@@ -250,7 +259,7 @@ def _find_pin(work: _Work) -> PinTry | None:
     elif kind is CommandKind.CHANGE_PIN:
         pin, new = fields["old"], fields["new"]
         if fields["again"] != new:
-            raise InvalidValue("the new PIN is not twice the same", {"new": "must be twice the same"})
+            raise InvalidValue(_("the new PIN is not twice the same"), {"new": "must be twice the same"})
         pins.check_digits(new, (work.sender.clid, work.sender.imsi, work.sender.cpf or ""))
     elif kind is CommandKind.CONFIRM and credit_transfers.waits_for_pin(work.tx, work.sender.id, work.now):
         pin, new = fields["code"], ""
@@ -296,10 +305,11 @@ def _plan(work: _Work) -> sales.SalePlan:
 
 def _ask_whether_again(work: _Work, same: sa.Row[Any], number: str, amount: int) -> _Done:
     code = f"{int(work.request.random, 16) % 10**SALE_CODE_DIGITS:0{SALE_CODE_DIGITS}}"
-    text = work.rules.wording.sold_already.format(
+    text = work.write(
+        work.rules.wording.sold_already,
         amount=_format(work, amount),
         number=number,
-        time=same.at.astimezone(zone_of(work.rules.zone)).strftime("%H:%M"),
+        time=same.at.astimezone(zone_of(work.rules.zone)),
         code=code,
     )
     return _Done(text, ASKED, number=number, amount=amount, code=code)
@@ -330,8 +340,12 @@ def _post_sale(work: _Work, number: str, amount: int, words: str, key: str) -> _
         now=work.now,
     )
     stock = sold.stock or 0
-    text = rules.wording.sold.format(
-        amount=_format(work, amount), number=number, balance=_format(work, stock), receipt=sold.receipt.label
+    text = work.write(
+        rules.wording.sold,
+        amount=_format(work, amount),
+        number=number,
+        balance=_format(work, stock),
+        receipt=sold.receipt.label,
     )
     return _Done(text, words=words, number=number, amount=amount, balance=stock)
 
@@ -340,12 +354,28 @@ def _redeem(work: _Work) -> _Done:
     today = local_date(work.now, work.rules.zone)
     redeemed = redemption.redeem(work.tx, work.sender.id, work.field("code"), today=today, now=work.now)
     if isinstance(redeemed, BillerError):  # not raised: a wrong code counts
-        return _Done(_word_refusal(work.rules, redeemed), redeemed.code)
+        return _Done(_word_refusal(work.rules, work.sender, redeemed), redeemed.code)
     batch = redeemed.batch
-    value = _format(work, batch.value) if batch.kind is Kind.VOICE else f"{batch.value} {batch.kind}"
     balance = accounts.balances(work.tx, work.sender.id)[Kind.VOICE].available
-    text = work.rules.wording.redeemed.format(value=value, balance=_format(work, balance))
+    text = work.write(work.rules.wording.redeemed, value=_value_of(work, batch), balance=_format(work, balance))
     return _Done(text, amount=batch.value, balance=balance)
+
+
+def _value_of(work: _Work, batch: VoucherBatch) -> Value:
+    """Return what a voucher gave, as a value in a text."""
+    if isinstance(batch.kind, BundleKind):
+        return batch.bundle_name
+    if batch.kind is Kind.VOICE:
+        return _format(work, batch.value)
+    return partial(_count_things, batch.kind, batch.value)
+
+
+def _count_things(kind: Kind, number: int, language: Language) -> str:
+    if kind is Kind.SMS:
+        text = language.ngettext("{number} message", "{number} messages", number)
+    else:
+        text = language.ngettext("{number} data credit", "{number} data credits", number)
+    return language.fill(text, {"number": number})
 
 
 def _change_pin(work: _Work) -> _Done:
@@ -353,14 +383,14 @@ def _change_pin(work: _Work) -> _Done:
     assert work.pin is not None
     assert work.pin.new is not None
     pins.set_pin(work.tx, work.actor, work.sender.username, work.pin.new, work.now)
-    return _Done(work.rules.wording.pin_changed)
+    return _Done(work.write(work.rules.wording.pin_changed))
 
 
 def _transfer(work: _Work) -> _Done:
     amount = amounts.parse_amount(work.field("amount"), amounts.read_money(work.tx))
     asked = _ask_transfer(work, work.field("number"), amount)
     if asked.state is CreditTransferState.MADE:
-        return _Done(credit_transfers.format_made(work.tx, work.rules.transfers, asked), amount=amount)
+        return _transferred(work, asked)
     return _Done("", ASKED, number=work.field("number"), amount=amount)
 
 
@@ -407,17 +437,21 @@ def _confirm(work: _Work) -> _Done:
         now=work.now,
     )
     if confirmed.refusal is not None:  # not raised: a wrong code counts
-        return _Done(_word_refusal(work.rules, confirmed.refusal), confirmed.refusal.code)
-    made = confirmed.unwrap()
-    return _Done(credit_transfers.format_made(work.tx, work.rules.transfers, made), amount=made.amount)
+        return _Done(_word_refusal(work.rules, work.sender, confirmed.refusal), confirmed.refusal.code)
+    return _transferred(work, confirmed.unwrap())
+
+
+def _transferred(work: _Work, made: CreditTransfer) -> _Done:
+    text = credit_transfers.write_made(work.tx, work.rules.transfers, work.rules.policy, work.sender, made)
+    return _Done(text, amount=made.amount)
 
 
 def _count_wrong(work: _Work, asked: sa.Row[Any]) -> _Done:
     tries = asked.tries + 1
     changes = {"code": None} if tries >= TRIES_MAX else {}
     command_records.change(work.tx, asked.id, tries=tries, **changes)
-    refusal = WrongCode("this is not the code")
-    return _Done(_word_refusal(work.rules, refusal), refusal.code)
+    refusal = WrongCode(_("this is not the code"))
+    return _Done(_word_refusal(work.rules, work.sender, refusal), refusal.code)
 
 
 def _refuse_unknown(_work: _Work) -> _Done:
@@ -442,16 +476,14 @@ def _from_service(rules: CommandRules, request: PhoneRequest) -> MessagePolicy:
     return replace(rules.policy, sender=request.service_code or rules.policy.sender)
 
 
-def _word_refusal(rules: CommandRules, refusal: BillerError) -> str:
-    if isinstance(refusal, UnknownCommand):
-        return rules.wording.unknown
-    if isinstance(refusal, TooLate):
-        return rules.wording.late
-    return rules.wording.refused.format(reason=refusal)
+def _word_refusal(rules: CommandRules, sender: Subscriber, refusal: BillerError) -> str:
+    wording = rules.wording
+    text = {UnknownCommand: wording.unknown, TooLate: wording.late}.get(type(refusal), wording.refused)
+    return rules.policy.write(text, sender.language, reason=partial(describe_reason, refusal))
 
 
-def _format(work: _Work, amount: int) -> str:
-    return amounts.format_amount(amount, amounts.read_money(work.tx), work.rules.style)
+def _format(work: _Work, amount: int) -> Value:
+    return partial(amounts.format_amount, amount, amounts.read_money(work.tx), work.rules.style)
 
 
 def _record(work: _Work, digest: str, done: _Done) -> None:

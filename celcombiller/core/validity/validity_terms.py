@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from celcombiller.core.languages.built_in_texts import BUILT_IN_TEXTS
 from celcombiller.core.schedules.due_dates import local_date, zone_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ValidityTerms:
     top_ups: frozenset[TopUp] = frozenset(DEFAULT_TOP_UPS)
     zone: str = "UTC"
     notice_days: int = 0
-    notice_text: str = "Your credit of {balance} is valid until {date}."
+    notice_text: str = BUILT_IN_TEXTS["credit_validity.notice_text"]
 
 
 @dataclass(frozen=True, slots=True)

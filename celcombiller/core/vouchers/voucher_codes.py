@@ -10,6 +10,8 @@ import hashlib
 import unicodedata
 
 from celcombiller.core.errors import UnknownVoucher
+from celcombiller.core.languages.language import Text
+from celcombiller.core.languages.language import Text as _
 
 RANDOM_DIGITS = 20
 DIGITS = RANDOM_DIGITS + 1
@@ -62,18 +64,18 @@ def parse_code(typed: str) -> str:
     Raises `UnknownVoucher`, which says what is wrong with it, without the code.
     """
     if len(typed) > TYPED_CHARACTERS_MAX:
-        raise _refusal(f"has {DIGITS} digits")
+        raise _refusal(_("has {digits} digits", digits=DIGITS))
     digits = ""
     for each in unicodedata.normalize("NFKC", typed).translate(_READ_ALIKE):
         digit = unicodedata.decimal(each, None)
         if digit is not None:
             digits += str(digit)
         elif each not in _BETWEEN and not each.isspace() and unicodedata.category(each) not in ("Pd", "Cf"):
-            raise _refusal(f"has {DIGITS} digits, and nothing else")
+            raise _refusal(_("has {digits} digits, and nothing else", digits=DIGITS))
     if len(digits) != DIGITS:
-        raise _refusal(f"has {DIGITS} digits, not {len(digits)}")
+        raise _refusal(_("has {digits} digits, not {count}", digits=DIGITS, count=len(digits)))
     if check_digit(digits):
-        raise _refusal("is mistyped: compare each digit with the card")
+        raise _refusal(_("is mistyped: compare each digit with the card"))
     return digits
 
 
@@ -87,5 +89,5 @@ def hash_code(code: str) -> str:
     return hashlib.sha256(code.encode()).hexdigest()
 
 
-def _refusal(what: str) -> UnknownVoucher:
-    return UnknownVoucher(f"the code {what}")
+def _refusal(what: Text) -> UnknownVoucher:
+    return UnknownVoucher(_("the code {what}", what=what))

@@ -48,12 +48,13 @@ async def send_code(api: Api, request: Request, number: str) -> None:
     await _admit(api, request, number, SENDING, now)
     policy = replace(api.config.message_policy, validity=login_codes.VALIDITY)
     minutes = login_codes.VALIDITY // timedelta(minutes=1)
-    text = api.config.rest.login_code_text.format(code=code, minutes=minutes)
+    login_text = api.config.phone_text("rest.login_code_text")
 
     def work(tx: Connection) -> str:
         who = login_codes.find_recipient(tx, number, policy.numbering)
         if who is None or not login_codes.may_have_another(tx, who.id, now):
             return ""
+        text = policy.write(login_text, who.language, code=code, minutes=minutes)
         try:
             messages.submit(tx, policy, reference=reference, to_number=who.clid, text=text, now=now)
         except BillerError as refusal:

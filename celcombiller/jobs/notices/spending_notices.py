@@ -27,7 +27,7 @@ async def notify_spenders(
 ) -> None:
     """Queue the messages that are due, and log why some could not be."""
     notices = config.notices
-    rules = SpendingRules(notices.spending_share, notices.spending_text, config.balance.style)
+    rules = SpendingRules(notices.spending_share, config.phone_text("notices.spending_text"), config.balance.style)
     today = local_date(now, config.schedules.zone)
     queue = partial(spending_notices.queue, rules=rules, policy=config.message_policy, today=today, now=now)
     for failure in await transact(queue):

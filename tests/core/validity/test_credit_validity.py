@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from celcombiller.config.tables import Config, Smpp, Sms
 from celcombiller.core.access import validity_changes
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.audit.report import audit
@@ -21,7 +22,7 @@ from celcombiller.core.validity.end_dates import is_top_up
 from celcombiller.core.validity.validity_terms import KindTerms, TopUp, last_day, start_of, topped_up_before
 from celcombiller.jobs import credit_validity
 from tests.core.validity.test_validity_properties import DAY, HOUR, SMS, Node
-from tests.support.databases import NOW
+from tests.support.databases import NOW, speak
 
 ADMIN = Actor("admin", "127.0.0.1", manages=ALL_LEVELS)
 
@@ -335,6 +336,16 @@ def test_a_subscriber_is_warned_once_for_each_end(engine):
     credit(engine, 5, at=NOW + 8 * DAY)
     days_go_by(node, NOW + 8 * DAY, 8)
     assert [text for _, text in texts(engine)][1:] == ["Your credit of 55 is valid until 2026-11-19."]
+
+
+def test_the_warning_is_in_the_subscribers_language(engine):
+    config = Config(sms=Sms(on_net_route="smpp"), smpp=Smpp(host="127.0.0.1"))
+    node = Node(engine, 10, NOW, notice_days=3, policy=config.message_policy)
+    speak(engine, "1001", "pt_BR")
+    node.look(NOW)
+    credit(engine, 1050)
+    days_go_by(node, NOW, 8)
+    assert texts(engine) == [("1001", "Seu crédito de 1.050 vale até 11 de nov. de 2026.")]
 
 
 def test_empty_or_disabled_accounts_are_not_warned(engine):

@@ -36,14 +36,14 @@ OTHERS = ("reversal", "credit_transfer")
 class Node:
     """The service of one biller; it may die before or after a commit."""
 
-    def __init__(self, engine, days, now, notice_days=0, zone="UTC"):
+    def __init__(self, engine, days, now, notice_days=0, zone="UTC", policy=SMS):
         self.engine, self.now, self.left, self.after = engine, now, None, False
         self.metrics = Metrics()
         self.service = CreditValidityService(
             Clock(),
             ValidityTerms({Kind.VOICE: days} if days else {}, zone=zone, notice_days=notice_days),
             BalanceStyle(as_time=False),
-            SMS,
+            policy,
             transact=self.transact,
             read=self.read,
             now=lambda: self.now,

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.access import audit_trail, login_throttle
 from celcombiller.core.errors import InvalidValue, WrongPin
+from celcombiller.core.languages.language import Text as _
 from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 
@@ -64,14 +65,14 @@ def check_digits(pin: str, own: tuple[str, ...] = ()) -> str:
     ``own`` are numbers of the subscriber, which it must not be a part of.
     """
     if not DIGITS.fullmatch(pin):
-        what = "must be 4 to 8 digits"
+        what = _("must be 4 to 8 digits")
     elif len(set(pin)) == 1 or pin in _UPWARDS or pin in _DOWNWARDS or pin[: len(pin) // 2] * 2 == pin:
-        what = "must not be one digit or two repeated, or digits in a row"
+        what = _("must not be one digit or two repeated, or digits in a row")
     elif any(pin in each for each in own):
-        what = "must not be a part of the own number"
+        what = _("must not be a part of the own number")
     else:
         return pin
-    raise InvalidValue(f"the PIN {what}", {"pin": what})
+    raise InvalidValue(_("the PIN {what}", what=what), {"pin": what})
 
 
 def begin(tx: Connection, subscriber_id: int, source: str, now: datetime) -> PinCheck:

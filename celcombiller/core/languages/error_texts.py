@@ -1,20 +1,19 @@
 """What went wrong, in the reader's language.
 
 The messages of the biller are English sentences with names and numbers in them. A reader of English gets them as they
-are. Any other gets the sentence of the error's code, and the catalogue's own where it has this very message.
+are. Any other gets the message where it is a `Text` or the catalogue has it, else the sentence of the error's code.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celcombiller.runtime.languages import mark_text as _
+from celcombiller.core.languages.language import Text
+from celcombiller.core.languages.language import Text as _
 
 if TYPE_CHECKING:
-    from babel.support import NullTranslations
-
     from celcombiller.core.errors import BillerError
-
+    from celcombiller.core.languages.language import Language
 
 FIELD_REFUSED = _("This value cannot be used here.")
 ERROR_TEXTS = {
@@ -84,18 +83,31 @@ ERROR_TEXTS = {
 """One sentence for each code of an error."""
 
 
-def describe_error(translations: NullTranslations, language: str, error: BillerError) -> str:
+def describe_error(error: BillerError, language: Language) -> str:
     """Return an error as a sentence in this language."""
-    text = str(error)
-    if language != "en":
-        found = translations.gettext(text)
-        text = found if found != text else translations.gettext(ERROR_TEXTS.get(error.code, ERROR_TEXTS["FAILED"]))
+    text = _describe(error, language)
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def describe_field(translations: NullTranslations, language: str, text: str) -> str:
+def describe_reason(error: BillerError, language: Language) -> str:
+    """Return an error as a part of a sentence: without its point, and with a small letter before other small ones."""
+    text = _describe(error, language).removesuffix(".")
+    return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"
+
+
+def describe_field(text: str, language: Language) -> str:
     """Return what is wrong with a field, in this language."""
-    if language == "en":
-        return text
-    found = translations.gettext(text)
-    return found if found != text else translations.gettext(FIELD_REFUSED)
+    return _find(text, FIELD_REFUSED, language)
+
+
+def _describe(error: BillerError, language: Language) -> str:
+    said = error.args[0] if error.args else ""
+    if isinstance(said, Text):
+        return language.write(said)
+    return _find(str(error), ERROR_TEXTS.get(error.code, ERROR_TEXTS["FAILED"]), language)
+
+
+def _find(text: str, other: Text, language: Language) -> str:
+    """Return an English text in this language, or the other one where the catalogue does not have it."""
+    found = language.gettext(text)
+    return found if found != text or language.name == "en" else language.gettext(other)
