@@ -16,7 +16,7 @@ from celcombiller.core.notifications import balance_enquiry, bundle_notices, low
 from celcombiller.core.notifications.bundle_notices import BundleNotices
 from celcombiller.core.schema import tables
 from celcombiller.core.selling import sales
-from celcombiller.jobs.spending_notices import notify_spenders
+from celcombiller.jobs.notices.spending_notices import notify_spenders
 from tests.core.bundles.test_bundle_records import give
 from tests.support import databases
 from tests.support.databases import NOW, speak
