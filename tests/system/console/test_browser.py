@@ -49,7 +49,7 @@ def walk(visit, biller):
     """Go to each page, as a seller to those of sellers; each must have something to show, or ask for it."""
     bundle, receipt = biller.json("bundle", "list")[0]["id"], biller.json("seller", "sales")[0]["receipt"]
     visit.enter()
-    for path in sorted((*PAGES, *PLANS), key=lambda each: each.startswith("/ui/sell")):
+    for path in sorted((*PAGES, *PLANS), key=lambda each: f"{each}/".startswith("/ui/sell/")):
         if path == "/ui/sell":
             visit.enter("user2002")
         came = visit.go(path.replace("/ui/bundles/1", f"/ui/bundles/{bundle}").replace("S1-000001", receipt))

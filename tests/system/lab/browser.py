@@ -102,7 +102,8 @@ class Visit:
         return self
 
     def enter(self, username="admin"):
-        """Come in with the session of an earlier window, where there is one."""
+        """Come in as somebody, with the session of an earlier window where there is one."""
+        self.context.clear_cookies()
         if found := _sessions.get((self.base, username)):
             self.context.add_cookies([found])
             self.go("/")
