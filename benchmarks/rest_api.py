@@ -72,7 +72,7 @@ listen = "tcp:{agi}:interface=127.0.0.1"
 # -- a million of each -------------------------------------------------------------------------------------------------
 
 
-def populate(engine: sa.Engine, rows: int, transfers: int) -> None:
+def populate(engine: sa.Engine, rows: int, transfers: int = 0) -> None:
     """Make ``rows`` subscribers, calls and transfers: half of the transfers open accounts, half charge calls.
 
     More transfers are credits of one unit to each account for calls, as often as it takes.
