@@ -4,9 +4,10 @@ from celcombiller.console.routes import CONSOLE_ROUTES
 from tests.console import test_credit, test_operators, test_selling, test_top_up
 from tests.console.credit import test_payments, test_schedules, test_vouchers
 from tests.console.pricing import test_bundles
-from tests.console.system import test_traffic
+from tests.console.system import test_broadcasts, test_traffic
 
 SENT_TWICE = {
+    "/ui/broadcasts": test_broadcasts.test_the_second_look_sends_once,
     "/ui/bundles": test_bundles.test_bundle_is_given_once_after_a_look,
     "/ui/bundles/<row:id>/end": test_bundles.test_bundle_ends_once_for_a_reason,
     "/ui/fees/<row:id>/pay": test_schedules.test_fee_is_taken_once,
@@ -33,7 +34,7 @@ SENT_TWICE = {
 """Each form that moves credit, or is done once for its key, and what sends it twice."""
 ENDS_OF_OTHERS = {"new", "change", "delete", "members", "removal", "import", "versions", "withdrawal", "find"} | {
     *("login", "code", "phone", "logout", "language", "password", "<any(enable,disable):action>"),
-    *("hangup", "sync", "level", "reset", "revoke", "end", "audit", "<username>"),
+    *("cancellation", "hangup", "sync", "level", "reset", "revoke", "end", "audit", "<username>"),
 }
 """The last parts of the addresses of forms that move no credit."""
 
