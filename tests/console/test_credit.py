@@ -50,6 +50,19 @@ async def test_credit_taken_back_is_a_movement(biller):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_movement_with_receipt_leads_to_it(biller):
+    reader = Reader(await biller.logged_in("clara"))
+    receipt = (await reader.fill(await plan(reader, value="60"), CREDIT)).path.partition("?")[0]
+    place = (await reader.look("/ui/subscribers/ana")).content.select_one("tbody a")["href"]
+    movement = await reader.look(place)
+    assert movement.content.find("a", href=receipt) is not None
+    assert movement.content.find("form", action=f"{place}/reversal") is None, "its receipt is undone in its place"
+    await reader.fill(await plan(reader, kind="sms", value="5"), CREDIT)
+    place = (await reader.look("/ui/subscribers/ana")).content.select_one("tbody a")["href"]
+    assert (await reader.look(place)).content.find("form", action=f"{place}/reversal") is not None
+
+
+@pytest_twisted.ensureDeferred
 async def test_refused_amount_moves_nothing_and_is_kept(biller):
     reader = Reader(await biller.logged_in("clara"))
     before = await voice_of(biller, "ana")

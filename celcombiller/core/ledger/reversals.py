@@ -43,13 +43,18 @@ def reverse(tx: Connection, reference: str, *, note: str, now: datetime) -> Tran
     return made
 
 
-def _refuse_receipted(tx: Connection, reference: str) -> None:
-    """Raise `TransferConflict` for a transfer with a receipt, and for the bonus or the undoing of one."""
+def find_receipt(tx: Connection, reference: str) -> str | None:
+    """Return the number of the receipt that a transfer, its bonus or its undoing is of; ``None`` if there is none."""
     receipt = tables.receipt
     own = reference.removeprefix(undo_reference("")).removeprefix(commission_reference(""))
     row = tx.execute(sa.select(receipt.c.series, receipt.c.number).where(receipt.c.reference == own)).first()
-    if row is not None:
-        which = f"{row.series}-{row.number:06}"
+    return None if row is None else f"{row.series}-{row.number:06}"
+
+
+def _refuse_receipted(tx: Connection, reference: str) -> None:
+    """Raise `TransferConflict` for a transfer with a receipt, and for the bonus or the undoing of one."""
+    which = find_receipt(tx, reference)
+    if which is not None:
         raise TransferConflict(f"it has the receipt {which}: undo that (`celcombiller seller undo {which}`)")
 
 

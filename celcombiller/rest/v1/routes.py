@@ -503,7 +503,7 @@ V1_ROUTES = (
         body=transfers.NewTransfer,
         example={"username": "ana", "kind": "voice", "value": 3600, "note": "paid at the desk"},
         needs_idempotency_key=True,
-        answer=transfers.MadeTransferView,
+        answer=transfers.TransferDetailView,
         status=201,
         refusals=(PasswordNeeded, UnknownSubscriber, InsufficientBalance, TransferConflict),
     ),
@@ -518,7 +518,9 @@ V1_ROUTES = (
         answer=transfers.TransferPlanView,
         refusals=(UnknownSubscriber, InsufficientBalance, TransferConflict),
     ),
-    Route(method="GET", path=f"{V1}/transfers/{ID}", who=OWN_READ, do=transfers.show, answer=transfers.TransferView),
+    Route(
+        method="GET", path=f"{V1}/transfers/{ID}", who=OWN_READ, do=transfers.show, answer=transfers.TransferDetailView
+    ),
     Route(
         method="POST",
         path=f"{V1}/transfers/{ID}/reversal",
@@ -526,7 +528,7 @@ V1_ROUTES = (
         do=transfers.reverse,
         body=transfers.Reversal,
         example={"note": "credited to the wrong person"},
-        answer=transfers.MadeTransferView,
+        answer=transfers.TransferDetailView,
         status=201,
         refusals=(PasswordNeeded, InsufficientBalance, TransferConflict),
     ),

@@ -11,6 +11,7 @@ from msgspec import Meta
 from celcombiller.core.charging import operator_credit
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import InvalidValue, TransferConflict
+from celcombiller.core.ledger import reversals
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.model.text import UNPRINTABLE
@@ -75,10 +76,13 @@ class NewTransfer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     receipt: Annotated[bool, Meta(description="whether the office issues a receipt; only a credit has one")] = False
 
 
-class MadeTransferView(TransferView, kw_only=True):
+class TransferDetailView(TransferView, kw_only=True):
     """A movement of credit, and its receipt."""
 
-    receipt: Annotated[str, Meta(description="the receipt's number; null: none was asked for")] | None
+    receipt: (
+        Annotated[str, Meta(description="the number of its receipt, which is undone in its place; null: it has none")]
+        | None
+    )
 
 
 class TransferPlanView(msgspec.Struct, kw_only=True):
@@ -125,11 +129,12 @@ def list_all(tx: Connection, request: Request) -> Page[TransferView]:
     return make_page(rows, query.limit, lambda each: (each.line.at, each.line.id), to_view)
 
 
-def show(tx: Connection, request: Request) -> TransferView:
+def show(tx: Connection, request: Request) -> TransferDetailView:
     """Show one transfer."""
     found = history.find_transfer(tx, request.path["id"])
     request.check_own(found.subscriber_id)
-    return to_view(found)
+    receipt = reversals.find_receipt(tx, found.line.reference)
+    return make_view(TransferDetailView, found.line, username=found.username, name=found.name, receipt=receipt)
 
 
 def add(tx: Connection, request: Request) -> Response:
@@ -176,5 +181,5 @@ def _answer_made(tx: Connection, request: Request, reference: str, *, receipt: s
     made = history.find_transfer_by_reference(tx, reference)
     if made is None:
         raise LookupError(reference)
-    view = make_view(MadeTransferView, made.line, username=made.username, name=made.name, receipt=receipt)
+    view = make_view(TransferDetailView, made.line, username=made.username, name=made.name, receipt=receipt)
     return Response(view, headers={"Location": f"{request.base_url}/api/v1/transfers/{made.line.id}"})
