@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from celcombiller.runtime.languages import load_translations
+from celcombiller.runtime.languages import load_language
 
 PASSWORD = "correct horse"
 WIDE, NARROW = 1280, 360
@@ -52,7 +52,7 @@ def texts_to_translate(language: str) -> re.Pattern[str]:
     """Return a pattern of the English texts that have another one in a language, whatever they are filled with."""
     found = [
         ".+".join(re.escape(part.replace("%%", "%")) for part in _PLACEHOLDER.split(text))
-        for text, other in load_translations(language)._catalog.items()
+        for text, other in load_language(language)._translations._catalog.items()
         if isinstance(text, str) and text and other != text and re.search(r"[a-z]{2}", _PLACEHOLDER.sub("", text))
     ]
     return re.compile("|".join(found))
