@@ -25,6 +25,11 @@ def exchanges(monkeypatch):
     return seen
 
 
+def test_no_statement_is_compiled_first(engine):
+    with engine.connect() as tx:
+        assert tx.exec_driver_sql("show jit").scalar_one() == "off"
+
+
 def test_a_batch_takes_two_round_trips(engine, exchanges):
     write(engine, insert=[hold("a")])
     exchanges.clear()
