@@ -71,8 +71,12 @@ async def test_transfers_list_refills_and_sales(biller):
     listed = await admin.get("/api/v1/transfers")
     assert listed.code == 200, listed.bytes
     assert {each["kind"] for each in listed.body["items"]} >= {"seller"}
+    receipts = set()
     for each in listed.body["items"]:
-        assert (await admin.get(f"/api/v1/transfers/{each['id']}")).body == each
+        shown = (await admin.get(f"/api/v1/transfers/{each['id']}")).body
+        receipts.add(shown.pop("receipt"))
+        assert shown == each
+    assert "S2-000001" in receipts
 
 
 @pytest_twisted.ensureDeferred
