@@ -51,7 +51,7 @@ def encode_refusal(http_request: HttpRequest, error: BillerError, style: Respons
 
 
 def set_retry_time(http_request: HttpRequest, error: BillerError) -> None:
-    """Say in the header Retry-After when a request that was refused for now may be sent again, whatever its answer."""
+    """Set the header Retry-After of a request that is refused for now: the seconds until it may be sent again."""
     if isinstance(error, TooManyAttempts):
         http_request.setHeader(b"Retry-After", str(error.retry_seconds).encode())
     elif isinstance(error, Overloaded):

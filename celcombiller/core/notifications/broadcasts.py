@@ -1,4 +1,4 @@
-"""Broadcasts: one text of the operator to all members of a group, each of whom gets it once.
+"""Broadcasts: the operator sends one text to all members of a group. Each member gets it once.
 
 The messages are queued slice by slice, each in a transaction of its own, in the order of the members' ids. The
 transaction that queues a slice also records how far the broadcast is. So a crash between two slices loses nothing, and
@@ -101,7 +101,7 @@ def add(
 ) -> Broadcast:
     """Have a text sent to all members of a group, once for each ``key`` of the author.
 
-    Raises as `plan` does, `InvalidValue` when nobody would get it, `TransferConflict` and `Forbidden`.
+    Raises what `plan` raises, `InvalidValue` when nobody would get it, `TransferConflict` and `Forbidden`.
     """
     actor.check_manages(Level.SUBSCRIBER)
     reference = f"{identity_of(actor)}:{key}"

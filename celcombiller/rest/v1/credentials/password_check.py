@@ -23,7 +23,7 @@ class PasswordCheck(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 async def check(api: Api, _http_request: HttpRequest, request: Request) -> Response:
-    """Give your password again in a session: exports and large credits need it (`rest.password_minutes`)."""
+    """Check your password again in a session. Exports and large credits need it (`rest.password_minutes`)."""
     body: PasswordCheck = request.body
     await check_password_again(api, request, body.current_password)
     return Response()
