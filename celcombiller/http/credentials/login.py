@@ -129,24 +129,21 @@ def open_login(
     Raises `Forbidden` where staff need a second factor and have none.
     """
     standing = _admit_second_factor(api, tx, request, who, code, now)
-    if standing is Standing.LOGGED_IN:
-        lifetime = timedelta(hours=api.config.rest.session_hours)
-        sessions.open_session(
-            tx, secret, who.id, address=request.address, now=now, lifetime=lifetime, by_password=not way
-        )
-        actor, after = Actor(who.username, request.address), {"by": way} if way else None
-        audit_trail.record(tx, actor, "log in", f"subscriber:{who.username}", after=after, now=now)
-    elif standing.is_begun(may_wait=may_wait):
+    is_open = standing is Standing.LOGGED_IN
+    if is_open or standing.is_begun(may_wait=may_wait):
         sessions.open_session(
             tx,
             secret,
             who.id,
             address=request.address,
             now=now,
-            lifetime=CODE_TIME,
-            awaits_code=True,
+            lifetime=timedelta(hours=api.config.rest.session_hours) if is_open else CODE_TIME,
+            awaits_code=not is_open,
             by_password=not way,
         )
+    if is_open:
+        actor, after = Actor(who.username, request.address), {"by": way} if way else None
+        audit_trail.record(tx, actor, "log in", f"subscriber:{who.username}", after=after, now=now)
     return standing
 
 
