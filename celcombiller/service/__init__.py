@@ -6,11 +6,13 @@ import gc
 import os
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.exc import DBAPIError
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -64,7 +66,19 @@ def use_monotonic_time(reactor: Any) -> None:
 
 
 def stop_once(reactor: Any) -> None:
-    """Have a second SIGTERM or Ctrl-C change nothing: Twisted's reactor, which stops already, logs a traceback."""
+    """Have a second SIGTERM or Ctrl-C change nothing: Twisted's reactor, which stops already, logs a traceback.
+
+    From when its shutdown begins they are ignored. Before, each that came has asked for a stop of its own.
+    """
+    if reactor.running:
+        return
+    stop = reactor.stop
+
+    def stop_unless_stopped() -> None:
+        with suppress(ReactorNotRunning):
+            stop()
+
+    reactor.stop = stop_unless_stopped
     for each in (signal.SIGTERM, signal.SIGINT):
         reactor.addSystemEventTrigger("before", "shutdown", signal.signal, each, signal.SIG_IGN)
 

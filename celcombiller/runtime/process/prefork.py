@@ -20,7 +20,7 @@ from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError, ProcessExitedAlready, ReactorNotRunning
+from twisted.internet.error import CannotListenError, ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -191,12 +191,7 @@ def join(reactor: Any) -> None:
 def _outlive_nobody(reactor: Any) -> None:
     while os.read(0, 1):
         pass
-
-    def stop() -> None:
-        with suppress(ReactorNotRunning):
-            reactor.stop()
-
-    reactor.callFromThread(stop)
+    reactor.callFromThread(reactor.stop)
 
 
 class InheritedSocketReactor:
