@@ -31,6 +31,21 @@ PASSWORD = "correct horse"
 NOBODY_NEAR = Metrics(allow=())
 HASHED = hash_password(PASSWORD)
 PEOPLE = {"admin": Level.ADMINISTRATOR, "ana": Level.SUBSCRIBER, "bia": Level.SUBSCRIBER, "clara": Level.COLLABORATOR}
+NOT_BY_API = (tables.login_attempt, tables.server, tables.day_sum, tables.bookmark, tables.schedule.c.done_until)
+
+
+def select_all(table):
+    """Return the SQL that reads what API calls could have written to a table; the driver runs it, for speed."""
+    columns = ", ".join(f'"{each.name}"' for each in table.columns if not any(each is other for other in NOT_BY_API))
+    order = ", ".join(str(place) for place in range(1, len(table.primary_key.columns) + 1))
+    return f'select {columns} from "{table.name}" order by {order}'
+
+
+SELECTIONS = {
+    table.name: select_all(table)
+    for table in tables.metadata.sorted_tables
+    if not any(table is other for other in NOT_BY_API)
+}
 
 
 class Client:
@@ -152,9 +167,12 @@ class Biller:
 
         Nor the sums by day, which a job adds up.
         """
-        left_out = (tables.login_attempt, tables.server, tables.day_sum, tables.bookmark)
-        found = {table.name: self.rows(table) for table in tables.metadata.sorted_tables if table not in left_out}
-        found["schedule"] = [{**row, "done_until": None} for row in found["schedule"]]
+        with self.engine.connect() as tx:
+            cursor = tx.connection.cursor()
+            found = {}
+            for name, statement in SELECTIONS.items():
+                cursor.execute(statement)
+                found[name] = cursor.fetchall()
         return found
 
     async def credit_nothing_itself(self):
