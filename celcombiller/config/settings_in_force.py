@@ -34,7 +34,7 @@ _TEXTS = {
     "text_commands": "sell_code sell_format voucher_code voucher_format transfer_code transfer_format pin_code"
     " pin_format sold_text sold_already_text redeemed_text pin_changed_text refused_text unknown_text late_text",
     "keypad": "number amount pin wrong_pin you_entered amount_said balance confirm last_key again code sold cancelled"
-    " refused",
+    " refused voucher wrong_voucher new_pin new_pin_again pin_changed",
     "sellers": "office tax_percent tax_name sold_text bought_text undone_text taken_back_text refilled_text",
     "numbering": "country country_code trunk_prefix international_prefixes area_code as_is",
     "sms": "on_net_to off_net_to sender balance_code",

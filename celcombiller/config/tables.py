@@ -1054,7 +1054,7 @@ class Numbering(_Table, frozen=True):
 
 
 class Keypad(_Table, frozen=True):
-    """The sounds of selling by keypad (the scripts ``sell`` and ``transfer``). Empty: none is played.
+    """What is heard while the keys of a phone sell, hand on, redeem or change a PIN. Empty: no sound is played.
 
     Those of Asterisk's own are a beginning; record sentences of your own, in your language.
     """
@@ -1087,6 +1087,16 @@ class Keypad(_Table, frozen=True):
     """Nothing is done, as the caller wished."""
     refused: _Sound = "im-sorry"
     """It is refused."""
+    voucher: _Sound = "number"
+    """Asks for the code of a voucher."""
+    wrong_voucher: _Sound = "please-try-again"
+    """No voucher has this code. It can be tried three times in a call."""
+    new_pin: _Sound = "vm-newpassword"
+    """Asks for a new PIN."""
+    new_pin_again: _Sound = "vm-reenterpassword"
+    """Asks for the new PIN once more."""
+    pin_changed: _Sound = "vm-passchanged"
+    """The PIN is changed."""
     key_seconds: Annotated[int, Meta(ge=1, le=60)] = 5
     """Seconds without a key that end an entry."""
 

@@ -100,8 +100,13 @@ class Scripts:
                 await set_result(agi, BillerError.code)
 
     def add_keypad(self, scripts: KeypadScripts) -> None:
-        """Add the scripts ``sell`` and ``transfer``."""
-        self._by_name |= {"sell": scripts.sell, "transfer": scripts.transfer}
+        """Add the scripts ``sell``, ``transfer``, ``redeem`` and ``pin``."""
+        self._by_name |= {
+            "sell": scripts.sell,
+            "transfer": scripts.transfer,
+            "redeem": scripts.redeem,
+            "pin": scripts.change_pin,
+        }
 
     def add_sms(self, script: SmsScript) -> None:
         """Add the script ``sms``, which serves the messages that phones send."""

@@ -1,4 +1,4 @@
-"""The scripts ``sell`` and ``transfer``: credit is sold, or handed on, by the keys of a phone.
+"""The scripts for the keys of a phone: ``sell``, ``transfer``, ``redeem`` (a voucher) and ``pin`` (a new one).
 
 A seller enters the number, the amount and the PIN, hears the number, the amount and what will be left to sell, and one
 last key sells. Whoever hangs up before it, or presses another key, has sold nothing. After it the sale goes on without
@@ -22,10 +22,11 @@ from celcombiller.asterisk.agi.commands import arguments_of, ask
 from celcombiller.asterisk.balance_prompts import Verb, Word
 from celcombiller.asterisk.keypad import DIGITS, CallerGone, Keypad
 from celcombiller.asterisk.scripts.channel import NAMESPACE, set_result, uniqueid_of
-from celcombiller.core.errors import BillerError, WrongPin
+from celcombiller.core.errors import BillerError, UnknownVoucher, WrongPin
 from celcombiller.core.text_commands.command_formats import Command, CommandKind
 from celcombiller.core.text_commands.command_records import ASKED, DONE
 from celcombiller.core.text_commands.phone_requests import Answered, PhoneRequest
+from celcombiller.core.vouchers.voucher_codes import DIGITS as VOUCHER_DIGITS
 from celcombiller.runtime.metrics.calls import GRANTED
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ NUMBER_DIGITS_MAX = 20
 AMOUNT_DIGITS_MAX = 12
 PIN_DIGITS_MAX = 8
 CODE_DIGITS_MAX = 8
-PINS_MAX = 3
-"""PINs that may be tried in one call."""
+TRIES_MAX = 3
+"""PINs, or codes of a voucher, that may be tried in one call."""
 
 POINT = "*"
 """The key for the decimal sign of an amount."""
@@ -85,6 +86,14 @@ class KeypadScripts:
     async def transfer(self, agi: Any) -> None:
         """Hand credit on by keypad; the code that comes by message confirms it in the same call, or later."""
         await self._run(agi, CommandKind.TRANSFER, self._transfer)
+
+    async def redeem(self, agi: Any) -> None:
+        """Redeem a voucher by keypad."""
+        await self._run(agi, CommandKind.VOUCHER, self._redeem)
+
+    async def change_pin(self, agi: Any) -> None:
+        """Change the caller's PIN by keypad."""
+        await self._run(agi, CommandKind.CHANGE_PIN, self._change_pin)
 
     async def _run(self, agi: Any, kind: CommandKind, conversation: Any) -> None:
         sounds, result = self._config.keypad, BillerError.code
@@ -132,7 +141,7 @@ class KeypadScripts:
         if number is None or amount is None:
             await keypad.say(_sounds(sounds.cancelled))
             return _CANCELLED
-        for _ in range(PINS_MAX):
+        for _ in range(TRIES_MAX):
             pin = await keypad.read(_sounds(sounds.pin), digits_max=PIN_DIGITS_MAX)
             request = self._request(caller, CommandKind.SELL, {"pin": pin or "", "number": number, "amount": amount})
             try:
@@ -192,6 +201,45 @@ class KeypadScripts:
                 self._request(caller, CommandKind.CONFIRM, {"code": code}, number, amount, code)
             )
         await keypad.say(_sounds(sounds.sold if answered.result == DONE else sounds.refused))
+        return answered
+
+    # -- vouchers and PINs --------------------------------------------------------------------------------------------
+
+    async def _redeem(self, keypad: Keypad, caller: _Caller) -> Answered:
+        sounds = self._config.keypad
+        for _ in range(TRIES_MAX):
+            code = await keypad.read(_sounds(sounds.voucher), digits_max=VOUCHER_DIGITS)
+            if code is None:
+                await keypad.say(_sounds(sounds.cancelled))
+                return _CANCELLED
+            answered = await self._serve(self._request(caller, CommandKind.VOUCHER, {"code": code}))
+            if answered.result == DONE:
+                await keypad.say([*_sounds(sounds.sold), *self._say_amount(answered.balance, intro=sounds.balance)])
+                return answered
+            if answered.result != UnknownVoucher.code:
+                break
+            await keypad.say(_sounds(sounds.wrong_voucher))
+        await keypad.say(_sounds(sounds.refused))
+        return answered
+
+    async def _change_pin(self, keypad: Keypad, caller: _Caller) -> Answered:
+        sounds = self._config.keypad
+        for place in range(TRIES_MAX):
+            old = await keypad.read(_sounds(sounds.pin), digits_max=PIN_DIGITS_MAX)
+            new = await keypad.read(_sounds(sounds.new_pin), digits_max=PIN_DIGITS_MAX) if old else None
+            again = await keypad.read(_sounds(sounds.new_pin_again), digits_max=PIN_DIGITS_MAX) if new else None
+            if old is None or new is None or again is None:
+                await keypad.say(_sounds(sounds.cancelled))
+                return _CANCELLED
+            fields = {"old": old, "new": new, "again": again}
+            answered = await self._serve(self._request(caller, CommandKind.CHANGE_PIN, fields, str(place)))
+            if answered.result == DONE:
+                await keypad.say(_sounds(sounds.pin_changed))
+                return answered
+            if answered.result != WrongPin.code:
+                break
+            await keypad.say(_sounds(sounds.wrong_pin))
+        await keypad.say(_sounds(sounds.refused))
         return answered
 
     # -- parts --------------------------------------------------------------------------------------------------------

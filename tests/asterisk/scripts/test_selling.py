@@ -16,6 +16,7 @@ from tests.support.databases import NOW
 from tests.support.script_biller import House
 from tests.support.selling.phones import PIN, PlainHashes, set_pin
 from tests.support.selling.sellers import add_seller, sell, stock_of, voice_of
+from tests.support.vouchers import batch
 
 TERMS = CreditTransferTerms(enabled=True, confirmation=Confirmation.NONE)
 
@@ -181,3 +182,49 @@ async def test_credit_is_handed_on_with_keys(house):
     assert (await dialled(house, Keys("1003", "400", code="1002"), "transfer"))[0] == "NO_CREDIT"
     assert (await dialled(house, Keys("1003", code="1002"), "transfer"))[0] == "CANCELLED"
     assert state(house) == (900, 60)
+
+
+@pytest.fixture
+def cards(house):
+    with house.engine.begin() as tx:
+        return batch(tx)[1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_voucher_is_redeemed_with_keys(house, cards):
+    result, heard = await dialled(house, Keys(cards[0], code="1002"), "redeem")
+    assert (result, state(house)) == ("GRANTED", (1000, 50))
+    assert heard == ["number", "auth-thankyou", "vm-youhave", "50", "seconds"]
+    assert await dialled(house, Keys(cards[0], code="1003"), "redeem") == ("VOUCHER_REDEEMED", ["number", "im-sorry"])
+    assert state(house) == (1000, 50)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_mistyped_voucher_may_be_tried_again(house, cards):
+    wrong = cards[0][:-1] + str((int(cards[0][-1]) + 1) % 10)
+    result, heard = await dialled(house, Keys(wrong, cards[0], code="1002"), "redeem")
+    assert (result, heard.count("please-try-again"), state(house)) == ("GRANTED", 1, (1000, 50))
+    result, heard = await dialled(house, Keys(wrong, "1", "12", cards[1], code="1003"), "redeem")
+    assert (result, heard[-1]) == ("UNKNOWN_VOUCHER", "im-sorry")
+    assert (await dialled(house, Keys(code="1003"), "redeem"))[0] == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("entries", "result", "heard"),
+    [
+        ((PIN, "8642", "8642"), "GRANTED", "vm-passchanged"),
+        (("1111", "8642", "8642", PIN, "8642", "8642"), "GRANTED", "vm-passchanged"),
+        (("1111", "8642", "8642") * 3, "WRONG_PIN", "im-sorry"),
+        ((PIN, "8642", "8643"), "INVALID", "im-sorry"),
+        ((PIN, "1234", "1234"), "INVALID", "im-sorry"),
+        ((PIN, "8642"), "CANCELLED", "cancelled"),
+        ((), "CANCELLED", "cancelled"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_pin_is_changed_with_keys(house, entries, result, heard):
+    said, all_heard = await dialled(house, Keys(*entries), "pin")
+    assert (said, all_heard[-1]) == (result, heard)
+    valid, other = ("8642", PIN) if result == "GRANTED" else (PIN, "8642")
+    assert (await dialled(house, Keys("1002", "50", valid, "1")))[0] == "GRANTED"
+    assert (await dialled(house, Keys("1002", "50", *[other] * 3)))[0] == "WRONG_PIN"

@@ -69,8 +69,8 @@ def played(pbx):
     return re.findall(r"Playing '([^']+)\.gsm'", pbx.log)
 
 
-def check_books(biller, *, sold):
-    assert (stock_of(biller, SELLER), biller.user(BUYER)["voice_balance"]) == (STOCK - sold, sold)
+def check_books(biller, *, sold, redeemed=0):
+    assert (stock_of(biller, SELLER), biller.user(BUYER)["voice_balance"]) == (STOCK - sold, sold + redeemed)
     report = biller.json("audit")
     assert report["ok"], report["differences"]
     assert "Traceback" not in biller.log
@@ -99,6 +99,20 @@ def test_a_hangup_after_the_key_sells_once(biller, pbx, tmp_path):
     dial(tmp_path / "seller", pbx, steps, ending=HANGS_UP).finish()
     until(lambda: stock_of(biller, SELLER) < STOCK, "the sale")
     check_books(biller, sold=50)
+
+
+def test_a_card_and_a_pin_by_keys(biller, pbx, tmp_path):
+    begin(biller)
+    biller.run("voucher", "make", "cards", "--cards", 1, "--voice", 50, "--output", tmp_path / "cards.csv")
+    biller.run("voucher", "activate", "cards")
+    code = "".join(re.findall(r"[0-9]{3}(?= )|(?<= )[0-9]{3}", (tmp_path / "cards.csv").read_text()))
+    buyer = dial(tmp_path / "buyer", pbx, keys(code), number=BUYER, dials="*103")
+    dial(tmp_path / "seller", pbx, keys(f"{PIN}#", "8642#", "8642#"), dials="*104").finish()
+    buyer.finish()
+    assert "vm-passchanged" in played(pbx)
+    assert code not in biller.log
+    assert "8642" not in biller.log
+    check_books(biller, sold=0, redeemed=50)
 
 
 def test_a_phone_without_a_password_sells_nothing(biller, pbx, tmp_path):
