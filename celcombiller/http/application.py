@@ -295,8 +295,12 @@ class Api:
     def refuse(self, http_request: HttpRequest, error: BillerError) -> bytes:
         """Return the body of a refusal that no route makes, in the style of the address."""
         self.metrics.rest.count("none", status_of(error))
-        today = http_request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics"))
-        return encode_refusal(http_request, error, ResponseStyle.TODAY if today else ResponseStyle.ORIGINAL)
+        style = ResponseStyle.ORIGINAL
+        if http_request.path.startswith((b"/api/v1/", b"/healthz", b"/readyz", b"/metrics")):
+            style = ResponseStyle.TODAY
+        elif http_request.path.startswith(b"/ui/"):
+            style = ResponseStyle.PAGE
+        return encode_refusal(http_request, error, style)
 
     def _immutable_reason(self, http_request: HttpRequest) -> str:
         """Return why nothing at this address can be changed, if its route says so."""

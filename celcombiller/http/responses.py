@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -22,6 +23,12 @@ JSON_TYPE = "application/json"
 PACKED_FROM = 1024
 """Octets from which a page is compressed."""
 TEXT_TYPE = "text/plain; charset=utf-8"
+PAGE_TYPE = "text/html; charset=utf-8"
+_BARE_PAGE = (
+    "<!doctype html><html lang=en><meta name=viewport content='width=device-width'>"
+    "<title>{title}</title><h1>{title}</h1><p>{detail}</p></html>\n"
+)
+"""What a browser gets where no page of the console can be made, as when too much is asked at once."""
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
 
 
@@ -39,9 +46,13 @@ def encode_refusal(http_request: HttpRequest, error: BillerError, style: Respons
     set_retry_time(http_request, error)
     status: int
     body: object
+    content_type = JSON_TYPE
     if style is ResponseStyle.ORIGINAL:
         status, body = make_legacy_message(error)
-        content_type = JSON_TYPE
+    elif style is ResponseStyle.PAGE:
+        status = status_of(error)
+        body = _BARE_PAGE.format(title=reason_phrase(status), detail=html.escape(str(error))).encode()
+        http_request.setHeader(b"Content-Type", PAGE_TYPE.encode())
     else:
         status, body, content_type = status_of(error), make_problem(error), PROBLEM_TYPE
     if status == http.UNAUTHORIZED:

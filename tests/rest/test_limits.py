@@ -16,6 +16,7 @@ from celcombiller.config.tables import Service
 from celcombiller.core.access.login_throttle import FAILURES_FREE
 from tests.support.http.api_service import PASSWORD, biller_fixture, header
 
+HTML = "text/html; charset=utf-8"
 biller = biller_fixture(connections_max=20, connections_per_address_max=15, requests_max=2)
 behind_a_proxy = biller_fixture(trusted_proxies=("127.0.0.1",))
 few_unknown = biller_fixture(unknown_credentials_max=5)
@@ -84,10 +85,13 @@ async def test_requests_too_many_are_told_to_come_again(biller, monkeypatch):
     await until(lambda: metric(biller, "rest_requests_in_work") == 2)
     refused = await admin.get("/api/v1/me")
     assert (refused.code, refused.body["code"], header(refused, "retry-after")) == (503, "OVERLOADED", "1")
+    page = await admin.get("/ui/")
+    assert (page.code, header(page, "content-type"), header(page, "retry-after")) == (503, HTML, "1")
+    assert b"send it again in a second" in page.bytes
     assert (await biller.client().get("/healthz")).code == 200
     gate.callback(None)
     assert [each.code for each in await gatherResults(slow_ones)] == [200, 200]
-    assert metric(biller, "rest_limited_total", setting="requests_max") == 1
+    assert metric(biller, "rest_limited_total", setting="requests_max") == 2
 
 
 @pytest_twisted.ensureDeferred
