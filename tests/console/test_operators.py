@@ -92,3 +92,20 @@ async def test_price_of_a_call_is_told_beforehand(biller):
     assert refused.error_of("seconds")
     other = await Reader(await biller.logged_in("ana")).look(prices(to_number="9", seconds="1", username="bia"))
     assert other.status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_limits_of_an_account_are_changed(biller):
+    admin = Reader(await biller.logged_in("admin"))
+    place = "/ui/subscribers/ana/accounts/voice/change"
+    form = await admin.look(place)
+    refused = await admin.fill(form, place, credit_limit="much", day_limit="50")
+    assert refused.status == 422
+    assert refused.error_of("credit_limit")
+    assert refused.fields(place)["day_limit"] == "50"
+    await admin.fill(await admin.look(place), place, credit_limit="20", day_limit="50", month_limit="")
+    account = (await admin.client.get("/api/v1/subscribers/ana/accounts")).body["items"][0]
+    assert (account["credit_limit"], account["day_limit"], account["month_limit"]) == (20, 50, None)
+    await admin.fill(await admin.look(place), place, day_limit="")
+    account = (await admin.client.get("/api/v1/subscribers/ana/accounts")).body["items"][0]
+    assert (account["credit_limit"], account["day_limit"]) == (20, None)

@@ -123,8 +123,23 @@ async def test_emptied_limits_of_sellers_are_gone(biller):
     await seller(biller)
     admin = Reader(await biller.logged_in("admin"))
     page = await admin.fill(await admin.look("/ui/sellers/ana"), "/ui/sellers/ana", sale_max="7", day_limit="9")
-    assert page.fields("/ui/sellers/ana") == {"sale_max": "7", "day_limit": "9", "enabled": "true"}
+    fields = page.fields("/ui/sellers/ana")
+    assert (fields["sale_max"], fields["day_limit"], fields["enabled"]) == ("7", "9", "true")
     page = await admin.fill(page, "/ui/sellers/ana", sale_max="", day_limit="")
-    assert page.fields("/ui/sellers/ana") == {"sale_max": "", "day_limit": "", "enabled": "true"}
+    assert page.fields("/ui/sellers/ana") == fields | {"sale_max": "", "day_limit": ""}
     shown = await admin.client.get("/api/v1/sellers/ana")
     assert (shown.body["sale_max"], shown.body["day_limit"]) == (None, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_terms_of_a_seller_are_changed(biller):
+    await seller(biller)
+    admin = Reader(await biller.logged_in("admin"))
+    terms = {"seller_class": "shop", "commission": "bonus", "commission_rate": "500", "credit_line": "100"}
+    page = await admin.fill(await admin.look("/ui/sellers/ana"), "/ui/sellers/ana", **terms)
+    assert terms.items() <= page.fields("/ui/sellers/ana").items()
+    shown = (await admin.client.get("/api/v1/sellers/ana")).body
+    assert {name: str(shown[name]) for name in terms} == terms
+    refused = await admin.fill(page, "/ui/sellers/ana", parent="nobody", commission_rate="x")
+    assert refused.status == 422
+    assert refused.error_of("commission_rate")

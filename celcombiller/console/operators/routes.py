@@ -19,6 +19,7 @@ from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, STAFF_READ
 from celcombiller.http.route import ID
 
 SUBSCRIBER = "/ui/subscribers/<username>"
+ACCOUNT = f"{SUBSCRIBER}/accounts/<any(voice,data,sms):kind>/change"
 
 TICKED = "/ui/subscribers/ticked/<any(enable,disable):action>"
 
@@ -58,6 +59,8 @@ OPERATOR_ROUTES = (
     page(f"{SUBSCRIBER}/schedules", STAFF_READ, subscriber.show_schedules),
     page(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.show_change),
     form(f"{SUBSCRIBER}/change", STAFF_WRITE, subscriber.change, shown_by=subscriber.show_change, takes_password=True),
+    page(ACCOUNT, ADMINISTRATORS, subscriber.show_account),
+    form(ACCOUNT, ADMINISTRATORS, subscriber.change_account, shown_by=subscriber.show_account),
     page(f"{SUBSCRIBER}/delete", STAFF_WRITE, subscriber.show_delete),
     form(f"{SUBSCRIBER}/delete", STAFF_WRITE, subscriber.delete, shown_by=subscriber.show_delete),
     page(f"/ui/transfers/{ID}", OWN_READ, transfers.show),

@@ -42,7 +42,7 @@ def show_one(tx: Connection, request: Request) -> View:
 
 
 def change(tx: Connection, request: Request) -> Redirect:
-    """Change the limits of a seller, or whether they may sell."""
+    """Change the terms and limits of a seller, or whether they may sell."""
     ask(tx, request, f"PATCH {SELLER}", body=request.body)
     return Redirect(f"/ui/sellers/{request.path['username']}", done="seller_changed")
 

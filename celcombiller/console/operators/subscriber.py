@@ -63,6 +63,26 @@ def change(tx: Connection, request: Request) -> Redirect:
     return Redirect(f"/ui/subscribers/{changed.username}", done="subscriber_changed")
 
 
+def show_account(tx: Connection, request: Request) -> View:
+    """Show the limits of one account of a subscriber, in the form that changes them."""
+    accounts = ask(tx, request, "GET /api/v1/subscribers/<username>/accounts").items
+    kind = request.path["kind"]
+    values = {
+        "who": ask(tx, request, "GET /api/v1/subscribers/<username>"),
+        "account": next(each for each in accounts if each.kind == kind),
+    }
+    return View("operators/change_account.html", values)
+
+
+def change_account(tx: Connection, request: Request) -> Redirect:
+    """Change the limits of an account. Without a day its credit stays valid as long as it is."""
+    if not request.body:
+        raise InvalidValue("the form has no field")
+    given = {name: text for name, text in request.body.items() if text or name != "valid_until"}
+    ask(tx, request, "PATCH /api/v1/subscribers/<username>/accounts/<any(voice,data,sms):kind>", body=given)
+    return Redirect(f"/ui/subscribers/{request.path['username']}", done="limits_changed")
+
+
 def show_delete(tx: Connection, request: Request) -> View:
     """Ask whether a subscriber is to be deleted."""
     return View("operators/delete_subscriber.html", {"who": ask(tx, request, "GET /api/v1/subscribers/<username>")})
