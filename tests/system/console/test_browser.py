@@ -17,6 +17,7 @@ PLACES = {
     "document": "index.md",
     "name": "village",
     "action": "enable",
+    "kind": "voice",
 }
 EMPTY = {
     "/ui/data-sessions/1",
