@@ -281,7 +281,7 @@ async def test_a_search_changes_many_users_never_all(biller):
     collaborator = await biller.logged_in("clara")
     answer = await collaborator.patch("/api/users", {"q": {"filters": [where("_id", 0, ">")]}, "name": "x"})
     assert answer.code == 403
-    assert biller.rows(tables.subscriber) == before["subscriber"]
+    assert biller.everything()["subscriber"] == before["subscriber"]
 
 
 @pytest_twisted.ensureDeferred
