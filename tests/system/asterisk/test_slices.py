@@ -142,15 +142,15 @@ def test_a_call_without_slices_is_lengthened_too(biller, pbx, phones):
 
 
 def test_disabling_a_subscriber_ends_their_call(sliced, pbx, phones):
-    """4 s."""
+    """4 s. A renewal is not what ends it: there is none before its last second."""
+    sliced.calls["slice_seconds"] = 60
     sliced.prepare({1000: 60, 2003: 0}).start()
     phones(1000)
     time.sleep(1)
     sliced.run("user", "disable", "user1000")
-    began = time.monotonic()
     until_cut(pbx)
-    assert time.monotonic() - began < 1
-    assert sliced.closed_call(1000)["state"] == "settled"
+    call = sliced.closed_call(1000)
+    assert (call["state"], call["talk_ms"] < 30_000) == ("settled", True)
 
 
 def test_an_operator_hangs_up_a_call(sliced, pbx, phones):
@@ -292,12 +292,10 @@ def test_the_api_hangs_up_and_streams_events(sliced, pbx, phones, tmp_path):
         (live,) = sliced.json("live")
         assert live["answered_at"] is not None
         assert live["cost"] == live["used_seconds"] >= 2
-        began = time.monotonic()
         asked = [*("curl", "-s", "-X", "DELETE"), *header, f"{base}/{live['id']}?reason=stolen"]
         said = json.loads(subprocess.run(asked, stdout=subprocess.PIPE, check=True).stdout)
         assert (said["result"], said["reason"]) == ("done", "stolen")
         until_cut(pbx)
-        assert time.monotonic() - began < 1.5
         call = sliced.closed_call(1000)
         sliced.check_books(1000, credit=60, cost=-(-call["talk_ms"] // 1000))
         until(lambda: b"event: end" in (tmp_path / "events").read_bytes(), "the end is told")
