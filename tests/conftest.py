@@ -40,8 +40,15 @@ NAME_WORDS_MAX = 8
 """The words of a test's name: a longer one states more than one behaviour, or tells a story."""
 
 
-def pytest_collection_modifyitems(items):
-    """Refuse to run while the name of a test has too many words."""
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Refuse to run while the name of a test has too many words, or where pytest-xdist forgets which belong together."""
+    if getattr(config.option, "loadgroup", False):
+        apart = [each.nodeid for each in items if each.get_closest_marker("xdist_group") and "@" not in each.nodeid]
+        if apart:
+            raise pytest.UsageError(
+                f"pytest-xdist ignores the group of {apart[0]}: install the pytest of constraints.txt"
+            )
     names = {getattr(item, "originalname", item.name) for item in items}
     long = sorted(name for name in names if len(name.removeprefix("test_").split("_")) > NAME_WORDS_MAX)
     if long:

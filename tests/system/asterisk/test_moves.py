@@ -351,6 +351,7 @@ class Theatre:
             self._clear(pbx)
             self._phones = iter(spare)
             faulty = [each for each in PLAYED if self.find_fault(each)]
+            (folder / "faults").write_text("\n".join(f"{each}: {self.find_fault(each)}" for each in faulty))
             for played in faulty[: len(spare)]:
                 self.stages[played] = self._set_stage(pbx, played[1])
                 if played[1]:

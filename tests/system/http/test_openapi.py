@@ -9,7 +9,7 @@ from tests.support.http.schemathesis_run import fill, run, token_of
 from tests.support.properties import share
 
 
-@pytest.mark.hypothesis  # so that it is tried longer by night
+@pytest.mark.nightly  # two minutes; the same on SQLite is asked on each run
 @pytest_twisted.ensureDeferred
 async def test_no_answer_differs_from_its_description_on_postgresql(cluster, tmp_path):
     biller = Biller(tmp_path, {}, databases.postgresql(cluster, people))
