@@ -248,7 +248,7 @@ async def test_the_document_is_public_and_complete(biller):
 
 
 @pytest.mark.parametrize(
-    ("username", "phases", "part"), [("clara", "coverage,fuzzing,stateful", 0.15), ("admin", "coverage,fuzzing", 0.2)]
+    ("username", "phases", "part"), [("clara", "coverage,fuzzing,stateful", 0.06), ("admin", "coverage,fuzzing", 0.2)]
 )
 @pytest.mark.hypothesis  # so that it is tried longer by night
 @pytest.mark.slow
