@@ -1,6 +1,7 @@
 """A real browser: Debian's Chromium, driven by Playwright, and what goes wrong in it."""
 
 import re
+import time
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,8 @@ WIDE, NARROW = 1280, 360
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 """axe-core of Deque (MPL-2.0): it finds what keeps people with a screen reader, or without a mouse, out."""
 TABS_MAX = 60
+BETWEEN_TAPS = 0.5
+"""Seconds within which two taps of an impatient finger come."""
 TIMEOUT_MS = 60_000
 """A page takes 0.2 s, and a hundred times as long on a machine that is busy with ten such things."""
 FIND_BARRIERS = """axe.run({resultTypes: ["violations"], preload: {assets: ["media"]}}).then(
@@ -56,6 +59,12 @@ def texts_to_translate(language: str) -> re.Pattern[str]:
         if isinstance(text, str) and text and other != text and re.search(r"[a-z]{2}", _PLACEHOLDER.sub("", text))
     ]
     return re.compile("|".join(found))
+
+
+def _send_late(route):
+    if route.request.method == "POST":
+        time.sleep(BETWEEN_TAPS)
+    route.continue_()
 
 
 class Visit:
@@ -153,6 +162,13 @@ class Visit:
         for label, text in fields.items():
             self.tab_to(label.replace("_", " "), "INPUT")
             self.page.keyboard.type(text)
+
+    def tap_twice(self, button):
+        """Click a button twice before the answer to the first click comes, and wait for the page that it leads to."""
+        self.page.route("**/*", _send_late)
+        with self.page.expect_navigation():
+            self.page.locator(button).first.dblclick()
+        self.page.unroute("**/*", _send_late)
 
     def skip_menu(self):
         """Go past the menu, by the first link of each page."""
