@@ -30,7 +30,7 @@ from celcombiller.core.vouchers.voucher_codes import DIGITS as VOUCHER_DIGITS
 from celcombiller.runtime.metrics.calls import GRANTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from celcombiller.asterisk.pending_updates import PendingUpdates
     from celcombiller.asterisk.server_identity import ServerIdentity
@@ -139,8 +139,7 @@ class KeypadScripts:
         number = await keypad.read(_sounds(sounds.number), digits_max=NUMBER_DIGITS_MAX)
         amount = await self._read_amount(keypad) if number else None
         if number is None or amount is None:
-            await keypad.say(_sounds(sounds.cancelled))
-            return _CANCELLED
+            return await self._cancel(keypad)
         for _ in range(TRIES_MAX):
             pin = await keypad.read(_sounds(sounds.pin), digits_max=PIN_DIGITS_MAX)
             request = self._request(caller, CommandKind.SELL, {"pin": pin or "", "number": number, "amount": amount})
@@ -153,20 +152,18 @@ class KeypadScripts:
             raise WrongPin("the PIN was wrong each time")
         key = await keypad.say(self._say_plan(plan.buyer.clid, plan.amount, plan.stock)) or await keypad.read_key()
         if key != sounds.last_key:
-            await keypad.say(_sounds(sounds.cancelled))
-            return _CANCELLED
+            return await self._cancel(keypad)
         answered = await self._serve(request, checked)
         if answered.result == ASKED:  # the same was sold a moment ago
             key = await keypad.read(_sounds(sounds.again), digits_max=1) or ""
             if key != sounds.last_key:
-                await keypad.say(_sounds(sounds.cancelled))
-                return _CANCELLED
+                return await self._cancel(keypad)
             again = self._request(caller, CommandKind.CONFIRM, {"code": answered.code}, number, amount)
             answered = await self._serve(again)
         if answered.result != DONE:
             await keypad.say(_sounds(sounds.refused))
             return answered
-        await keypad.say([*_sounds(sounds.sold), *self._say_amount(answered.balance, intro=sounds.balance)])
+        await keypad.say(self._say_done(answered))
         return answered
 
     def _say_plan(self, number: str, amount: int, stock: int) -> Iterator[Word]:
@@ -184,8 +181,7 @@ class KeypadScripts:
         number = await keypad.read(_sounds(sounds.number), digits_max=NUMBER_DIGITS_MAX)
         amount = await self._read_amount(keypad) if number else None
         if number is None or amount is None:
-            await keypad.say(_sounds(sounds.cancelled))
-            return _CANCELLED
+            return await self._cancel(keypad)
         request = self._request(caller, CommandKind.TRANSFER, {"number": number, "amount": amount})
         answered = await self._serve(request)
         if answered.result == ASKED:
@@ -207,39 +203,51 @@ class KeypadScripts:
 
     async def _redeem(self, keypad: Keypad, caller: _Caller) -> Answered:
         sounds = self._config.keypad
-        for _ in range(TRIES_MAX):
+
+        async def read(_place: int) -> PhoneRequest | None:
             code = await keypad.read(_sounds(sounds.voucher), digits_max=VOUCHER_DIGITS)
-            if code is None:
-                await keypad.say(_sounds(sounds.cancelled))
-                return _CANCELLED
-            answered = await self._serve(self._request(caller, CommandKind.VOUCHER, {"code": code}))
-            if answered.result == DONE:
-                await keypad.say([*_sounds(sounds.sold), *self._say_amount(answered.balance, intro=sounds.balance)])
-                return answered
-            if answered.result != UnknownVoucher.code:
-                break
-            await keypad.say(_sounds(sounds.wrong_voucher))
-        await keypad.say(_sounds(sounds.refused))
+            return None if code is None else self._request(caller, CommandKind.VOUCHER, {"code": code})
+
+        answered = await self._serve_tries(keypad, read, UnknownVoucher.code, sounds.wrong_voucher)
+        if answered.result == DONE:
+            await keypad.say(self._say_done(answered))
         return answered
 
     async def _change_pin(self, keypad: Keypad, caller: _Caller) -> Answered:
         sounds = self._config.keypad
+
+        async def read(place: int) -> PhoneRequest | None:
+            fields = {}
+            for name, sound in (("old", sounds.pin), ("new", sounds.new_pin), ("again", sounds.new_pin_again)):
+                pin = await keypad.read(_sounds(sound), digits_max=PIN_DIGITS_MAX)
+                if pin is None:
+                    return None
+                fields[name] = pin
+            return self._request(caller, CommandKind.CHANGE_PIN, fields, str(place))
+
+        answered = await self._serve_tries(keypad, read, WrongPin.code, sounds.wrong_pin)
+        if answered.result == DONE:
+            await keypad.say(_sounds(sounds.pin_changed))
+        return answered
+
+    async def _serve_tries(
+        self, keypad: Keypad, read: Callable[[int], Awaitable[PhoneRequest | None]], wrong: str, wrong_sound: str
+    ) -> Answered:
+        """Serve what the caller enters, and let them enter it again while the result is ``wrong``; say all but success.
+
+        ``read`` returns the request of a try, by its place from 0, or ``None`` when the caller enters nothing.
+        """
         for place in range(TRIES_MAX):
-            old = await keypad.read(_sounds(sounds.pin), digits_max=PIN_DIGITS_MAX)
-            new = await keypad.read(_sounds(sounds.new_pin), digits_max=PIN_DIGITS_MAX) if old else None
-            again = await keypad.read(_sounds(sounds.new_pin_again), digits_max=PIN_DIGITS_MAX) if new else None
-            if old is None or new is None or again is None:
-                await keypad.say(_sounds(sounds.cancelled))
-                return _CANCELLED
-            fields = {"old": old, "new": new, "again": again}
-            answered = await self._serve(self._request(caller, CommandKind.CHANGE_PIN, fields, str(place)))
+            request = await read(place)
+            if request is None:
+                return await self._cancel(keypad)
+            answered = await self._serve(request)
             if answered.result == DONE:
-                await keypad.say(_sounds(sounds.pin_changed))
                 return answered
-            if answered.result != WrongPin.code:
+            if answered.result != wrong:
                 break
-            await keypad.say(_sounds(sounds.wrong_pin))
-        await keypad.say(_sounds(sounds.refused))
+            await keypad.say(_sounds(wrong_sound))
+        await keypad.say(_sounds(self._config.keypad.refused))
         return answered
 
     # -- parts --------------------------------------------------------------------------------------------------------
@@ -252,6 +260,17 @@ class KeypadScripts:
     def _say_amount(self, amount: int, *, intro: str) -> Iterator[Word]:
         settings = self._config.balance
         return balance_prompts.balance(amount, settings.style, intro=intro, unit=settings.unit)
+
+    def _say_done(self, answered: Answered) -> Iterator[Word]:
+        """Yield that it is done, and the balance after it."""
+        sounds = self._config.keypad
+        yield from _sounds(sounds.sold)
+        yield from self._say_amount(answered.balance, intro=sounds.balance)
+
+    async def _cancel(self, keypad: Keypad) -> Answered:
+        """Say that nothing is done, as the caller wished, and return that."""
+        await keypad.say(_sounds(self._config.keypad.cancelled))
+        return _CANCELLED
 
     def _request(self, caller: _Caller, kind: CommandKind, fields: Mapping[str, str], *words: str) -> PhoneRequest:
         """Return a request of this call: the same again has the same id."""
