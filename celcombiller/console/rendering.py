@@ -15,6 +15,7 @@ from celcombiller.console import assets
 from celcombiller.console.menu import find_document, menu_of
 from celcombiller.core.languages.error_texts import describe_error, describe_field
 from celcombiller.core.model.subscribers import Level
+from celcombiller.http.responses import HTML_TYPE
 from celcombiller.runtime.languages import LANGUAGES, choose_language, load_language
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from celcombiller.http.route import Request
 
-HTML_TYPE = "text/html; charset=utf-8"
 PAGE_HEADERS = {
     "Content-Type": HTML_TYPE,
     # The back button shows the page that was left, with the key of its form: sent again, it is done once.

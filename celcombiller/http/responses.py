@@ -23,7 +23,7 @@ JSON_TYPE = "application/json"
 PACKED_FROM = 1024
 """Octets from which a page is compressed."""
 TEXT_TYPE = "text/plain; charset=utf-8"
-PAGE_TYPE = "text/html; charset=utf-8"
+HTML_TYPE = "text/html; charset=utf-8"
 _BARE_PAGE = (
     "<!doctype html><html lang=en><meta name=viewport content='width=device-width'>"
     "<title>{title}</title><h1>{title}</h1><p>{detail}</p></html>\n"
@@ -52,7 +52,7 @@ def encode_refusal(http_request: HttpRequest, error: BillerError, style: Respons
     elif style is ResponseStyle.PAGE:
         status = status_of(error)
         body = _BARE_PAGE.format(title=reason_phrase(status), detail=html.escape(str(error))).encode()
-        http_request.setHeader(b"Content-Type", PAGE_TYPE.encode())
+        http_request.setHeader(b"Content-Type", HTML_TYPE.encode())
     else:
         status, body, content_type = status_of(error), make_problem(error), PROBLEM_TYPE
     if status == http.UNAUTHORIZED:
