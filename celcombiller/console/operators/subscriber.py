@@ -56,9 +56,7 @@ def show_change(tx: Connection, request: Request) -> View:
 
 def change(tx: Connection, request: Request) -> Redirect:
     """Change a subscriber. Without a new password the old one stays."""
-    if not request.body:
-        raise InvalidValue("the form has no field")
-    given = {name: text for name, text in request.body.items() if text or name != "password"}
+    given = _read_changes(request, kept_if_empty="password")
     changed = ask(tx, request, "PATCH /api/v1/subscribers/<username>", body=given)
     return Redirect(f"/ui/subscribers/{changed.username}", done="subscriber_changed")
 
@@ -76,11 +74,16 @@ def show_account(tx: Connection, request: Request) -> View:
 
 def change_account(tx: Connection, request: Request) -> Redirect:
     """Change the limits of an account. Without a day its credit stays valid as long as it is."""
-    if not request.body:
-        raise InvalidValue("the form has no field")
-    given = {name: text for name, text in request.body.items() if text or name != "valid_until"}
+    given = _read_changes(request, kept_if_empty="valid_until")
     ask(tx, request, "PATCH /api/v1/subscribers/<username>/accounts/<any(voice,data,sms):kind>", body=given)
     return Redirect(f"/ui/subscribers/{request.path['username']}", done="limits_changed")
+
+
+def _read_changes(request: Request, *, kept_if_empty: str) -> dict[str, str]:
+    """Return the fields of a form, without this one if it is empty. Raises `InvalidValue` for a form without fields."""
+    if not request.body:
+        raise InvalidValue("the form has no field")
+    return {name: text for name, text in request.body.items() if text or name != kept_if_empty}
 
 
 def show_delete(tx: Connection, request: Request) -> View:
