@@ -68,7 +68,8 @@ def use_monotonic_time(reactor: Any) -> None:
 def stop_once(reactor: Any) -> None:
     """Have a second SIGTERM or Ctrl-C change nothing: Twisted's reactor, which stops already, logs a traceback.
 
-    From when its shutdown begins they are ignored. Before, each that came has asked for a stop of its own.
+    Signals are ignored once the shutdown has begun. Each one that comes before asks the reactor to stop: only the first
+    of these requests counts.
     """
     if reactor.running:
         return

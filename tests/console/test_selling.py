@@ -140,6 +140,6 @@ async def test_terms_of_a_seller_are_changed(biller):
     assert terms.items() <= page.fields("/ui/sellers/ana").items()
     shown = (await admin.client.get("/api/v1/sellers/ana")).body
     assert {name: str(shown[name]) for name in terms} == terms
-    refused = await admin.fill(page, "/ui/sellers/ana", parent="nobody", commission_rate="x")
+    refused = await admin.fill(page, "/ui/sellers/ana", parent="nosuch", commission_rate="x")
     assert refused.status == 422
     assert refused.error_of("commission_rate")

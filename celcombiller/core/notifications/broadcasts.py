@@ -101,7 +101,7 @@ def add(
 ) -> Broadcast:
     """Have a text sent to all members of a group, once for each ``key`` of the author.
 
-    Raises what `plan` raises, `InvalidValue` when nobody would get it, `TransferConflict` and `Forbidden`.
+    Raises what `plan` raises, `InvalidValue` if no member would get it, `TransferConflict` and `Forbidden`.
     """
     actor.check_manages(Level.SUBSCRIBER)
     reference = f"{identity_of(actor)}:{key}"
