@@ -328,7 +328,6 @@ class Theatre:
 
     def __init__(self, pbx, folder, slice_seconds: int) -> None:
         pbx.begin()
-        self._phones = iter(range(SOFT_PHONES.start, SOFT_PHONES.stop, 4))
         self.biller = Biller(folder, agi_port=pbx.agi_port, pbx=pbx)
         self.biller.calls |= {
             "external_dial": "Local/{number}@services/n",
@@ -338,8 +337,11 @@ class Theatre:
             "slice_seconds": slice_seconds,
         }
         self.exchange, self.switchboard = Exchange(pbx.sip_port), Switchboard(pbx.ami_port)
-        self.stages = {played: self._set_stage(pbx, played[1]) for played in PLAYED}
-        spare = [first for first in self._phones if first + 3 in SOFT_PHONES]
+        phones = iter(range(SOFT_PHONES.start, SOFT_PHONES.stop, 4))
+        self.stages = {
+            played: self._set_stage(pbx, first, played[1]) for played, first in zip(PLAYED, phones, strict=False)
+        }
+        spare = list(phones)
         credit = {number: RICH for first in spare for number in range(first, first + 3)}
         for stage in self.stages.values():
             for name in NAMES:
@@ -349,13 +351,12 @@ class Theatre:
             with ThreadPoolExecutor(len(PLAYED)) as pool:
                 list(pool.map(self._play, PLAYED, range(len(PLAYED))))
             self._clear(pbx)
-            self._phones = iter(spare)
-            faulty = [each for each in PLAYED if self.find_fault(each)]
-            (folder / "faults").write_text("\n".join(f"{each}: {self.find_fault(each)}" for each in faulty))
-            for played in faulty[: len(spare)]:
-                self.stages[played] = self._set_stage(pbx, played[1])
-                if played[1]:
-                    self.biller.run("credit", f"user{self.stages[played].number_of(played[1])}", POOR - RICH)
+            faults = {each: fault for each in PLAYED if (fault := self.find_fault(each))}
+            (folder / "faults").write_text("\n".join(f"{each}: {fault}" for each, fault in faults.items()))
+            for played, first in zip(faults, spare, strict=False):
+                stage = self.stages[played] = self._set_stage(pbx, first, played[1])
+                if stage.poor:
+                    self.biller.run("credit", f"user{stage.number_of(stage.poor)}", POOR - RICH)
                 self._play(played)
                 self._clear(pbx)
             self.audit = self.biller.json("audit")
@@ -366,8 +367,7 @@ class Theatre:
             self.biller.stop()
             self.switchboard.close()
 
-    def _set_stage(self, pbx, poor: str) -> Stage:
-        first = next(self._phones)
+    def _set_stage(self, pbx, first: int, poor: str) -> Stage:
         return Stage(self.exchange, self.switchboard, pbx, range(first, first + 3), poor=poor)
 
     def _clear(self, pbx) -> None:
