@@ -23,6 +23,8 @@ LATE_SECONDS = 0.5
 """Calls that are late by more are put off, with all that follow."""
 GONE_SECONDS = 30.0
 """A call of which nothing more comes is over: its Asterisk died before anything was heard of it."""
+NOTE_SECONDS = 1.5
+"""Asterisk writes its own database once a second (``db_sync_thread`` of astdb.c), so a killed one loses newer notes."""
 CONTEXTS = {"fragment": "phones", "two-lines": "two-lines"}
 
 
@@ -193,6 +195,9 @@ class RealAsterisk:
             with self._lock:
                 for record in list(self._calls.values()):
                     self._end(record, at, "crash")
+                for record in self.records:
+                    if record.gone is not None and at - record.gone < NOTE_SECONDS:
+                        record.settled = False  # if no biller took its end, its note is lost
             time.sleep(seconds)
             self.pbx.start()
 
