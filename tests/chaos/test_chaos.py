@@ -1,6 +1,7 @@
 """Chaos for some minutes: a failing seed is printed, and makes the same calls and the same faults again.
 
-Each takes about 35 s: calls and faults, then rest until nothing is open.
+Each takes about 35 s: calls and faults, then rest until nothing is open. A change is tried with the same seeds as the one
+before it, and by night with others.
 """
 
 import os
@@ -20,7 +21,8 @@ SECONDS = 18.0
 CALLS_LEAST = 40
 FAULTS = [each.__name__ for each in WEIGHTS if not each.__name__.endswith(("clock", "clocks"))]
 """All but steps of clocks: beside other faults some of them are not got over yet. `make chaos` has them."""
-SEED = os.environ.get("CHAOS_SEED", "")
+SEEDS = {"sqlite": "61", "postgresql": "382", "asterisk": "61"}
+"""Their faults are of nine kinds or more, and the calls have slices of 4 or 8 s."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,26 +49,28 @@ def pbx():
     made.remove()
 
 
+@pytest.fixture(params=["known", pytest.param("new", marks=pytest.mark.nightly)])
+def seeds(request):
+    """Give the seed by the name of the scene."""
+    return SEEDS if request.param == "known" else dict.fromkeys(SEEDS, str(random.SystemRandom().randrange(10**9)))
+
+
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_every_law_holds_in_chaos(folder, database, capsys):
-    _check(
-        capsys, run(folder, _seed(), SECONDS, database, rate=12, talk_seconds=(1, 12), every_seconds=1.5, only=FAULTS)
-    )
+def test_every_law_holds_in_chaos(folder, database, seeds, capsys):
+    seed = seeds[database]
+    _check(capsys, run(folder, seed, SECONDS, database, rate=12, talk_seconds=(1, 12), every_seconds=1.5, only=FAULTS))
 
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_every_law_holds_on_real_asterisk(folder, pbx, capsys):
+def test_every_law_holds_on_real_asterisk(folder, pbx, seeds, capsys):
+    seed = seeds["asterisk"]
     _check(
         capsys,
-        run(folder, _seed(), SECONDS, "sqlite", pbx=pbx, rate=6, talk_seconds=(1, 12), every_seconds=2.0, only=FAULTS),
+        run(folder, seed, SECONDS, "sqlite", pbx=pbx, rate=6, talk_seconds=(1, 12), every_seconds=2.0, only=FAULTS),
     )
-
-
-def _seed():
-    return SEED or str(random.SystemRandom().randrange(10**9))
 
 
 def _check(capsys, outcome):
