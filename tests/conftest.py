@@ -17,12 +17,13 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from celcombiller.bench.postgresql import PostgreSQL, find_programs
 from celcombiller.runtime.credentials import password_hash, password_hasher
-from tests.support import databases
+from tests.support import audits, databases
 from tests.system.lab.waiting import free_ports
 
 password_hash.HASHER = password_hasher.HASHER = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """The product's takes 0.16 s of CPU time for each password. What runs as a program of its own has that one."""
 
+audits.share_statements()
 databases.share_statements()
 
 # A change is tried with the same examples as the one before it; while one works, and by night, with new ones.
