@@ -38,9 +38,9 @@ async def give(biller, username, value):
 async def asked(biller, amount="50"):
     """Have ana ask for a transfer to bia, twice with one form; return her reader, where to confirm, and the code."""
     ana = Reader(await biller.logged_in("ana"))
-    form = await ana.look("/ui/me/transfer")
+    form = await ana.look(f"/ui/me/transfer/plan?to=1003&amount={amount}")
     for _ in range(2):
-        page = await ana.fill(form, "/ui/me/credit-transfers", to="1003", amount=amount)
+        page = await ana.fill(form, "/ui/me/credit-transfers")
         assert page.path == "/ui/me/transfer?done=transfer_asked", page.text
     (action,) = {each["action"] for each in page.content.select("form[action$=confirm]")}
     code = biller.rows(tables.message)[-1]["text"].split()[1]
@@ -92,6 +92,18 @@ async def test_voucher_is_redeemed_once(biller):
     assert refused.status == 409
     assert code not in str(refused.content)
     assert (await voice_of(biller, "bia"), await voice_of(biller, "ana")) == (before + 50, others)
+
+
+@pytest_twisted.ensureDeferred
+async def test_plan_of_a_transfer_names_its_fee(confirming):
+    ana = Reader(await confirming.logged_in("ana"))
+    plan = await ana.look("/ui/me/transfer/plan?to=1003&amount=50")
+    assert plan.facts() == {"Name": "bia", "Number": "1003", "Credits": "50", "Fee": "5", "Left": "45"}
+    page = await ana.look("/ui/me/transfer/plan?to=1003&amount=96")
+    assert page.status == 409
+    assert page.content.find("input", attrs={"name": "amount"})["value"] == "96"
+    assert await voice_of(confirming, "ana") == 100
+    assert not confirming.rows(tables.message)
 
 
 @pytest_twisted.ensureDeferred

@@ -4,11 +4,6 @@
 // A form is sent once: a second tap finds its button at rest. The back button makes the page fresh again.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  const question = form.dataset.confirm;
-  if (question && !window.confirm(question)) {
-    event.preventDefault();
-    return;
-  }
   if (form.method !== "post") return;
   if (form.dataset.sent) {
     event.preventDefault();
@@ -25,7 +20,8 @@ window.addEventListener("pageshow", () => {
   }
 });
 
-// <div data-events="/api/v1/live/events" hx-trigger="news">: the part is fetched again when something happened.
+// <div data-events="/api/v1/live/events" hx-trigger="news">: the part is fetched again when something happened, but not
+// while the reader has a question open in it.
 for (const part of document.querySelectorAll("[data-events]")) {
   let waiting = false;
   const source = new EventSource(part.dataset.events);
@@ -34,7 +30,8 @@ for (const part of document.querySelectorAll("[data-events]")) {
     waiting = true;
     setTimeout(() => {
       waiting = false;
-      window.htmx.trigger(part, "news");
+      if (part.querySelector("details[open]")) refresh();
+      else window.htmx.trigger(part, "news");
     }, 500);
   };
   for (const kind of (part.dataset.kinds || "message").split(" ")) source.addEventListener(kind, refresh);

@@ -22,6 +22,7 @@ SUBSCRIBER_ROUTES = (
     form("/ui/me/bundles", OWN_WRITE, top_up.buy, shown_by=top_up.show_plans, needs_idempotency_key=True),
     form(f"/ui/me/fees/{ID}/pay", OWN_WRITE, top_up.pay_fee, shown_by=top_up.show_plans),
     page("/ui/me/transfer", OWN_READ, top_up.show_transfer),
+    page("/ui/me/transfer/plan", OWN_READ, top_up.show_transfer_plan, shown_by=top_up.show_transfer),
     page("/ui/me/credit-transfers", OWN_READ, top_up.show_transfer),
     form(
         "/ui/me/credit-transfers",

@@ -59,6 +59,12 @@ def show_transfer(tx: Connection, request: Request) -> View:
     return View("subscribers/transfer.html", {"found": found})
 
 
+def show_transfer_plan(tx: Connection, request: Request) -> View:
+    """Show who would get the credit, and what it costs, before it is handed on."""
+    planned = ask(tx, request, "POST /api/v1/me/credit-transfers/plan", body=request.query)
+    return View("subscribers/transfer_plan.html", {"plan": planned})
+
+
 def transfer(tx: Connection, request: Request) -> Redirect:
     """Ask for a transfer to another subscriber, once for each form."""
     made = ask(tx, request, "POST /api/v1/me/credit-transfers", body=request.body)

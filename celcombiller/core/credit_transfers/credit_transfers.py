@@ -81,6 +81,35 @@ class Confirmed:
         return self.transfer
 
 
+@dataclass(frozen=True, slots=True)
+class CreditTransferPlan:
+    """What a transfer would do. ``left`` is the credit of the payer's own that they would have after it."""
+
+    recipient: Subscriber
+    amount: int
+    fee: int
+    left: int
+
+
+def plan(
+    tx: Connection,
+    terms: CreditTransferTerms,
+    policy: MessagePolicy,
+    payer: Subscriber,
+    to_number: str,
+    amount: int,
+    *,
+    today: date,
+) -> CreditTransferPlan:
+    """Return what a transfer would do, to look at before it is asked for. Raises as `ask` does, and writes nothing."""
+    recipient = _find_recipient(tx, to_number, policy.numbering)
+    terms.check_offered()
+    terms.check_amount(amount)
+    fee = terms.fee_of(amount)
+    _, debit, _ = _check(tx, terms, payer, recipient, amount, fee, today)
+    return CreditTransferPlan(recipient, amount, fee, _own(debit) - amount - fee)
+
+
 def ask(
     tx: Connection,
     terms: CreditTransferTerms,
@@ -279,7 +308,7 @@ def _check(
     ids = [found[each.id, Kind.VOICE].id for each in (payer, recipient)]
     book.load(tx, ids)
     debit, credit = (book.accounts[each] for each in ids)
-    own = max(debit.posted - debit.held, 0)  # without what a credit limit lends
+    own = _own(debit)
     if own < amount + fee:
         sums = {"amount": amount, "fee": fee, "own": own}
         said = {name: partial(terms.format_amount, each) for name, each in sums.items()}
@@ -290,6 +319,11 @@ def _check(
             more = partial(terms.format_amount, left)
             raise DayLimitReached(_("today {more} more may be transferred", more=more))
     return book, debit, credit
+
+
+def _own(account: Account) -> int:
+    """Return the credit of an account without what a credit limit lends."""
+    return max(account.posted - account.held, 0)
 
 
 def _make(

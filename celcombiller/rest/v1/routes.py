@@ -1142,6 +1142,17 @@ V1_ROUTES = (
     ),
     Route(
         method="POST",
+        path=f"{V1}/me/credit-transfers/plan",
+        who=OWN_READ,
+        do=credit_transfers.plan,
+        body=credit_transfers.NewCreditTransfer,
+        only_asks=True,
+        example={"to": "5591980000002", "amount": 60},
+        answer=credit_transfers.CreditTransferPlanView,
+        refusals=_OF_CREDIT_TRANSFER,
+    ),
+    Route(
+        method="POST",
         path=f"{V1}/me/credit-transfers/{ID}/confirm",
         who=OWN_WRITE,
         serve=credit_transfers.confirm,

@@ -52,6 +52,16 @@ async def test_a_transfer_is_asked_then_confirmed(biller):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_plan_moves_and_sends_nothing(biller):
+    ana = await biller.logged_in("ana")
+    answer = await ana.post(f"{MINE}/plan", {"to": "1003", "amount": 50})
+    assert answer.body == {"recipient": "bia", "to_number": "1003", "amount": 50, "fee": 5, "left": 45}
+    refused(await ana.post(f"{MINE}/plan", {"to": "1003", "amount": 91}), 422, "INVALID")
+    refused(await ana.post(f"{MINE}/plan", {"to": "1999", "amount": 50}), 404, "UNKNOWN")
+    assert (biller.rows(tables.message), (await ana.get(PATH)).body["items"]) == ([], [])
+
+
+@pytest_twisted.ensureDeferred
 async def test_wrong_codes_are_counted_and_cancel(biller):
     ana = await biller.logged_in("ana")
     asked = (await post(ana, MINE, {"to": "1003", "amount": 50})).body

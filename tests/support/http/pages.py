@@ -41,6 +41,13 @@ class Page:
             found[each["name"]] = chosen["value"] if chosen else ""
         return found
 
+    def facts(self):
+        """Give what the page says of its thing: texts by their names."""
+        return {
+            each.get_text(" ", strip=True): each.find_next_sibling("dd").get_text(" ", strip=True)
+            for each in self.content.main.find_all("dt")
+        }
+
     def error_of(self, name):
         """Give what stands beside a field; empty if nothing is wrong with it."""
         found = self.content.find(id=f"{name}-error")

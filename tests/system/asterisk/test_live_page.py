@@ -14,12 +14,12 @@ def test_the_page_follows_a_call_and_ends_it(biller, pbx, chromium, tmp_path):
     visit = Visit(chromium, biller).log_in()
     page = visit.open("/ui/live")
     page.wait_for_selector("text=No call is in progress.")
-    page.on("dialog", lambda question: question.accept())
     other = callee(tmp_path / "callee", "waits", port=pbx.port_of("2003"), talk=60.0)
     phone = caller(tmp_path / "caller", "waits", number="1000", dials="2003", sip_port=pbx.sip_port, talk=60.0)
     try:
         phone.until_answered()
         page.wait_for_selector("#live td >> text=user1000")
+        page.click("#live summary")
         page.click("#live button")
         page.wait_for_selector("text=No call is in progress.")
         until(lambda: pbx.channels() == 0, "the call is over")

@@ -153,7 +153,7 @@ MONEY = {
     "sale": ("user2002", "/ui/sell/plan?to=2003&amount=60", {}),
     "voucher": ("user2003", "/ui/me/plans", {"code": ""}),
     "plan": ("user2003", "/ui/me/plans/1", {}),
-    "transfer": ("user2003", "/ui/me/transfer", {"to": "2002", "amount": "1"}),
+    "transfer": ("user2003", "/ui/me/transfer/plan?to=2002&amount=1", {}),
 }
 
 

@@ -11,7 +11,6 @@ pytestmark = pytest.mark.xdist_group("console")
 def visit(request, chromium, biller):
     """Give a window at the page of the login."""
     made = Visit(chromium, biller, width=NARROW, java_script_enabled=request.param)
-    made.page.on("dialog", lambda question: question.accept())
     made.go("/")
     yield made
     made.leave()
@@ -45,8 +44,7 @@ def test_operators_credit_and_reverse_by_keyboard(visit, biller):
     visit.press("Give 60 credits")
     assert biller.user(2003)["data_balance"] == before + 60
     visit.skip_menu()
-    visit.tab_to("Reverse it", "SUMMARY")
-    visit.page.keyboard.press("Enter")
+    visit.open_question("Reverse it")
     visit.type(Reason="a test")
     visit.press("Reverse it")
     assert biller.user(2003)["data_balance"] == before
@@ -62,6 +60,7 @@ def test_sellers_sell_and_undo_by_keyboard(visit, biller):
     visit.press("Sell 60 credits")
     assert biller.user(2003)["voice_balance"] == before + 60
     visit.skip_menu()
+    visit.open_question("Undo")
     visit.press("Undo")
     assert biller.user(2003)["voice_balance"] == before
 
@@ -80,4 +79,6 @@ def test_subscribers_redeem_and_transfer_by_keyboard(visit, biller, codes):
     visit.skip_menu()
     visit.type(Number="2002", Amount_in_credits="20")
     visit.press("Go on")
+    visit.skip_menu()
+    visit.press("Hand on 20 credits")
     assert biller.user(2003)["voice_balance"] == before + 30

@@ -28,7 +28,7 @@ READ_TEXTS = """() => {
     while (nodes.nextNode())
         if (!nodes.currentNode.parentElement.closest("script, pre, code, textarea, .document, [lang=en]"))
             texts.push(nodes.currentNode.data);
-    for (const name of ["title", "aria-label", "alt", "placeholder", "data-confirm"])
+    for (const name of ["title", "aria-label", "alt", "placeholder"])
         for (const each of document.querySelectorAll(`[${name}]`)) texts.push(each.getAttribute(name));
     return texts.map(each => each.replace(/\\s+/g, " ").trim()).filter(each => each);
 }"""
@@ -156,6 +156,11 @@ class Visit:
         self.tab_to(name, "A", "BUTTON")
         with self.page.expect_navigation():
             self.page.keyboard.press("Enter")
+
+    def open_question(self, name):
+        """Go by Tab to what asks before it does something, and open it."""
+        self.tab_to(name, "SUMMARY")
+        self.page.keyboard.press("Enter")
 
     def type(self, **fields):
         """Go to fields by Tab, by their labels with ``_`` for a space, and type into them."""

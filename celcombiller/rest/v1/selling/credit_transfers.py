@@ -68,6 +68,16 @@ class StaffCreditTransfer(NewCreditTransfer, kw_only=True, forbid_unknown_fields
     note: Note = ""
 
 
+class CreditTransferPlanView(msgspec.Struct, kw_only=True):
+    """What a transfer would do, to be looked at before it is asked for."""
+
+    recipient: Annotated[str, Meta(description="the username of who would get the credit")]
+    to_number: Annotated[str, Meta(description="the number of that subscriber")]
+    amount: Annotated[int, Meta(description="voice credits")]
+    fee: Annotated[int, Meta(description="voice credits that you would pay for it")]
+    left: Annotated[int, Meta(description="voice credits of your own that you would have left")]
+
+
 class Confirmation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The code that the payer's phone got."""
 
@@ -97,6 +107,27 @@ def list_all(tx: Connection, request: Request) -> Page[CreditTransferView]:
         query.limit,
         lambda each: each[0].id,
         lambda each: make_view(CreditTransferView, each[0], payer=each[1], recipient=each[2]),
+    )
+
+
+def plan(tx: Connection, request: Request) -> CreditTransferPlanView:
+    """Show who would get the credit, the fee, and what you would have left. Nothing moves, and no code is sent."""
+    body: NewCreditTransfer = request.body
+    planned = credit_transfers.plan(
+        tx,
+        request.config.credit_transfer_terms,
+        request.config.message_policy,
+        subscriber_records.find_by_id(tx, request.principal.subscriber_id),
+        body.to,
+        body.amount,
+        today=local_date(request.now, request.config.schedules.zone),
+    )
+    return CreditTransferPlanView(
+        recipient=planned.recipient.username,
+        to_number=planned.recipient.clid,
+        amount=planned.amount,
+        fee=planned.fee,
+        left=planned.left,
     )
 
 
