@@ -1,12 +1,16 @@
 """AMI links that do not hear all, and channels with odd names, on a real Asterisk."""
 
+import contextlib
+import socket
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from celcombiller.asterisk.ami.probe import NO_EVENTS, UNHEARD
-from tests.system.lab.asterisk import LATIN_ADDRESS
+from tests.system.lab.asterisk import LATIN_ADDRESS, SECRET
 from tests.system.lab.sip_phones import callee, caller
 from tests.system.lab.waiting import until
 
@@ -45,6 +49,35 @@ def test_a_kill_on_a_deaf_link_charges(biller, pbx, tmp_path, user):
         until(lambda: NO_EVENTS in biller.log, "the missing right is reported")
     else:
         assert NO_EVENTS not in biller.log
+
+
+@pytest.mark.parametrize(("user", "is_kept"), [("celcombiller", True), ("deaf", False)])
+def test_a_slow_reader_keeps_its_link(pbx, user, is_kept):
+    """The shipped user has 5 s to read what waits for it, and others Asterisk's 0.1 s. 3 s for both."""
+    actions = 12_000
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.connect(("127.0.0.1", pbx.ami_port))
+        link.settimeout(30)
+        link.sendall(f"Action: Login\r\nUsername: {user}\r\nSecret: {SECRET}\r\nEvents: off\r\n\r\n".encode())
+        asking = threading.Thread(target=_ask_often, args=(link, actions))
+        asking.start()
+        time.sleep(0.5)
+        assert (_count_answers(link, actions) == actions) is is_kept
+        asking.join()
+
+
+def _ask_often(link, actions):
+    with contextlib.suppress(ConnectionError):
+        link.sendall(b"Action: CoreSettings\r\n\r\n" * actions)
+
+
+def _count_answers(link, most):
+    answers = 0
+    with contextlib.suppress(ConnectionError), link.makefile("rb") as lines:
+        while answers < most and (line := lines.readline()):
+            answers += line.startswith(b"AMIversion")
+    return answers
 
 
 def test_a_filter_is_noticed_at_the_first_call(biller, pbx, tmp_path):

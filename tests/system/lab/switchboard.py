@@ -58,5 +58,10 @@ class Switchboard:
                     return said
 
     def _read(self) -> dict[str, str]:
-        lines = iter(lambda: self._stream.readline().decode(errors="replace").strip(), "")
+        """Return the next message. Raises `ConnectionError` at the end of the connection."""
+        lines = []
+        while (line := self._stream.readline()).strip():
+            lines.append(line.decode(errors="replace").strip())
+        if not line:
+            raise ConnectionError("Asterisk ended the connection of the switchboard")
         return dict(line.partition(": ")[::2] for line in lines)
