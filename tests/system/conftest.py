@@ -8,13 +8,19 @@ from tests.system.lab.asterisk import Asterisk
 from tests.system.lab.biller import Biller
 from tests.system.lab.requirements import find_chromium, missing
 
+WITH_PHONES = "tests/system/asterisk"
+PHONE_GROUPS = 2
+"""Tests with phones wait for most of their time. They are in so many processes, and no more, beside tests that compute."""
 FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(tryfirst=True)  # before items are chosen by their marks
 def pytest_collection_modifyitems(items):
     lacking = missing() if os.environ.get("CI") != "true" else ""
+    files = sorted({item.path for item in items if WITH_PHONES in str(item.path)})
     for item in items:
+        if item.path in files and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(f"phones {files.index(item.path) % PHONE_GROUPS + 1}"))
         if "tests/system" in str(item.path):
             item.add_marker(pytest.mark.real)
             if lacking:
