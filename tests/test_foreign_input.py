@@ -1160,6 +1160,7 @@ def test_only_its_own_errors_leave_a_decoder(decoder, data):
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis  # so that it is tried with more by night
 @pytest.mark.parametrize("decoder", rows("is_slow"))
 def test_time_grows_no_faster_than_input(decoder):
     """Try long runs of everything that separates; about 6 s for all decoders."""
@@ -1167,6 +1168,7 @@ def test_time_grows_no_faster_than_input(decoder):
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_time_of_each_field_pattern_grows_no_faster():
     for name, pattern in list_field_patterns().items():
         assert find_growth(pattern_decoder(name, pattern)) is None, name

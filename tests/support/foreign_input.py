@@ -17,6 +17,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from tests.support.properties import is_nightly
+
 PACKAGE = Path(__file__).parents[2] / "celcombiller"
 
 TOKENS = (
@@ -33,6 +35,9 @@ TOKENS = (
 SMALLEST = 256
 GROWTH = 4
 """Each size that is measured is so many times the one before; linear work takes as many times as long."""
+
+LARGEST_BY_DAY = 16_384
+"""Octets up to which each run looks; by night it is as many as a decoder may be given."""
 
 ROOM = 2.5
 """How much more than that is still taken for linear, because the machine has other work too; quadratic work has 4."""
@@ -164,7 +169,8 @@ def find_growth(decoder):
     measurement, so one good measurement of several is enough.
     """
     kinds = dict(shapes(decoder))
-    sizes = [size for size in (SMALLEST * GROWTH**n for n in range(9)) if size <= decoder.largest]
+    largest = decoder.largest if is_nightly() else min(decoder.largest, LARGEST_BY_DAY)
+    sizes = [size for size in (SMALLEST * GROWTH**n for n in range(9)) if size <= largest]
     worst = BEGINNING * _plain_seconds(SMALLEST) + ROOM * _seconds(lambda: _run(decoder, b""))
     for smaller, size in itertools.pairwise((0, *sizes)):
         limit = worst if not smaller else ROOM * GROWTH * max(worst, _plain_seconds(smaller))

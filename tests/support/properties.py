@@ -6,3 +6,8 @@ from hypothesis import settings
 def share(part, **more):
     """Return settings with this part of the profile's examples: less for what is costly, more for what is cheap."""
     return settings(max_examples=max(3, round(part * settings.default.max_examples)), **more)
+
+
+def is_nightly():
+    """Return whether this is a run by night, in which everything is tried as long as it takes."""
+    return settings.default.max_examples >= settings.get_profile("nightly").max_examples
