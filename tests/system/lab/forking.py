@@ -98,16 +98,25 @@ class Forked:
 
 
 def _serve() -> None:
+    import msgspec  # noqa: PLC0415
     import twisted.internet  # noqa: PLC0415
     from twisted.scripts import twistd  # noqa: PLC0415
 
     import twisted.plugins.celcombiller_plugin  # noqa: PLC0415
+    from celcombiller.config.tables import Config  # noqa: PLC0415
+    from celcombiller.http.application import _make_app  # noqa: PLC0415
     from celcombiller.http.openapi import encode_description  # noqa: PLC0415
-    from celcombiller.service.wiring import ROUTES  # noqa: PLC0415
+    from celcombiller.runtime.languages import LANGUAGES, load_language  # noqa: PLC0415
+    from celcombiller.service.wiring import CONSOLE_ROUTES, ROUTES  # noqa: PLC0415
 
     # Klein imports a reactor for a method that is not used here; each fork makes its own, for it holds open files.
     del sys.modules["twisted.internet.reactor"], twisted.internet.reactor
+    # What a process computes once, half of what is left of a start: each fork has it.
     encode_description(tuple(ROUTES))
+    _make_app((*ROUTES, *CONSOLE_ROUTES)).url_map.update()
+    msgspec.convert({}, Config)
+    for name in LANGUAGES:
+        load_language(name)
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, _bury)
