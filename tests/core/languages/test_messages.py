@@ -61,7 +61,7 @@ def move(engine, amount, number=1, *, kind=Kind.VOICE):
         book.load(tx, sides)
         sides = sides if amount > 0 else sides[::-1]
         move.number += 1
-        book.post(f"id:{move.number}", *sides, abs(amount), origin="web" if amount > 0 else "call", now=NOW)
+        book.post(f"moved:{move.number}", *sides, abs(amount), origin="web" if amount > 0 else "call", now=NOW)
         book.save(tx)
 
 
