@@ -107,7 +107,7 @@ def plan(
     terms.check_amount(amount)
     fee = terms.fee_of(amount)
     _, debit, _ = _check(tx, terms, payer, recipient, amount, fee, today)
-    return CreditTransferPlan(recipient, amount, fee, _own(debit) - amount - fee)
+    return CreditTransferPlan(recipient, amount, fee, _count_own(debit) - amount - fee)
 
 
 def ask(
@@ -308,7 +308,7 @@ def _check(
     ids = [found[each.id, Kind.VOICE].id for each in (payer, recipient)]
     book.load(tx, ids)
     debit, credit = (book.accounts[each] for each in ids)
-    own = _own(debit)
+    own = _count_own(debit)
     if own < amount + fee:
         sums = {"amount": amount, "fee": fee, "own": own}
         said = {name: partial(terms.format_amount, each) for name, each in sums.items()}
@@ -321,7 +321,7 @@ def _check(
     return book, debit, credit
 
 
-def _own(account: Account) -> int:
+def _count_own(account: Account) -> int:
     """Return the credit of an account without what a credit limit lends."""
     return max(account.posted - account.held, 0)
 
