@@ -253,7 +253,7 @@ async def test_the_document_is_public_and_complete(biller):
         ("clara", "examples,fuzzing", 0.06),
         ("admin", "coverage,fuzzing", 0.2),
         # Each edge of each parameter of 200 routes: 2 min.
-        pytest.param("clara", "coverage,fuzzing,stateful", 0.06, marks=pytest.mark.nightly),
+        pytest.param("clara", "coverage,fuzzing,stateful", 0.15, marks=pytest.mark.nightly),
     ],
 )
 @pytest.mark.hypothesis  # so that it is tried longer by night
