@@ -102,12 +102,7 @@ def plan(
     today: date,
 ) -> CreditTransferPlan:
     """Return what a transfer would do, to look at before it is asked for. Raises as `ask` does, and writes nothing."""
-    recipient = _find_recipient(tx, to_number, policy.numbering)
-    terms.check_offered()
-    terms.check_amount(amount)
-    fee = terms.fee_of(amount)
-    _, debit, _ = _check(tx, terms, payer, recipient, amount, fee, today)
-    return CreditTransferPlan(recipient, amount, fee, _count_own(debit) - amount - fee)
+    return _plan(tx, terms, payer, _find_recipient(tx, to_number, policy.numbering), amount, today)
 
 
 def ask(
@@ -140,10 +135,7 @@ def ask(
         if known.state == CreditTransferState.ASKED and known.expires_at > now:
             _ask_again(tx, terms, policy, known, payer, recipient, code_of(random), now)
         return value_from_row(known, CreditTransfer)
-    terms.check_offered()
-    terms.check_amount(amount)
-    fee = terms.fee_of(amount)
-    _check(tx, terms, payer, recipient, amount, fee, today)
+    fee = _plan(tx, terms, payer, recipient, amount, today).fee
     transfer_records.cancel_open(tx, payer.id, now)
     made = transfer_records.add(
         tx,
@@ -286,6 +278,17 @@ def _find_recipient(tx: Connection, to_number: str, numbering: NumberingPlan) ->
 def _check_recipient(payer: Subscriber, recipient: Subscriber) -> None:
     if payer.id == recipient.id:
         raise InvalidValue(_("a transfer goes to somebody else"), {"to": "must be another subscriber's number"})
+
+
+def _plan(
+    tx: Connection, terms: CreditTransferTerms, payer: Subscriber, recipient: Subscriber, amount: int, today: date
+) -> CreditTransferPlan:
+    """Check a transfer against the operator's terms and on locked accounts, and return what it would do."""
+    terms.check_offered()
+    terms.check_amount(amount)
+    fee = terms.fee_of(amount)
+    _, debit, _ = _check(tx, terms, payer, recipient, amount, fee, today)
+    return CreditTransferPlan(recipient, amount, fee, _count_own(debit) - amount - fee)
 
 
 def _check(
