@@ -51,7 +51,7 @@ def pbx():
 
 @pytest.fixture(params=["known", pytest.param("new", marks=pytest.mark.nightly)])
 def seeds(request):
-    """Give the seed by the name of the scene."""
+    """Return the seed of each test, by its name."""
     return SEEDS if request.param == "known" else dict.fromkeys(SEEDS, str(random.SystemRandom().randrange(10**9)))
 
 

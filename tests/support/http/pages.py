@@ -42,7 +42,7 @@ class Page:
         return found
 
     def facts(self):
-        """Give what the page says of its thing: texts by their names."""
+        """Return the facts that the page lists: each text by its name."""
         return {
             each.get_text(" ", strip=True): each.find_next_sibling("dd").get_text(" ", strip=True)
             for each in self.content.main.find_all("dt")
