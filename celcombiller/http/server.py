@@ -123,7 +123,7 @@ class ApiSite(Site):
         """End all streams and drop all deadlines when the port is closed."""
         super().stopFactory()
         self._stop()
-        self.connections.deadlines.stop()
+        self.connections.stop()
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/1.1 only by TLS, even if Twisted finds a library for HTTP/2."""

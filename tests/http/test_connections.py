@@ -1,16 +1,22 @@
-"""Connections of the API's port: limits, deadlines and turns, on transports in memory and a clock that is set."""
+"""Connections of the API's port: limits, deadlines and turns, on transports in memory and a clock that is set; a few on real sockets."""
+
+import socket
+from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
+import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from celcombiller.http.connections import KEPT_BYTES, ConnectionLimits, Connections
+from celcombiller.http.connections import ACCEPT_PAUSE_SECONDS, KEPT_BYTES, ConnectionLimits, Connections
 from celcombiller.http.server import ApiSite
 
 LIMITS = ConnectionLimits(connections_max=6, connections_per_address_max=3)
@@ -377,3 +383,37 @@ def test_a_line_that_is_too_long_is_answered(port):
     wire = port.connect()
     port.send(wire, b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000)
     assert wire.value().startswith(b"HTTP/1.1 431 ")
+
+
+# -- real sockets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listening():
+    """A page that is served on a port of the system."""
+    page = Page()
+    port = reactor.listenTCP(0, ApiSite(page, Connections(reactor, ConnectionLimits())), interface="127.0.0.1")
+    port.page = page
+    yield port
+    pytest_twisted.blockon(port.stopListening())
+
+
+def connect(port, stack):
+    client = stack.enter_context(socket.create_connection(("127.0.0.1", port.getHost().port)))
+    client.setblocking(False)
+    return client
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_connections_are_accepted_little_by_little(listening):
+    with ExitStack() as stack:
+        connect(listening, stack)
+        await deferLater(reactor, 2 * ACCEPT_PAUSE_SECONDS)
+        before, clients = reactor.seconds(), [connect(listening, stack) for _ in range(20)]
+        accepted = [1]
+        while accepted[-1] < 1 + len(clients):
+            await deferLater(reactor, 0)
+            accepted.append(len(listening.factory.connections))
+        assert max(after - before for before, after in pairwise(accepted)) == 1
+        assert reactor.seconds() - before > (len(clients) // 2 - 1) * ACCEPT_PAUSE_SECONDS
+    await deferLater(reactor, 0.05)
