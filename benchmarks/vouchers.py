@@ -123,6 +123,8 @@ def yardstick_of_redeeming(engine: sa.Engine, count: int, at_once: int) -> float
     """Write what as many redemptions write with bare statements, so many in a transaction; return the seconds."""
     now = datetime.now(UTC).isoformat()
     with engine.begin() as tx:
+        for name in ("like_transfer", "like_account", "like_redemption"):
+            tx.exec_driver_sql(f"drop table if exists {name}")
         tx.exec_driver_sql("create table like_transfer as select * from transfer where 1 = 0")
         tx.exec_driver_sql("create table like_account as select * from account")
         tx.exec_driver_sql("create unique index like_account_id on like_account (id)")
@@ -201,7 +203,9 @@ async def measure(reactor, name: str, engine: sa.Engine, arguments: argparse.Nam
     )
     tell("yardstick", count, yardstick)
     took, _ = await redeem_many(reactor, engine, codes[count : count + SINGLES], 1)
-    tell("redeemed, one after the other", SINGLES, took)
+    yardstick = yardstick_of_redeeming(engine, SINGLES, 1)
+    tell("redeemed, one after the other", SINGLES, took, f", {took / yardstick:.1f} x the yardstick")
+    tell("yardstick, each waits for the disk", SINGLES, yardstick)
     hour = BundleTerms("hour", BundleKind.SECONDS, 3600)
     now = datetime.now(UTC)
     offer = transact(engine, lambda tx: offers.add(tx, hour, price=1, valid_hours=720, renews=False, now=now))
