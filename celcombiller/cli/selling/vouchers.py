@@ -332,9 +332,11 @@ def _read_code(arguments: argparse.Namespace) -> str:
 
 
 def _print(arguments: argparse.Namespace, config: Config) -> int:
-    cards = _read_cards(arguments.file)
+    from celcombiller.runtime.languages import load_language  # noqa: PLC0415  loads Babel
+
+    cards, language = _read_cards(arguments.file), load_language(config.console.language)
     with _new_file(arguments.output) as file:
-        file.writelines(page(track(cards, "Drawing cards", len(cards)), config.vouchers.look))
+        file.writelines(page(track(cards, "Drawing cards", len(cards)), config.vouchers.look, language))
     return 0
 
 

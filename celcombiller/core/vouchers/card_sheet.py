@@ -6,16 +6,21 @@ Codes are shown once, when they are made. So a page is made of the CSV file, whi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from celcombiller.core.languages.language import PLAIN
+from celcombiller.core.languages.language import Text as _
 from celcombiller.core.ledger.balance_format import format_balance
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.vouchers.voucher_codes import format_code, parse_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import date
 
+    from celcombiller.core.languages.language import Language
     from celcombiller.core.ledger.balance_format import BalanceStyle
     from celcombiller.core.model.vouchers import VoucherBatch
 
@@ -83,18 +88,18 @@ def card_from_row(row: Mapping[str, str | None]) -> Card:
     return Card(batch, serial, code, gives, until)
 
 
-def page(cards: Iterable[Card], look: CardLook) -> Iterator[str]:
-    """Yield the page, piece by piece: cards of 90 by 55 mm, ten on a sheet of A4."""
-    title = escape(look.title or "Vouchers")
-    yield f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
-    yield "\n<body><main>\n"
+def page(cards: Iterable[Card], look: CardLook, language: Language = PLAIN) -> Iterator[str]:
+    """Yield the page in a language, piece by piece: cards of 90 by 55 mm, ten on a sheet of A4."""
+    title = escape(look.title or language.write(_("Vouchers")))
+    yield f'<!DOCTYPE html>\n<html lang="{language.name.replace("_", "-")}"><head><meta charset="utf-8">'
+    yield f"<title>{title}</title><style>{_STYLE}</style></head>\n<body><main>\n"
     for each in cards:
-        yield _card(each, look)
+        yield _card(each, look, language)
     yield "</main></body></html>\n"
 
 
-def _card(card: Card, look: CardLook) -> str:
-    until = f" · until {escape(card.valid_until[:10])}" if card.valid_until else ""
+def _card(card: Card, look: CardLook, language: Language) -> str:
+    until = f" · {escape(_write_end(card.valid_until, language))}" if card.valid_until else ""
     text = look.text.replace("{code}", card.code)
     return (
         f"<article><h1>{escape(look.title)}</h1><h2>{escape(card.gives)}</h2><p>{escape(text)}</p>"
@@ -102,6 +107,15 @@ def _card(card: Card, look: CardLook) -> str:
         f'<p class="code"><code>{format_code(card.code)}</code></p>'
         f"<small>{escape(card.batch)} · {escape(card.serial)}{until}</small></article>\n"
     )
+
+
+def _write_end(valid_until: str, language: Language) -> str:
+    """Return until when a card is valid. A date that somebody wrote into the file by hand stays as it is."""
+    try:
+        day: date | str = datetime.fromisoformat(valid_until).date()
+    except ValueError:
+        day = valid_until
+    return language.write(_("Valid until {valid_until}", valid_until=day))
 
 
 def _qr_code(text: str) -> str:

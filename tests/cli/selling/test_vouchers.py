@@ -111,7 +111,15 @@ def test_a_page_is_printed_of_the_file(ready):
     assert stat.S_IMODE(Path("cards.html").stat().st_mode) == 0o600
     assert (text.count("<article>"), text.count("<svg"), "<b>" in text) == (3, 3, False)
     assert all(row["code"] in text for row in rows)
-    assert "until 2099-12-31" in text
+    assert "Valid until Dec 31, 2099" in text
     Path("cards.csv").write_text("batch,serial,code\nx,1,123\n")
     status, _, err = ready("voucher", "print", "cards.csv")
     assert (status, "cards.csv, line 2: the code has 21 digits, not 3" in err) == (REFUSED, True)
+
+
+def test_a_page_is_in_the_set_language(ready, monkeypatch):
+    monkeypatch.setenv("CELCOMBILLER_CONSOLE_LANGUAGE", "pt_BR")
+    made(ready, "--valid-until", "2099-12-31T12:00:00Z")
+    assert ready("voucher", "print", "cards.csv", "--output", "cards.html")[0] == 0
+    text = Path("cards.html").read_text()
+    assert ('<html lang="pt-BR">' in text, text.count("Válido até 31 de dez. de 2099")) == (True, 3)
