@@ -1,4 +1,4 @@
-"""A broken law as the report lists it, and the names of accounts in it."""
+"""What checks share: a broken law as the report lists it, the names of accounts in it, and what rows must be there."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ class Difference:
     subject: str
     expected: int | str | None
     found: int | str | None
+
+
+def list_references(reference: sa.ColumnElement[str], *where: sa.ColumnElement[bool]) -> sa.Subquery:
+    """Return a table of the references that transfers have by right, computed from the rows that they belong to.
+
+    Joined as an expression, SQLite would compute it for each pair of rows: it has no hash join, and an index of its own
+    only on columns of such a table, of which the cast says that they are text
+    (https://www.sqlite.org/optoverview.html#automatic_query_time_indexes).
+    """
+    return sa.select(sa.cast(reference, sa.Text).label("reference")).where(*where).distinct().subquery()
 
 
 def name_account(tx: Connection, account_id: int) -> str:

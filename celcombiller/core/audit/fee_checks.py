@@ -38,11 +38,11 @@ def _parts() -> sa.Subquery:
     number = sa.select(sa.literal(2).label("n")).cte("numbers", recursive=True)
     most = sa.select(sa.func.max(period.c.parts)).scalar_subquery()
     number = number.union_all(sa.select(number.c.n + 1).where(number.c.n < most))
-    first = sa.select(period.c.id.label("period_id"), _REFERENCE.label("reference")).where(period.c.parts > 0)
-    later = sa.select(period.c.id, _REFERENCE + ":" + sa.cast(number.c.n, sa.Text)).join(
+    first = sa.select(period.c.id.label("period_id"), sa.cast(_REFERENCE, sa.Text).label("reference"))
+    later = sa.select(period.c.id, sa.cast(_REFERENCE + ":" + sa.cast(number.c.n, sa.Text), sa.Text)).join(
         number, number.c.n <= period.c.parts
     )
-    return sa.union_all(first, later.where(period.c.parts > 1)).subquery()
+    return sa.union_all(first.where(period.c.parts > 0), later.where(period.c.parts > 1)).subquery()
 
 
 def check_fee_transfers(tx: Connection) -> Iterator[Difference]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from celcombiller.core.audit.difference import Difference
+from celcombiller.core.audit.difference import Difference, list_references
 from celcombiller.core.ledger.book import REVERSAL
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.payments.payment_records import ORIGIN
@@ -43,10 +43,11 @@ def check_payments(tx: Connection) -> Iterator[Difference]:
 
 def check_payment_transfers(tx: Connection) -> Iterator[Difference]:
     """Check that each transfer of a payment has the payment, which knows its account."""
+    paid = list_references(_REFERENCE, _payment.c.account_id.is_not(None))
     rows = tx.execute(
         sa.select(_transfer.c.reference, _transfer.c.amount)
-        .outerjoin(_payment, sa.and_(_transfer.c.reference == _REFERENCE, _payment.c.account_id.is_not(None)))
-        .where(_transfer.c.reference.like(f"{ORIGIN}:%"), _payment.c.id.is_(None))
+        .outerjoin(paid, paid.c.reference == _transfer.c.reference)
+        .where(_transfer.c.reference.like(f"{ORIGIN}:%"), paid.c.reference.is_(None))
         .order_by(_transfer.c.id)
     )
     for row in rows:

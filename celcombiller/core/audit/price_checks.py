@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller.core.audit.difference import Difference
+from celcombiller.core.audit.difference import Difference, list_references
 from celcombiller.core.model.accounts import ACCOUNT_KINDS
 from celcombiller.core.model.calls import RERATING, CallState
 from celcombiller.core.rating.bill import Pot, make_bill
@@ -100,10 +100,11 @@ def check_reratings(tx: Connection) -> Iterator[Difference]:
     )
     for row in sums:
         yield Difference("a call charged again paid its new price", row.call_reference, row.price, int(row.charged))
+    charged = list_references(reference.concat(again.c.call_reference))
     strays = tx.execute(
         sa.select(transfer.c.reference, transfer.c.amount)
-        .outerjoin(again, transfer.c.reference == reference.concat(again.c.call_reference))
-        .where(transfer.c.origin == RERATING, again.c.id.is_(None))
+        .outerjoin(charged, charged.c.reference == transfer.c.reference)
+        .where(transfer.c.origin == RERATING, charged.c.reference.is_(None))
         .order_by(transfer.c.id)
     )
     for stray in strays:

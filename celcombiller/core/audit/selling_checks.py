@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller.core.audit.difference import Difference, name_account
+from celcombiller.core.audit.difference import Difference, list_references, name_account
 from celcombiller.core.ledger.spending import commission_reference, undo_reference
 from celcombiller.core.model.accounts import Kind, SellerKind
 from celcombiller.core.schema import tables
@@ -83,10 +83,11 @@ def check_sales(tx: Connection) -> Iterator[Difference]:
         ("refill:", receipt.c.reference),
         (commission_reference("sale:"), _of(commission_reference(""))),
     ):
+        issued = list_references(reference)
         rows = tx.execute(
             sa.select(transfer.c.reference, transfer.c.amount)
-            .outerjoin(receipt, reference == transfer.c.reference)
-            .where(transfer.c.reference.like(f"{prefix}%"), receipt.c.id.is_(None))
+            .outerjoin(issued, issued.c.reference == transfer.c.reference)
+            .where(transfer.c.reference.like(f"{prefix}%"), issued.c.reference.is_(None))
             .order_by(transfer.c.id)
         )
         for row in rows:

@@ -217,7 +217,7 @@ def check_message_charges(tx: Connection) -> Iterator[Difference]:
 
 def check_data_charges(tx: Connection) -> Iterator[Difference]:
     """Check law 4 of data: the transfers out of a session's account add up to the price of its octets."""
-    of_session = sa.func.substr(transfer.c.reference, 1, REFERENCE_CHARACTERS)
+    of_session = sa.cast(sa.func.substr(transfer.c.reference, 1, REFERENCE_CHARACTERS), sa.Text)
     sums = (
         sa.select(
             of_session.label("reference"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from celcombiller.core.audit.difference import Difference
+from celcombiller.core.audit.difference import Difference, list_references
 from celcombiller.core.model.accounts import Kind, SellerKind
 from celcombiller.core.model.vouchers import VoucherState
 from celcombiller.core.schema import tables
@@ -135,10 +135,11 @@ def check_redeemed_bundles(tx: Connection) -> Iterator[Difference]:
 
 def check_voucher_transfers(tx: Connection) -> Iterator[Difference]:
     """Check that no transfer of a voucher is without its redemption."""
+    redeemed = list_references(_REFERENCE)
     rows = tx.execute(
         sa.select(transfer.c.reference, transfer.c.amount)
-        .outerjoin(redemption, transfer.c.reference == _REFERENCE)
-        .where(transfer.c.origin == REDEEMED, redemption.c.serial.is_(None))
+        .outerjoin(redeemed, redeemed.c.reference == transfer.c.reference)
+        .where(transfer.c.origin == REDEEMED, redeemed.c.reference.is_(None))
         .order_by(transfer.c.id)
     )
     for row in rows:
