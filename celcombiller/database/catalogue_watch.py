@@ -21,6 +21,7 @@ from celcombiller.core.errors import BillerError
 from celcombiller.core.schema.catalogue_change import CHANNEL, last_change
 from celcombiller.database.transaction import explain_database_error
 from celcombiller.runtime.periodic import PeriodicService
+from celcombiller.runtime.process.thread_turns import take_short_turns
 from celcombiller.runtime.timers.reconnecting import explain_error, stay_connected
 
 if TYPE_CHECKING:
@@ -133,13 +134,14 @@ class CatalogueWatch(Service):
     async def _read(self, *, changes_max: int | None = None) -> Catalogue:
         """Read it in steps, each in a thread of the reader."""
         steps = read_in_steps(self._holder.current, lambda: datetime.now(UTC), changes_max=changes_max)
-        try:
-            work = next(steps)
-            while True:
-                work = steps.send(await self._reader.read(work))
-        except StopIteration as end:
-            catalogue: Catalogue = end.value
-            return catalogue
+        with take_short_turns():
+            try:
+                work = next(steps)
+                while True:
+                    work = steps.send(await self._reader.read(work))
+            except StopIteration as end:
+                catalogue: Catalogue = end.value
+                return catalogue
 
     def _use(self, catalogue: Catalogue) -> None:
         self._holder.current = catalogue

@@ -1,5 +1,6 @@
 """The catalogue in memory follows the ledger: within a second, as a whole, and never to something unreadable."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
+from celcombiller.core.catalogue import loading
 from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder
 from celcombiller.core.model.subscribers import Level, Subscriber
 from celcombiller.core.model.tariffs import Service, flat_rate
@@ -20,6 +22,7 @@ from celcombiller.database import catalogue_watch
 from celcombiller.database.catalogue_watch import CatalogueWatch
 from celcombiller.database.reader import Reader
 from celcombiller.runtime.metrics import Metrics
+from celcombiller.runtime.process import thread_turns
 from tests.support import databases
 from tests.support.http.api_service import Biller, people
 from tests.support.tariffs import make_tariff, rate, write
@@ -109,6 +112,23 @@ async def test_known_versions_are_not_read_again(engine, nodes):
         versions.withdraw(tx, tariff.id, second.number, now())
     await until(lambda: node.holder.current.number == 5)
     assert node.holder.current.version_at(tariff.id, second.effective_at) is kept
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reading_leaves_others_their_turns(engine, nodes, monkeypatch):
+    turns, list_rates = set(), loading.list_rates
+
+    def noted(*words, **more):
+        turns.add(sys.getswitchinterval())
+        return list_rates(*words, **more)
+
+    monkeypatch.setattr(loading, "list_rates", noted)
+    with engine.begin() as tx:
+        tariff = make_tariff(tx, now())
+        write(tx, tariff.id, now(), rate("55", 7))
+    await until(lambda: all(each.holder.current.number == 2 for each in nodes))
+    assert min(turns) == pytest.approx(thread_turns.SHORT_SECONDS)
+    assert sys.getswitchinterval() == thread_turns.USUAL_SECONDS
 
 
 @pytest_twisted.ensureDeferred
