@@ -71,6 +71,7 @@ def environment_of(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
+        auto_reload=False,  # else each page looks at six files whether they have changed
     )
     written = load_language(language)
     made.install_gettext_translations(written, newstyle=True)  # type: ignore[attr-defined]
