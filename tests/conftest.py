@@ -27,7 +27,7 @@ databases.share_audits()
 databases.share_statements()
 
 # A change is tried with the same examples as the one before it; while one works, and by night, with new ones.
-settings.register_profile("dev", max_examples=20, stateful_step_count=15, deadline=None)
+settings.register_profile("dev", max_examples=10, stateful_step_count=10, deadline=None)
 settings.register_profile("ci", max_examples=30, stateful_step_count=20, deadline=None, derandomize=True)
 settings.register_profile("nightly", max_examples=1000, stateful_step_count=50, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))

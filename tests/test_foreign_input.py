@@ -1184,6 +1184,7 @@ def test_the_clock_finds_what_is_too_slow():
     assert find_growth(exponential) is not None
 
 
+@pytest.mark.slow
 def test_each_regular_expression_is_in_the_table():
     listed = {name for each in DECODERS for name in each.expressions} | OWN_TEXT.keys()
     new = list_expressions().keys() - listed

@@ -588,15 +588,18 @@ def check(name, found):
     assert not lines, "\n".join([advice, *lines])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LISTS)
 def test_names_that_others_use_stay(name):
     check(name, LISTS[name]())
 
 
+@pytest.mark.slow
 def test_exit_statuses_and_json_of_commands_stay(tmp_path):
     check("command_answers", command_answers(tmp_path))
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_routes_and_their_fields_stay(tmp_path):
     check("rest", await rest(tmp_path))

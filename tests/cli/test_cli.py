@@ -152,6 +152,7 @@ def test_a_postgresql_that_is_away_is_one_line(command, monkeypatch):
     assert (status, "does not answer" in err) == (3, True)
 
 
+@pytest.mark.slow
 def test_a_call_without_biller_is_one_line(ready, here, monkeypatch):
     monkeypatch.setenv("CELCOMBILLER_AGI_LISTEN", "tcp:1:interface=127.0.0.1")
     program = Path(sys.executable).parent / "celcombiller"
@@ -160,6 +161,7 @@ def test_a_call_without_biller_is_one_line(ready, here, monkeypatch):
     assert "no biller answers on 127.0.0.1:1" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -230,6 +232,7 @@ def test_zsh_completion_is_printed(command):
     assert command("--print-completion", "zsh")[1].startswith("#compdef celcombiller")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--print-completion bash", "user list"])
 def test_a_reader_that_goes_away_gets_no_traceback(ready, here, words):
     run = f"import sys; from celcombiller.cli import main; sys.exit(main({words.split()!r}))"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+import pytest
 import pytest_twisted
 
 from celcombiller.console import documents, menu
@@ -13,6 +14,7 @@ biller = biller_fixture()
 DOCUMENTS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_every_link_of_documents_leads_somewhere(biller):
     reader = Reader(biller.client())

@@ -48,6 +48,7 @@ def test_menu_has_the_rules_of_its_pages():
     assert {each.path: rules.get(each.path) for each in entries} == {each.path: each.rule for each in entries}
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_no_page_is_seen_without_login(biller):
     client = biller.client()
@@ -60,6 +61,7 @@ async def test_no_page_is_seen_without_login(biller):
                 assert answer.code == 401, route.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("username", PEOPLE)
 @pytest_twisted.ensureDeferred
 async def test_each_role_sees_its_pages(biller, username):

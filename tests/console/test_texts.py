@@ -30,6 +30,7 @@ def catalogue_of(language):
         return read_po(file, locale=language)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_every_text_is_translated(texts, language):
     found = {each.id: each for each in catalogue_of(language) if each.id}

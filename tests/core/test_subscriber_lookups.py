@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import celcombiller
 
 ROOT = Path(celcombiller.__file__).parent
@@ -48,6 +50,7 @@ LISTS = {
 """Filters of lists, which leave out the deleted whatever the filter; a test of each route says so."""
 
 
+@pytest.mark.slow
 def test_only_one_package_looks_for_identities():
     found = {
         (name, column)

@@ -77,6 +77,7 @@ def test_no_writing_route_accepts_a_read_token():
             assert route.who.scope is not Scope.READ, route.name
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_only_public_routes_work_without_authentication(biller):
     before = biller.everything()
@@ -89,6 +90,7 @@ async def test_only_public_routes_work_without_authentication(biller):
     assert biller.everything() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("username", "level"), [each for each in PEOPLE.items() if each[0] != "bia"])
 @pytest_twisted.ensureDeferred
 async def test_each_level_reaches_exactly_its_routes(biller, username, level):
@@ -109,6 +111,7 @@ async def test_each_level_reaches_exactly_its_routes(biller, username, level):
             assert after == before, said
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_a_token_never_exceeds_its_scopes_or_owner(biller):
     admin = await biller.logged_in("admin")

@@ -57,6 +57,7 @@ async def test_lists_are_read_outside_the_reactor_thread(biller, monkeypatch):
     assert threading.get_ident() not in threads
 
 
+@pytest.mark.slow
 def test_startup_objects_are_exempt_from_garbage_collection(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subprocess.run([Path(sys.executable).parent / "celcombiller", "init"], check=True, capture_output=True)

@@ -140,6 +140,7 @@ async def ask(client, method, path, body):
     return await client.ask(method, path, body, headers={"Idempotency-Key": f"{method} {path}"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "scopes"), [("admin", ["write", "agi"]), ("clara", ["write"]), ("clara", None)])
 @pytest_twisted.ensureDeferred
 async def test_who_does_not_administer_changes_no_staff(biller, owner, scopes):

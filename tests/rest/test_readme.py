@@ -24,6 +24,7 @@ def biller(tmp_path):
     made.stop()
 
 
+@pytest.mark.slow
 def test_the_guides_commands_do_what_it_says(biller):
     make_token, define_api, *asking = COMMANDS
     lines = [make_token, define_api, *(f"{line} -w '%{{stderr}}%{{http_code}}\\n'; echo" for line in asking)]

@@ -123,6 +123,7 @@ async def test_a_long_text_goes_in_joinable_parts(house, text, coding, sizes):
     house.check(cost=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [consts.SMPP_ESME_RTHROTTLED, consts.SMPP_ESME_RMSGQFUL, consts.SMPP_ESME_RSYSERR])
 @pytest_twisted.ensureDeferred
 async def test_a_throttling_smsc_is_asked_again(house, status):
@@ -214,6 +215,7 @@ async def test_meaningless_receipts_are_answered_and_change_nothing(house):
 SUBMIT_SM_RESP, UNKNOWN, UNKNOWN_RESP, ALERT_NOTIFICATION = 0x80000004, 0x00010200, 0x80010200, 0x102
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -356,6 +358,7 @@ async def test_a_silent_smsc_is_left_and_messages_resent(tmp_path):
         await house.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [consts.SMPP_ESME_RINVCMDID, consts.SMPP_ESME_RBINDFAIL, MessageCentre.CUT])
 @pytest_twisted.ensureDeferred
 async def test_a_pair_binds_where_no_transceiver_may(tmp_path, refusal):

@@ -71,6 +71,7 @@ async def test_without_a_file_the_systems_authorities_are_trusted(tmp_path, auth
         await house.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

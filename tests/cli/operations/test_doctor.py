@@ -128,6 +128,7 @@ vty_port = {port + 2}
     assert "manager.conf" in found["asterisk pbx1"]["remedy"]
 
 
+@pytest.mark.slow
 def test_a_login_that_is_refused_is_found(ready, here):
     """In a process of its own, for the reactor runs once: 1 s."""
     with socket.create_server(("127.0.0.1", 0)) as manager:
@@ -158,6 +159,7 @@ def refuse_login(manager):
         stream.write(answer.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("refused", "status", "found", "remedy"),
     [

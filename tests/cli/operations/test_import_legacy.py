@@ -49,6 +49,7 @@ def rows_here(tmp_path):
         engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_dry_run_reports_and_writes_nothing(command, tmp_path):
     village(tmp_path / "alph.db")
     before = rows_here(tmp_path)

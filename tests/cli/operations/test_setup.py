@@ -145,6 +145,7 @@ def umask(request):
     os.umask(before)
 
 
+@pytest.mark.slow
 def test_the_ledger_and_its_journals_are_private(command, here, umask):
     assert command("init")[0] == 0
     path = here / "celcombiller.sqlite"
@@ -247,6 +248,7 @@ def test_init_makes_a_ledger_of_an_empty_file(command, here):
     assert command("user", "list")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("init",), *COMMANDS], ids=" ".join)
 def test_a_ledger_with_damaged_pages_is_one_line(command, here, words):
     assert command("init")[0] == 0

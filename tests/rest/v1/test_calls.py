@@ -355,6 +355,7 @@ def slow_client(biller, client):
 CALLS = 3000
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_a_paused_client_pauses_the_reading(biller, record, monkeypatch):
     admin = await biller.logged_in("admin")

@@ -139,6 +139,7 @@ def test_syslog_gets_printable_lines(monkeypatch, as_json):
     assert all(line.replace("\t", "").isprintable() for _, line in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_the_setting_alone_decides_what_writes_twistds_log(tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)

@@ -307,6 +307,7 @@ def test_a_name_is_never_a_formula():
     assert read(text)[0] == rates
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_rates_only():
     """About 2 s."""
 
