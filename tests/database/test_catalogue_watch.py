@@ -7,6 +7,7 @@ import pytest
 import pytest_twisted
 import sqlalchemy as sa
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from celcombiller.core.catalogue import loading
@@ -112,6 +113,20 @@ async def test_known_versions_are_not_read_again(engine, nodes):
         versions.withdraw(tx, tariff.id, second.number, now())
     await until(lambda: node.holder.current.number == 5)
     assert node.holder.current.version_at(tariff.id, second.effective_at) is kept
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cancelled_look_is_over():
+    class SilentReader:
+        async def read(self, _work):
+            await Deferred()
+
+    holder = CatalogueHolder(Catalogue(settings={Service.VOICE: Tariff([flat_rate(price=1)])}))
+    looking = Deferred.fromCoroutine(CatalogueWatch(reactor, SilentReader(), holder, Metrics()).look())
+    looking.cancel()
+    with pytest.raises(CancelledError):
+        await looking
+    assert not holder.fault
 
 
 @pytest_twisted.ensureDeferred
