@@ -8,11 +8,11 @@ CONFIG_OPTION := $(if $(CONFIG),--config $(CONFIG))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SHELL := bash
 
-WORKERS ?= $(shell expr $$(nproc) + 2)
+WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --max-worker-restart 0
 # Each process imports all tests: 14 s of CPU time, and 5 s where it finds them compiled.
 # A process that ends has no successor: pytest-xdist gives it no tests, and the run would stand still.
-# Two more than there are cores: both groups with phones wait for most of their time. Others have a lower priority.
+# One more than there are cores, as tests with phones wait for most of their time; others have a lower priority.
 
 # $(call timed,what,command): run the command, and say how long it took.
 timed = @SECONDS=0; $(2); status=$$?; echo "$(1): $$((SECONDS / 60)) min $$((SECONDS % 60)) s"; exit $$status

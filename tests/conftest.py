@@ -59,13 +59,17 @@ def pytest_itemcollected(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Refuse to run while the name of a test has too many words, or where pytest-xdist forgets which belong together."""
+    """Have those that take long run first where there are several processes, so that none waits at the end.
+
+    Refuse to run while the name of a test has too many words, or where pytest-xdist forgets which belong together.
+    """
     if getattr(config.option, "loadgroup", False):
         apart = [each.nodeid for each in items if each.get_closest_marker("xdist_group") and "@" not in each.nodeid]
         if apart:
             raise pytest.UsageError(
                 f"pytest-xdist ignores the group of {apart[0]}: install the pytest of constraints.txt"
             )
+        items.sort(key=lambda item: item.get_closest_marker("real") is None and item.get_closest_marker("slow") is None)
     names = {getattr(item, "originalname", item.name) for item in items}
     long = sorted(name for name in names if len(name.removeprefix("test_").split("_")) > NAME_WORDS_MAX)
     if long:

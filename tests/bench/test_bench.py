@@ -55,8 +55,8 @@ def url(tmp_path):
 
 def test_calls_of_both_loops_are_all_settled(url, tmp_path):
     with environment.biller(url, tmp_path) as server:
-        closed = measurements.run("x", "sqlite", server, 0.5, in_flight=4, subscribers=SUBSCRIBERS)
-        offered = measurements.run("x", "sqlite", server, 0.5, rate=20, subscribers=SUBSCRIBERS)
+        closed = measurements.run("x", "sqlite", server, 2, in_flight=4, subscribers=SUBSCRIBERS)
+        offered = measurements.run("x", "sqlite", server, 2, rate=20, subscribers=SUBSCRIBERS)
         held = measurements.hold("x", "sqlite", server, 60, seconds=2, subscribers=SUBSCRIBERS)
     for made in (closed, offered, held):
         assert (made.broken, made.refused) == (0, 0)
@@ -69,7 +69,7 @@ def test_calls_of_both_loops_are_all_settled(url, tmp_path):
 
 def test_a_transaction_a_request_is_the_same_biller(url, tmp_path):
     with environment.biller(url, tmp_path, unbatched=True) as server:
-        made = measurements.run("x", "sqlite", server, 0.5, in_flight=4, subscribers=SUBSCRIBERS)
+        made = measurements.run("x", "sqlite", server, 2, in_flight=4, subscribers=SUBSCRIBERS)
     assert made.calls_per_second > 0
     assert environment.differences(url) == 0
 
@@ -78,7 +78,7 @@ def test_a_made_history_can_be_proved_and_charged(url, tmp_path):
     long_history.fill_history(url, 300, 100)
     assert environment.count(url) == 100
     with environment.biller(url, tmp_path, settings=long_history.rates(50)) as server:
-        made = measurements.run("x", "sqlite", server, 0.5, in_flight=4, subscribers=100)
+        made = measurements.run("x", "sqlite", server, 2, in_flight=4, subscribers=100)
     assert (made.broken, made.refused) == (0, 0)
     assert environment.differences(url) == 0
 
@@ -87,7 +87,7 @@ def test_calls_with_all_prices_can_be_proved(url, tmp_path):
     priced_network.add_prices(url, 1)
     with environment.biller(url, tmp_path, settings=priced_network.EXTERNAL_DIAL) as server:
         made = measurements.run(
-            "x", "sqlite", server, 0.5, in_flight=4, subscribers=SUBSCRIBERS, called_prefix=priced_network.OUTSIDE
+            "x", "sqlite", server, 2, in_flight=4, subscribers=SUBSCRIBERS, called_prefix=priced_network.OUTSIDE
         )
     assert (made.broken, made.refused) == (0, 0)
     assert made.calls_per_second > 0
@@ -104,7 +104,7 @@ def test_syncs_are_slower_under_the_shim(url, tmp_path):
     slowly = environment.slow_sync(tmp_path, 100)
     with environment.biller(url, tmp_path, slowly) as server:
         made = until(
-            lambda: calls_of(measurements.run("x", "sqlite", server, 0.5, in_flight=1, subscribers=SUBSCRIBERS)),
+            lambda: calls_of(measurements.run("x", "sqlite", server, 2, in_flight=1, subscribers=SUBSCRIBERS)),
             "a call within half a second",
             seconds=60,
         )
