@@ -1,4 +1,7 @@
-"""Connections of the API's port: limits, deadlines and turns, on transports in memory and a clock that is set; a few on real sockets."""
+"""Connections of the API's port: limits, deadlines and turns, on transports in memory and a clock that is set.
+
+How fast they are accepted is tried on sockets of the system.
+"""
 
 import socket
 from contextlib import ExitStack
