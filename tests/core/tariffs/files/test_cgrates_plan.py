@@ -1,6 +1,5 @@
 import pytest
 
-from celcombiller.core.tariffs.files import cgrates_plan
 from celcombiller.core.tariffs.files.cgrates_plan import read_plan
 from celcombiller.core.tariffs.files.findings import Findings
 from tests.support.tariff_files import rate, terms
@@ -121,14 +120,14 @@ def test_each_defect_names_its_file_and_row(file, old, new, fault):
     assert found[0].startswith(fault)
 
 
-def test_combinations_without_end_are_a_fault(monkeypatch):
-    monkeypatch.setattr(cgrates_plan, "EXPANDED_MAX", 10_000)
-    many = "".join(f"D,{number}\n" for number in range(150))
-    links = "".join(f"DR,D,RT_20,*up,{digits},0,\n" for digits in range(150))
+@pytest.mark.slow
+def test_combinations_without_end_are_a_fault():
+    many = "".join(f"D,{number}\n" for number in range(1500))
+    links = "".join(f"DR,D,RT_20,*up,{digits},0,\n" for digits in range(1500))
     files = {
         **FILES,
         "Destinations.csv": DESTINATIONS + many,
         "DestinationRates.csv": LINKS + links,
         "RatingPlans.csv": "#Id,DestinationRatesId,TimingTag,Weight\nRP,DR,*any,1\n",
     }
-    assert read(files)[1] == ["RatingPlans.csv row 2: the plan has more than 10000 combinations"]
+    assert read(files)[1] == ["RatingPlans.csv row 2: the plan has more than 1000000 combinations"]
