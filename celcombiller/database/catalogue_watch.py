@@ -112,7 +112,7 @@ class CatalogueWatch(Service):
                     self._use(await self._read(changes_max=CHANGES_MAX))
         except BillerError as error:
             self._keep(str(error))
-        except CancelledError:  # what listens is to end, and would listen on
+        except CancelledError:  # else the listening would go on after it was stopped
             raise
         except Exception as error:  # noqa: BLE001  whatever is wrong with the ledger's content, calls go on
             self._keep(explain_database_error(error) or f"{type(error).__name__}: {error}")

@@ -394,17 +394,13 @@ def test_a_line_that_is_too_long_is_answered(port):
 @pytest.fixture
 def listening():
     """A page that is served on a port of the system."""
-    page = Page()
-    port = reactor.listenTCP(0, ApiSite(page, Connections(reactor, ConnectionLimits())), interface="127.0.0.1")
-    port.page = page
+    port = reactor.listenTCP(0, ApiSite(Page(), Connections(reactor, ConnectionLimits())), interface="127.0.0.1")
     yield port
     pytest_twisted.blockon(port.stopListening())
 
 
 def connect(port, stack):
-    client = stack.enter_context(socket.create_connection(("127.0.0.1", port.getHost().port)))
-    client.setblocking(False)
-    return client
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port.getHost().port)))
 
 
 @pytest_twisted.ensureDeferred

@@ -144,9 +144,8 @@ class Killed(Exception):
 
 @pytest.mark.slow
 def test_an_import_killed_anywhere_starts_over_whole(engine, file, monkeypatch):
-    monkeypatch.setattr(
-        audit_report, "CHECKS", databases.CHECKS
-    )  # so that it dies before each statement of the audit too
+    # So that it dies before each statement of the audit, too.
+    monkeypatch.setattr(audit_report, "CHECKS", databases.CHECKS)
     village(file)
     before, statements = everything(engine), 0
 

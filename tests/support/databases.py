@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import sqlalchemy as sa
+from psycopg import sql
 
 from celcombiller.core.audit import report
 from celcombiller.core.model.subscribers import Level
@@ -229,10 +230,10 @@ class _Lent:
         for name in tables:
             ((rows,),) = self._ask(f"select json_agg(t)::text from {name} t")
             if rows:
-                values = f"json_populate_recordset(null::{name}, {_quote(rows)})"
+                values = f"json_populate_recordset(null::{name}, {sql.quote(rows)})"
                 yield f"insert into {name} overriding system value select * from {values}"
         for name, value in self._ask("select sequencename, last_value from pg_sequences"):
-            yield f"select setval({_quote(name)}, {value or 1}, {value is not None})"
+            yield f"select setval({sql.quote(name)}, {value or 1}, {value is not None})"
 
     def _ask(self, statement):
         return [tuple(row) for row in self._connection.exec_driver_sql(statement)]
@@ -241,7 +242,7 @@ class _Lent:
         return self._ask("select pg_database_size(current_database())")[0][0]
 
     def is_free(self):
-        """Return whether nobody else is connected."""
+        """Return whether there is no other connection to it."""
         return not self._ask(f"select 1 {_OTHERS}")
 
     def restore(self):
@@ -265,10 +266,6 @@ class _Lent:
     def drop(self):
         self._connection.close()
         _administer(self._cluster, f"drop database {sa.make_url(self.url).database} with (force)")
-
-
-def _quote(text):
-    return "'" + text.replace("'", "''") + "'"
 
 
 @cache

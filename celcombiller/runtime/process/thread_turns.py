@@ -1,4 +1,4 @@
-"""How long a thread keeps Python's lock while others wait for it."""
+"""How long a thread keeps the GIL while other threads wait for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 USUAL_SECONDS = sys.getswitchinterval()
 SHORT_SECONDS = USUAL_SECONDS / 10
-"""A reactor takes the lock two or three times before it serves a call, and waits for so long each time."""
+"""The reactor needs the GIL two or three times to serve a call. Each time it waits for up to this interval."""
 
 
 @contextmanager
 def take_short_turns() -> Iterator[None]:
-    """Have threads hand over the lock sooner while one of them computes for seconds, so that calls do not wait for it.
+    """Shorten the interval while a thread computes for seconds, so that calls wait less for the GIL.
 
-    It costs that one up to a tenth of its time. Where nothing computes for long it would only cost.
+    The computing thread loses up to a tenth of its time. So the interval is short only for as long as that.
     """
     sys.setswitchinterval(SHORT_SECONDS)
     try:
