@@ -97,7 +97,7 @@ from tests.support.foreign_input import (
     list_other_imports,
     pattern_decoder,
 )
-from tests.support.original_databases import ADMIN, original
+from tests.support.legacy_import.original_databases import ADMIN, original
 from tests.support.properties import share
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -21,8 +21,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
 from celcombiller.core.access import login_throttle, sessions, tokens
+from celcombiller.core.access.changes.subscriber_changes import NewPassword
 from celcombiller.core.access.password_rules import check_password
-from celcombiller.core.access.subscriber_changes import NewPassword
 from celcombiller.core.errors import (
     BillerError,
     BrokenRequest,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from celcombiller.config.tables import Config
     from celcombiller.core.access.actor import Actor
+    from celcombiller.core.access.changes.subscriber_changes import NewPassword
     from celcombiller.core.access.principal import Principal
-    from celcombiller.core.access.subscriber_changes import NewPassword
     from celcombiller.http.authorization import AccessRule
     from celcombiller.http.http_request import HttpRequest
 

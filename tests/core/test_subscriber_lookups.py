@@ -44,8 +44,8 @@ LISTS = {
     ("rest/legacy/collections.py", "source.columns['_id']"),
     ("core/selling/sellers.py", "_subscriber.c.username"),  # the place in a list
     # The columns of these are references and counts.
-    ("core/audit/schedule_checks.py", "credit.c[f'{kind}_reference']"),
-    ("core/audit/schedule_checks.py", "run.c[outcome]"),
+    ("core/audit/checks/schedule_checks.py", "credit.c[f'{kind}_reference']"),
+    ("core/audit/checks/schedule_checks.py", "run.c[outcome]"),
 }
 """Filters of lists, which leave out the deleted whatever the filter; a test of each route says so."""
 

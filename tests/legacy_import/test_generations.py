@@ -13,7 +13,7 @@ from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables as schema_tables
 from celcombiller.legacy_import.findings import Oddity
-from tests.support.legacy_imports import (
+from tests.support.legacy_import.legacy_imports import (
     NOW,
     ana,
     balances,
@@ -24,7 +24,7 @@ from tests.support.legacy_imports import (
     user,
     values,
 )
-from tests.support.original_databases import ADMIN, GUEST, TABLES, original
+from tests.support.legacy_import.original_databases import ADMIN, GUEST, TABLES, original
 
 
 def test_the_first_users_of_every_installation_come_over(engine, file):

@@ -13,8 +13,8 @@ from celcombiller.legacy_import.conversion import convert_original
 from celcombiller.legacy_import.findings import SERIOUS
 from celcombiller.legacy_import.source_database import open_original
 from tests.support import databases
-from tests.support.legacy_imports import NOW, TERMS, balances, everything, found, imported, quietly
-from tests.support.original_databases import TABLES, original
+from tests.support.legacy_import.legacy_imports import NOW, TERMS, balances, everything, found, imported, quietly
+from tests.support.legacy_import.original_databases import TABLES, original
 from tests.support.properties import share
 
 EARLIEST, LATEST = datetime.fromisoformat("2015-01-01"), datetime.fromisoformat("2017-12-31")
@@ -124,7 +124,7 @@ def _floored(cell):
 
 
 @pytest.mark.slow
-@share(1.5, suppress_health_check=[HealthCheck.too_slow])
+@share(0.5, suppress_health_check=[HealthCheck.too_slow])
 @given(originals())
 def test_any_original_imports_once_with_proved_balances(tmp_path_factory, drawn):
     generation, rows = drawn

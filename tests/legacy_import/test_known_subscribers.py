@@ -9,7 +9,7 @@ from celcombiller.legacy_import.conversion import convert_original
 from celcombiller.legacy_import.findings import Oddity
 from celcombiller.legacy_import.importer import list_new_users
 from celcombiller.legacy_import.source_database import open_original
-from tests.support.legacy_imports import (
+from tests.support.legacy_import.legacy_imports import (
     NOW,
     TERMS,
     add,
@@ -26,7 +26,7 @@ from tests.support.legacy_imports import (
     values,
     village,
 )
-from tests.support.original_databases import ADMIN, GUEST, original
+from tests.support.legacy_import.original_databases import ADMIN, GUEST, original
 
 
 def test_a_known_user_gets_the_old_balance_added(engine, file):

@@ -11,7 +11,7 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.legacy_import import importer, source_database
 from celcombiller.legacy_import.conversion import ImportTerms, convert_original
 from tests.support import databases
-from tests.support.original_databases import TABLES
+from tests.support.legacy_import.original_databases import TABLES
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TERMS = ImportTerms(ZoneInfo("America/Belem"), date(2026, 11, 2), passwords=False)

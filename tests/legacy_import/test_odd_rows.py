@@ -14,7 +14,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.legacy_import.conversion import ImportTerms
 from celcombiller.legacy_import.convert_users import describe_weakness
 from celcombiller.legacy_import.findings import Oddity
-from tests.support.legacy_imports import (
+from tests.support.legacy_import.legacy_imports import (
     TERMS,
     ana,
     balances,
@@ -25,7 +25,7 @@ from tests.support.legacy_imports import (
     values,
     village,
 )
-from tests.support.original_databases import GUEST, TABLES, original
+from tests.support.legacy_import.original_databases import GUEST, TABLES, original
 
 
 @pytest.mark.parametrize(

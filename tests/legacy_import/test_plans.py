@@ -9,8 +9,8 @@ from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables as schema_tables
 from celcombiller.legacy_import.conversion import ImportTerms
 from celcombiller.legacy_import.findings import Oddity
-from tests.support.legacy_imports import BELEM, NOW, ana, found, imported, user
-from tests.support.original_databases import ADMIN, GUEST, original
+from tests.support.legacy_import.legacy_imports import BELEM, NOW, ana, found, imported, user
+from tests.support.legacy_import.original_databases import ADMIN, GUEST, original
 
 
 def test_plans_continue_the_day_after(engine, file):

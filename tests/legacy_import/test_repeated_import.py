@@ -13,7 +13,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.legacy_import.conversion import ImportTerms
 from celcombiller.legacy_import.findings import Oddity
 from tests.support import databases
-from tests.support.legacy_imports import (
+from tests.support.legacy_import.legacy_imports import (
     BELEM,
     NOW,
     TERMS,
@@ -26,7 +26,7 @@ from tests.support.legacy_imports import (
     statement,
     village,
 )
-from tests.support.original_databases import ADMIN, original
+from tests.support.legacy_import.original_databases import ADMIN, original
 
 
 def test_a_second_import_changes_nothing(engine, file):

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from celcombiller.config.tables import Config
-from celcombiller.core.access import schedule_changes, sessions, tokens
+from celcombiller.core.access import sessions, tokens
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
+from celcombiller.core.access.changes import schedule_changes
+from celcombiller.core.access.changes.subscriber_changes import NewPassword
 from celcombiller.core.access.principal import Principal, Scope
-from celcombiller.core.access.subscriber_changes import NewPassword
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import BillerError, Forbidden

@@ -22,7 +22,7 @@ from celcombiller.cli.common import (
     whole_number,
 )
 from celcombiller.cli.terminal import echo
-from celcombiller.core.access import bundle_changes
+from celcombiller.core.access.changes import bundle_changes
 from celcombiller.core.bundles import bundle_records, offers
 from celcombiller.core.bundles.terms import CALL_SECONDS_MAX, HOURS_MAX, PRIORITY_MAX, BundleTerms, unlimited_amount
 from celcombiller.core.charging.request_keys import find_reference

@@ -17,7 +17,7 @@ from celcombiller.cli.common import (
     whole_number,
 )
 from celcombiller.cli.terminal import echo
-from celcombiller.core.access import validity_changes
+from celcombiller.core.access.changes import validity_changes
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.tariffs.price_format import count_credits

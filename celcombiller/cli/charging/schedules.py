@@ -20,7 +20,7 @@ from celcombiller.cli.common import (
 )
 from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import echo, print_error, progress_bar
-from celcombiller.core.access import schedule_changes
+from celcombiller.core.access.changes import schedule_changes
 from celcombiller.core.bundles import offers
 from celcombiller.core.errors import InvalidValue, UnknownMembership
 from celcombiller.core.ledger.rows import AMOUNT_MAX

@@ -23,8 +23,8 @@ from celcombiller.cli.common import (
 )
 from celcombiller.cli.exit_status import DONE, REFUSED
 from celcombiller.cli.terminal import echo, print_error, progress_bar
-from celcombiller.core.access import tariff_changes, tariff_imports
-from celcombiller.core.access.tariff_imports import PriceList
+from celcombiller.core.access.changes import tariff_changes, tariff_imports
+from celcombiller.core.access.changes.tariff_imports import PriceList
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.reports.import_views import view_of_import

@@ -21,7 +21,7 @@ from celcombiller.cli.common import (
     whole_number,
 )
 from celcombiller.cli.terminal import echo
-from celcombiller.core.access import tariff_changes
+from celcombiller.core.access.changes import tariff_changes
 from celcombiller.core.errors import InvalidValue, UnknownTariff
 from celcombiller.core.model.tariffs import Service, Step
 from celcombiller.core.reports.tariff_views import view_rate, view_tariff, view_version

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from celcombiller.cli.common import add_command, current_operator, open_database, print_json, print_rows, whole_number
 from celcombiller.cli.terminal import echo
-from celcombiller.core.access import routing_changes
+from celcombiller.core.access.changes import routing_changes
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.routing import RouteTrunk, TrunkChoice
 from celcombiller.core.routing import route_records, trunk_records

@@ -21,7 +21,7 @@ from celcombiller.cli.common import (
 )
 from celcombiller.cli.exit_status import DONE, REFUSED
 from celcombiller.cli.terminal import echo, print_error, refresh
-from celcombiller.core.access import call_order_changes
+from celcombiller.core.access.changes import call_order_changes
 from celcombiller.core.errors import InvalidValue, StoreUnavailable, UnknownCall
 from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
 from celcombiller.core.model.accounts import BundleKind, Kind

@@ -17,7 +17,7 @@ from celcombiller.cli.common import (
     whole_number,
 )
 from celcombiller.cli.terminal import echo
-from celcombiller.core.access import schedule_changes
+from celcombiller.core.access.changes import schedule_changes
 from celcombiller.core.model.schedules import FeeState
 from celcombiller.core.schedules import fee_periods, runs
 from celcombiller.core.schedules.schedule_records import resolve

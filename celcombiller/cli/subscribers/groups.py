@@ -9,7 +9,7 @@ import msgspec
 
 from celcombiller.cli.common import add_command, current_operator, open_database, print_json, print_rows, whole_number
 from celcombiller.cli.terminal import echo
-from celcombiller.core.access import group_changes
+from celcombiller.core.access.changes import group_changes
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.reports.tariff_views import view_group
 from celcombiller.core.subscribers import group_records

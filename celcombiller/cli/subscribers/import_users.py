@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from celcombiller.cli.common import add_command, current_operator, open_database, print_json, print_rows
 from celcombiller.cli.exit_status import DONE, REFUSED
 from celcombiller.cli.terminal import echo
-from celcombiller.core.access import subscriber_changes
+from celcombiller.core.access.changes import subscriber_changes
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.subscribers.subscriber_file import OPTIONAL, REQUIRED, find_conflicts, read_rows
 from celcombiller.database.transaction import transact

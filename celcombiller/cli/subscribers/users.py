@@ -23,9 +23,9 @@ from celcombiller.cli.common import (
 from celcombiller.cli.selling.fees import fee_row
 from celcombiller.cli.subscribers.groups import NO_LIMIT, limit
 from celcombiller.cli.terminal import echo
-from celcombiller.core.access import subscriber_changes
+from celcombiller.core.access.changes import subscriber_changes
+from celcombiller.core.access.changes.subscriber_changes import NewPassword
 from celcombiller.core.access.credentials import second_factor
-from celcombiller.core.access.subscriber_changes import NewPassword
 from celcombiller.core.bundles import bundle_records
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger import accounts as ledger_accounts

@@ -9,42 +9,46 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from celcombiller.core.audit.bundle_checks import check_ends, check_fillings, check_pots, check_prices
-from celcombiller.core.audit.credit_transfer_checks import (
+from celcombiller.core.audit.checks.bundle_checks import check_ends, check_fillings, check_pots, check_prices
+from celcombiller.core.audit.checks.credit_transfer_checks import (
     check_credit_transfers,
     check_transfer_days,
     check_transfer_fees,
     check_transfer_rows,
 )
-from celcombiller.core.audit.day_sum_checks import check_day_sums
-from celcombiller.core.audit.fee_checks import (
+from celcombiller.core.audit.checks.day_sum_checks import check_day_sums
+from celcombiller.core.audit.checks.fee_checks import (
     check_fee_bundles,
     check_fee_transfers,
     check_fees_given_back,
     check_suspensions,
 )
-from celcombiller.core.audit.hold_checks import (
+from celcombiller.core.audit.checks.hold_checks import (
     OverdueHold,
     check_last_renewals,
     check_renewals,
     list_overdue_holds,
 )
-from celcombiller.core.audit.ledger_checks import check_chain, check_held, check_kinds, check_posted, check_spent
-from celcombiller.core.audit.other_checks import check_networks, check_notices
-from celcombiller.core.audit.payment_checks import check_payment_reversals, check_payment_transfers, check_payments
-from celcombiller.core.audit.price_checks import (
+from celcombiller.core.audit.checks.ledger_checks import check_chain, check_held, check_kinds, check_posted, check_spent
+from celcombiller.core.audit.checks.other_checks import check_networks, check_notices
+from celcombiller.core.audit.checks.payment_checks import (
+    check_payment_reversals,
+    check_payment_transfers,
+    check_payments,
+)
+from celcombiller.core.audit.checks.price_checks import (
     check_flat_prices,
     check_reratings,
     check_tariff_prices,
     check_trunk_costs,
 )
-from celcombiller.core.audit.schedule_checks import (
+from celcombiller.core.audit.checks.schedule_checks import (
     check_runs,
     check_schedule_bundles,
     check_schedule_credits,
     check_schedule_transfers,
 )
-from celcombiller.core.audit.selling_checks import (
+from celcombiller.core.audit.checks.selling_checks import (
     check_commissions,
     check_receipt_numbers,
     check_receipt_transfers,
@@ -52,7 +56,7 @@ from celcombiller.core.audit.selling_checks import (
     check_stocks,
     check_voids,
 )
-from celcombiller.core.audit.usage_checks import (
+from celcombiller.core.audit.checks.usage_checks import (
     check_calls,
     check_cdr_witnesses,
     check_charges,
@@ -63,8 +67,8 @@ from celcombiller.core.audit.usage_checks import (
     check_messages,
     check_shares,
 )
-from celcombiller.core.audit.validity_checks import check_expiries, check_expiry_times, check_expiry_top_ups
-from celcombiller.core.audit.voucher_checks import (
+from celcombiller.core.audit.checks.validity_checks import check_expiries, check_expiry_times, check_expiry_top_ups
+from celcombiller.core.audit.checks.voucher_checks import (
     check_cards,
     check_redeemed_bundles,
     check_redemptions,

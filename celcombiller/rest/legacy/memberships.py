@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 from twisted.web import http
 
-from celcombiller.core.access import schedule_changes
+from celcombiller.core.access.changes import schedule_changes
 from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownMembership, UnknownSchedule
 from celcombiller.core.schedules import memberships, schedule_records
 from celcombiller.core.schema import tables

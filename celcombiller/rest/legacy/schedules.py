@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 from twisted.web import http
 
-from celcombiller.core.access import schedule_changes
+from celcombiller.core.access.changes import schedule_changes
 from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownSchedule
 from celcombiller.core.ledger import rows
 from celcombiller.core.model.schedules import Recurrence, Schedule, ScheduleKind

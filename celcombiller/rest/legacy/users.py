@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 from twisted.web import http
 
-from celcombiller.core.access import subscriber_changes
+from celcombiller.core.access.changes import subscriber_changes
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.requests import Credit
 from celcombiller.core.errors import BrokenRequest, InvalidValue, UnknownSubscriber

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller.core.access import validity_changes
+from celcombiller.core.access.changes import validity_changes
 from celcombiller.core.charging import operator_credit
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement as ledger_statement

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller.core.access import group_changes
+from celcombiller.core.access.changes import group_changes
 from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports.tariff_views import GroupView, view_group
 from celcombiller.core.subscribers import group_records

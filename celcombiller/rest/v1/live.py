@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 from twisted.internet.task import deferLater
 
-from celcombiller.core.access import call_order_changes
+from celcombiller.core.access.changes import call_order_changes
 from celcombiller.core.errors import BillerError, Forbidden, InvalidValue, NotAuthenticated, Overloaded, UnknownCall
 from celcombiller.core.reports import live_calls, live_events
 from celcombiller.core.reports.live_views import LiveCallView, view_live_call, view_order

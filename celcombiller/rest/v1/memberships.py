@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from celcombiller.core.access import schedule_changes
+from celcombiller.core.access.changes import schedule_changes
 from celcombiller.core.errors import UnknownMembership
 from celcombiller.core.reports.views import make_view
 from celcombiller.core.schedules import memberships, schedule_records

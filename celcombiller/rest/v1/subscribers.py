@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller.core.access import subscriber_changes
+from celcombiller.core.access.changes import subscriber_changes
 from celcombiller.core.errors import InvalidValue, NotFound, WrongMediaType
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.model.accounts import Kind

@@ -12,13 +12,13 @@ from argon2 import PasswordHasher
 from celcombiller.cli.exit_status import REFUSED
 from celcombiller.database.engine import open_engine
 from tests.support import databases
-from tests.support.legacy_imports import (
+from tests.support.legacy_import.legacy_imports import (
     ana,
     everything,
     run_script,
     village,
 )
-from tests.support.original_databases import ADMIN, TABLES, original
+from tests.support.legacy_import.original_databases import ADMIN, TABLES, original
 
 _ready = []
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celcombiller.core.access.subscriber_changes import change
+from celcombiller.core.access.changes.subscriber_changes import change
 from celcombiller.core.audit.report import audit
 from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import InsufficientBalance

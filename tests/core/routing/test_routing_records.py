@@ -2,8 +2,9 @@
 
 import pytest
 
-from celcombiller.core.access import audit_trail, routing_changes
+from celcombiller.core.access import audit_trail
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
+from celcombiller.core.access.changes import routing_changes
 from celcombiller.core.errors import (
     AlreadyTaken,
     Forbidden,

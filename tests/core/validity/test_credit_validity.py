@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from celcombiller.config.tables import Config, Smpp, Sms
-from celcombiller.core.access import validity_changes
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
+from celcombiller.core.access.changes import validity_changes
 from celcombiller.core.audit.report import audit
 from celcombiller.core.errors import Forbidden, InvalidValue
 from celcombiller.core.ledger import reversals

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.system.asterisk.test_crashes import CREDIT, _begin, _call, _end
+from tests.system.asterisk.availability.test_crashes import CREDIT, _begin, _call, _end
 from tests.system.lab.waiting import until
 
 

@@ -7,9 +7,10 @@ from threading import Barrier
 import pytest
 import sqlalchemy as sa
 
-from celcombiller.core.access import schedule_changes, sessions, subscriber_changes
+from celcombiller.core.access import sessions
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
-from celcombiller.core.access.subscriber_changes import NewPassword
+from celcombiller.core.access.changes import schedule_changes, subscriber_changes
+from celcombiller.core.access.changes.subscriber_changes import NewPassword
 from celcombiller.core.charging.operator_credit import credit
 from celcombiller.core.charging.request_keys import find_reference
 from celcombiller.core.charging.requests import Credit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from celcombiller.core.audit.price_checks import check_bill, list_possible_seconds, pots_of, read_shares
+from celcombiller.core.audit.checks.price_checks import check_bill, list_possible_seconds, pots_of, read_shares
 from celcombiller.core.ledger.book import REVERSAL
 from celcombiller.core.model.accounts import ACCOUNT_KINDS, BundleKind
 from celcombiller.core.model.calls import RERATING, CallState

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from celcombiller.core.access import bundle_changes
+from celcombiller.core.access.changes import bundle_changes
 from celcombiller.core.bundles import bundle_records, offers
 from celcombiller.core.errors import NotFound
 from celcombiller.core.ledger import statement as ledger_statement

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller.core.access import bundle_changes
+from celcombiller.core.access.changes import bundle_changes
 from celcombiller.core.bundles import offers
 from celcombiller.core.bundles.terms import (
     CALL_SECONDS_MAX,

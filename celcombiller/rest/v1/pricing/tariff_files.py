@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta
 from twisted.internet.threads import deferToThreadPool
 
-from celcombiller.core.access import tariff_changes, tariff_imports
-from celcombiller.core.access.tariff_imports import PriceList
+from celcombiller.core.access.changes import tariff_changes, tariff_imports
+from celcombiller.core.access.changes.tariff_imports import PriceList
 from celcombiller.core.errors import WrongMediaType
 from celcombiller.core.model.tariffs import Service
 from celcombiller.core.reports.import_views import view_of_import

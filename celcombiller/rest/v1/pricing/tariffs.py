@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller.core.access import tariff_changes
+from celcombiller.core.access.changes import tariff_changes
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.tariffs import Service, Step
 from celcombiller.core.model.text import UNPRINTABLE

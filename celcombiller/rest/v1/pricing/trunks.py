@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from celcombiller.core.access import routing_changes
+from celcombiller.core.access.changes import routing_changes
 from celcombiller.core.model.routing import RouteTrunk, TrunkChoice
 from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports.views import make_view

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from celcombiller.core.access import schedule_changes
-from celcombiller.core.access.schedule_changes import NOTE_CHARACTERS_MAX
+from celcombiller.core.access.changes import schedule_changes
+from celcombiller.core.access.changes.schedule_changes import NOTE_CHARACTERS_MAX
 from celcombiller.core.model.schedules import FeeState, WhenShort
 from celcombiller.core.model.text import UNPRINTABLE
 from celcombiller.core.reports.views import make_view

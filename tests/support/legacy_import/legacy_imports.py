@@ -22,7 +22,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.legacy_import.conversion import ImportTerms, convert_original
 from celcombiller.legacy_import.importer import import_original
 from celcombiller.legacy_import.source_database import open_original
-from tests.support.original_databases import ADMIN, GUEST, original
+from tests.support.legacy_import.original_databases import ADMIN, GUEST, original
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 BELEM = ZoneInfo("America/Belem")

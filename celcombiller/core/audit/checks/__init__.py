@@ -1,0 +1,1 @@
+"""The checks of the audit: each gives the differences that it finds in one part of the ledger."""
