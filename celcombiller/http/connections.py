@@ -7,7 +7,7 @@ Calls are served by the same thread and from the same open files, so the API lea
 * A request has a deadline for its head and one for its body, whatever the client sends meanwhile, and an answer one
   for being taken. Twisted's own timeout starts again with each octet.
 * In a turn of the reactor one connection is read and one request is begun. While a call waits for its decision, those
-  that want a turn wait a little: the thread that writes the ledger needs Python's lock, which a busy reactor hands over
+  that want a turn wait a little: the thread that writes the ledger needs the GIL, which a busy reactor hands over
   only every five milliseconds. The same holds while Asterisk is about to answer a command of a call. A call asks it
   several, and would wait for a request after each.
 * In five milliseconds two connections are accepted; the others wait in the queue of the system. A client that connects

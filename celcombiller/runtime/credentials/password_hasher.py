@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 THREADS = 2
 NICENESS_LAST = 10
-"""Behind the reactor, but not so far that a thread waits long for a core while it holds Python's lock."""
+"""Behind the reactor, but not so far that a thread waits long for a core while it holds the GIL."""
 WAITING_MAX = 400
 """Logins that may wait for a thread: about half a minute's work. More are asked to come again."""
 SHARE = 10

@@ -1,6 +1,6 @@
 """Which processor cores threads run on: the two that work on calls share one.
 
-The reactor and the writing thread take turns at Python's lock, dozens of times for a batch, so that two cores never
+The reactor and the writing thread take turns at the GIL, dozens of times for a batch, so that two cores never
 serve them at once; but each turn on another core has to wake that core, and finds its caches cold. On one core the same
 calls took a quarter less CPU. Threads that work for long without that lock (searches, password hashes, the audit) may
 run on any core.

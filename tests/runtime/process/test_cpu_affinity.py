@@ -1,4 +1,4 @@
-"""What works on calls keeps to one processor core; threads that work for long without Python's lock run anywhere."""
+"""What works on calls keeps to one processor core; threads that work for long without the GIL run anywhere."""
 
 import os
 import subprocess
