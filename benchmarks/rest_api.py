@@ -33,6 +33,7 @@ from twisted.internet import reactor
 from celcombiller import service
 from celcombiller.bench.environment import free_port
 from celcombiller.bench.postgresql import PostgreSQL
+from celcombiller.config.tables import Schedules
 from celcombiller.core.access import tokens
 from celcombiller.core.access.actor import ALL_LEVELS, Actor
 from celcombiller.core.access.principal import Scope
@@ -396,7 +397,7 @@ def report_crowd(name: str, seen: dict) -> None:
 
 def _until_added_up(url: str) -> None:
     """Wait until the biller has each transfer in its sums by day, which the start page shows."""
-    engine, zone = open_engine(url, lock_seconds=60), ZoneInfo("UTC")
+    engine, zone = open_engine(url, lock_seconds=60), ZoneInfo(Schedules().zone)
     began = time.perf_counter()
     while left := transact(engine, lambda tx: day_sums.count_uncounted(tx, zone)):
         print(f"  {left} transfers are in no sum yet", end="\r", flush=True)
