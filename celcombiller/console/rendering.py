@@ -15,6 +15,7 @@ from celcombiller.console import assets
 from celcombiller.console.menu import find_document, menu_of
 from celcombiller.core.languages.error_texts import describe_error, describe_field
 from celcombiller.core.model.subscribers import Level
+from celcombiller.http.problem_details import find_remedy
 from celcombiller.http.responses import HTML_TYPE
 from celcombiller.runtime.languages import LANGUAGES, choose_language, load_language
 
@@ -82,6 +83,7 @@ def environment_of(language: str) -> Environment:
         "languages": list(LANGUAGES.items()),
         "address": make_address,
         "describe_error": lambda error: describe_error(error, written),
+        "find_remedy": find_remedy,
         "describe_field": lambda text: describe_field(text, written),
     }
 

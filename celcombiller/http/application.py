@@ -249,6 +249,7 @@ class Api:
         a transaction there is no principal, so that ``/healthz`` answers while the database is away.
         """
         who, secret = (None, None) if tx is None else _find_principal(tx, request)
+        http_request.is_of_subscriber = who is not None and not who.is_staff
         check_access(who, route.who, request.path, loopback=self._trusts(request))
         if any(NUL in each for each in request.path.values() if isinstance(each, str)):
             raise NotFound("there is no such thing")

@@ -44,6 +44,8 @@ class HttpRequest(Request):
         self._uploads = uploads
         self.is_upload = False
         self.is_crowded = False
+        self.is_of_subscriber = False
+        """Whether a subscriber or a seller sent it, as far as it is known."""
         self._parsePOSTFormSubmission = False  # Twisted would refuse a broken form without a reason
         self._bytes_max = body_bytes_max
         self._bytes = 0

@@ -103,8 +103,13 @@ def status_of(error: errors.BillerError) -> int:
     return next((STATUS[each] for each in type(error).__mro__ if each in STATUS), http.INTERNAL_SERVER_ERROR)
 
 
-def make_problem(error: errors.BillerError) -> Problem:
-    """Return an error as a problem document."""
+def find_remedy(error: errors.BillerError, *, is_staff: bool) -> str:
+    """Return what can be done about an error; for subscribers and sellers nothing that takes a command of staff."""
+    return error.remedy if is_staff or "`celcombiller " not in error.remedy else ""
+
+
+def make_problem(error: errors.BillerError, *, is_staff: bool = True) -> Problem:
+    """Return an error as a problem document, for staff or for others."""
     status = status_of(error)
     code = error.code
     return Problem(
@@ -113,7 +118,7 @@ def make_problem(error: errors.BillerError) -> Problem:
         status=status,
         code=code,
         detail=str(error),
-        remedy=error.remedy,
+        remedy=find_remedy(error, is_staff=is_staff),
         fields=getattr(error, "fields", {}),
     )
 

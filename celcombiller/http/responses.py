@@ -54,7 +54,8 @@ def encode_refusal(http_request: HttpRequest, error: BillerError, style: Respons
         body = _BARE_PAGE.format(title=reason_phrase(status), detail=html.escape(str(error))).encode()
         http_request.setHeader(b"Content-Type", HTML_TYPE.encode())
     else:
-        status, body, content_type = status_of(error), make_problem(error), PROBLEM_TYPE
+        status, content_type = status_of(error), PROBLEM_TYPE
+        body = make_problem(error, is_staff=not http_request.is_of_subscriber)
     if status == http.UNAUTHORIZED:
         http_request.setHeader(b"WWW-Authenticate", b'Bearer realm="celcombiller"')
     http_request.setResponseCode(status, reason_phrase(status).encode())

@@ -101,6 +101,7 @@ async def test_plan_of_a_transfer_names_its_fee(confirming):
     assert plan.facts() == {"Name": "bia", "Number": "1003", "Credits": "50", "Fee": "5", "Left": "45"}
     page = await ana.look("/ui/me/transfer/plan?to=1003&amount=96")
     assert page.status == 409
+    assert "celcombiller" not in page.text
     assert page.content.find("input", attrs={"name": "amount"})["value"] == "96"
     assert await voice_of(confirming, "ana") == 100
     assert not confirming.rows(tables.message)

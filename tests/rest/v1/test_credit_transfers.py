@@ -92,6 +92,18 @@ async def test_each_refusal_has_its_status(biller):
 
 
 @pytest_twisted.ensureDeferred
+async def test_only_staff_are_told_of_commands(biller):
+    ana, clara = await biller.logged_in("ana"), await biller.logged_in("clara")
+    body = {"to": "1002", "amount": 5}
+    of_subscriber = await post(await biller.logged_in("bia"), MINE, body)
+    of_staff = await post(clara, "/api/v1/transfers", {"username": "bia", "kind": "voice", "value": -1})
+    assert of_subscriber.body["code"] == of_staff.body["code"] == "NO_CREDIT"
+    assert "remedy" not in of_subscriber.body
+    assert "`celcombiller credit`" in of_staff.body["remedy"]
+    assert (await ana.post(MINE, body)).body["remedy"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_staff_transfer_without_a_code(biller):
     clara, ana = await biller.logged_in("clara"), await biller.logged_in("ana")
     body = {"username": "ana", "to": "+1003", "amount": 95, "note": "at the office"}
