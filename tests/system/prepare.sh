@@ -24,7 +24,7 @@ have_radclient() { command -v radclient >/dev/null; }
 have_pgbouncer() { command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; }
 have_nginx() { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; }
 have_haproxy() { command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; }
-have_chromium() { command -v chromium >/dev/null; }
+have_chromium() { command -v chromium-headless-shell >/dev/null; }
 have_postgresql() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
 missing() {
@@ -77,7 +77,7 @@ install_packages() {
     have_pgbouncer || packages+=(pgbouncer)
     have_nginx || packages+=(nginx-light)
     have_haproxy || packages+=(haproxy)
-    have_chromium || packages+=(chromium)
+    have_chromium || packages+=(chromium-headless-shell)
     [ ${#packages[@]} -gt 0 ] || return 0
     say "installing ${packages[*]}"
     if [ ! -e "$policy" ]; then

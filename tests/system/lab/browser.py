@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, driven by Playwright, and what goes wrong in it."""
+"""A real browser: Debian's Chromium without windows, driven by Playwright, and what goes wrong in it."""
 
 import re
 import time

@@ -39,8 +39,8 @@ def missing() -> str:
 
 
 def find_chromium() -> str | None:
-    """Return where Chromium is."""
-    return shutil.which("chromium", path=PROGRAMS)
+    """Return where Chromium is: the program without windows, which takes a third less time of the processor."""
+    return shutil.which("chromium-headless-shell", path=PROGRAMS)
 
 
 def _asterisk_runs() -> bool:
