@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,7 +58,7 @@ def raise_config_error(
 def _reason(tables: dict[str, Any], steps: list[str | int]) -> str:
     """Return why the value at ``steps`` does not fit its type. Append a key that is unknown or missing to ``steps``."""
     value: Any = tables
-    wanted: inspect.Type = inspect.type_info(Config)
+    wanted = _describe_settings()
     for step in steps:
         value = value[step]
         bare = bare_type(wanted)
@@ -77,6 +78,11 @@ def _reason(tables: dict[str, Any], steps: list[str | int]) -> str:
         return f"is missing; must be {show_allowed(missing.type)}"
     shown = "" if steps and steps[-1] in _NEVER_SHOWN else f", not {show_value(value)}"
     return f"must be {show_allowed(wanted)}{shown}"
+
+
+@functools.cache
+def _describe_settings() -> inspect.Type:
+    return inspect.type_info(Config)
 
 
 def bare_type(wanted: inspect.Type) -> inspect.Type:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import celcombiller
 from celcombiller.cli.common import current_operator
-from celcombiller.core.access import group_changes, subscriber_changes
+from celcombiller.core.access.changes import group_changes, subscriber_changes
 from celcombiller.core.charging import operator_credit
 from celcombiller.core.model.accounts import Kind
 from celcombiller.core.schedules.due_dates import zone_of
@@ -141,12 +141,13 @@ def updated(tree, table):
     """Yield the functions of a module that update a table: by its name in `tables`, or by a name for that."""
     names = {f"tables.{table}"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and ast.unparse(node.value) in names:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute) and ast.unparse(node.value) in names:
             names |= {ast.unparse(each) for each in node.targets}
     for function in [tree, *(each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef))]:
         inside = ast.walk(function) if function is not tree else (n for top in tree.body for n in _outside(top))
         for node in inside:
-            is_update = isinstance(node, ast.Call) and ast.unparse(node.func) in ("sa.update", "bulk.update")
+            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "update"
+            is_update = is_call and ast.unparse(node.func) in ("sa.update", "bulk.update")
             if is_update and ast.unparse(node.args[0]) in names:
                 yield getattr(function, "name", "")
 

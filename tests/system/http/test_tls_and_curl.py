@@ -44,6 +44,7 @@ def test_the_cookie_over_tls_is_secure(biller_over_tls):
 def test_a_silent_tls_client_is_ended(biller_over_tls):
     """2 s."""
     biller = biller_over_tls
+    biller.as_program = False
     biller.rest = {"head_seconds": 1, "send_seconds": 1}
     biller.init()
     biller.start()
