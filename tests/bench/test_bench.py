@@ -67,6 +67,7 @@ def test_calls_of_both_loops_are_all_settled(url, tmp_path):
     assert environment.differences(url) == 0
 
 
+@pytest.mark.nightly
 def test_a_transaction_a_request_is_the_same_biller(url, tmp_path):
     with environment.biller(url, tmp_path, unbatched=True) as server:
         made = measurements.run("x", "sqlite", server, 2, in_flight=4, subscribers=SUBSCRIBERS)
@@ -74,6 +75,7 @@ def test_a_transaction_a_request_is_the_same_biller(url, tmp_path):
     assert environment.differences(url) == 0
 
 
+@pytest.mark.nightly
 def test_a_made_history_can_be_proved_and_charged(url, tmp_path):
     long_history.fill_history(url, 300, 100)
     assert environment.count(url) == 100
@@ -83,6 +85,7 @@ def test_a_made_history_can_be_proved_and_charged(url, tmp_path):
     assert environment.differences(url) == 0
 
 
+@pytest.mark.nightly
 def test_calls_with_all_prices_can_be_proved(url, tmp_path):
     priced_network.add_prices(url, 1)
     with environment.biller(url, tmp_path, settings=priced_network.EXTERNAL_DIAL) as server:
@@ -100,6 +103,7 @@ def test_calls_with_all_prices_can_be_proved(url, tmp_path):
     engine.dispose()
 
 
+@pytest.mark.nightly
 def test_syncs_are_slower_under_the_shim(url, tmp_path):
     slowly = environment.slow_sync(tmp_path, 100)
     with environment.biller(url, tmp_path, slowly) as server:

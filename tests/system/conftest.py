@@ -59,9 +59,9 @@ def biller(pbx, tmp_path):
     made.stop()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def biller_on_each(request, pbx, tmp_path):
-    """The biller on each database."""
+    """Give the biller on each database: on PostgreSQL by night; by day those that are two on one ledger have it."""
     url = request.getfixturevalue("cluster").database() if request.param == "postgresql" else ""
     made = Biller(tmp_path / "biller", agi_port=pbx.agi_port, pbx=pbx, url=url)
     yield made

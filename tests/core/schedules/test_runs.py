@@ -509,7 +509,7 @@ def _outcome(path):
     return found
 
 
-@pytest.mark.slow  # a process for each statement of a run: 13 s
+@pytest.mark.nightly  # a process for each statement of a run: 13 s
 def test_a_run_killed_anywhere_credits_each_date_once(tmp_path):
     original, path = tmp_path / "original.sqlite", tmp_path / "killed.sqlite"
     _prepared(original)

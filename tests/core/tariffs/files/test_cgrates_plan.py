@@ -120,7 +120,7 @@ def test_each_defect_names_its_file_and_row(file, old, new, fault):
     assert found[0].startswith(fault)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # a million of them: 9 s
 def test_combinations_without_end_are_a_fault():
     many = "".join(f"D,{number}\n" for number in range(1500))
     links = "".join(f"DR,D,RT_20,*up,{digits},0,\n" for digits in range(1500))
