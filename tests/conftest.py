@@ -18,6 +18,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from celcombiller.bench.postgresql import PostgreSQL, find_programs
 from celcombiller.runtime.credentials import password_hash, password_hasher
 from tests.support import databases
+from tests.support.http import api_service
 from tests.system.lab.waiting import free_ports
 
 password_hash.HASHER = password_hasher.HASHER = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
@@ -28,7 +29,7 @@ databases.share_statements()
 
 # A change is tried with the same examples as the one before it; while one works, and by night, with new ones.
 settings.register_profile("dev", max_examples=10, stateful_step_count=10, deadline=None)
-settings.register_profile("ci", max_examples=30, stateful_step_count=20, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=20, stateful_step_count=20, deadline=None, derandomize=True)
 settings.register_profile("nightly", max_examples=1000, stateful_step_count=50, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
 
@@ -44,10 +45,13 @@ NAME_WORDS_MAX = 8
 
 
 def pytest_itemcollected(item):
-    """Leave to the night all rows but the first of a table that a test goes through on SQLite and on PostgreSQL.
+    """Mark tests that start an API as slow: together they take more time than all others without real parts.
 
-    The rows differ in their values; what the databases do differently is in the statements, which the first has.
+    Leave to the night all rows but the first of a table that a test goes through on SQLite and on PostgreSQL. The rows
+    differ in their values; what the databases do differently is in the statements, which the first has.
     """
+    if _starts_api(item):
+        item.add_marker(pytest.mark.slow)
     seen = item.config.stash.setdefault(COLLECTED, set())
     test, _, row = item.nodeid.partition("[")
     seen.add(item.nodeid)
@@ -55,6 +59,11 @@ def pytest_itemcollected(item):
         if test in seen:
             item.add_marker(pytest.mark.nightly)
         seen.add(test)
+
+
+def _starts_api(item):
+    fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+    return any(each.func.__module__ == api_service.__name__ for named in fixtures for each in named)
 
 
 @pytest.hookimpl(trylast=True)
