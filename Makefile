@@ -8,12 +8,12 @@ CONFIG_OPTION := $(if $(CONFIG),--config $(CONFIG))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SHELL := bash
 
-WORKERS ?= $(shell expr $$(nproc) + 1)
+WORKERS ?= $(shell expr $$(nproc) + 2)
 COMPILING := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python
 PYTEST := $(COMPILING) -m pytest --numprocesses $(WORKERS) --dist loadgroup --max-worker-restart 0
 # Each process imports all tests: 5 s of CPU time, and 14 s where `make lint` has not compiled them.
 # A process that ends has no successor: pytest-xdist gives it no tests, and the run would stand still.
-# One more than there are cores, as tests with phones wait for most of their time; others have a lower priority.
+# Two more than there are cores, as tests with phones wait for most of their time; others have a lower priority.
 
 # $(call timed,what,command): run the command, and say how long it took.
 timed = @SECONDS=0; $(2); status=$$?; echo "$(1): $$((SECONDS / 60)) min $$((SECONDS % 60)) s"; exit $$status

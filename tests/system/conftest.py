@@ -9,7 +9,7 @@ from tests.system.lab.biller import Biller
 from tests.system.lab.requirements import find_chromium, missing
 
 WITH_PHONES = "tests/system/asterisk"
-PHONE_GROUPS = 2
+PHONE_GROUPS = 3
 """Tests with phones wait for most of their time. They are in so many processes, and no more, beside tests that compute."""
 FAILED = pytest.StashKey[bool]()
 
