@@ -104,7 +104,7 @@ class AmiLink(Service):
         self._outliving = OutlivingLegs(clock, server, self._calls, self._witness, store)
         self._links = links
         self._ami: Any = None
-        self._address, self._connected_at = "", datetime.max.replace(tzinfo=UTC)
+        self._address = ""
         self._probed = Probed()
         self._lists, self._put_off, self._sweep_due_at = 0, "", 0.0
         self._beat_at, self._is_late = 0.0, False
@@ -197,8 +197,7 @@ class AmiLink(Service):
 
         Asterisk uses names of channels again when it is started again: one that is known from before may be another's.
         """
-        is_seen = live.linked or (live.seen_at is not None and live.seen_at >= self._connected_at)
-        return is_seen and not live.missing and not live.closed and live.hung_up_at is None
+        return (live.linked or live.listed) and not live.missing and not live.closed and live.hung_up_at is None
 
     def granted_seconds(self, uniqueid: str, known: int) -> int:
         """Return what a call is granted by now; ``known``: what was granted when it began."""
@@ -327,8 +326,7 @@ class AmiLink(Service):
         await self._reconciliation.begin()
         self._ami, self._probed, self._lists = ami, Probed(self._probed.system_name), 0
         self._events_clock.reset()
-        self._connected_at, self._sweep_due_at = datetime.now(UTC), 0.0
-        self._beat_at, self._is_late = self._clock.seconds(), False
+        self._beat_at, self._is_late, self._sweep_due_at = self._clock.seconds(), False, 0.0
         self._address = getattr(ami.transport.getPeer(), "host", "")
         self._logged.clear()
         self._calls.hearing = Hearing()

@@ -54,6 +54,8 @@ class LiveCall:
     """The lists of channels in a row that did not have it."""
     seen_at: datetime | None = None
     """When it was last on a list."""
+    listed: bool = False
+    """A list of this connection had it."""
     elsewhere: bool = False
     """Begun by another biller, or by this one before it was started again."""
     hung_up_at: datetime | None = None
@@ -84,6 +86,13 @@ class LiveCall:
     def look_now(self, reason: RenewalReason) -> None:
         """Have its grant looked at for this reason, at once."""
         self.look_at, self.reason = _AT_ONCE, reason
+
+    def move_times(self, step: timedelta) -> None:
+        """Move the times at which it was seen by a step of Asterisk's clock, to what the clock would have said."""
+        self.seen_at, self.talk_ended_at, self.hung_up_at, self.gave_up_at = (
+            None if at is None else at + step
+            for at in (self.seen_at, self.talk_ended_at, self.hung_up_at, self.gave_up_at)
+        )
 
     def earliest_end(self, at: datetime) -> datetime:
         """Return when it ended, if its channel ended at ``at``."""
@@ -155,7 +164,7 @@ class LiveCalls:
     def lose_link(self) -> None:
         """Expect no events of the calls that are in progress: some may be missed from now on."""
         for live in self:
-            live.linked = False
+            live.linked = live.listed = False
 
     def add_open(self, call: Call, clock_step: timedelta) -> LiveCall:
         """Return an open call, added if this process did not begin it, or did before it was started again."""
@@ -175,6 +184,7 @@ class LiveCalls:
         for live in self:
             live.limit_seconds = 0
             live.look_now(live.reason)
+            live.move_times(step)
             if live.answered_at is not None and live.off_by and abs(live.off_by - step) < STEP_LEAST:
                 live.answered_at += live.off_by
                 live.clock_step = total

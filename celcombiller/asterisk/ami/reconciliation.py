@@ -66,6 +66,8 @@ class Reconciliation:
         self._store = store
         self._cdrs = cdrs
         self._link_lost_at: datetime | None = None
+        self._steps_before = timedelta()
+        """The steps of Asterisk's clock up to the loss of the link."""
         self._began_at = datetime.now(UTC)
         self._knows_all = False
         """The last list has settled whether the calls are alive that were open when this connection began."""
@@ -73,6 +75,7 @@ class Reconciliation:
     async def begin(self) -> None:
         """Read when the server was last heard, before anything is recorded of the new connection."""
         self._began_at, self._knows_all = datetime.now(UTC), False
+        self._steps_before = self._events_clock.steps.total
         try:
             self._link_lost_at, event_at = await self._store.transact(
                 lambda tx: (server_last_seen(tx, self._server), last_call_event(tx, self._server))
@@ -115,7 +118,7 @@ class Reconciliation:
         for call in calls:
             live = self._calls.add_open(call, self._events_clock.steps.total)
             if call.uniqueid in alive:
-                live.missing, live.seen_at = 0, asked_at + self._events_clock.offset
+                live.missing, live.listed, live.seen_at = 0, True, asked_at + self._events_clock.offset
                 if live.answered_at is None and alive[call.uniqueid].get("bridgeid"):
                     await self._find_answer(ami, live)
                 continue
@@ -173,6 +176,11 @@ class Reconciliation:
         """Return the time by Asterisk's clock."""
         return datetime.now(UTC) + self._events_clock.offset
 
+    def _find_link_loss(self) -> datetime | None:
+        """Return when the link was lost, by Asterisk's clock as it is set now: it may have been set since."""
+        lost_at = self._link_lost_at
+        return None if lost_at is None else lost_at + self._events_clock.steps.total - self._steps_before
+
     async def _close_gone(self, ami: Any, live: LiveCall) -> None:
         """Close a call that two lists do not have, by the best evidence there is.
 
@@ -186,7 +194,7 @@ class Reconciliation:
             report = estimated_report(
                 live.call,
                 self._witness.answered_at(live),
-                live.talk_ended_at or live.alive_until(self._link_lost_at),
+                live.talk_ended_at or live.alive_until(self._find_link_loss()),
                 answers_are_heard=self._witness.hears_answers(live.call),
             )
         await self._witness.record_report(live.call, witness, report)

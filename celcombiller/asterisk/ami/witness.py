@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 LOG_NAMESPACE = "celcombiller.asterisk.call_monitor.CallMonitor"
 """Of all log lines about an AMI link and its calls: operators filter by it, so it outlives the names of classes."""
 
+NOTE_LATE_MAX = timedelta(days=1)
+"""A note of a call that seems later or earlier than this is another call's. It may have been written before clocks were
+set that differ now, and channels of two calls have the same uniqueid only where a clock was set back to that second."""
+
 HEARING_LASTS = timedelta(days=1)
 """How long after an event of a call another one would have been heard as well."""
 
@@ -128,10 +132,10 @@ class AmiWitness:
         if settlement.call.state is not CallState.OPEN:
             self._calls.forget(call.uniqueid)
 
-    def is_possible(self, call: Dialled, at: datetime) -> bool:
-        """Return whether this can have happened to a call by now, by Asterisk's clock."""
+    def is_possible(self, call: Dialled, at: datetime, late_max: timedelta = LATE_MAX) -> bool:
+        """Return whether this can have happened to a call by now, by Asterisk's clock, give or take ``late_max``."""
         offset = self._events_clock.offset
-        return call.started_at + offset - LATE_MAX <= at <= datetime.now(UTC) + offset + LATE_MAX
+        return call.started_at + offset - late_max <= at <= datetime.now(UTC) + offset + late_max
 
     async def read_note(self, ami: Any, call: Dialled) -> CallReport | None:
         """Return what the dialplan noted of an end that no biller took; read for open calls only, so it may stay."""
@@ -143,13 +147,13 @@ class AmiWitness:
         text = next((item.get("val", "") for item in items if item.get("event") == "DBGetResponse"), "")
         status, *facts = text.split("|")
         at = channel_variables.instant(facts[2]) if len(facts) == 3 else None  # noqa: PLR2004
-        if at is None or not self.is_possible(call, at):
+        if at is None or not self.is_possible(call, at, NOTE_LATE_MAX):
             return None
         answered_at = channel_variables.instant(facts[1])
         return CallReport(
             answered=status == "ANSWER",
             at=at,
             talk_ms=channel_variables.milliseconds(facts[0]),
-            answered_at=answered_at if answered_at is not None and self.is_possible(call, answered_at) else None,
+            answered_at=answered_at if answered_at and self.is_possible(call, answered_at, NOTE_LATE_MAX) else None,
             outcome=status[:64],
         )

@@ -816,6 +816,41 @@ def test_a_step_before_the_end_is_no_talk(scene, step_seconds):
     assert scene.monitor.correct("1.0", said, is_fresh=True).talk_ms == pytest.approx(10_000, abs=1500)
 
 
+@pytest.mark.parametrize("step_seconds", [600, -600, 3600, -3600])
+def test_a_step_after_a_crash_is_no_talk(scene, step_seconds):
+    """Asterisk is killed 10 s after the answer, and its clock is set before it is heard again."""
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10)
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    scene.monitor.session_lost("1.0")
+    reconnect(scene, alive=[], ahead_seconds=step_seconds)
+    scene.sweep(2)
+    assert voice(scene.engine).posted in (48, 49, 50)
+    proved(scene.engine)
+
+
+@pytest.mark.parametrize("ahead_seconds", [-7200, 0, 7200])
+def test_a_listed_channel_is_alive_by_any_clock(scene, ahead_seconds):
+    scene.asterisk.ahead_seconds = ahead_seconds
+    reconnect(scene)
+    live = scene.monitor.live_calls.find("1.0")
+    assert scene.monitor.is_alive(live)
+    reconnect(scene, incomplete=True)  # without a list, nothing is known of a call from before
+    assert not scene.monitor.is_alive(live)
+
+
+@pytest.mark.parametrize("step_seconds", [7200, -7200])
+def test_a_note_from_before_steps_is_exact(scene, step_seconds):
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10)
+    scene.monitor.session_lost("1.0")
+    note = f"ANSWER|2500|{stamp(10)}|{stamp(7.5)}"
+    reconnect(scene, alive=[], ahead_seconds=step_seconds, note=note)
+    scene.sweep(2)
+    assert voice(scene.engine).posted == 57
+    proved(scene.engine)
+
+
 @pytest.mark.parametrize("step_seconds", [1800, -1800, 3600, -3600])
 @pytest.mark.parametrize("is_step_first", [False, True])
 def test_an_answer_beside_a_step_is_exact(scene, step_seconds, is_step_first):
