@@ -232,8 +232,9 @@ class _Lent:
             if rows:
                 values = f"json_populate_recordset(null::{name}, {sql.quote(rows)})"
                 yield f"insert into {name} overriding system value select * from {values}"
-        for name, value in self._ask("select sequencename, last_value from pg_sequences"):
-            yield f"select setval({sql.quote(name)}, {value or 1}, {value is not None})"
+        for (name,) in self._ask("select sequencename from pg_sequences"):
+            ((value, is_called),) = self._ask(f"select last_value, is_called from {name}")
+            yield f"select setval({sql.quote(name)}, {value}, {is_called})"
 
     def _ask(self, statement):
         return [tuple(row) for row in self._connection.exec_driver_sql(statement)]
