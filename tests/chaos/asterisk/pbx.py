@@ -46,6 +46,8 @@ class Pbx:
         """Asterisk's own database, which outlives it."""
         self.variables: dict[str, str] = {}
         self._step = 0.0
+        self._named: set[tuple[int, int]] = set()
+        """What the uniqueids so far are made of: the second and the number."""
         self._server: asyncio.Server | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._is_up = False
@@ -82,9 +84,14 @@ class Pbx:
     # -- channels ----------------------------------------------------------------------------------------------------
 
     def name_channel(self, base: str) -> tuple[str, str]:
-        """Return the name and the uniqueid of a new channel."""
-        number = next(self._names)
-        return f"{base}-{number:08x}", f"{self.system_name}-{int(self.wall())}.{number}"
+        """Return the name and the uniqueid of a new channel.
+
+        The real one's comes again where its clock is set back to the second of a start; records are kept by them.
+        """
+        second = int(self.wall())
+        number = next(each for each in self._names if (second, each) not in self._named)
+        self._named.add((second, number))
+        return f"{base}-{number:08x}", f"{self.system_name}-{second}.{number}"
 
     def caller_of(self, callee: Leg) -> Channel | None:
         """Return the channel that dialled this one."""
