@@ -39,16 +39,26 @@ BALANCES = {
 }
 
 
-@pytest.fixture
-def ledger(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "ledger.sqlite"
+pytestmark = pytest.mark.xdist_group("old ledger")  # one migration for all of it, which takes 3 s
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory):
+    path = tmp_path_factory.mktemp("old") / "ledger.sqlite"
     with closing(sqlite3.connect(path)) as made:
         made.executescript(DUMP.read_text(encoding="utf-8"))
     engine = open_engine(f"sqlite:///{path}", lock_seconds=1, foreign_keys=False)
     with engine.begin() as tx:
         migrations.upgrade(tx)
-    engine.dispose()
+    engine.dispose()  # what is in the log beside the file is written to it then
+    return path.read_bytes()
+
+
+@pytest.fixture
+def ledger(migrated, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(migrated)
     monkeypatch.setenv("CELCOMBILLER_DATABASE_URL", f"sqlite:///{path}")
     return path
 
