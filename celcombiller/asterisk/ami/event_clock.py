@@ -42,6 +42,8 @@ class EventClock:
         """By how much Asterisk's clock is ahead of the biller's, as last measured."""
         self._stamp_fault = ""
         self._measured_at = -math.inf
+        self._wall_at: datetime | None = None
+        """What the biller's clock said when it was measured, or would have said as it is set now."""
 
     @property
     def faults(self) -> list[str]:
@@ -50,15 +52,24 @@ class EventClock:
 
     def reset(self) -> None:
         """Begin again, for a new connection."""
-        self.offset, self._stamp_fault, self._measured_at = timedelta(), "", -math.inf
+        self.offset, self._stamp_fault, self._measured_at, self._wall_at = timedelta(), "", -math.inf, None
 
     def measure(self, stamp: datetime | None, now: datetime, monotonic_seconds: float) -> timedelta:
         """Compare the clocks by what Asterisk's said just now, if it can be read; return the step since the last."""
         before = self.steps.total
         if stamp is not None:
-            self.offset, self._measured_at = stamp - now, monotonic_seconds
+            self.offset, self._measured_at, self._wall_at = stamp - now, monotonic_seconds, now
             self.steps.look(stamp, monotonic_seconds)
         return self.steps.total - before
+
+    def time_there(self, now: datetime, monotonic_seconds: float) -> datetime:
+        """Return the time by Asterisk's clock, also where the biller's was set since the last measurement."""
+        if self._wall_at is not None:
+            step = now - self._wall_at - timedelta(seconds=monotonic_seconds - self._measured_at)
+            if abs(step) >= STEP_LEAST:
+                self.offset -= step
+                self._wall_at += step
+        return now + self.offset
 
     def time_of(
         self, event: Mapping[str, str], now: datetime, monotonic_seconds: float
@@ -69,7 +80,8 @@ class EventClock:
         clock that was measured just now is from the other side of a step, or wrong: the third is how far it is off,
         for the next measurement to tell.
         """
-        text, arrived_at, steps = event.get("timestamp"), now + self.offset, self.steps.total
+        text, arrived_at = event.get("timestamp"), self.time_there(now, monotonic_seconds)
+        steps = self.steps.total
         stamp, nothing = channel_variables.instant(text), timedelta()
         self._stamp_fault = MISSING if text is None else UNREADABLE if stamp is None else ""
         if stamp is None:

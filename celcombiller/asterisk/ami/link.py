@@ -99,7 +99,9 @@ class AmiLink(Service):
         self._witness = AmiWitness(server, self._calls, self._events_clock, store, self._metrics)
         if complete_end is not None:
             self._witness.complete_end = complete_end
-        self._reconciliation = Reconciliation(server, self._calls, self._witness, self._events_clock, store, cdrs)
+        self._reconciliation = Reconciliation(
+            server, self._calls, self._witness, self._events_clock, store, cdrs, seconds=clock.seconds
+        )
         self._sends_messages, self._plays_sounds = sends_messages, plays_sounds
         self._outliving = OutlivingLegs(clock, server, self._calls, self._witness, store)
         self._links = links
@@ -178,7 +180,7 @@ class AmiLink(Service):
 
     def now(self) -> datetime:
         """Return the time by Asterisk's clock."""
-        return datetime.now(UTC) + self._events_clock.offset
+        return self._events_clock.time_there(datetime.now(UTC), self._clock.seconds())
 
     @property
     def clock_step(self) -> timedelta:
@@ -384,7 +386,7 @@ class AmiLink(Service):
         if live is not None and live.elsewhere:
             self._leave_to_its_biller(ami, live)
         elif live is not None:
-            now_there = now + self._events_clock.offset + steps - self._events_clock.steps.total
+            now_there = self.now() + steps - self._events_clock.steps.total
             self._start(self._witness.record_answer(ami, live, live.remaining_seconds(now_there)))
 
     def _on_move(self, _ami: Any, event: dict[str, str]) -> None:
@@ -397,7 +399,7 @@ class AmiLink(Service):
         """
         now = datetime.now(UTC)
         at = self._end_of(event, now)
-        if now + self._events_clock.offset - at > STOOD_STILL:
+        if self.now() - at > STOOD_STILL:
             self._calls.give_up(event, at)
 
     def _on_hangup(self, ami: Any, event: dict[str, str]) -> None:

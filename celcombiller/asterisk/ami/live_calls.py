@@ -103,13 +103,13 @@ class LiveCall:
         elapsed = 0.0 if self.answered_at is None else (now - self.answered_at).total_seconds()
         return max(LEFT_LEAST_SECONDS, self.call.granted_seconds - max(0.0, elapsed))
 
-    def alive_until(self, link_lost_at: datetime | None) -> datetime:
+    def alive_until(self, link_lost_at: datetime | None, answered_at: datetime | None) -> datetime:
         """Return when it was last known to be alive: at its Hangup, on a list, or when the link was lost.
 
-        All by Asterisk's clock. When it began is known by the biller's, and counts only where nothing else is known.
+        All by Asterisk's clock. Where nothing else is known, it is at its answer; or when it began, by the biller's.
         """
         known = [each for each in (self.hung_up_at, self.seen_at, link_lost_at) if each is not None]
-        return max(known, default=self.call.started_at)
+        return max(known, default=answered_at or self.call.started_at)
 
 
 class Hearing:

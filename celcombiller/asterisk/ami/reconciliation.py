@@ -27,7 +27,7 @@ from celcombiller.core.voice.call_queries import open_calls, still_open
 from celcombiller.core.voice.evidence import estimated_report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy.engine import Connection
 
@@ -58,6 +58,8 @@ class Reconciliation:
         events_clock: EventClock,
         store: BatchWriter,
         cdrs: CdrEvidence | None = None,
+        *,
+        seconds: Callable[[], float],
     ) -> None:
         self._server = server
         self._calls = calls
@@ -65,6 +67,8 @@ class Reconciliation:
         self._events_clock = events_clock
         self._store = store
         self._cdrs = cdrs
+        self._seconds = seconds
+        self._is_loss_known = False
         self._link_lost_at: datetime | None = None
         self._steps_before = timedelta()
         """The steps of Asterisk's clock up to the loss of the link."""
@@ -75,14 +79,18 @@ class Reconciliation:
     async def begin(self) -> None:
         """Read when the server was last heard, before anything is recorded of the new connection."""
         self._began_at, self._knows_all = datetime.now(UTC), False
+        self._is_loss_known, self._link_lost_at = False, None
         self._steps_before = self._events_clock.steps.total
         try:
-            self._link_lost_at, event_at = await self._store.transact(
-                lambda tx: (server_last_seen(tx, self._server), last_call_event(tx, self._server))
-            )
+            await self._read_loss()
         except BillerError as error:
-            _LOG.warn("When {server} was last seen is not known: {error}", server=self._server, error=str(error))
-            return
+            _LOG.warn("When {server} was last seen is not known yet: {error}", server=self._server, error=str(error))
+
+    async def _read_loss(self) -> None:
+        self._link_lost_at, event_at = await self._store.transact(
+            lambda tx: (server_last_seen(tx, self._server), last_call_event(tx, self._server))
+        )
+        self._is_loss_known = True
         if event_at is not None and self._witness.last_call_event is None:
             self._witness.last_call_event = event_at
 
@@ -109,7 +117,9 @@ class Reconciliation:
 
     async def compare(self, ami: Any) -> None:
         """Compare the open calls with one complete list of what is alive."""
-        asked_at = datetime.now(UTC)
+        if not self._is_loss_known:
+            await self._read_loss()
+        asked_at, asked_there = datetime.now(UTC), self._now()
         items = await ami.status()
         alive = {item.get("uniqueid", ""): item for item in items if item.get("event") == "Status"}
         calls: list[Call] = await self._store.transact(lambda tx: open_calls(tx, self._server))
@@ -118,7 +128,7 @@ class Reconciliation:
         for call in calls:
             live = self._calls.add_open(call, self._events_clock.steps.total)
             if call.uniqueid in alive:
-                live.missing, live.listed, live.seen_at = 0, True, asked_at + self._events_clock.offset
+                live.missing, live.listed, live.seen_at = 0, True, asked_there
                 if live.answered_at is None and alive[call.uniqueid].get("bridgeid"):
                     await self._find_answer(ami, live)
                 continue
@@ -174,7 +184,7 @@ class Reconciliation:
 
     def _now(self) -> datetime:
         """Return the time by Asterisk's clock."""
-        return datetime.now(UTC) + self._events_clock.offset
+        return self._events_clock.time_there(datetime.now(UTC), self._seconds())
 
     def _find_link_loss(self) -> datetime | None:
         """Return when the link was lost, by Asterisk's clock as it is set now: it may have been set since."""
@@ -191,10 +201,11 @@ class Reconciliation:
             report, witness = await self._cdrs.find(live.call), Witness.CDR
         if report is None:
             witness = Witness.SWEEP
+            answered_at = self._witness.answered_at(live)
             report = estimated_report(
                 live.call,
-                self._witness.answered_at(live),
-                live.talk_ended_at or live.alive_until(self._find_link_loss()),
+                answered_at,
+                live.talk_ended_at or live.alive_until(self._find_link_loss(), answered_at),
                 answers_are_heard=self._witness.hears_answers(live.call),
             )
         await self._witness.record_report(live.call, witness, report)

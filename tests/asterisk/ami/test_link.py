@@ -830,6 +830,22 @@ def test_a_step_after_a_crash_is_no_talk(scene, step_seconds):
 
 
 @pytest.mark.parametrize("ahead_seconds", [-7200, 0, 7200])
+def test_a_loss_is_read_once_the_ledger_answers(scene, ahead_seconds):
+    """The ledger is away when Asterisk, which was killed 10 s after the answer, is heard again."""
+    scene.asterisk.ahead_seconds = ahead_seconds
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10 - ahead_seconds)
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    scene.monitor.session_lost("1.0")
+    scene.store.away = True
+    reconnect(scene, alive=[])
+    scene.store.away = False
+    scene.sweep(2)
+    assert voice(scene.engine).posted in (48, 49, 50)
+    proved(scene.engine)
+
+
+@pytest.mark.parametrize("ahead_seconds", [-7200, 0, 7200])
 def test_a_listed_channel_is_alive_by_any_clock(scene, ahead_seconds):
     scene.asterisk.ahead_seconds = ahead_seconds
     reconnect(scene)
