@@ -50,6 +50,11 @@ class EventClock:
         """Why the last event's own time was not used, and whether the two clocks differ."""
         return [*filter(None, [self._stamp_fault]), *([SKEWED] if abs(self.offset) > SKEW_MAX else [])]
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether Asterisk's clock was measured on this connection."""
+        return self._wall_at is not None
+
     def reset(self) -> None:
         """Begin again, for a new connection."""
         self.offset, self._stamp_fault, self._measured_at, self._wall_at = timedelta(), "", -math.inf, None

@@ -373,7 +373,7 @@ class AmiLink(Service):
     def _hear_call_event(self) -> None:
         """Keep that events of calls come; the first of a connection is recorded at once."""
         is_first, self._witness.last_call_event = self._witness.last_call_event is None, datetime.now(UTC)
-        if is_first:
+        if is_first and self._events_clock.is_measured:
             self._start(self._reconciliation.record_seen())
 
     def _on_dial_end(self, ami: Any, event: dict[str, str]) -> None:
@@ -383,6 +383,7 @@ class AmiLink(Service):
         live = self._calls.answer(event, at)
         if live is not None:
             live.clock_step, live.off_by = steps, off_by
+            live.is_unmeasured = not self._events_clock.is_measured
         if live is not None and live.elsewhere:
             self._leave_to_its_biller(ami, live)
         elif live is not None:
@@ -501,7 +502,10 @@ class AmiLink(Service):
 
     def _compare_clocks(self, stamp: datetime | None) -> None:
         """Compare the clocks by what Asterisk's said just now, and take a step into the calls."""
+        is_first = not self._events_clock.is_measured
         step = self._events_clock.measure(stamp, datetime.now(UTC), self._clock.seconds())
+        if is_first and self._events_clock.is_measured:
+            self._calls.take_measurement(self._events_clock.steps.total)
         if step:
             self._calls.take_step(step, self._events_clock.steps.total)
 

@@ -40,6 +40,8 @@ class LiveCall:
     answered_at: datetime | None = None
     clock_step: timedelta = timedelta()
     """The steps of Asterisk's clock up to the answer."""
+    is_unmeasured: bool = False
+    """Its answer was heard before Asterisk's clock was measured on this connection: it is of the clock as it is now."""
     off_by: timedelta = timedelta()
     """How far its answer's Timestamp was from the time of its arrival, where Asterisk's clock may have been set."""
     callee: str = ""
@@ -189,6 +191,12 @@ class LiveCalls:
                 live.answered_at += live.off_by
                 live.clock_step = total
             live.off_by = timedelta()
+
+    def take_measurement(self, total: timedelta) -> None:
+        """Follow the first measurement of Asterisk's clock on a connection: it showed the steps before some answers."""
+        for live in self:
+            if live.is_unmeasured:
+                live.clock_step, live.is_unmeasured = total, False
 
     def forget(self, uniqueid: str) -> None:
         """Remove a call."""

@@ -25,6 +25,7 @@ from celcombiller.core.voice.asterisk_heartbeat import (
 )
 from celcombiller.core.voice.call_queries import open_calls, still_open
 from celcombiller.core.voice.evidence import estimated_report
+from celcombiller.runtime.timers.clock_steps import STEP_LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -187,9 +188,15 @@ class Reconciliation:
         return self._events_clock.time_there(datetime.now(UTC), self._seconds())
 
     def _find_link_loss(self) -> datetime | None:
-        """Return when the link was lost, by Asterisk's clock as it is set now: it may have been set since."""
-        lost_at = self._link_lost_at
-        return None if lost_at is None else lost_at + self._events_clock.steps.total - self._steps_before
+        """Return when the link was lost, by Asterisk's clock as it is set now; ``None``: it is not known.
+
+        The clock may have been set since. What is later than now was recorded before it was set back, by a biller that
+        could not record the step.
+        """
+        if self._link_lost_at is None:
+            return None
+        lost_at = self._link_lost_at + self._events_clock.steps.total - self._steps_before
+        return None if lost_at > self._now() + STEP_LEAST else lost_at
 
     async def _close_gone(self, ami: Any, live: LiveCall) -> None:
         """Close a call that two lists do not have, by the best evidence there is.

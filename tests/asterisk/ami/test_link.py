@@ -845,6 +845,36 @@ def test_a_loss_is_read_once_the_ledger_answers(scene, ahead_seconds):
     proved(scene.engine)
 
 
+def test_a_loss_after_now_is_not_known(scene):
+    """The clock was set back just before the biller was started again, and nothing shows it that it was."""
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10)
+    scene.monitor.stopService()
+    forget_times(scene.engine, datetime.now(UTC) + timedelta(hours=1))
+    scene.asterisk.alive = []
+    scene.monitor = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
+    scene.monitor.startService()
+    scene.sweep(2)
+    assert voice(scene.engine).posted == 59
+    proved(scene.engine)
+
+
+@pytest.mark.parametrize("step_seconds", [3600, -3600])
+def test_an_answer_before_a_measurement_is_exact(scene, step_seconds):
+    """The clock is set while the link is down; the answer comes before the clock is measured again."""
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    ping, usual = Deferred(), scene.asterisk.sendDeferred
+    asked = [ping]
+    scene.asterisk.sendDeferred = lambda message: (
+        asked.pop() if asked and message["Action"] == "Ping" else usual(message)
+    )
+    reconnect(scene, ahead_seconds=step_seconds)
+    answered(scene, seconds_ago=-step_seconds)
+    ping.callback({"response": "Success", "timestamp": stamp(-step_seconds)})
+    said = CallReport(answered=True, at=datetime.now(UTC) + timedelta(seconds=step_seconds), talk_ms=2000)
+    assert scene.monitor.correct("1.0", said).talk_ms == 2000
+
+
 @pytest.mark.parametrize("ahead_seconds", [-7200, 0, 7200])
 def test_a_listed_channel_is_alive_by_any_clock(scene, ahead_seconds):
     scene.asterisk.ahead_seconds = ahead_seconds
