@@ -373,7 +373,7 @@ class AmiLink(Service):
     def _hear_call_event(self) -> None:
         """Keep that events of calls come; the first of a connection is recorded at once."""
         is_first, self._witness.last_call_event = self._witness.last_call_event is None, datetime.now(UTC)
-        if is_first and self._events_clock.is_measured:
+        if is_first:
             self._start(self._reconciliation.record_seen())
 
     def _on_dial_end(self, ami: Any, event: dict[str, str]) -> None:

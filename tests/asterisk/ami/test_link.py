@@ -580,6 +580,14 @@ def logged():
     globalLogPublisher.removeObserver(hear)
 
 
+def hold_next_ping(scene):
+    """Return the answer of the next ping, which the test gives when it likes."""
+    answer, usual = Deferred(), scene.asterisk.sendDeferred
+    held = [answer]
+    scene.asterisk.sendDeferred = lambda message: held.pop() if held and message["Action"] == "Ping" else usual(message)
+    return answer
+
+
 def reconnect(scene, **facts):
     for name, value in facts.items():
         setattr(scene.asterisk, name, value)
@@ -859,15 +867,19 @@ def test_a_loss_after_now_is_not_known(scene):
     proved(scene.engine)
 
 
+def test_a_first_event_is_recorded_before_a_measurement(scene):
+    hold_next_ping(scene)
+    reconnect(scene)
+    scene.asterisk.event("DialBegin", timestamp=stamp(0))
+    with scene.engine.begin() as tx:
+        assert last_call_event(tx, "pbx1") is not None
+
+
 @pytest.mark.parametrize("step_seconds", [3600, -3600])
 def test_an_answer_before_a_measurement_is_exact(scene, step_seconds):
     """The clock is set while the link is down; the answer comes before the clock is measured again."""
     scene.clock.advance(HEARTBEAT_SECONDS)
-    ping, usual = Deferred(), scene.asterisk.sendDeferred
-    asked = [ping]
-    scene.asterisk.sendDeferred = lambda message: (
-        asked.pop() if asked and message["Action"] == "Ping" else usual(message)
-    )
+    ping = hold_next_ping(scene)
     reconnect(scene, ahead_seconds=step_seconds)
     answered(scene, seconds_ago=-step_seconds)
     ping.callback({"response": "Success", "timestamp": stamp(-step_seconds)})
@@ -953,9 +965,7 @@ def test_what_is_used_up_is_granted_no_more(scene):
 
 def test_a_time_told_long_ago_is_no_step(scene):
     scene.clock.advance(HEARTBEAT_SECONDS)
-    ping, usual = Deferred(), scene.asterisk.sendDeferred
-    asked = [ping]
-    scene.asterisk.sendDeferred = lambda message: asked.pop() if asked else usual(message)
+    ping = hold_next_ping(scene)
     scene.clock.advance(HEARTBEAT_SECONDS)
     told, scene.asterisk.ahead_seconds = stamp(0), 600
     scene.clock.advance(600)  # the biller stands still, and time goes on
