@@ -100,7 +100,7 @@ class AmiLink(Service):
         if complete_end is not None:
             self._witness.complete_end = complete_end
         self._reconciliation = Reconciliation(
-            server, self._calls, self._witness, self._events_clock, store, cdrs, seconds=clock.seconds
+            server, self._calls, self._witness, self._events_clock, store, cdrs, now=self.now
         )
         self._sends_messages, self._plays_sounds = sends_messages, plays_sounds
         self._outliving = OutlivingLegs(clock, server, self._calls, self._witness, store)

@@ -49,7 +49,10 @@ _LOG = Logger(namespace=LOG_NAMESPACE)
 
 
 class Reconciliation:
-    """Compares the calls of one server, and has its witness report those that ended unheard."""
+    """Compares the calls of one server, and has its witness report those that ended unheard.
+
+    ``now`` tells the time by Asterisk's clock.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Reconciliation:
         store: BatchWriter,
         cdrs: CdrEvidence | None = None,
         *,
-        seconds: Callable[[], float],
+        now: Callable[[], datetime],
     ) -> None:
         self._server = server
         self._calls = calls
@@ -68,7 +71,7 @@ class Reconciliation:
         self._events_clock = events_clock
         self._store = store
         self._cdrs = cdrs
-        self._seconds = seconds
+        self._now = now
         self._is_loss_known = False
         self._link_lost_at: datetime | None = None
         self._steps_before = timedelta()
@@ -182,10 +185,6 @@ class Reconciliation:
                 return
         live.answered_at, live.clock_step = self._now(), self._events_clock.steps.total
         await self._witness.record_answer(ami, live, None)
-
-    def _now(self) -> datetime:
-        """Return the time by Asterisk's clock."""
-        return self._events_clock.time_there(datetime.now(UTC), self._seconds())
 
     def _find_link_loss(self) -> datetime | None:
         """Return when the link was lost, by Asterisk's clock as it is set now; ``None``: it is not known.
