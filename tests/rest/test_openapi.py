@@ -8,7 +8,6 @@ import jsonschema_rs
 import msgspec
 import pytest
 import pytest_twisted
-from hypothesis import settings
 from schemathesis.specs.openapi import definitions
 
 from celcombiller.core.errors import BillerError
@@ -20,6 +19,7 @@ from celcombiller.http.route import ResponseStyle
 from celcombiller.rest.routes import ROUTES
 from tests.support.http.api_service import biller_fixture, header
 from tests.support.http.schemathesis_run import fill, run, token_of
+from tests.support.properties import share
 
 biller = biller_fixture()
 DESCRIBED = describe_routes(ROUTES)
@@ -267,7 +267,7 @@ async def test_no_answer_differs_from_its_description(biller, tmp_path, username
         biller,
         tmp_path,
         secret,
-        examples=max(1, round(part * settings.default.max_examples)),
+        examples=share(part, least=1).max_examples,
         phases=phases,
         administrator=is_administrator,
     )

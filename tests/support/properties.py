@@ -3,9 +3,9 @@
 from hypothesis import settings
 
 
-def share(part, **more):
+def share(part, *, least=3, **more):
     """Return settings with this part of the profile's examples: less for what is costly, more for what is cheap."""
-    return settings(max_examples=max(3, round(part * settings.default.max_examples)), **more)
+    return settings(max_examples=max(least, round(part * settings.default.max_examples)), **more)
 
 
 def is_nightly():
