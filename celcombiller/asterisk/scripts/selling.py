@@ -268,7 +268,7 @@ class KeypadScripts:
         yield from self._say_amount(answered.balance, intro=sounds.balance)
 
     async def _cancel(self, keypad: Keypad) -> Answered:
-        """Tell the caller that their request is cancelled; return the answer for that."""
+        """Say that the request is cancelled, and return that answer."""
         await keypad.say(_sounds(self._config.keypad.cancelled))
         return _CANCELLED
 

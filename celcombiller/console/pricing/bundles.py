@@ -42,7 +42,7 @@ def show_plan(tx: Connection, request: Request) -> View:
 
 
 def give(tx: Connection, request: Request) -> Redirect:
-    """Give a free bundle to a subscriber. The same form sent again gives no second one."""
+    """Give a subscriber a free bundle, once for each form."""
     made = ask(tx, request, "POST /api/v1/bundles", body=join_services(request.body))
     return Redirect(f"/ui/bundles/{made.id}", done="bundle_given")
 
