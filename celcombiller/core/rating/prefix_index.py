@@ -1,10 +1,10 @@
-"""The longest of a million prefixes of a number, by one bisection of a sorted array."""
+"""The longest of a million prefixes of a number, by one bisection of a short part of a sorted array."""
 
 from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 DIGITS_MAX = 19
 """The digits of a prefix that fit in 64 bits."""
@@ -17,7 +17,8 @@ class PrefixIndex:
     """Prefixes of digits in their order. Each has a place, counted from 0; one may be there several times.
 
     A prefix is kept as the first number of `DIGITS_MAX` digits that begins with it. Beside it is the place of the next
-    shorter prefix that is a prefix of it (of the one before, where it comes twice): 13 bytes in all.
+    shorter prefix that is a prefix of it (of the one before, where it comes twice): 13 bytes in all. The leading digits
+    of a number say in which part of the array it is; there is one part for 10 to 100 prefixes.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,8 @@ class PrefixIndex:
         self._lengths = array("B")
         self._parents = array("I")  # counted from 1; 0 is none
         self._path: list[tuple[str, int]] = []
+        self._part_size = _POWERS[DIGITS_MAX]
+        self._starts = array("I", (0, 0))  # the first place of each part, and at last the number of prefixes
 
     def __len__(self) -> int:
         """Return the number of prefixes."""
@@ -46,6 +49,17 @@ class PrefixIndex:
         path.append((prefix, place))
         return place
 
+    def close(self) -> None:
+        """Divide the prefixes into parts, so that they are found. The index takes no more."""
+        self._path = []
+        count = len(self._keys)
+        digits = max(0, len(str(count)) - 2)
+        self._part_size = _POWERS[DIGITS_MAX - digits]
+        self._starts = array("I", [0])
+        for part in range(1, _POWERS[digits]):
+            self._starts.append(bisect_left(self._keys, part * self._part_size, self._starts[-1]))
+        self._starts.append(count)
+
     def find(self, digits: str, below: int | None = None) -> tuple[int, int]:
         """Return place and length of the longest prefix of ``digits``; with ``below``, of the one after that place.
 
@@ -53,9 +67,14 @@ class PrefixIndex:
         """
         if not digits.isdecimal():
             digits = _OTHER.sub("", digits)
-        key = int(digits[:DIGITS_MAX].ljust(DIGITS_MAX, "0"))
-        keys, lengths, count = self._keys, self._lengths, len(digits)
-        place = bisect_right(keys, key) - 1 if below is None else self._parents[below] - 1
+        count = len(digits)
+        key = int(digits or "0") * _POWERS[DIGITS_MAX - count] if count <= DIGITS_MAX else int(digits[:DIGITS_MAX])
+        keys, lengths = self._keys, self._lengths
+        if below is None:
+            starts, part = self._starts, key // self._part_size
+            place = bisect_right(keys, key, starts[part], starts[part + 1]) - 1
+        else:
+            place = self._parents[below] - 1
         while place >= 0:
             length = lengths[place]
             # The numbers that begin with a prefix are those from its key on, as many as the digits after it count.

@@ -42,7 +42,7 @@ class TariffBuilder:
     def __init__(self) -> None:
         self.index = PrefixIndex()
         self.names, self.terms = array("I"), array("I")
-        self.texts = TextPool()
+        self.name_texts, self.terms_texts = TextPool(), TextPool()
         self.special: dict[str, list[_Valid]] = {}
         self.on_net: list[_Valid] = []
 
@@ -62,14 +62,20 @@ class TariffBuilder:
             self.special.setdefault(prefix, []).insert(0, (valid_from, valid_until, rate))
         else:
             self.index.add(prefix)
-            self.names.append(self.texts.add(rate.name.encode()))
+            self.names.append(self.name_texts.add(rate.name.encode()))
             terms = (valid_from, valid_until, rate.prices, rate.windows, rate.calendar)
-            self.terms.append(self.texts.add(_encode(terms)))
+            self.terms.append(self.terms_texts.add(_encode(terms)))
 
     def finish(self) -> Tariff:
         """Return the tariff of these rates. The builder takes no more."""
-        self.texts.close()
+        self.close()
         return Tariff(builder=self)
+
+    def close(self) -> None:
+        """Forget what is needed to add rates, and make them ready to be found."""
+        self.index.close()
+        self.name_texts.close()
+        self.terms_texts.close()
 
 
 class Tariff:
@@ -83,9 +89,10 @@ class Tariff:
             for rate in sorted(rates, key=lambda each: each.prefix.removeprefix("+")):
                 self._known[len(builder.index)] = (None, None, rate)
                 builder.add(rate)
-            builder.texts.close()
+            builder.close()
         self._index, self._names, self._terms = builder.index, builder.names, builder.terms
-        self._texts, self._special, self._on_net = builder.texts, builder.special, builder.on_net
+        self._name_texts, self._terms_texts = builder.name_texts, builder.terms_texts
+        self._special, self._on_net = builder.special, builder.on_net
         self._special_longest = max(map(len, self._special), default=0)
 
     def __len__(self) -> int:
@@ -126,7 +133,7 @@ class Tariff:
         """Return the rate at a place of the index, and remember it."""
         terms = self._terms[place]
         since, until, prices, windows, calendar = self._terms_known.get(terms) or self._read_terms(terms)
-        name = self._texts.get(self._names[place]).decode()
+        name = self._name_texts.get(self._names[place]).decode()
         if len(self._known) >= RATES_KNOWN:
             self._known.clear()
         valid = self._known[place] = (since, until, Rate(prefix, name, prices, windows, calendar))
@@ -136,7 +143,7 @@ class Tariff:
         """Return prices and their validity, and remember them: they are those of many prefixes."""
         if len(self._terms_known) >= TERMS_KNOWN:
             self._terms_known.clear()
-        terms: _Terms = _decode(self._texts.get(index))
+        terms: _Terms = _decode(self._terms_texts.get(index))
         self._terms_known[index] = terms
         return terms
 

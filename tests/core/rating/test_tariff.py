@@ -1,5 +1,6 @@
 """The longest prefix wins, whatever other prefixes there are, and only while its rate is valid."""
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
@@ -42,6 +43,18 @@ def test_the_longest_prefix_wins(found, number, plus):
         assert len(tariff) == len(rates)
         for _ in range(2):  # made, and remembered
             assert find(tariff, "+" * plus + number) == rates.get(longest)
+
+
+@given(st.integers(), st.integers(90, 1100), st.lists(numbers, min_size=1, max_size=20))
+def test_the_longest_of_many_prefixes_wins(seed, count, asked):
+    chance = random.Random(seed)
+    found = {str(chance.randrange(10 ** chance.randrange(1, 8))) for _ in range(count)}
+    tariff = built(flat_rate(each, each) for each in found)
+    asked += [each + chance.choice(("", "0", "9", "5" * 12)) for each in chance.sample(sorted(found), 20)]
+    for number in (*asked, "", "9" * 25):
+        longest = max((number[:length] for length in range(26) if number[:length] in found), key=len, default=None)
+        rate = find(tariff, number)
+        assert (rate and rate.name) == longest
 
 
 def test_a_number_has_a_rate_as_given():
