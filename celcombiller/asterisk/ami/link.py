@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionClosed, ConnectionDone
@@ -297,7 +297,7 @@ class AmiLink(Service):
         step = self._events_clock.steps.total - live.clock_step
         if abs(step) >= STEP_LEAST and live.answered_at is not None:
             report = without_step(report, step)
-        return replace(report, at=live.earliest_end(report.at))
+        return structs.replace(report, at=live.earliest_end(report.at))
 
     async def read_note(self, call: Dialled) -> CallReport | None:
         """Return what the dialplan noted of the end of a call; ``None``: nothing, or the link is down."""

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
+from msgspec import structs
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred  # noqa: A004  Twisted's own name
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import deferLater
@@ -700,7 +701,7 @@ class CallScript:
         was_clock_set = abs((datetime.now(UTC) - began[1]).total_seconds() - lasted) > _CLOCK_SET_SECONDS
         if not report.answered or not (was_clock_set or question.answered_early or report.talk_ms is None):
             return report, was_clock_set
-        return replace(report, lasted_ms=int(lasted * 1000) + 1), was_clock_set
+        return structs.replace(report, lasted_ms=int(lasted * 1000) + 1), was_clock_set
 
     def _log_grant(self, question: Initiate, grant: CallGrant) -> None:
         """Write the one line of the decision."""

@@ -6,10 +6,11 @@ A channel may refuse a command: one that has hung up answers many of them with 5
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import structs
 from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
 
@@ -120,7 +121,7 @@ async def read_end(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:
     """
     report, (over, *values) = await _read(agi, _ENDED, *expressions)
     ended_at = channel_variables.instant(over)
-    return (report if ended_at is None else replace(report, at=min(report.at, ended_at))), values
+    return (report if ended_at is None else structs.replace(report, at=min(report.at, ended_at))), values
 
 
 async def _read(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:

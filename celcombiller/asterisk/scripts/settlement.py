@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from msgspec.structs import fields
 from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004  Twisted's own name
 from twisted.logger import Logger
 

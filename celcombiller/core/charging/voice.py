@@ -6,9 +6,11 @@ the requests, which are above that package.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from celcombiller.core.bundles.choice import choose_pots
 from celcombiller.core.charging.requests import CallAnswered
@@ -98,7 +100,9 @@ class VoiceCharging:
                 return self._grant(policy, last, request, self.admission.list_trunks_again(last))
             # A channel runs one application at a time: a new request proves that its last Dial is over.
             # One that never dialled says nothing of a call that AMI saw answered: a leg that outlived its first call.
-            previous = replace(request.previous, answered=True) if _says_nothing(request, last) else request.previous
+            previous = (
+                structs.replace(request.previous, answered=True) if _says_nothing(request, last) else request.previous
+            )
             self._close(last, Witness.AGI, previous, now, limit_seconds=last.granted_seconds)
         if self.calls.authorized(request.server, request.uniqueid, request.authorization) is not None:
             raise UnknownCall("the call of this authorization is over")
@@ -127,7 +131,7 @@ class VoiceCharging:
             raise InsufficientBalance(f"{max(account.spendable, 0)} available")
         if seconds != call.granted_seconds or bill.takes or trunks:
             trunk_id, trunk_rate = self.admission.find_first(call, trunks)
-            call = replace(
+            call = structs.replace(
                 call,
                 granted_seconds=seconds,
                 bundles=tuple(pot.account_id for pot in pots if pot.account_id in bill.takes),
@@ -294,13 +298,15 @@ class VoiceCharging:
                 began_at = asked.previous.at if now - _EARLIER_MAX < asked.previous.at <= now else now
             admitted, _ = self._admit(policy, asked, began_at, leg=0 if last is None else last.leg + 1, late=True)
             if request.limit_seconds is not None:
-                admitted = replace(admitted, granted_seconds=request.limit_seconds)
+                admitted = structs.replace(admitted, granted_seconds=request.limit_seconds)
             return self._add_late(admitted, let_go, now)
         call = self.calls.authorized(*channel, call.authorization) or call
         if not _was_closed_wrongly(call, request):
             return call
-        unreported = replace(call, answered_at=None, ended_at=None, talk_ms=None, cost=None, witness=None, outcome="")
-        late = replace(unreported, leg=last.leg + 1, state=CallState.OPEN, trunk_cost=None)
+        unreported = structs.replace(
+            call, answered_at=None, ended_at=None, talk_ms=None, cost=None, witness=None, outcome=""
+        )
+        late = structs.replace(unreported, leg=last.leg + 1, state=CallState.OPEN, trunk_cost=None)
         return self._add_late(late, f"answered, though it was {call.state} before; the charge is late", now)
 
     def _find_same_talk(self, request: Terminate) -> Call | None:
@@ -317,7 +323,7 @@ class VoiceCharging:
 
     def _add_late(self, call: Call, note: str, now: datetime) -> Call:
         """Add a leg that has no credit held for it: its talk has happened, and is charged."""
-        call = replace(call, note=note, bundles=())
+        call = structs.replace(call, note=note, bundles=())
         self.book.hold(call.reference, call.account_id, 0, now=now, expires_at=now + HOLD_MARGIN)
         return self.calls.add(call)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, time
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from msgspec import structs
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.book import Book
@@ -34,7 +35,7 @@ def set_credit_limit(tx: Connection, account_id: int, floor: int, now: datetime)
     book.load(tx, [account_id])
     tx.execute(sa.update(tables.account).where(tables.account.c.id == account_id).values(floor=floor))
     record_live_change(tx, book.accounts[account_id].subscriber_id, now)
-    return replace(book.accounts[account_id], floor=floor)
+    return structs.replace(book.accounts[account_id], floor=floor)
 
 
 def set_spending_limits(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003  `value_from_row` reads the types of the fields
+from datetime import datetime
 from enum import StrEnum
+
+import msgspec
 
 
 class Kind(StrEnum):
@@ -59,8 +60,7 @@ class HoldState(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """Credit of one kind. A system account (no subscriber) stores no balance: its total is summed.
 
     ``spending_left`` is what the limits of its spending leave for today; ``None``: it has none.
@@ -91,8 +91,7 @@ class Account:
         return self.subscriber_id is None
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """An immutable movement of ``amount`` credits out of the debit account into the credit account.
 
     ``reference`` is the id that its sender made. The two ``posted`` values are the balances after it, ``None`` for a
@@ -110,8 +109,7 @@ class Transfer:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """Credit set aside for a call, message or data session, under a reference of its own."""
 
     reference: str

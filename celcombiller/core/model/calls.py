@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from datetime import datetime
+import msgspec
 
-    from celcombiller.core.model.routing import TrunkDial
-    from celcombiller.core.model.subscribers import Subscriber
-    from celcombiller.core.model.tariffs import Rate
+from celcombiller.core.model.routing import TrunkDial
+from celcombiller.core.model.subscribers import Subscriber
+from celcombiller.core.model.tariffs import Rate
 
 
 class CallState(StrEnum):
@@ -51,8 +49,7 @@ class CallEnd(StrEnum):
     SUSPENDED = "suspended"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One billed leg; its row is its CDR from authorization to settlement.
 
     ``uniqueid`` is Asterisk's; ``leg`` counts the dials of one channel (a dialplan may try a second number).
@@ -129,8 +126,7 @@ def share_reference(account_id: int, reference: str) -> str:
     return f"{SHARE}:{account_id}:{reference}"
 
 
-@dataclass(frozen=True, slots=True)
-class CallReport:
+class CallReport(msgspec.Struct, frozen=True):
     """What one witness reports of a call's end.
 
     ``talk_ms`` is Asterisk's ANSWEREDTIME_MS (``None``: not reported), ``answered_at`` the stamp that our subroutine
@@ -148,8 +144,7 @@ class CallReport:
     lasted_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CallGrant:
+class CallGrant(msgspec.Struct, frozen=True):
     """What the network may use: ``seconds`` of talk, for a call, to a ``callee`` (``None``: off-net).
 
     ``trunks``: how an off-net call is dialled, one after the other until one succeeds; the first is recorded as the
@@ -164,8 +159,7 @@ class CallGrant:
     trunks: tuple[TrunkDial, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CallUpdate:
+class CallUpdate(msgspec.Struct, frozen=True):
     """The answer to an update: the call with its present grant.
 
     ``is_final``: no more can be granted now (RFC 8506, Final-Unit-Indication), or the call is over. ``end``: why it
@@ -179,8 +173,7 @@ class CallUpdate:
     at_most: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CallRenewal:
+class CallRenewal(msgspec.Struct, frozen=True):
     """A change of what an open call is granted: in seconds since the answer, and in credits held on the balance."""
 
     reference: str
@@ -193,8 +186,7 @@ class CallRenewal:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """The answer to every witness: the call as it was closed, and whether this witness was the first to report.
 
     ``trunk``: the name of the trunk that it went by last; empty: none.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
 
 from celcombiller.core.model.calls import Call, CallState, Witness
 from celcombiller.core.rating.rate_columns import columns_of_rate, rate_from_columns, rate_from_text, text_of_rate
@@ -79,7 +80,7 @@ class CallRecords:
 
     def change(self, call: Call, **facts: Any) -> Call:
         """Record new facts of an open leg, and return it with them."""
-        changed = replace(call, **facts)
+        changed = structs.replace(call, **facts)
         legs = self._legs[call.server, call.uniqueid]
         legs[next(i for i, each in enumerate(legs) if each.leg == call.leg)] = changed
         (self._new if call.reference in self._new else self._changed)[call.reference] = changed

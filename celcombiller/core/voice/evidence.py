@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
+
+import msgspec
+from msgspec import structs
 
 from celcombiller.core.model.calls import Call, CallReport, CallState, Witness
 
@@ -85,7 +87,7 @@ def without_step(report: CallReport, step: timedelta) -> CallReport:
     """Return a report without a step that the clock made during the talk, forward or back."""
     talk = None if report.talk_ms is None else max(0, report.talk_ms - step // timedelta(milliseconds=1))
     answered_at = None if report.answered_at is None else report.answered_at + step
-    return replace(report, talk_ms=talk, answered_at=answered_at)
+    return structs.replace(report, talk_ms=talk, answered_at=answered_at)
 
 
 def milliseconds(start: datetime, end: datetime) -> int:
@@ -94,8 +96,7 @@ def milliseconds(start: datetime, end: datetime) -> int:
     return max(0, elapsed.days * 86_400_000 + elapsed.seconds * 1000 + elapsed.microseconds // 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class WitnessReport:
+class WitnessReport(msgspec.Struct, frozen=True):
     """A witness's report of a call, recorded as it came."""
 
     reference: str

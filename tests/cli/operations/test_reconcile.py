@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from celcombiller.cli.exit_status import DIFFERS, DONE, REFUSED
 from celcombiller.core.access import audit_trail
@@ -49,7 +50,7 @@ def ledger(ready, here, engine):
             began = BEGAN + timedelta(minutes=number)
             process_batch(tx, TERMS, [request], began)
             shifted = {"at": began + timedelta(seconds=5 + talk), "answered_at": began + timedelta(seconds=5)}
-            process_batch(tx, TERMS, [replace(end, ending=replace(end.ending, **shifted))], began)
+            process_batch(tx, TERMS, [replace(end, ending=structs.replace(end.ending, **shifted))], began)
         process_batch(tx, TERMS, [initiate(uniqueid(2), "2001", "2001")], BEGAN + timedelta(minutes=2))
     records = "".join(map(line, range(5))) + line(5, src="5511999999999")
     (here / "Master.csv").write_text(records)

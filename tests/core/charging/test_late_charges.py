@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from celcombiller.core.charging.requests import ChargingPolicy
 from celcombiller.core.errors import UnknownCall
@@ -158,16 +159,16 @@ def test_a_talk_is_charged_once_in_any_order(tmp_path_factory, steps, talk):
 def test_doubtful_talk_is_no_more_than_its_dial(funded):
     (grant,) = ask(funded, initiate())
     assert isinstance(grant, CallGrant)
-    early = replace(grant.call, answered_early=True)
-    report = replace(ended(talk_ms=6550).ending, lasted_ms=3300)
+    early = structs.replace(grant.call, answered_early=True)
+    report = structs.replace(ended(talk_ms=6550).ending, lasted_ms=3300)
     assert talk_ms(early, report) == 3300
-    stamped = replace(report, answered_at=report.at - timedelta(seconds=3))
+    stamped = structs.replace(report, answered_at=report.at - timedelta(seconds=3))
     assert talk_ms(early, stamped) == 3000
-    stepped_back = replace(report, talk_ms=None, answered_at=report.at + timedelta(hours=1))
+    stepped_back = structs.replace(report, talk_ms=None, answered_at=report.at + timedelta(hours=1))
     assert talk_ms(grant.call, stepped_back) == 3300
-    stepped_on = replace(report, talk_ms=3_603_000)
+    stepped_on = structs.replace(report, talk_ms=3_603_000)
     assert talk_ms(grant.call, stepped_on) == 3300
-    assert talk_ms(grant.call, replace(report, lasted_ms=None)) == 6550
+    assert talk_ms(grant.call, structs.replace(report, lasted_ms=None)) == 6550
 
 
 def asked(seconds, number):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from msgspec import structs
 
 from celcombiller.core.charging.batch import process_batch
 from celcombiller.core.charging.payer_memory import PAYERS_MAX, Guess, PayerMemory
@@ -59,7 +60,7 @@ def test_a_wrong_guess_changes_nothing(engine, terms):
     terms.payers.remember(key, (other.call.account_id, 10**6), 10**6)
     (grant,) = ask(engine, initiate("3.0"), terms=terms)
     assert grant.call.account_id == first.call.account_id
-    wrong = replace(other.call, bundles=(10**6,))
+    wrong = structs.replace(other.call, bundles=(10**6,))
     assert ask(engine, replace(ended("3.0"), known=wrong), terms=terms)[0].call.account_id == first.call.account_id
     proved(engine)
     ask(engine, initiate("4.0"), terms=terms)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder, CatalogueTariff, TariffVersion
 from celcombiller.core.charging.requests import ChargingPolicy
@@ -58,7 +59,9 @@ def test_what_it_says_is_what_is_charged(rate, balance, bundled, seconds):
     elif not rate.windows:  # else the hold is for an answer at any moment of the ringing
         assert most == grant.seconds
         end = ended(talk_ms=said.seconds * 1000)
-        end = replace(end, ending=replace(end.ending, answered_at=NOW, at=NOW + timedelta(seconds=said.seconds)))
+        end = replace(
+            end, ending=structs.replace(end.ending, answered_at=NOW, at=NOW + timedelta(seconds=said.seconds))
+        )
         (settled,) = ask(engine, end, terms=policy)
         assert settled.call.cost == said.bill.balance_amount
     proved(engine)

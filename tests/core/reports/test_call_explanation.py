@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from celcombiller.core.access.changes.subscriber_changes import change
 from celcombiller.core.audit.report import audit
@@ -43,7 +44,7 @@ def explained(engine, call_id=1, *, with_trunks=True):
 def talked(engine, talk_ms, *, terms, uniqueid="1.0", answered_at=NOW, **facts):
     end = ended(uniqueid, talk_ms=talk_ms, **facts)
     at = answered_at + timedelta(milliseconds=talk_ms)
-    return ask(engine, replace(end, ending=replace(end.ending, answered_at=answered_at, at=at)), terms=terms)
+    return ask(engine, replace(end, ending=structs.replace(end.ending, answered_at=answered_at, at=at)), terms=terms)
 
 
 amounts = st.integers(0, 3000)
