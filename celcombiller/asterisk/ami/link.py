@@ -113,12 +113,8 @@ class AmiLink(Service):
         self._logged: set[str] = set()
         self._elsewhere: dict[str, LiveCall] = {}
         self._make_good_later: IDelayedCall | None = None
-        self._sweeps = LoopingCall(self._begin_sweep)
-        self._sweeps.clock = clock
         self._signal = AliveSignal(agi_port)
-        self._beats = LoopingCall.withCount(self._begin_beat)
-        self._signals = LoopingCall(self._begin_signal)
-        self._beats.clock = self._signals.clock = clock
+        self._loops: list[LoopingCall] = []
         self._running: Deferred[None] | None = None
 
     @property
@@ -246,8 +242,19 @@ class AmiLink(Service):
             self._running.cancel()
         return self._running
 
+    def _start_loops(self) -> None:
+        """Begin what is repeated on a connection, by new loops: one whose last work still waits would go on twice."""
+        sweeps, signals = LoopingCall(self._begin_sweep), LoopingCall(self._begin_signal)
+        beats = LoopingCall.withCount(self._begin_beat)
+        self._loops = [sweeps, beats, signals]
+        for loop in self._loops:
+            loop.clock = self._clock
+        sweeps.start(SWEEP_SECONDS)
+        beats.start(HEARTBEAT_SECONDS, now=False)
+        signals.start(SIGNAL_SECONDS, now=False)
+
     def _stop_loops(self) -> None:
-        for loop in (self._sweeps, self._beats, self._signals):
+        for loop in self._loops:
             if loop.running:
                 loop.stop()
 
@@ -334,9 +341,7 @@ class AmiLink(Service):
         self._calls.hearing = Hearing()
         self._start(self._probe(ami))
         self._metrics.links.record_up(self._server)
-        self._sweeps.start(SWEEP_SECONDS)
-        self._beats.start(HEARTBEAT_SECONDS, now=False)
-        self._signals.start(SIGNAL_SECONDS, now=False)
+        self._start_loops()
         try:
             await over
         finally:

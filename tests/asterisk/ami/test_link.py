@@ -867,6 +867,19 @@ def test_a_loss_after_now_is_not_known(scene):
     proved(scene.engine)
 
 
+def test_a_list_that_hangs_doubles_no_loop(scene):
+    """It is answered only when the next connection is there."""
+    hung, usual = Deferred(), scene.asterisk.status
+    scene.asterisk.status = lambda _channel=None: hung
+    scene.sweep()
+    scene.asterisk.status = usual
+    reconnect(scene)
+    hung.callback([])
+    scene.asterisk.asked.clear()
+    scene.sweep(4)
+    assert len(scene.asterisk.asked) == 4
+
+
 def test_a_first_event_is_recorded_before_a_measurement(scene):
     hold_next_ping(scene)
     reconnect(scene)
