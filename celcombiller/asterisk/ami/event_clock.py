@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LATE_MAX = timedelta(hours=1)
 """An event that seems later or earlier than this by its Timestamp has a wrong one."""
 
+APART_MAX = timedelta(days=1)
+"""Before Asterisk's clock is measured, a Timestamp counts that is not farther than this from the biller's clock."""
+
 FRESH_SECONDS = 5.0
 """A time that Asterisk told longer ago than this is not compared: one of the two may have stood still since."""
 
@@ -39,7 +42,7 @@ class EventClock:
         self.steps = ClockSteps()
         """Steps of Asterisk's clock."""
         self.offset = timedelta()
-        """By how much Asterisk's clock is ahead of the biller's, as last measured."""
+        """By how much Asterisk's clock is ahead of the biller's, as last measured; before that, as an event showed."""
         self._stamp_fault = ""
         self._measured_at = -math.inf
         self._wall_at: datetime | None = None
@@ -83,7 +86,8 @@ class EventClock:
 
         That is its own Timestamp; else, by the clock as last measured, when it came. A Timestamp that is far from a
         clock that was measured just now is from the other side of a step, or wrong: the third is how far it is off,
-        for the next measurement to tell.
+        for the next measurement to tell. Before the first measurement of a connection the event's own is the best there
+        is.
         """
         text, arrived_at = event.get("timestamp"), self.time_there(now, monotonic_seconds)
         steps = self.steps.total
@@ -91,6 +95,9 @@ class EventClock:
         self._stamp_fault = MISSING if text is None else UNREADABLE if stamp is None else ""
         if stamp is None:
             return arrived_at, steps, nothing
+        if not self.is_measured and abs(stamp - now) < APART_MAX:
+            self.offset = stamp - now
+            return stamp, steps, nothing
         off_by = stamp - arrived_at
         if abs(off_by) >= LATE_MAX:
             self._stamp_fault = WRONG

@@ -900,6 +900,24 @@ def test_an_answer_before_a_measurement_is_exact(scene, step_seconds):
     assert scene.monitor.correct("1.0", said).talk_ms == 2000
 
 
+@pytest.mark.parametrize("ahead_seconds", [-7200, -1800, 1800, 7200])
+def test_an_answer_counts_by_its_own_timestamp(scene, ahead_seconds):
+    """The clock of Asterisk is another one, and not measured yet on this connection."""
+    hold_next_ping(scene)
+    reconnect(scene, ahead_seconds=ahead_seconds)
+    answered(scene, seconds_ago=-ahead_seconds)
+    assert abs(answer_of(scene) - datetime.now(UTC) - timedelta(seconds=ahead_seconds)) < timedelta(seconds=5)
+    (_, limit_seconds) = scene.asterisk.limits[-1]
+    assert limit_seconds == pytest.approx(60, abs=1)
+
+
+def test_impossible_timestamp_counts_not_even_unmeasured(scene):
+    hold_next_ping(scene)
+    reconnect(scene)
+    answered(scene, timestamp="253402300799.999999")
+    assert abs(answer_of(scene) - datetime.now(UTC)) < timedelta(seconds=5)
+
+
 @pytest.mark.parametrize("ahead_seconds", [-7200, 0, 7200])
 def test_a_listed_channel_is_alive_by_any_clock(scene, ahead_seconds):
     scene.asterisk.ahead_seconds = ahead_seconds
