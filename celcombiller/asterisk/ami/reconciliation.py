@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from celcombiller.database.batch_writer import BatchWriter
 
 SETTLING_IN = timedelta(seconds=5)
-"""A call younger than this may not be in a list that was asked for before it began."""
+"""A call younger than this may not be in a list that was asked for before it began. One that begins later than this
+from now may be older than it seems: the clock was set back."""
 
 AHEAD_MAX = timedelta(minutes=1)
 """A call that begins later than this from now began before the clock was set back. Less is another biller's clock."""
@@ -138,12 +139,11 @@ class Reconciliation:
                 continue
             if live.in_session:
                 continue
-            is_from_before_a_step = call.started_at > asked_at + AHEAD_MAX
-            if call.started_at <= asked_at - SETTLING_IN or is_from_before_a_step:
+            if call.started_at <= asked_at - SETTLING_IN or call.started_at > asked_at + AHEAD_MAX:
                 live.missing += 1
             if live.missing > 1:
                 await self._close_gone(ami, live)
-            elif call.started_at < self._began_at or is_from_before_a_step:
+            elif call.started_at < self._began_at or call.started_at > asked_at + SETTLING_IN:
                 unresolved = True
         self._knows_all = not unresolved
 
@@ -186,16 +186,17 @@ class Reconciliation:
         live.answered_at, live.clock_step = self._now(), self._events_clock.steps.total
         await self._witness.record_answer(ami, live, None)
 
-    def _find_link_loss(self) -> datetime | None:
+    def _find_link_loss(self, answered_at: datetime | None) -> datetime | None:
         """Return when the link was lost, by Asterisk's clock as it is set now; ``None``: it is not known.
 
         The clock may have been set since. What is later than now was recorded before it was set back, by a biller that
-        could not record the step.
+        could not record the step. It belongs to an answer that is later than now, too.
         """
         if self._link_lost_at is None:
             return None
         lost_at = self._link_lost_at + self._events_clock.steps.total - self._steps_before
-        return None if lost_at > self._now() + STEP_LEAST else lost_at
+        latest = self._now() + STEP_LEAST
+        return None if lost_at > latest and (answered_at is None or answered_at <= latest) else lost_at
 
     async def _close_gone(self, ami: Any, live: LiveCall) -> None:
         """Close a call that two lists do not have, by the best evidence there is.
@@ -211,7 +212,7 @@ class Reconciliation:
             report = estimated_report(
                 live.call,
                 answered_at,
-                live.talk_ended_at or live.alive_until(self._find_link_loss(), answered_at),
+                live.talk_ended_at or live.alive_until(self._find_link_loss(answered_at), answered_at),
                 answers_are_heard=self._witness.hears_answers(live.call),
             )
         await self._witness.record_report(live.call, witness, report)

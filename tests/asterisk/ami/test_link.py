@@ -867,6 +867,38 @@ def test_a_loss_after_now_is_not_known(scene):
     proved(scene.engine)
 
 
+def test_a_loss_belongs_to_its_own_clock(scene):
+    """The clock was set back after both, and the biller started again, so that nothing shows it that it was."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    scene.monitor.stopService()
+    ask(scene.engine, CallAnswered("pbx1", "1.0", later - timedelta(seconds=10)))
+    forget_times(scene.engine, later)
+    scene.asterisk.alive = []
+    scene.monitor = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
+    scene.monitor.startService()
+    scene.sweep(2)
+    assert voice(scene.engine).posted == 50
+    proved(scene.engine)
+
+
+def test_a_call_from_the_future_was_lost_before(tmp_path):
+    """The biller's clock was set back by 30 s: what began before that, and is gone, did not live until now."""
+    scene = Scene(tmp_path / "db.sqlite", watched=False)
+    scene.monitor.stopService()
+    long_ago = datetime.now(UTC) - timedelta(seconds=20)
+    forget_times(scene.engine, long_ago)
+    with scene.engine.begin() as tx:
+        tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) + timedelta(seconds=30)))
+    scene.asterisk.alive = []
+    again = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
+    again.startService()
+    scene.sweep(2)
+    with scene.engine.begin() as tx:
+        assert server_last_seen(tx, "pbx1") == long_ago
+    again.stopService()
+    scene.engine.dispose()
+
+
 def test_a_list_that_hangs_doubles_no_loop(scene):
     """It is answered only when the next connection is there."""
     hung, usual = Deferred(), scene.asterisk.status
