@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from cachetools import FIFOCache
 
 from celcombiller.core.model.calls import RenewalReason
 from celcombiller.runtime.timers.clock_steps import STEP_LEAST
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 MISSED = 3
 """So many calls in a row without an event that came before: one may end in a way that has none."""
 
+
+ENDS_MAX = 4096
+"""The ends of channels that are kept, of which no call is known here: it may be one of another biller that died."""
 
 LEFT_LEAST_SECONDS = 0.1
 """0 would be no limit."""
@@ -136,12 +141,21 @@ class Hearing:
         return sorted(name for name, count in self._missed.items() if count >= (MISSED if name in self._heard else 1))
 
 
+class _ChannelEnd(NamedTuple):
+    """A Hangup of a channel, by Asterisk's clock as it was then: as the answer is in the ledger."""
+
+    channel: str
+    at: datetime
+    cause: str
+
+
 class LiveCalls:
     """The calls in progress, by the uniqueid of the caller's channel."""
 
     def __init__(self) -> None:
         self._calls: dict[str, LiveCall] = {}
         self._callees: dict[str, LiveCall] = {}
+        self._other_ends: FIFOCache[str, _ChannelEnd] = FIFOCache(ENDS_MAX)
         self.hearing = Hearing()
 
     def __iter__(self) -> Iterator[LiveCall]:
@@ -297,4 +311,13 @@ class LiveCalls:
         if live is not None:
             live.hung_up_at, live.cause = live.earliest_end(at), event.get("cause", "")
             self.hearing.hear("Hangup")
+        elif callee_of is None:
+            uniqueid, channel, cause = (event.get(name, "") for name in ("uniqueid", "channel", "cause"))
+            self._other_ends[uniqueid] = _ChannelEnd(channel, at, cause)
         return live
+
+    def recall_end(self, live: LiveCall) -> None:
+        """Apply the Hangup of a call that is gone, if it came before the call was known here."""
+        end = self._other_ends.get(live.call.uniqueid)
+        if end is not None and live.hung_up_at is None and end.channel == live.call.channel:
+            live.hung_up_at, live.cause = end.at, end.cause

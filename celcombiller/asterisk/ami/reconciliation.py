@@ -141,6 +141,7 @@ class Reconciliation:
                 continue
             if call.started_at <= asked_at - SETTLING_IN or call.started_at > asked_at + AHEAD_MAX:
                 live.missing += 1
+            self._calls.recall_end(live)
             if live.missing > 1:
                 await self._close_gone(ami, live)
             elif call.started_at < self._began_at or call.started_at > asked_at + SETTLING_IN:
@@ -201,8 +202,12 @@ class Reconciliation:
     async def _close_gone(self, ami: Any, live: LiveCall) -> None:
         """Close a call that two lists do not have, by the best evidence there is.
 
-        The dialplan's note is exact. A CDR counts in whole seconds, from the answer of the caller's channel.
+        A Hangup that was heard and the dialplan's note are exact. A CDR counts in whole seconds, from the answer of the
+        caller's channel.
         """
+        if live.hung_up_at is not None and self._witness.answered_at(live) is not None:
+            await self._witness.record_end(ami, live, live.hung_up_at)
+            return
         report, witness = await self._witness.read_note(ami, live.call), Witness.SWEEP
         if report is None and self._cdrs is not None:
             report, witness = await self._cdrs.find(live.call), Witness.CDR

@@ -460,6 +460,27 @@ def test_a_dead_billers_answered_call_gets_its_limit(others):
         assert tx.execute(sa.select(tables.call.c.answered_at)).scalar_one() is not None
 
 
+@pytest.mark.parametrize("ahead_seconds", [0, -3600, 3600])
+@pytest.mark.parametrize(("channel", "witness", "posted"), [(None, "ami", {52, 53}), ("PJSIP/9-9.9", "sweep", {59})])
+def test_a_hangup_before_its_call_is_known(others, channel, witness, posted, ahead_seconds):
+    """Another biller began it after the last list, and died; a Hangup of another channel is not the call's.
+
+    Asterisk's clock is set before the next list.
+    """
+    ask(others.engine, ended(answered=False))
+    (grant,) = ask(others.engine, initiate("2.0"), now=datetime.now(UTC) - timedelta(seconds=30))
+    ask(others.engine, CallAnswered("pbx1", "2.0", datetime.now(UTC) - timedelta(seconds=10)))
+    others.asterisk.event("Hangup", uniqueid="2.0", channel=channel or grant.call.channel, timestamp=stamp(3))
+    forget_times(others.engine, datetime.now(UTC) - timedelta(minutes=5))
+    others.asterisk.alive, others.asterisk.ahead_seconds = [], ahead_seconds
+    others.sweep(2)
+    with others.engine.begin() as tx:
+        query = sa.select(tables.testimony.c.witness).where(tables.testimony.c.reference == grant.call.reference)
+        assert tx.execute(query).scalar_one() == witness
+    assert voice(others.engine).posted in posted
+    proved(others.engine)
+
+
 def test_a_hangup_during_an_outage_keeps_its_time(others):
     answered(others, seconds_ago=10)
     others.clock.advance(OTHERS_SECONDS)
