@@ -179,10 +179,14 @@ class Scene:
         self.began = datetime.now(UTC) - timedelta(seconds=30)
         (self.grant,) = ask(self.engine, initiate(), now=self.began)
         self.metrics = Metrics(self.clock.seconds)
-        self.monitor = AmiLink(self.clock, "pbx1", self.login, self.store, self.metrics)
-        self.monitor.startService()
+        self.start_biller()
         if watched:
             self.monitor.watch(self.grant.call)
+
+    def start_biller(self):
+        """Begin with a link that knows nothing of what was before: the biller was started again."""
+        self.monitor = AmiLink(self.clock, "pbx1", self.login, self.store, self.metrics)
+        self.monitor.startService()
 
     def login(self):
         return fail(AmiProtocolError("not there")) if self.unreachable else succeed(self.asterisk)
@@ -739,8 +743,7 @@ def test_a_biller_started_again_knows_that_events_come(tmp_path):
     scene.monitor.stopService()
     scene.asterisk = Asterisk()
     scene.asterisk.alive = []
-    scene.monitor = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
-    scene.monitor.startService()
+    scene.start_biller()
     scene.sweep(2)
     assert (voice(scene.engine).posted, voice(scene.engine).held) == (60, 0)
     scene.monitor.stopService()
@@ -881,8 +884,7 @@ def test_a_loss_after_now_is_not_known(scene):
     scene.monitor.stopService()
     forget_times(scene.engine, datetime.now(UTC) + timedelta(hours=1))
     scene.asterisk.alive = []
-    scene.monitor = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
-    scene.monitor.startService()
+    scene.start_biller()
     scene.sweep(2)
     assert voice(scene.engine).posted == 59
     proved(scene.engine)
@@ -895,8 +897,7 @@ def test_a_loss_belongs_to_its_own_clock(scene):
     ask(scene.engine, CallAnswered("pbx1", "1.0", later - timedelta(seconds=10)))
     forget_times(scene.engine, later)
     scene.asterisk.alive = []
-    scene.monitor = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
-    scene.monitor.startService()
+    scene.start_biller()
     scene.sweep(2)
     assert voice(scene.engine).posted == 50
     proved(scene.engine)
@@ -911,12 +912,11 @@ def test_a_call_from_the_future_was_lost_before(tmp_path):
     with scene.engine.begin() as tx:
         tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) + timedelta(seconds=30)))
     scene.asterisk.alive = []
-    again = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
-    again.startService()
+    scene.start_biller()
     scene.sweep(2)
     with scene.engine.begin() as tx:
         assert server_last_seen(tx, "pbx1") == long_ago
-    again.stopService()
+    scene.monitor.stopService()
     scene.engine.dispose()
 
 
@@ -1076,15 +1076,14 @@ def test_a_server_is_seen_once_calls_are_closed(tmp_path):
     long_ago = datetime.now(UTC) - timedelta(seconds=20)
     forget_times(scene.engine, long_ago)
     scene.asterisk.alive = []
-    again = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
-    again.startService()
+    scene.start_biller()
     with scene.engine.begin() as tx:
         assert server_last_seen(tx, "pbx1") == long_ago
     scene.clock.advance(SECOND_LIST_SECONDS)
     assert voice(scene.engine).held == 0
     with scene.engine.begin() as tx:
         assert server_last_seen(tx, "pbx1") > long_ago
-    again.stopService()
+    scene.monitor.stopService()
 
 
 @pytest.mark.parametrize("ahead_seconds", [-7200, 0, 7200])
@@ -1099,16 +1098,14 @@ def test_calls_gone_with_asterisk_lived_no_longer(tmp_path, ahead_seconds):
     scene.monitor.stopService()
     forget_times(scene.engine, datetime.now(UTC) + ahead)
     scene.asterisk.alive = []
-    again = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
-    again.startService()
+    scene.start_biller()
     with scene.engine.begin() as tx:
         before = server_last_seen(tx, "pbx1")
     scene.clock.advance(SECOND_LIST_SECONDS * 0.9)
-    again.stopService()
+    scene.monitor.stopService()
     with scene.engine.begin() as tx:
         assert server_last_seen(tx, "pbx1") == before
-    scene.monitor = AmiLink(scene.clock, "pbx1", scene.login, scene.store, scene.metrics)
-    scene.monitor.startService()
+    scene.start_biller()
     scene.sweep(2)
     assert voice(scene.engine).posted in (51, 52)
     scene.monitor.stopService()
