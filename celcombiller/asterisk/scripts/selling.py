@@ -268,7 +268,7 @@ class KeypadScripts:
         yield from self._say_amount(answered.balance, intro=sounds.balance)
 
     async def _cancel(self, keypad: Keypad) -> Answered:
-        """Say that the request is cancelled, and return that answer."""
+        """Tell the caller that their request is cancelled. Return the answer of a cancelled request."""
         await keypad.say(_sounds(self._config.keypad.cancelled))
         return _CANCELLED
 
