@@ -91,8 +91,10 @@ class OutageControl:
         self.owner = identify_process()
         self._in_hand: dict[str, LedgerlessWish] = {}
         """What this process let go and follows to its end, by authorization."""
+        self._being_written: dict[str, Line] = {}
+        """The last word on each call that is on its way to the journal."""
         self._unwritten: dict[str, Line] = {}
-        """What could not be written of calls, the last word on each: it is tried again."""
+        """The last word on each call that could not be written: it is tried again."""
         self._limits: dict[str, int] = {}
         """To how many seconds calls in progress went on, by their references."""
         self.away_since: datetime | None = None
@@ -305,23 +307,27 @@ class OutageControl:
 
     def _write(self, authorization: str, line: Line) -> None:
         """Write a line that nothing waits for; where it cannot be written, it is tried again by `write_again`."""
-        self._unwritten[authorization] = line
+        self._unwritten.pop(authorization, None)
+        self._being_written[authorization] = line
 
-        def written(_done: object) -> None:
-            if self._unwritten.get(authorization) is line:
-                del self._unwritten[authorization]
+        def is_last_word() -> bool:
+            is_last = self._being_written.get(authorization) is line
+            if is_last:
+                del self._being_written[authorization]
+            return is_last
 
-        self.journal.write(line).addCallbacks(written, self._log_fault)
+        def keep(failure: Failure) -> None:
+            if is_last_word():
+                self._unwritten[authorization] = line
+            if not failure.check(JournalFault):
+                _LOG.failure("A line of the journal was not written", failure)
 
-    def _log_fault(self, failure: Failure) -> None:
-        if not failure.check(JournalFault):
-            _LOG.failure("A line of the journal was not written", failure)
+        self.journal.write(line).addCallbacks(lambda _done: is_last_word(), keep)
 
     def write_again(self) -> None:
-        """Try again what could not be written."""
-        if self.journal.state.fault:
-            for authorization, line in [*self._unwritten.items()]:
-                self._write(authorization, line)
+        """Try again what could not be written, also where the journal wrote other lines since."""
+        for authorization, line in [*self._unwritten.items()]:
+            self._write(authorization, line)
 
     def callee_of(self, number: str) -> Subscriber | None:
         """Return the subscriber who has a number, as far as the biller knows them."""
