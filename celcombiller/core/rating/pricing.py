@@ -223,9 +223,10 @@ _STRETCHES = RateMemo[Stretch]()
 
 def _find_stretch(rate: Rate, at: datetime, units: int) -> Stretch:
     """Return the stretch from ``at`` on: to the next change of the prices, or a day or ``units`` long."""
-    seconds, place = next(iter(list_stretches(_windows_of(rate), rate.calendar, at, max(units, STRETCH_SECONDS))))
+    start, most = at.replace(microsecond=0), max(units + 1, STRETCH_SECONDS)  # windows begin at whole minutes
+    seconds, place = next(iter(list_stretches(_windows_of(rate), rate.calendar, start, most)))
     prices = rate.prices if place is None else rate.windows[place][1]
-    return Stretch(at, at + timedelta(seconds=seconds), Rate(rate.prefix, rate.name, prices, (), rate.calendar))
+    return Stretch(start, start + timedelta(seconds=seconds), Rate(rate.prefix, rate.name, prices, (), rate.calendar))
 
 
 def _windows_of(rate: Rate) -> tuple[Window, ...]:

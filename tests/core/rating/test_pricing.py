@@ -145,6 +145,16 @@ def test_a_rate_throughout_prices_the_same(rate, at, uses):
             assert costs[0] == costs[1]
 
 
+def test_remembered_prices_end_at_their_second():
+    """Also for a use that begins within the second after, and is charged for 0 units of talk."""
+    change = datetime(2026, 11, 2, 8, tzinfo=UTC)
+    dear = Prices(steps=(Step(0, 60, 9, 60),))
+    rate = Rate(windows=((Window(frozenset({0}), 8 * 60, 18 * 60), dear),))
+    assert price(rate, 5, change - timedelta(seconds=10.3)) == 5
+    assert price(rate, 0, change + timedelta(seconds=0.2)) == 9
+    assert price(rate, 9, change - timedelta(seconds=0.1)) == 1 + 9
+
+
 @given(any_rates, units, units, moments)
 def test_a_price_never_falls_with_use(rate, used, more, at):
     assert 0 <= price(rate, used, at) <= price(rate, used + more, at)
