@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from celcombiller.core.bundles.choice import choose_pots
 from celcombiller.core.charging.slices import held_pots, make_slice, valid_until
 from celcombiller.core.charging.voice import check_suspension
@@ -119,7 +121,7 @@ class CallUpdates:
         left = {pot.account_id: pot.amount for pot in good}
         most = {each.account_id: each.most_of_one_use for each in self.pots.get(call.subscriber_id, ())}
         pots = [
-            pot._replace(amount=most.get(pot.account_id, int)(pot.amount + left.pop(pot.account_id, 0)))
+            structs.replace(pot, amount=most.get(pot.account_id, int)(pot.amount + left.pop(pot.account_id, 0)))
             for pot in held_pots(self.book, call)
         ]
         pots += [pot for pot in good if pot.account_id in left]

@@ -5,9 +5,10 @@ One unit of use is a second of talk, a part of a message or an octet. All amount
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date  # noqa: TC003  msgspec reads the types of the fields
+from datetime import date
 from enum import StrEnum
+
+import msgspec
 
 
 class Service(StrEnum):
@@ -24,8 +25,7 @@ HOLIDAY = 7
 DAY_MINUTES = 24 * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """From ``start`` units of use on, ``price`` credits buy ``per`` units, in increments of ``increment`` units.
 
     An increment belongs to the step in which it begins, and counts whole. So 30/6 is two steps, ``(0, 30)`` and
@@ -38,8 +38,7 @@ class Step:
     per: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(msgspec.Struct, frozen=True):
     """What use costs: a fee at its start, then steps in order of their start, the first at 0.
 
     A use of at most ``grace`` units is free; a longer one is charged from its first unit, and at least
@@ -52,8 +51,7 @@ class Prices:
     grace: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """A time of the week in the zone of a calendar: on ``days``, from one minute of the day to before another.
 
     On a holiday only the windows that have `HOLIDAY` among their days apply.
@@ -64,16 +62,14 @@ class Window:
     end_minute: int = DAY_MINUTES
 
 
-@dataclass(frozen=True, slots=True)
-class Calendar:
+class Calendar(msgspec.Struct, frozen=True):
     """The time zone (IANA) in which windows are read, and the holidays there."""
 
     time_zone: str = "UTC"
     holidays: frozenset[date] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """The prices of use towards numbers that begin with ``prefix``, a destination called ``name``.
 
     ``windows`` have prices of their own; at all other times ``prices`` apply. The connect fee, the minimum and the

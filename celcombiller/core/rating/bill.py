@@ -8,16 +8,19 @@ A bundle of money pays what is left to credit, before the balance does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from celcombiller.core.model.accounts import BundleKind
+import msgspec
+
+from celcombiller.core.model.accounts import AccountKind, BundleKind
 from celcombiller.core.rating.pricing import (
     Piece,
     Run,
     add_share,
     affordable,
+    count_units,
     is_in_grace,
     list_pieces,
     list_runs,
@@ -29,14 +32,13 @@ from celcombiller.core.rating.pricing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from celcombiller.core.model.accounts import AccountKind
     from celcombiller.core.model.tariffs import Rate
 
 
-class Pot(NamedTuple):
+class Pot(msgspec.Struct, frozen=True):
     """What is left of a bundle: an amount on its account, in units or, of `BundleKind.MONEY`, in credits."""
 
     account_id: int
@@ -44,12 +46,11 @@ class Pot(NamedTuple):
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(msgspec.Struct, frozen=True):
     """What each pays for a use: the credits of the balance, and the amount of each bundle by account."""
 
     balance_amount: int
-    takes: Mapping[int, int] = field(default_factory=dict)
+    takes: Mapping[int, int] = {}
 
 
 def make_bill(rate: Rate, used: int, at: datetime, pots: Sequence[Pot] = ()) -> Bill:
@@ -60,6 +61,9 @@ def make_bill(rate: Rate, used: int, at: datetime, pots: Sequence[Pot] = ()) -> 
     prices = prices_at(rate, at)
     if is_in_grace(prices, used):
         return Bill(0)
+    whole = _bill_one_pot(rate, max(used, 1), pots)
+    if whole is not None:
+        return whole
     takes: dict[int, int] = {}
     total, parts, least = 0, 1, 0
     for run, pot in assign_runs(rate, max(used, 1), at, pots):
@@ -131,6 +135,9 @@ def make_grant(
     """
     steady = rate_throughout(rate, at, wait_seconds + most)
     if not steady.windows and steady.prices.grace < most:
+        whole = _bill_one_pot(steady, most, pots)
+        if whole is not None:
+            return most, whole
         units = affordable_with(steady, pots, available, at, most)
         return units, make_bill(steady, units, at, pots)
     moments = (at, at + timedelta(seconds=wait_seconds))
@@ -140,6 +147,23 @@ def make_grant(
         account_id: max(bill.takes.get(account_id, 0) for bill in bills) for bill in bills for account_id in bill.takes
     }
     return units, Bill(max(bill.balance_amount for bill in bills), takes)
+
+
+def _bill_one_pot(rate: Rate, units: int, pots: Sequence[Pot]) -> Bill | None:
+    """Return the bill of a use that one bundle pays whole, at one window's prices; None: no bundle does.
+
+    It is what the runs of `assign_runs` come to where the first bundle is large enough, as it is for most uses.
+    """
+    if rate.windows:
+        return None
+    for step in rate.prices.steps:
+        if not step.price:
+            return None
+    for pot in pots:
+        if pot.kind is not BundleKind.MONEY:
+            counted = count_units(rate.prices, units)
+            return Bill(0, {pot.account_id: counted}) if counted <= pot.amount else None
+    return None
 
 
 def assign_runs(rate: Rate, units: int, at: datetime, pots: Sequence[Pot]) -> Iterator[tuple[Run, Pot | None]]:

@@ -12,22 +12,23 @@ whole credit, once. The connect fee, the minimum and the grace are those in forc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 from math import lcm
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from celcombiller.core.model.tariffs import Rate
-from celcombiller.core.rating.rate_memo import RateMemo
+import msgspec
+from msgspec import structs
+
+from celcombiller.core.model.tariffs import Rate, Step, Window
 from celcombiller.core.rating.windows import find_window, list_stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
-    from celcombiller.core.model.tariffs import Prices, Step, Window
+    from celcombiller.core.model.tariffs import Prices
 
 LATE_CUT_MS = 1000
 """Asterisk's limit cuts a call up to a few milliseconds late (measured: 0 to 10). Talk beyond the grant by no more than
@@ -36,6 +37,9 @@ this is not charged; more is an overrun and is charged whole."""
 
 STRETCH_SECONDS = 86_400
 """How far ahead the next change of prices is looked for at least: until it comes, the calendar is not read again."""
+
+STRETCHES_KNOWN = 4096
+"""The lists of windows whose stretch is remembered."""
 
 
 class PieceKind(StrEnum):
@@ -67,7 +71,7 @@ class Piece:
     account_id: int | None = None
 
 
-class Run(NamedTuple):
+class Run(msgspec.Struct, frozen=True):
     """Increments of one step and one window that follow one another: the first unit, and how many increments."""
 
     start: int
@@ -198,35 +202,51 @@ def prices_at(rate: Rate, at: datetime) -> Prices:
 def rate_throughout(rate: Rate, at: datetime, units: int) -> Rate:
     """Return a rate without windows that prices ``units`` from ``at`` on the same, as long as they fall in one window.
 
-    A use that goes beyond them, or from one window into the next, needs the rate itself: then that is returned. Most
-    uses begin and end in one window, so what is asked of their rate several times need not look at the clock again.
+    It has no prefix and no name. A use that goes beyond them, or from one window into the next, needs the rate itself:
+    then that is returned. Most uses begin and end in one window, so what is asked of their rate several times need not
+    look at the clock again.
     """
     if not rate.windows:
         return rate
     until = at + timedelta(seconds=units)
-    known = _STRETCHES.get(rate)
-    if known is None or at < known.start or until > known.end:
-        known = _STRETCHES.put(rate, _find_stretch(rate, at, units))
-    return known.rate if until <= known.end else rate
+    key = id(rate.windows), id(rate.calendar)
+    known = _STRETCHES.get(key)
+    if known is None or not known.start <= at < known.end or (until > known.end and not known.is_whole):
+        known = _find_stretch(rate, at, units)
+        if len(_STRETCHES) >= STRETCHES_KNOWN:
+            _STRETCHES.clear()
+        _STRETCHES[key] = known
+    if until > known.end:
+        return rate
+    return Rate(prices=rate.prices if known.place is None else rate.windows[known.place][1])
 
 
-class Stretch(NamedTuple):
-    """A time in which one window of a rate is in force, and the rate with its prices only."""
+class Stretch(msgspec.Struct, frozen=True):
+    """A time in which one window is in force: its place among those of a rate, ``None`` for none of them.
+
+    ``is_whole``: the prices change at its end; else it may go on.
+    """
 
     start: datetime
     end: datetime
-    rate: Rate
+    is_whole: bool
+    place: int | None
+    of: Rate
+    """A rate with the windows and the calendar of this stretch: as long as it is kept, no others have their ids."""
 
 
-_STRETCHES = RateMemo[Stretch]()
+_STRETCHES: dict[tuple[int, int], Stretch] = {}
+"""The stretches of the windows that were used last, by the identity of windows and calendar.
+
+The rates of many destinations share them, as `Tariff` makes them. Their hash would be that of all in them.
+"""
 
 
 def _find_stretch(rate: Rate, at: datetime, units: int) -> Stretch:
     """Return the stretch from ``at`` on: to the next change of the prices, or a day or ``units`` long."""
-    start, most = at.replace(microsecond=0), max(units + 1, STRETCH_SECONDS)  # windows begin at whole minutes
+    start, most = at.replace(microsecond=0), max(units + 1, STRETCH_SECONDS)  # prices change at whole seconds
     seconds, place = next(iter(list_stretches(_windows_of(rate), rate.calendar, start, most)))
-    prices = rate.prices if place is None else rate.windows[place][1]
-    return Stretch(start, start + timedelta(seconds=seconds), Rate(rate.prefix, rate.name, prices, (), rate.calendar))
+    return Stretch(start, start + timedelta(seconds=seconds), seconds < most, place, rate)
 
 
 def _windows_of(rate: Rate) -> tuple[Window, ...]:
@@ -236,12 +256,22 @@ def _windows_of(rate: Rate) -> tuple[Window, ...]:
 
 def rate_at(rate: Rate, at: datetime) -> Rate:
     """Return a rate with the prices of one moment only: for what does not last, a message or octets."""
-    return replace(rate, prices=prices_at(rate, at), windows=()) if rate.windows else rate
+    return structs.replace(rate, prices=prices_at(rate, at), windows=()) if rate.windows else rate
 
 
 def list_runs(rate: Rate, at: datetime, units: int) -> Iterator[Run]:
     """Return the increments of the first ``units`` of a use, as runs of one step and one window; none for 0 units."""
     return step_through(_list_prices(rate, at, units))
+
+
+def count_units(prices: Prices, units: int) -> int:
+    """Return the units of the whole increments that the first ``units`` of a use begin, outside all windows."""
+    unit, steps = 0, prices.steps
+    for place, step in enumerate(steps, 1):
+        end = units if place == len(steps) else min(units, steps[place].start)
+        if unit < end:
+            unit -= (unit - end) // step.increment * step.increment
+    return unit
 
 
 def step_through(stretches: Iterable[tuple[int, Window | None, Prices]]) -> Iterator[Run]:

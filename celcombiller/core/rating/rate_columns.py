@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
 from celcombiller.core.model.tariffs import Prices, Rate, Step, flat_rate
-from celcombiller.core.rating.rate_memo import RATES_KNOWN, RateMemo
 
+RATES_KNOWN = 16_384
+"""A network calls some thousand destinations at most; each may have a rate, and one of each trunk."""
+
+T = TypeVar("T")
 RateColumns = tuple[str, str, int, int, int, str | None]
 
-
-_COLUMNS = RateMemo[RateColumns]()
-_TEXTS = RateMemo[str]()
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Rate).decode
 
 
 def columns_of_rate(rate: Rate) -> RateColumns:
     """Return prefix, name, connect fee, price and increment of the first step, and the whole as JSON if it has more."""
-    return _COLUMNS.get(rate) or _COLUMNS.put(rate, _make_columns(rate))
-
-
-def _make_columns(rate: Rate) -> RateColumns:
     prices, step = rate.prices, rate.prices.steps[0]
     flat = Prices(prices.connect_fee, (Step(0, step.increment, step.price, step.increment),))
     is_flat = not rate.windows and prices == flat
@@ -31,16 +31,21 @@ def _make_columns(rate: Rate) -> RateColumns:
 
 def text_of_rate(rate: Rate) -> str:
     """Return the whole of a rate as JSON."""
-    return _TEXTS.get(rate) or _TEXTS.put(rate, msgspec.json.encode(rate).decode())
+    return _encode(rate).decode()
 
 
 @lru_cache(maxsize=RATES_KNOWN)
 def rate_from_text(text: str) -> Rate:
-    """Return the rate of `text_of_rate`."""
-    return msgspec.json.decode(text, type=Rate)
+    """Return the rate of `text_of_rate`. Those with equal windows and calendars share them."""
+    rate = _decode(text)
+    return structs.replace(rate, windows=_share(rate.windows), calendar=_share(rate.calendar))
 
 
 @lru_cache(maxsize=RATES_KNOWN)
+def _share(value: T) -> T:
+    return value
+
+
 def rate_from_columns(prefix: str, name: str, connect_fee: int, price: int, increment: int, detail: str | None) -> Rate:
     """Return the rate of these columns."""
     if detail is None:

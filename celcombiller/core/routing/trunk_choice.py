@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from math import log
 from typing import TYPE_CHECKING
 
 from celcombiller.core.model.routing import TrunkChoice
+from celcombiller.core.model.tariffs import Rate
 from celcombiller.core.rating.pricing import price, rate_throughout
-from celcombiller.core.rating.rate_memo import RateMemo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
-    from datetime import datetime
 
     from celcombiller.core.model.routing import CallRoute, RouteTrunk, Trunk
-    from celcombiller.core.model.tariffs import Rate
+    from celcombiller.core.model.tariffs import Prices
 
 COMPARED_SECONDS = (60, 3600)
 """The talks by whose prices two trunks are compared: a minute, then an hour, where a minute costs the same."""
@@ -82,13 +83,16 @@ def _cost_of(rate: Rate | None, at: datetime) -> tuple[bool, list[int]]:
     if rate is None:
         return True, []
     steady = rate_throughout(rate, at, max(COMPARED_SECONDS))
-    if steady.windows:
-        return False, _compared_prices(steady, at)
-    return False, _COMPARED.get(steady) or _COMPARED.put(steady, _compared_prices(steady, at))
+    return False, _compared_prices(steady, at) if steady.windows else _steady_prices(steady.prices)
 
 
-_COMPARED = RateMemo[list[int]]()
+@lru_cache
+def _steady_prices(prices: Prices) -> list[int]:
+    return _compared_prices(Rate(prices=prices), _ANY_TIME)
 
 
 def _compared_prices(rate: Rate, at: datetime) -> list[int]:
     return [price(rate, seconds, at) for seconds in COMPARED_SECONDS]
+
+
+_ANY_TIME = datetime.min.replace(tzinfo=UTC)

@@ -46,7 +46,7 @@ def test_nothing_is_recorded_by_a_simulation(engine):
 @given(any_rates, st.integers(0, 5000), st.integers(0, 500), st.integers(0, 4000))
 def test_what_it_says_is_what_is_charged(rate, balance, bundled, seconds):
     """Some milliseconds an example, on a database in memory."""
-    engine, policy = database(), priced(replace(rate, prefix=""))
+    engine, policy = database(), priced(structs.replace(rate, prefix=""))
     if balance:
         ask(engine, credit(balance))
     if bundled:

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import structs
 
 from celcombiller.core.charging.requests import Update
 from celcombiller.core.charging.slices import LEAST_SHARE_SECONDS, first_slice, make_slice
@@ -270,7 +271,9 @@ def test_slices_cost_what_one_hold_would(rate, all_pots, balance, at, most, slic
         assert all(bill.takes.get(pot.account_id, 0) <= pot.amount for pot in all_pots)
     assert granted <= whole
     if granted:
-        held = [pot._replace(amount=bill.takes[pot.account_id]) for pot in all_pots if pot.account_id in bill.takes]
+        held = [
+            structs.replace(pot, amount=bill.takes[pot.account_id]) for pot in all_pots if pot.account_id in bill.takes
+        ]
         for used in (granted, granted // 2 + 1):
             assert make_bill(rate, used, at, held) == make_bill(rate, used, at, all_pots)
 

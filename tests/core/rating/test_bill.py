@@ -17,7 +17,7 @@ from tests.core.rating.rates import moments, slow_increments, slow_prices
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
-amounts = st.integers(0, 300)
+amounts = st.integers(0, 300) | st.just(10_000)
 kinds = st.sampled_from([BundleKind.SECONDS, BundleKind.MONEY])
 pots = st.lists(st.tuples(kinds, amounts), max_size=3).map(
     lambda made: [Pot(number, kind, amount) for number, (kind, amount) in enumerate(made, 1)]

@@ -57,7 +57,7 @@ slices = st.sampled_from([None, 10, 60, 300])
 @given(any_rates, amounts, amounts, amounts, st.integers(0, 4_000_000), st.booleans(), slices)
 def test_the_pieces_sum_to_the_charge(rate, balance, seconds, money, talk_ms, is_cut, slice_seconds):
     """Some milliseconds an example, on a database in memory. Talk may go beyond its limit."""
-    engine, policy = database(), ChargingPolicy(Tariff([replace(rate, prefix="")]))
+    engine, policy = database(), ChargingPolicy(Tariff([structs.replace(rate, prefix="")]))
     if balance:
         ask(engine, credit(balance))
     for kind, amount in ((BundleKind.SECONDS, seconds), (BundleKind.MONEY, money)):
