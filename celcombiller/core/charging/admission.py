@@ -36,6 +36,8 @@ class CallAdmission:
 
     catalogue: Catalogue
     open: OpenCalls = field(default_factory=OpenCalls)
+    _rates: dict[tuple[int, str, datetime], Rate | None] = field(default_factory=dict)
+    """What `rate_of` found: a route by cost asks of each trunk, and a call of the one it takes."""
 
     @classmethod
     def load(
@@ -182,6 +184,12 @@ class CallAdmission:
 
     def rate_of(self, trunk: Trunk, number: str, at: datetime) -> Rate | None:
         """Return what the provider of a trunk charges for calls to a number that begin at this time; None: unknown."""
+        key = trunk.id, number, at
+        if key not in self._rates:
+            self._rates[key] = self._find_rate(trunk, number, at)
+        return self._rates[key]
+
+    def _find_rate(self, trunk: Trunk, number: str, at: datetime) -> Rate | None:
         version = None if trunk.tariff_id is None else self.catalogue.version_at(trunk.tariff_id, at)
         tariff = None if version is None else version.tariffs.get(Service.VOICE)
         if tariff is None:

@@ -186,7 +186,7 @@ class VoiceCharging:
         rate = self.admission.rate_of(trunk, call.to_number, call.started_at)
         tried = (*call.trunks_tried, request.failed)
         self.admission.open.end(call)
-        taken = self.calls.change(call, trunk_id=trunk.id, trunk_rate=rate, trunks_tried=tried)
+        taken = self.calls.take_trunk(call, trunk_id=trunk.id, trunk_rate=rate, trunks_tried=tried)
         self.admission.open.begin(taken)
         return taken
 

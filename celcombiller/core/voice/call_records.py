@@ -28,7 +28,7 @@ class CallRecords:
     _legs: dict[tuple[str, str], list[Call]] = field(default_factory=dict)
     _new: dict[str, Call] = field(default_factory=dict)
     _changed: dict[str, Call] = field(default_factory=dict)
-    _renewed: set[str] = field(default_factory=set)
+    _regranted: set[str] = field(default_factory=set)
     _renewals: list[CallRenewal] = field(default_factory=list)
     _reports: list[WitnessReport] = field(default_factory=list)
 
@@ -86,10 +86,15 @@ class CallRecords:
         (self._new if call.reference in self._new else self._changed)[call.reference] = changed
         return changed
 
+    def take_trunk(self, call: Call, **facts: Any) -> Call:
+        """Record by which trunk an open leg is dialled next, and return it with these ``facts``."""
+        self._regranted.add(call.reference)
+        return self.change(call, **facts)
+
     def renew(self, call: Call, renewal: CallRenewal, **facts: Any) -> Call:
         """Record another grant of an open leg, and return it with that and other new ``facts``."""
         self._renewals.append(renewal)
-        self._renewed.add(call.reference)
+        self._regranted.add(call.reference)
         return self.change(call, granted_seconds=renewal.seconds_after, **facts)
 
     def record_report(self, report: WitnessReport) -> None:
@@ -101,15 +106,13 @@ class CallRecords:
         if self._new:
             yield _INSERT, list(map(_columns_of, self._new.values()))
         if self._changed:
-            # One statement changes a row once, so those that go by a trunk have a statement of their own.
-            renewed = [each for reference, each in self._changed.items() if reference in self._renewed]
-            others = [each for reference, each in self._changed.items() if reference not in self._renewed]
-            by_trunk = [each for each in others if each.trunk_id is not None]
-            yield _UPDATE, [(*_ending_of(each), each.reference, _OPEN) for each in others if each.trunk_id is None]
-            yield _UPDATE_BY_TRUNK, [(*_ending_of(each), *_trunk_of(each), each.reference, _OPEN) for each in by_trunk]
+            # One statement changes a row once, so those whose grant or trunk changed have a statement of their own.
+            regranted = [each for reference, each in self._changed.items() if reference in self._regranted]
+            others = [each for reference, each in self._changed.items() if reference not in self._regranted]
+            yield _UPDATE, [(*_ending_of(each), each.trunk_cost, each.reference, _OPEN) for each in others]
             yield (
-                _UPDATE_RENEWED,
-                [(*_ending_of(each), *_trunk_of(each), *_grant_of(each), each.reference, _OPEN) for each in renewed],
+                _UPDATE_GRANT,
+                [(*_ending_of(each), *_trunk_of(each), *_grant_of(each), each.reference, _OPEN) for each in regranted],
             )
         if self._renewals:
             yield _INSERT_RENEWAL, list(map(_renewal_columns, self._renewals))
@@ -159,16 +162,13 @@ _CALLS = bulk.BulkQuery(
 _INSERT = bulk.insert(tables.call, ("reference", *_COLUMNS))
 
 
-_UPDATE = bulk.update(tables.call, _CHANGING, key="reference", unchanged=("state",))
-
-
-_UPDATE_BY_TRUNK = bulk.update(tables.call, (*_CHANGING, *_TRUNK), key="reference", unchanged=("state",))
+_UPDATE = bulk.update(tables.call, (*_CHANGING, "trunk_cost"), key="reference", unchanged=("state",))
 
 
 _GRANT = ("granted_seconds", "bundles")
 
 
-_UPDATE_RENEWED = bulk.update(tables.call, (*_CHANGING, *_TRUNK, *_GRANT), key="reference", unchanged=("state",))
+_UPDATE_GRANT = bulk.update(tables.call, (*_CHANGING, *_TRUNK, *_GRANT), key="reference", unchanged=("state",))
 
 
 _RENEWAL = ("reference", "at", "reason", "seconds_before", "seconds_after", "held_before", "held_after", "note")
