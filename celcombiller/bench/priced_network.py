@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
@@ -37,9 +38,18 @@ EXTERNAL_DIAL = 'external_dial = "PJSIP/{number}@outside"'
 DESTINATION_DIGITS = 4
 """The digits behind `OUTSIDE` that name a destination: each of 10,000 has rates."""
 
-_WORKING_HOURS = "mon-fri 08:00-18:00"
-_ZONE = "America/Sao_Paulo"
+_WINDOW_HOURS = 12
+_ZONE = ZoneInfo("America/Sao_Paulo")
 _BUNDLE_HOURS = 24
+
+
+def window_around(now: datetime) -> str:
+    """Return a time of the week that began one to two hours ago and ends in ten to eleven.
+
+    So no call of a run crosses its end, and a run measures the same at any hour of any day.
+    """
+    start = now.astimezone(_ZONE).hour - 1
+    return f"mon-sun,holiday {start % 24:02}:00-{(start + _WINDOW_HOURS) % 24:02}:00"
 
 
 def add_prices(url: str, destination_digits: int = DESTINATION_DIGITS) -> None:
@@ -64,16 +74,17 @@ def _add_tariffs_and_route(tx: sa.Connection, digits: int, now: datetime) -> Non
 
 
 def _add_tariff(tx: sa.Connection, name: str, price: int, digits: int, now: datetime) -> int:
-    tariff = tariff_records.add(tx, name=name, time_zone=_ZONE, now=now)
+    tariff = tariff_records.add(tx, name=name, time_zone=_ZONE.key, now=now)
     versions.write_version(tx, tariff.id, versions.NewVersion([*_list_rates(price, digits)]), now)
     return tariff.id
 
 
 def _list_rates(price: int, digits: int) -> Iterator[RateRow]:
-    """Yield the rates of all destinations: 30/6 with a connect fee, twice as dear in the hours of work."""
+    """Yield the rates of all destinations: 30/6 with a connect fee, twice as dear in the hours around now."""
+    dear = window_around(datetime.now(UTC))
     for number in range(10**digits):
         prefix, name = f"{OUTSIDE}{number:0{digits}}", f"Area {number // 100}"
-        for window, times in (("", 1), (_WORKING_HOURS, 2)):
+        for window, times in (("", 1), (dear, 2)):
             cost = (price + number % 50) * times
             steps = encode_steps((Step(0, 30, cost, 60), Step(30, 6, cost, 60)))
             yield RateRow(Service.VOICE, prefix, False, name, window, None, None, 2, 0, 3, steps)
