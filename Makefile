@@ -34,6 +34,12 @@ test-fast: $(VENV)/.tested  ## Run what needs no real part, no root and little t
 test-nightly: prepare  ## Run what takes long by its nature, and try every property many more times (PYTEST_ARGS adds options)
 	$(call timed,tests,HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 3600 -m "nightly or hypothesis" $(PYTEST_ARGS))
 
+# A leap day and a new year begin a minute later; on a Monday in Brazil working hours do.
+MOMENTS ?= 2028-02-28T23:59+00:00 2026-12-31T23:59+00:00 2026-11-30T07:59-03:00
+
+test-moments: $(VENV)/.tested  ## Run what needs no real part as if it were another time: each of MOMENTS (PYTEST_ARGS adds options)
+	for moment in $(MOMENTS); do HYPOTHESIS_PROFILE=dev $(PYTEST) -m "not real and not nightly" --moment $$moment $(PYTEST_ARGS) || exit; done
+
 prepare: $(VENV)/.tested  ## Bring the real parts that the tests use: Asterisk in a chroot, SIPp, PostgreSQL, OsmoHLR
 	$(call timed,preparation,bash tests/system/prepare.sh)
 
@@ -124,4 +130,4 @@ DATABASE ?= sqlite
 chaos: $(VENV)/.tested  ## Break everything for SECONDS=300 on DATABASE=sqlite or postgresql, then check each charge (SEED=… again)
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --database $(DATABASE) --seed "$(SEED)" $(CHAOS_ARGS)
 
-.PHONY: assets messages pictures chaos help run test test-fast test-nightly prepare bench bench-schedules bench-fees bench-vouchers bench-rest bench-attacks bench-console bench-rates bench-slices lint docs clean
+.PHONY: assets messages pictures chaos help run test test-fast test-moments test-nightly prepare bench bench-schedules bench-fees bench-vouchers bench-rest bench-attacks bench-console bench-rates bench-slices lint docs clean

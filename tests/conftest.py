@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from argon2 import PasswordHasher
 from hypothesis import settings
 from twisted.internet import reactor
@@ -42,6 +43,17 @@ PATIENT_NICENESS = min(19, USUAL_NICENESS + 10) if os.geteuid() == 0 else USUAL_
 COLLECTED = pytest.StashKey[set[str]]()
 NAME_WORDS_MAX = 8
 """The words of a test's name: a longer one states more than one behaviour, or tells a story."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--moment", type=datetime.fromisoformat, help="begin the tests at this time, with its zone")
+
+
+def pytest_configure(config):
+    """Set the clock of the wall of this process: `make test-moments` finds tests that hang on the day or the hour."""
+    moment = config.getoption("moment")
+    if moment is not None:
+        time_machine.travel(moment).start()
 
 
 def pytest_itemcollected(item):
