@@ -6,10 +6,12 @@ left is in its account, which the ledger's book loads and locks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.model.bundles import ON_NET, SERVICES_OF_KIND
@@ -18,13 +20,11 @@ from celcombiller.core.schema import bulk, driver, tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class BundlePot:
+class BundlePot(msgspec.Struct, frozen=True):
     """What a bundle is good for. ``services`` is never empty; no ``destinations``: all of them.
 
     Destinations are prefixes of numbers, and ``on-net`` for the subscribers of this biller. ``valid_until`` itself is

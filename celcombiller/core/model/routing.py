@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 
 class TrunkChoice(StrEnum):
     """How a route orders its trunks: as they stand, by weight, or the cheapest first."""
@@ -50,8 +52,7 @@ class CallRoute:
     trunks: tuple[RouteTrunk, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TrunkDial:
+class TrunkDial(msgspec.Struct, frozen=True):
     """How one call is dialled by a trunk: its dial string with the number in it.
 
     ``caller_id``: the number that is shown; empty: the caller's own, as it is.
