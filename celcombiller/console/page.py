@@ -31,7 +31,7 @@ from celcombiller.core.errors import (
 )
 from celcombiller.http.application import FORM_FIELDS_MAX
 from celcombiller.http.authorization import AccessRule, check_access
-from celcombiller.http.decoding import convert_fields, parse_form, parse_query
+from celcombiller.http.decoding import convert_fields, list_fields, list_types, parse_form, parse_query
 from celcombiller.http.problem_details import status_of
 from celcombiller.http.route import Response, ResponseStyle, Route
 from celcombiller.rest.routes import ROUTES
@@ -224,7 +224,7 @@ def _prepare(
     return replace(request, path=where, query=asked, body=body, rule=route.who)
 
 
-def read_fields(kind: type[Any], given: Mapping[str, Any], zone: ZoneInfo) -> Any:
+def read_fields(kind: type[msgspec.Struct], given: Mapping[str, Any], zone: ZoneInfo) -> Any:
     """Return a query or a body from the texts of a form, whose times are those of the zone.
 
     An empty text leaves its field out; in a change, where a field that is left out stays as it is, it clears the field.
@@ -233,7 +233,7 @@ def read_fields(kind: type[Any], given: Mapping[str, Any], zone: ZoneInfo) -> An
     """
     values = {
         each.encode_name: _from_text(given[each.encode_name], each.type, zone)
-        for each in msgspec.structs.fields(kind)
+        for each in list_fields(kind)
         if given.get(each.encode_name) is not None and (given[each.encode_name] != "" or each.default is UNSET)
     }
     return convert_fields(kind, values, strict=False)
@@ -243,8 +243,7 @@ def _from_text(value: Any, kind: Any, zone: ZoneInfo) -> Any:
     if not isinstance(value, str):
         return value
     value = value.strip()
-    info = msgspec.inspect.type_info(kind)
-    kinds = [getattr(each, "type", each) for each in (info, *getattr(info, "types", ()))]
+    kinds = [getattr(each, "type", each) for each in list_types(kind)]
     if value == "" and any(isinstance(each, msgspec.inspect.NoneType) for each in kinds):
         return None
     if any(isinstance(each, msgspec.inspect.ListType) for each in kinds):

@@ -10,7 +10,7 @@ from msgspec import inspect
 
 from celcombiller.core.errors import InvalidValue, UnknownSubscriber
 from celcombiller.core.subscribers import subscriber_records
-from celcombiller.http.decoding import convert_fields
+from celcombiller.http.decoding import convert_fields, list_fields
 from celcombiller.rest.legacy.search import parse_whole_number
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def convert_leniently(kind: type[T], body: Mapping[str, Any]) -> T:
 
     A number never becomes a password: only the text that the client sent is hashed.
     """
-    types = {each.encode_name: inspect.type_info(each.type) for each in msgspec.structs.fields(kind)}
+    types = {each.encode_name: inspect.type_info(each.type) for each in list_fields(kind)}
     return convert_fields(
         kind,
         {
