@@ -392,8 +392,17 @@ class AmiLink(Service):
         if live is not None and live.elsewhere:
             self._leave_to_its_biller(ami, live)
         elif live is not None:
-            now_there = self.now() + steps - self._events_clock.steps.total
-            self._start(self._witness.record_answer(ami, live, live.remaining_seconds(now_there)))
+            self._start(self._record_answer(ami, live))
+
+    async def _record_answer(self, ami: Any, live: LiveCall) -> None:
+        """Record an answer and restart the limit; where its Timestamp is in doubt, measure Asterisk's clock first.
+
+        The ledger keeps the first time that it is told, and a biller that is started again has no other.
+        """
+        if live.off_by:
+            await self._quietly(self._measure_clock)
+        now_there = self.now() + live.clock_step - self._events_clock.steps.total
+        await self._witness.record_answer(ami, live, live.remaining_seconds(now_there))
 
     def _on_move(self, _ami: Any, event: dict[str, str]) -> None:
         self._calls.move(event)

@@ -1018,6 +1018,24 @@ def test_an_answer_beside_a_step_is_exact(scene, step_seconds, is_step_first):
     assert voice(scene.engine).posted >= 58
 
 
+@pytest.mark.parametrize("step_seconds", [3600, -3600])
+def test_an_answer_after_a_step_survives_restarts(scene, step_seconds):
+    """The answer is the first that shows the step, and the biller is started again right after it."""
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    scene.asterisk.ahead_seconds = step_seconds
+    answered(scene, seconds_ago=-step_seconds)
+    assert scene.asterisk.limits[-1][1] == pytest.approx(60, abs=1)
+    scene.monitor.stopService()
+    scene.start_biller()
+    scene.monitor.stopService()
+    scene.asterisk.alive = []
+    scene.start_biller()
+    scene.sweep(2)
+    assert voice(scene.engine).posted >= 58
+    assert abs(answer_of(scene) - datetime.now(UTC) - timedelta(seconds=step_seconds)) < timedelta(seconds=5)
+    proved(scene.engine)
+
+
 @pytest.mark.parametrize("off_seconds", [1800, -1800, 86_400])
 def test_a_wrong_timestamp_is_no_step(scene, off_seconds):
     scene.clock.advance(HEARTBEAT_SECONDS)
