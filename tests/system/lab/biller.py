@@ -215,9 +215,15 @@ class Biller:
         return until(closed, f"the call of {number} is closed\n{self.log[-3000:]}", seconds=seconds, every=0.1)
 
     def check_books(self, number: int, *, credit: int, cost: int) -> None:
-        """The money is where the call says it is: one charge or none, nothing held, and all of it proved."""
-        user, statement, report = self.user(number), self.json("statement", f"user{number}"), self.json("audit")
-        assert (user["voice_balance"], user["voice_held"]) == (credit - cost, 0)
+        """The money is where the call says it is: one charge or none, nothing held soon, and all of it proved."""
+
+        def without_holds() -> dict | None:
+            found = self.user(number)
+            return None if found["voice_held"] else found
+
+        user = until(without_holds, f"nothing is held of {number}\n{self.log[-3000:]}")
+        statement, report = self.json("statement", f"user{number}"), self.json("audit")
+        assert user["voice_balance"] == credit - cost
         charges = [line["value"] for line in statement if line["origin"] == "call"]
         assert charges == ([-cost] if cost else [])
         assert report["ok"], report["differences"]
