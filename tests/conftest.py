@@ -1,6 +1,7 @@
 """What every test stands on: no failure of a Deferred and no logged failure passes unseen."""
 
 import contextlib
+import functools
 import gc
 import os
 import shutil
@@ -16,6 +17,7 @@ from hypothesis import settings
 from twisted.internet import reactor
 from twisted.logger import LogLevel, globalLogPublisher
 
+from celcombiller import cli
 from celcombiller.bench.postgresql import PostgreSQL, find_programs
 from celcombiller.runtime.credentials import password_hash, password_hasher
 from tests.support import databases
@@ -24,6 +26,9 @@ from tests.system.lab.waiting import free_ports
 
 password_hash.HASHER = password_hasher.HASHER = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """The product's takes 0.16 s of CPU time for each password. What runs as a program of its own has that one."""
+
+cli.make_parser = functools.cache(cli.make_parser)
+"""A process of the product makes it once, which takes 9 ms; in a process of tests it is one for all commands."""
 
 databases.share_audits()
 databases.share_statements()
