@@ -181,8 +181,8 @@ class Measured(Api):
         self.gaps = []
         self._last = None
         self._scheduler = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
-        self.app.route("/bench/constant", methods=["GET"], endpoint="constant")(self.constant)
-        self.app.route("/bench/taken", methods=["GET"], endpoint="taken")(self.taken)
+        self.app.route("/bench/constant", methods=["GET"], endpoint="constant")(Measured.constant)
+        self.app.route("/bench/taken", methods=["GET"], endpoint="taken")(Measured.taken)
 
     async def _serve(self, route, request, path):
         began = time.perf_counter()

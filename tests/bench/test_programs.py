@@ -1,6 +1,8 @@
 """The programs of benchmarks/ fill what they measure, and it is right."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,22 @@ def test_the_rate_benchmark_builds_a_right_tariff():
     found = [tariff.rate_for(number) for number in ("1999000", "1990000", "0000", "0051")]
     assert [each.prefix for each in found] == ["1999", "199", "000", "0051"]
     assert found[0].name == "Destination 39"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "words",
+    [
+        "rest_api --database sqlite --rows 500 --seconds 0.3",
+        "console_pages --database sqlite --pairs 1 --seconds 1 --every 1",
+        "live_calls --calls 50 --pairs 1 --seconds 1 --settle 1 --rate 10",
+        "schedule_credits --database sqlite --members 5000 --calls 20 --idle 3 --fees --audit",
+        "vouchers --databases sqlite --cards 4000 --redeem 400 --at-once 4",
+    ],
+)
+def test_a_benchmark_runs_to_its_end(words):
+    """With little to measure. Each takes 10 to 30 s."""
+    name, *options = words.split()
+    command = [sys.executable, PROGRAMS / f"{name}.py", *options]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
