@@ -43,6 +43,7 @@ def rate_from_text(text: str) -> Rate:
 
 @lru_cache(maxsize=RATES_KNOWN)
 def _share(value: T) -> T:
+    """Return the first of the values that are equal to this one."""
     return value
 
 
