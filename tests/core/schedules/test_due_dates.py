@@ -2,6 +2,7 @@
 
 from calendar import monthrange
 from datetime import UTC, date, datetime, time, timedelta
+from importlib.resources import files
 from zoneinfo import ZoneInfo, available_timezones
 
 import hypothesis.strategies as st
@@ -153,7 +154,7 @@ def test_due_dates_advance_and_miss_no_day(zone, day, run_at, hours):
 def test_zone_transitions_bring_each_date_once():
     """Around every change of every clock, minute by minute where it matters."""
     run_at = time(0, 30)
-    for zone in sorted(available_timezones()):
+    for zone in _distinct_zones():
         for moment in _transitions(zone):
             days = [last_come(moment + timedelta(minutes=m), run_at, zone) for m in range(-1500, 1501, 150)]
             assert days == sorted(days), (zone, moment)
@@ -162,6 +163,15 @@ def test_zone_transitions_bring_each_date_once():
                 moment,
                 days,
             )  # 4: the whole day that Kwajalein left out
+
+
+def _distinct_zones():
+    """Give one name for all that stand for the same rules: half of the names are links to others."""
+    names = {}
+    for zone in sorted(available_timezones()):
+        file = files("tzdata").joinpath("zoneinfo", *zone.split("/"))
+        names.setdefault(file.read_bytes() if file.is_file() else zone, zone)
+    return names.values()
 
 
 def _transitions(zone):
