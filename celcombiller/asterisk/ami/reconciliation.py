@@ -191,13 +191,16 @@ class Reconciliation:
         """Return when the link was lost, by Asterisk's clock as it is set now; ``None``: it is not known.
 
         The clock may have been set since. What is later than now was recorded before it was set back, by a biller that
-        could not record the step. It belongs to an answer that is later than now, too.
+        could not record the step. It belongs to an answer that is later than now, too. Where it is later by less than a
+        step, the call may have lived until now.
         """
         if self._link_lost_at is None:
             return None
         lost_at = self._link_lost_at + self._events_clock.steps.total - self._steps_before
-        latest = self._now() + STEP_LEAST
-        return None if lost_at > latest and (answered_at is None or answered_at <= latest) else lost_at
+        now = self._now()
+        if answered_at is not None and answered_at > now:
+            return lost_at
+        return None if lost_at > now + STEP_LEAST else min(lost_at, now)
 
     async def _close_gone(self, ami: Any, live: LiveCall) -> None:
         """Close a call that two lists do not have, by the best evidence there is.

@@ -890,6 +890,19 @@ def test_a_loss_after_now_is_not_known(scene):
     proved(scene.engine)
 
 
+def test_no_call_lived_beyond_now(scene):
+    """The clock was set back by less than a minute more than it took until the biller was started again."""
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10)
+    scene.monitor.stopService()
+    forget_times(scene.engine, datetime.now(UTC) + timedelta(seconds=40))
+    scene.asterisk.alive = []
+    scene.start_biller()
+    scene.sweep(2)
+    assert voice(scene.engine).posted in (48, 49, 50)
+    proved(scene.engine)
+
+
 def test_a_loss_belongs_to_its_own_clock(scene):
     """The clock was set back after both, and the biller started again, so that nothing shows it that it was."""
     later = datetime.now(UTC) + timedelta(hours=1)
