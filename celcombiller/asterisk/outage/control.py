@@ -310,19 +310,15 @@ class OutageControl:
         self._unwritten.pop(authorization, None)
         self._being_written[authorization] = line
 
-        def is_last_word() -> bool:
-            is_last = self._being_written.get(authorization) is line
-            if is_last:
+        def record_result(failure: Failure | None) -> None:
+            if self._being_written.get(authorization) is line:
                 del self._being_written[authorization]
-            return is_last
-
-        def keep(failure: Failure) -> None:
-            if is_last_word():
-                self._unwritten[authorization] = line
-            if not failure.check(JournalFault):
+                if failure is not None:
+                    self._unwritten[authorization] = line
+            if failure is not None and not failure.check(JournalFault):
                 _LOG.failure("A line of the journal was not written", failure)
 
-        self.journal.write(line).addCallbacks(lambda _done: is_last_word(), keep)
+        self.journal.write(line).addBoth(record_result)
 
     def write_again(self) -> None:
         """Try again what could not be written, also where the journal wrote other lines since."""
