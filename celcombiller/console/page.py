@@ -243,7 +243,7 @@ def _from_text(value: Any, kind: Any, zone: ZoneInfo) -> Any:
     if not isinstance(value, str):
         return value
     value = value.strip()
-    kinds = [getattr(each, "type", each) for each in list_types(kind)]
+    kinds = list_types(kind)
     if value == "" and any(isinstance(each, msgspec.inspect.NoneType) for each in kinds):
         return None
     if any(isinstance(each, msgspec.inspect.ListType) for each in kinds):

@@ -141,14 +141,18 @@ def list_fields(kind: type[Any]) -> tuple[msgspec.structs.FieldInfo, ...]:
 
 @cache
 def list_types(kind: Any) -> tuple[Any, ...]:
-    """Return a type and, if it is a union, its members."""
+    """Return a type and, if it is a union, its members, without what describes them."""
+    return tuple(getattr(each, "type", each) for each in _list_described(kind))
+
+
+def _list_described(kind: Any) -> tuple[Any, ...]:
     info = msgspec.inspect.type_info(kind)
     return (info, *getattr(info, "types", ()))
 
 
 def _from_text(text: str, kind: Any) -> Any:
     """Return the number or boolean that a text of a query is. Any other text is left to the check."""
-    inner = [getattr(each, "type", each) for each in list_types(kind)]
+    inner = list_types(kind)
     if any(isinstance(each, msgspec.inspect.BoolType) for each in inner):
         return {"true": True, "false": False}.get(text, text)
     whole = any(isinstance(each, msgspec.inspect.IntType) or _is_int_enum(each) for each in inner)
@@ -165,7 +169,7 @@ def _in_utc(value: Any) -> Any:
 
 def _allowed(error: Exception, kind: Any) -> str:
     """Return what is allowed: the type's own description where it has one, else msgspec's words."""
-    for each in list_types(kind):
+    for each in _list_described(kind):
         extra = getattr(each, "extra_json_schema", None) or {}
         if "description" in extra:
             return f"must be {extra['description']}"
