@@ -268,7 +268,7 @@ class KeypadScripts:
         yield from self._say_amount(answered.balance, intro=sounds.balance)
 
     async def _cancel(self, keypad: Keypad) -> Answered:
-        """Tell the caller that their request is cancelled. Return the answer of a cancelled request."""
+        """Return the answer of a cancelled request, after the caller has heard that it is cancelled."""
         await keypad.say(_sounds(self._config.keypad.cancelled))
         return _CANCELLED
 

@@ -166,7 +166,7 @@ def test_zone_transitions_bring_each_date_once():
 
 
 def _distinct_zones():
-    """Give one name for all that stand for the same rules: half of the names are links to others."""
+    """Return one name of each set of rules. Almost half of all names are links to another name."""
     names = {}
     for zone in sorted(available_timezones()):
         file = files("tzdata").joinpath("zoneinfo", *zone.split("/"))
