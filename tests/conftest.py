@@ -32,6 +32,7 @@ cli.make_parser = functools.cache(cli.make_parser)
 
 databases.share_audits()
 databases.share_statements()
+databases.refuse_rows_of_inserts()
 
 # A change is tried with the same examples as the one before it; while one works, and by night, with new ones.
 settings.register_profile("dev", max_examples=10, stateful_step_count=10, deadline=None)

@@ -58,11 +58,10 @@ class DaySumService(PeriodicService):
         if not await self._read(partial(bookmarks.is_complete, seen=horizon)):
             return  # the next look asks again of the same horizon: those who wrote then are done sooner or later
         self._horizon = None
-        after_id: int | None = await self._read(self._read_bookmark)
-        if after_id is None and not self._begun:
+        if not self._begun:
             await self._transact(partial(day_sums.begin, zone=self._zone))
-            after_id = await self._read(self._read_bookmark)
-        self._begun = True
+            self._begun = True
+        after_id: int | None = await self._read(self._read_bookmark)
         while after_id is not None and after_id < horizon.last_id and not self._ending:
             find = partial(day_sums.find, zone=self._zone, after_id=after_id, last_id=horizon.last_id)
             found = await self._read(find)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from psycopg import sql
+from sqlalchemy.engine.default import DefaultExecutionContext
 
 from celcombiller.core.audit import report
 from celcombiller.core.model.subscribers import Level
@@ -48,6 +49,22 @@ def share_statements():
     300 on PostgreSQL.
     """
     sa.create_engine = _create_engine
+
+
+def refuse_rows_of_inserts():
+    """Have each database refuse to say how many rows an insert wrote, unless it was asked before: PostgreSQL says -1.
+
+    SQLAlchemy closes the cursor of an insert first, which SQLite forgives
+    (https://docs.sqlalchemy.org/en/21/core/connections.html#sqlalchemy.engine.CursorResult.rowcount).
+    """
+    tell = DefaultExecutionContext.rowcount.fget
+
+    def rowcount(context):
+        is_asked = context.execution_options.get("preserve_rowcount", False)
+        assert is_asked or not context.isinsert, "ask for the rows of an insert with `preserve_rowcount` or `returning`"
+        return tell(context)
+
+    DefaultExecutionContext.rowcount = property(rowcount)
 
 
 CHECKS = report.CHECKS

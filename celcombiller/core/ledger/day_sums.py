@@ -100,11 +100,13 @@ def count_uncounted(tx: Connection, zone: ZoneInfo) -> int:
 
 
 def begin(tx: Connection, zone: ZoneInfo) -> None:
-    """Begin to add up in a time zone, unless that was begun; the sums of another zone are dropped."""
+    """Begin to add up in a time zone, unless only that was begun; the sums of another zone are dropped."""
     name = bookmark_of(zone)
-    made = upsert(tx, _bookmark).values(name=name, transfer_id=0).on_conflict_do_nothing()
-    if tx.execute(made).rowcount == 1:
-        tx.execute(sa.delete(_bookmark).where(_bookmark.c.name.like(f"{_PREFIX}%"), _bookmark.c.name != name))
+    is_begun = read_bookmark(tx, name) is not None
+    is_other = sa.and_(_bookmark.c.name.like(f"{_PREFIX}%"), _bookmark.c.name != name)
+    if tx.execute(sa.delete(_bookmark).where(is_other)).rowcount or not is_begun:
+        made = upsert(tx, _bookmark).values(name=name, transfer_id=0)
+        tx.execute(made.on_conflict_do_update(index_elements=[_bookmark.c.name], set_={"transfer_id": 0}))
         tx.execute(sa.delete(_sum))
 
 

@@ -204,13 +204,6 @@ def test_late_commits_of_low_ids_are_counted(cluster):
         assert differences(engine) == []
 
 
-@pytest.fixture
-def engine(tmp_path):
-    made = databases.sqlite(tmp_path / "sums.sqlite", with_a_seller)
-    yield made
-    made.dispose()
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -254,6 +247,26 @@ def test_node_of_another_zone_leaves_sums_alone(engine):
     assert sums(engine) == before
     with engine.begin() as tx:
         assert bookmarks.read_bookmark(tx, day_sums.bookmark_of(ZoneInfo("UTC"))) is None
+
+
+def test_sums_of_another_zone_are_dropped(engine):
+    voice = voice_of(engine)[0]
+    post(engine, 1, 1, voice, 10, "cash", NOW.replace(hour=23))
+    assert Node(engine, "UTC").look()
+    assert [each[0] for each in sums(engine)] == [NOW.date()]
+    assert Node(engine, "Asia/Kathmandu").look()
+    assert [each[0] for each in sums(engine)] == [NOW.date() + timedelta(days=1)]
+
+
+def test_sums_of_two_zones_at_once_begin_again(engine):
+    post(engine, 1, 1, voice_of(engine)[0], 10, "cash", NOW)
+    assert Node(engine).look()
+    with engine.begin() as tx:
+        tx.execute(sa.text("insert into bookmark values ('day_sums:UTC', 1)"))
+        tx.execute(sa.text("insert into day_sum values ('2026-10-31', 'operator', 'voice', 'in', 1, 10)"))
+    assert Node(engine).look()
+    assert list(sums(engine).values()) == [(1, 10)]
+    assert differences(engine) == []
 
 
 def test_each_known_origin_has_its_movement():
