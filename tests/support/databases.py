@@ -182,9 +182,10 @@ def _wait_for_no_disk(connection, _record):
 
 @cache
 def _sqlite_template(fill):
-    engine = open_engine("sqlite://", lock_seconds=1)
+    engine = open_engine("sqlite://", lock_seconds=1) if fill is nothing else sqlite()
     with engine.begin() as tx:
-        migrations.upgrade(tx)
+        if fill is nothing:
+            migrations.upgrade(tx)
         fill(tx)
     with engine.connect() as connection:
         content = connection.connection.driver_connection.serialize()
@@ -202,10 +203,11 @@ def postgresql(cluster, fill=nothing):
 
 @cache
 def _postgresql_template(cluster, fill):
-    url = _created(cluster, "template0")
+    url = _created(cluster, "template0") if fill is nothing else postgresql(cluster)
     engine = sa.create_engine(url)
     with engine.begin() as tx:
-        migrations.upgrade(tx)
+        if fill is nothing:
+            migrations.upgrade(tx)
         fill(tx)
     engine.dispose()
     return sa.make_url(url).database

@@ -1,5 +1,6 @@
 """The dashboard and the alert rules: what they name is there, and nothing that is measured is shown nowhere."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.runtime.metrics.test_metrics import told
 ETC = Path(__file__).parents[3] / "etc"
 
 
+@functools.cache
 def known_names():
     """Every name that a scrape can have, from what each family says of itself."""
     metrics = Metrics()
