@@ -1197,6 +1197,9 @@ class Console(_Table, frozen=True):
 
     enabled: bool = True
     """Whether there are pages. The API is there in any case."""
+    own_process: bool = True
+    """Whether pages are made in a process of their own, started with the first one, so that calls do not wait for
+    them. It takes about 100 MB."""
     language: Literal["en", "pt_BR", "es"] = "en"
     """The language of pages for readers whose browser asks for none of these, of messages to subscribers who have
     chosen none, and of the numbers and dates in texts of your own."""

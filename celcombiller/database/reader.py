@@ -50,16 +50,32 @@ class _PoolWorker:
         """Do nothing: the pool is not this worker's."""
 
 
+def only_reading(engine: sa.Engine) -> sa.Engine:
+    """Return the engine for transactions that only read."""
+    reading = engine.execution_options(reading=True)
+    if engine.dialect.name == "postgresql":
+        # At read committed a statement sees the same with and without a transaction, which costs two round trips.
+        return reading.execution_options(isolation_level="AUTOCOMMIT")
+    return reading
+
+
+def read_whole(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+    """Do ``work`` in a transaction of this thread. Raises `TooSlow` when the database takes too long."""
+    try:
+        return transact(engine, work)
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, exc.DBAPIError) and was_too_slow(error.__cause__):
+            raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error
+        raise
+
+
 class Reader:
     """Reads for the reactor; each sees what was committed before it began."""
 
     def __init__(self, reactor: Any, engine: sa.Engine) -> None:
         pool = reactor.getThreadPool()
         self.reactor = reactor
-        self._reading = engine.execution_options(reading=True)
-        if engine.dialect.name == "postgresql":
-            # At read committed a statement sees the same with and without a transaction, which costs two round trips.
-            self._reading = self._reading.execution_options(isolation_level="AUTOCOMMIT")
+        self._reading = only_reading(engine)
         self._threads = ThreadPool(1, READING_THREADS, "reading")
         self._threads.threadFactory = cpu_affinity.UnpinnedThread
         self._engine = TwistedEngine.from_sqlalchemy_engine(
@@ -80,7 +96,7 @@ class Reader:
 
         After ``within_seconds`` the caller stops waiting, whatever the thread still waits for.
         """
-        result: Deferred[T] = deferToThreadPool(self.reactor, self._threads, self._whole, work)
+        result: Deferred[T] = deferToThreadPool(self.reactor, self._threads, read_whole, self._reading, work)
         if within_seconds is None:
             return await result
         try:
@@ -91,15 +107,7 @@ class Reader:
     async def read_snapshot(self, work: Callable[[sa.Connection], T]) -> T:
         """Do ``work`` as `read` does, with all its statements on the database as it is at the first of them."""
         engine = reading_one_snapshot(self._reading)
-        return await deferToThreadPool(self.reactor, self._threads, self._whole, work, engine)
-
-    def _whole(self, work: Callable[[sa.Connection], T], engine: sa.Engine | None = None) -> T:
-        try:
-            return transact(engine or self._reading, work)
-        except StoreUnavailable as error:
-            if isinstance(error.__cause__, exc.DBAPIError) and was_too_slow(error.__cause__):
-                raise TooSlow(f"this takes more than {READ_SECONDS_MAX} s: ask for less") from error
-            raise
+        return await deferToThreadPool(self.reactor, self._threads, read_whole, engine, work)
 
     async def fetch(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """Return the rows of one statement. Raises `StoreUnavailable`."""

@@ -7,10 +7,10 @@ becomes an answer that gives the reason.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from cachetools import TTLCache
@@ -72,6 +72,25 @@ FORM_FIELDS_MAX = 500
 """A form of a page may choose among the rows of a list."""
 
 
+@dataclass(slots=True)
+class ReceivedPage:
+    """What is known of a browser's request for a page where its connection is not: it has no body."""
+
+    uri: bytes
+    is_of_subscriber: bool = False
+    is_upload = is_crowded = too_large = False
+
+    def getHeader(self, _name: str) -> None:
+        """Return nothing: a page depends on no header that is not in the request."""
+
+
+class PageMaker(Protocol):
+    """Makes pages elsewhere than in this process."""
+
+    async def make(self, route: Route, request: Request, uri: bytes) -> Response | None:
+        """Return the page at an address; ``None``: it has to be made here."""
+
+
 class Api:
     """All routes, on one Klein app."""
 
@@ -92,6 +111,7 @@ class Api:
         control: LiveControl,
         outage: OutageControl,
         origins: SettingOrigins,
+        pages: PageMaker | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -113,6 +133,7 @@ class Api:
         self.control = control
         self.outage = outage
         self.origins = origins
+        self.pages = pages
         self.is_auditing = False
         self.app: Klein = _make_app(tuple(routes)).__get__(self, Api)
 
@@ -156,31 +177,40 @@ class Api:
         )
         if not request.secrets and request.bearer is None and route.free is None:
             # Who shows nothing needs no look into the database to be refused.
-            check_access(None, route.who, request.path, loopback=self._trusts(request))
+            check_access(None, route.who, request.path, loopback=_trusts(request))
         if route.who is not None and not self._credentials.is_known(request):
             self._credentials.admit()
             # Forged ones are refused beside the thread that charges calls.
             who = await self.reader.read(lambda tx: _find_principal(tx, request)[0])
             if who is not None:
                 self._credentials.remember(request)
-            check_access(who, route.who, request.path, loopback=self._trusts(request))
+            check_access(who, route.who, request.path, loopback=_trusts(request))
         # The body is read here: Twisted closes it when the client disconnects, even while a thread reads it.
         raw = http_request.body
         if route.verify is not None:
             request = route.verify(self, http_request, request, raw)
         if route.takes_password or "password" in getattr(route.body, "__struct_fields__", ()):
-            admitted = await self.reader.read(lambda tx: self._admit(tx, route, http_request, raw, request))
+            admitted = await self.reader.read(lambda tx: _admit(tx, route, http_request, raw, request))
             password = await self._prepare_password(admitted)
             request = replace(request, password=password, now=datetime.now(UTC))
         if route.serve is not None:
             if route.who is None:
-                return await route.serve(self, http_request, self._admit(None, route, http_request, raw, request))
+                return await route.serve(self, http_request, _admit(None, route, http_request, raw, request))
             if route.free is not None and route.free(self, http_request, request):
                 return await route.serve(self, http_request, request)
-            admitted = await self.reader.read(lambda tx: self._admit(tx, route, http_request, raw, request))
+            admitted = await self.reader.read(lambda tx: _admit(tx, route, http_request, raw, request))
             return await route.serve(self, http_request, admitted)
+        return await self._do(route, http_request, raw, request)
+
+    async def _do(self, route: Route, http_request: HttpRequest, raw: bytes, request: Request) -> Response:
+        """Answer in one transaction, or by a page that is made in another process."""
+        if self.pages is not None and route.style is ResponseStyle.PAGE and route.reads and not http_request.too_large:
+            made = await self.pages.make(route, request, http_request.uri)
+            self.metrics.rest.count_page(by_process=made is not None)
+            if made is not None:
+                return made
         through = self.reader.read if route.reads else self.store.transact
-        return await through(lambda tx: self._do(tx, route, http_request, raw, request))
+        return await through(lambda tx: answer_in(tx, route, http_request, raw, request))
 
     async def _prepare_password(self, request: Request) -> NewPassword | None:
         """Return the new password of a body with its hash, and with its old password checked; ``None``: it has none.
@@ -232,52 +262,6 @@ class Api:
         for each in self.feeds.values():
             each.stop()
 
-    # -- in a thread of the database --------------------------------------------------------------------------------
-
-    def _do(self, tx: Connection, route: Route, http_request: HttpRequest, raw: bytes, request: Request) -> Response:
-        if route.do is None:
-            raise NotFound("nothing is done here")
-        result = route.do(tx, self._admit(tx, route, http_request, raw, request))
-        return result if isinstance(result, Response) else Response(result)
-
-    def _admit(
-        self, tx: Connection | None, route: Route, http_request: HttpRequest, raw: bytes, request: Request
-    ) -> Request:
-        """Return the request with its principal, and with query and body checked.
-
-        Access is checked first: who may not use the route learns nothing of what is wrong with their request. Without
-        a transaction there is no principal, so that ``/healthz`` answers while the database is away.
-        """
-        who, secret = (None, None) if tx is None else _find_principal(tx, request)
-        http_request.is_of_subscriber = who is not None and not who.is_staff
-        check_access(who, route.who, request.path, loopback=self._trusts(request))
-        if any(NUL in each for each in request.path.values() if isinstance(each, str)):
-            raise NotFound("there is no such thing")
-        if route.takes_upload and http_request.is_crowded:
-            raise Overloaded("other files are being uploaded: send it again in a minute")
-        if http_request.too_large and http_request.is_upload:
-            raise TooLarge(f"a file has at most {self.config.rest.upload_mib_max} MiB (rest.upload_mib_max)")
-        if http_request.too_large:
-            raise TooLarge(f"a body has at most {self.config.rest.body_kib_max} KiB (rest.body_kib_max)")
-        query: Any = parse_query(http_request.uri.partition(b"?")[2])
-        if route.query is not None or route.style is ResponseStyle.TODAY:
-            query = convert_fields(route.query or _NoQuery, query, strict=False)
-        body: Any = None
-        if route.takes_form:
-            body = parse_form(raw, FORM_FIELDS_MAX)
-            request = replace(request, key=body.pop("idempotency_key", request.key))
-        elif (route.body is not None or route.takes_body) and not (route.body_is_optional and not raw):
-            content_type = None if route.any_type else http_request.getHeader("content-type") or ""
-            body = parse_body(raw, content_type)
-            if route.body is not None:
-                body = convert_fields(route.body, body)
-        _check_key(request.key, needed=route.needs_idempotency_key)
-        return replace(request, who=who, secret=secret, query=query, body=body)
-
-    def _trusts(self, request: Request) -> bool:
-        """Return whether the settings trust the program that sent this, because it runs on this machine."""
-        return request.local and self.config.rest.balance_checks == "loopback"
-
     # -- addresses without a route ----------------------------------------------------------------------------------
 
     def refuse_address(self, request: Any, failure: Failure) -> bytes:
@@ -318,6 +302,56 @@ class Api:
 
 def _path_of(http_request: HttpRequest) -> str:
     return http_request.path.decode("utf-8", "replace")
+
+
+def answer_in(
+    tx: Connection, route: Route, received: HttpRequest | ReceivedPage, raw: bytes, request: Request
+) -> Response:
+    """Admit a request in this transaction, and return what its route answers. Raises a `BillerError`."""
+    if route.do is None:
+        raise NotFound("nothing is done here")
+    result = route.do(tx, _admit(tx, route, received, raw, request))
+    return result if isinstance(result, Response) else Response(result)
+
+
+def _admit(
+    tx: Connection | None, route: Route, received: HttpRequest | ReceivedPage, raw: bytes, request: Request
+) -> Request:
+    """Return the request with its principal, and with query and body checked.
+
+    Access is checked first: who may not use the route learns nothing of what is wrong with their request. Without
+    a transaction there is no principal, so that ``/healthz`` answers while the database is away.
+    """
+    who, secret = (None, None) if tx is None else _find_principal(tx, request)
+    received.is_of_subscriber = who is not None and not who.is_staff
+    check_access(who, route.who, request.path, loopback=_trusts(request))
+    if any(NUL in each for each in request.path.values() if isinstance(each, str)):
+        raise NotFound("there is no such thing")
+    if route.takes_upload and received.is_crowded:
+        raise Overloaded("other files are being uploaded: send it again in a minute")
+    if received.too_large and received.is_upload:
+        raise TooLarge(f"a file has at most {request.config.rest.upload_mib_max} MiB (rest.upload_mib_max)")
+    if received.too_large:
+        raise TooLarge(f"a body has at most {request.config.rest.body_kib_max} KiB (rest.body_kib_max)")
+    query: Any = parse_query(received.uri.partition(b"?")[2])
+    if route.query is not None or route.style is ResponseStyle.TODAY:
+        query = convert_fields(route.query or _NoQuery, query, strict=False)
+    body: Any = None
+    if route.takes_form:
+        body = parse_form(raw, FORM_FIELDS_MAX)
+        request = replace(request, key=body.pop("idempotency_key", request.key))
+    elif (route.body is not None or route.takes_body) and not (route.body_is_optional and not raw):
+        content_type = None if route.any_type else received.getHeader("content-type") or ""
+        body = parse_body(raw, content_type)
+        if route.body is not None:
+            body = convert_fields(route.body, body)
+    _check_key(request.key, needed=route.needs_idempotency_key)
+    return replace(request, who=who, secret=secret, query=query, body=body)
+
+
+def _trusts(request: Request) -> bool:
+    """Return whether the settings trust the program that sent this, because it runs on this machine."""
+    return request.local and request.config.rest.balance_checks == "loopback"
 
 
 def _find_principal(tx: Connection, request: Request) -> tuple[Principal | None, str | None]:

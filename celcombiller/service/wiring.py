@@ -30,6 +30,7 @@ from celcombiller.asterisk.scripts.selling import KeypadScripts
 from celcombiller.asterisk.scripts.sms import SmsScript
 from celcombiller.config.charging_policy import charging_policy
 from celcombiller.config.settings_in_force import NO_ORIGINS, SettingOrigins
+from celcombiller.console.page_process import PageProcess
 from celcombiller.console.routes import CONSOLE_ROUTES
 from celcombiller.core.catalogue.loading import read_catalogue
 from celcombiller.core.charging import messages
@@ -300,6 +301,9 @@ def _outage(parts: _Parts) -> Iterator[IService]:
 def _api(parts: _Parts) -> Iterator[IService]:
     """Yield the port of the REST API."""
     encode_description(tuple(ROUTES))  # now, and not while calls wait
+    pages = PageProcess(parts.reactor, parts.config) if parts.config.console.own_process else None
+    if pages is not None:
+        yield pages
     api = Api(
         parts.config,
         parts.store,
@@ -314,6 +318,7 @@ def _api(parts: _Parts) -> Iterator[IService]:
         parts.control,
         parts.outage,
         parts.origins,
+        pages,
     )
 
     def calls_wait() -> bool:

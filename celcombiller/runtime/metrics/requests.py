@@ -30,6 +30,7 @@ class RestMetrics:
     unsent_connections: Gauge
     event_streams: Gauge
     hashes_waiting: Gauge
+    _pages: dict[bool, Counter]
     _limited: dict[str, Counter]
 
     @classmethod
@@ -39,6 +40,12 @@ class RestMetrics:
             "celcombiller_rest_limited",
             "How often a limit of the section [rest] refused or ended something, by its setting.",
             ("setting",),
+            registry=registry,
+        )
+        pages = Counter(
+            "celcombiller_pages",
+            "Pages of the console that only read, by where they were made: in their own process, or in the biller.",
+            ("made_by",),
             registry=registry,
         )
         return cls(
@@ -70,12 +77,17 @@ class RestMetrics:
             hashes_waiting=Gauge(
                 "celcombiller_hashes_waiting", "Passwords that wait to be checked or hashed.", registry=registry
             ),
+            _pages={is_process: pages.labels(by) for is_process, by in ((True, "process"), (False, "biller"))},
             _limited={each: limited.labels(each) for each in REST_LIMITS},
         )
 
     def count_limit(self, setting: str) -> None:
         """Count that a limit was reached, one of `REST_LIMITS`."""
         self._limited[setting].inc()
+
+    def count_page(self, *, by_process: bool) -> None:
+        """Count a page that its own process made, or that the biller made itself."""
+        self._pages[by_process].inc()
 
     def watch_connections(
         self, count: Callable[[], int], working: Callable[[], int], unsent: Callable[[], int], most: int

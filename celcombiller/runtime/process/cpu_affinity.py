@@ -27,6 +27,17 @@ def pin_to_one_core(number: int | None) -> int | None:
     return core
 
 
+def find_other_cores() -> set[int]:
+    """Return the cores that the process began with, without the one of this thread, unless there is no other."""
+    return _ALL - os.sched_getaffinity(0) or set(_ALL) if _ALL else set()
+
+
+def run_on(cores: set[int]) -> None:
+    """Let this thread, and those it starts, run on these cores only; on any, where none is given."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
 class UnpinnedThread(threading.Thread):
     """A thread that may run on every core the process began with."""
 

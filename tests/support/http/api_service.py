@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.web.client import Agent, HTTPConnectionPool
 
-from celcombiller.config.tables import Agi, Config, Database, Metrics, Rest, Service
+from celcombiller.config.tables import Agi, Config, Console, Database, Metrics, Rest, Service
 from celcombiller.core.access import audit_trail, sessions
 from celcombiller.core.access.actor import Actor
 from celcombiller.core.audit.report import audit
@@ -116,6 +116,7 @@ class Biller:
         else:
             self.engine = databases.sqlite(folder / "rest.sqlite", people, lock_seconds=5)
         rest = {"unknown_credentials_max": 100_000, **rest}  # tests forge many
+        sections.setdefault("console", Console(own_process=False))  # it takes 2 s to start
         port = free_ports(1)
         self.base = f"http://127.0.0.1:{port}"
         self.config = Config(
