@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +50,14 @@ PAUSE_SECONDS = 60.0
 FRAME_BYTES_MAX = 64 << 20
 NICENESS = 5
 _LENGTH = struct.Struct("!I")
+_PROGRAM = f"""
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+from {__name__} import main
+main()
+"""
+"""It ignores what a terminal or systemd sends to the biller as well, from its first moment: the biller ends it."""
 
 
 # -- in the biller -----------------------------------------------------------------------------------------------------
@@ -97,7 +104,7 @@ class PageProcess(Service):
             return
         self._starts_from = self._reactor.seconds() + PAUSE_SECONDS
         self._pages = _Pages(self._ended)
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-c", _PROGRAM]
         self._reactor.spawnProcess(self._pages, command[0], command, env=None, childFDs={0: "w", 1: "r", 2: 2})
         self._pages.send((self._config, cpu_affinity.find_other_cores()))
 
@@ -190,7 +197,6 @@ class _NotHere:
 
 def main() -> None:
     """Make pages as long as there is an input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the biller and to us
     frames, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what any library prints is no answer
     config, cores = _read(frames)
@@ -229,7 +235,3 @@ def _read(frames: BinaryIO) -> Any:
     if len(head) < _LENGTH.size:
         raise EOFError
     return pickle.loads(frames.read(*_LENGTH.unpack(head)))  # noqa: S301  of the biller
-
-
-if __name__ == "__main__":
-    main()
