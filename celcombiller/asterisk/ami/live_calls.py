@@ -57,6 +57,8 @@ class LiveCall:
     """Its caller left the callee's leg to others, by an attended transfer or in a parking lot: the leg goes on."""
     closed: bool = False
     """Settled: what AMI says of its end is a confirmation."""
+    compared: bool = False
+    """It was in the ledger before the next list of channels is asked for."""
     missing: int = 0
     """The lists of channels in a row that did not have it."""
     seen_at: datetime | None = None

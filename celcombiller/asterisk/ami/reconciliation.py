@@ -21,6 +21,7 @@ from celcombiller.core.voice.asterisk_heartbeat import (
     last_call_event,
     record_call_event,
     server_last_seen,
+    server_not_seen_beyond,
     server_seen,
 )
 from celcombiller.core.voice.call_queries import open_calls, still_open
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
 
 SETTLING_IN = timedelta(seconds=5)
 """A call younger than this may not be in a list that was asked for before it began. One that begins later than this
-from now may be older than it seems: the clock was set back."""
+from now may be older than it seems: the clock was set back. Then it counts from the first list after which it was in
+the ledger."""
 
 AHEAD_MAX = timedelta(minutes=1)
-"""A call that begins later than this from now began before the clock was set back. Less is another biller's clock."""
+"""A call that begins later than this from now began before the clock was set back. Less may be another biller's clock."""
 
 _LOG = Logger(namespace=LOG_NAMESPACE)
 
@@ -102,14 +104,16 @@ class Reconciliation:
     async def record_seen(self) -> None:
         """Record that the server is heard now, by its clock: what is found gone later was alive until then.
 
-        Not while a call is missing that may have ended before this connection began: it was not alive until now.
-        Raises a `BillerError` when the ledger takes no record.
+        Not while a call is missing that may have ended before this connection began: it was not alive until now. Then
+        only a time that is later than now is replaced: the clock was set back since. Raises a `BillerError` when the ledger takes no record.
         """
         now, event_at, knows_all = self._now(), self._witness.last_call_event, self._knows_all
 
         def record(tx: Connection) -> None:
             if knows_all:
                 server_seen(tx, self._server, now)
+            else:
+                server_not_seen_beyond(tx, self._server, now)
             if event_at is not None:
                 record_call_event(tx, self._server, event_at)
 
@@ -139,8 +143,9 @@ class Reconciliation:
                 continue
             if live.in_session:
                 continue
-            if call.started_at <= asked_at - SETTLING_IN or call.started_at > asked_at + AHEAD_MAX:
+            if not asked_at - SETTLING_IN < call.started_at <= asked_at + AHEAD_MAX or live.compared:
                 live.missing += 1
+            live.compared = True
             self._calls.recall_end(live)
             if live.missing > 1:
                 await self._close_gone(ami, live)

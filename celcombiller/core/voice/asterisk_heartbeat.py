@@ -45,6 +45,12 @@ def server_seen(tx: Connection, name: str, at: datetime) -> None:
         tx.execute(_INSERT_SERVER, {"name": name, "seen_at": at})
 
 
+def server_not_seen_beyond(tx: Connection, name: str, at: datetime) -> None:
+    """Replace a time at which an Asterisk server was heard that is later than ``at``, which is now by its clock."""
+    table = tables.server
+    tx.execute(sa.update(table).where(table.c.name == name, table.c.seen_at > at).values(seen_at=at))
+
+
 def server_last_seen(tx: Connection, name: str) -> datetime | None:
     """Return when a biller last heard an Asterisk server; ``None``: never."""
     return tx.execute(sa.select(tables.server.c.seen_at).where(tables.server.c.name == name)).scalar_one_or_none()

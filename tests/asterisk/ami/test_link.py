@@ -911,19 +911,35 @@ def test_a_loss_belongs_to_its_own_clock(scene):
     proved(scene.engine)
 
 
-def test_a_call_from_the_future_was_lost_before(tmp_path):
-    """The biller's clock was set back by 30 s: what began before that, and is gone, did not live until now."""
-    scene = Scene(tmp_path / "db.sqlite", watched=False)
+def restart_after_a_step_back(scene, seen_at):
+    """The biller's clock was set back by 30 s, and the only call, which began before that, is gone since a while."""
     scene.monitor.stopService()
-    long_ago = datetime.now(UTC) - timedelta(seconds=20)
-    forget_times(scene.engine, long_ago)
+    ask(scene.engine, CallAnswered("pbx1", "1.0", seen_at - timedelta(seconds=10)))
+    forget_times(scene.engine, seen_at)
     with scene.engine.begin() as tx:
         tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) + timedelta(seconds=30)))
+
+
+def test_a_call_from_the_future_was_lost_before(scene):
+    """It did not live until now, and is closed after two lists, so that others are seen alive again."""
+    restart_after_a_step_back(scene, datetime.now(UTC) - timedelta(seconds=20))
     scene.start_without_channels()
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (50, 0)
+    scene.sweep()
     with scene.engine.begin() as tx:
-        assert server_last_seen(tx, "pbx1") == long_ago
-    scene.monitor.stopService()
-    scene.engine.dispose()
+        assert datetime.now(UTC) - server_last_seen(tx, "pbx1") < timedelta(seconds=20)
+    proved(scene.engine)
+
+
+def test_no_server_was_seen_after_now(scene):
+    """Asterisk's clock was set back, and a call is missing, so that nothing else is recorded."""
+    restart_after_a_step_back(scene, datetime.now(UTC) + timedelta(seconds=75))
+    scene.asterisk.alive = []
+    scene.start_biller()
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    assert voice(scene.engine).held == 60
+    with scene.engine.begin() as tx:
+        assert server_last_seen(tx, "pbx1") <= datetime.now(UTC)
 
 
 def test_a_list_that_hangs_doubles_no_loop(scene):
