@@ -48,7 +48,7 @@ PAGE_SECONDS_MAX = 2 * READ_SECONDS_MAX
 PAUSE_SECONDS = 60.0
 """How long after its death the process is not started again."""
 FRAME_BYTES_MAX = 64 << 20
-NICENESS = 5
+NICENESS = 10
 _LENGTH = struct.Struct("!I")
 _PROGRAM = f"""
 import signal
