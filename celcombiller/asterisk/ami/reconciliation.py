@@ -46,7 +46,8 @@ from now may be older than it seems: the clock was set back. Then it counts from
 the ledger."""
 
 AHEAD_MAX = timedelta(minutes=1)
-"""A call that begins later than this from now began before the clock was set back. Less may be another biller's clock."""
+"""A call that begins later than this from now began before the clock was set back. Less may be another biller's
+clock."""
 
 _LOG = Logger(namespace=LOG_NAMESPACE)
 
@@ -105,7 +106,8 @@ class Reconciliation:
         """Record that the server is heard now, by its clock: what is found gone later was alive until then.
 
         Not while a call is missing that may have ended before this connection began: it was not alive until now. Then
-        only a time that is later than now is replaced: the clock was set back since. Raises a `BillerError` when the ledger takes no record.
+        only a time that is later than now is replaced: the clock was set back since. Raises a `BillerError` when the
+        ledger takes no record.
         """
         now, event_at, knows_all = self._now(), self._witness.last_call_event, self._knows_all
 
