@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from twisted.protocols.basic import Int32StringReceiver
 
 from celcombiller.console.routes import CONSOLE_ROUTES
+from celcombiller.core.errors import TooSlow
 from celcombiller.database.engine import open_engine
 from celcombiller.database.reader import READ_SECONDS_MAX, READING_THREADS, only_reading, read_whole
 from celcombiller.http.application import ReceivedPage, answer_in
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import Config
     from celcombiller.http.route import Request, Response, Route
 
-PAGE_SECONDS_MAX = 2 * READ_SECONDS_MAX
-"""Without an answer for so long, the process is killed, and the page made here."""
+PAGE_SECONDS_MAX = 6 * READ_SECONDS_MAX
+"""Without an answer for so long, the process is killed, and the page made here. Others may be slow before it."""
 PAUSE_SECONDS = 60.0
 """How long after its death the process is not started again."""
 FRAME_BYTES_MAX = 64 << 20
@@ -79,7 +80,7 @@ class PageProcess(Service):
         return self._pages.transport.pid if self._pages is not None and self._pages.is_ready else None
 
     async def make(self, route: Route, request: Request, uri: bytes) -> Response | None:
-        """Return the page at an address; ``None``: the process has not made it."""
+        """Return the page at an address; ``None``: the process has not made it. Raises `TooSlow`."""
         if self._pages is None:
             self._start()
         if self._pages is None or not self._pages.is_ready:
@@ -88,11 +89,14 @@ class PageProcess(Service):
         bare = replace(request, config=None, catalogue=None)  # type: ignore[arg-type]
         asked = self._pages.ask((route.name, bare, uri))
         try:
-            return await asked.addTimeout(PAGE_SECONDS_MAX, self._reactor)
+            made = await asked.addTimeout(PAGE_SECONDS_MAX, self._reactor)
         except TimeoutError:
-            self._log.warn("the process that makes pages did not answer in {seconds} s", seconds=PAGE_SECONDS_MAX)
+            self._log.warn("The process that makes pages did not answer in {seconds} s", seconds=PAGE_SECONDS_MAX)
             self._kill()
             return None
+        if isinstance(made, str):
+            raise TooSlow(made)
+        return made
 
     def stopService(self) -> None:
         """End the process; pages that it has not made yet are made here."""
@@ -103,17 +107,21 @@ class PageProcess(Service):
         if not self.running or self._reactor.seconds() < self._starts_from:
             return
         self._starts_from = self._reactor.seconds() + PAUSE_SECONDS
-        self._pages = _Pages(self._ended)
-        command = [sys.executable, "-c", _PROGRAM]
-        self._reactor.spawnProcess(self._pages, command[0], command, env=None, childFDs={0: "w", 1: "r", 2: 2})
-        self._pages.send((self._config, cpu_affinity.find_other_cores()))
+        pages, command = _Pages(self._ended), [sys.executable, "-c", _PROGRAM]
+        try:
+            self._reactor.spawnProcess(pages, command[0], command, env=None, childFDs={0: "w", 1: "r", 2: 2})
+        except OSError as error:
+            self._log.warn("No process can be started to make pages: {error}", error=str(error))
+            return
+        self._pages = pages
+        pages.send((self._config, cpu_affinity.find_other_cores()))
 
     def _ended(self, pages: _Pages, reason: Failure) -> None:
         if self._pages is pages:
             self._pages = None
         if self.running:
             self._log.warn(
-                "the process that makes pages has ended ({reason}); the biller makes them itself for {seconds} s",
+                "The process that makes pages has ended ({reason}); the biller makes them itself for {seconds} s",
                 reason=reason.getErrorMessage(),
                 seconds=PAUSE_SECONDS,
             )
@@ -145,12 +153,12 @@ class _Pages(ProcessProtocol):
     def __init__(self, ended: Callable[[_Pages, Failure], None]) -> None:
         self.is_ready = False
         self._ended = ended
-        self._waiting: dict[int, Deferred[Response | None]] = {}
+        self._waiting: dict[int, Deferred[Response | str | None]] = {}
         self._number = 0
         self._frames = _Frames(self._hear)
 
-    def ask(self, page: Any) -> Deferred[Response | None]:
-        """Ask for a page: the name of its route, the request, the address."""
+    def ask(self, page: Any) -> Deferred[Response | str | None]:
+        """Ask for a page: the name of its route, the request, the address. A text says why it took too long."""
         self._number += 1
         asked = self._waiting[self._number] = Deferred()
         self.send((self._number, *page))
@@ -209,7 +217,7 @@ def main() -> None:
     routes = {each.name: each for each in CONSOLE_ROUTES}
     writing = Lock()
 
-    def answer(number: int, page: Response | None) -> None:
+    def answer(number: int, page: Response | str | None) -> None:
         octets = pickle.dumps((number, page))
         with writing:
             answers.write(_LENGTH.pack(len(octets)) + octets)
@@ -217,10 +225,13 @@ def main() -> None:
 
     def make(number: int, name: str, bare: Request, uri: bytes) -> None:
         request = replace(bare, config=config, catalogue=_NotHere())  # type: ignore[arg-type]
-        page = None
-        with contextlib.suppress(Exception):  # the biller makes the page once more, and says and logs what is wrong
-            received = ReceivedPage(uri)
-            page = read_whole(engine, lambda tx: answer_in(tx, routes[name], received, b"", request))
+        page: Response | str | None = None
+        try:
+            page = read_whole(engine, lambda tx: answer_in(tx, routes[name], ReceivedPage(uri), b"", request))
+        except TooSlow as error:
+            page = str(error)
+        except Exception:  # noqa: BLE001  the biller makes the page once more, and says and logs what is wrong
+            page = None
         answer(number, page)
 
     answer(0, None)

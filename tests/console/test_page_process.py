@@ -3,14 +3,14 @@
 import os
 import re
 import signal
-from http.client import OK
+from http.client import OK, UNPROCESSABLE_ENTITY
 from pathlib import Path
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock, deferLater
 
 from celcombiller.config.tables import Console
@@ -104,6 +104,25 @@ async def test_a_silent_process_is_replaced(biller, monkeypatch):
     assert process_of(biller).pid is None
     clock.advance(PAUSE_SECONDS)
     assert await until_it_makes_pages(biller, client) != pid
+
+
+@pytest.mark.slow
+@pytest_twisted.ensureDeferred
+async def test_biller_makes_no_page_that_is_too_slow(biller, monkeypatch):
+    pages = Mock(is_ready=True, ask=Mock(return_value=succeed("this takes more than 5.0 s: ask for less")))
+    monkeypatch.setattr(process_of(biller), "_pages", pages)
+    page = await (await biller.logged_in("admin")).get("/ui/subscribers")
+    assert page.code == UNPROCESSABLE_ENTITY
+    assert b"ask for less" in page.bytes
+
+
+@pytest.mark.slow
+@pytest_twisted.ensureDeferred
+async def test_pages_are_made_without_another_process(biller, monkeypatch):
+    no_room = Mock(seconds=reactor.seconds, spawnProcess=Mock(side_effect=OSError("no memory")))
+    monkeypatch.setattr(process_of(biller), "_reactor", no_room)
+    assert (await (await biller.logged_in("admin")).get("/ui/subscribers")).code == OK
+    assert no_room.spawnProcess.called
 
 
 @pytest.mark.slow
