@@ -2,12 +2,15 @@
 
 import gzip
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.web.client import Agent, readBody
 from twisted.web.http_headers import Headers
 
 from celcombiller.console.assets import load_assets
+from celcombiller.console.rendering import environment_of
+from celcombiller.core.model.day_sums import Movement
 from tests.support.http.api_service import biller_fixture, header
 
 biller = biller_fixture()
@@ -46,3 +49,10 @@ async def test_long_pages_are_packed_where_accepted(biller):
     plain, text = await get_as_sent(biller, "/ui/login", "br")
     assert gzip.decompress(octets) == text
     assert (header(packed, "content-encoding"), header(plain, "content-encoding")) == ("gzip", "")
+
+
+@pytest.mark.parametrize("movement", sorted(set(Movement) - {Movement.OPERATOR}))
+def test_each_origin_of_movements_has_a_word(movement):
+    template = '{% import "movements.html" as movements with context %}{{ movements.origin(word) }}'
+    said = environment_of("pt_BR").from_string(template).render(word=movement)
+    assert said not in ("", movement.value)

@@ -53,10 +53,12 @@ _PLACEHOLDER = re.compile(r"%\(\w+\)s")
 @cache
 def texts_to_translate(language: str) -> re.Pattern[str]:
     """Return a pattern of the English texts that have another one in a language, whatever they are filled with."""
+    catalog = load_language(language)._translations._catalog
+    of_both = set(catalog.values())  # a word of theirs too: "Data" is a date in Portuguese
     found = [
         ".+".join(re.escape(part.replace("%%", "%")) for part in _PLACEHOLDER.split(text))
-        for text, other in load_language(language)._translations._catalog.items()
-        if isinstance(text, str) and text and other != text and re.search(r"[a-z]{2}", _PLACEHOLDER.sub("", text))
+        for text in catalog
+        if isinstance(text, str) and text and text not in of_both and re.search(r"[a-z]{2}", _PLACEHOLDER.sub("", text))
     ]
     return re.compile("|".join(found))
 
