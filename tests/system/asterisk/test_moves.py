@@ -373,7 +373,9 @@ class Theatre:
     def _clear(self, pbx) -> None:
         """End what a scene left that failed, and read the calls once none is open."""
         self.exchange.hang_up_all()
-        pbx.hang_up_all()
+        pbx.hang_up_all()  # this may start it again
+        self.switchboard.close()
+        self.switchboard.connect()
         until(
             lambda: all(row["state"] != "open" for row in self.biller.json("calls", "--limit", 1000)),
             "no call is open",

@@ -14,10 +14,15 @@ class Switchboard:
     """One connection; each action waits for its answer. Several threads may share it."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._port = port
+        self._lock = threading.Lock()
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect and log in, also once more: an Asterisk that was started again does not know the connection."""
+        self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=30)
         self._stream = self._socket.makefile("rwb")
         self._stream.readline()
-        self._lock = threading.Lock()
         self.act("Login", Username="switchboard", Secret=SECRET, Events="off")
 
     def act(self, action: str, *, may_fail: bool = False, **fields: object) -> dict[str, str]:
