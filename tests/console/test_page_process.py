@@ -98,7 +98,8 @@ async def test_a_silent_process_is_replaced(biller, monkeypatch):
     clock.advance(reactor.seconds())
     os.kill(pid, signal.SIGSTOP)
     page = Deferred.fromCoroutine(client.get("/ui/subscribers"))
-    await deferLater(reactor, 0.05, int)
+    while not clock.getDelayedCalls():  # it is not asked yet
+        await deferLater(reactor, 0.05, int)
     clock.advance(PAGE_SECONDS_MAX)
     assert (await page).code == 200
     assert process_of(biller).pid is None
