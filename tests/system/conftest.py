@@ -61,7 +61,7 @@ def biller(pbx, tmp_path):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def biller_on_each(request, pbx, tmp_path):
-    """Give the biller on SQLite. By night, give it on PostgreSQL too; by day, tests of two billers use PostgreSQL."""
+    """Return a biller on SQLite and, in nightly runs, one on PostgreSQL. Tests of two billers always use PostgreSQL."""
     url = request.getfixturevalue("cluster").database() if request.param == "postgresql" else ""
     made = Biller(tmp_path / "biller", agi_port=pbx.agi_port, pbx=pbx, url=url)
     yield made

@@ -42,7 +42,7 @@ def show_plan(tx: Connection, request: Request) -> View:
 
 
 def give(tx: Connection, request: Request) -> Redirect:
-    """Give a subscriber a free bundle. The same form again changes nothing."""
+    """Record a free bundle of a subscriber. A form that is sent twice gives one bundle."""
     made = ask(tx, request, "POST /api/v1/bundles", body=join_services(request.body))
     return Redirect(f"/ui/bundles/{made.id}", done="bundle_given")
 
