@@ -4,7 +4,6 @@ import os
 import re
 import signal
 from http.client import OK, UNPROCESSABLE_ENTITY
-from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
 import pytest
@@ -17,6 +16,7 @@ from celcombiller.config.tables import Console
 from celcombiller.console.page_process import PAGE_SECONDS_MAX, PAUSE_SECONDS, PageProcess
 from tests.console.test_roles import PAGES, address_of
 from tests.support.http.api_service import biller_fixture
+from tests.system.lab.waiting import is_running
 
 biller = biller_fixture(sections={"console": Console()})
 NEVER_THE_SAME = {"GET /ui/second-factor/new"}
@@ -29,10 +29,6 @@ CHANGES = rb"[0-9a-f]{32}|[0-9]+ (seconds?|ms)"
 
 def process_of(biller):
     return next(each for each in biller.service if isinstance(each, PageProcess))
-
-
-def is_alive(pid):
-    return Path(f"/proc/{pid}").exists()
 
 
 async def until_it_makes_pages(biller, client):
@@ -132,6 +128,6 @@ async def test_it_ends_with_the_service(biller):
     pid = await until_it_makes_pages(biller, await biller.logged_in("admin"))
     process_of(biller).disownServiceParent()
     for _ in range(600):
-        if is_alive(pid):
+        if is_running(pid):
             await deferLater(reactor, 0.05, int)
-    assert not is_alive(pid)
+    assert not is_running(pid)

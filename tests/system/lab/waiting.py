@@ -90,6 +90,15 @@ def give_back(ports: range) -> None:
     _reserved.difference_update(ports)
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process is there; one that has ended counts until its parent has asked for its status."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def end(process: subprocess.Popen, *, seconds: float = 30, first: int = signal.SIGTERM) -> int:
     """End a process of ours: politely, then for certain."""
     if process.poll() is None:

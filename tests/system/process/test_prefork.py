@@ -10,7 +10,7 @@ import pytest
 from tests.system.http.test_tls_and_curl import certificate
 from tests.system.lab.biller import PROGRAMS, Biller
 from tests.system.lab.traffic import Traffic
-from tests.system.lab.waiting import until
+from tests.system.lab.waiting import is_running, until
 from tests.system.postgresql.availability.test_several_nodes import (
     CALLEE,
     CALLERS,
@@ -50,7 +50,7 @@ def test_a_killed_worker_of_two_comes_back(biller_of_two):
     assert all(alive(biller) for _ in range(5))
     played = traffic.stop()
     biller.stop()
-    assert not any(map(running, {*first.values(), *processes(biller).values()}))
+    assert not any(map(is_running, {*first.values(), *processes(biller).values()}))
     check_that_what_was_said_is_so(played, biller.url)
     unsettled = [call for call in played if call.dialled_at and not call.settled]
     assert len(unsettled) <= len(traffic.lines), "each line was in one session at most with the one that was killed"
@@ -65,7 +65,7 @@ def test_workers_end_with_a_parent_that_is_killed(biller_of_two):
     until(lambda: biller.log.count("] REST on") == 2, "both serve")
     workers = processes(biller)
     biller.kill9()
-    until(lambda: not any(map(running, workers.values())), "both are gone")
+    until(lambda: not any(map(is_running, workers.values())), "both are gone")
     biller.start()
     until(lambda: biller.log.count("] REST on") == 4, "the ports were free")
 
@@ -89,14 +89,6 @@ def processes(biller):
     """Give the process of each worker, from the parent's log."""
     found = re.findall(r"Worker (\d+) is process (\d+)", biller.log)
     return {int(number): int(process) for number, process in found}
-
-
-def running(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def alive(biller):
