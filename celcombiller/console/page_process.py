@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from celcombiller.http.route import Request, Response, Route
 
 PAGE_SECONDS_MAX = 6 * READ_SECONDS_MAX
-"""Without an answer for so long, the process is killed, and the page made here. Others may be slow before it."""
+"""After this time without an answer the process is killed, and the biller makes the page. Slow ones may come before."""
 PAUSE_SECONDS = 60.0
 """How long after its death the process is not started again."""
 FRAME_BYTES_MAX = 64 << 20
@@ -166,8 +166,11 @@ class _Pages(ProcessProtocol):
 
     def send(self, message: Any) -> None:
         """Send a frame."""
-        octets = pickle.dumps(message)
-        self.transport.write(_LENGTH.pack(len(octets)) + octets)
+        self._frames.sendString(pickle.dumps(message))  # type: ignore[no-untyped-call]
+
+    def connectionMade(self) -> None:
+        """Send frames to the process from now on."""
+        self._frames.makeConnection(self.transport)  # type: ignore[no-untyped-call]
 
     def kill(self) -> None:
         """End the process at once."""
@@ -186,7 +189,7 @@ class _Pages(ProcessProtocol):
             self._waiting.pop(number).callback(made)
 
     def processEnded(self, reason: Failure) -> None:
-        """Give up what the process was asked for."""
+        """Answer each page that the process has not made with `None`: the biller makes it."""
         self._ended(self, reason)
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
@@ -225,7 +228,7 @@ def main() -> None:
 
     def make(number: int, name: str, bare: Request, uri: bytes) -> None:
         request = replace(bare, config=config, catalogue=_NotHere())  # type: ignore[arg-type]
-        page: Response | str | None = None
+        page: Response | str | None
         try:
             page = read_whole(engine, lambda tx: answer_in(tx, routes[name], ReceivedPage(uri), b"", request))
         except TooSlow as error:

@@ -43,6 +43,5 @@ class UnpinnedThread(threading.Thread):
 
     def run(self) -> None:
         """Leave the core of who started it, then do its work."""
-        if _ALL:
-            os.sched_setaffinity(0, _ALL)
+        run_on(_ALL)
         super().run()
