@@ -170,7 +170,11 @@ def scan(tx: Connection, terms: ValidityTerms, *, after_id: int, until_id: int, 
     )
     has_ended = _validity.c.ended_at.is_not(None)
     others = _insert(tx, ("account_id", "kind", "topped_up_at"), rows.where(sa.not_(is_top_up(terms.top_ups))))
-    tx.execute(others.on_conflict_do_update(index_elements=["account_id"], set_=_begin(others, has_ended)))
+    # An undoing counts again from `counted_before`: left from what has ended, it would end the new credit with that.
+    begun = _begin(others, has_ended) | {
+        "counted_before": sa.case((has_ended, others.excluded.topped_up_at), else_=_COUNTED_BEFORE)
+    }
+    tx.execute(others.on_conflict_do_update(index_elements=["account_id"], set_=begun))
     made = _insert(tx, ("account_id", "kind", "topped_up_at"), rows.where(is_top_up(terms.top_ups)))
     is_later = made.excluded.topped_up_at > _validity.c.topped_up_at
     begun = _begin(made, is_later) | {"counted_before": sa.case((is_later, _base(made, now)), else_=_COUNTED_BEFORE)}

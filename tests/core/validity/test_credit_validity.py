@@ -309,6 +309,28 @@ def test_an_undone_sale_gives_no_days(engine, others):
     proved(engine)
 
 
+def test_an_undone_sale_ends_no_new_credit(engine):
+    """What has ended before is over: the undoing does not count from its top-ups."""
+    node = Node(engine, 3, NOW)
+    node.look(NOW)
+    for each in (NOW, NOW + timedelta(hours=2)):
+        credit(engine, 50, at=each, origin="sale")
+        assert node.look(each)
+    days_go_by(node, NOW + DAY, 5)
+    assert posted(engine) == 0
+    given_at = NOW + 6 * DAY
+    credit(engine, 20, at=given_at, origin="reversal")
+    assert node.look(given_at)
+    credit(engine, 7, at=given_at + timedelta(minutes=1), origin="sale")
+    undo_last(engine, given_at + timedelta(minutes=2))
+    assert node.look(given_at + timedelta(minutes=3))
+    days_go_by(node, given_at + timedelta(minutes=4), 3)
+    assert posted(engine) == 20
+    days_go_by(node, given_at + 4 * DAY, 2)
+    assert posted(engine) == 0
+    proved(engine)
+
+
 def undo_last(engine, at):
     with engine.begin() as tx:
         reference = (

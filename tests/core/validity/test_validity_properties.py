@@ -153,14 +153,26 @@ class ValidityMachine(RuleBasedStateMachine):
             sides = (1, account.id) if amount > 0 else (account.id, 1)
             note = "beyond" if beyond_floor else ""
             facts = {"origin": origin, "now": self.now, "note": note, "beyond_floor": beyond_floor}
-            book.post(f"id:{self.number}", *sides, abs(amount), **facts)
+            made = book.post(f"id:{self.number}", *sides, abs(amount), **facts)
             book.save(tx)
         self.models[who].posted += amount
+        return made
 
     @rule(who=who, amount=amounts, origin=st.sampled_from(TOP_UPS + OTHERS))
     def credit(self, who, amount, origin):
         self.move(who, amount, origin)
         self.models[who].unread.append((self.now, origin))
+
+    @rule(who=who, amount=amounts)
+    def sell_and_undo(self, who, amount):
+        """Leave nothing behind."""
+        made = self.move(who, amount, "sale")
+        with self.engine.begin() as tx:
+            book = Book()
+            book.load(tx, [made.debit_account_id, made.credit_account_id])
+            book.undo(made, now=self.now)
+            book.save(tx)
+        self.models[who].posted -= amount
 
     @rule(who=who, amount=amounts)
     def spend(self, who, amount):
