@@ -10,7 +10,7 @@ class Village:
     """Balances and stocks by person, and what each kind of movement has moved in all.
 
     ``owed``: the due dates of the fees that each person owes. ``counted_from``: the day of the last top-up, from which
-    the validity of their credit counts.
+    the validity of their credit counts. ``calls``: who pays for each open call, and the credit that it holds.
     """
 
     fee: int
@@ -25,8 +25,17 @@ class Village:
     owed: dict[str, list[date]] = field(default_factory=dict)
     counted_from: dict[str, date] = field(default_factory=dict)
     suspended: set[str] = field(default_factory=set)
+    calls: dict[str, tuple[str, int]] = field(default_factory=dict)
     before_sale: date | None = None
     """From when the credit of the last buyer counted before they bought."""
+
+    def held(self, person: str) -> int:
+        """Return the credit that the open calls of a person hold."""
+        return sum(held for payer, held in self.calls.values() if payer == person)
+
+    def available(self, person: str) -> int:
+        """Return the credit of a person that nothing holds."""
+        return self.balance[person] - self.held(person)
 
     def refill(self, seller: str, amount: int) -> None:
         """The operator gives a seller stock."""
@@ -50,7 +59,7 @@ class Village:
 
     def undo(self, seller: str, buyer: str, amount: int) -> bool:
         """Return whether the credit is still there, and then give it back, with the bonus."""
-        if self.balance[buyer] < amount:
+        if self.available(buyer) < amount:
             return False
         bonus = amount * self.bonus_percent // 100
         self.balance[buyer] -= amount
@@ -68,7 +77,7 @@ class Village:
 
     def give(self, payer: str, recipient: str, amount: int, today: date) -> bool:
         """Return whether the payer has the amount and the fee, and then give it."""
-        if self.balance[payer] < amount + self.transfer_fee:
+        if self.available(payer) < amount + self.transfer_fee:
             return False
         self.balance[payer] -= amount + self.transfer_fee
         self.balance[recipient] += amount
@@ -77,13 +86,32 @@ class Village:
         self.counted_from.setdefault(recipient, today)  # no top-up, but credit that has no other end
         return True
 
-    def call(self, caller: str, seconds: int) -> bool:
-        """Return whether the caller may call, and then charge the talk, as far as the balance goes."""
-        if caller in self.suspended or self.balance[caller] <= 0:
-            return False
-        cost = min(seconds, self.balance[caller])
-        self.balance[caller] -= cost
-        self.moved["call"] += cost
+    def may_call(self, caller: str) -> bool:
+        """Return whether the caller may call."""
+        return caller not in self.suspended and self.available(caller) > 0
+
+    def hold(self, call: str, caller: str, seconds: int) -> None:
+        """A call may go on for so many seconds in all."""
+        self.calls[call] = caller, seconds
+
+    def hang_up(self, call: str, seconds: int) -> None:
+        """Charge the talk."""
+        caller, _ = self.calls.pop(call)
+        self.balance[caller] -= seconds
+        self.moved["call"] += seconds
+
+    def reverse(self, origin: str, payer: str | None, recipient: str | None, amount: int, today: date) -> bool:
+        """Return whether the recipient still has what the payer gave, and then give it back; None: the operator."""
+        if recipient is not None:
+            if self.available(recipient) < amount:
+                return False
+            self.balance[recipient] -= amount
+        if payer is not None:
+            self.balance[payer] += amount
+            if origin == "expiry":
+                self.counted_from[payer] = today  # it has its full time again
+            self.counted_from.setdefault(payer, today)
+        self.moved["reversal"] += amount
         return True
 
     def begin_period(self, members: list[str], today: date) -> None:
@@ -95,7 +123,7 @@ class Village:
     def collect(self, today: date) -> None:
         """Take what is owed of those who have a whole fee, the oldest first."""
         for person, due in self.owed.items():
-            while due and self.balance[person] >= self.fee:
+            while due and self.available(person) >= self.fee:
                 due.pop(0)
                 self.balance[person] -= self.fee
                 self.moved["fee"] += self.fee
@@ -110,9 +138,10 @@ class Village:
         return bool(due) and due[0] + timedelta(days=self.suspend_days) <= today
 
     def expire(self, today: date) -> None:
-        """Take all credit of which the last top-up is longer ago than it is valid."""
+        """Take all credit of which the last top-up is longer ago than it is valid; what is held, on a later day."""
         for person, counted_from in list(self.counted_from.items()):
             if counted_from + timedelta(days=self.valid_days) < today:
-                self.moved["expiry"] += self.balance[person]
-                self.balance[person] = 0
-                del self.counted_from[person]
+                self.moved["expiry"] += self.available(person)
+                self.balance[person] = self.held(person)
+                if not self.balance[person]:
+                    del self.counted_from[person]
