@@ -43,16 +43,24 @@ def raise_config_error(
         for name, index in re.findall(r"\.([a-z_]+)|\[([0-9]+)\]", found.group(1) if found else "")
     ]
     wrong = error.__cause__
+    involved: list[str] = []
     if isinstance(wrong, SettingError):
+        # What contradicts may be another key of the table, or of any table where several were checked.
+        involved = [_variable(key) for key in from_environment if not steps or key[0] == steps[0]]
         steps += wrong.key.split(".")  # a check of several tables names the table too
         reason = wrong.reason
     else:
         reason = _reason(tables, steps)
     key = tuple(str(each).partition(" ")[0] for each in steps[:2])
     if key in from_environment:
-        name = ENVIRONMENT_PREFIX + "_".join(key).upper()
-        raise make_config_error("environment", f"{name}: {reason}")
+        raise make_config_error("environment", f"{_variable(key)}: {reason}")
+    if involved:
+        reason += f" (the environment sets {', '.join(involved)})"
     raise make_config_error(file or FILE_NAME, f"{show_place(steps)}: {reason}" if steps else reason)
+
+
+def _variable(key: tuple[str, str]) -> str:
+    return ENVIRONMENT_PREFIX + "_".join(key).upper()
 
 
 def _reason(tables: dict[str, Any], steps: list[str | int]) -> str:

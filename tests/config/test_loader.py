@@ -612,6 +612,19 @@ def test_an_error_of_two_tables_names_the_variable():
     assert settled({"sms": {"balance_code": "100"}}).startswith("celcombiller.toml: sms.balance_code: the answer")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "missing"),
+    [
+        ("CELCOMBILLER_SMS_OFF_NET_ROUTE", "smpp", "smpp.host: is missing"),
+        ("CELCOMBILLER_CDR_SOURCE", "Master.csv", "cdr.server: is missing"),
+    ],
+)
+def test_what_needs_another_key_is_named(name, value, missing):
+    refusal = settled({}, {name: value, "CELCOMBILLER_REST_SESSION_HOURS": "2"})
+    assert refusal.startswith(f"celcombiller.toml: {missing}")
+    assert name in refusal.partition("(the environment sets ")[2]
+
+
 @given(keys, st.text())
 def test_any_environment_gives_a_config_or_one_line(key, value):
     name = f"CELCOMBILLER_{key[0]}_{key[1]}".upper()
