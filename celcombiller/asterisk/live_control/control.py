@@ -68,8 +68,11 @@ GO_ON_SECONDS = 15.0
 GONE_SECONDS = 5.0
 """How soon a call is looked at again whose channel is gone: by then it should be known how it ended."""
 
-OTHERS_SECONDS = 1.0
-"""How much longer a biller waits to do for a call of another one what that one does by itself while it is there."""
+OTHERS_SECONDS = 0.5
+"""How much longer a biller waits to do for a call of another one what that one does by itself while it is there.
+
+Those that began before this biller was started again count as another's: there, too, a change acts within a second.
+"""
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 

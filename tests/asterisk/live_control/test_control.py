@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from celcombiller.asterisk.ami.codec import AmiRefused
 from celcombiller.asterisk.ami.link import SWEEP_SECONDS, AmiLink
+from celcombiller.asterisk.live_control import changes, control
 from celcombiller.asterisk.live_control.control import LiveControl
 from celcombiller.asterisk.live_control.orders import HANGUP_SOUND_SECONDS
 from celcombiller.config.tables import Calls
@@ -429,6 +430,23 @@ def test_disabling_a_subscriber_ends_live_calls(scenes, rings):
     notice(scene)
     assert scene.asterisk.hung_up == [CHANNEL]
     assert scene.metrics_of("celcombiller_hangups_total", reason="disabled") == 1
+
+
+def test_calls_of_before_a_restart_end_too(scenes):
+    """They are first left to another biller, which may have begun them, but not for longer than a second in all."""
+    scene = scenes()
+    scene.begin(watched=False)
+    ask(scene.engine, CallAnswered("pbx1", "1.0", datetime.now(UTC)))
+    scene.sweep()
+    notice(scene)
+    change(scene, enabled=False)
+    notice(scene)
+    assert scene.asterisk.hung_up == []
+    waits = (scene.live().look_at - datetime.now(UTC)).total_seconds()
+    assert waits + changes.LOOK_SECONDS + control.LOOK_SECONDS < 1
+    scene.live().look_at -= timedelta(seconds=waits + 0.1)
+    scene.control.look()
+    assert scene.asterisk.hung_up == [CHANNEL]
 
 
 def test_a_hangup_that_was_not_heard_is_repeated(scenes):
