@@ -1,8 +1,10 @@
 """The time to Dial of new calls beside very many live ones that are renewed in slices, and beside as many that are not.
 
 `make bench-slices` plays an Asterisk: its channels, its AMI, and the calls that come. The live calls began together, so
-the first wave of their renewals is measured. Measurements with and without slices take turns. It is not a test: it
-asserts only that calls were dialled, and that the ledger is right.
+the first wave of their renewals is measured. Measurements with and without slices take turns. Meanwhile the callers of
+some live calls are disabled from outside the biller, one after the other, and it measures how soon after the commit the
+biller hangs their calls up, which began before the biller was started. It is not a test: it asserts only that calls
+were dialled and hung up, and that the ledger is right.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -31,7 +34,9 @@ from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, In
 from celcombiller.core.model.calls import CallReport
 from celcombiller.core.model.tariffs import Rate
 from celcombiller.core.rating.tariff import Tariff
+from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.engine import open_engine
+from celcombiller.database.transaction import transact
 
 CALLERS = 1000
 """The subscribers of new calls; those of live calls come after them."""
@@ -60,15 +65,16 @@ def snapshot(channel, uniqueid, prefix=""):
 
 
 class PlayedAmi:
-    """AMI of a server whose live calls go on for ever; `hear` sends the events of the others."""
+    """AMI of a server whose live calls go on until they are hung up; `hear` sends the events of the others."""
 
     def __init__(self, port, live):
         self.actions, self._connection, self._lock = Counter(), None, threading.Lock()
-        self._live = "".join(
-            f"Event: Status\r\n{snapshot(channel, uniqueid)}BridgeID: b\r\nSeconds: 200\r\nActionID: @ID@\r\n\r\n"
+        self.hung_up = {}
+        self._live = {
+            channel: f"Event: Status\r\n{snapshot(channel, uniqueid)}BridgeID: b\r\n"
+            "Seconds: 200\r\nActionID: @ID@\r\n\r\n"
             for uniqueid, channel in live
-        )
-        self._count = len(live)
+        }
         self._listener = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -79,6 +85,11 @@ class PlayedAmi:
         if event == "DialEnd":
             text += snapshot("PJSIP/callee", "x", "Dest")
         self._send(text + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n")
+
+    def _end(self, channel):
+        self.hung_up[channel] = time.time()
+        told = f"Event: Hangup\r\nTimestamp: {time.time():.6f}\r\n{snapshot(channel, channel.partition('-')[2])}"
+        self._send(f"{told}Cause: 16\r\nCause-txt: x\r\n\r\n")
 
     def _send(self, text):
         with self._lock:
@@ -108,11 +119,15 @@ class PlayedAmi:
             "ListCommands": "".join(f"{each}: x  (Priv: call)\r\n" for each in ACTIONS),
             "Status": "EventList: start\r\n",
         }.get(action, "")
-        result = "Error" if action == "DBGet" else "Success"
+        one = fields.get("channel") if action == "Status" else None
+        listed = list(self._live.values()) if one is None else [self._live[one]] if one in self._live else []
+        result = "Error" if action == "DBGet" or (one and not listed) else "Success"
         self._send(f"Response: {result}\r\nActionID: {number}\r\nMessage: m\r\n{more}\r\n")
-        if action == "Status":
-            end = f"Event: StatusComplete\r\nActionID: {number}\r\nEventList: Complete\r\nListItems: {self._count}\r\n"
-            self._send(self._live.replace("@ID@", number) + end + "\r\n")
+        if action == "Status" and result == "Success":
+            end = f"Event: StatusComplete\r\nActionID: {number}\r\nEventList: Complete\r\nListItems: {len(listed)}\r\n"
+            self._send("".join(listed).replace("@ID@", number) + end + "\r\n")
+        if action == "Hangup" and self._live.pop(fields["channel"], ""):
+            self._end(fields["channel"])
         if action == "Login":
             self._send("Event: FullyBooted\r\nStatus: Fully Booted\r\n\r\n")
 
@@ -141,7 +156,7 @@ def play(settings):
     for line in sys.stdin:
         before = ami.actions.copy()
         tally = HeardTraffic(msgspec.json.decode(line, type=Plan)).run()
-        done = {"tally": msgspec.to_builtins(tally), "actions": dict(ami.actions - before)}
+        done = {"tally": msgspec.to_builtins(tally), "actions": dict(ami.actions - before), "hung_up": ami.hung_up}
         print(json.dumps(done), flush=True)
 
 
@@ -184,8 +199,26 @@ def begin_calls(url, count, slice_seconds):
     engine.dispose()
 
 
+def disable_callers(url, channels, seconds):
+    """Disable the caller of each of these channels within that time; return when that was committed."""
+    engine, committed = open_engine(url, lock_seconds=5), {}
+    for channel in channels:
+        time.sleep(seconds / len(channels))
+        change = partial(
+            subscriber_records.change, username=f"u{channel[6:13]}", changes={"enabled": False}, now=datetime.now(UTC)
+        )
+        transact(engine, change)
+        committed[channel] = time.time()
+    engine.dispose()
+    return committed
+
+
 def measure(ledger, folder, count, slice_seconds, arguments):
-    """Return the time to Dial (50 %, 99 %, in ms), the biller's CPU share, and the AMI actions of one measurement."""
+    """Return what one measurement found.
+
+    That is the time to Dial (50 %, 99 %, in ms), the biller's CPU share, the AMI actions, and the seconds from each
+    commit that disabled a caller to the order to hang up their call.
+    """
     file = folder / "ledger.sqlite"
     for each in folder.glob("ledger.sqlite*"):
         each.unlink()
@@ -217,6 +250,8 @@ def measure(ledger, folder, count, slice_seconds, arguments):
             cpu = cpu_seconds(biller.id)
             player.stdin.write(msgspec.json.encode(plan).decode() + "\n")
             player.stdin.flush()
+            channels = [channel for _, channel in live_calls(count)[: arguments.changes]] if slice_seconds else []
+            committed = disable_callers(url, channels, arguments.seconds / 2)
             done = json.loads(player.stdout.readline())
             cpu = (cpu_seconds(biller.id) - cpu) / (time.monotonic() - begins_at)
         said = (folder / f"log-{biller.port}").read_text(errors="replace")
@@ -228,7 +263,9 @@ def measure(ledger, folder, count, slice_seconds, arguments):
     assert not re.search("Traceback|get no slices: its AMI user", said), said[-3000:]
     assert environment.differences(url) == 0
     to_dial = tally["to_dial_us"]
-    return percentile(to_dial, 0.5), percentile(to_dial, 0.99), cpu, done["actions"]
+    assert committed.keys() <= done["hung_up"].keys(), "calls of disabled callers go on"
+    waits = [done["hung_up"][channel] - at for channel, at in committed.items()]
+    return percentile(to_dial, 0.5), percentile(to_dial, 0.99), cpu, done["actions"], waits
 
 
 def main():
@@ -241,6 +278,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=20.0, help="length of a measurement")
     parser.add_argument("--settle", type=float, default=15.0, help="seconds that a biller runs before it is measured")
     parser.add_argument("--rate", type=float, default=50.0, help="new calls a second")
+    parser.add_argument("--changes", type=int, default=20, help="live calls whose callers are disabled meanwhile")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -248,16 +286,21 @@ def main():
         environment.fill(f"sqlite:///{ledger}", CALLERS + arguments.calls)
         print(f"{arguments.calls} live calls, {arguments.rate:g} new ones a second, time to Dial in ms\n")
         print("| slices | 50 % | 99 % | CPU | limits moved a second |\n|---|---|---|---|---|", flush=True)
-        found = {0: [], SLICE_SECONDS: []}
+        found, waits = {0: [], SLICE_SECONDS: []}, []
         for pair in range(arguments.pairs):
             for slice_seconds in sorted(found, reverse=bool(pair % 2)):
-                half, most, cpu, actions = measure(ledger, folder, arguments.calls, slice_seconds, arguments)
+                half, most, cpu, actions, waited = measure(ledger, folder, arguments.calls, slice_seconds, arguments)
+                waits += waited
                 found[slice_seconds].append((half, most, cpu))
                 moved = actions.get("moved", 0) / (arguments.seconds + 1)
                 print(f"| {slice_seconds} s | {half:.2f} | {most:.2f} | {cpu:.2f} | {moved:.0f} |", flush=True)
         for column, what in enumerate(("50 %", "99 %", "CPU")):
             without, with_slices = (statistics.median(each[column] for each in found[key]) for key in sorted(found))
             print(f"\n{what}: {without:.2f} without, {with_slices:.2f} with slices ({with_slices / without:.2f} times)")
+        if waits:
+            print(
+                f"\nhung up after its caller was disabled: {statistics.median(waits):.2f} s, at most {max(waits):.2f} s"
+            )
 
 
 if __name__ == "__main__":
