@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from celcombiller.config.tables import Config
 from celcombiller.core.access import sessions, tokens
@@ -476,6 +476,7 @@ class PrincipalMachine(RuleBasedStateMachine):
         replaces = current if body.get("old_password") == current else None
         return NewPassword(body["password"], body["password"], replaces, revoke_tokens=body.get("revoke_tokens", False))
 
+    @precondition(principals)  # a token may have ended itself
     @rule(data=st.data(), route=st.sampled_from(RISKY) | st.sampled_from(WRITING))
     def write(self, data, route):
         part = self.tx.begin_nested()
@@ -488,6 +489,7 @@ class PrincipalMachine(RuleBasedStateMachine):
         else:
             part.commit()
 
+    @precondition(principals)
     @rule(data=st.data(), route=st.sampled_from(READING))
     def read(self, data, route):
         """A subscriber is shown no other: neither their names nor their numbers."""
