@@ -59,7 +59,7 @@ def raise_config_error(
     raise make_config_error(file or FILE_NAME, f"{show_place(steps)}: {reason}" if steps else reason)
 
 
-def _variable(key: tuple[str, str]) -> str:
+def _variable(key: tuple[str, ...]) -> str:
     return ENVIRONMENT_PREFIX + "_".join(key).upper()
 
 
