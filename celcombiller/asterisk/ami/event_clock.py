@@ -85,9 +85,9 @@ class EventClock:
         """Return when an event happened, by Asterisk's clock of that moment, and the sum of its steps up to then.
 
         That is its own Timestamp; else, by the clock as last measured, when it came. A Timestamp that is far from a
-        clock that was measured just now is from the other side of a step, or wrong: the third is how far it is off,
-        for the next measurement to tell. Before the first measurement of a connection the event's own is the best there
-        is.
+        clock that was measured just now, or hours from one measured before, is from the other side of a step, or wrong:
+        the third is how far it is off, for the next measurement to tell. Before the first measurement of a connection
+        the event's own is the best there is.
         """
         text, arrived_at = event.get("timestamp"), self.time_there(now, monotonic_seconds)
         steps = self.steps.total
@@ -104,4 +104,4 @@ class EventClock:
         if abs(off_by) >= STEP_LEAST and monotonic_seconds - self._measured_at < FRESH_SECONDS:
             was_before = abs(off_by + self.steps.last) < STEP_LEAST and bool(self.steps.last)
             return (stamp, steps - self.steps.last, nothing) if was_before else (arrived_at, steps, off_by)
-        return (arrived_at if self._stamp_fault else stamp), steps, nothing
+        return (arrived_at, steps, off_by) if self._stamp_fault else (stamp, steps, nothing)

@@ -24,7 +24,7 @@ from celcombiller.asterisk.ami.probe import NO_EVENTS, UNHEARD, Probed, probe
 from celcombiller.asterisk.ami.reconciliation import Reconciliation
 from celcombiller.asterisk.ami.witness import LOG_NAMESPACE, AmiWitness
 from celcombiller.core.errors import BillerError
-from celcombiller.core.voice.evidence import without_step
+from celcombiller.core.voice.evidence import can_last, limit_talk, talk_of, without_step
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.timers.clock_steps import STEP_LEAST
 from celcombiller.runtime.timers.reconnecting import stay_connected
@@ -96,7 +96,7 @@ class AmiLink(Service):
         self._login = login
         self._metrics = metrics or Metrics()
         self._calls, self._events_clock = LiveCalls(), EventClock()
-        self._witness = AmiWitness(server, self._calls, self._events_clock, store, self._metrics)
+        self._witness = AmiWitness(server, self._calls, self._events_clock, store, self._metrics, clock.seconds)
         if complete_end is not None:
             self._witness.complete_end = complete_end
         self._reconciliation = Reconciliation(
@@ -266,7 +266,7 @@ class AmiLink(Service):
 
     def watch(self, call: Call) -> None:
         """Watch a call that is about to be dialled."""
-        self._calls.watch(call, linked=self.connected)
+        self._calls.watch(call, linked=self.connected, at=self._clock.seconds())
 
     def transferred(self, uniqueid: str) -> None:
         """Record that the caller's channel lives on without its session: the call is charged at its end."""
@@ -301,10 +301,13 @@ class AmiLink(Service):
             return report
         if is_fresh and self._probed.tells_time:
             self._compare_clocks(report.at)
-        step = self._events_clock.steps.total - live.clock_step
+        step, lasted = self._events_clock.steps.total - live.clock_step, self._witness.lasted(live)
         if abs(step) >= STEP_LEAST and live.answered_at is not None:
-            report = without_step(report, step)
-        return structs.replace(report, at=live.earliest_end(report.at))
+            talk = talk_of(report)
+            # Where the talk cannot have been so long, the step came before it and was seen only after it.
+            if talk is None or can_last(talk - step, lasted) or not can_last(talk, lasted):
+                report = without_step(report, step)
+        return limit_talk(structs.replace(report, at=live.earliest_end(report.at)), lasted)
 
     async def read_note(self, call: Dialled) -> CallReport | None:
         """Return what the dialplan noted of the end of a call; ``None``: nothing, or the link is down."""
@@ -522,6 +525,8 @@ class AmiLink(Service):
             self._calls.take_measurement(self._events_clock.steps.total)
         if step:
             self._calls.take_step(step, self._events_clock.steps.total)
+        elif stamp is not None:
+            self._calls.settle_doubts()
 
     def _begin_signal(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._quietly(self._signal.send))

@@ -42,6 +42,8 @@ class LiveCall:
     call: Call
     in_session: bool
     """Its AGI session is in this process, and will report its end."""
+    watched_at: float | None = None
+    """When this process began to watch it, in seconds of a clock that nobody sets; None: another one began it."""
     answered_at: datetime | None = None
     clock_step: timedelta = timedelta()
     """The steps of Asterisk's clock up to the answer."""
@@ -175,9 +177,10 @@ class LiveCalls:
         """Return how many open calls the last list of channels did not have."""
         return sum(not live.closed and live.missing > 0 for live in self)
 
-    def watch(self, call: Call, *, linked: bool) -> None:
-        """Add a call that is about to be dialled; ``linked``: the link is up."""
-        self._calls[call.uniqueid] = LiveCall(call, in_session=True, linked=linked, limit_seconds=call.granted_seconds)
+    def watch(self, call: Call, *, linked: bool, at: float) -> None:
+        """Add a call that is about to be dialled; ``linked``: the link is up. ``at``: as `LiveCall.watched_at`."""
+        live = LiveCall(call, in_session=True, watched_at=at, linked=linked, limit_seconds=call.granted_seconds)
+        self._calls[call.uniqueid] = live
 
     def lose_link(self) -> None:
         """Expect no events of the calls that are in progress: some may be missed from now on."""
@@ -206,6 +209,11 @@ class LiveCalls:
             if live.answered_at is not None and live.off_by and abs(live.off_by - step) < STEP_LEAST:
                 live.answered_at += live.off_by
                 live.clock_step = total
+            live.off_by = timedelta()
+
+    def settle_doubts(self) -> None:
+        """Follow a measurement that shows no step: a Timestamp that was off was wrong."""
+        for live in self:
             live.off_by = timedelta()
 
     def take_measurement(self, total: timedelta) -> None:

@@ -19,7 +19,7 @@ from celcombiller.asterisk.ami.event_clock import LATE_MAX
 from celcombiller.core.charging.requests import CallAnswered, Terminate
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import CallReport, CallState, Witness
-from celcombiller.core.voice.evidence import estimated_report
+from celcombiller.core.voice.evidence import can_last, estimated_report, limit_talk
 from celcombiller.runtime.log.charging import log_settlement
 
 if TYPE_CHECKING:
@@ -57,13 +57,20 @@ class AmiWitness:
     """Reports the calls of one server as its AMI connection shows them."""
 
     def __init__(
-        self, server: str, calls: LiveCalls, events_clock: EventClock, store: BatchWriter, metrics: Metrics
+        self,
+        server: str,
+        calls: LiveCalls,
+        events_clock: EventClock,
+        store: BatchWriter,
+        metrics: Metrics,
+        seconds: Callable[[], float],
     ) -> None:
         self._events_clock = events_clock
         self._server = server
         self._calls = calls
         self._store = store
         self._metrics = metrics
+        self._seconds = seconds
         self.last_call_event: datetime | None = None
         """When an event of a call last came from this server, to this biller or before it was started."""
         self.complete_end: Callable[[Terminate], Terminate] = lambda end: end
@@ -90,18 +97,22 @@ class AmiWitness:
             _LOG.warn("An AMI Hangup of {channel!r} is not true: the channel is alive", channel=live.call.channel)
             live.hung_up_at = None
             return
-        answered_at = self.answered_at(live)
-        report = CallReport(
-            answered=answered_at is not None,
-            at=(live.talk_ended_at or at) if answered_at is not None else at,
-            answered_at=answered_at,
-            outcome=f"Hangup {live.cause}"[:64],
-        )
+        answered_at, lasted = self.answered_at(live), self.lasted(live)
+        if answered_at is not None:
+            at = live.talk_ended_at or at
+            if not can_last(at - answered_at, lasted) and live.answered_at and can_last(at - live.answered_at, lasted):
+                answered_at = live.answered_at  # the step of the clock came before the answer, and was seen after it
+        outcome = f"Hangup {live.cause}"[:64]
+        report = CallReport(answered=answered_at is not None, at=at, answered_at=answered_at, outcome=outcome)
         if answered_at is None and "DialEnd" in self._calls.hearing.unheard:
             report = estimated_report(live.call, None, at, answers_are_heard=False)
         if not live.closed:
             report = await self.read_note(ami, live.call) or report
-        await self.record_report(live.call, Witness.AMI, report)
+        await self.record_report(live.call, Witness.AMI, limit_talk(report, lasted))
+
+    def lasted(self, live: LiveCall) -> timedelta | None:
+        """Return how long ago this process began to watch a call, whatever clocks were set; None: it did not."""
+        return None if live.watched_at is None else timedelta(seconds=self._seconds() - live.watched_at)
 
     def answered_at(self, live: LiveCall) -> datetime | None:
         """Return when a call was answered, by Asterisk's clock as it is set now."""

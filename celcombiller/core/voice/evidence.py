@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -20,6 +21,7 @@ def talk_ms(call: Call, ending: CallReport) -> int:
     ANSWEREDTIME_MS is exact when the caller's channel was not up before the Dial. Else it includes the ringing (it
     counts from the answer of the caller's channel), and after a transfer it is empty. Then our own stamp of the
     callee's answer counts, else the one from AMI. The upper limits are ANSWEREDTIME_MS and how long the Dial lasted.
+    Where none of them is known, the talk began with the call, and was cut at its grant.
     """
     if not ending.answered:
         return 0
@@ -28,7 +30,7 @@ def talk_ms(call: Call, ending: CallReport) -> int:
         answered_at = ending.answered_at or call.answered_at
         if answered_at is not None and (answered_at <= ending.at or not limits):
             limits.append(milliseconds(answered_at, ending.at))
-    return min(limits or [milliseconds(call.started_at, ending.at)])
+    return min(limits or [milliseconds(call.started_at, ending.at), call.granted_seconds * 1000])
 
 
 CLOCKS_APART = timedelta(seconds=2)
@@ -81,6 +83,31 @@ def estimated_report(
     cut_at = answered_at + timedelta(seconds=call.granted_seconds)
     at = min(max(alive_until, answered_at), cut_at)
     return CallReport(answered=True, at=at, answered_at=answered_at, outcome="gone", note=note)
+
+
+FIT = timedelta(seconds=2)
+"""How exactly a talk must fit into the time since its call began."""
+
+
+def can_last(talk: timedelta, lasted: timedelta | None) -> bool:
+    """Return whether a talk can have been so long, of a call that was begun so long ago (``None``: nobody knows)."""
+    return talk >= -FIT and (lasted is None or talk <= lasted + FIT)
+
+
+def talk_of(report: CallReport) -> timedelta | None:
+    """Return the talk that a report states by clocks that may be set: less than none where it ends before it began."""
+    if report.talk_ms is not None:
+        return timedelta(milliseconds=report.talk_ms)
+    return None if report.answered_at is None else report.at - report.answered_at
+
+
+def limit_talk(report: CallReport, lasted: timedelta | None) -> CallReport:
+    """Return a report that states no longer talk than the time since its call began; ``None``: nobody knows that."""
+    talk = talk_of(report)
+    if not report.answered or lasted is None or (talk is not None and talk <= lasted + FIT):
+        return report
+    lasted_ms = math.ceil(lasted / timedelta(milliseconds=1))
+    return structs.replace(report, lasted_ms=min(lasted_ms, report.lasted_ms or lasted_ms))
 
 
 def without_step(report: CallReport, step: timedelta) -> CallReport:

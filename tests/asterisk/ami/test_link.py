@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
+from celcombiller.asterisk.ami import event_clock
 from celcombiller.asterisk.ami.alive_signal import SIGNAL_SECONDS, AliveSignal
 from celcombiller.asterisk.ami.codec import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.ami.link import (
@@ -30,6 +31,7 @@ from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallReport, CallState, Witness
 from celcombiller.core.schema import tables
 from celcombiller.core.voice.asterisk_heartbeat import last_call_event, server_last_seen, server_seen
+from celcombiller.core.voice.evidence import talk_ms
 from celcombiller.jobs import expiry
 from celcombiller.jobs.expiry import close_overdue
 from celcombiller.runtime.metrics import Metrics
@@ -167,6 +169,10 @@ def expiry_log(monkeypatch):
     globalLogPublisher.removeObserver(observer)
 
 
+TALKING_SECONDS = 30
+"""So long ago the call of a scene began."""
+
+
 class Scene:
     """A call of user 1001 is up: granted, known to the monitor, its session in this process."""
 
@@ -176,12 +182,13 @@ class Scene:
         self.engine, self.clock, self.asterisk = database(path), Clock(), Asterisk()
         self.store = StoreHere(self.engine)
         ask(self.engine, credit(60))
-        self.began = datetime.now(UTC) - timedelta(seconds=30)
+        self.began = datetime.now(UTC) - timedelta(seconds=TALKING_SECONDS)
         (self.grant,) = ask(self.engine, initiate(), now=self.began)
         self.metrics = Metrics(self.clock.seconds)
         self.start_biller()
         if watched:
             self.monitor.watch(self.grant.call)
+            self.monitor.live_calls.find("1.0").watched_at -= TALKING_SECONDS
 
     def start_biller(self):
         """Begin with a link that knows nothing of what was before: the biller was started again."""
@@ -841,6 +848,52 @@ def test_a_step_of_asterisks_clock_is_no_talk(scene, step_seconds):
     scene.asterisk.event("Hangup", timestamp=stamp(-step_seconds))
     assert voice(scene.engine).posted in (48, 49, 50, 51)
     proved(scene.engine)
+
+
+@pytest.mark.parametrize("step_seconds", [600, -600, 3600, -3600, 19_000])
+@pytest.mark.parametrize("witness", ["script", "ami"])
+def test_a_step_before_the_answer_is_no_talk(scene, step_seconds, witness, monkeypatch):
+    """Both fell into a standstill of the biller, so the step is measured only after the answer was heard."""
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    monkeypatch.setattr(event_clock, "FRESH_SECONDS", 0.0)
+    scene.asterisk.ahead_seconds = step_seconds
+    answered(scene, seconds_ago=10 - step_seconds)
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    now = datetime.now(UTC) + timedelta(seconds=step_seconds)
+    said = CallReport(answered=True, at=now, talk_ms=10_000, answered_at=now - timedelta(seconds=10))
+    if witness == "script":
+        assert scene.monitor.correct("1.0", said) == said
+        return
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.asterisk.event("Hangup", timestamp=stamp(-step_seconds))
+    assert voice(scene.engine).posted in (48, 49, 50, 51)
+    proved(scene.engine)
+
+
+def test_a_wrong_timestamp_explains_no_later_step(scene):
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    answered(scene, seconds_ago=10 - 3600)
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    scene.asterisk.ahead_seconds = 3600
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    said = CallReport(answered=True, at=datetime.now(UTC) + timedelta(hours=1), talk_ms=3_610_000)
+    assert scene.monitor.correct("1.0", said).talk_ms == pytest.approx(10_000, abs=1500)
+
+
+def test_no_talk_is_longer_than_its_call(scene):
+    """A transferred caller whose answer nobody heard, by a clock that is hours ahead."""
+    scene.monitor.session_lost("1.0")
+    at = datetime.now(UTC) + timedelta(hours=5)
+    corrected = scene.monitor.correct("1.0", CallReport(answered=True, at=at))
+    assert talk_ms(scene.grant.call, corrected) == pytest.approx(30_000, abs=1000)
+    unanswered = CallReport(answered=False, at=at)
+    assert scene.monitor.correct("1.0", unanswered) == unanswered
+
+
+def test_a_talk_without_times_ends_at_its_grant(scene):
+    ended = CallReport(answered=True, at=datetime.now(UTC) + timedelta(hours=5))
+    assert talk_ms(scene.grant.call, ended) == scene.grant.call.granted_seconds * 1000 == 60_000
 
 
 @pytest.mark.parametrize("step_seconds", [3600, -3600])
