@@ -14,6 +14,8 @@ PYTEST := $(COMPILING) -m pytest --numprocesses $(WORKERS) --dist loadgroup --ma
 # Each process imports all tests: 5 s of CPU time, and 14 s where `make lint` has not compiled them.
 # A process that ends has no successor: pytest-xdist gives it no tests, and the run would stand still.
 # Two more than there are cores, as tests with phones wait for most of their time; others have a lower priority.
+LONG_ONLY := tests/chaos tests/system tests/village
+# All of their tests are real or slow: where none of them is to run, no process imports them.
 
 # $(call timed,what,command): run the command, and say how long it took.
 timed = @SECONDS=0; $(2); status=$$?; echo "$(1): $$((SECONDS / 60)) min $$((SECONDS % 60)) s"; exit $$status
@@ -29,7 +31,7 @@ test: lint prepare  ## Check all that a change must pass, real parts included (P
 	$(call timed,tests,HYPOTHESIS_PROFILE=ci $(PYTEST) $(PYTEST_ARGS))
 
 test-fast: $(VENV)/.tested  ## Run what needs no real part, no root and little time: while one works (PYTEST_ARGS adds options)
-	$(call timed,tests,HYPOTHESIS_PROFILE=dev $(PYTEST) -m "not real and not slow and not nightly" $(PYTEST_ARGS))
+	$(call timed,tests,HYPOTHESIS_PROFILE=dev $(PYTEST) $(LONG_ONLY:%=--ignore=%) -m "not real and not slow and not nightly" $(PYTEST_ARGS))
 
 test-nightly: prepare  ## Run what takes long by its nature, and try every property many more times (PYTEST_ARGS adds options)
 	$(call timed,tests,HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 3600 -m "nightly or hypothesis" $(PYTEST_ARGS))

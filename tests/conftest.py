@@ -6,6 +6,7 @@ import gc
 import importlib.metadata
 import os
 import shutil
+import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -41,7 +42,7 @@ databases.refuse_rows_of_inserts()
 # A change is tried with the same examples as the one before it; while one works, and by night, with new ones.
 settings.register_profile("dev", max_examples=10, stateful_step_count=10, deadline=None)
 settings.register_profile("ci", max_examples=20, stateful_step_count=20, deadline=None, derandomize=True)
-settings.register_profile("nightly", max_examples=1000, stateful_step_count=50, deadline=None, print_blob=True)
+settings.register_profile("nightly", max_examples=300, stateful_step_count=50, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
 
 
@@ -67,11 +68,13 @@ def pytest_configure(config):
 
 
 def pytest_itemcollected(item):
-    """Mark tests that start an API as slow: together they take more time than all others without real parts.
+    """Mark tests with PostgreSQL as real, and those that start an API as slow: they take more time than all others.
 
     Leave to the night all rows but the first of a table that a test goes through on SQLite and on PostgreSQL. The rows
     differ in their values; what the databases do differently is in the statements, which the first has.
     """
+    if "cluster" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.real)
     if _starts_api(item):
         item.add_marker(pytest.mark.slow)
     seen = item.config.stash.setdefault(COLLECTED, set())
@@ -85,7 +88,14 @@ def pytest_itemcollected(item):
 
 def _starts_api(item):
     fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
-    return any(each.func.__module__ == api_service.__name__ for named in fixtures for each in named)
+    return any(_uses_api_service(each.func.__globals__["__name__"]) for named in fixtures for each in named)
+
+
+@functools.cache
+def _uses_api_service(module):
+    """Return whether a module of fixtures is that of the API's service, or takes something from there."""
+    used = {getattr(each, "__module__", "") for each in vars(sys.modules[module]).values()}
+    return api_service.__name__ in used | {module}
 
 
 @pytest.hookimpl(trylast=True)

@@ -20,6 +20,7 @@ from celcombiller.smpp import client, inbound
 from tests.support.fakes.smsc import MessageCentre, named, parameter, raw_pdu
 from tests.support.http.api_service import Biller
 
+pytestmark = pytest.mark.slow  # many wait for seconds
 CREDIT = 100
 WAYS = Sms(
     on_net_route="smpp", off_net_route="smpp", on_net_price=2, off_net_price=5, sender="Rede", retry_seconds_max=1

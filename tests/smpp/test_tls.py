@@ -11,6 +11,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from tests.smpp.test_client import House, until
 from tests.support.fakes.smsc import MessageCentre
 
+pytestmark = pytest.mark.slow  # keys are made, and connections time out
 HERE = "127.0.0.1"
 NOW = datetime.now(UTC)
 NOT_TRUSTED = "its certificate is of nobody who is trusted here, or not of this time"

@@ -167,6 +167,7 @@ WAYS = [
 """Whether the ledger is back before the call ends, what the dialplan noted, and when its reducer asks."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [len(WAYS), pytest.param(1, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("way", range(len(WAYS)))
 @pytest_twisted.ensureDeferred

@@ -55,6 +55,7 @@ def test_a_database_that_is_away_is_found(examined, monkeypatch):
     assert "s3cret" not in str(found)
 
 
+@pytest.mark.slow
 def test_a_port_of_another_program_is_found(examined):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -103,6 +104,7 @@ def test_settings_with_a_readable_secret_warn(ready, here):
     assert ready("check-config")[2] == ""
 
 
+@pytest.mark.slow
 def test_peers_that_are_away_are_found(ready, here):
     """In a process of its own, for the reactor runs once: 1 s."""
     port = free_ports(3)

@@ -16,6 +16,7 @@ from celcombiller.core.schema import migrations
 from celcombiller.database.engine import open_engine
 from celcombiller.database.instance_lock import InstanceLock
 
+pytestmark = pytest.mark.slow  # each migrates a ledger
 NEWEST = migrations.REVISIONS[-1]
 OLDER = migrations.REVISIONS[-2]
 COMMANDS = [

@@ -16,7 +16,7 @@ NODES = 4
 SALE = f"{PIN}#1002#50"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
 def engine(request, tmp_path):
     if request.param == "sqlite":
         made = databases.sqlite(tmp_path / "ledger.sqlite", databases.three_subscribers, lock_seconds=20)
