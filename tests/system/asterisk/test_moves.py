@@ -323,6 +323,10 @@ SCENES = {
 PLAYED = [(name, poor) for name, (_, payers) in SCENES.items() for poor in ("", *payers)]
 
 
+AGAIN = (8, 1)
+"""How many scenes are played at once of those that failed: with all at once, Asterisk may stand still."""
+
+
 class Theatre:
     """All scenes, played at once; what the biller says of them."""
 
@@ -338,27 +342,19 @@ class Theatre:
         }
         self.exchange, self.switchboard = Exchange(pbx.sip_port), Switchboard(pbx.ami_port)
         phones = iter(range(SOFT_PHONES.start, SOFT_PHONES.stop, 4))
-        self.stages = {
-            played: self._set_stage(pbx, first, played[1]) for played, first in zip(PLAYED, phones, strict=False)
-        }
-        spare = list(phones)
-        credit = {number: RICH for first in spare for number in range(first, first + 3)}
-        for stage in self.stages.values():
-            for name in NAMES:
-                credit[stage.number_of(name)] = POOR if name == stage.poor else RICH
+        self.stages = {each: self._set_stage(pbx, next(phones), each[1]) for each in PLAYED}
+        poor = {stage.number_of(stage.poor): POOR for stage in self.stages.values() if stage.poor}
         try:
-            self.biller.prepare_at_once(credit).start()
-            with ThreadPoolExecutor(len(PLAYED)) as pool:
-                list(pool.map(self._play, PLAYED, range(len(PLAYED))))
-            self._clear(pbx)
-            faults = {each: fault for each in PLAYED if (fault := self.find_fault(each))}
+            self.biller.prepare_at_once(dict.fromkeys(SOFT_PHONES, RICH) | poor).start()
+            faults = self._play_all(pbx, PLAYED, len(PLAYED))
             (folder / "faults").write_text("\n".join(f"{each}: {fault}" for each, fault in faults.items()))
-            for played, first in zip(faults, spare, strict=False):
-                stage = self.stages[played] = self._set_stage(pbx, first, played[1])
-                if stage.poor:
-                    self.biller.run("credit", f"user{stage.number_of(stage.poor)}", POOR - RICH)
-                self._play(played)
-                self._clear(pbx)
+            for at_once in AGAIN:
+                again = list(zip(faults, phones, strict=False))
+                for each, first in again:
+                    stage = self.stages[each] = self._set_stage(pbx, first, each[1])
+                    if stage.poor:
+                        self.biller.run("credit", f"user{stage.number_of(stage.poor)}", POOR - RICH)
+                faults = self._play_all(pbx, [each for each, _ in again], at_once)
             self.audit = self.biller.json("audit")
             self.notes = pbx.notes()
             (folder / "asterisk.log").write_text(pbx.log)
@@ -369,6 +365,17 @@ class Theatre:
 
     def _set_stage(self, pbx, first: int, poor: str) -> Stage:
         return Stage(self.exchange, self.switchboard, pbx, range(first, first + 3), poor=poor)
+
+    def _play_all(self, pbx, scenes: list[tuple[str, str]], at_once: int) -> dict[tuple[str, str], str]:
+        """Play scenes, so many at once; return what is not right with which."""
+        faults = {}
+        for start in range(0, len(scenes), at_once):
+            chunk = scenes[start : start + at_once]
+            with ThreadPoolExecutor(at_once) as pool:
+                list(pool.map(self._play, chunk, range(at_once)))
+            self._clear(pbx)
+            faults |= {each: fault for each in chunk if (fault := self.find_fault(each))}
+        return faults
 
     def _clear(self, pbx) -> None:
         """End what a scene left that failed, and read the calls once none is open."""
@@ -382,7 +389,7 @@ class Theatre:
         )
         self.calls = self.biller.json("calls", "--limit", 1000)
 
-    def _play(self, played: tuple[str, str], place: int = 0) -> None:
+    def _play(self, played: tuple[str, str], place: int) -> None:
         time.sleep(place * 0.05)  # as calls come, and not all in one moment
         stage = self.stages[played]
         try:

@@ -33,7 +33,7 @@ CALLEES = range(2001, 2011)
 PASSWORD = "phone-secret"
 SELLERS = range(1400, 1410)
 """Phones with a password."""
-SOFT_PHONES = range(3000, 3360)
+SOFT_PHONES = range(3000, 3600)
 """The numbers of the phones that this process plays: they call and are called, in the context ``movers``."""
 _number = itertools.count(1)
 
