@@ -88,7 +88,7 @@ def pytest_itemcollected(item):
 
 def _starts_api(item):
     fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
-    return any(_uses_api_service(each.func.__globals__["__name__"]) for named in fixtures for each in named)
+    return any(_uses_api_service(each.func.__module__) for named in fixtures for each in named)
 
 
 @functools.cache
