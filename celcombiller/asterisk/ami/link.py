@@ -24,7 +24,7 @@ from celcombiller.asterisk.ami.probe import NO_EVENTS, UNHEARD, Probed, probe
 from celcombiller.asterisk.ami.reconciliation import Reconciliation
 from celcombiller.asterisk.ami.witness import LOG_NAMESPACE, AmiWitness
 from celcombiller.core.errors import BillerError
-from celcombiller.core.voice.evidence import can_last, limit_talk, talk_of, without_step
+from celcombiller.core.voice.evidence import limit_talk, take_out_step
 from celcombiller.runtime.metrics import Metrics
 from celcombiller.runtime.timers.clock_steps import STEP_LEAST
 from celcombiller.runtime.timers.reconnecting import stay_connected
@@ -187,7 +187,7 @@ class AmiLink(Service):
         """Return the seconds of talk so far; 0 before the answer."""
         if live.answered_at is None:
             return 0.0
-        step = self._events_clock.steps.total - live.clock_step
+        step = self._witness.step_since_answer(live)
         return max(0.0, (self.now() - live.answered_at - step).total_seconds())
 
     def is_alive(self, live: LiveCall) -> bool:
@@ -301,12 +301,9 @@ class AmiLink(Service):
             return report
         if is_fresh and self._probed.tells_time:
             self._compare_clocks(report.at)
-        step, lasted = self._events_clock.steps.total - live.clock_step, self._witness.lasted(live)
+        step, lasted = self._witness.step_since_answer(live), self._witness.lasted(live)
         if abs(step) >= STEP_LEAST and live.answered_at is not None:
-            talk = talk_of(report)
-            # Where the talk cannot have been so long, the step came before it and was seen only after it.
-            if talk is None or can_last(talk - step, lasted) or not can_last(talk, lasted):
-                report = without_step(report, step)
+            report = take_out_step(report, step, lasted)
         return limit_talk(structs.replace(report, at=live.earliest_end(report.at)), lasted)
 
     async def read_note(self, call: Dialled) -> CallReport | None:

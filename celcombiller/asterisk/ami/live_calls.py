@@ -43,7 +43,7 @@ class LiveCall:
     in_session: bool
     """Its AGI session is in this process, and will report its end."""
     watched_at: float | None = None
-    """When this process began to watch it, in seconds of a clock that nobody sets; None: another one began it."""
+    """When this process began to watch it, in seconds of the monotonic clock; None: another process began it."""
     answered_at: datetime | None = None
     clock_step: timedelta = timedelta()
     """The steps of Asterisk's clock up to the answer."""

@@ -19,7 +19,7 @@ from celcombiller.asterisk.ami.event_clock import LATE_MAX
 from celcombiller.core.charging.requests import CallAnswered, Terminate
 from celcombiller.core.errors import BillerError
 from celcombiller.core.model.calls import CallReport, CallState, Witness
-from celcombiller.core.voice.evidence import can_last, estimated_report, limit_talk
+from celcombiller.core.voice.evidence import estimated_report, limit_talk, take_out_step
 from celcombiller.runtime.log.charging import log_settlement
 
 if TYPE_CHECKING:
@@ -97,27 +97,31 @@ class AmiWitness:
             _LOG.warn("An AMI Hangup of {channel!r} is not true: the channel is alive", channel=live.call.channel)
             live.hung_up_at = None
             return
-        answered_at, lasted = self.answered_at(live), self.lasted(live)
+        answered_at, lasted = live.answered_at or live.call.answered_at, self.lasted(live)
+        outcome = f"Hangup {live.cause}"[:64]
+        report = CallReport(answered=False, at=at, outcome=outcome)
         if answered_at is not None:
             at = live.talk_ended_at or at
-            if not can_last(at - answered_at, lasted) and live.answered_at and can_last(at - live.answered_at, lasted):
-                answered_at = live.answered_at  # the step of the clock came before the answer, and was seen after it
-        outcome = f"Hangup {live.cause}"[:64]
-        report = CallReport(answered=answered_at is not None, at=at, answered_at=answered_at, outcome=outcome)
-        if answered_at is None and "DialEnd" in self._calls.hearing.unheard:
+            report = CallReport(answered=True, at=at, answered_at=answered_at, outcome=outcome)
+            report = take_out_step(report, self.step_since_answer(live), lasted)
+        elif "DialEnd" in self._calls.hearing.unheard:
             report = estimated_report(live.call, None, at, answers_are_heard=False)
         if not live.closed:
             report = await self.read_note(ami, live.call) or report
         await self.record_report(live.call, Witness.AMI, limit_talk(report, lasted))
 
     def lasted(self, live: LiveCall) -> timedelta | None:
-        """Return how long ago this process began to watch a call, whatever clocks were set; None: it did not."""
+        """Return the time since this process began to watch a call, by the monotonic clock; None: another began it."""
         return None if live.watched_at is None else timedelta(seconds=self._seconds() - live.watched_at)
+
+    def step_since_answer(self, live: LiveCall) -> timedelta:
+        """Return what Asterisk's clock was set by, in all, since the answer of a call was heard."""
+        return self._events_clock.steps.total - live.clock_step
 
     def answered_at(self, live: LiveCall) -> datetime | None:
         """Return when a call was answered, by Asterisk's clock as it is set now."""
         at = live.answered_at or live.call.answered_at
-        return None if at is None else at + self._events_clock.steps.total - live.clock_step
+        return None if at is None else at + self.step_since_answer(live)
 
     async def is_alive(self, ami: Any, call: Call) -> bool:
         """Ask for this one channel; only a clear No is a No."""

@@ -86,28 +86,39 @@ def estimated_report(
 
 
 FIT = timedelta(seconds=2)
-"""How exactly a talk must fit into the time since its call began."""
+"""Tolerance when a talk is compared with the time since its call began."""
 
 
-def can_last(talk: timedelta, lasted: timedelta | None) -> bool:
-    """Return whether a talk can have been so long, of a call that was begun so long ago (``None``: nobody knows)."""
-    return talk >= -FIT and (lasted is None or talk <= lasted + FIT)
+def take_out_step(report: CallReport, step: timedelta, lasted: timedelta | None) -> CallReport:
+    """Return a report without what the clock was set by since the answer was heard.
+
+    It stays as it is if the talk fits into the time since its call began only so: then the clock was set before the
+    answer, and that was noticed after it. ``lasted`` is that time; ``None`` if it is not known.
+    """
+    talk = _stated_talk(report)
+    if talk is not None and _fits(talk, lasted) and not _fits(talk - step, lasted):
+        return report
+    return without_step(report, step)
 
 
-def talk_of(report: CallReport) -> timedelta | None:
-    """Return the talk that a report states by clocks that may be set: less than none where it ends before it began."""
+def limit_talk(report: CallReport, lasted: timedelta | None) -> CallReport:
+    """Return a report whose talk is at most the time since its call began; ``None``: that time is not known."""
+    talk = _stated_talk(report)
+    if not report.answered or lasted is None or (talk is not None and talk <= lasted + FIT):
+        return report
+    lasted_ms = math.ceil(lasted / timedelta(milliseconds=1))
+    return structs.replace(report, lasted_ms=min(lasted_ms, report.lasted_ms or lasted_ms))
+
+
+def _stated_talk(report: CallReport) -> timedelta | None:
+    """Return the talk that a report states; it is negative where clocks put the end before the answer."""
     if report.talk_ms is not None:
         return timedelta(milliseconds=report.talk_ms)
     return None if report.answered_at is None else report.at - report.answered_at
 
 
-def limit_talk(report: CallReport, lasted: timedelta | None) -> CallReport:
-    """Return a report that states no longer talk than the time since its call began; ``None``: nobody knows that."""
-    talk = talk_of(report)
-    if not report.answered or lasted is None or (talk is not None and talk <= lasted + FIT):
-        return report
-    lasted_ms = math.ceil(lasted / timedelta(milliseconds=1))
-    return structs.replace(report, lasted_ms=min(lasted_ms, report.lasted_ms or lasted_ms))
+def _fits(talk: timedelta, lasted: timedelta | None) -> bool:
+    return talk >= -FIT and (lasted is None or talk <= lasted + FIT)
 
 
 def without_step(report: CallReport, step: timedelta) -> CallReport:

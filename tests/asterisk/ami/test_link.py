@@ -882,7 +882,7 @@ def test_a_wrong_timestamp_explains_no_later_step(scene):
 
 
 def test_no_talk_is_longer_than_its_call(scene):
-    """A transferred caller whose answer nobody heard, by a clock that is hours ahead."""
+    """The caller was transferred, the answer was not heard, and Asterisk's clock is hours ahead."""
     scene.monitor.session_lost("1.0")
     at = datetime.now(UTC) + timedelta(hours=5)
     corrected = scene.monitor.correct("1.0", CallReport(answered=True, at=at))
