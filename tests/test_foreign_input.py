@@ -71,8 +71,9 @@ from celcombiller.core.tariffs.files.presets import PRESETS
 from celcombiller.core.tariffs.files.price_cells import FileTerms
 from celcombiller.core.tariffs.files.tariff_file import read_tariff_file, write_tariff_file
 from celcombiller.core.text_commands.command_formats import CommandFormat, CommandKind, parse_command
-from celcombiller.http import decoding, origin, pagination, request_context, streaming
-from celcombiller.http.http_request import HttpRequest
+from celcombiller.http import decoding, origin, pagination, request_context
+from celcombiller.http.transport import streaming
+from celcombiller.http.transport.http_request import HttpRequest
 from celcombiller.legacy_import import cell_values, convert_users, source_database
 from celcombiller.legacy_import.conversion import ImportTerms, convert_original
 from celcombiller.provisioning import openbts, osmocom_ctrl
@@ -768,7 +769,7 @@ HTTP = (
         decode=lambda data: streaming.format_csv([[as_text(data), 1, None]]),
         seeds=(b"=1+2", b"+5591", b"a,b\n"),
         separators=(b'"', b",", b"\r\n", b"=", b"#"),
-        expressions=("http/streaming:_FORMULA", "http/streaming:_NUMBER"),
+        expressions=("http/transport/streaming:_FORMULA", "http/transport/streaming:_NUMBER"),
     ),
     Decoder(
         name="text that is shown",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 _HOME = Path(celcombiller.__file__).parent
 _FOLDER = next(each for each in (_HOME / "help", _HOME.parent / "docs") if each.is_dir() or each.name == "docs")

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request, Served
+    from celcombiller.http.transport.http_request import HttpRequest
 
 LOGIN = "/ui/login"
 SECRET_FIELDS = ("password", "pin", "code")

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 FIELD = "current_password"
 _WHERE = re.compile(r"/(ui|api/v1)/[A-Za-z0-9_.~%/?&=+-]*")

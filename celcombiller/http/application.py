@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from celcombiller.core.provisioning.network import Network
     from celcombiller.database.batch_writer import BatchWriter
     from celcombiller.database.reader import Reader
-    from celcombiller.http.event_stream import EventFeed
-    from celcombiller.http.http_request import HttpRequest
+    from celcombiller.http.transport.event_stream import EventFeed
+    from celcombiller.http.transport.http_request import HttpRequest
     from celcombiller.runtime.credentials.password_hasher import Passwords
     from celcombiller.runtime.log.peer_lines import PeerLines
     from celcombiller.runtime.metrics import Metrics

@@ -9,7 +9,7 @@ from celcombiller.http.request_context import make_base_url, parse_origin, read_
 
 if TYPE_CHECKING:
     from celcombiller.config.tables import Rest
-    from celcombiller.http.http_request import HttpRequest
+    from celcombiller.http.transport.http_request import HttpRequest
 
 SAFE_METHODS = {b"GET", b"HEAD", b"OPTIONS"}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celcombiller.config.tables import Config, Rest
-    from celcombiller.http.http_request import HttpRequest
+    from celcombiller.http.transport.http_request import HttpRequest
 
 COOKIE = b"session"
 COOKIES_MAX = 5

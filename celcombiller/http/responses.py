@@ -16,8 +16,8 @@ from celcombiller.http.route import ResponseStyle
 
 if TYPE_CHECKING:
     from celcombiller.core.errors import BillerError
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Response, Route
+    from celcombiller.http.transport.http_request import HttpRequest
 
 JSON_TYPE = "application/json"
 PACKED_FROM = 1024

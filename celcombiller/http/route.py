@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from celcombiller.core.access.changes.subscriber_changes import NewPassword
     from celcombiller.core.access.principal import Principal
     from celcombiller.http.authorization import AccessRule
-    from celcombiller.http.http_request import HttpRequest
+    from celcombiller.http.transport.http_request import HttpRequest
 
 ID_MAX = 2**53 - 1
 

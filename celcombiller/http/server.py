@@ -11,11 +11,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from celcombiller.core.errors import BrokenRequest, Overloaded
-from celcombiller.http.connections import ConnectionLimits, Connections, LimitedChannel
-from celcombiller.http.http_request import HttpRequest, Uploads
 from celcombiller.http.origin import allow_origin
 from celcombiller.http.request_context import find_client_address, is_browser, is_proxy, is_secure
 from celcombiller.http.route import ALWAYS_SERVED, ResponseStyle
+from celcombiller.http.transport.connections import ConnectionLimits, Connections, LimitedChannel
+from celcombiller.http.transport.http_request import HttpRequest, Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable

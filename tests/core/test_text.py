@@ -18,7 +18,7 @@ from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.rows import check_line
 from celcombiller.core.model.text import escape_json, escape_lines, escape_unprintable
 from celcombiller.core.subscribers.fields import check
-from celcombiller.http.streaming import format_csv
+from celcombiller.http.transport.streaming import format_csv
 
 HOSTILE = [
     "\x1b[2J",

@@ -16,7 +16,7 @@ from celcombiller.core.access.login_throttle import FAILURES_FREE
 from celcombiller.core.access.principal import Scope
 from celcombiller.core.model.subscribers import Level
 from celcombiller.core.schema import tables
-from celcombiller.http.event_stream import EVENT_STREAM_TYPE
+from celcombiller.http.transport.event_stream import EVENT_STREAM_TYPE
 from celcombiller.rest.routes import ROUTES
 from celcombiller.runtime.credentials import password_hasher
 from celcombiller.runtime.credentials.password_hasher import Passwords

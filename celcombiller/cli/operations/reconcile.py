@@ -328,7 +328,7 @@ def _seconds(milliseconds: int | None) -> float | None:
 
 
 def _print_csv(values: Iterable[Any]) -> None:
-    from celcombiller.http.streaming import format_csv  # noqa: PLC0415  loads the web server
+    from celcombiller.http.transport.streaming import format_csv  # noqa: PLC0415  loads the web server
 
     cells = [each.isoformat() if isinstance(each, datetime) else each for each in values]
     sys.stdout.write(format_csv([cells]).decode())

@@ -260,7 +260,7 @@ def _settlement(arguments: argparse.Namespace, config: Config) -> int:
     rows = [asdict(each) for each in transact(open_database(config).execution_options(reading=True), work)]
     columns = tuple(each.name for each in fields(Settlement))
     if arguments.csv:
-        from celcombiller.http.streaming import format_csv  # noqa: PLC0415  loads Twisted
+        from celcombiller.http.transport.streaming import format_csv  # noqa: PLC0415  loads Twisted
 
         sys.stdout.write(format_csv([columns, *(row.values() for row in rows)]).decode())
     else:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request, Response
+    from celcombiller.http.transport.http_request import HttpRequest
 
 TICKED_MAX = 50
 """Subscribers that are changed at once: so many the list has on a page."""

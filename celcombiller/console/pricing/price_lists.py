@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from celcombiller.core.reports.import_views import ImportView
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request, Response
+    from celcombiller.http.transport.http_request import HttpRequest
 
 
 def show(tx: Connection, request: Request) -> View:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request, Response
+    from celcombiller.http.transport.http_request import HttpRequest
 
 
 async def show_settings(api: Api, http_request: HttpRequest, request: Request) -> Response:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from celcombiller.core.rating.numbering import NumberingPlan
     from celcombiller.core.subscribers.subscriber_records import LoginRecord
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 NAME_MAX = 64
 NUMBER_CHARACTERS_MAX = 32

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from celcombiller.core.rating.numbering import NumberingPlan
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 SENDING, LOGGING_IN = "login code", "login by code"
 """Realms of the throttle. Both count what was typed, so that it does not tell who has an account, either."""

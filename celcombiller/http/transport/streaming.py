@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.database.reader import Reader
-    from celcombiller.http.http_request import HttpRequest
+    from celcombiller.http.transport.http_request import HttpRequest
 
 P = TypeVar("P")
 

@@ -14,8 +14,8 @@ from celcombiller.http.route import Response
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 ROLES = {Level.ADMINISTRATOR: "admin", Level.SUBSCRIBER: "user", Level.COLLABORATOR: "coll"}
 REFUSED = {"message": "Usuário ou Senha invalido"}

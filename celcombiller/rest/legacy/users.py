@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 CHANGED_MAX = 100
 """Users that one PATCH may change. Calls wait for it."""

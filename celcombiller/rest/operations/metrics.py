@@ -16,8 +16,8 @@ from celcombiller.runtime.metrics import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 READ_SECONDS = 3.0
 """Seconds that a scrape waits for the database. Prometheus itself stops waiting after ten."""

@@ -18,7 +18,7 @@ from celcombiller.core.reports.history import CallCriteria, RecordedCall
 from celcombiller.core.reports.views import make_view
 from celcombiller.http.pagination import Cursor, Limit, Page, Place, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.http.streaming import CSV_TYPE, format_csv, send
+from celcombiller.http.transport.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from celcombiller.core.model.calls import Call
     from celcombiller.core.reports.explanation.call_views import CallExplanation
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 PIECE_ROWS = 500
 """Rows of a file that are read at once, in some milliseconds of a reader's thread."""

@@ -17,17 +17,17 @@ from celcombiller.core.reports import live_calls, live_events
 from celcombiller.core.reports.live_views import LiveCallView, view_live_call, view_order
 from celcombiller.core.voice import call_orders, call_queries
 from celcombiller.core.voice.call_orders import OrderKind
-from celcombiller.http.event_stream import (
+from celcombiller.http.pagination import Cursor, Limit, Page, Place, decode_cursor, make_page
+from celcombiller.http.problem_details import make_problem
+from celcombiller.http.route import Response
+from celcombiller.http.transport.event_stream import (
     EVENT_STREAM_TYPE,
     HEARTBEAT_SECONDS,
     EventFeed,
     format_comment,
     format_event,
 )
-from celcombiller.http.pagination import Cursor, Limit, Page, Place, decode_cursor, make_page
-from celcombiller.http.problem_details import make_problem
-from celcombiller.http.route import Response
-from celcombiller.http.streaming import ConnectionRoom, cut_off_on_failure
+from celcombiller.http.transport.streaming import ConnectionRoom, cut_off_on_failure
 from celcombiller.rest.v1.subscribers import Payer, visible_subscriber
 from celcombiller.rest.v1.transfers import Reason
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from celcombiller.core.reports.live_events import LiveEvent, LiveLook
     from celcombiller.core.voice.call_orders import CallOrder
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 WAIT_SECONDS = 2.0
 """How long a request to hang up waits for the biller that does it."""

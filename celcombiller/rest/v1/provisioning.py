@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from celcombiller.core.provisioning.drift import DriftDifference
     from celcombiller.core.provisioning.network import Network
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 TROUBLES_MAX = 100
 DIFFERENCES_MAX = 1000

@@ -60,10 +60,10 @@ from celcombiller.http.authorization import (
     STAFF_READ,
     STAFF_WRITE,
 )
-from celcombiller.http.event_stream import EVENT_STREAM_TYPE
 from celcombiller.http.pagination import Page
 from celcombiller.http.route import ID, Route
-from celcombiller.http.streaming import CSV_TYPE
+from celcombiller.http.transport.event_stream import EVENT_STREAM_TYPE
+from celcombiller.http.transport.streaming import CSV_TYPE
 from celcombiller.rest.v1 import (
     accounts,
     audit_trail,

@@ -26,7 +26,7 @@ from celcombiller.core.subscribers.subscriber_records import NOT_DELETED
 from celcombiller.core.tariffs.files.findings import Findings
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import ID_MAX, Response
-from celcombiller.http.streaming import CSV_TYPE, format_csv, send
+from celcombiller.http.transport.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.groups import CallLimit, PrefixList, TariffId
 from celcombiller.runtime.credentials.password_hash import OldPassword, Password
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from celcombiller.core.access.actor import Actor
     from celcombiller.core.subscribers.subscriber_file import SubscriberRow
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 LevelNumber = Annotated[
     Level,

@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from celcombiller.http.connections import ACCEPT_PAUSE_SECONDS, KEPT_BYTES, ConnectionLimits, Connections
 from celcombiller.http.server import ApiSite
+from celcombiller.http.transport.connections import ACCEPT_PAUSE_SECONDS, KEPT_BYTES, ConnectionLimits, Connections
 
 LIMITS = ConnectionLimits(connections_max=6, connections_per_address_max=3)
 GET = b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -5,7 +5,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.web.test.requesthelper import DummyChannel
 
-from celcombiller.http.http_request import UPLOADS_AT_ONCE, HttpRequest, Uploads
+from celcombiller.http.transport.http_request import UPLOADS_AT_ONCE, HttpRequest, Uploads
 
 CSV = {b"content-type": b"Text/CSV; charset=utf-8", b"authorization": b"Bearer x"}
 

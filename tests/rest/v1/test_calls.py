@@ -22,7 +22,7 @@ from celcombiller.core.reports import history
 from celcombiller.core.schema import tables
 from celcombiller.core.voice import call_queries
 from celcombiller.database.transaction import transact
-from celcombiller.http import streaming as http_streaming
+from celcombiller.http.transport import streaming as http_streaming
 from celcombiller.rest.v1 import calls
 from tests.core.ledger.test_book import TERMS, credit, database, ended, initiate
 from tests.rest.v1.test_transfers import refused

@@ -16,7 +16,7 @@ from celcombiller.core.schema import tables
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.voice import call_orders
 from celcombiller.database.transaction import transact
-from celcombiller.http import event_stream
+from celcombiller.http.transport import event_stream
 from celcombiller.rest.v1 import live
 from tests.core.ledger.test_book import TERMS, credit, ended, initiate
 from tests.rest.test_narrow_tokens import with_token

@@ -3,7 +3,7 @@
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.web.http_headers import Headers
 
-from celcombiller.http.http_request import HttpRequest
+from celcombiller.http.transport.http_request import HttpRequest
 
 
 class Site:

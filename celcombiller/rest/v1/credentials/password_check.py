@@ -12,8 +12,8 @@ from celcombiller.runtime.credentials.password_hash import OldPassword
 
 if TYPE_CHECKING:
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 
 class PasswordCheck(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ from celcombiller.core.tariffs.files.price_cells import FileTerms
 from celcombiller.core.tariffs.files.tariff_file import read_tariff_file, write_tariff_file
 from celcombiller.core.tariffs.rate_records import CHUNK, RatePlace, list_rates, place_of
 from celcombiller.http.route import Response
-from celcombiller.http.streaming import CSV_TYPE, send
+from celcombiller.http.transport.streaming import CSV_TYPE, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from celcombiller.core.tariffs.tariff_records import TariffRecord
     from celcombiller.core.tariffs.versions import VersionWritten
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 T = TypeVar("T")
 

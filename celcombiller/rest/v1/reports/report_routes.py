@@ -5,7 +5,7 @@ from __future__ import annotations
 from celcombiller.core.errors import PasswordNeeded
 from celcombiller.http.authorization import STAFF_READ
 from celcombiller.http.route import Route
-from celcombiller.http.streaming import CSV_TYPE
+from celcombiller.http.transport.streaming import CSV_TYPE
 from celcombiller.rest.v1.reports import day_sums, overview, uses
 from celcombiller.rest.v1.reports.spans import SpanQuery
 

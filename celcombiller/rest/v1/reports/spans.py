@@ -12,7 +12,7 @@ from msgspec import Meta
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.day_sums import day_of
 from celcombiller.http.route import Response
-from celcombiller.http.streaming import CSV_TYPE, format_csv, send
+from celcombiller.http.transport.streaming import CSV_TYPE, format_csv, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request, Served
+    from celcombiller.http.transport.http_request import HttpRequest
 
 DAYS_MAX = 92
 """Most days of a report that reads the rows themselves."""

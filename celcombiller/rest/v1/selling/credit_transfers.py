@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from celcombiller.core.credit_transfers.credit_transfers import Confirmed
     from celcombiller.core.model.credit_transfers import CreditTransfer
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 To = Annotated[
     str,

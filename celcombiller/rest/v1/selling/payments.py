@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from celcombiller.config.tables import PaymentProvider
     from celcombiller.core.payments.payment_records import Payment
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 _LOG = Logger()
 

@@ -22,7 +22,7 @@ from celcombiller.core.errors import (
 from celcombiller.http.authorization import ADMINISTRATORS, OWN_READ, OWN_WRITE, STAFF_READ, STAFF_WRITE
 from celcombiller.http.pagination import Page
 from celcombiller.http.route import Route
-from celcombiller.http.streaming import CSV_TYPE
+from celcombiller.http.transport.streaming import CSV_TYPE
 from celcombiller.rest.v1.selling import pins, sellers, vouchers
 
 V1 = "/api/v1"

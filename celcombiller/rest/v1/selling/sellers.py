@@ -20,7 +20,7 @@ from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.subscribers.fields import Username
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, Since, Until, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.http.streaming import CSV_TYPE, format_csv, send
+from celcombiller.http.transport.streaming import CSV_TYPE, format_csv, send
 from celcombiller.rest.v1.selling.credit_transfers import To
 from celcombiller.rest.v1.subscribers import Sought, visible_subscriber
 from celcombiller.rest.v1.transfers import Note
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from celcombiller.core.model.selling import Receipt, Seller
     from celcombiller.core.selling.sales import Sold
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 Amount = Annotated[int, Meta(ge=1, le=AMOUNT_MAX, description=f"voice credits, from 1 to {AMOUNT_MAX}")]
 Refilled = Annotated[

@@ -34,7 +34,7 @@ from celcombiller.core.vouchers.voucher_batches import (
 from celcombiller.core.vouchers.voucher_codes import ENTROPY_BYTES, TYPED_CHARACTERS_MAX, make_codes
 from celcombiller.http.pagination import Cursor, Limit, Page, RowId, decode_cursor, make_page
 from celcombiller.http.route import Response
-from celcombiller.http.streaming import CSV_TYPE, ConnectionRoom, cut_off_on_failure, format_csv
+from celcombiller.http.transport.streaming import CSV_TYPE, ConnectionRoom, cut_off_on_failure, format_csv
 from celcombiller.rest.v1.subscribers import Sought, visible_subscriber
 from celcombiller.rest.v1.transfers import Note
 
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from celcombiller.core.model.vouchers import Redemption, VoucherBatch, VoucherRange
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 Serial = Annotated[int, Meta(ge=1, le=CARDS_MAX, description="a serial number of the batch, from 1 on")]
 Code = Annotated[

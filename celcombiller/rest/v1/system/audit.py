@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from celcombiller.core.audit.report import AuditReport
     from celcombiller.http.application import Api
-    from celcombiller.http.http_request import HttpRequest
     from celcombiller.http.route import Request
+    from celcombiller.http.transport.http_request import HttpRequest
 
 FINDINGS_MAX = 1000
 

@@ -1,0 +1,1 @@
+"""Connections, requests and streams: what Twisted brings, with the limits that we set."""
