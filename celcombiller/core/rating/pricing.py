@@ -218,11 +218,11 @@ def rate_throughout(rate: Rate, at: datetime, units: int) -> Rate:
         _STRETCHES[key] = known
     if until > known.end:
         return rate
-    return Rate(prices=rate.prices if known.place is None else rate.windows[known.place][1])
+    return known.steady or Rate(prices=rate.prices)
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """A time in which one window is in force: its place among those of a rate, ``None`` for none of them.
+    """A time in which one window of a rate is in force, or none of them.
 
     ``is_whole``: the prices change at its end; else it may go on.
     """
@@ -230,9 +230,10 @@ class Stretch(msgspec.Struct, frozen=True):
     start: datetime
     end: datetime
     is_whole: bool
-    place: int | None
     of: Rate
     """A rate with the windows and the calendar of this stretch: as long as it is kept, no others have their ids."""
+    steady: Rate | None
+    """The prices of this window at any time; ``None`` outside all windows, where each rate has its own."""
 
 
 _STRETCHES: dict[tuple[int, int], Stretch] = {}
@@ -246,7 +247,8 @@ def _find_stretch(rate: Rate, at: datetime, units: int) -> Stretch:
     """Return the stretch from ``at`` on: to the next change of the prices, or a day or ``units`` long."""
     start, most = at.replace(microsecond=0), max(units + 1, STRETCH_SECONDS)  # prices change at whole seconds
     seconds, place = next(iter(list_stretches(_windows_of(rate), rate.calendar, start, most)))
-    return Stretch(start, start + timedelta(seconds=seconds), seconds < most, place, rate)
+    steady = None if place is None else Rate(prices=rate.windows[place][1])
+    return Stretch(start, start + timedelta(seconds=seconds), seconds < most, rate, steady)
 
 
 def _windows_of(rate: Rate) -> tuple[Window, ...]:

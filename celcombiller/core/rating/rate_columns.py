@@ -23,22 +23,40 @@ _decode = msgspec.json.Decoder(Rate).decode
 def columns_of_rate(rate: Rate) -> RateColumns:
     """Return prefix, name, connect fee, price and increment of the first step, and the whole as JSON if it has more."""
     prices, step = rate.prices, rate.prices.steps[0]
-    flat = Prices(prices.connect_fee, (Step(0, step.increment, step.price, step.increment),))
-    is_flat = not rate.windows and prices == flat
+    is_flat = not rate.windows and prices == _flat_prices(prices.connect_fee, step)
     detail = None if is_flat else text_of_rate(rate)
     return rate.prefix, rate.name, prices.connect_fee, step.price, step.increment, detail
 
 
+def _flat_prices(connect_fee: int, step: Step) -> Prices:
+    return Prices(connect_fee, (Step(0, step.increment, step.price, step.increment),))
+
+
 def text_of_rate(rate: Rate) -> str:
     """Return the whole of a rate as JSON."""
-    return _encode(rate).decode()
+    text = _encode(rate).decode()
+    _remember(text, rate)
+    return text
 
 
-@lru_cache(maxsize=RATES_KNOWN)
 def rate_from_text(text: str) -> Rate:
     """Return the rate of `text_of_rate`. Those with equal windows and calendars share them."""
-    rate = _decode(text)
-    return structs.replace(rate, windows=_share(rate.windows), calendar=_share(rate.calendar))
+    rate = _KNOWN.get(text)
+    if rate is None:
+        rate = _decode(text)
+        rate = structs.replace(rate, windows=_share(rate.windows), calendar=_share(rate.calendar))
+        _remember(text, rate)
+    return rate
+
+
+_KNOWN: dict[str, Rate] = {}
+"""The rates that were written or read last: who ends a call reads the rate that its beginning wrote."""
+
+
+def _remember(text: str, rate: Rate) -> None:
+    if len(_KNOWN) >= RATES_KNOWN:
+        _KNOWN.clear()
+    _KNOWN[text] = rate
 
 
 @lru_cache(maxsize=RATES_KNOWN)

@@ -136,6 +136,9 @@ _PAYING = ("tariff_version_id", "bundles")
 _facts_of = attrgetter(*_FACTS)
 
 
+_decode_bundles = msgspec.json.Decoder(tuple[int, ...]).decode
+
+
 _OPEN = str(CallState.OPEN)
 _STATES = {str(each): each for each in CallState}
 _WITNESSES = {str(each): each for each in Witness}
@@ -279,7 +282,7 @@ def _call_from_columns(
         callee_id=callee_id,
         rate=rate_from_columns(rate_prefix, rate_name, connect_fee, price, increment_seconds, rate_detail),
         tariff_version_id=tariff_version_id,
-        bundles=() if bundles is None else msgspec.json.decode(bundles, type=tuple[int, ...]),
+        bundles=() if bundles is None else _decode_bundles(bundles),
         granted_seconds=granted_seconds,
         answered_early=bool(answered_early),
         started_at=driver.parse_timestamp(started_at),
