@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shlex
 import sys
+import tomllib
 from functools import cache, reduce
 from pathlib import Path
 
@@ -32,6 +33,15 @@ COMMANDS = sorted(
 )
 PICTURE_BYTES_MAX = 60_000
 SERVER = '\n[[asterisk]]\nname = "pbx1"\nhost = "127.0.0.1"\nusername = "celcombiller"\nsecret_file = "pbx1.secret"\n'
+
+
+def test_the_change_log_takes_every_fragment():
+    """towncrier says nothing of a fragment whose kind it does not know."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["towncrier"]
+    kinds = {each["directory"] for each in settings["type"]}
+    fragments = [each.name for each in (ROOT / settings["directory"]).iterdir() if each.suffix == ".md"]
+    assert fragments
+    assert [each for each in fragments if each.split(".")[-2] not in kinds] == []
 
 
 @pytest.mark.parametrize("document", ROOT_DOCUMENTS, ids=lambda each: each.name)
