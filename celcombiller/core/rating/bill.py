@@ -9,7 +9,6 @@ A bundle of money pays what is left to credit, before the balance does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +21,7 @@ from celcombiller.core.rating.pricing import (
     affordable,
     count_units,
     is_in_grace,
+    list_dearest_moments,
     list_pieces,
     list_runs,
     make_pieces,
@@ -130,8 +130,8 @@ def make_grant(
 ) -> tuple[int, Bill]:
     """Return the units that can be granted to a use, at most ``most``, and who has to pay how much for them.
 
-    The use begins ``at`` this time or up to ``wait_seconds`` later, as a call that rings. Where the prices may change
-    in that time, the units and the bill are good for the first and for the last moment.
+    The use begins ``at`` this time or up to ``wait_seconds`` later, as a call that rings: the units and the bill are
+    good for any moment of that time.
     """
     steady = rate_throughout(rate, at, wait_seconds + most)
     if not steady.windows and steady.prices.grace < most:
@@ -140,7 +140,7 @@ def make_grant(
             return most, whole
         units = affordable_with(steady, pots, available, at, most)
         return units, make_bill(steady, units, at, pots)
-    moments = (at, at + timedelta(seconds=wait_seconds))
+    moments = list_dearest_moments(rate, at, wait_seconds, most)
     units = min(affordable_with(rate, pots, available, moment, most) for moment in moments)
     bills = [make_bill(rate, units, moment, pots) for moment in moments]
     takes = {

@@ -256,6 +256,29 @@ def _windows_of(rate: Rate) -> tuple[Window, ...]:
     return windows
 
 
+def list_dearest_moments(rate: Rate, at: datetime, wait: int, units: int) -> list[datetime]:
+    """Return moments from ``at`` to ``wait`` seconds later, one of which is the dearest to begin a use of ``units``.
+
+    Prices change at whole seconds, so a use costs the same from any moment of one second on. The later it begins, the
+    more of it is behind the next change of prices. Where that comes after the wait, and is the only one, and makes all
+    steps dearer or all cheaper, the first moment is the dearest or the last one; else it may be any.
+    """
+    stretches = [*_list_prices(rate, at, wait + units)]
+    if wait == 0 or len(stretches) == 1:
+        return [at]
+    (end, _, before), (_, _, after), *more = stretches
+    second = at.replace(microsecond=0)
+    is_last_enough = end > wait and not more and _is_dearer_or_cheaper(before, after)
+    return [at, *(second + timedelta(seconds=each) for each in range(wait if is_last_enough else 1, wait + 1))]
+
+
+def _is_dearer_or_cheaper(before: Prices, after: Prices) -> bool:
+    """Return whether the same steps cost more, each of them, or each less."""
+    shapes = [[(step.start, step.increment, step.per) for step in each.steps] for each in (before, after)]
+    changes = [new.price - old.price for old, new in zip(before.steps, after.steps, strict=False)]
+    return shapes[0] == shapes[1] and not min(changes) < 0 < max(changes)
+
+
 def rate_at(rate: Rate, at: datetime) -> Rate:
     """Return a rate with the prices of one moment only: for what does not last, a message or octets."""
     return structs.replace(rate, prices=prices_at(rate, at), windows=()) if rate.windows else rate

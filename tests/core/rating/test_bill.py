@@ -5,11 +5,12 @@ from fractions import Fraction
 from itertools import pairwise
 from math import ceil
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from celcombiller.core.model.accounts import BundleKind
-from celcombiller.core.model.tariffs import Prices, Rate, Step, flat_rate
+from celcombiller.core.model.tariffs import Prices, Rate, Step, Window, flat_rate
 from celcombiller.core.rating.bill import Pot, affordable_with, assign_runs, list_bill_pieces, make_bill, make_grant
 from celcombiller.core.rating.pricing import PieceKind, list_pieces, price
 from tests.core.rating.rates import any_rates as rates
@@ -85,15 +86,46 @@ def test_what_is_affordable_is_paid_and_no_more(rate, given_pots, available, mos
             assert make_bill(rate, units + 1, AT, given_pots).balance_amount > max(available, 0)
 
 
-@given(rates, pots, st.integers(-50, 2000), moments, st.integers(0, 4000), st.integers(0, 300))
+def each_second(at, wait):
+    """All moments of a wait that can differ: prices change at whole seconds."""
+    return [at, *(at.replace(microsecond=0) + timedelta(seconds=each) for each in range(1, wait + 1))]
+
+
+@given(rates, pots, st.integers(-50, 2000), moments, st.integers(0, 4000), st.integers(0, 60))
 def test_a_grant_is_paid_whenever_it_is_answered(rate, given_pots, available, at, most, wait):
     units, held = make_grant(rate, given_pots, available, at, most, wait)
-    ends = (at, at + timedelta(seconds=wait))
-    assert units == min(affordable_with(rate, given_pots, available, each, most) for each in ends)
-    for answered_at in ends if units else ():
+    waited = each_second(at, wait)
+    assert units == min(affordable_with(rate, given_pots, available, each, most) for each in waited)
+    for answered_at in waited if units else ():
         bill = make_bill(rate, units, answered_at, given_pots)
         assert bill.balance_amount <= held.balance_amount <= max(available, 0)
         assert all(amount <= held.takes[account_id] for account_id, amount in bill.takes.items())
+
+
+WEEK = frozenset(range(8))
+EIGHT = datetime(2026, 11, 2, 8, tzinfo=UTC)
+
+
+def flat(price, *, fee=0, increment=1):
+    return Prices(fee, (Step(0, increment, price, increment),))
+
+
+@pytest.mark.parametrize(
+    ("night", "windows", "dearest"),
+    [
+        (flat(1, fee=20), [(Window(WEEK, 480, 1080), flat(2))], 20 + 1 + 2 * 59),
+        (flat(1), [(Window(WEEK, 480, 481), flat(9))], 9 * 60),
+        (flat(1), [(Window(WEEK, 480, 1080), flat(2))], 2 * 60),
+        (flat(2), [(Window(WEEK, 480, 1080), flat(1))], 2 * 30 + 30),
+    ],
+    ids=["a fee that ends", "a dear minute", "dearer", "cheaper"],
+)
+def test_the_dearest_moment_of_ringing_is_held(night, windows, dearest):
+    rate = Rate(prices=night, windows=tuple(windows))
+    at = EIGHT - timedelta(seconds=30)
+    _, held = make_grant(rate, [], 10_000, at, 60, 40)
+    assert held.balance_amount == max(make_bill(rate, 60, each, []).balance_amount for each in each_second(at, 40))
+    assert held.balance_amount == dearest
 
 
 def slow_bill(rate, used, at, given_pots):
