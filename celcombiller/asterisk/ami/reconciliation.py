@@ -23,6 +23,7 @@ from celcombiller.core.voice.asterisk_heartbeat import (
     server_last_seen,
     server_not_seen_beyond,
     server_seen,
+    server_seen_before_step,
 )
 from celcombiller.core.voice.call_queries import open_calls, still_open
 from celcombiller.core.voice.evidence import estimated_report
@@ -78,6 +79,8 @@ class Reconciliation:
         self._now = now
         self._is_loss_known = False
         self._link_lost_at: datetime | None = None
+        self._lost_before_step: datetime | None = None
+        """When the server was last heard before its clock was set back, by that clock."""
         self._steps_before = timedelta()
         """The steps of Asterisk's clock up to the loss of the link."""
         self._began_at = datetime.now(UTC)
@@ -95,8 +98,9 @@ class Reconciliation:
             _LOG.warn("When {server} was last seen is not known yet: {error}", server=self._server, error=str(error))
 
     async def _read_loss(self) -> None:
-        self._link_lost_at, event_at = await self._store.transact(
-            lambda tx: (server_last_seen(tx, self._server), last_call_event(tx, self._server))
+        server = self._server
+        self._link_lost_at, self._lost_before_step, event_at = await self._store.transact(
+            lambda tx: (server_last_seen(tx, server), server_seen_before_step(tx, server), last_call_event(tx, server))
         )
         self._is_loss_known = True
         if event_at is not None and self._witness.last_call_event is None:
@@ -199,14 +203,15 @@ class Reconciliation:
 
         The clock may have been set since. What is later than now was recorded before it was set back, by a biller that
         could not record the step. It belongs to an answer that is later than now, too. Where it is later by less than a
-        step, the call may have lived until now.
+        step, the call may have lived until now. A biller that died before it could close the call has replaced it: then
+        what it replaced counts.
         """
         if self._link_lost_at is None:
             return None
         lost_at = self._link_lost_at + self._events_clock.steps.total - self._steps_before
         now = self._now()
         if answered_at is not None and answered_at > now:
-            return lost_at
+            return lost_at if lost_at > now else self._lost_before_step or lost_at
         return None if lost_at > now + STEP_LEAST else min(lost_at, now)
 
     async def _close_gone(self, ami: Any, live: LiveCall) -> None:

@@ -1,6 +1,7 @@
 """When each Asterisk server was last heard, and when an event of a call last came from it.
 
-Both are rows of the same table. The second has a key with a space, which no name of a server in the settings has.
+These are rows of the same table. All but the first have a key with a space, which no name of a server in the settings
+has.
 """
 
 from __future__ import annotations
@@ -46,9 +47,24 @@ def server_seen(tx: Connection, name: str, at: datetime) -> None:
 
 
 def server_not_seen_beyond(tx: Connection, name: str, at: datetime) -> None:
-    """Replace a time at which an Asterisk server was heard that is later than ``at``, which is now by its clock."""
+    """Replace a time at which an Asterisk server was heard that is later than ``at``, which is now by its clock.
+
+    It is kept as the time before the clock was set back: for a call that was answered before that, too.
+    """
     table = tables.server
-    tx.execute(sa.update(table).where(table.c.name == name, table.c.seen_at > at).values(seen_at=at))
+    is_later = (table.c.name == name, table.c.seen_at > at)
+    replaced = tx.execute(sa.select(table.c.seen_at).where(*is_later).with_for_update()).scalar_one_or_none()
+    if replaced is None:
+        return
+    tx.execute(sa.update(table).where(*is_later).values(seen_at=at))
+    before = {"name": _before_key(name), "seen_at": replaced}
+    if tx.execute(sa.update(table).where(table.c.name == before["name"]).values(seen_at=replaced)).rowcount == 0:
+        tx.execute(_INSERT_SERVER, before)
+
+
+def server_seen_before_step(tx: Connection, name: str) -> datetime | None:
+    """Return when an Asterisk server was last heard before its clock was set back; ``None``: that is not known."""
+    return server_last_seen(tx, _before_key(name))
 
 
 def server_last_seen(tx: Connection, name: str) -> datetime | None:
@@ -98,3 +114,7 @@ def forget_call_events(tx: Connection, name: str) -> None:
 
 def _events_key(name: str) -> str:
     return f"{name} call-events"
+
+
+def _before_key(name: str) -> str:
+    return f"{name} before-step"

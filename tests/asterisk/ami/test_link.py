@@ -995,6 +995,19 @@ def test_no_server_was_seen_after_now(scene):
         assert server_last_seen(tx, "pbx1") <= datetime.now(UTC)
 
 
+def test_a_second_start_knows_the_loss_before(scene):
+    """The biller that found the call missing, after a step back, was killed before its second list."""
+    restart_after_a_step_back(scene, datetime.now(UTC) + timedelta(seconds=75))
+    scene.asterisk.alive = []
+    scene.start_biller()
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    assert voice(scene.engine).held == 60
+    scene.monitor.stopService()
+    scene.start_without_channels()
+    assert (voice(scene.engine).posted, voice(scene.engine).held) == (50, 0)
+    proved(scene.engine)
+
+
 def test_a_list_that_hangs_doubles_no_loop(scene):
     """It is answered only when the next connection is there."""
     hung, usual = Deferred(), scene.asterisk.status
