@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from celcombiller.core.bundles import bundle_records, expiry
@@ -21,7 +22,6 @@ from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schema import tables
 from tests.core.ledger.test_book import ask, database, proved
 from tests.core.rating.test_bill import slow_bill
-from tests.support.properties import is_nightly
 from tests.support.tariffs import make_tariff, rate, write
 
 MORNING = datetime(2026, 11, 2, 7, 59, tzinfo=UTC)
@@ -271,7 +271,12 @@ def live_through(seed, days, steps=60):
 
 
 def test_each_call_pays_as_its_model_does():
-    seed = secrets.token_hex(4) if is_nightly() else "calls"
-    print(f"seed {seed}")
-    seen = live_through(seed, 200 if is_nightly() else 8)
+    seen = live_through("calls", 8)
     assert min(seen[each] for each in ("charged", "bundled", "shared", "cut", "renewed", "shortened", "refused")) > 0
+
+
+@pytest.mark.nightly
+def test_more_days_of_calls_pay_so():
+    seed = secrets.token_hex(4)
+    print(f"seed {seed}")  # each night another one
+    live_through(seed, 200)
