@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from msgspec import structs
 
 from celcombiller.core.bundles import bundle_records, expiry
 from celcombiller.core.bundles.terms import BundleTerms
@@ -215,8 +216,9 @@ class Network:
             talk_ms += late_ms
         held, before = self.held_by(talk.reference), self.posted()
         ending = CallReport(is_answered, self.now, talk_ms if is_answered else None, talk.answered_at)
-        witness = self.drawn.choice([Witness.AGI, Witness.AMI])
-        (settled,) = self.ask(Terminate("pbx1", uniqueid, witness, ending))
+        one, other = self.drawn.sample([Witness.AGI, Witness.AMI], 2)
+        (settled,) = self.ask(Terminate("pbx1", uniqueid, one, ending))
+        assert settled.first
         assert settled.call.state is (CallState.SETTLED if is_answered else CallState.RELEASED)
         assert self.held_by(talk.reference) == {}
         takes, cost = {}, 0
@@ -228,8 +230,17 @@ class Network:
         paid = Counter({each: before[each] - after[each] for each in before})
         assert +paid == +Counter(takes | {settled.call.account_id: cost})
         assert settled.call.cost == cost
+        self.report_again(uniqueid, other, ending)
+        assert self.posted() == after
         assert [each for each in takes if takes[each] > self.call_seconds_max.get(each, CALL_SECONDS)] == []
         self.count(talk, takes, cost)
+
+    def report_again(self, uniqueid, witness, ending):
+        """Have the other witness report as well: the same, or a little more or less."""
+        if ending.answered and self.drawn.random() < 0.5:
+            ending = structs.replace(ending, talk_ms=max(0, ending.talk_ms + self.drawn.choice([-3, 0, 1500])))
+        (again,) = self.ask(Terminate("pbx1", uniqueid, witness, ending))
+        assert not again.first
 
     def count(self, talk, takes, cost):
         self.seen["ended"] += 1
