@@ -49,7 +49,7 @@ def server_seen(tx: Connection, name: str, at: datetime) -> None:
 def server_not_seen_beyond(tx: Connection, name: str, at: datetime) -> None:
     """Replace a time at which an Asterisk server was heard that is later than ``at``, which is now by its clock.
 
-    It is kept as the time before the clock was set back: for a call that was answered before that, too.
+    Where it is that of a clock that was set back, it is kept: for a call that was answered before that, too.
     """
     table = tables.server
     is_later = (table.c.name == name, table.c.seen_at > at)
@@ -57,6 +57,8 @@ def server_not_seen_beyond(tx: Connection, name: str, at: datetime) -> None:
     if replaced is None:
         return
     tx.execute(sa.update(table).where(*is_later).values(seen_at=at))
+    if replaced <= at + SET_BACK_LEAST:
+        return
     before = {"name": _before_key(name), "seen_at": replaced}
     if tx.execute(sa.update(table).where(table.c.name == before["name"]).values(seen_at=replaced)).rowcount == 0:
         tx.execute(_INSERT_SERVER, before)

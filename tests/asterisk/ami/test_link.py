@@ -30,7 +30,12 @@ from celcombiller.core.charging.requests import CallAnswered
 from celcombiller.core.errors import BillerError, StoreUnavailable
 from celcombiller.core.model.calls import CallReport, CallState, Witness
 from celcombiller.core.schema import tables
-from celcombiller.core.voice.asterisk_heartbeat import last_call_event, server_last_seen, server_seen
+from celcombiller.core.voice.asterisk_heartbeat import (
+    last_call_event,
+    server_last_seen,
+    server_not_seen_beyond,
+    server_seen,
+)
 from celcombiller.core.voice.evidence import talk_ms
 from celcombiller.jobs import expiry
 from celcombiller.jobs.expiry import close_overdue
@@ -997,11 +1002,14 @@ def test_no_server_was_seen_after_now(scene):
 
 def test_a_second_start_knows_the_loss_before(scene):
     """The biller that found the call missing, after a step back, was killed before its second list."""
-    restart_after_a_step_back(scene, datetime.now(UTC) + timedelta(seconds=75))
+    restart_after_a_step_back(scene, datetime.now(UTC) + timedelta(seconds=300))
     scene.asterisk.alive = []
     scene.start_biller()
     scene.clock.advance(HEARTBEAT_SECONDS)
     assert voice(scene.engine).held == 60
+    with scene.engine.begin() as tx:  # another biller's clock, a little ahead, is no step
+        server_seen(tx, "pbx1", datetime.now(UTC) + timedelta(seconds=1))
+        server_not_seen_beyond(tx, "pbx1", datetime.now(UTC))
     scene.monitor.stopService()
     scene.start_without_channels()
     assert (voice(scene.engine).posted, voice(scene.engine).held) == (50, 0)
