@@ -51,17 +51,12 @@ def server_not_seen_beyond(tx: Connection, name: str, at: datetime) -> None:
 
     Where it is that of a clock that was set back, it is kept: for a call that was answered before that, too.
     """
-    table = tables.server
-    is_later = (table.c.name == name, table.c.seen_at > at)
-    replaced = tx.execute(sa.select(table.c.seen_at).where(*is_later).with_for_update()).scalar_one_or_none()
-    if replaced is None:
+    table, seen_at = tables.server, server_last_seen(tx, name)
+    if seen_at is None or seen_at <= at:
         return
-    tx.execute(sa.update(table).where(*is_later).values(seen_at=at))
-    if replaced <= at + SET_BACK_LEAST:
-        return
-    before = {"name": _before_key(name), "seen_at": replaced}
-    if tx.execute(sa.update(table).where(table.c.name == before["name"]).values(seen_at=replaced)).rowcount == 0:
-        tx.execute(_INSERT_SERVER, before)
+    tx.execute(sa.update(table).where(table.c.name == name, table.c.seen_at > at).values(seen_at=at))
+    if seen_at > at + SET_BACK_LEAST:
+        server_seen(tx, _before_key(name), seen_at)
 
 
 def server_seen_before_step(tx: Connection, name: str) -> datetime | None:
