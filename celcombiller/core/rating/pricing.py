@@ -263,8 +263,8 @@ def list_dearest_moments(rate: Rate, at: datetime, wait: int, units: int) -> lis
     more of it is behind the next change of prices. Where that comes after the wait, and is the only one, and makes all
     steps dearer or all cheaper, the first moment is the dearest or the last one; else it may be any.
     """
-    stretches = [*_list_prices(rate, at, wait + units)]
-    if wait == 0 or len(stretches) == 1:
+    stretches = [*_list_prices(rate, at, wait + units)] if wait else []
+    if len(stretches) <= 1:
         return [at]
     (end, _, before), (_, _, after), *more = stretches
     second = at.replace(microsecond=0)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import structs
 
-from celcombiller.core.model.tariffs import Prices, Rate, Step, flat_rate
+from celcombiller.core.model.tariffs import Rate, flat_rate
 
 RATES_KNOWN = 16_384
 """A network calls some thousand destinations at most; each may have a rate, and one of each trunk."""
@@ -23,13 +23,9 @@ _decode = msgspec.json.Decoder(Rate).decode
 def columns_of_rate(rate: Rate) -> RateColumns:
     """Return prefix, name, connect fee, price and increment of the first step, and the whole as JSON if it has more."""
     prices, step = rate.prices, rate.prices.steps[0]
-    is_flat = not rate.windows and prices == _flat_prices(prices.connect_fee, step)
+    is_flat = not rate.windows and prices == flat_rate("", "", prices.connect_fee, step.price, step.increment).prices
     detail = None if is_flat else text_of_rate(rate)
     return rate.prefix, rate.name, prices.connect_fee, step.price, step.increment, detail
-
-
-def _flat_prices(connect_fee: int, step: Step) -> Prices:
-    return Prices(connect_fee, (Step(0, step.increment, step.price, step.increment),))
 
 
 def text_of_rate(rate: Rate) -> str:
