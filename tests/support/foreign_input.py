@@ -166,11 +166,10 @@ def find_growth(decoder):
 
     A machine may become slower between two sizes, and stay so for a while: what three looks find is there.
     """
-    found = None
     for _ in range(3):
         found = _look_for_growth(decoder)
         if found is None:
-            break
+            return None
     return found
 
 

@@ -45,8 +45,14 @@ def make_policy(tx, service, *rates, **facts):
     version = {"tariff_id": tariff_id, "number": 1, "effective_at": NOW, "created_at": NOW, "created_by": "x"}
     inserted = sa.insert(tables.tariff_version).values(version).returning(tables.tariff_version.c.id)
     version_id = tx.execute(inserted).scalar_one()
-    versions = (TariffVersion(version_id, 1, NOW - timedelta(days=1), {service: Tariff(rates)}),)
-    tariff = CatalogueTariff(tariff_id, "T", versions=versions)
+    return policy_of(
+        tariff_id, TariffVersion(version_id, 1, NOW - timedelta(days=1), {service: Tariff(rates)}), **facts
+    )
+
+
+def policy_of(tariff_id, version, **facts):
+    """Return a policy whose default tariff has this version."""
+    tariff = CatalogueTariff(tariff_id, "T", versions=(version,))
     of_settings = Tariff([Rate()])
     catalogue = Catalogue({Service.VOICE: of_settings}, 1, {tariff_id: tariff}, tariff_id)
     return ChargingPolicy(of_settings, catalogue=CatalogueHolder(catalogue), **facts)

@@ -989,24 +989,24 @@ def test_a_call_from_the_future_was_lost_before(scene):
     proved(scene.engine)
 
 
-def test_no_server_was_seen_after_now(scene):
-    """Asterisk's clock was set back, and a call is missing, so that nothing else is recorded."""
-    restart_after_a_step_back(scene, datetime.now(UTC) + timedelta(seconds=75))
+def miss_after_a_step_back(scene, seconds):
+    """Asterisk's clock was set back by so much, and a call is missing, so that nothing else is recorded."""
+    restart_after_a_step_back(scene, datetime.now(UTC) + timedelta(seconds=seconds))
     scene.asterisk.alive = []
     scene.start_biller()
     scene.clock.advance(HEARTBEAT_SECONDS)
     assert voice(scene.engine).held == 60
+
+
+def test_no_server_was_seen_after_now(scene):
+    miss_after_a_step_back(scene, 75)
     with scene.engine.begin() as tx:
         assert server_last_seen(tx, "pbx1") <= datetime.now(UTC)
 
 
 def test_a_second_start_knows_the_loss_before(scene):
     """The biller that found the call missing, after a step back, was killed before its second list."""
-    restart_after_a_step_back(scene, datetime.now(UTC) + timedelta(seconds=300))
-    scene.asterisk.alive = []
-    scene.start_biller()
-    scene.clock.advance(HEARTBEAT_SECONDS)
-    assert voice(scene.engine).held == 60
+    miss_after_a_step_back(scene, 300)
     with scene.engine.begin() as tx:  # another biller's clock, a little ahead, is no step
         server_seen(tx, "pbx1", datetime.now(UTC) + timedelta(seconds=1))
         server_not_seen_beyond(tx, "pbx1", datetime.now(UTC))

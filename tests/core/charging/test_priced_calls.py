@@ -12,8 +12,8 @@ from msgspec import structs
 
 from celcombiller.core.bundles import bundle_records, expiry
 from celcombiller.core.bundles.terms import BundleTerms
-from celcombiller.core.catalogue.catalogue import Catalogue, CatalogueHolder, CatalogueTariff, TariffVersion
-from celcombiller.core.charging.requests import CallAnswered, ChargingPolicy, Credit, Initiate, Terminate, Update
+from celcombiller.core.catalogue.catalogue import TariffVersion
+from celcombiller.core.charging.requests import CallAnswered, Credit, Initiate, Terminate, Update
 from celcombiller.core.errors import InsufficientBalance
 from celcombiller.core.model.accounts import BundleKind, Kind
 from celcombiller.core.model.calls import CallGrant, CallReport, CallState, CallUpdate, Witness
@@ -23,7 +23,7 @@ from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.schema import tables
 from tests.core.ledger.test_book import ask, database, proved
 from tests.core.rating.test_bill import slow_bill
-from tests.support.tariffs import make_tariff, rate, write
+from tests.support.tariffs import make_tariff, policy_of, rate, write
 
 MORNING = datetime(2026, 11, 2, 7, 59, tzinfo=UTC)
 """From the next minute on prices change all the time."""
@@ -71,11 +71,8 @@ class Network:
             expiry.end_expired(tx, expiry.due_ends(tx, self.now, limit=100), self.now)
         rates = [self.draw_rate("551"), self.draw_rate("55"), self.draw_rate("")]
         known = TariffVersion(version.id, version.number, self.now, {Service.VOICE: Tariff(rates)})
-        tariff = CatalogueTariff(self.tariff_id, "T", versions=(known,))
-        settings = Tariff([Rate()])
-        catalogue = Catalogue({Service.VOICE: settings}, 1, {self.tariff_id: tariff}, self.tariff_id)
         facts = {"ring_seconds": RING_SECONDS, "max_call_seconds": CALL_SECONDS, "external": True}
-        self.policy = ChargingPolicy(settings, catalogue=CatalogueHolder(catalogue), **facts)
+        self.policy = policy_of(self.tariff_id, known, **facts)
 
     def draw_rate(self, prefix):
         minutes, windows = 480, []
