@@ -192,15 +192,16 @@ def people_at(biller, every):
     """Let people click at a biller; the list has at the end how long each page took, in seconds."""
     rest = re.findall(r"tcp:([0-9]+):", Path(f"celcombiller-{biller.port}.toml").read_text("utf-8"))[0]
     command = [sys.executable, __file__, "--port", rest, "--every", str(every)]
-    people = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert people.stdout.readline() == "ready\n"
-    time.sleep(every)
     took = []
-    yield took
-    people.terminate()
-    took += json.loads(people.stdout.read() or "[]")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as people:
+        try:
+            assert people.stdout.readline() == "ready\n"
+            time.sleep(every)
+            yield took
+        finally:
+            people.terminate()
+        took += json.loads(people.stdout.read() or "[]")
     assert took, "the people did not click to the end"
-    people.wait()
 
 
 def main():
