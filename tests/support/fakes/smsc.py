@@ -42,6 +42,7 @@ class MessageCentre(Factory):
         self.bound = []
         self.connections = []
         self.tried = 0
+        self.binds = []
         self.heard = b""
         self.lets_in = True
         self.unbinds = False
@@ -144,6 +145,7 @@ class _Connection(Protocol):
 
     def bind(self, pdu):
         self.command = pdu.command
+        self.centre.binds.append(pdu.command)
         refused = consts.SMPP_ESME_ROK if self.centre.lets_in else consts.SMPP_ESME_RBINDFAIL
         status = self.centre.refused.get(pdu.command, refused)
         if status == MessageCentre.CUT:
