@@ -11,7 +11,7 @@ from celcombiller.core.charging.batch import ChargingBatch
 from celcombiller.core.charging.requests import Initiate
 from celcombiller.core.errors import BillerError, InsufficientBalance
 from celcombiller.core.model.calls import CallReport
-from celcombiller.core.rating.bill import affordable_with, list_bill_pieces, make_bill
+from celcombiller.core.rating.bill import list_bill_pieces, make_bill, make_grant
 from celcombiller.core.rating.pricing import price
 from celcombiller.core.schema import tables
 
@@ -61,9 +61,9 @@ class UsedTariff:
 class SimulatedCall:
     """What a call of ``seconds`` would cost its payer.
 
-    ``available`` are the credits of the balance, ``affordable_seconds`` the talk that they and the bundles would be
-    granted. ``refusal``: why the call would not be granted now; its price stands all the same. ``bundle_names`` is by
-    account.
+    ``available`` are the credits of the balance. ``affordable_seconds`` is the talk that a call would be granted for
+    them and the bundles, if it begins to ring at this time: all of it is paid for, whenever it is answered.
+    ``refusal``: why the call would not be granted now; its price stands all the same. ``bundle_names`` is by account.
     """
 
     payer: Subscriber
@@ -124,7 +124,7 @@ def simulate_call(
     except BillerError as no_trunk:
         refusal = no_trunk
     available = batch.voice.admission.spendable(call, account.spendable)
-    affordable_seconds = affordable_with(call.rate, pots, available, at, call.granted_seconds)
+    affordable_seconds, _ = make_grant(call.rate, pots, available, at, call.granted_seconds, policy.ring_seconds)
     if affordable_seconds == 0 and refusal is None:
         refusal = InsufficientBalance(f"{max(account.spendable, 0)} available")
     payer = batch.directory.find_payer(username, from_number)

@@ -74,7 +74,7 @@ class CallPriceView(msgspec.Struct, kw_only=True):
     bundles: Annotated[list[BundleShareView], Meta(description="what bundles would pay")]
     pieces: list[PricePieceView]
     available: Annotated[int, Meta(description="the credits that the balance has for it")]
-    affordable_seconds: Annotated[int, Meta(description="the seconds of talk that would be granted")]
+    affordable_seconds: Annotated[int, Meta(description="the seconds of talk that would be granted, whenever answered")]
     trunks: Annotated[
         list[TrunkCostView], Meta(description="by which it would go, in order; none: on-net, or no route")
     ]

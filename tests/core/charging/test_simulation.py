@@ -14,7 +14,7 @@ from celcombiller.core.charging.simulation import simulate_call
 from celcombiller.core.errors import InsufficientBalance, NoRate, NoTrunk, SubscriberDisabled, UnknownSubscriber
 from celcombiller.core.model.accounts import BundleKind
 from celcombiller.core.model.routing import CallRoute, RouteTrunk, Trunk, TrunkChoice
-from celcombiller.core.model.tariffs import Service, flat_rate
+from celcombiller.core.model.tariffs import Service, Window, flat_rate
 from celcombiller.core.rating.tariff import Tariff
 from celcombiller.core.reports.call_price import call_price_view, describe_call_price
 from celcombiller.core.subscribers import subscriber_records
@@ -55,8 +55,8 @@ def test_what_it_says_is_what_is_charged(rate, balance, bundled, seconds):
     said = simulate(engine, policy, seconds=min(seconds, most))
     (grant,) = ask(engine, initiate(), terms=policy)
     if isinstance(grant, InsufficientBalance):
-        assert isinstance(said.refusal, InsufficientBalance) or rate.windows
-    elif not rate.windows:  # else the hold is for an answer at any moment of the ringing
+        assert isinstance(said.refusal, InsufficientBalance)
+    else:
         assert most == grant.seconds
         end = ended(talk_ms=said.seconds * 1000)
         end = replace(
@@ -83,6 +83,13 @@ def test_a_call_without_credit_has_its_price(engine):
     simulated = simulate(engine, priced(flat_rate(price=2)), seconds=30)
     assert (simulated.bill.balance_amount, simulated.affordable_seconds) == (60, 0)
     assert isinstance(simulated.refusal, InsufficientBalance)
+
+
+def test_talk_is_paid_whenever_it_is_answered(engine):
+    dearer = Window(frozenset(range(8)), 12 * 60 + 1, 13 * 60), flat_rate(price=2).prices
+    ask(engine, credit(100))
+    simulated = simulate(engine, priced(structs.replace(flat_rate(), windows=(dearer,))))
+    assert simulated.affordable_seconds == 20 + 40  # after 40 s of ringing; 60 + 20 if it were answered at once
 
 
 def trunked(*, enabled=True):
