@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.accounts import Kind
-from celcombiller.core.model.subscribers import Level
+from celcombiller.core.model.subscribers import Level, make_search_text
 from celcombiller.core.schema import tables
 from celcombiller.legacy_import.convert_users import check_password
 from celcombiller.legacy_import.findings import Oddity
@@ -96,6 +96,8 @@ class SubscriberWriter:
         for subscriber_id, user in self._adopted:
             values = self._values(user, subscriber_id)
             facts = {name: values[name] for name in ("clid", "imsi", "cpf", "name", "address")}
+            found_by = (user.username, values["name"], values["clid"], values["imsi"], values["cpf"])
+            facts["search_text"] = make_search_text(*found_by)
             tx.execute(sa.update(_table).where(_table.c.id == subscriber_id).values(facts))
         for chunk in split_in_chunks(progress(self.new, "Subscribers", len(self.new))):
             made = [

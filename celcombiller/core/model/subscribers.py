@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from celcombiller.core.model.text import fold_text
+
 
 class Level(IntEnum):
     """Who a subscriber is to the operator, with the numbers of the original program."""
@@ -58,3 +60,8 @@ class Group:
     allowed: tuple[str, ...] = ()
     call_seconds_max: int | None = None
     call_cost_max: int | None = None
+
+
+def make_search_text(username: str, name: str, clid: str, imsi: str, cpf: str | None) -> str:
+    """Return the names and numbers of a subscriber as they are searched, each in a line."""
+    return fold_text("\n".join((username, name, clid, imsi, cpf or "")))

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
 from celcombiller.core.model.accounts import AccountKind, BundleKind, Kind
+from celcombiller.core.model.subscribers import make_search_text
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -83,6 +84,11 @@ def _living(name: str, *columns: str, unique: bool = False) -> sa.Index:
     return _where(name, *columns, condition="deleted_at is null", unique=unique)
 
 
+def _search_text_of(inserted: Any) -> str:
+    row = inserted.get_current_parameters()
+    return make_search_text(row["username"], row["name"], row["clid"], row["imsi"], row.get("cpf"))
+
+
 subscriber = sa.Table(
     "subscriber",
     metadata,
@@ -105,6 +111,7 @@ subscriber = sa.Table(
     sa.Column("allowed", sa.Text),
     sa.Column("suspended_at", Instant),
     sa.Column("language", sa.Text, nullable=False, server_default=""),
+    sa.Column("search_text", sa.Text, nullable=False, server_default="", default=_search_text_of),
     sa.CheckConstraint("level in (0, 1, 2)", name="level"),
     _living("ix_subscriber_of_group", "group_id", "id", "enabled"),
     *(_living(f"uq_subscriber_{name}", name, unique=True) for name in ("username", "clid", "imsi", "cpf")),
@@ -114,6 +121,7 @@ subscriber = sa.Table(
 ``tariff_id``, ``calls_max``, ``barred`` and ``allowed`` stand before those of the group. The last two are lists of
 prefixes, separated by spaces; no list: those of the group. ``suspended_at``: since when they are switched off, because
 a fee is unpaid too long. ``language`` is the name of a locale such as ``pt_BR``; empty: they chose none.
+``search_text`` is what `make_search_text` makes of the row; each insert makes it, and who updates a name or a number.
 """
 
 IS_STAFF = subscriber.c.level != sa.literal_column("1")

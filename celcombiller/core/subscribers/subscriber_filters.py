@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.text import fold_text
 from celcombiller.core.schema import tables
 
 if TYPE_CHECKING:
@@ -16,9 +17,8 @@ _SUBSCRIBER = tables.subscriber.c
 
 
 def has_part(text: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a name or a number of a subscriber has this part, without regard to ASCII case."""
-    sought = (_SUBSCRIBER.username, _SUBSCRIBER.name, _SUBSCRIBER.clid, _SUBSCRIBER.imsi, _SUBSCRIBER.cpf)
-    return sa.or_(*(each.icontains(text, autoescape=True) for each in sought))
+    """Return the condition that a subscriber has this part in a name or a number, in any case, accents or not."""
+    return _SUBSCRIBER.search_text.contains(fold_text(text), autoescape=True)
 
 
 def is_disabled() -> sa.ColumnElement[bool]:

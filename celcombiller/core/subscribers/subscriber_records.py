@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from celcombiller.core.errors import AlreadyTaken, LastAdministrator, UnknownSubscriber
 from celcombiller.core.ledger import accounts
 from celcombiller.core.model.accounts import Account, Kind
-from celcombiller.core.model.subscribers import Level, Subscriber
+from celcombiller.core.model.subscribers import Level, Subscriber, make_search_text
 from celcombiller.core.provisioning import desired_state
 from celcombiller.core.schema import driver, tables
 from celcombiller.core.schema.live_change import record_live_change
@@ -32,6 +32,8 @@ NOT_DELETED = tables.subscriber.c.deleted_at.is_(None)
 
 _may_call = attrgetter("enabled", "calls_max", "barred", "allowed", "group_id")
 """What of a subscriber decides whether their open calls may go on."""
+
+_SEARCHED = ("username", "name", "clid", "imsi", "cpf")
 
 
 def add(
@@ -228,7 +230,8 @@ def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datet
     if values.get("level", before.level) is not Level.ADMINISTRATOR or not values.get("enabled", before.enabled):
         _refuse_last(tx, before)
     if values:
-        tx.execute(sa.update(table).where(table.c.id == before.id).values(values))
+        found_by = make_search_text(*(values.get(each, getattr(before, each)) for each in _SEARCHED))
+        tx.execute(sa.update(table).where(table.c.id == before.id).values(values | {"search_text": found_by}))
     after = subscriber_from_row(tx.execute(sa.select(table).where(table.c.id == before.id)).one())
     desired_state.sync_subscriber(tx, after, now)
     if _may_call(before) != _may_call(after):
@@ -293,7 +296,7 @@ def list_all(tx: Connection, *wanted: sa.ColumnElement[bool]) -> Iterable[Subscr
 
 
 def search(tx: Connection, text: str, *, limit: int) -> Iterable[Subscriber]:
-    """Return subscribers with this part in a name or a number, without regard to ASCII case, by username."""
+    """Return subscribers with this part in a name or a number, without regard to case and accents, by username."""
     by_name = tables.subscriber.c.username
     query = sa.select(tables.subscriber).where(has_part(text), NOT_DELETED).order_by(by_name).limit(limit)
     return map(subscriber_from_row, tx.execute(query))

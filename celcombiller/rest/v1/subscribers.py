@@ -70,7 +70,7 @@ Part = Annotated[
     str,
     Meta(
         pattern=r"^[^\x00]{0,64}$",
-        description="at most 64 characters: a part of the username, name, number, IMSI or CPF, in any case of ASCII",
+        description="at most 64 characters: a part of a name, number, IMSI or CPF, in any case, accents or not",
     ),
 ]
 Payer = Annotated[str, Meta(pattern=r"^[^\x00]{0,64}$", description="at most 64 characters: who pays")]

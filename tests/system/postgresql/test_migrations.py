@@ -134,6 +134,7 @@ def test_an_older_database_is_upgraded_with_its_rows(old_database):
         assert (report.ok, report.calls, report.transfers, report.holds) == (True, 1, 1, 1)
         row = tx.execute(sa.select(schema_tables.subscriber)).one()
         assert (row.username, row.cpf, row.deleted_at) == ("ana", "001", None)
+        assert [each.username for each in subscriber_records.search(tx, "ANA", limit=9)] == ["ana"]
     with old_database.begin() as tx, pytest.raises(sa.exc.IntegrityError):
         tx.execute(sa.insert(schema_tables.subscriber).values(_row(row) | {"id": 8}))
 
