@@ -21,6 +21,7 @@ from celcombiller.cli.common import (
     whole_number,
 )
 from celcombiller.cli.terminal import echo
+from celcombiller.core.model.text import format_count
 from celcombiller.core.notifications import broadcasts
 from celcombiller.core.subscribers import group_records
 from celcombiller.database.transaction import transact
@@ -73,8 +74,9 @@ def _send(arguments: argparse.Namespace, config: Config) -> int:
         facts |= {name: getattr(planned, name) for name in ("recipients", "disabled", "encoding", "parts")}
         print_json(facts | {"id": None if made is None else made.id})
         return 0
-    echo(f"{planned.recipients} members of {planned.group.name} get it; {planned.disabled} are disabled and do not.")
-    echo(f"Each message has {planned.parts} parts ({planned.encoding}): {planned.parts * planned.recipients} in all.")
+    recipients, parts = format_count(planned.recipients, "recipient"), format_count(planned.parts, "part")
+    echo(f"To {recipients} of {planned.group.name}; {planned.disabled} more are disabled and do not get it.")
+    echo(f"Each message has {parts} ({planned.encoding}): {planned.parts * planned.recipients} in all.")
     if made is None:
         echo("Nothing was sent: to send it, run it again with --yes.")
     else:

@@ -26,6 +26,7 @@ from celcombiller.core.errors import TransferConflict
 from celcombiller.core.ledger import accounts as ledger_accounts
 from celcombiller.core.ledger import statement
 from celcombiller.core.model.accounts import Kind, Transfer
+from celcombiller.core.model.text import format_count
 from celcombiller.core.reports.history import find_trunk_names
 from celcombiller.core.selling import sales
 from celcombiller.core.subscribers import subscriber_records
@@ -158,11 +159,16 @@ def _audit(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         print_json({"ok": report.ok} | asdict(report))
     else:
-        counted = (
-            f"{report.accounts} accounts, {report.transfers} transfers, {report.holds} holds, {report.calls} calls,"
-            f" {report.schedule_credits} scheduled credits"
-        )
-        echo(f"{counted} recomputed: {'all as recorded' if report.ok else f'{len(report.differences)} differences'}.")
+        counts = {
+            "account": report.accounts,
+            "transfer": report.transfers,
+            "hold": report.holds,
+            "call": report.calls,
+            "scheduled credit": report.schedule_credits,
+        }
+        counted = ", ".join(format_count(number, noun) for noun, number in counts.items())
+        outcome = "all as recorded" if report.ok else format_count(len(report.differences), "difference")
+        echo(f"{counted} recomputed: {outcome}.")
         for each in report.differences[:1]:
             echo(f"First difference: {each.subject}: {each.law}; expected {each.expected}, found {each.found}.")
         for hold in report.overdue_holds[:OVERDUE_SHOWN]:

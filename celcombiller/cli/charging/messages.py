@@ -24,6 +24,7 @@ from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import echo
 from celcombiller.core.errors import NotFound
 from celcombiller.core.model.messages import MessageState
+from celcombiller.core.model.text import format_count
 from celcombiller.core.reports.views import message_view
 from celcombiller.core.sms import message_queries
 from celcombiller.database.transaction import transact
@@ -85,7 +86,7 @@ def _queue(arguments: argparse.Namespace, config: Config) -> int:
     for each in [] if arguments.json else found:
         echo(_line(each, is_used=each.route in config.sms.ways))
         for note, number in each.troubles:
-            echo(f"  {note} ({number} messages)")
+            echo(f"  {note} ({format_count(number, 'message')})")
     if not found and not arguments.json:
         echo("No message waits.")
     return DIFFERS if any(each.failing for each in found) else DONE

@@ -26,6 +26,7 @@ from celcombiller.core.charging.simulation import SECONDS_MAX, simulate_call
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.tariffs import Service
+from celcombiller.core.model.text import format_count
 from celcombiller.core.reports.call_price import CallPriceView, call_price_view, describe_call_price
 from celcombiller.core.reports.octet_price import OctetPriceView, describe_octet_price, octet_price_view
 from celcombiller.core.tariffs import tariff_records, versions
@@ -235,6 +236,6 @@ def _print(arguments: argparse.Namespace, new: NewPrices, sums: _Sums, rows: lis
     if sums.without_rate:
         echo(f"{sums.without_rate} go to numbers that it has no rate for: they stay as they are.")
     if arguments.yes:
-        echo(f"Posted {sums.posted} differences, each a transfer that names its call.")
+        echo(f"Posted {format_count(sums.posted, 'difference')}, each a transfer that names its call.")
     elif sums.changed:
         echo("Nothing was written: to post the differences, run it again with --yes.")

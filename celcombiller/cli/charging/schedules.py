@@ -35,6 +35,7 @@ from celcombiller.core.model.schedules import (
     ScheduleKind,
     WhenShort,
 )
+from celcombiller.core.model.text import format_count
 from celcombiller.core.schedules import forecast, memberships, runs, schedule_records
 from celcombiller.core.schedules.due_dates import last_come, next_due_date
 from celcombiller.core.schedules.fee_terms import DAYS_MAX
@@ -159,7 +160,7 @@ def _join(arguments: argparse.Namespace, config: Config) -> int:
         return schedule, made
 
     schedule, made = transact(open_database(config), work)
-    echo(f"{arguments.username} is in {schedule.name} for {made.count} runs from {made.joined_on} on.")
+    echo(f"{arguments.username} is in {schedule.name} for {format_count(made.count, 'run')} from {made.joined_on} on.")
     return 0
 
 
@@ -182,7 +183,7 @@ def _renew(arguments: argparse.Namespace, config: Config) -> int:
         schedule_changes.renew(tx, current_operator(), was, count=arguments.count, months=arguments.months, now=now)
 
     transact(open_database(config), work)
-    echo(f"{arguments.username} has {arguments.count} runs left in {arguments.schedule}.")
+    echo(f"{arguments.username} has {format_count(arguments.count, 'run')} left in {arguments.schedule}.")
     return 0
 
 

@@ -27,6 +27,7 @@ from celcombiller.core.access.changes import tariff_changes, tariff_imports
 from celcombiller.core.access.changes.tariff_imports import PriceList
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.tariffs import Service
+from celcombiller.core.model.text import format_count
 from celcombiller.core.reports.import_views import view_of_import
 from celcombiller.core.tariffs.files.cgrates_plan import TABLES, read_plan
 from celcombiller.core.tariffs.files.findings import Findings
@@ -189,7 +190,7 @@ def _print(
     if found is None:
         if findings.fault_count > len(findings.faults):
             echo(f"... and {findings.fault_count - len(findings.faults)} more")
-        echo(f"{findings.fault_count} faults in the file; nothing was written.")
+        echo(f"{format_count(findings.fault_count, 'fault')} in the file; nothing was written.")
         return
     for kind, count in view.counts.items():
         rows = [_row_of(each) for each in getattr(view, kind, ())[:SHOWN_MAX]]

@@ -12,6 +12,7 @@ from celcombiller.cli.terminal import echo
 from celcombiller.core.access.changes import routing_changes
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.model.routing import RouteTrunk, TrunkChoice
+from celcombiller.core.model.text import format_count
 from celcombiller.core.routing import route_records, trunk_records
 from celcombiller.core.routing.route_records import WEIGHT_MAX
 from celcombiller.core.routing.trunk_records import CALLS_MAX
@@ -137,7 +138,7 @@ def _add_route(arguments: argparse.Namespace, config: Config) -> int:
         return routing_changes.add_route(tx, current_operator(), now=datetime.now(UTC), **facts)
 
     made = transact(open_database(config), work)
-    echo(f"Added a route for {_numbers(made)}, by {len(made.trunks)} trunks.")
+    echo(f"Added a route for {_numbers(made)}, by {format_count(len(made.trunks), 'trunk')}.")
     return 0
 
 

@@ -19,6 +19,7 @@ from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import echo
 from celcombiller.core.audit import report as audit_report
 from celcombiller.core.errors import InvalidValue, StoreUnavailable
+from celcombiller.core.model.text import format_count
 from celcombiller.database.ledger_file import copy_ledger_file, create_ledger_file, path_of
 from celcombiller.database.transaction import reading_one_snapshot, transact
 
@@ -70,8 +71,9 @@ def _back_up(arguments: argparse.Namespace, config: Config) -> int:
             | asdict(report)
         )
     else:
-        echo(f"{target.absolute()}: {target.stat().st_size} bytes, {report.transfers} transfers.")
-        echo("Recomputed: all as recorded." if report.ok else f"! {len(report.differences)} differences: see `audit`.")
+        echo(f"{target.absolute()}: {target.stat().st_size} bytes, {format_count(report.transfers, 'transfer')}.")
+        differ = format_count(len(report.differences), "difference")
+        echo("Recomputed: all as recorded." if report.ok else f"! {differ}: see `audit`.")
         for each in removed:
             echo(f"Removed {each}.")
     return DONE if report.ok else DIFFERS

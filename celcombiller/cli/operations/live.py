@@ -25,6 +25,7 @@ from celcombiller.core.access.changes import call_order_changes
 from celcombiller.core.errors import InvalidValue, StoreUnavailable, UnknownCall
 from celcombiller.core.ledger.balance_format import BalanceStyle, format_balance
 from celcombiller.core.model.accounts import BundleKind, Kind
+from celcombiller.core.model.text import format_count
 from celcombiller.core.reports import live_calls
 from celcombiller.core.reports.live_views import view_live_call, view_order
 from celcombiller.core.voice import asterisk_heartbeat, call_orders, call_queries
@@ -120,7 +121,7 @@ def _live(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _title(shown: int, count: int, now: datetime) -> str:
-    what = f"{count} calls in progress" if count != 1 else "1 call in progress"
+    what = f"{format_count(count, 'call')} in progress"
     return f"{now.astimezone():%H:%M:%S}  {what}" + (f", the oldest {shown} are shown" if shown < count else "")
 
 

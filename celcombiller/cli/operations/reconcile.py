@@ -29,7 +29,7 @@ from celcombiller.config.charging_policy import charging_policy
 from celcombiller.core.access import audit_trail
 from celcombiller.core.catalogue.loading import read_catalogue
 from celcombiller.core.errors import InvalidValue
-from celcombiller.core.model.text import escape_json
+from celcombiller.core.model.text import escape_json, format_count
 from celcombiller.core.reconciliation import difference_records
 from celcombiller.core.reconciliation.differences import DifferenceKind
 from celcombiller.core.reconciliation.settlement import (
@@ -348,7 +348,7 @@ def _print_sums(sums: _Sums, facts: dict[str, Any]) -> None:
     if sums.refused:
         echo(f"{sums.refused} cannot be charged; the table says why.")
     if facts["written"]:
-        echo(f"Settled {sums.settled} calls for {sums.credits} credits.")
+        echo(f"Settled {format_count(sums.settled, 'call')} for {format_count(sums.credits, 'credit')}.")
     elif sums.missing or sums.open:
         echo(f"Settling them would charge {sums.credits} credits. Nothing was written: add --apply to settle them.")
 

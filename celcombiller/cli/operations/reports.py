@@ -11,6 +11,7 @@ from celcombiller.cli.terminal import echo, print_error
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.ledger.day_sums import count_uncounted, day_of
 from celcombiller.core.model.accounts import ACCOUNT_KINDS
+from celcombiller.core.model.text import format_count
 from celcombiller.core.reports import use_report
 from celcombiller.core.reports.day_report import Heading, Period, sum_up
 from celcombiller.core.reports.overview import Figures, Need, look_over
@@ -73,7 +74,7 @@ def _overview(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         print_json(asdict(found))
         return 0
-    echo(f"{found.calls} calls in progress")
+    echo(f"{format_count(found.calls, 'call')} in progress")
     print_rows([asdict(each) for each in found.figures], _names(Figures), as_json=False)
     for need, count in found.needs.items():
         echo(f"{need.value.replace('_', ' ')}: {count} ({_REMEDIES[need]})")

@@ -20,6 +20,7 @@ from celcombiller.cli.common import (
 from celcombiller.cli.terminal import echo
 from celcombiller.core.credit_transfers import credit_transfers, transfer_records
 from celcombiller.core.ledger.rows import AMOUNT_MAX
+from celcombiller.core.model.text import format_count
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.database.transaction import transact
@@ -89,7 +90,8 @@ def _make(arguments: argparse.Namespace, config: Config) -> int:
         print_json(row)
     else:
         fee = f", for a fee of {row['fee']}" if row["fee"] else ""
-        echo(f"{row['payer']} has given {row['amount']} credits to {row['recipient']}{fee} (transfer {row['id']}).")
+        credit = format_count(row["amount"], "credit")
+        echo(f"{row['payer']} has given {credit} to {row['recipient']}{fee} (transfer {row['id']}).")
     return 0
 
 

@@ -32,6 +32,7 @@ from celcombiller.core.bundles import offers
 from celcombiller.core.errors import BillerError, InvalidValue, UnknownVoucher
 from celcombiller.core.ledger.rows import AMOUNT_MAX
 from celcombiller.core.model.accounts import Kind
+from celcombiller.core.model.text import format_count
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.subscribers import subscriber_records
 from celcombiller.core.vouchers import voucher_batches
@@ -138,8 +139,8 @@ def _make(arguments: argparse.Namespace, config: Config) -> int:
             raise
     # What is said goes to standard error, as the codes may go to standard output.
     print_error(
-        f"Made {batch.cards} cards of {format_gift(batch, config.balance.style)}: batch {batch.id} ({batch.name}). "
-        f"None works before `celcombiller voucher activate {batch.id}`."
+        f"Made {format_count(batch.cards, 'card')} of {format_gift(batch, config.balance.style)}: "
+        f"batch {batch.id} ({batch.name}). None works before `celcombiller voucher activate {batch.id}`."
     )
     return 0
 

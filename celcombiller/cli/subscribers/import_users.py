@@ -14,6 +14,7 @@ from celcombiller.cli.exit_status import DONE, REFUSED
 from celcombiller.cli.terminal import echo
 from celcombiller.core.access.changes import subscriber_changes
 from celcombiller.core.errors import InvalidValue
+from celcombiller.core.model.text import format_count
 from celcombiller.core.subscribers.subscriber_file import OPTIONAL, REQUIRED, find_conflicts, read_rows
 from celcombiller.database.transaction import transact
 
@@ -86,6 +87,6 @@ def _print(arguments: argparse.Namespace, rows: list[SubscriberRow], wrong: list
     if wrong:
         echo(f"{len(wrong)} of {len(rows)} rows cannot be imported; nothing was written.")
     elif written:
-        echo(f"Added {len(rows)} subscribers.")
+        echo(f"Added {format_count(len(rows), 'subscriber')}.")
     else:
         echo(f"{len(rows)} rows can be imported. Nothing was written: to import them, run it again with --yes.")

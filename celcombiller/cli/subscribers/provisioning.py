@@ -15,6 +15,7 @@ from celcombiller.cli.common import add_command, open_database, print_json, prin
 from celcombiller.cli.exit_status import DIFFERS, DONE
 from celcombiller.cli.terminal import echo, print_error
 from celcombiller.core.errors import BillerError, InvalidValue
+from celcombiller.core.model.text import format_count
 from celcombiller.core.provisioning import desired_state, drift
 from celcombiller.core.provisioning import status as provisioning_status
 from celcombiller.database.transaction import transact
@@ -94,7 +95,7 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _line(each: Backlog, *, configured: bool) -> str:
-    said = f"{each.network} ({each.kind}): {each.entries} subscribers, {each.waiting} waiting"
+    said = f"{each.network} ({each.kind}): {format_count(each.entries, 'subscriber')}, {each.waiting} waiting"
     if each.oldest_at is not None:
         said += f" since {each.oldest_at.astimezone().isoformat(' ', 'seconds')}"
     if each.failing:

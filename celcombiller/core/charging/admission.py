@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from celcombiller.core.errors import Barred, GroupFull, NoRate, NoTrunk, TooExpensive, TooManyCalls
 from celcombiller.core.model.tariffs import Service
+from celcombiller.core.model.text import format_count
 from celcombiller.core.rating.pricing import affordable
 from celcombiller.core.routing.open_calls import OpenCalls
 from celcombiller.core.routing.prefixes import is_barred
@@ -78,11 +79,13 @@ class CallAdmission:
         self.check_prefixes(payer, number)
         calls_max = _calls_max(payer, group)
         if calls_max is not None and self.open.of_subscribers.get(payer.id, calls_max) >= calls_max:
-            raise TooManyCalls(f"{payer.username} may have {calls_max} calls at once (calls_max)")
+            raise TooManyCalls(f"{payer.username} may have {format_count(calls_max, 'call')} at once (calls_max)")
         if group is None or group.calls_max is None:
             return
         if self.open.of_groups.get(group.id, group.calls_max) >= group.calls_max:
-            raise GroupFull(f"the group {group.name} may have {group.calls_max} calls at once (its calls_max)")
+            raise GroupFull(
+                f"the group {group.name} may have {format_count(group.calls_max, 'call')} at once (its calls_max)"
+            )
 
     def check_prefixes(self, payer: Subscriber, number: str) -> None:
         """Raise `Barred` where a subscriber may not call this number."""

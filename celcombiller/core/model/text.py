@@ -46,5 +46,10 @@ def fold_text(text: str) -> str:
     return "".join(each for each in folded if not unicodedata.combining(each))
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return a number of things in English: ``1 call``, ``2 calls``."""
+    return f"{number} {noun}{'' if abs(number) == 1 else 's'}"
+
+
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()

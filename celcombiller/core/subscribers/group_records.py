@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from celcombiller.core.errors import AlreadyTaken, InUse, InvalidValue, UnknownGroup
 from celcombiller.core.model.subscribers import Group
-from celcombiller.core.model.text import UNPRINTABLE
+from celcombiller.core.model.text import UNPRINTABLE, format_count
 from celcombiller.core.schema import tables
 from celcombiller.core.schema.catalogue_change import record_change
 from celcombiller.core.schema.live_change import record_live_change
@@ -96,7 +96,7 @@ def delete(tx: Connection, group_id: int, now: datetime) -> Group:
     was = find_by_id(tx, group_id, lock=True)
     members = count_members(tx, [group_id]).get(group_id, 0)
     if members:
-        raise InUse(f"{was.name} has {members} members: give them another group first")
+        raise InUse(f"{was.name} has {format_count(members, 'member')}: give them another group first")
     tx.execute(sa.update(_group).where(_group.c.id == group_id).values(deleted_at=now))
     record_change(tx)
     return was

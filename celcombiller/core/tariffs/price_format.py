@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from celcombiller.core.errors import InvalidValue
 from celcombiller.core.languages.language import PLAIN, Language
 from celcombiller.core.model.tariffs import Service, Step
+from celcombiller.core.model.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ def format_money(amount: Fraction | int, currency: str, credits_per_unit: int, l
 
 def count_credits(amount: int) -> str:
     """Return an amount of credits as ``1 credit`` or ``120 credits``."""
-    return f"{amount} {'credit' if abs(amount) == 1 else 'credits'}"
+    return format_count(amount, "credit")
 
 
 def format_steps(service: Service, steps: Sequence[Step], currency: str = "", credits_per_unit: int = 1) -> str:

@@ -21,7 +21,7 @@ def village(ready, here):
 
 def test_nothing_is_sent_without_yes(village):
     said = village("send", "village", "ж" * 71)
-    assert "1 members of village get it; 0 are disabled" in said
+    assert "To 1 recipient of village; 0 more are disabled" in said
     assert "2 parts (ucs2): 2 in all" in said
     assert "--yes" in said
     assert json.loads(village("list", "--json")) == []

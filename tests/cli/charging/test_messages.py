@@ -96,7 +96,7 @@ def test_the_queue_shows_waiting_and_failed_messages(database, ready, here):
     put_off(database, "no phone there")
     status, out, _ = ready("messages", "queue")
     on_net, why, off_net = out.splitlines()
-    assert (status, why) == (1, "  no phone there (1 messages)")
+    assert (status, why) == (1, "  no phone there (1 message)")
     assert (on_net.startswith("asterisk: 1 waiting since "), on_net.endswith(", 1 of them tried without success")) == (
         True,
     ) * 2

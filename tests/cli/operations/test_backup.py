@@ -36,7 +36,7 @@ def test_a_ledger_that_differs_is_copied_and_reported(ready, here):
         ledger.execute("update account set posted = 61 where id = (select max(id) from account)")
         ledger.commit()
     status, out, _ = ready("backup", "copy.sqlite")
-    assert (status, "1 differences" in out, (here / "copy.sqlite").exists()) == (1, True, True)
+    assert (status, "1 difference:" in out, (here / "copy.sqlite").exists()) == (1, True, True)
 
 
 def test_a_folder_keeps_the_newest_copies(ready, here):

@@ -49,7 +49,7 @@ def test_group_with_members_is_not_deleted(tx):
     group = group_records.add(tx, name="students", now=NOW)
     subscriber_records.change(tx, "u1001", {"group_id": group.id}, NOW)
     assert group_records.count_members(tx, [group.id]) == {group.id: 1}
-    with pytest.raises(InUse, match="has 1 members"):
+    with pytest.raises(InUse, match="has 1 member:"):
         group_records.delete(tx, group.id, NOW)
     subscriber_records.change(tx, "u1001", {"group_id": None}, NOW)
     group_records.delete(tx, group.id, NOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from celcombiller.core.errors import InvalidValue
+from celcombiller.core.model.text import format_count
 
 FINDINGS_MAX = 500
 """Findings that are kept with their text; of more only the number is kept, as a file may have one in each row."""
@@ -44,7 +45,9 @@ class Findings:
             fields[row] = f"{fields[row]}; {each.text}" if row in fields else each.text
         texts = [str(each) for each in self.faults[:FAULTS_IN_MESSAGE]]
         more = [] if self.fault_count <= len(texts) else ["…"]
-        return InvalidValue(f"{self.fault_count} faults, nothing was written: {'; '.join(texts + more)}", fields)
+        return InvalidValue(
+            f"{format_count(self.fault_count, 'fault')}, nothing was written: {'; '.join(texts + more)}", fields
+        )
 
     def add_fault(self, row: int, text: str) -> None:
         """Record what must be mended before the file can be imported."""
