@@ -51,12 +51,17 @@ class EventClock:
     @property
     def faults(self) -> list[str]:
         """Why the last event's own time was not used, and whether the two clocks differ."""
-        return [*filter(None, [self._stamp_fault]), *([SKEWED] if abs(self.offset) > SKEW_MAX else [])]
+        return [*filter(None, [self._stamp_fault]), *([SKEWED] if self.skew else [])]
 
     @property
     def is_measured(self) -> bool:
         """Whether Asterisk's clock was measured on this connection."""
         return self._wall_at is not None
+
+    @property
+    def skew(self) -> timedelta:
+        """By how much Asterisk's clock is ahead of the biller's, where that is more than a message takes; else 0."""
+        return self.offset if abs(self.offset) > SKEW_MAX else timedelta()
 
     def reset(self) -> None:
         """Begin again, for a new connection."""

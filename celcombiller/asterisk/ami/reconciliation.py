@@ -234,5 +234,6 @@ class Reconciliation:
                 answered_at,
                 live.talk_ended_at or live.alive_until(self._find_link_loss(answered_at), answered_at),
                 answers_are_heard=self._witness.hears_answers(live.call),
+                ahead=self._events_clock.skew,
             )
         await self._witness.record_report(live.call, witness, report)

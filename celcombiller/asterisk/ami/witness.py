@@ -105,7 +105,7 @@ class AmiWitness:
             report = CallReport(answered=True, at=at, answered_at=answered_at, outcome=outcome)
             report = take_out_step(report, self.step_since_answer(live), lasted)
         elif "DialEnd" in self._calls.hearing.unheard:
-            report = estimated_report(live.call, None, at, answers_are_heard=False)
+            report = estimated_report(live.call, None, at, answers_are_heard=False, ahead=self._events_clock.skew)
         if not live.closed:
             report = await self.read_note(ami, live.call) or report
         await self.record_report(live.call, Witness.AMI, limit_talk(report, lasted))
@@ -171,4 +171,5 @@ class AmiWitness:
             talk_ms=channel_variables.milliseconds(facts[0]),
             answered_at=answered_at if answered_at and self.is_possible(call, answered_at, NOTE_LATE_MAX) else None,
             outcome=status[:64],
+            ahead_ms=self._events_clock.skew // timedelta(milliseconds=1),
         )

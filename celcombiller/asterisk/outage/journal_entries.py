@@ -111,6 +111,7 @@ class Ended(_Line, frozen=True):
     outcome: str = ""
     note: str = ""
     lasted_ms: int | None = None
+    ahead_ms: int = 0
 
     @property
     def report(self) -> CallReport:
@@ -123,6 +124,7 @@ class Ended(_Line, frozen=True):
             outcome=self.outcome,
             note=self.note,
             lasted_ms=self.lasted_ms,
+            ahead_ms=self.ahead_ms,
         )
 
 
@@ -165,6 +167,7 @@ def ended_line(authorization: str, witness: Witness, report: CallReport, cost: i
         outcome=report.outcome,
         note=report.note,
         lasted_ms=report.lasted_ms,
+        ahead_ms=report.ahead_ms,
     )
 
 

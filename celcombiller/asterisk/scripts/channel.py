@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.agi.codec import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.agi.commands import ask, set_variable
+from celcombiller.asterisk.ami.event_clock import SKEW_MAX
 from celcombiller.core.model.calls import CallReport
 
 if TYPE_CHECKING:
@@ -125,9 +126,15 @@ async def read_end(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:
 
 
 async def _read(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:
+    asked_at = datetime.now(UTC)
     status, answered_ms, cause, answered, now, *values = await ask(agi, *_LAST_DIAL, *expressions)
-    at = channel_variables.instant(now) or datetime.now(UTC)
-    return report_of(status, answered_ms, answered, at, cause=cause), values
+    told_at = datetime.now(UTC)
+    at = channel_variables.instant(now) or told_at
+    report = report_of(status, answered_ms, answered, at, cause=cause)
+    ahead = at - min(max(at, asked_at), told_at)  # where the clocks agree, it was told between the two
+    if abs(ahead) > SKEW_MAX:
+        report = structs.replace(report, ahead_ms=ahead // timedelta(milliseconds=1))
+    return report, values
 
 
 def report_of(status: str, answered_ms: str, answered: str | None, now: datetime, *, cause: str = "") -> CallReport:

@@ -21,7 +21,7 @@ def talk_ms(call: Call, ending: CallReport) -> int:
     ANSWEREDTIME_MS is exact when the caller's channel was not up before the Dial. Else it includes the ringing (it
     counts from the answer of the caller's channel), and after a transfer it is empty. Then our own stamp of the
     callee's answer counts, else the one from AMI. The upper limits are ANSWEREDTIME_MS and how long the Dial lasted.
-    Where none of them is known, the talk began with the call, and was cut at its grant.
+    Where none of them is known, the talk began with the call, by the biller's clock, and was cut at its grant.
     """
     if not ending.answered:
         return 0
@@ -30,7 +30,10 @@ def talk_ms(call: Call, ending: CallReport) -> int:
         answered_at = ending.answered_at or call.answered_at
         if answered_at is not None and (answered_at <= ending.at or not limits):
             limits.append(milliseconds(answered_at, ending.at))
-    return min(limits or [milliseconds(call.started_at, ending.at), call.granted_seconds * 1000])
+    if limits:
+        return min(limits)
+    started_at = call.started_at + timedelta(milliseconds=ending.ahead_ms)
+    return min(milliseconds(started_at, ending.at), call.granted_seconds * 1000)
 
 
 CLOCKS_APART = timedelta(seconds=2)
@@ -68,16 +71,22 @@ class Limited(Protocol):
 
 
 def estimated_report(
-    call: Limited, answered_at: datetime | None, alive_until: datetime, *, answers_are_heard: bool = True
+    call: Limited,
+    answered_at: datetime | None,
+    alive_until: datetime,
+    *,
+    answers_are_heard: bool = True,
+    ahead: timedelta = timedelta(),
 ) -> CallReport:
     """Return a report of a call without witness: it talked while it was known to be alive, at most its grant.
 
     Where the answers of calls are not heard, silence is no evidence: the call counts as answered when it began.
+    ``ahead``: by how much the clock of the other times is ahead of the biller's, by which it began.
     """
     note = f"nobody told of its end; it was alive until {alive_until:%Y-%m-%d %H:%M:%S} UTC"
     if answered_at is None and not answers_are_heard:
         note += "; its server's AMI link does not hear answers, so all of that time counts as talk"
-        answered_at = call.started_at
+        answered_at = call.started_at + ahead
     if answered_at is None:
         return CallReport(answered=False, at=alive_until, outcome="gone", note=note)
     cut_at = answered_at + timedelta(seconds=call.granted_seconds)

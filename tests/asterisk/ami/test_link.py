@@ -1280,6 +1280,19 @@ def test_a_clock_set_back_is_recorded(scene, back_seconds, seen):
         assert (server_last_seen(tx, "pbx7") < now) == seen
 
 
+@pytest.mark.parametrize("ahead_seconds", [-1950, 0, 1950])
+def test_a_note_without_talk_has_one_clock(scene, ahead_seconds):
+    """The call began 30 s ago by the biller's clock, and ended 20 s ago by Asterisk's; nobody told of its answer."""
+    scene.asterisk.ahead_seconds = ahead_seconds
+    scene.clock.advance(HEARTBEAT_SECONDS)
+    scene.monitor.session_lost("1.0")
+    ended_at = datetime.now(UTC).timestamp() + ahead_seconds - 20
+    scene.asterisk.alive, scene.asterisk.note = [], f"ANSWER|||{ended_at:.6f}"
+    scene.sweep(2)
+    assert voice(scene.engine).posted in (49, 50)
+    proved(scene.engine)
+
+
 @pytest.mark.parametrize(
     "note",
     [

@@ -1,6 +1,7 @@
 """The AGI scripts over a real socket, with Asterisk's side played by `celcombiller.asterisk.agi.simulator`."""
 
 import time
+from datetime import UTC, datetime, timedelta
 from unittest.mock import Mock
 
 import pytest
@@ -323,6 +324,24 @@ async def test_a_transfer_on_a_lost_link_stays_open(house):
     link.transferred.assert_called_once_with(channel.uniqueid)
     assert int(channel.variables["TIMEOUT(absolute)"]) in (56, 57)
     assert (voice(house.engine).posted, voice(house.engine).held) == (60, 60)
+
+
+@pytest.mark.parametrize("ahead", [1950, 0, -1950])
+@pytest_twisted.ensureDeferred
+async def test_a_differing_clock_changes_no_charge(house, ahead):
+    """Nobody told of the answer, and the link to a server with another time was lost."""
+
+    class Elsewhere(Transferred):
+        def _expand(self, text):
+            return super()._expand(text.replace("${STRFTIME(,,%s.%6q)}", f"{time.time() + ahead:.6f}"))
+
+    house.scripts.call._monitors = {"127.0.0.1": Mock(connected=False, correct=lambda _uniqueid, report, **_: report)}
+    channel = await house.play(Elsewhere("1001", "1002"), "caller")
+    with house.engine.begin() as tx:
+        tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) - timedelta(seconds=10)))
+    await house.play(channel, "reducer")
+    assert 48 <= voice(house.engine).posted <= 50
+    proved(house.engine)
 
 
 class Stamped(Transferred):

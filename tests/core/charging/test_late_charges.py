@@ -171,6 +171,16 @@ def test_doubtful_talk_is_no_more_than_its_dial(funded):
     assert talk_ms(grant.call, structs.replace(report, lasted_ms=None)) == 6550
 
 
+@pytest.mark.parametrize("ahead", [timedelta(minutes=32), timedelta(), timedelta(days=-1)])
+def test_talk_without_an_answer_has_one_clock(funded, ahead):
+    """The call began by the biller's clock, and ended by Asterisk's, which differs."""
+    (grant,) = ask(funded, initiate())
+    assert isinstance(grant, CallGrant)
+    at = grant.call.started_at + timedelta(seconds=4) + ahead
+    report = structs.replace(ended().ending, talk_ms=None, at=at, ahead_ms=ahead // timedelta(milliseconds=1))
+    assert talk_ms(grant.call, report) == 4000
+
+
 def asked(seconds, number):
     """Return the id of a request that is asked for so many seconds after the first."""
     return make_authorization(NOW + timedelta(seconds=seconds), bytes([number] * 3))
