@@ -26,6 +26,7 @@ from celcombiller.asterisk.scripts.channel import (
     NAMESPACE,
     Guard,
     dial_string,
+    measure_ahead,
     read_report,
     refuse,
     report_of,
@@ -74,7 +75,7 @@ _NUMBER = re.compile(r"number=(.{1,80})")
 _STATE = (
     *("${CHANNEL(state)}", "${CHANNEL(accountcode)}", f"${{{channel_variables.LIMIT}}}"),
     *(f"${{{channel_variables.NUMBER}}}", "${DIALSTATUS}", "${ANSWEREDTIME_MS}"),
-    f"${{{channel_variables.ANSWERED}}}",
+    *(f"${{{channel_variables.ANSWERED}}}", channel_variables.NOW),
     *ORIGIN,
 )
 """What is asked of a channel before the decision."""
@@ -172,8 +173,10 @@ class CallScript:
 
     async def _decide(self, agi: Any, guard: Guard) -> Callable[[], Awaitable[None]] | None:
         """Decide, and return what dials; ``None`` when the call was refused."""
+        asked_at = datetime.now(UTC)
         asked = await guard.attempt(partial(ask, agi, *_STATE), "asking of its state", tries=2)
-        state, code, limit, named, status, talk_ms, answered, *moves = asked or [""] * len(_STATE)
+        state, code, limit, named, status, talk_ms, answered, now, *moves = asked or [""] * len(_STATE)
+        previous = _previous_report(status, talk_ms, answered, channel_variables.instant(now), asked_at)
         if not state:  # func_channel is not loaded
             state = str(await guard.attempt(agi.channelStatus, "asking of its state") or "")
             code = agi.variables.get("agi_accountcode", "")
@@ -196,7 +199,7 @@ class CallScript:
             caller_number=caller_number,
             called_number=called_number,
             answered_early=state in _UP,
-            previous=report_of(status, talk_ms, answered, datetime.now(UTC)),
+            previous=previous,
             slice_seconds=self._control.slice_seconds(server),
         )
         way = _Way(agi, guard, question, has_limit=limit != "", has_dialled=status != "")
@@ -727,6 +730,17 @@ def _one_way(dial: str) -> Sequence[TrunkDial]:
 async def _set_many(agi: Any, words: Mapping[str, str]) -> None:
     """Set several variables of a channel at once."""
     await agi.execute("MSET", *(f"{name}={value}" for name, value in words.items()))
+
+
+def _previous_report(status: str, talk_ms: str, answered: str, told: datetime | None, asked_at: datetime) -> CallReport:
+    """Return how the last Dial of a channel ended, by the biller's clock: by that its next call begins.
+
+    ``told`` is the time that Asterisk said with it, since ``asked_at``.
+    """
+    report = report_of(status, talk_ms, answered, datetime.now(UTC))
+    if told is None or report.answered_at is None:
+        return report
+    return structs.replace(report, answered_at=report.answered_at - measure_ahead(told, asked_at))
 
 
 def _shown_caller(way: TrunkDial) -> str:

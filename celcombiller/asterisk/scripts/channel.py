@@ -128,13 +128,20 @@ async def read_end(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:
 async def _read(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:
     asked_at = datetime.now(UTC)
     status, answered_ms, cause, answered, now, *values = await ask(agi, *_LAST_DIAL, *expressions)
-    told_at = datetime.now(UTC)
-    at = channel_variables.instant(now) or told_at
+    at = channel_variables.instant(now) or datetime.now(UTC)
     report = report_of(status, answered_ms, answered, at, cause=cause)
-    ahead = at - min(max(at, asked_at), told_at)  # where the clocks agree, it was told between the two
-    if abs(ahead) > SKEW_MAX:
+    if ahead := measure_ahead(at, asked_at):
         report = structs.replace(report, ahead_ms=ahead // timedelta(milliseconds=1))
     return report, values
+
+
+def measure_ahead(told: datetime, asked_at: datetime) -> timedelta:
+    """Return by how much Asterisk's clock is ahead of ours, from the time that it told since we asked for it.
+
+    Where the clocks agree, that is between then and now. 0: they differ by no more than a message takes.
+    """
+    ahead = told - min(max(told, asked_at), datetime.now(UTC))
+    return ahead if abs(ahead) > SKEW_MAX else timedelta()
 
 
 def report_of(status: str, answered_ms: str, answered: str | None, now: datetime, *, cause: str = "") -> CallReport:

@@ -326,20 +326,40 @@ async def test_a_transfer_on_a_lost_link_stays_open(house):
     assert (voice(house.engine).posted, voice(house.engine).held) == (60, 60)
 
 
+class Elsewhere(Transferred):
+    """A channel of an Asterisk with another time."""
+
+    ahead = 0
+
+    def _expand(self, text):
+        return super()._expand(text.replace("${STRFTIME(,,%s.%6q)}", f"{time.time() + self.ahead:.6f}"))
+
+
 @pytest.mark.parametrize("ahead", [1950, 0, -1950])
 @pytest_twisted.ensureDeferred
-async def test_a_differing_clock_changes_no_charge(house, ahead):
+async def test_a_differing_clock_changes_no_charge(house, monkeypatch, ahead):
     """Nobody told of the answer, and the link to a server with another time was lost."""
-
-    class Elsewhere(Transferred):
-        def _expand(self, text):
-            return super()._expand(text.replace("${STRFTIME(,,%s.%6q)}", f"{time.time() + ahead:.6f}"))
-
+    monkeypatch.setattr(Elsewhere, "ahead", ahead)
     house.scripts.call._monitors = {"127.0.0.1": Mock(connected=False, correct=lambda _uniqueid, report, **_: report)}
     channel = await house.play(Elsewhere("1001", "1002"), "caller")
     with house.engine.begin() as tx:
         tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) - timedelta(seconds=10)))
     await house.play(channel, "reducer")
+    assert 48 <= voice(house.engine).posted <= 50
+    proved(house.engine)
+
+
+@pytest.mark.parametrize("ahead", [1950, 0, -1950])
+@pytest_twisted.ensureDeferred
+async def test_a_differing_clock_charges_the_last_call(house, monkeypatch, ahead):
+    """The biller died during a call; the channel says how that ended when it asks for its next one."""
+    monkeypatch.setattr(Elsewhere, "ahead", ahead)
+    house.scripts.call._monitors = {"127.0.0.1": Mock(connected=False, correct=lambda _uniqueid, report, **_: report)}
+    channel = await house.play(Elsewhere("1001", "1002"), "caller")
+    with house.engine.begin() as tx:
+        tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) - timedelta(seconds=20)))
+    channel.variables["CELCOMBILLER_ANSWERED"] = f"{time.time() + ahead - 10:.6f}"
+    await house.play(channel, "caller")
     assert 48 <= voice(house.engine).posted <= 50
     proved(house.engine)
 
