@@ -18,7 +18,7 @@ from celcombiller.asterisk.scripts.call_origin import ORIGIN
 STATE = (
     f"0|${{CHANNEL(state)}}|${{CHANNEL(accountcode)}}|${{{channel_variables.LIMIT}}}"
     f"|${{{channel_variables.NUMBER}}}|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}|${{{channel_variables.ANSWERED}}}"
-    f"|{'|'.join(ORIGIN)}"
+    f"|{channel_variables.NOW}|{'|'.join(ORIGIN)}"
 )
 ENDING = (
     f"0|${{DIALSTATUS}}|${{ANSWEREDTIME_MS}}|${{HANGUPCAUSE}}|${{{channel_variables.ANSWERED}}}|{channel_variables.NOW}"
