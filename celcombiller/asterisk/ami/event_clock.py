@@ -35,6 +35,11 @@ WRONG = "a Timestamp of its events is not from now, so the time of arrival count
 SKEWED = "its clock differs from the biller's by more than 5 s: set both by NTP"
 
 
+def filter_skew(difference: timedelta) -> timedelta:
+    """Return a difference of two clocks; 0 where it is no more than a message takes."""
+    return difference if abs(difference) > SKEW_MAX else timedelta()
+
+
 class EventClock:
     """Reads the time of the events of one connection, and keeps what is wrong with it."""
 
@@ -61,7 +66,7 @@ class EventClock:
     @property
     def skew(self) -> timedelta:
         """By how much Asterisk's clock is ahead of the biller's, where that is more than a message takes; else 0."""
-        return self.offset if abs(self.offset) > SKEW_MAX else timedelta()
+        return filter_skew(self.offset)
 
     def reset(self) -> None:
         """Begin again, for a new connection."""

@@ -171,5 +171,5 @@ class AmiWitness:
             talk_ms=channel_variables.milliseconds(facts[0]),
             answered_at=answered_at if answered_at and self.is_possible(call, answered_at, NOTE_LATE_MAX) else None,
             outcome=status[:64],
-            ahead_ms=self._events_clock.skew // timedelta(milliseconds=1),
+            ahead=self._events_clock.skew,
         )

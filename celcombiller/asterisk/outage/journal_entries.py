@@ -7,7 +7,7 @@ never dialled.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -111,7 +111,7 @@ class Ended(_Line, frozen=True):
     outcome: str = ""
     note: str = ""
     lasted_ms: int | None = None
-    ahead_ms: int = 0
+    ahead: timedelta = timedelta()
 
     @property
     def report(self) -> CallReport:
@@ -124,7 +124,7 @@ class Ended(_Line, frozen=True):
             outcome=self.outcome,
             note=self.note,
             lasted_ms=self.lasted_ms,
-            ahead_ms=self.ahead_ms,
+            ahead=self.ahead,
         )
 
 
@@ -167,7 +167,7 @@ def ended_line(authorization: str, witness: Witness, report: CallReport, cost: i
         outcome=report.outcome,
         note=report.note,
         lasted_ms=report.lasted_ms,
-        ahead_ms=report.ahead_ms,
+        ahead=report.ahead,
     )
 
 

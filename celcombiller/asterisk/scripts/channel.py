@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from celcombiller.asterisk import channel_variables
 from celcombiller.asterisk.agi.codec import AgiCommandRefused, AgiProtocolError
 from celcombiller.asterisk.agi.commands import ask, set_variable
-from celcombiller.asterisk.ami.event_clock import SKEW_MAX
+from celcombiller.asterisk.ami.event_clock import filter_skew
 from celcombiller.core.model.calls import CallReport
 
 if TYPE_CHECKING:
@@ -129,10 +129,8 @@ async def _read(agi: Any, *expressions: str) -> tuple[CallReport, list[str]]:
     asked_at = datetime.now(UTC)
     status, answered_ms, cause, answered, now, *values = await ask(agi, *_LAST_DIAL, *expressions)
     at = channel_variables.instant(now) or datetime.now(UTC)
-    report = report_of(status, answered_ms, answered, at, cause=cause)
-    if ahead := measure_ahead(at, asked_at):
-        report = structs.replace(report, ahead_ms=ahead // timedelta(milliseconds=1))
-    return report, values
+    ahead = measure_ahead(at, asked_at)
+    return report_of(status, answered_ms, answered, at, cause=cause, ahead=ahead), values
 
 
 def measure_ahead(told: datetime, asked_at: datetime) -> timedelta:
@@ -140,11 +138,18 @@ def measure_ahead(told: datetime, asked_at: datetime) -> timedelta:
 
     Where the clocks agree, that is between then and now. 0: they differ by no more than a message takes.
     """
-    ahead = told - min(max(told, asked_at), datetime.now(UTC))
-    return ahead if abs(ahead) > SKEW_MAX else timedelta()
+    return filter_skew(told - min(max(told, asked_at), datetime.now(UTC)))
 
 
-def report_of(status: str, answered_ms: str, answered: str | None, now: datetime, *, cause: str = "") -> CallReport:
+def report_of(
+    status: str,
+    answered_ms: str,
+    answered: str | None,
+    now: datetime,
+    *,
+    cause: str = "",
+    ahead: timedelta = timedelta(),
+) -> CallReport:
     """Return the report of a Dial by the channel's own variables. An answer that is to come was never an answer."""
     answered_at = channel_variables.instant(answered)
     if answered_at is not None and answered_at > now + _AHEAD_MAX:
@@ -155,6 +160,7 @@ def report_of(status: str, answered_ms: str, answered: str | None, now: datetime
         talk_ms=channel_variables.milliseconds(answered_ms),
         answered_at=answered_at,
         outcome=f"{status} {cause}".strip()[:64],
+        ahead=ahead,
     )
 
 

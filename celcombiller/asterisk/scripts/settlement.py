@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _LOG = Logger(namespace=NAMESPACE)
 
-_WORDS = attrgetter(*(each.name for each in fields(CallReport) if each.name not in ("at", "ahead_ms")))
+_WORDS = attrgetter(*(each.name for each in fields(CallReport) if each.name not in ("at", "ahead")))
 """What a report says, besides when."""
 
 ENDED_MAX = 1000

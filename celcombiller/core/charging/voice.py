@@ -295,7 +295,8 @@ class VoiceCharging:
             began_at, let_go = now, ""
             if request.witness is not Witness.CDR:
                 let_go = "let go without an authorization: the ledger did not answer"
-                began_at = asked.previous.at if now - _EARLIER_MAX < asked.previous.at <= now else now
+                asked_at = asked.previous.at_biller
+                began_at = asked_at if now - _EARLIER_MAX < asked_at <= now else now
             admitted, _ = self._admit(policy, asked, began_at, leg=0 if last is None else last.leg + 1, late=True)
             if request.limit_seconds is not None:
                 admitted = structs.replace(admitted, granted_seconds=request.limit_seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
@@ -132,7 +132,7 @@ class CallReport(msgspec.Struct, frozen=True):
     ``talk_ms`` is Asterisk's ANSWEREDTIME_MS (``None``: not reported), ``answered_at`` the stamp that our subroutine
     set at the callee's answer, ``at`` the end of the talk, all by Asterisk's clock. ``outcome`` is DIALSTATUS or the
     word that stands for it. ``note`` says what is not proved. ``lasted_ms`` is how long the Dial lasted, ringing
-    included, by a clock that cannot be set: the upper limit where the other times are doubtful. ``ahead_ms`` is by how
+    included, by a clock that cannot be set: the upper limit where the other times are doubtful. ``ahead`` is by how
     much Asterisk's clock is ahead of the biller's, as the witness found it; 0: by what a message takes, or unknown.
     """
 
@@ -143,7 +143,12 @@ class CallReport(msgspec.Struct, frozen=True):
     outcome: str = ""
     note: str = ""
     lasted_ms: int | None = None
-    ahead_ms: int = 0
+    ahead: timedelta = timedelta()
+
+    @property
+    def at_biller(self) -> datetime:
+        """The end of the talk by the biller's clock."""
+        return self.at - self.ahead
 
 
 class CallGrant(msgspec.Struct, frozen=True):

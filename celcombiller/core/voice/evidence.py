@@ -30,10 +30,7 @@ def talk_ms(call: Call, ending: CallReport) -> int:
         answered_at = ending.answered_at or call.answered_at
         if answered_at is not None and (answered_at <= ending.at or not limits):
             limits.append(milliseconds(answered_at, ending.at))
-    if limits:
-        return min(limits)
-    started_at = call.started_at + timedelta(milliseconds=ending.ahead_ms)
-    return min(milliseconds(started_at, ending.at), call.granted_seconds * 1000)
+    return min(limits or [milliseconds(call.started_at, ending.at_biller), call.granted_seconds * 1000])
 
 
 CLOCKS_APART = timedelta(seconds=2)

@@ -1282,7 +1282,7 @@ def test_a_clock_set_back_is_recorded(scene, back_seconds, seen):
 
 @pytest.mark.parametrize("ahead_seconds", [-1950, 0, 1950])
 def test_a_note_without_talk_has_one_clock(scene, ahead_seconds):
-    """The call began 30 s ago by the biller's clock, and ended 20 s ago by Asterisk's; nobody told of its answer."""
+    """The call began 30 s ago by the biller's clock and ended 20 s ago by Asterisk's clock. No answer is known."""
     scene.asterisk.ahead_seconds = ahead_seconds
     scene.clock.advance(HEARTBEAT_SECONDS)
     scene.monitor.session_lost("1.0")

@@ -335,15 +335,21 @@ class Elsewhere(Transferred):
         return super()._expand(text.replace("${STRFTIME(,,%s.%6q)}", f"{time.time() + self.ahead:.6f}"))
 
 
-@pytest.mark.parametrize("ahead", [1950, 0, -1950])
-@pytest_twisted.ensureDeferred
-async def test_a_differing_clock_changes_no_charge(house, monkeypatch, ahead):
-    """Nobody told of the answer, and the link to a server with another time was lost."""
+async def begin_elsewhere(house, monkeypatch, ahead, seconds_ago):
+    """Begin a call on an Asterisk whose clock is so many seconds ahead, and whose link is lost; give its channel."""
     monkeypatch.setattr(Elsewhere, "ahead", ahead)
     house.scripts.call._monitors = {"127.0.0.1": Mock(connected=False, correct=lambda _uniqueid, report, **_: report)}
     channel = await house.play(Elsewhere("1001", "1002"), "caller")
     with house.engine.begin() as tx:
-        tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) - timedelta(seconds=10)))
+        tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) - timedelta(seconds=seconds_ago)))
+    return channel
+
+
+@pytest.mark.parametrize("ahead", [1950, 0, -1950])
+@pytest_twisted.ensureDeferred
+async def test_a_differing_clock_changes_no_charge(house, monkeypatch, ahead):
+    """No answer is known: the caller was transferred."""
+    channel = await begin_elsewhere(house, monkeypatch, ahead, 10)
     await house.play(channel, "reducer")
     assert 48 <= voice(house.engine).posted <= 50
     proved(house.engine)
@@ -353,11 +359,7 @@ async def test_a_differing_clock_changes_no_charge(house, monkeypatch, ahead):
 @pytest_twisted.ensureDeferred
 async def test_a_differing_clock_charges_the_last_call(house, monkeypatch, ahead):
     """The biller died during a call; the channel says how that ended when it asks for its next one."""
-    monkeypatch.setattr(Elsewhere, "ahead", ahead)
-    house.scripts.call._monitors = {"127.0.0.1": Mock(connected=False, correct=lambda _uniqueid, report, **_: report)}
-    channel = await house.play(Elsewhere("1001", "1002"), "caller")
-    with house.engine.begin() as tx:
-        tx.execute(sa.update(tables.call).values(started_at=datetime.now(UTC) - timedelta(seconds=20)))
+    channel = await begin_elsewhere(house, monkeypatch, ahead, 20)
     channel.variables["CELCOMBILLER_ANSWERED"] = f"{time.time() + ahead - 10:.6f}"
     await house.play(channel, "caller")
     assert 48 <= voice(house.engine).posted <= 50

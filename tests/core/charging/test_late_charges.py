@@ -75,6 +75,15 @@ def test_a_late_charge_begins_when_the_call_did(funded):
         assert settled.call.started_at == began
 
 
+@pytest.mark.parametrize("ahead", [timedelta(minutes=32), timedelta(), timedelta(minutes=-32)])
+def test_a_late_charge_begins_by_our_clock(funded, ahead):
+    """Another biller let it go: only the end of the channel tells of it, by the clock of Asterisk."""
+    report = structs.replace(ended(talk_ms=1000).ending, at=NOW + ahead, ahead=ahead)
+    asked = replace(initiate(), previous=report)
+    (settled,) = ask(funded, ended(talk_ms=1000, unauthorized_request=asked), now=NOW + timedelta(hours=1))
+    assert settled.call.started_at == NOW
+
+
 def test_a_call_let_go_pays_though_disabled_since(funded):
     with funded.begin() as tx:
         subscriber_records.enable(tx, "u1001", NOW, enabled=False)
@@ -177,7 +186,7 @@ def test_talk_without_an_answer_has_one_clock(funded, ahead):
     (grant,) = ask(funded, initiate())
     assert isinstance(grant, CallGrant)
     at = grant.call.started_at + timedelta(seconds=4) + ahead
-    report = structs.replace(ended().ending, talk_ms=None, at=at, ahead_ms=ahead // timedelta(milliseconds=1))
+    report = structs.replace(ended().ending, talk_ms=None, at=at, ahead=ahead)
     assert talk_ms(grant.call, report) == 4000
 
 
