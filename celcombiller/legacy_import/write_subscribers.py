@@ -96,8 +96,7 @@ class SubscriberWriter:
         for subscriber_id, user in self._adopted:
             values = self._values(user, subscriber_id)
             facts = {name: values[name] for name in ("clid", "imsi", "cpf", "name", "address")}
-            found_by = (user.username, values["name"], values["clid"], values["imsi"], values["cpf"])
-            facts["search_text"] = make_search_text(*found_by)
+            facts["search_text"] = make_search_text(values | {"username": user.username})
             tx.execute(sa.update(_table).where(_table.c.id == subscriber_id).values(facts))
         for chunk in split_in_chunks(progress(self.new, "Subscribers", len(self.new))):
             made = [

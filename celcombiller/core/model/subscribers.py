@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
 from celcombiller.core.model.text import fold_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Level(IntEnum):
@@ -62,6 +66,9 @@ class Group:
     call_cost_max: int | None = None
 
 
-def make_search_text(username: str, name: str, clid: str, imsi: str, cpf: str | None) -> str:
-    """Return the names and numbers of a subscriber as they are searched, each in a line."""
-    return fold_text("\n".join((username, name, clid, imsi, cpf or "")))
+_SEARCHED = ("username", "name", "clid", "imsi", "cpf")
+
+
+def make_search_text(subscriber: Mapping[str, Any]) -> str:
+    """Return the names and numbers of a subscriber, who is given by field, as they are searched: each in a line."""
+    return fold_text("\n".join(subscriber.get(each) or "" for each in _SEARCHED))

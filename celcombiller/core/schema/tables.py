@@ -85,8 +85,7 @@ def _living(name: str, *columns: str, unique: bool = False) -> sa.Index:
 
 
 def _search_text_of(inserted: Any) -> str:
-    row = inserted.get_current_parameters()
-    return make_search_text(row["username"], row["name"], row["clid"], row["imsi"], row.get("cpf"))
+    return make_search_text(inserted.get_current_parameters())
 
 
 subscriber = sa.Table(

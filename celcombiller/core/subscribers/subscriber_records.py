@@ -33,8 +33,6 @@ NOT_DELETED = tables.subscriber.c.deleted_at.is_(None)
 _may_call = attrgetter("enabled", "calls_max", "barred", "allowed", "group_id")
 """What of a subscriber decides whether their open calls may go on."""
 
-_SEARCHED = ("username", "name", "clid", "imsi", "cpf")
-
 
 def add(
     tx: Connection,
@@ -230,8 +228,8 @@ def change(tx: Connection, username: str, changes: Mapping[str, Any], now: datet
     if values.get("level", before.level) is not Level.ADMINISTRATOR or not values.get("enabled", before.enabled):
         _refuse_last(tx, before)
     if values:
-        found_by = make_search_text(*(values.get(each, getattr(before, each)) for each in _SEARCHED))
-        tx.execute(sa.update(table).where(table.c.id == before.id).values(values | {"search_text": found_by}))
+        search_text = make_search_text(dataclasses.asdict(before) | values)
+        tx.execute(sa.update(table).where(table.c.id == before.id).values(values | {"search_text": search_text}))
     after = subscriber_from_row(tx.execute(sa.select(table).where(table.c.id == before.id)).one())
     desired_state.sync_subscriber(tx, after, now)
     if _may_call(before) != _may_call(after):

@@ -39,13 +39,13 @@ def test_any_part_finds_in_any_spelling(engine, text):
 
 
 @pytest.mark.parametrize("text", ["%", "_", "jo%o", "joao\\", "Joana", "12345x"])
-def test_what_nobody_has_finds_nobody(engine, text):
+def test_a_missing_part_finds_no_subscriber(engine, text):
     with engine.begin() as tx:
         add(tx)
         assert found(tx, text) == []
 
 
-def test_who_is_changed_is_found_anew(engine):
+def test_a_changed_subscriber_is_found_by_changes(engine):
     with engine.begin() as tx:
         add(tx)
         subscriber_records.change(tx, "joao", {"name": "Zé", "cpf": None}, NOW)
@@ -62,11 +62,11 @@ def test_to_fold_again_changes_nothing(text):
     assert fold_text(fold_text(text)) == fold_text(text)
 
 
-def test_whoever_writes_a_name_writes_what_finds(engine):
+def test_each_writer_of_names_writes_search_text(engine):
     """The functions that update subscribers are those of `test_live_changes`; of names, only these two."""
     with engine.begin() as tx:
         tx.execute(sa.insert(tables.subscriber), [FACTS | {"level": 1, "enabled": True, "created_at": NOW}])
-        assert found(tx, make_search_text(**FACTS)) == ["joao"]
+        assert found(tx, make_search_text(FACTS)) == ["joao"]
     writers = {
         path.stem
         for path in sorted(Path(celcombiller.__file__).parent.rglob("*.py"))

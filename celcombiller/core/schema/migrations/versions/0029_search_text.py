@@ -21,6 +21,6 @@ def upgrade() -> None:
         "select id, username, name, clid, imsi, cpf from subscriber where id > :last order by id limit :most"
     )
     change = sa.text("update subscriber set search_text = :search_text where id = :id")
-    while found := tx.execute(rows, {"last": last, "most": CHUNK_ROWS}).all():
-        last = found[-1].id
-        tx.execute(change, [{"id": row.id, "search_text": make_search_text(*row[1:])} for row in found])
+    while found := tx.execute(rows, {"last": last, "most": CHUNK_ROWS}).mappings().all():
+        last = found[-1]["id"]
+        tx.execute(change, [{"id": row["id"], "search_text": make_search_text({**row})} for row in found])
