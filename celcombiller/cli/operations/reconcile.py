@@ -40,6 +40,7 @@ from celcombiller.core.reconciliation.settlement import (
     list_charged,
     reconcile_channels,
 )
+from celcombiller.core.tariffs.price_format import count_credits
 from celcombiller.database.transaction import transact
 from celcombiller.jobs.cdr_settings import reconciliation_terms
 
@@ -348,7 +349,7 @@ def _print_sums(sums: _Sums, facts: dict[str, Any]) -> None:
     if sums.refused:
         echo(f"{sums.refused} cannot be charged; the table says why.")
     if facts["written"]:
-        echo(f"Settled {format_count(sums.settled, 'call')} for {format_count(sums.credits, 'credit')}.")
+        echo(f"Settled {format_count(sums.settled, 'call')} for {count_credits(sums.credits)}.")
     elif sums.missing or sums.open:
         echo(f"Settling them would charge {sums.credits} credits. Nothing was written: add --apply to settle them.")
 

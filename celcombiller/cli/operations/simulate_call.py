@@ -10,8 +10,8 @@ from celcombiller.cli.exit_status import REFUSED
 from celcombiller.cli.subscribers.users import with_balances
 from celcombiller.cli.terminal import echo
 from celcombiller.core.errors import BillerError, InvalidValue
-from celcombiller.core.model.text import format_count
 from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.tariffs.price_format import count_credits
 from celcombiller.core.voice import call_queries
 from celcombiller.database.transaction import transact
 
@@ -123,7 +123,7 @@ def _print_played(channel: Any, engine: sa.Engine, config: Config) -> int:
         echo(f"{channel.variables['DIALSTATUS']}; not billed: an always allowed number.")
         return 0
     user, call = mine
-    cost = format_count(call.cost or 0, "credit")
+    cost = count_credits(call.cost or 0)
     echo(f"{channel.variables['DIALSTATUS']}: {call.state}, {call.talk_ms} ms of talk, {cost}.")
     balances = transact(engine, lambda tx: with_balances(tx, subscriber_records.find(tx, user)))
     echo(f"{user} has {balances['voice_balance']} voice credits now, {balances['voice_held']} held.")

@@ -20,9 +20,9 @@ from celcombiller.cli.common import (
 from celcombiller.cli.terminal import echo
 from celcombiller.core.credit_transfers import credit_transfers, transfer_records
 from celcombiller.core.ledger.rows import AMOUNT_MAX
-from celcombiller.core.model.text import format_count
 from celcombiller.core.schedules.due_dates import local_date
 from celcombiller.core.subscribers import subscriber_records
+from celcombiller.core.tariffs.price_format import count_credits
 from celcombiller.database.transaction import transact
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _make(arguments: argparse.Namespace, config: Config) -> int:
         print_json(row)
     else:
         fee = f", for a fee of {row['fee']}" if row["fee"] else ""
-        credit = format_count(row["amount"], "credit")
+        credit = count_credits(row["amount"])
         echo(f"{row['payer']} has given {credit} to {row['recipient']}{fee} (transfer {row['id']}).")
     return 0
 

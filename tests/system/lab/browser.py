@@ -17,7 +17,7 @@ TABS_MAX = 60
 BETWEEN_TAPS = 0.5
 """Seconds within which two taps of an impatient finger come."""
 TAP_MS = 100
-"""A finger is down for so long. Without it Chromium takes the second tap before it has sent what the first one asks."""
+"""How long a tap takes. If it takes no time, Chromium handles the second tap before it sends the first request."""
 TIMEOUT_MS = 60_000
 """A page takes 0.2 s, and a hundred times as long on a machine that is busy with ten such things."""
 FIND_BARRIERS = """axe.run({resultTypes: ["violations"], preload: {assets: ["media"]}}).then(

@@ -77,10 +77,10 @@ def test_a_dump_is_proved_and_can_be_restored(cluster, run, tmp_path, monkeypatc
     assert run(url, "init")[0] == 0
     assert run(url, "credit", "admin", "60")[0] == 0
     status, said = run(url, "backup", "ledger.dump")
-    assert (status, "1 transfer" in said, stat.S_IMODE((tmp_path / "ledger.dump").stat().st_mode)) == (0, True, 0o600)
+    assert (status, "1 transfer." in said, stat.S_IMODE((tmp_path / "ledger.dump").stat().st_mode)) == (0, True, 0o600)
     other = cluster.database()
     restored = sa.make_url(other).set(drivername="postgresql").render_as_string()
     subprocess.run(["pg_restore", "--no-owner", f"--dbname={restored}", tmp_path / "ledger.dump"], check=True)
     status, said = run(other, "audit")
-    assert (status, "1 transfer" in said) == (0, True)
+    assert (status, "1 transfer," in said) == (0, True)
     assert run(url, "backup", "ledger.dump")[0] == 3
