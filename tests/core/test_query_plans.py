@@ -66,7 +66,8 @@ def the_path_of_a_call(engine, monkeypatch):
         with engine.begin() as tx:
             tx.execute(sa.select(tables.subscriber).where(Directory.is_named_by(["u1001"]))).all()
             tx.execute(sa.select(tables.account).where(tables.account.c.subscriber_id == 1)).all()
-            call_queries.open_calls(tx, "pbx1")
+            after = call_queries.OpenCall(1, "r", "u", 1, NOW)
+            call_queries.list_open(tx, "pbx1", after=after, limit=10)
             call_queries.overdue_calls(tx, NOW, limit=10)
             call_queries.count_overdue(tx, NOW)
             asterisk_heartbeat.server_seen(tx, "pbx1", NOW)

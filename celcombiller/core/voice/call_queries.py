@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
@@ -20,15 +20,26 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
-def open_calls(tx: Connection, server: str) -> list[Call]:
-    """Return the open calls of an Asterisk server, oldest first."""
+class OpenCall(NamedTuple):
+    """What a comparison with the channels needs of an open call; the rest is known where the call was begun."""
+
+    id: int
+    reference: str
+    uniqueid: str
+    granted_seconds: int
+    started_at: datetime
+
+
+def list_open(tx: Connection, server: str, *, after: OpenCall | None, limit: int) -> list[OpenCall]:
+    """Return open calls of an Asterisk server, oldest first, from the one that comes ``after`` another."""
     table = tables.call
-    rows = tx.execute(
-        sa.select(table)
-        .where(without_index(table.c.server) == server, table.c.state == inline_literal(CallState.OPEN))
-        .order_by(table.c.started_at, table.c.id)
-    )
-    return list(map(call_from_row, rows))
+    wanted = [without_index(table.c.server) == server, table.c.state == inline_literal(CallState.OPEN)]
+    if after is not None:
+        place = sa.tuple_(sa.literal(after.started_at, table.c.started_at.type), sa.literal(after.id, table.c.id.type))
+        wanted.append(sa.tuple_(table.c.started_at, table.c.id) > place)
+    columns = (table.c.id, table.c.reference, table.c.uniqueid, table.c.granted_seconds, table.c.started_at)
+    rows = tx.execute(sa.select(*columns).where(*wanted).order_by(table.c.started_at, table.c.id).limit(limit))
+    return [OpenCall(*row) for row in rows]
 
 
 def still_open(tx: Connection, references: Collection[str]) -> list[Call]:

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
-from celcombiller.asterisk.ami import event_clock
+from celcombiller.asterisk.ami import event_clock, reconciliation
 from celcombiller.asterisk.ami.alive_signal import SIGNAL_SECONDS, AliveSignal
 from celcombiller.asterisk.ami.codec import AmiProtocolError, AmiRefused
 from celcombiller.asterisk.ami.link import (
@@ -36,6 +36,7 @@ from celcombiller.core.voice.asterisk_heartbeat import (
     server_not_seen_beyond,
     server_seen,
 )
+from celcombiller.core.voice.call_queries import still_open
 from celcombiller.core.voice.evidence import talk_ms
 from celcombiller.jobs import expiry
 from celcombiller.jobs.expiry import close_overdue
@@ -431,6 +432,38 @@ def test_the_dialplans_note_of_the_end_is_exact(scene):
     scene.sweep(2)
     assert voice(scene.engine).posted == 52
     proved(scene.engine)
+
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_a_sweep_reads_calls_in_pages(scene, monkeypatch, calls):
+    """A transaction that reads all of very many keeps new calls waiting for its thread."""
+    monkeypatch.setattr(reconciliation, "PAGE_CALLS", 2)
+    for number in range(2, calls + 1):
+        ask(scene.engine, credit(9, reference=f"more {number}"), initiate(f"{number}.0"), now=scene.began)
+    read, transact = [], scene.store.transact
+    monkeypatch.setattr(
+        scene.store, "transact", lambda work: transact(work).addCallback(lambda got: read.append(got) or got)
+    )
+    scene.monitor.session_lost("1.0")
+    scene.asterisk.alive = []
+    scene.sweep(2)
+    assert voice(scene.engine).held == 0
+    assert max(len(each) for each in read if isinstance(each, list)) == min(calls, 2)
+    proved(scene.engine)
+
+
+def test_only_what_changed_is_read_whole(scene, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        reconciliation, "still_open", lambda tx, references: read.append(references) or still_open(tx, references)
+    )
+    scene.sweep()
+    assert read == []
+    with scene.engine.begin() as tx:
+        tx.execute(sa.update(tables.call).values(granted_seconds=30))
+    scene.sweep(2)
+    assert read == [[scene.grant.call.reference]]
+    assert scene.monitor.live_calls.find("1.0").call.granted_seconds == 30
 
 
 @pytest.fixture

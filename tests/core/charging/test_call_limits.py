@@ -320,7 +320,7 @@ def test_an_open_call_is_read_with_its_trunk(funded):
     write(funded, policy)
     grant = called(funded, policy)
     with funded.begin() as tx:
-        assert call_queries.open_calls(tx, "pbx1") == [grant.call]
+        assert call_queries.still_open(tx, [grant.call.reference]) == [grant.call]
 
 
 def test_a_subscriber_without_limits_is_not_counted(funded):

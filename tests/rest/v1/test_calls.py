@@ -242,10 +242,14 @@ def test_no_filter_of_calls_reads_too_much(engine):
         assert ("started_at<" in how) == (wanted.until is not None or after is not None), said
 
 
+OPEN = call_queries.OpenCall(1, "r", "u", 1, BEGUN)
+
+
 @pytest.mark.parametrize(
     ("work", "index"),
     [
-        (lambda tx: call_queries.open_calls(tx, "pbx1"), "ix_call_open"),
+        (lambda tx: call_queries.list_open(tx, "pbx1", after=None, limit=9), "ix_call_open"),
+        (lambda tx: call_queries.list_open(tx, "pbx1", after=OPEN, limit=9), "ix_call_open (started_at>?)"),
         (lambda tx: call_queries.overdue_calls(tx, BEGUN, limit=9), "ix_call_open"),
         (lambda tx: history.list_open_holds(tx, limit=51), "ix_hold_open"),
         (lambda tx: history.list_open_holds(tx, limit=51, subscriber_id=2), "ix_hold_open (account_id=?)"),

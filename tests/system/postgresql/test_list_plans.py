@@ -51,9 +51,13 @@ def test_no_filter_of_calls_scans_the_table(engine):
         assert not [line for line in plan if "Seq Scan on call" in line], f"{wanted} {after}: {plan}"
 
 
+OPEN = call_queries.OpenCall(1, "r", "u", 1, datetime(2030, 1, 1, tzinfo=UTC))
+
+
 def test_the_sweeps_look_at_open_calls_only(engine):
     for work in (
-        lambda tx: call_queries.open_calls(tx, "pbx1"),
+        lambda tx: call_queries.list_open(tx, "pbx1", after=None, limit=9),
+        lambda tx: call_queries.list_open(tx, "pbx1", after=OPEN, limit=9),
         lambda tx: call_queries.overdue_calls(tx, datetime.now(UTC), limit=9),
     ):
         plan = plans_of(engine, work)
