@@ -9,6 +9,7 @@ were dialled and hung up, and that the ledger is right.
 
 import argparse
 import json
+import queue
 import re
 import shutil
 import socket
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -68,7 +70,7 @@ class PlayedAmi:
     """AMI of a server whose live calls go on until they are hung up; `hear` sends the events of the others."""
 
     def __init__(self, port, live):
-        self.actions, self._connection, self._lock = Counter(), None, threading.Lock()
+        self.actions, self._to_send = Counter(), queue.SimpleQueue()
         self.hung_up = {}
         self._live = {
             channel: f"Event: Status\r\n{snapshot(channel, uniqueid)}BridgeID: b\r\n"
@@ -92,16 +94,23 @@ class PlayedAmi:
         self._send(f"{told}Cause: 16\r\nCause-txt: x\r\n\r\n")
 
     def _send(self, text):
-        with self._lock:
-            if self._connection is not None:
-                self._connection.sendall(text.encode())
+        """Send this when the biller has read what comes before it; calls wait for that no more than in Asterisk."""
+        self._to_send.put(text.encode())
+
+    @staticmethod
+    def _send_all(connection, to_send):
+        with suppress(OSError):  # the biller has ended
+            while True:
+                connection.sendall(to_send.get())
 
     def _serve(self):
         while True:
-            self._connection, _ = self._listener.accept()
+            connection, _ = self._listener.accept()
+            self._to_send = queue.SimpleQueue()
+            threading.Thread(target=self._send_all, args=(connection, self._to_send), daemon=True).start()
             self._send("Asterisk Call Manager/11.0.0\r\n")
             rest = b""
-            while data := self._connection.recv(65536):
+            while data := connection.recv(65536):
                 *requests, rest = (rest + data).split(b"\r\n\r\n")
                 for each in requests:
                     self._answer(dict(line.split(": ", 1) for line in each.decode().split("\r\n") if ": " in line))
