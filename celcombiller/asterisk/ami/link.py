@@ -387,8 +387,8 @@ class AmiLink(Service):
         at, steps, off_by = self._time_of(event, now)
         live = self._calls.answer(event, at)
         if live is not None:
-            live.clock_step, live.off_by = steps, off_by
-            live.is_unmeasured = not self._events_clock.is_measured
+            live.clock_step, live.is_unmeasured = steps, not self._events_clock.is_measured
+            self._calls.doubt(live, off_by)
         if live is not None and live.elsewhere:
             self._leave_to_its_biller(ami, live)
         elif live is not None:

@@ -50,7 +50,8 @@ class LiveCall:
     is_unmeasured: bool = False
     """Its answer was heard before Asterisk's clock was measured on this connection: it is of the clock as it is now."""
     off_by: timedelta = timedelta()
-    """How far its answer's Timestamp was from the time of its arrival, where Asterisk's clock may have been set."""
+    """How far its answer's Timestamp was from the time of its arrival, where Asterisk's clock may have been set; see
+    `LiveCalls.doubt`."""
     callee: str = ""
     """The uniqueid of the channel that answered."""
     talk_ended_at: datetime | None = None
@@ -160,6 +161,7 @@ class LiveCalls:
         self._calls: dict[str, LiveCall] = {}
         self._callees: dict[str, LiveCall] = {}
         self._other_ends: FIFOCache[str, _ChannelEnd] = FIFOCache(ENDS_MAX)
+        self._in_doubt: dict[str, LiveCall] = {}
         self.hearing = Hearing()
 
     def __iter__(self) -> Iterator[LiveCall]:
@@ -209,12 +211,22 @@ class LiveCalls:
             if live.answered_at is not None and live.off_by and abs(live.off_by - step) < STEP_LEAST:
                 live.answered_at += live.off_by
                 live.clock_step = total
-            live.off_by = timedelta()
+        self.settle_doubts()
+
+    def doubt(self, live: LiveCall, off_by: timedelta) -> None:
+        """Keep how far the Timestamp of an answer was off, until Asterisk's clock is measured next."""
+        live.off_by = off_by
+        if off_by:
+            self._in_doubt[live.call.uniqueid] = live
 
     def settle_doubts(self) -> None:
-        """Follow a measurement that shows no step: a Timestamp that was off was wrong."""
-        for live in self:
+        """Follow a measurement that shows no step: a Timestamp that was off was wrong.
+
+        This comes with the end of every call, so it must not look at all that go on.
+        """
+        for live in self._in_doubt.values():
             live.off_by = timedelta()
+        self._in_doubt.clear()
 
     def take_measurement(self, total: timedelta) -> None:
         """Follow the first measurement of Asterisk's clock on a connection: it showed the steps before some answers."""
@@ -228,6 +240,7 @@ class LiveCalls:
         if live is None:
             return
         self._callees.pop(live.callee, None)
+        self._in_doubt.pop(uniqueid, None)
         if live.linked and live.closed and live.talked and not live.dialled:
             self.hearing.miss("DialEnd")
 
