@@ -52,7 +52,7 @@ AHEAD_MAX = timedelta(minutes=1)
 """A call that begins later than this from now began before the clock was set back. Less may be another biller's
 clock."""
 
-PAGE_CALLS = 500
+PAGE_CALLS = 200
 """Open calls that are read at once. 15,000 in one transaction kept all other calls waiting for half a second."""
 
 _LOG = Logger(namespace=LOG_NAMESPACE)
