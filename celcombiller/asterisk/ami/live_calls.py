@@ -189,8 +189,8 @@ class LiveCalls:
         for live in self:
             live.linked = live.listed = False
 
-    def add_open(self, call: Call, clock_step: timedelta) -> LiveCall:
-        """Return an open call, added if this process did not begin it, or did before it was started again."""
+    def add_open(self, call: Call, clock_step: timedelta) -> None:
+        """Add an open call that this process did not begin, or began before it was started again; follow its grant."""
         live = self._calls.get(call.uniqueid)
         if live is None or live.call.leg < call.leg:
             live = LiveCall(call, in_session=False, answered_at=call.answered_at, clock_step=clock_step, elsewhere=True)
@@ -200,7 +200,6 @@ class LiveCalls:
             # Another biller changed its grant, and moved its limit.
             live.call, live.limit_seconds, live.is_final = call, call.granted_seconds, False
             live.look_now(RenewalReason.RENEWAL)
-        return live
 
     def take_step(self, step: timedelta, total: timedelta) -> None:
         """Follow a step of Asterisk's clock: limits are moments of it, and some answers were stamped beyond it."""

@@ -142,14 +142,14 @@ class Reconciliation:
         asked_at, asked_there = datetime.now(UTC), self._now()
         items = await ami.status()
         alive = {item.get("uniqueid", ""): item for item in items if item.get("event") == "Status"}
-        rows, whole = await self._read_open()
+        rows = await self._read_open()
         self._calls.forget_ended(alive, {row.reference for row in rows})
         unresolved = False
         for row in rows:
-            call = whole.get(row.reference) or self._find_known(row)
-            if call is None:  # it has ended meanwhile
+            live = self._find_live(row)
+            if live is None:  # it has ended meanwhile, or a later call of its channel is known
                 continue
-            live = self._calls.add_open(call, self._events_clock.steps.total)
+            call = live.call
             if call.uniqueid in alive:
                 live.missing, live.listed, live.seen_at = 0, True, asked_there
                 if live.answered_at is None and alive[call.uniqueid].get("bridgeid"):
@@ -167,32 +167,30 @@ class Reconciliation:
                 unresolved = True
         self._knows_all = not unresolved
 
-    async def _read_open(self) -> tuple[list[OpenCall], dict[str, Call]]:
-        """Return the open calls of the server, and whole by their references those that are not known here as they are.
+    async def _read_open(self) -> list[OpenCall]:
+        """Return the open calls of the server, and know each from here on as the ledger has it.
 
         They are read in pages: the thread that reads them writes what other calls wait for.
         """
         rows: list[OpenCall] = []
-        whole: dict[str, Call] = {}
         page: list[OpenCall] | None = None
         while page is None or len(page) == PAGE_CALLS:
             after = page[-1] if page else None
             page = await self._store.transact(partial(list_open, server=self._server, after=after, limit=PAGE_CALLS))
             rows += page
             new = [row.reference for row in page if not self._is_known(row)]
-            if new:
-                calls = await self._store.transact(partial(still_open, references=new))
-                whole |= {call.reference: call for call in calls}
-        return rows, whole
+            for call in await self._store.transact(partial(still_open, references=new)) if new else ():
+                self._calls.add_open(call, self._events_clock.steps.total)
+        return rows
 
-    def _find_known(self, row: OpenCall) -> Call | None:
+    def _find_live(self, row: OpenCall) -> LiveCall | None:
         live = self._calls.find(row.uniqueid)
-        return live.call if live is not None and live.call.reference == row.reference else None
+        return live if live is not None and live.call.reference == row.reference else None
 
     def _is_known(self, row: OpenCall) -> bool:
         """Return whether a call is known here with what it is granted, which another biller may have changed."""
-        known = self._find_known(row)
-        return known is not None and known.granted_seconds == row.granted_seconds
+        live = self._find_live(row)
+        return live is not None and live.call.granted_seconds == row.granted_seconds
 
     @property
     def is_in_doubt(self) -> bool:
